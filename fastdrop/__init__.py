@@ -1,0 +1,59 @@
+"""Dropout for NumPy arrays that costs no more than a copy and is reproducible to the bit.
+
+Examples
+--------
+>>> import numpy as np, fastdrop
+>>> x = np.ones((2, 4), np.float32)
+>>> y = fastdrop.dropout(x, 0.5, seed=42)
+>>> dx = fastdrop.dropout_backward(np.ones_like(y), 0.5, seed=42)  # the same mask; nothing was stored
+"""
+
+from pathlib import Path
+
+from fastdrop._settings import (
+    config,
+    get_backend,
+    get_isa,
+    get_num_threads,
+    set_backend,
+    set_isa,
+    set_num_threads,
+    show_config,
+    using,
+)
+from fastdrop.functional import dropout, dropout_backward, dropout_mask, uniform, words
+from fastdrop.streams import Stream, fold_in
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Stream",
+    "config",
+    "dropout",
+    "dropout_backward",
+    "dropout_mask",
+    "fold_in",
+    "get_backend",
+    "get_include",
+    "get_isa",
+    "get_num_threads",
+    "set_backend",
+    "set_isa",
+    "set_num_threads",
+    "show_config",
+    "uniform",
+    "using",
+    "words",
+]
+
+
+def get_include() -> str:
+    """Return the folder that has ``fastdrop.h``, for C and Cython code that is built on fastdrop's kernels.
+
+    Examples
+    --------
+    >>> import fastdrop, pathlib
+    >>> pathlib.Path(fastdrop.get_include(), "fastdrop.h").is_file()
+    True
+    """
+    return str(Path(__file__).parent / "include")

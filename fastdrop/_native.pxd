@@ -1,0 +1,57 @@
+# The only file that restates C. `_native.pyx` holds the compiled kernels: other Cython modules reach them through the
+# functions declared here, which is also how a Cython user does it (`cimport fastdrop._native`).
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+
+cdef extern from "fastdrop.h" nogil:
+    int FD_STREAM
+    int FD_MAX_DIMS
+    int FD_FLOAT32
+    int FD_FLOAT64
+
+    ctypedef struct fd_isa:
+        pass
+
+    ctypedef struct fd_key:
+        uint64_t seed
+        uint64_t offset
+
+    ctypedef struct fd_rate:
+        uint64_t fixed
+        int all
+
+    ctypedef struct fd_layout:
+        int ndim
+        int64_t shape[64]
+        int64_t strides[64]
+
+    ctypedef struct fd_dropout_call:
+        fd_key key
+        fd_rate rate
+        double scale
+        uint64_t first
+        int64_t n
+        int dtype
+        const void *x
+        void *y
+        const fd_layout *x_layout
+        const fd_layout *y_layout
+        int64_t bypass_bytes
+
+
+cdef const fd_isa *find_isa(str name) except NULL
+cdef fd_rate rate_of(double p) noexcept nogil
+cdef double inverted_scale(double p, int dtype) noexcept nogil
+cdef double standard_scale(double p, int dtype) noexcept nogil
+cdef void layout_of(
+    fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize
+) noexcept nogil
+cdef void dropout(const fd_isa *isa, const fd_dropout_call *call, int threads) noexcept nogil
+cdef void mask(
+    const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, void *out, bint packed, int threads
+) noexcept nogil
+cdef void words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, void *out, int threads) noexcept nogil
+cdef void uniform(
+    const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads
+) noexcept nogil
+cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil

@@ -1,0 +1,133 @@
+# cython: language_level=3, freethreading_compatible=True
+"""The C kernels, as Cython and Python see them: thin calls, no arithmetic, no checks."""
+
+cdef extern from "fastdrop.h" nogil:
+    int fd_isa_count()
+    const fd_isa *fd_isa_at(int i)
+    const char *fd_isa_name(const fd_isa *isa)
+    int fd_isa_vector_bits(const fd_isa *isa)
+    int fd_isa_runs(const fd_isa *isa)
+    fd_rate fd_rate_of(double p)
+    double fd_inverted_scale(double p, int dtype)
+    double fd_standard_scale(double p, int dtype)
+    void fd_layout_of(fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize)
+    void fd_dropout(const fd_isa *isa, const fd_dropout_call *call, int threads)
+    void fd_mask_packed(
+        const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, uint8_t *out, int threads)
+    void fd_mask_bytes(
+        const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, uint8_t *out, int threads)
+    void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads)
+    void fd_uniform(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads)
+    uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data)
+    void fd_philox(const fd_isa *isa, const uint32_t *counter, const uint32_t *key, uint32_t *out)
+    int fd_useful_threads(int64_t n, int allowed)
+    int fd_has_openmp()
+    uint64_t fd_float_begin()
+    void fd_float_end(uint64_t found)
+    uint64_t fd_float_spoil()
+    int fd_contracts(const fd_isa *isa)
+
+
+cdef const fd_isa *find_isa(str name) except NULL:
+    cdef int i
+    for i in range(fd_isa_count()):
+        if fd_isa_name(fd_isa_at(i)).decode() == name:
+            return fd_isa_at(i)
+    raise ValueError(f"no instruction set {name!r} in this build")
+
+
+cdef fd_rate rate_of(double p) noexcept nogil:
+    return fd_rate_of(p)
+
+
+cdef double inverted_scale(double p, int dtype) noexcept nogil:
+    return fd_inverted_scale(p, dtype)
+
+
+cdef double standard_scale(double p, int dtype) noexcept nogil:
+    return fd_standard_scale(p, dtype)
+
+
+cdef void layout_of(
+    fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize
+) noexcept nogil:
+    fd_layout_of(layout, ndim, shape, strides, itemsize)
+
+
+cdef void dropout(const fd_isa *isa, const fd_dropout_call *call, int threads) noexcept nogil:
+    fd_dropout(isa, call, threads)
+
+
+cdef void mask(
+    const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, void *out, bint packed, int threads
+) noexcept nogil:
+    if packed:
+        fd_mask_packed(isa, key, rate, first, n, <uint8_t *>out, threads)
+    else:
+        fd_mask_bytes(isa, key, rate, first, n, <uint8_t *>out, threads)
+
+
+cdef void words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, void *out, int threads) noexcept nogil:
+    fd_words(isa, key, first, n, <uint32_t *>out, threads)
+
+
+cdef void uniform(
+    const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads
+) noexcept nogil:
+    fd_uniform(isa, key, first, n, dtype, out, threads)
+
+
+cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil:
+    return fd_fold_in(isa, seed, data)
+
+
+def isas():
+    """Return the instruction sets of this build, the weakest first: name -> whether this machine can run it."""
+    cdef int i
+    return {fd_isa_name(fd_isa_at(i)).decode(): bool(fd_isa_runs(fd_isa_at(i))) for i in range(fd_isa_count())}
+
+
+def vector_bits(str isa):
+    """Return the width in bits of the registers that the kernels of `isa` were compiled with."""
+    return fd_isa_vector_bits(find_isa(isa))
+
+
+def has_openmp():
+    """Return whether the kernels were built with OpenMP."""
+    return bool(fd_has_openmp())
+
+
+def useful_threads(int64_t n, int allowed):
+    """Return how many of the threads allowed a call on `n` elements uses."""
+    return fd_useful_threads(n, allowed) if fd_has_openmp() else 1
+
+
+def contracts(str isa):
+    """Return whether the kernels of `isa` fuse a multiplication with an addition, which they must not."""
+    return bool(fd_contracts(find_isa(isa)))
+
+
+def philox(str isa, counter, key):
+    """Return the four words of one Philox4x32-10 block for four counter words and two key words."""
+    cdef uint32_t c[4]
+    cdef uint32_t k[2]
+    cdef uint32_t out[4]
+    c[0], c[1], c[2], c[3] = counter
+    k[0], k[1] = key
+    fd_philox(find_isa(isa), c, k, out)
+    return out[0], out[1], out[2], out[3]
+
+
+def float_begin():
+    """Set the calling thread to round to nearest with subnormals on; return what was set before."""
+    return fd_float_begin()
+
+
+def float_end(uint64_t found):
+    """Restore what `float_begin` or `float_spoil` returned."""
+    fd_float_end(found)
+
+
+def float_spoil():
+    """For tests: set the calling thread to flush subnormals and round toward zero; return what was set before."""
+    return fd_float_spoil()

@@ -1,0 +1,49 @@
+/* drive.c: tiles to threads. The only OpenMP.
+ *
+ * Each worker takes one run of whole tiles, so that its prefetches and its stores walk forward through memory; a bit is
+ * a function of its index alone, so how many workers there are changes nothing. Every worker sets the floating-point
+ * environment that the bits are promised for and restores what it found.
+ */
+#include "drive.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+int fd_has_openmp(void) {
+#ifdef _OPENMP
+  return 1;
+#else
+  return 0;
+#endif
+}
+
+/* A second thread is worth waking when each has this many elements (docs/performance.md has the measurement). */
+enum { LEAST_PER_THREAD = 8 * FD_TILE };
+
+int fd_useful_threads(int64_t n, int allowed) {
+  const int64_t useful = n / LEAST_PER_THREAD;
+  return useful < 2 ? 1 : (int)fd_min(useful, allowed);
+}
+
+static void run_piece(range_work *work, const void *job, int64_t begin, int64_t end) {
+  const uint64_t found = fd_float_begin();
+  work(job, begin, end);
+  fd_float_end(found);
+}
+
+void fd_parallel(range_work *work, const void *job, int64_t n, int threads) {
+  const int pieces = fd_has_openmp() ? fd_useful_threads(n, threads) : 1;
+  if (pieces <= 1) {
+    run_piece(work, job, 0, n);
+    return;
+  }
+  const int64_t tiles = (n + FD_TILE - 1) / FD_TILE, share = (tiles + pieces - 1) / pieces * FD_TILE;
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(pieces) schedule(static)
+#endif
+  for (int piece = 0; piece < pieces; piece++) {
+    const int64_t begin = fd_min(n, piece * share), end = fd_min(n, begin + share);
+    if (begin < end) run_piece(work, job, begin, end);
+  }
+}

@@ -1,0 +1,117 @@
+/* fastdrop.h: the whole C surface of fastdrop.
+ *
+ * Plain C11; no Python.h, no NumPy, no mutable globals: the instruction set and the number of threads travel in each
+ * call, so that calls from many threads cannot meet. Nothing here validates: the caller has checked every argument.
+ * What each random bit is stands in docs/stream.md.
+ */
+#ifndef FASTDROP_H
+#define FASTDROP_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+  FD_STREAM = 1,         /* the rule that turns (seed, offset, index, rate) into bits */
+  FD_TILE = 4096,        /* elements whose bits are made, then applied, while both stay in L1 */
+  FD_GROUP = 128,        /* elements to a Philox block: one bit of a plane each */
+  FD_MAX_DIMS = 64       /* as many as NumPy has */
+};
+
+/* What the counter is used for: bits 24..31 of its second word. */
+enum { FD_DOMAIN_WORDS = 0, FD_DOMAIN_PLANES = 1, FD_DOMAIN_KEYS = 2 };
+
+/* Element types of the arrays that dropout is applied to. */
+enum { FD_FLOAT32 = 0, FD_FLOAT64 = 1, FD_DTYPES = 2 };
+
+/* One instruction set's kernels. */
+typedef struct fd_isa fd_isa;
+
+/* Which stream of numbers: the Philox key, and the call (step, pass) under it. */
+typedef struct {
+  uint64_t seed, offset;
+} fd_key;
+
+/* A rate p as an integer number of 2^-64. 1 itself does not fit: it is `all`. */
+typedef struct {
+  uint64_t fixed;
+  int all;
+} fd_rate;
+
+/* How the elements of an array lie in memory, in C order of their indices; strides in bytes. Neighbouring axes that
+ * can be walked as one have been merged: a contiguous array has one axis. */
+typedef struct {
+  int ndim;
+  int64_t shape[FD_MAX_DIMS], strides[FD_MAX_DIMS];
+} fd_layout;
+
+/* One call: y = keep ? x * scale : +0 over n elements, whose keep bits are those of the indices first, first + 1, ... */
+typedef struct {
+  fd_key key;
+  fd_rate rate;
+  double scale;           /* already rounded to the compute type */
+  uint64_t first;
+  int64_t n;
+  int dtype;
+  const void *x;
+  void *y;
+  const fd_layout *x_layout, *y_layout;
+  int64_t bypass_bytes;   /* an output of at least this size is written past the caches */
+} fd_dropout_call;
+
+/* The instruction sets of this build, the weakest first. */
+int fd_isa_count(void);
+const fd_isa *fd_isa_at(int i);
+const char *fd_isa_name(const fd_isa *isa);
+int fd_isa_vector_bits(const fd_isa *isa);
+/* Whether this CPU has it and the operating system saves its registers. */
+int fd_isa_runs(const fd_isa *isa);
+
+/* p in [0, 1] as an integer number of 2^-64, rounded to nearest even. */
+fd_rate fd_rate_of(double p);
+/* 1 / (1 - p) and 1 - p, computed in double, rounded once to the compute type of dtype; 0 where p is 1. */
+double fd_inverted_scale(double p, int dtype);
+double fd_standard_scale(double p, int dtype);
+
+/* Merges the axes of an array that can be walked as one, in C order. */
+void fd_layout_of(fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize);
+
+void fd_dropout(const fd_isa *isa, const fd_dropout_call *call, int threads);
+
+/* n keep bits, bit i of byte i / 8 (little-endian); bits past the last element are 0. */
+void fd_mask_packed(const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, uint8_t *out, int threads);
+/* n keep flags, a byte each. */
+void fd_mask_bytes(const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, uint8_t *out, int threads);
+
+/* Words first .. first + n - 1 of domain 0, and the uniforms in (0, 1) made of them (one word a float32, two a float64). */
+void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads);
+void fd_uniform(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads);
+
+/* The seed that `data` derives from `seed`. */
+uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data);
+
+/* One Philox4x32-10 block, for known answers. */
+void fd_philox(const fd_isa *isa, const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
+/* Threads that a call with n elements is worth, of the number allowed. */
+int fd_useful_threads(int64_t n, int allowed);
+
+/* Whether the library was built with OpenMP. */
+int fd_has_openmp(void);
+
+/* The calling thread's floating-point environment. fd_float_begin sets round-to-nearest with subnormals on and returns
+ * what it found; fd_float_end puts that back. Every worker does this; backends in Python need it from their caller. */
+uint64_t fd_float_begin(void);
+void fd_float_end(uint64_t found);
+/* For tests: makes the calling thread's environment hostile (flush to zero, round toward zero). */
+uint64_t fd_float_spoil(void);
+
+/* 1 if a * b + c is computed with one rounding in a kernel of this build: must be 0. */
+int fd_contracts(const fd_isa *isa);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

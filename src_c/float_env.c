@@ -1,0 +1,72 @@
+/* float_env.c: the floating-point environment of the calling thread.
+ *
+ * Flush-to-zero and the rounding mode are settings of each thread, which any library may have changed: one loaded with
+ * -ffast-math, PyTorch's set_flush_denormal, a caller's own fesetround. Bits must not depend on them.
+ */
+#include "fastdrop.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <xmmintrin.h>
+
+/* MXCSR: flush-to-zero (15), rounding (13, 14), denormals-are-zero (6); the exceptions' masks (7..12) as they were. */
+enum { SPOILED = 0xE040, MASK_ALL = 0x1F80 };
+
+uint64_t fd_float_begin(void) {
+  const uint32_t found = _mm_getcsr();
+  if ((found & (SPOILED | MASK_ALL)) != MASK_ALL) _mm_setcsr((found & ~(uint32_t)SPOILED) | MASK_ALL);
+  return found;
+}
+void fd_float_end(uint64_t found) {
+  if ((found & (SPOILED | MASK_ALL)) != MASK_ALL) _mm_setcsr((uint32_t)found);
+}
+uint64_t fd_float_spoil(void) {
+  const uint32_t found = _mm_getcsr();
+  _mm_setcsr(found | SPOILED);
+  return found;
+}
+
+#elif defined(__aarch64__) && defined(__GNUC__)
+/* FPCR: flush-to-zero (24), rounding (22, 23), half-precision flush-to-zero (19), traps (8..12, 15). */
+enum { SPOILED = 0x01C80000, TRAPS = 0x9F00 };
+
+static uint64_t get_fpcr(void) {
+  uint64_t value;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(value));
+  return value;
+}
+static void set_fpcr(uint64_t value) { __asm__ volatile("msr fpcr, %0" : : "r"(value)); }
+
+uint64_t fd_float_begin(void) {
+  const uint64_t found = get_fpcr();
+  if (found & (SPOILED | TRAPS)) set_fpcr(found & ~(uint64_t)(SPOILED | TRAPS));
+  return found;
+}
+void fd_float_end(uint64_t found) {
+  if (found & (SPOILED | TRAPS)) set_fpcr(found);
+}
+uint64_t fd_float_spoil(void) {
+  const uint64_t found = get_fpcr();
+  set_fpcr(found | SPOILED);
+  return found;
+}
+
+#else
+#include <fenv.h>
+
+/* Elsewhere C11's own means: the rounding mode. Flushing subnormals has no portable switch, and none is on by default. */
+uint64_t fd_float_begin(void) {
+  const int found = fegetround();
+  if (found != FE_TONEAREST) fesetround(FE_TONEAREST);
+  return (uint64_t)found;
+}
+void fd_float_end(uint64_t found) {
+  if ((int)found != FE_TONEAREST) fesetround((int)found);
+}
+uint64_t fd_float_spoil(void) {
+  const int found = fegetround();
+#ifdef FE_TOWARDZERO
+  fesetround(FE_TOWARDZERO);
+#endif
+  return (uint64_t)found;
+}
+#endif

@@ -1,0 +1,62 @@
+/* isa.h: what an instruction set's file gives to the drivers: one table of kernels. */
+#ifndef FASTDROP_ISA_H
+#define FASTDROP_ISA_H
+
+#include "fastdrop.h"
+
+#ifdef __FAST_MATH__
+#error "fastdrop promises bits: build it without -ffast-math (and without -Ofast)"
+#endif
+#if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
+#error "fastdrop needs float arithmetic in float precision: on 32-bit x86 build with -msse2 -mfpmath=sse"
+#endif
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define INLINE static __forceinline
+#else
+#define INLINE static inline __attribute__((always_inline, unused))
+#endif
+
+/* The ten round keys and the two counter words that a call never changes. */
+typedef struct {
+  uint64_t key0[10], key1[10]; /* in the low half */
+  uint64_t offset_low, offset_high;
+} philox_call;
+
+/* Blocks are written in whole batches: a buffer for n of them needs room for this many more. */
+enum { FD_BATCH_MAX = 32, FD_TILE_BLOCKS = FD_TILE / FD_GROUP, FD_TILE_WORDS = FD_TILE / 64 };
+
+/* Blocks first .. first + count - 1 of one (plane, domain), each as two 64-bit words. */
+typedef void blocks_kernel(const philox_call *call, uint64_t first, uint32_t plane_domain, int64_t count, uint64_t *out);
+
+/* Keep bits of the groups first .. first + count - 1, 0 < p < 1. `ahead` is memory that will be read soon: it is
+ * fetched while the multipliers work. */
+typedef void keep_bits_kernel(const philox_call *call, uint64_t rate, uint64_t first, int64_t count, uint64_t *bits,
+                              const char *ahead);
+
+/* y[i] = bit i ? x[i] * scale : +0. With `bypass`, y is aligned to 64 bytes and is written past the caches. */
+typedef void apply_kernel(const void *x, void *y, const uint64_t *bits, int64_t n, double scale, int bypass);
+
+struct fd_isa {
+  const char *name;
+  int vector_bits;
+  blocks_kernel *blocks;
+  keep_bits_kernel *keep_bits;
+  apply_kernel *apply[FD_DTYPES];
+  double (*multiply_add)(double a, double b, double c); /* in two roundings, or the build is wrong */
+  void (*fence)(void);                                  /* orders the stores that bypass the caches */
+};
+
+/* Null where the compiler or the architecture left it out. */
+extern const fd_isa fd_isa_portable;
+#ifdef FD_HAVE_AVX2
+extern const fd_isa fd_isa_avx2;
+#endif
+#ifdef FD_HAVE_AVX512
+extern const fd_isa fd_isa_avx512;
+#endif
+#ifdef FD_HAVE_NEON
+extern const fd_isa fd_isa_neon;
+#endif
+
+#endif

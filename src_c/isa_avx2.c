@@ -1,0 +1,72 @@
+/* isa_avx2.c: the vocabulary in 256-bit registers. AVX2 alone: no FMA, which would change bits. */
+#include "isa.h"
+
+#ifndef __AVX2__
+#error "isa_avx2.c needs -mavx2"
+#endif
+
+#include <immintrin.h>
+
+#include "compiler.h"
+
+/* Philox: one counter word of four blocks. */
+typedef __m256i u64v;
+enum { LANES = 4, CHAINS = 4, BYPASS_AHEAD = 20000 };
+
+/* So ordered that v_join's unpacking leaves the blocks in their natural order. */
+static const int lane_of_block[LANES] = {0, 2, 1, 3};
+INLINE u64v v_lane_numbers(void) { return _mm256_setr_epi64x(0, 2, 1, 3); }
+
+INLINE u64v v_set(uint64_t a) { return _mm256_set1_epi64x((long long)a); }
+INLINE u64v v_load(const uint64_t *from) { return _mm256_loadu_si256((const __m256i *)from); }
+INLINE void v_store(uint64_t *to, u64v a) { _mm256_storeu_si256((__m256i *)to, a); }
+INLINE u64v v_add(u64v a, u64v b) { return _mm256_add_epi64(a, b); }
+INLINE u64v v_mul(u64v a, u64v b) { return _mm256_mul_epu32(a, b); }
+INLINE u64v v_and(u64v a, u64v b) { return _mm256_and_si256(a, b); }
+INLINE u64v v_or(u64v a, u64v b) { return _mm256_or_si256(a, b); }
+INLINE u64v v_andnot(u64v not_this, u64v a) { return _mm256_andnot_si256(not_this, a); }
+/* The first is the fresh product: the other two are ready before it. */
+INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return _mm256_xor_si256(a, _mm256_xor_si256(b, c)); }
+/* A swap of the halves: cheaper than a 64-bit shift, and what it leaves on top is not looked at. */
+INLINE u64v v_high(u64v a) { return _mm256_shuffle_epi32(a, 0xB1); }
+INLINE int v_any(u64v a) { return !_mm256_testz_si256(a, a); }
+INLINE void v_prefetch(const char *p) { _mm_prefetch(p, _MM_HINT_T0); }
+INLINE void v_join(u64v w0, u64v w1, u64v w2, u64v w3, u64v out[2]) {
+  const u64v low = _mm256_blend_epi32(w0, _mm256_shuffle_epi32(w1, 0xA0), 0xAA);
+  const u64v high = _mm256_blend_epi32(w2, _mm256_shuffle_epi32(w3, 0xA0), 0xAA);
+  out[0] = _mm256_unpacklo_epi64(low, high);
+  out[1] = _mm256_unpackhi_epi64(low, high);
+}
+
+/* float32, eight a register: a byte of the mask is broadcast and each lane looks at its own bit. */
+typedef __m256 f32_v;
+enum { F32_LANES = 8 };
+INLINE f32_v f32_set(float a) { return _mm256_set1_ps(a); }
+INLINE f32_v f32_load(const float *from) { return _mm256_loadu_ps(from); }
+INLINE void f32_store(float *to, f32_v a) { _mm256_storeu_ps(to, a); }
+INLINE void f32_stream(float *to, f32_v a) { _mm256_stream_ps(to, a); }
+INLINE f32_v f32_mul(f32_v a, f32_v b) { return _mm256_mul_ps(a, b); }
+INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) {
+  const __m256i own_bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i byte = _mm256_set1_epi32(((const uint8_t *)bits)[i / 8]);
+  return _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(byte, own_bit), own_bit)));
+}
+
+/* float64, four a register. */
+typedef __m256d f64_v;
+enum { F64_LANES = 4 };
+INLINE f64_v f64_set(double a) { return _mm256_set1_pd(a); }
+INLINE f64_v f64_load(const double *from) { return _mm256_loadu_pd(from); }
+INLINE void f64_store(double *to, f64_v a) { _mm256_storeu_pd(to, a); }
+INLINE void f64_stream(double *to, f64_v a) { _mm256_stream_pd(to, a); }
+INLINE f64_v f64_mul(f64_v a, f64_v b) { return _mm256_mul_pd(a, b); }
+INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) {
+  const __m256i own_bit = _mm256_setr_epi64x(1, 2, 4, 8);
+  const __m256i nibble = _mm256_set1_epi64x(((const uint8_t *)bits)[i / 8] >> (i & 4));
+  return _mm256_and_pd(a, _mm256_castsi256_pd(_mm256_cmpeq_epi64(_mm256_and_si256(nibble, own_bit), own_bit)));
+}
+
+INLINE void v_fence(void) { _mm_sfence(); }
+
+#define FD_ISA_NAME avx2
+#include "kernels.inc"

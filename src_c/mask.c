@@ -1,0 +1,77 @@
+/* mask.c: the keep bits themselves, packed or a byte each. */
+#include <string.h>
+
+#include "drive.h"
+
+typedef struct {
+  const fd_isa *isa;
+  fd_key key;
+  fd_rate rate;
+  uint64_t first;
+  uint8_t *out;
+} mask_job;
+
+/* n bits of little-endian 64-bit words to bytes, the bits past them cleared. */
+static void store_bits(uint8_t *out, const uint64_t *bits, int64_t n) {
+  const int64_t bytes = (n + 7) / 8;
+  if (FD_BIG_ENDIAN)
+    for (int64_t k = 0; k < bytes; k++) out[k] = (uint8_t)(bits[k / 8] >> (8 * (k % 8)));
+  else
+    memcpy(out, bits, (size_t)bytes);
+  if (n % 8) out[bytes - 1] &= (uint8_t)((1 << n % 8) - 1);
+}
+
+/* A piece begins at a multiple of a tile, so no two of them write to one byte. */
+static void packed_range(const void *work, int64_t begin, int64_t end) {
+  const mask_job *job = (const mask_job *)work;
+  bit_window window;
+  fd_window_open(&window, job->isa, job->key, job->rate);
+  const int in_place = !FD_BIG_ENDIAN && job->first % FD_GROUP == 0 && (uintptr_t)job->out % 8 == 0;
+  for (int64_t i = begin, n; i < end; i += n) {
+    n = fd_min(FD_TILE, end - i);
+    const uint64_t index = job->first + (uint64_t)i;
+    uint8_t *out = job->out + i / 8;
+    if (in_place && n == FD_TILE)
+      fd_window_groups(&window, index / FD_GROUP, FD_TILE_BLOCKS, (uint64_t *)(void *)out, 0);
+    else
+      store_bits(out, fd_window_bits(&window, index, n, 0), n);
+  }
+}
+
+/* Eight bits to eight bytes of 0 or 1: each byte of a word gets the whole, looks at its own bit, and is made 1 by a carry
+ * into its top bit. */
+static uint64_t spread(uint64_t byte) {
+  const uint64_t own = (byte * 0x0101010101010101u) & 0x8040201008040201u;
+  return ((own + 0x7F7F7F7F7F7F7F7Fu) >> 7) & 0x0101010101010101u;
+}
+
+static void bytes_range(const void *work, int64_t begin, int64_t end) {
+  const mask_job *job = (const mask_job *)work;
+  bit_window window;
+  fd_window_open(&window, job->isa, job->key, job->rate);
+  for (int64_t i = begin, n; i < end; i += n) {
+    n = fd_min(FD_TILE, end - i);
+    const uint64_t *bits = fd_window_bits(&window, job->first + (uint64_t)i, n, 0);
+    uint8_t *out = job->out + i;
+    int64_t k = 0;
+    for (; !FD_BIG_ENDIAN && k + 8 <= n; k += 8) {
+      const uint64_t eight = spread(bits[k / 64] >> (k % 64) & 0xFF);
+      memcpy(out + k, &eight, 8);
+    }
+    for (; k < n; k++) out[k] = bits[k / 64] >> (k % 64) & 1;
+  }
+}
+
+static void mask(range_work *work, const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, uint8_t *out,
+                 int threads) {
+  const mask_job job = {isa, key, rate, first, out};
+  fd_parallel(work, &job, n, threads);
+}
+
+void fd_mask_packed(const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, uint8_t *out, int threads) {
+  mask(packed_range, isa, key, rate, first, n, out, threads);
+}
+
+void fd_mask_bytes(const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, uint8_t *out, int threads) {
+  mask(bytes_range, isa, key, rate, first, n, out, threads);
+}

@@ -1,0 +1,37 @@
+/* rates.c: p as the integers and the rounded factors that the kernels work with. */
+#include <math.h>
+
+#include "isa.h"
+
+fd_rate fd_rate_of(double p) {
+  const uint64_t found = fd_float_begin();
+  fd_rate rate = {0, p == 1.0};
+  /* p < 1 is at most 1 - 2^-53, so p 2^64 fits; it has a fraction only below 2^-11, where nearbyint rounds to even. */
+  if (!rate.all) rate.fixed = (uint64_t)nearbyint(ldexp(p, 64));
+  fd_float_end(found);
+  return rate;
+}
+
+static double round_to(double value, int dtype) { return dtype == FD_FLOAT32 ? (double)(float)value : value; }
+
+double fd_inverted_scale(double p, int dtype) {
+  const uint64_t found = fd_float_begin();
+  const double scale = p == 1.0 ? 0.0 : round_to(1.0 / (1.0 - p), dtype);
+  fd_float_end(found);
+  return scale;
+}
+
+double fd_standard_scale(double p, int dtype) {
+  const uint64_t found = fd_float_begin();
+  const double scale = round_to(1.0 - p, dtype);
+  fd_float_end(found);
+  return scale;
+}
+
+int fd_contracts(const fd_isa *isa) {
+  /* (1 + 2^-30)^2 - (1 + 2^-29) is 2^-60 exactly, and 0 after the product was rounded to 53 bits. */
+  const uint64_t found = fd_float_begin();
+  const double a = 1.0 + 0x1p-30, difference = isa->multiply_add(a, a, -(1.0 + 0x1p-29));
+  fd_float_end(found);
+  return difference != 0.0;
+}

@@ -1,0 +1,56 @@
+/* window.c: keep bits of any run of indices, on top of kernels that make whole groups of 128. */
+#include <string.h>
+
+#include "drive.h"
+
+philox_call fd_philox_call(fd_key key) {
+  philox_call call;
+  uint32_t key0 = (uint32_t)key.seed, key1 = (uint32_t)(key.seed >> 32);
+  for (int round = 0; round < 10; round++, key0 += 0x9E3779B9u, key1 += 0xBB67AE85u) {
+    call.key0[round] = key0;
+    call.key1[round] = key1;
+  }
+  call.offset_low = (uint32_t)key.offset;
+  call.offset_high = key.offset >> 32;
+  return call;
+}
+
+void fd_window_open(bit_window *window, const fd_isa *isa, fd_key key, fd_rate rate) {
+  window->isa = isa;
+  window->call = fd_philox_call(key);
+  window->rate = rate;
+  window->carried_group = UINT64_MAX; /* no such group */
+}
+
+void fd_window_groups(const bit_window *window, uint64_t first_group, int64_t count, uint64_t *bits, const char *ahead) {
+  const int certain = window->rate.all || window->rate.fixed == 0;
+  if (certain)
+    memset(bits, window->rate.all ? 0 : 0xFF, (size_t)count * FD_GROUP / 8);
+  else
+    window->isa->keep_bits(&window->call, window->rate.fixed, first_group, count, bits, ahead);
+}
+
+/* bits[k] = the 64 bits from bit 64 * k + shift on, in place. */
+static void shift_down(uint64_t *bits, int64_t words, int shift) {
+  const uint64_t *from = bits + shift / 64;
+  const int low = shift % 64;
+  if (low == 0)
+    memmove(bits, from, (size_t)words * 8);
+  else
+    for (int64_t k = 0; k < words; k++) bits[k] = from[k] >> low | from[k + 1] << (64 - low);
+}
+
+const uint64_t *fd_window_bits(bit_window *window, uint64_t index, int64_t n, const char *ahead) {
+  const uint64_t first = index / FD_GROUP, last = (index + (uint64_t)n - 1) / FD_GROUP;
+  const int shift = (int)(index % FD_GROUP), carried = first == window->carried_group;
+  uint64_t *bits = window->bits;
+  if (carried) memcpy(bits, window->carried, sizeof window->carried);
+  const int64_t count = (int64_t)(last - first) + 1;
+  if (count > carried) fd_window_groups(window, first + (uint64_t)carried, count - carried, bits + 2 * carried, ahead);
+  if (shift) {
+    window->carried_group = last;
+    memcpy(window->carried, bits + 2 * (count - 1), sizeof window->carried);
+    shift_down(bits, (n + 63) / 64, shift);
+  }
+  return bits;
+}
