@@ -1,8 +1,8 @@
 """Build the two extension modules; everything declarative is in pyproject.toml.
 
-Each instruction set is one C file with flags of its own: the rest of the library is built for the plain machine, and the
-choice is made at run time. A set that the compiler rejects is left out with a message. OpenMP is used where a program
-that needs it compiles, links and runs; ``FASTDROP_OPENMP=0`` in the environment leaves it out.
+Each instruction set is one C file with flags of its own: the rest of the library is built for the plain machine,
+and the choice is made at run time. A set that the compiler rejects is left out with a message. OpenMP is used where
+a program that needs it compiles, links and runs; ``FASTDROP_OPENMP=0`` in the environment leaves it out.
 """
 
 import os
@@ -18,7 +18,7 @@ from setuptools.command.build_ext import build_ext
 
 MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
 # No contraction: a fused multiply-add rounds once where the stream's values are defined with two roundings.
-UNIX_FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fno-lto"]
+UNIX_FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fno-lto"]
 
 X86_64 = {"x86_64", "amd64"}
 ARM_64 = {"aarch64", "arm64"}

@@ -8,8 +8,8 @@ import importlib.util
 import operator
 import os
 import types
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,11 @@ __all__ = [
 ]
 
 # name: (module, package it needs besides NumPy)
-BACKENDS = {"c": (None, None), "numba": ("fastdrop.backends.numba", "numba"), "numpy": ("fastdrop.backends.reference", None)}
+BACKENDS = {
+    "c": (None, None),
+    "numba": ("fastdrop.backends.numba", "numba"),
+    "numpy": ("fastdrop.backends.reference", None),
+}
 DEFAULT_CACHE = 2**25  # bytes, where the system does not say
 
 
@@ -335,8 +339,8 @@ def config() -> dict[str, Any]:
     dict
         ``version``; ``stream``, the number of the rule that makes the bits; ``backend`` in force and the ``backends``
         installed; ``isa`` in force, the ``isas`` that this build has and this machine can run, and ``isas_built``;
-        ``num_threads``; ``openmp``, whether the C kernels have it; ``cache_bytes``, the last-level cache; ``numpy``, its
-        version.
+        ``num_threads``; ``openmp``, whether the C kernels have it; ``cache_bytes``, the last-level cache;
+        ``numpy``, its version.
 
     Examples
     --------

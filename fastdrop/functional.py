@@ -30,9 +30,9 @@ def dropout(
 ) -> NDArray[Any]:
     """Drop elements at random and scale the others.
 
-    Element i is dropped where its uniform number U(i), a function of (seed, offset, i) alone, is below `p`. So the mask is
-    the same on every machine, for any number of threads, any memory layout and any way of cutting the array up; with one
-    seed, what a smaller `p` drops a larger one drops too; and `dropout_backward` needs nothing stored.
+    Element i is dropped where its uniform number U(i), a function of (seed, offset, i) alone, is below `p`. So the
+    mask is the same on every machine, for any number of threads, any memory layout and any way of cutting the array
+    up; with one seed, what a smaller `p` drops a larger one drops too; and `dropout_backward` needs nothing stored.
 
     Parameters
     ----------
@@ -50,13 +50,13 @@ def dropout(
         False turns dropping off: see `mode`.
     mode : {"inverted", "standard"}
         ``"inverted"``: kept elements times 1 / (1 - p) in training; outside training **`x` itself is returned**, not a
-        copy (with `out`, its values are copied there). ``"standard"``: kept elements as they are in training; all of them
-        times 1 - p outside it.
+        copy (with `out`, its values are copied there). ``"standard"``: kept elements as they are in training; all
+        of them times 1 - p outside it.
     out : numpy.ndarray, optional
         Where to put the result: of the shape and dtype of `x`; may be `x` itself.
     start : int, default 0
-        The global index of the first element: a chunk of a larger array gets the mask of its place in it. The last index
-        must be below 2**55.
+        The global index of the first element: a chunk of a larger array gets the mask of its place in it. The last
+        index must be below 2**55.
     backend : {"c", "numba", "numpy"}, optional
         For this call alone; see `set_backend`.
     num_threads : int, optional
@@ -85,13 +85,14 @@ def dropout(
 
     Notes
     -----
-    For expected values E[y] = x and Var[y] = x**2 p / (1 - p) in inverted mode. An `out` that overlaps `x` in memory without
-    being `x` gets the result as if it did not. NaN payloads are not promised to be the same everywhere.
+    For expected values E[y] = x and Var[y] = x**2 p / (1 - p) in inverted mode. An `out` that overlaps `x` in
+    memory without being `x` gets the result as if it did not. NaN payloads are not promised to be the same
+    everywhere.
 
     References
     ----------
-    .. [1] N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, "Dropout: a simple way to prevent neural
-       networks from overfitting", JMLR 15 (2014) 1929-1958.
+    .. [1] N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, "Dropout: a simple way to
+       prevent neural networks from overfitting", JMLR 15 (2014) 1929-1958.
 
     Examples
     --------
@@ -132,8 +133,9 @@ def dropout_backward(
     p, offset, training, mode, start
         What the forward pass was given.
     seed : int, Stream, numpy.random.SeedSequence or numpy.random.Generator
-        What the forward pass used. Keep the integers: ``seed, offset = stream.next()`` before the forward pass. A `Stream`
-        or ``Generator`` passed here draws anew, as everywhere, and so gives the next mask, not the last one.
+        What the forward pass used. Keep the integers: ``seed, offset = stream.next()`` before the forward pass. A
+        `Stream` or ``Generator`` passed here draws anew, as everywhere, and so gives the next mask, not the last
+        one.
     out, backend, num_threads
         As in `dropout`.
 

@@ -18,16 +18,16 @@ FIRST_CHILD = 2**63  # child k of a stream derives from FIRST_CHILD + k
 def fold_in(seed: int, data: int | str) -> int:
     """Derive a seed from a seed and a number or a name.
 
-    Different data give unrelated seeds, the same data the same one, on every machine: how a layer, a worker or a round gets
-    a seed of its own from the seed of a run.
+    Different data give unrelated seeds, the same data the same one, on every machine: how a layer, a worker or a
+    round gets a seed of its own from the seed of a run.
 
     Parameters
     ----------
     seed : int
         In [0, 2**64).
     data : int or str
-        A number in [0, 2**64), or a name: the first 8 bytes, little-endian, of the SHA-256 of its UTF-8. Numbers from 2**63
-        on are what `Stream.spawn` uses.
+        A number in [0, 2**64), or a name: the first 8 bytes, little-endian, of the SHA-256 of its UTF-8. Numbers
+        from 2**63 on are what `Stream.spawn` uses.
 
     Returns
     -------
@@ -93,7 +93,9 @@ class Stream:
 
     def __init__(self, seed: Any = None, offset: int = 0) -> None:
         if isinstance(seed, Stream):
-            raise TypeError("seed must not be a Stream here; stream.spawn(n) and stream.fold_in(data) give streams of their own")
+            raise TypeError(
+                "seed must not be a Stream here; stream.spawn(n) and stream.fold_in(data) give streams of their own"
+            )
         self._seed, _ = _plan.key_of(seed, 0)
         self._offset = _plan.word_of(offset, "offset")
         self._spawned = 0
@@ -161,7 +163,9 @@ class Stream:
         """
         missing = {"seed", "offset", "spawned"} - state.keys()
         if missing:
-            raise ValueError(f"a stream's state has 'stream', 'seed', 'offset' and 'spawned'; missing: {sorted(missing)}")
+            raise ValueError(
+                f"a stream's state has 'stream', 'seed', 'offset' and 'spawned'; missing: {sorted(missing)}"
+            )
         if state.get("stream", _plan.STREAM) != _plan.STREAM:
             raise ValueError(f"this is fastdrop's stream {_plan.STREAM}; the state is of stream {state['stream']!r}")
         stream = cls(state["seed"], min(state["offset"], WORD - 1))

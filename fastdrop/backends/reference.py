@@ -92,7 +92,9 @@ def keep_bits(seed: int, offset: int, rate: int, first: int, n: int, out: NDArra
         out[part.start // 8 : (part.stop + 7) // 8] = np.packbits(bits, bitorder="little")
 
 
-def scale(x: NDArray[Any], out: NDArray[Any], seed: int, offset: int, rate: int, first: int, factor: np.floating) -> None:
+def scale(
+    x: NDArray[Any], out: NDArray[Any], seed: int, offset: int, rate: int, first: int, factor: np.floating
+) -> None:
     """Inverted dropout: x * factor where kept, +0 where dropped, by selection."""
     zero = out.dtype.type(0)
     with np.errstate(all="ignore"):  # what is dropped may overflow or be a signalling NaN: nobody sees it
