@@ -3,11 +3,13 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 from numpy.typing import NDArray
+from typing_extensions import disjoint_base
 
 STREAM: int
 FLOATS: str
 override: ContextVar[Settings | None]
 
+@disjoint_base
 class Settings:
     @property
     def backend(self) -> str | None: ...
@@ -20,6 +22,7 @@ class Settings:
     ) -> None: ...
     def over(self, below: Settings) -> Settings: ...
 
+@disjoint_base
 class RoundToNearest:
     def __enter__(self) -> None: ...
     def __exit__(
