@@ -1,0 +1,186 @@
+"""Stream 1 in Numba: the bytes of the reference at the speed of compiled code (docs/stream.md).
+
+Three kernels are compiled, each when first called, and kept on disk for the next process. They see integers alone: what
+is done to floating-point values is one NumPy product, of which the dropped part is ANDed away. Every number in a kernel
+is a uint64 on purpose: Numba takes a Python integer for an int64, and adds the two kinds up to a float64. All machines
+that Numba runs on are little-endian, so words of 64 bits can be seen as words of 32 or as bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Words = NDArray[np.uint64]
+Kernel = Callable[..., None]
+
+PLANES_DOMAIN, KEYS_DOMAIN = 1 << 24, 2 << 24  # as they stand in the counter; the domain of words is 0
+PLANE = np.uint64(1 << 16)
+GROUP = 128  # elements to a block of one plane
+TILE = 4096  # elements whose planes are made together, and no more of them than they need
+TILE_WORDS = TILE // 64
+CHUNK = 2**16  # elements worked on at a time: few enough to stay in the cache between two steps
+
+LOW_HALF = np.uint64(0xFFFFFFFF)
+HALF, TOP = np.uint64(32), np.uint64(63)
+ZERO, ONE, ALL = np.uint64(0), np.uint64(1), np.uint64(2**64 - 1)
+
+
+def compiled(function: Kernel) -> Kernel:
+    """Compile when first called; keep the result on disk, if there is a folder that can be written to."""
+    try:
+        kernel: Kernel = njit(nogil=True, cache=True)(function)
+    except RuntimeError:
+        kernel = njit(nogil=True)(function)
+    return kernel
+
+
+# Kernels ------------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def philox_blocks(seed: np.uint64, offset: np.uint64, first: np.uint64, plane_domain: np.uint64, out: Words) -> None:
+    """Philox4x32-10 of Salmon, Moraes, Dror and Shaw (SC 2011), table 2: neighbouring blocks, 128 bits each.
+
+    Blocks are independent, and a 32-bit counter word has a 64-bit lane to itself: so the compiler makes vectors of the
+    loop over blocks, and one widening multiply of a product.
+    """
+    for j in range(out.size // 2):
+        block = first + np.uint64(j)
+        c0, c1 = block & LOW_HALF, block >> HALF | plane_domain
+        c2, c3 = offset & LOW_HALF, offset >> HALF
+        key0, key1 = seed & LOW_HALF, seed >> HALF
+        for _ in range(10):
+            product0 = c0 * np.uint64(0xD2511F53)
+            product1 = c2 * np.uint64(0xCD9E8D57)
+            c0 = (product1 >> HALF) ^ c1 ^ key0
+            c2 = (product0 >> HALF) ^ c3 ^ key1
+            c1, c3 = product1 & LOW_HALF, product0 & LOW_HALF
+            key0 = (key0 + np.uint64(0x9E3779B9)) & LOW_HALF
+            key1 = (key1 + np.uint64(0xBB67AE85)) & LOW_HALF
+        out[2 * j] = c0 | c1 << HALF
+        out[2 * j + 1] = c2 | c3 << HALF
+
+
+@compiled
+def keep_tiles(seed: np.uint64, offset: np.uint64, rate: np.uint64, first: np.uint64, kept: Words) -> None:
+    """Packed keep bits of whole tiles: element i is kept iff U(i) >= p, compared digit by digit from the top."""
+    bits = np.empty(TILE_WORDS, np.uint64)
+    undecided = np.empty(TILE_WORDS, np.uint64)  # the digits so far equal p's
+    for begin in range(0, kept.size, TILE_WORDS):
+        tile = kept[begin : begin + TILE_WORDS]
+        for k in range(TILE_WORDS):
+            tile[k] = ZERO
+            undecided[k] = ALL
+        some_undecided = ALL
+        digits, plane_domain = rate, np.uint64(PLANES_DOMAIN)
+        while digits and some_undecided:
+            philox_blocks(seed, offset, first + np.uint64(begin // 2), plane_domain, bits)
+            ones = ALL * (digits >> TOP)  # p's digit, in every bit
+            some_undecided = ZERO
+            for k in range(TILE_WORDS):
+                tile[k] |= undecided[k] & bits[k] & ~ones  # a 1 over a 0: above p, kept
+                undecided[k] &= ~(bits[k] ^ ones)  # a 0 under a 1: below p, dropped
+                some_undecided |= undecided[k]
+            digits <<= ONE
+            plane_domain += PLANE
+        for k in range(TILE_WORDS):
+            tile[k] |= undecided[k]  # what equals p is kept
+
+
+@compiled
+def drop(values: NDArray[Any], kept: Words) -> None:
+    """Leave what is kept as it is, and of the rest no bit; `values` are floating-point numbers seen as integers."""
+    for word in range((values.size + 63) // 64):
+        for k in range(min(64, values.size - 64 * word)):
+            values[64 * word + k] &= values.dtype.type(ALL * (kept[word] >> np.uint64(k) & ONE))
+
+
+# Bits ---------------------------------------------------------------------------------------------------------------
+
+
+def blocks(seed: int, offset: int, block: int, count: int, plane_domain: int) -> Words:
+    """Return `count` blocks from number `block` on, two words of 64 bits each."""
+    out = np.empty(2 * count, np.uint64)
+    philox_blocks(np.uint64(seed), np.uint64(offset), np.uint64(block), np.uint64(plane_domain), out)
+    return out
+
+
+def keep(seed: int, offset: int, rate: int, first: int, n: int) -> Words:
+    """Keep bits of the elements first .. first + n - 1: bit i in word i // 64; past the last one, anything."""
+    if rate == 2**64:
+        return np.zeros((n + 63) // 64, np.uint64)
+    skip = first % GROUP
+    kept = np.empty((skip + n + TILE - 1) // TILE * TILE_WORDS, np.uint64)
+    keep_tiles(np.uint64(seed), np.uint64(offset), np.uint64(rate), np.uint64(first // GROUP), kept)
+    bits, shift = kept[skip // 64 :], np.uint64(skip % 64)
+    if shift:
+        bits = np.append(bits[:-1] >> shift | bits[1:] << np.uint64(64) - shift, bits[-1] >> shift)
+    return bits
+
+
+def chunks(n: int) -> Iterator[slice]:
+    """Cut n elements into chunks."""
+    for begin in range(0, n, CHUNK):
+        yield slice(begin, min(begin + CHUNK, n))
+
+
+def keep_bits(seed: int, offset: int, rate: int, first: int, n: int, out: NDArray[np.uint8]) -> None:
+    """Packed keep bits, bit i in byte i // 8, the last byte filled up with zeros."""
+    for part in chunks(n):
+        begin, end = part.start // 8, (part.stop + 7) // 8
+        bits = keep(seed, offset, rate, first + part.start, part.stop - part.start)
+        out[begin:end] = bits.view(np.uint8)[: end - begin]
+    if n % 8:
+        out[n // 8] &= np.uint8(2 ** (n % 8) - 1)
+
+
+def some_words(seed: int, offset: int, first: int, n: int) -> NDArray[np.uint32]:
+    """Words first .. first + n - 1 of domain 0."""
+    skip = first % 4
+    return blocks(seed, offset, first // 4, (skip + n + 3) // 4, 0).view(np.uint32)[skip : skip + n]
+
+
+def words(seed: int, offset: int, first: int, out: NDArray[np.uint32]) -> None:
+    """Fill `out` with words of domain 0."""
+    for part in chunks(out.size):
+        out[part] = some_words(seed, offset, first + part.start, part.stop - part.start)
+
+
+def fold_in(seed: int, data: int) -> int:
+    """Return the seed that `data` derives from `seed`: 64 bits of one block of domain 2."""
+    return int(blocks(seed, data >> 48, data & (2**48 - 1), 1, KEYS_DOMAIN)[0])
+
+
+def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, ...]:
+    """One block of the generator, for known answers."""
+    low, high = counter[0] | counter[1] << 32, counter[2] | counter[3] << 32
+    return tuple(blocks(key[0] | key[1] << 32, high, low, 1, 0).view(np.uint32).tolist())
+
+
+# Values -------------------------------------------------------------------------------------------------------------
+
+
+def scale(
+    x: NDArray[Any], out: NDArray[Any], seed: int, offset: int, rate: int, first: int, factor: np.floating
+) -> None:
+    """Inverted dropout: x * factor where kept, +0 where dropped, by selection."""
+    values = out.view(np.uint32 if out.dtype == np.float32 else np.uint64)
+    with np.errstate(all="ignore"):  # what is dropped may overflow or be a signalling NaN: nobody sees it
+        for part in chunks(x.size):
+            np.multiply(x[part], factor, out=out[part])
+            drop(values[part], keep(seed, offset, rate, first + part.start, part.stop - part.start))
+
+
+def uniform(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:
+    """Uniforms in the open interval (0, 1), exact in their type: one word a float32, two a float64."""
+    digits, words_each, integer = (24, 1, np.uint32) if out.dtype == np.float32 else (53, 2, np.uint64)
+    shift, step = integer(32 * words_each - digits), out.dtype.type(2.0**-digits)
+    for part in chunks(out.size):
+        begin, n = words_each * (first + part.start), words_each * (part.stop - part.start)
+        v: Any = some_words(seed, offset, begin, n).view(integer)
+        np.multiply((v >> shift | integer(1)).astype(out.dtype), step, out=out[part])
