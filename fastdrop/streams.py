@@ -96,8 +96,8 @@ class Stream:
             raise TypeError(
                 "seed must not be a Stream here; stream.spawn(n) and stream.fold_in(data) give streams of their own"
             )
-        self._seed, _ = _plan.key_of(seed, 0)
         self._offset = _plan.word_of(offset, "offset")
+        self._seed, _ = _plan.key_of(seed, 0)  # last: it may draw from what the caller gave
         self._spawned = 0
         self._lock = threading.Lock()
 
