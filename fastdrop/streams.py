@@ -159,7 +159,9 @@ class Stream:
         Raises
         ------
         ValueError
-            The state is of another rule than stream 1, or lacks an entry.
+            The state is of another rule than stream 1, lacks an entry, or has one outside its range.
+        TypeError
+            An entry that is no integer.
         """
         missing = {"seed", "offset", "spawned"} - state.keys()
         if missing:
@@ -168,8 +170,9 @@ class Stream:
             )
         if state.get("stream", _plan.STREAM) != _plan.STREAM:
             raise ValueError(f"this is fastdrop's stream {_plan.STREAM}; the state is of stream {state['stream']!r}")
-        stream = cls(state["seed"], min(state["offset"], WORD - 1))
-        stream._offset += state["offset"] == WORD  # a stream that is used up
+        stream = cls(_plan.word_of(state["seed"], "seed"))
+        used_up = state["offset"] == WORD
+        stream._offset = WORD if used_up else _plan.word_of(state["offset"], "offset")
         stream._spawned = _plan.count_of(state["spawned"], "spawned")
         return stream
 
