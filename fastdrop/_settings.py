@@ -49,7 +49,7 @@ def available_isas() -> list[str]:
 
 
 def checked_backend(name: Any) -> str:
-    if name not in BACKENDS:
+    if not isinstance(name, str) or name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}: the backends are {', '.join(map(repr, BACKENDS))}")
     package = BACKENDS[name][1]
     if package is not None and importlib.util.find_spec(package) is None:
@@ -59,7 +59,7 @@ def checked_backend(name: Any) -> str:
 
 def checked_isa(name: Any) -> str:
     built = _native.isas()
-    if name not in built:
+    if not isinstance(name, str) or name not in built:
         raise ValueError(f"unknown instruction set {name!r}: this build has {', '.join(map(repr, built))}")
     if not built[name]:
         raise RuntimeError(
