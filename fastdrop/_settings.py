@@ -79,6 +79,15 @@ def checked_num_threads(number: Any) -> int:
     return min(threads, 4 * (os.cpu_count() or 1))  # more than that gain nothing, and OpenMP ends a process it fails
 
 
+def num_threads_in(text: str) -> int:
+    """Return the number of threads that an environment variable names."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise ValueError(f"num_threads must be an integer >= 1; got {text!r}") from None
+    return checked_num_threads(number)
+
+
 @functools.lru_cache
 def backend_module(name: str) -> types.ModuleType | None:
     module = BACKENDS[name][0]
@@ -158,7 +167,7 @@ def from_environment() -> _plan.Settings:
 
     backend = read("FASTDROP_BACKEND", checked_backend, "c")
     isa = read("FASTDROP_ISA", checked_isa, available_isas()[-1])
-    threads = read("FASTDROP_NUM_THREADS", lambda text: checked_num_threads(int(text)), automatic_num_threads())
+    threads = read("FASTDROP_NUM_THREADS", num_threads_in, automatic_num_threads())
     return chosen(backend, isa, threads)
 
 
