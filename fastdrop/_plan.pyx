@@ -189,8 +189,8 @@ cdef double rate(p) except? -1.0:
         value = PyFloat_AsDouble(p)
     else:
         try:
-            if isinstance(p, np.ndarray) and p.ndim:
-                raise TypeError
+            if isinstance(p, (np.ndarray, np.generic)) and (p.ndim or p.dtype.kind not in "biufO"):
+                raise TypeError  # NumPy would take a string's number, a complex one's real part
             value = PyFloat_AsDouble(p)
         except TypeError:
             raise TypeError(
