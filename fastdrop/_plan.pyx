@@ -479,11 +479,11 @@ def uniform(shape, seed, offset, start, dtype):
     """Uniforms in (0, 1)."""
     cdef tuple sizes = shape_of(shape)
     cdef int64_t n = size_of(sizes)
-    cdef np.ndarray out = np.empty(sizes, dtype)
-    cdef int kind = kind_of(out, "dtype")
+    cdef int kind = kind_of(np.empty(0, dtype), "dtype")
     cdef bint single = kind == _native.FD_FLOAT32
     cdef uint64_t first = first_index(
         start, n, WORDS_END if single else PAIRS_END, "float32 uniforms" if single else "float64 uniforms")
+    cdef np.ndarray out = np.empty(sizes, dtype)
     cdef Settings settings = effective()
     cdef _native.fd_key stream
     cdef const _native.fd_isa *kernels = settings.kernels
