@@ -333,7 +333,8 @@ def dropout(x, p, seed, offset, training, mode, out, start, backend, num_threads
     else:
         factor = _native.standard_scale(drop, dtype)
         drop = drop == 1.0  # what is scaled by 0 is dropped: 0 * inf is no 0
-    result = PyArray_NewLikeArray(array, np.NPY_KEEPORDER, NULL, 0) if out is None else out
+    # A subclass makes its own: a masked array's mask, an attribute come along.
+    result = PyArray_NewLikeArray(array, np.NPY_KEEPORDER, NULL, 1) if out is None else out
     scale(array, result, stream, _native.rate_of(drop), first, factor, dtype, settings)
     if out is None and not np.PyArray_CheckExact(array):
         return array.__array_wrap__(result)
