@@ -276,6 +276,6 @@ def uniform(
     --------
     >>> import fastdrop
     >>> fastdrop.uniform(3, seed=42)
-    array([0.61295986, 0.46864045, 0.07323176], dtype=float32)
+    array([0.6129599 , 0.4685865 , 0.07323176], dtype=float32)
     """
     return _plan.uniform(shape, seed, offset, start, dtype)
