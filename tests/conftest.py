@@ -1,0 +1,78 @@
+"""What every test stands on: settings put back, engines to run on, the data files, fresh interpreters."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+import fastdrop
+from fastdrop.testing import REFERENCE, engines
+
+DATA = Path(__file__).parent / "data"
+LARGE = "FASTDROP_TEST_LARGE"
+
+hypothesis.settings.register_profile(
+    "fastdrop",
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],  # `engine` is meant to stay
+)
+hypothesis.settings.load_profile("fastdrop")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", f"large: needs gigabytes of free memory; runs where {LARGE}=1 is set")
+
+
+def pytest_collection_modifyitems(items):
+    if os.environ.get(LARGE) != "1":
+        for item in items:
+            if "large" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=f"needs gigabytes of free memory: {LARGE}=1 runs it"))
+
+
+@pytest.fixture(autouse=True)
+def _settings_put_back():
+    before = fastdrop.get_backend(), fastdrop.get_isa(), fastdrop.get_num_threads()
+    yield
+    fastdrop.set_backend(before[0])
+    fastdrop.set_isa(before[1])
+    fastdrop.set_num_threads(before[2])
+
+
+@pytest.fixture(params=[REFERENCE, *engines()], ids=str)
+def engine(request):
+    """Run the test once by each engine, in force for the whole test."""
+    if reason := request.param.missing():
+        pytest.skip(reason)
+    with request.param.using():
+        yield request.param
+
+
+@pytest.fixture(scope="session")
+def golden():
+    return json.loads((DATA / "stream1_golden.json").read_text())
+
+
+@pytest.fixture
+def run_python(tmp_path):
+    """Run a program in a fresh interpreter, with these environment variables besides the usual; a hang is a failure."""
+
+    def run(program, **environment):
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FASTDROP_")}
+        return subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program)],
+            env={**inherited, **environment},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run

@@ -1,0 +1,212 @@
+"""What else goes on in the process must not show in the bits: floating-point settings, threads, forks."""
+
+import importlib.util
+import os
+import platform
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+import fastdrop
+from fastdrop import _native
+from fastdrop.testing import OPS, REFERENCE, THREADED_SIZE, Case, awkward, compute, engines, equal_bytes
+
+CASES = [Case(op, n, 77, 0.3) for op in OPS for n in (1000, THREADED_SIZE)]
+SUBNORMAL, ONE, TEN = np.array([5e-324]), np.array([1.0]), np.array([10.0])
+
+
+@contextmanager
+def spoiled():
+    """Flush subnormals and round toward zero, in this thread."""
+    found = _native.float_spoil()
+    try:
+        yield
+    finally:
+        _native.float_end(found)
+
+
+def environment():
+    """Return whether this thread has subnormals, and rounds to nearest."""
+    return (SUBNORMAL * ONE).item() > 0, (ONE / TEN).item() == 0.1  # 0.1 is rounded up
+
+
+def expected():
+    with REFERENCE.using():
+        return [compute(case) for case in CASES]
+
+
+# Floating point -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64", "aarch64", "arm64"), reason="nothing to flush with")
+def test_the_environment_is_hostile_in_the_block_and_only_there():
+    assert environment() == (True, True)
+    with spoiled():
+        assert environment() == (False, False)
+    assert environment() == (True, True)
+
+
+def test_bits_in_a_hostile_environment(engine):
+    wanted = expected()
+    with spoiled():
+        before = environment()
+        found = [compute(case) for case in CASES]
+        after = environment()
+    assert all(map(equal_bytes, found, wanted))
+    assert before == after  # the caller's environment is its own
+
+
+@pytest.mark.parametrize("p", [0.1, 1 / 3, 0.9, 2**-60, 3 * 2**-65])
+def test_rates_and_scales_in_a_hostile_environment(engine, p):
+    x = np.linspace(1, 2, 500)
+    for mode, training in (("inverted", True), ("standard", True), ("standard", False)):
+        y = fastdrop.dropout(x, p, seed=1, mode=mode, training=training)
+        with spoiled():
+            z = fastdrop.dropout(x, p, seed=1, mode=mode, training=training)
+        assert equal_bytes(y, z)
+
+
+AROUND_THE_POOL = """
+    import fastdrop
+    from fastdrop import _native
+    from fastdrop.testing import REFERENCE, THREADED_SIZE, Case, awkward, compute, equal_bytes
+
+    cases = [Case("dropout-float32", THREADED_SIZE), Case("dropout-float64", THREADED_SIZE)]
+    with REFERENCE.using():
+        wanted = [compute(case) for case in cases]
+    found = []
+    def run():
+        with fastdrop.using(num_threads=3):
+            found.append([compute(case) for case in cases])
+    def run_spoiled():
+        before = _native.float_spoil()
+        run()
+        _native.float_end(before)
+    def run_with_torch():
+        import torch
+        assert torch.set_flush_denormal(True)
+        run()
+        torch.set_flush_denormal(False)
+    {calls}
+    for results in found:
+        assert all(map(equal_bytes, results, wanted))
+    print("equal", len(found))
+"""
+
+
+@pytest.mark.parametrize("calls", ["run_spoiled(); run(); run_spoiled()", "run(); run_spoiled(); run()"])
+def test_hostile_before_and_after_the_threads_exist(run_python, calls):
+    """A pool's threads begin with the settings of the thread that makes them, and keep them."""
+    done = run_python(AROUND_THE_POOL.format(calls=calls))
+    assert done.stdout == "equal 3\n", done.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+@pytest.mark.parametrize("calls", ["run(); run_with_torch(); run()", "run_with_torch(); run(); run_with_torch()"])
+def test_pytorch_flushes_subnormals(run_python, calls):
+    done = run_python(AROUND_THE_POOL.format(calls=calls))
+    assert done.stdout == "equal 3\n", done.stderr
+
+
+def test_numpys_error_settings_are_not_asked(engine):
+    x = awkward(500, "float32")
+    y = fastdrop.dropout(x, 0.3, seed=1)
+    with np.errstate(all="raise"):
+        assert equal_bytes(fastdrop.dropout(x, 0.3, seed=1), y)
+
+
+# Python's threads ---------------------------------------------------------------------------------------------------
+
+
+def test_many_threads_at_once():
+    wanted = expected()
+    usable = [engine for engine in (REFERENCE, *engines()) if engine.missing() is None]
+
+    def work(k):
+        engine = usable[k % len(usable)]
+        with engine.using():
+            return all(equal_bytes(compute(case), result) for case, result in zip(CASES, wanted, strict=True))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(40)))
+
+
+def test_other_threads_run_during_a_call():
+    """With no switching by the clock, this thread sees the middle of the other's call only if that gave up the GIL."""
+    x = np.ones(2**24, np.float32)
+    interval = sys.getswitchinterval()
+
+    def seen_in_the_middle():
+        begun, ended = threading.Event(), threading.Event()
+
+        def call():
+            begun.set()
+            fastdrop.dropout(x, 0.1, seed=1, out=x, num_threads=1)
+            ended.set()
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        begun.wait(60)
+        middle = not ended.is_set()
+        thread.join()
+        return middle
+
+    sys.setswitchinterval(1000)
+    try:
+        assert any(seen_in_the_middle() for _ in range(20))
+    finally:
+        sys.setswitchinterval(interval)
+
+
+# Forks --------------------------------------------------------------------------------------------------------------
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+@needs_fork
+@pytest.mark.parametrize("before", ["parallel region", "nothing"])
+def test_fork(run_python, before):
+    """OpenMP's threads do not come along: a child that waited for them would be ended by its alarm."""
+    done = run_python(
+        f"""
+        import os, signal
+        import fastdrop
+        from fastdrop.testing import THREADED_SIZE, Case, compute, equal_bytes
+        cases = [Case(op, THREADED_SIZE) for op in ("dropout-float32", "packed-mask", "words", "uniform-float64")]
+        with fastdrop.using(num_threads={3 if before == "parallel region" else 1}):
+            wanted = [compute(case) for case in cases]
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            with fastdrop.using(num_threads=3):
+                os._exit(0 if all(map(equal_bytes, map(compute, cases), wanted)) else 1)
+        print("child:", os.waitpid(child, 0)[1])
+        with fastdrop.using(num_threads=3):
+            print("parent:", all(map(equal_bytes, map(compute, cases), wanted)))
+        """
+    )
+    assert done.stdout == "child: 0\nparent: True\n", done.stderr
+
+
+@needs_fork
+def test_multiprocessing_by_fork(run_python):
+    done = run_python(
+        """
+        import multiprocessing
+        import fastdrop
+        from fastdrop.testing import THREADED_SIZE, Case, compute, equal_bytes
+        case = Case("dropout-float32", THREADED_SIZE)
+        def work(k):
+            with fastdrop.using(num_threads=3):
+                return compute(case)
+        wanted = work(0)
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            results = pool.map_async(work, range(4)).get(timeout=60)
+        print([equal_bytes(result, wanted) for result in results])
+        """
+    )
+    assert done.stdout == "[True, True, True, True]\n", done.stderr
