@@ -17,7 +17,7 @@ uint64_t fd_float_begin(void) {
   return found;
 }
 void fd_float_end(uint64_t found) {
-  if ((found & (SPOILED | MASK_ALL)) != MASK_ALL) _mm_setcsr((uint32_t)found);
+  if ((_mm_getcsr() ^ (uint32_t)found) & (SPOILED | MASK_ALL)) _mm_setcsr((uint32_t)found);
 }
 uint64_t fd_float_spoil(void) {
   const uint32_t found = _mm_getcsr();
@@ -42,7 +42,7 @@ uint64_t fd_float_begin(void) {
   return found;
 }
 void fd_float_end(uint64_t found) {
-  if (found & (SPOILED | TRAPS)) set_fpcr(found);
+  if ((get_fpcr() ^ found) & (SPOILED | TRAPS)) set_fpcr(found);
 }
 uint64_t fd_float_spoil(void) {
   const uint64_t found = get_fpcr();
@@ -60,7 +60,7 @@ uint64_t fd_float_begin(void) {
   return (uint64_t)found;
 }
 void fd_float_end(uint64_t found) {
-  if ((int)found != FE_TONEAREST) fesetround((int)found);
+  if (fegetround() != (int)found) fesetround((int)found);
 }
 uint64_t fd_float_spoil(void) {
   const int found = fegetround();
