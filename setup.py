@@ -108,6 +108,7 @@ def extension(name):
     return Extension(
         f"fastdrop.{name}",
         [f"fastdrop/{name}.pyx"],
+        depends=[str(path) for path in sorted(SOURCES.iterdir())],  # else a changed C file is not linked again
         include_dirs=[str(SOURCES), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     )
