@@ -1,0 +1,18 @@
+"""The command `fastdrop`, also as ``python -m fastdrop``."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line, or say what to install for it."""
+    try:
+        from fastdrop.cli import cli
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"click", "rich"}:
+            raise
+        sys.exit(f'fastdrop: the command line needs {error.name}: pip install "fastdrop-kernels[cli]"')
+    cli(prog_name="fastdrop")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+"""The command line: what is typed, to calls; what they return, to screens. The work is done elsewhere."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+import fastdrop
+from fastdrop import _settings, quickbench
+from fastdrop.npyfile import Applied, apply_file
+from fastdrop.verify import Mismatch, Outcome, checks
+
+__all__ = ["cli"]
+
+USAGE, FAILURE = 2, 1  # exit codes: what was asked for cannot be; it could, but did not work out
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(fastdrop.__version__)
+def cli() -> None:
+    """Dropout for NumPy arrays that costs no more than a copy and is reproducible to the bit."""
+
+
+# Errors and signals -------------------------------------------------------------------------------------------------
+
+
+class OneLine(click.ClickException):
+    """An error that is shown as one line, without a traceback."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(" ".join(message.split()))
+        self.exit_code = exit_code
+
+
+@contextmanager
+def errors_in_one_line(subject: str = "") -> Iterator[None]:
+    """Turn the errors that a user can cause into sentences; `subject` is what they are about."""
+    about = f"{subject}: " if subject else ""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError) as error:
+        raise OneLine(f"{about}{error}", USAGE) from error
+    except OSError as error:
+        raise OneLine(f"{about}{error.strerror or error}", FAILURE) from error
+    except (ImportError, Mismatch) as error:
+        raise OneLine(str(error), FAILURE) from error
+
+
+class Stopped(BaseException):
+    """A signal asks the process to end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    for other in STOPPING:
+        signal.signal(other, signal.SIG_IGN)  # one is enough: what cleans up must not be stopped too
+    raise Stopped(number)
+
+
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+@contextmanager
+def stopping_cleanly() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and SIGHUP end the block as an exception does, with all that it cleans up."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, stop)
+        yield
+    except Stopped as stopped:
+        name = signal.Signals(stopped.number).name
+        raise OneLine(f"stopped by {name}; no half-written file is left", 128 + stopped.number) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# Screens ------------------------------------------------------------------------------------------------------------
+
+
+def progress_bar(*columns: Any) -> Progress:
+    """Return a bar on standard error, which shows on a terminal alone."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *columns,
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    )
+
+
+def table(*headings: str, right: Sequence[str] = ()) -> Table:
+    """Return an empty table that wraps what is too long for it: nothing is cut off."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in headings:
+        made.add_column(heading, overflow="fold", justify="right" if heading in right else "left")
+    return made
+
+
+def show(*lines: Table | Text | str) -> None:
+    """Print to standard output, as wide as the terminal, or 80 columns."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    for line in lines:
+        console.print(line)
+
+
+class Integer(click.ParamType):
+    """A whole number, decimal or with the prefix 0x, 0o or 0b."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return what was typed as a number."""
+        try:
+            return value if isinstance(value, int) else int(value, 0)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number", param, ctx)
+
+
+INTEGER = Integer()
+THREADS = click.option("--threads", type=int, help="The most threads to use; the result does not depend on it.")
+
+
+# apply --------------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("source", metavar="IN.npy", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("target", metavar="OUT.npy", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("-p", type=float, required=True, help="The probability of dropping an element, in [0, 1].")
+@click.option(
+    "--seed", type=INTEGER, required=True, help="In [0, 2**64), decimal or 0x...: the same seed, the same mask."
+)
+@click.option("--offset", type=INTEGER, default=0, show_default=True, help="Which mask under the seed: in [0, 2**64).")
+@click.option("--backend", type=click.Choice(list(_settings.BACKENDS)), help="What computes; all give the same bytes.")
+@THREADS
+def apply(
+    source: Path, target: Path, p: float, seed: int, offset: int, backend: str | None, threads: int | None
+) -> None:
+    """Drop elements of the array in IN.npy, scale the others by 1 / (1 - p), and write OUT.npy.
+
+    The files may be larger than memory, and may be one and the same. OUT.npy appears when all is done.
+    """
+    bar = progress_bar(TaskProgressColumn(), TimeRemainingColumn())
+    with stopping_cleanly(), errors_in_one_line(), fastdrop.using(backend=backend, num_threads=threads), bar:
+        task = bar.add_task(target.name)
+        applied = apply_file(
+            source,
+            target,
+            p,
+            seed=seed,
+            offset=offset,
+            progress=lambda n, size: bar.update(task, completed=n, total=size),
+        )
+    show_applied(target, applied)
+
+
+def show_applied(target: Path, applied: Applied) -> None:
+    gigabytes, size = applied.nbytes / 1e9, applied.size
+    share = f"{applied.dropped / size:.4%} ({applied.dropped:,} of {size:,})" if size else "nothing: the array is empty"
+    click.echo(target)
+    click.echo(f"  shape    {applied.shape}, {applied.dtype}")
+    click.echo(f"  dropped  {share}")
+    click.echo(f"  time     {applied.seconds:.2f} s, {gigabytes / applied.seconds:.2f} GB/s")
+    click.echo(f"  SHA-256  {applied.sha256}")
+
+
+# verify -------------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.pass_context
+def verify(ctx: click.Context) -> None:
+    """Check that all that can run on this machine gives the bytes that are promised. The exit code is 0 if it does."""
+    began = time.perf_counter()
+    outcomes = []
+    with progress_bar(TimeElapsedColumn()) as bar:
+        task = bar.add_task("checking", total=None)
+        for outcome in checks():
+            outcomes.append(outcome)
+            bar.update(task, description=f"checked {outcome.engine}, {outcome.check}")
+    failed = show_outcomes(outcomes, time.perf_counter() - began)
+    ctx.exit(FAILURE if failed else 0)
+
+
+VERDICTS = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("skipped", "dim")}
+
+
+def show_outcomes(outcomes: list[Outcome], seconds: float) -> list[Outcome]:
+    rows = table("engine", "check", "result", "ms", "", right=["ms"])
+    for outcome in outcomes:
+        detail = "see below" if outcome.passed is False else outcome.detail
+        verdict = Text(*VERDICTS[outcome.passed])
+        rows.add_row(outcome.engine, outcome.check, verdict, f"{outcome.seconds * 1e3:.1f}", detail)
+    failed = [outcome for outcome in outcomes if outcome.passed is False]
+    ran = sum(outcome.passed is not None for outcome in outcomes)
+    show(rows, "")
+    for outcome in failed:
+        show(Text(f"FAILED {outcome.engine}, {outcome.check}: {outcome.detail}", "red"))
+    show(f"{len(failed)} of {ran} checks failed" if failed else f"all {ran} checks passed in {seconds:.2f} s")
+    return failed
+
+
+# info ---------------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def info(as_json: bool) -> None:
+    """Show what runs, and on what."""
+    found = fastdrop.config()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    variables = {"backend": "FASTDROP_BACKEND", "isa": "FASTDROP_ISA", "num_threads": "FASTDROP_NUM_THREADS"}
+    rows = table("setting", "value", "set in the environment by")
+    for name, value in found.items():
+        rows.add_row(name, as_text(name, value), variables.get(name, ""))
+    show(rows)
+
+
+def as_text(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if name.endswith("bytes") else str(value)
+
+
+# bench --------------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--quick", is_flag=True, help="Under a minute; without it, the same with more repetitions.")
+@click.option(
+    "--only", multiple=True, metavar="NAME", help="Time this contender alone, beside the copy; may be repeated."
+)
+@THREADS
+def bench(quick: bool, only: tuple[str, ...], threads: int | None) -> None:
+    """Compare the speed with that of a copy, of NumPy, and of PyTorch where it is installed.
+
+    The data are the activations of a random layer on scikit-learn's handwritten digits. Before anything is timed it is
+    checked that all backends and instruction sets give the same bytes on them, and that each contender does dropout.
+    """
+    effort = {"seconds": 0.3, "least_rounds": 3} if quick else {"seconds": 3, "least_rounds": 11}
+    with errors_in_one_line(), progress_bar(TimeElapsedColumn()) as bar:
+        task = bar.add_task("making the activations", total=None)
+        chosen = chosen_contenders(only)
+        found = quickbench.run(
+            chosen, threads=threads or 1, step=lambda text: bar.update(task, description=text), **effort
+        )
+    show_found(chosen, found)
+
+
+def chosen_contenders(only: Sequence[str]) -> dict[str, quickbench.Contender]:
+    found = quickbench.contenders()
+    unknown = [name for name in only if name not in found]
+    if unknown:
+        raise ValueError(f"no contender {unknown[0]!r} here; there are {', '.join(found)}")
+    return {name: made for name, made in found.items() if not only or name in (*only, quickbench.BASELINE)}
+
+
+def show_found(chosen: dict[str, quickbench.Contender], found: quickbench.Found) -> None:
+    threads = "one thread each" if found.threads == 1 else f"{found.threads} threads for fastdrop's C and PyTorch"
+    show(*quickbench.machine(), f"The same bytes from {'; '.join(found.engines)}.", f"Times are of {threads}.")
+    for size in quickbench.SIZES:
+        cells = [cell for cell in found.cells if cell.size == size]
+        show("", bench_table(f"{size} float32", chosen, cells))
+    show("", LEGEND)
+
+
+LEGEND = """\
+ns       nanoseconds an element
+GB/s     bytes of the input a second
+x copy   the time as a multiple of numpy.copyto's, the median over rounds
+         that ran both; below 1 is faster than the copy
+The last rows and "new result" get fresh memory in each call, the others write
+to an array that is there."""
+
+
+def bench_table(heading: str, chosen: dict[str, quickbench.Contender], cells: list[quickbench.Cell]) -> Table:
+    made = table(heading)
+    for cell in cells:
+        for k, unit in enumerate(("ns", "GB/s", "x copy")):
+            made.add_column(f"p = {cell.p}\n{unit}" if k == 0 else f"\n{unit}", justify="right", no_wrap=True)
+    for name, contender in chosen.items():
+        row = [contender.label]
+        for cell in cells:
+            timing = cell.timings[name]
+            row += [
+                f"{timing.seconds / cell.n * 1e9:.3f}",
+                f"{4e-9 * cell.n / timing.seconds:.1f}",
+                f"{timing.ratio:.2f}" if timing.ratio < 100 else f"{timing.ratio:.0f}",
+            ]
+        made.add_row(*row, style="bold" if contender.label.startswith("fastdrop") else None)
+    return made

@@ -1,0 +1,255 @@
+"""Dropout of ``.npy`` files that need not fit in memory: a chunk at a time, to a new file that then takes its place."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import math
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdrop.functional import dropout, dropout_mask
+
+__all__ = ["Applied", "apply_file"]
+
+CHUNK_BYTES = 2**24  # what is in memory at a time, several times over
+LEAST_RUN = 2**11  # elements to read or write in one piece, where an array's order makes pieces of a chunk
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What `apply_file` did."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    size: int
+    dropped: int
+    seconds: float
+    sha256: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array, header not counted."""
+        return self.size * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The arguments that make a mask, and what is done with it."""
+
+    p: float
+    seed: int
+    offset: int
+
+    def apply(self, x: NDArray[Any], out: NDArray[Any], start: int) -> None:
+        """Drop and scale the elements from index `start` on."""
+        dropout(x, self.p, seed=self.seed, offset=self.offset, start=start, out=out)
+
+    def dropped(self, start: int, n: int) -> int:
+        """Count the dropped among `n` elements, in the mask: the values may have been 0 before."""
+        kept = dropout_mask(n, self.p, seed=self.seed, offset=self.offset, start=start, packed=True)
+        return n - int.from_bytes(kept.tobytes(), "little").bit_count()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the header of a ``.npy`` file says, and where its data begin."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fortran: bool
+    begin: int
+
+    @property
+    def size(self) -> int:
+        """Elements of the array."""
+        return math.prod(self.shape)
+
+    @property
+    def chunk(self) -> int:
+        """Elements to work on at a time."""
+        return CHUNK_BYTES // self.dtype.itemsize
+
+    def position(self, element: int) -> int:
+        """Where an element is, in bytes; elements are counted as they lie in the file."""
+        return self.begin + element * self.dtype.itemsize
+
+    def header(self) -> bytes:
+        """Return what ``numpy.save`` writes before the data."""
+        text = io.BytesIO()
+        fields = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": self.fortran, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(text, fields)
+        return text.getvalue()
+
+
+def read_layout(path: Path) -> Layout:
+    """Read a file's header, of any version. No data are touched; an array of objects is refused, not unpickled."""
+    try:
+        x = np.lib.format.open_memmap(path, mode="r")
+        dropout(np.empty(0, x.dtype), seed=0)  # is the dtype one of those it takes?
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path}: {error}") from error
+    return Layout(x.shape, x.dtype, x.flags.f_contiguous and not x.flags.c_contiguous, x.offset)
+
+
+def apply_file(
+    source: Path,
+    target: Path,
+    p: float,
+    *,
+    seed: int,
+    offset: int = 0,
+    progress: Callable[[int, int], None] = lambda done, size: None,
+) -> Applied:
+    """Write ``dropout(load(source), p, seed=seed, offset=offset)`` as the ``.npy`` file `target`.
+
+    Parameters
+    ----------
+    source : Path
+        A ``.npy`` file of float32 or float64, of any shape and order and of any size.
+    target : Path
+        The file to write; may be `source`. It appears, or is replaced, when all is done: until then, and after an
+        exception of any kind, it is as it was.
+    p, seed, offset
+        As in `fastdrop.dropout`. The result is the same, to the byte of the file.
+    progress : callable, optional
+        Is called with the number of elements done and the number of all.
+
+    Returns
+    -------
+    Applied
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        As in `fastdrop.dropout`; or the source is no complete ``.npy`` file, or the target no ordinary file.
+    OSError
+        Reading or writing failed.
+    """
+    began = time.perf_counter()
+    dropout(np.empty(0, np.float32), p, seed=seed, offset=offset)  # the arguments are checked before a file is made
+    layout = read_layout(source)
+    mask = Mask(p, seed, offset)
+    digest = hashlib.sha256()
+    dropped = done = 0
+    with open(source, "rb") as reading, replacement(target) as writing:
+        work = by_blocks if layout.fortran else in_order
+        for n in work(layout, mask, reading, writing, digest.update):
+            dropped += mask.dropped(done, n)  # by blocks these are not the n just written; in the end they are all
+            done += n
+            progress(done, layout.size)
+    return Applied(layout.shape, layout.dtype, layout.size, dropped, time.perf_counter() - began, digest.hexdigest())
+
+
+@contextmanager
+def replacement(target: Path) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of `target` when the block ends well, and vanishes when it does not."""
+    target = target.resolve()  # a link stays one
+    if target.exists() and not target.is_file():
+        raise ValueError(f"{target} is not an ordinary file")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent}")
+    temporary = target.with_name(f".fastdrop-{secrets.token_hex(8)}.part")
+    try:
+        with open(temporary, "x+b") as file:
+            if target.exists():
+                shutil.copymode(target, temporary)
+            yield file
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+Work = Iterator[int]  # yields how many elements have just been done
+Update = Callable[[Any], None]  # of a hash
+
+
+def in_order(layout: Layout, mask: Mask, reading: BinaryIO, writing: BinaryIO, update: Update) -> Work:
+    """Go through a file in C order, which is the mask's own.
+
+    A map's pages count as resident memory: so a chunk is mapped at a time. The output is not mapped: a full disk would
+    then kill the process, where `write` raises an exception.
+    """
+    header = layout.header()
+    writing.write(header)
+    update(header)
+    made = np.empty(min(layout.chunk, layout.size), layout.dtype)
+    for first in range(0, layout.size, layout.chunk):
+        n = min(layout.chunk, layout.size - first)
+        mask.apply(np.memmap(reading, layout.dtype, "r", layout.position(first), (n,)), made[:n], first)
+        writing.write(made[:n].data)
+        update(made[:n].data)
+        yield n
+
+
+def by_blocks(layout: Layout, mask: Mask, reading: BinaryIO, writing: BinaryIO, update: Update) -> Work:
+    """Go through a file in Fortran order in blocks of long runs, both there and in the mask's order, which is C order.
+
+    To the file, a block is an array with the axes reversed. It is read, not mapped: its runs are a few pages each, and
+    the system maps many of a page's neighbours with it.
+    """
+    header = layout.header()
+    writing.write(header)
+    for corner, block in blocks(layout.shape, layout.chunk):
+        in_file = np.empty(block[::-1], layout.dtype)
+        pieces = list(runs(layout.shape[::-1], corner[::-1], block[::-1]))
+        for first, piece in zip(pieces, split(in_file, len(pieces)), strict=True):
+            reading.seek(layout.position(first))
+            if reading.readinto(piece.data) != piece.nbytes:
+                raise ValueError("the file has become shorter while it was read")
+        in_mask = np.ascontiguousarray(in_file.T)
+        rows = list(runs(layout.shape, corner, block))
+        for first, row in zip(rows, split(in_mask, len(rows)), strict=True):
+            mask.apply(row, row, first)
+        in_file[...] = in_mask.T
+        for first, piece in zip(pieces, split(in_file, len(pieces)), strict=True):
+            writing.seek(len(header) + first * layout.dtype.itemsize)
+            writing.write(piece.data)
+        yield in_mask.size
+    writing.seek(0)
+    while data := writing.read(CHUNK_BYTES):
+        update(data)
+
+
+def split(block: NDArray[Any], pieces: int) -> NDArray[Any]:
+    """Cut a contiguous block into pieces of one length."""
+    return block.reshape(pieces, -1)
+
+
+def blocks(shape: Sequence[int], size: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Cut an array into blocks of at most `size` elements: corner and shape of each.
+
+    A block reaches along the first axes far enough for runs of about LEAST_RUN elements in Fortran order, then along
+    the last axes as far as `size` allows, which makes the runs in C order as long as they can be.
+    """
+    most = [1] * len(shape)
+    for axes, limit in ((range(len(shape)), LEAST_RUN), (reversed(range(len(shape))), size)):
+        for axis in axes:
+            parts = math.ceil(shape[axis] / (most[axis] * (limit // math.prod(most))))
+            most[axis] = math.ceil(shape[axis] / parts)  # of nearly one size: no sliver at the end
+            if parts > 1:
+                break
+    for corner in itertools.product(*(range(0, length, step) for length, step in zip(shape, most, strict=True))):
+        yield corner, tuple(min(n, length - at) for n, length, at in zip(most, shape, corner, strict=True))
+
+
+def runs(shape: Sequence[int], corner: Sequence[int], block: Sequence[int]) -> Iterator[int]:
+    """Yield the C-order indices, in an array of `shape`, at which a block's runs of consecutive indices begin."""
+    whole = len(shape)  # the axes from here on are all in the block
+    while whole and block[whole - 1] == shape[whole - 1]:
+        whole -= 1
+    steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    first = sum(at * step for at, step in zip(corner, steps, strict=True))
+    for outer in itertools.product(*map(range, block[: max(whole - 1, 0)])):
+        yield first + sum(k * step for k, step in zip(outer, steps, strict=False))
