@@ -10,8 +10,13 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-import fastdrop
-from fastdrop.testing import REFERENCE, engines
+# `python -m pytest` puts the checkout first on the path, where the package has no compiled modules: test the installed one.
+ROOT = Path(__file__).parents[1]
+if not list((ROOT / "fastdrop").glob("_native.*.so")):
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+
+import fastdrop  # noqa: E402
+from fastdrop.testing import REFERENCE, engines  # noqa: E402
 
 DATA = Path(__file__).parent / "data"
 LARGE = "FASTDROP_TEST_LARGE"
