@@ -10,7 +10,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# `python -m pytest` puts the checkout first on the path, where the package has no compiled modules: test the installed one.
+# `python -m pytest` puts the checkout first on the path, where the package has no compiled modules: import the
+# installed one.
 ROOT = Path(__file__).parents[1]
 if not list((ROOT / "fastdrop").glob("_native.*.so")):
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
