@@ -147,15 +147,11 @@ THREADS = click.option("--threads", type=int, help="The most threads to use; the
 @click.argument("source", metavar="IN.npy", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("target", metavar="OUT.npy", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("-p", type=float, required=True, help="The probability of dropping an element, in [0, 1].")
-@click.option(
-    "--seed", type=INTEGER, required=True, help="In [0, 2**64), decimal or 0x...: the same seed, the same mask."
-)
+@click.option("--seed", type=INTEGER, required=True, help="In [0, 2**64), decimal or 0x...: the same seed, the same mask.")
 @click.option("--offset", type=INTEGER, default=0, show_default=True, help="Which mask under the seed: in [0, 2**64).")
 @click.option("--backend", type=click.Choice(list(_settings.BACKENDS)), help="What computes; all give the same bytes.")
 @THREADS
-def apply(
-    source: Path, target: Path, p: float, seed: int, offset: int, backend: str | None, threads: int | None
-) -> None:
+def apply(source: Path, target: Path, p: float, seed: int, offset: int, backend: str | None, threads: int | None) -> None:
     """Drop elements of the array in IN.npy, scale the others by 1 / (1 - p), and write OUT.npy.
 
     The files may be larger than memory, and may be one and the same. OUT.npy appears when all is done.
@@ -251,9 +247,7 @@ def as_text(name: str, value: Any) -> str:
 
 @cli.command()
 @click.option("--quick", is_flag=True, help="Under a minute; without it, the same with more repetitions.")
-@click.option(
-    "--only", multiple=True, metavar="NAME", help="Time this contender alone, beside the copy; may be repeated."
-)
+@click.option("--only", multiple=True, metavar="NAME", help="Time this contender alone, beside the copy; may be repeated.")
 @THREADS
 def bench(quick: bool, only: tuple[str, ...], threads: int | None) -> None:
     """Compare the speed with that of a copy, of NumPy, and of PyTorch where it is installed.
@@ -265,9 +259,7 @@ def bench(quick: bool, only: tuple[str, ...], threads: int | None) -> None:
     with errors_in_one_line(), progress_bar(TimeElapsedColumn()) as bar:
         task = bar.add_task("making the activations", total=None)
         chosen = chosen_contenders(only)
-        found = quickbench.run(
-            chosen, threads=threads or 1, step=lambda text: bar.update(task, description=text), **effort
-        )
+        found = quickbench.run(chosen, threads=threads or 1, step=lambda text: bar.update(task, description=text), **effort)
     show_found(chosen, found)
 
 

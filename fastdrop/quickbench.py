@@ -192,9 +192,7 @@ class Found:
     cells: list[Cell]
 
 
-def run(
-    chosen: dict[str, Contender], *, threads: int = 1, seconds: float, least_rounds: int, step: Step = ignore
-) -> Found:
+def run(chosen: dict[str, Contender], *, threads: int = 1, seconds: float, least_rounds: int, step: Step = ignore) -> Found:
     """Compare bytes, check results, take times.
 
     Parameters
@@ -229,9 +227,7 @@ def run(
 def machine() -> list[str]:
     """Say what the figures were measured on, and with which versions."""
     names = {"numpy": "NumPy", "numba": "Numba", "torch": "PyTorch"}
-    found = [
-        f"{name} {importlib.metadata.version(key)}" for key, name in names.items() if importlib.util.find_spec(key)
-    ]
+    found = [f"{name} {importlib.metadata.version(key)}" for key, name in names.items() if importlib.util.find_spec(key)]
     versions = [f"fastdrop {fastdrop.__version__}", *found, f"Python {platform.python_version()}"]
     return [f"{processor()}, {_settings.automatic_num_threads()} processors, {platform.system()}", ", ".join(versions)]
 

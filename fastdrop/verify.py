@@ -179,9 +179,7 @@ def cases() -> Iterator[Case]:
         stream = {"seed": SEED, "offset": OFFSET, "start": start}
         yield Case(f"words n={n} start={start}", partial(fastdrop.words, n, **stream))
         for dtype in DTYPES:
-            yield Case(
-                f"uniform {dtype.__name__} n={n} start={start}", partial(fastdrop.uniform, n, dtype=dtype, **stream)
-            )
+            yield Case(f"uniform {dtype.__name__} n={n} start={start}", partial(fastdrop.uniform, n, dtype=dtype, **stream))
 
 
 def large_cases(dtype: type[np.floating[Any]]) -> Iterator[Case]:
@@ -243,9 +241,7 @@ def known_answers(engine: Engine, expected: Expected) -> str:
     golden = json.loads(data_file("stream1_golden.json"))
     rows = [line for line in data_file("philox4x32_10.kat").splitlines() if line and not line.startswith("#")]
     for row in rows:
-        counter, key, out = (
-            tuple(int(word, 16) for word in part.split()) for part in row.replace("->", "|").split("|")
-        )
+        counter, key, out = (tuple(int(word, 16) for word in part.split()) for part in row.replace("->", "|").split("|"))
         require_equal(f"philox {row}", engine.philox(counter, key), out)
     with engine.using():
         for entry in golden["words"]:
