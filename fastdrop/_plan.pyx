@@ -527,7 +527,8 @@ cdef int perform_in_python(Work work) except -1:
             end = min(begin + PYTHON_CHUNK, n)
             bits = bits_in_python(work, shape, begin, end)
             x, other = chunk(work.x, begin, end, type), chunk(work.other, begin, end, type)
-            out = np.empty(end - begin, type)
+            straight = made.dtype == type and other is None  # else an operand may be overwritten before it is read
+            out = made[begin:end] if straight else np.empty(end - begin, type)
             if work.op == _native.FD_AFFINE:
                 module.affine(x, out, bits, type(work.scale), type(work.shift), type(work.fill))
             elif work.op == _native.FD_SELECT:
@@ -537,7 +538,8 @@ cdef int perform_in_python(Work work) except -1:
                 if work.op & _native.FD_WITH_RATES:
                     factor = (1.0 / (1.0 - chunk(work.rates, begin, end, np.float64))).astype(type)
                 module.scale(x, out, bits, factor, chunk(work.bias, begin, end, type), other)
-            made[begin:end] = out
+            if not straight:
+                made[begin:end] = out
     if not np.PyArray_IS_C_CONTIGUOUS(y):
         np.copyto(y, made.reshape(shape))
     return 0
