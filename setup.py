@@ -28,20 +28,9 @@ INSTRUCTION_SETS = {
     "avx512": (X86_64, ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"], ["/arch:AVX512"]),
     "neon": (ARM_64, [], []),
 }
-COMMON = [
-    "cpu",
-    "drive",
-    "dropout",
-    "float_env",
-    "isa_portable",
-    "layout",
-    "mask",
-    "rates",
-    "source",
-    "window",
-    "words",
-]
 SOURCES = Path("src_c")
+SEPARATE = {"selftest", *(f"isa_{name}" for name in INSTRUCTION_SETS)}
+COMMON = sorted({path.stem for path in SOURCES.glob("*.c")} - SEPARATE)
 
 OPENMP_PROGRAM = """
 #include <omp.h>

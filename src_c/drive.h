@@ -53,6 +53,9 @@ int64_t fd_source_run(bit_source *source, int64_t i, int *keep);
 int fd_layout_is_flat(const fd_layout *layout, int64_t itemsize);
 void fd_gather(char *flat, const char *array, const fd_layout *layout, int64_t first, int64_t n, int64_t itemsize);
 void fd_scatter(const char *flat, char *array, const fd_layout *layout, int64_t first, int64_t n, int64_t itemsize);
+/* A copy of n items with steps of its own on each side. */
+void fd_copy_items(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n, int64_t itemsize);
+
 /* The same, or the array itself where it is flat. */
 const void *fd_flat_tile(fd_array array, int64_t first, int64_t n, int64_t itemsize, void *buffer);
 
@@ -64,6 +67,18 @@ typedef struct {
 fd_walk fd_walk_to(const fd_layout *layout, int64_t element);
 /* n steps along the innermost axis, which they do not leave before its end. */
 void fd_walk_on(fd_walk *walk, const fd_layout *layout, int64_t n);
+
+/* A call whose arrays lie in memory along the axis `fast`, which is not the last. transposed.c */
+typedef struct {
+  const fd_isa *isa;
+  const fd_call *call;
+  int64_t itemsize;
+  int fast;
+} fd_transposed;
+
+/* That axis; -1 where there is none, or where x and y do not lie alike. */
+int fd_transposed_axis(const fd_layout *x, const fd_layout *y);
+void fd_apply_transposed(const fd_transposed *job, int threads);
 
 static inline int64_t fd_min(int64_t a, int64_t b) { return a < b ? a : b; }
 

@@ -17,6 +17,9 @@ typedef struct {
 
 static const int64_t itemsizes[FD_DTYPES] = {[FD_FLOAT32] = 4, [FD_FLOAT64] = 8, [FD_FLOAT16] = 2, [FD_BFLOAT16] = 2};
 
+/* Whether x is the only operand. */
+static int is_simple(const fd_call *call) { return call->op == FD_SCALE || call->op == FD_AFFINE; }
+
 /* Elements before the first at which y is aligned to a cache line. */
 static int64_t lead(const char *y, int64_t itemsize) {
   const int64_t past = (int64_t)((uintptr_t)y % 64);
@@ -59,7 +62,7 @@ static fd_tile tile_at(const dropout_job *job, int64_t i, int64_t n, const uint6
 static void dropout_range(const void *work, int64_t begin, int64_t end) {
   const dropout_job *job = (const dropout_job *)work;
   const fd_call *call = job->call;
-  const int simple = job->flat && (call->op == FD_SCALE || call->op == FD_AFFINE);
+  const int simple = job->flat && is_simple(call);
   /* Many rates take a tile's bits plane by plane: a group less, and it never has more of them than a batch. */
   const int64_t most = call->bits.rates.data ? FD_TILE - FD_GROUP : FD_TILE;
   bit_source source;
@@ -115,7 +118,13 @@ void fd_apply(const fd_isa *isa, const fd_call *call, int threads) {
   dropout_job job = {isa, call, itemsize, 0, 0, 0};
   job.flat = fd_layout_is_flat(call->x.layout, itemsize) && fd_layout_is_flat(call->y.layout, itemsize);
   job.bypass = job.flat && call->x.data != call->y.data && call->n * itemsize >= call->bypass_bytes;
-  job.shared = job.flat && (call->op == FD_SCALE || call->op == FD_AFFINE) && !bits->rates.data && !bits->packed &&
+  job.shared = job.flat && is_simple(call) && !bits->rates.data && !bits->packed &&
                !bits->flags.data && mask->strides[mask->ndim - 1] == 0 && mask->shape[mask->ndim - 1] >= LEAST_SHARED_RUN;
+  const int fast = fd_transposed_axis(call->x.layout, call->y.layout);
+  if (fast >= 0 && is_simple(call)) {
+    const fd_transposed transposed = {isa, call, itemsize, fast};
+    fd_apply_transposed(&transposed, threads);
+    return;
+  }
   fd_parallel(job.shared ? shared_range : dropout_range, &job, call->n, threads);
 }

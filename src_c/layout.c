@@ -51,8 +51,8 @@ void fd_walk_on(fd_walk *walk, const fd_layout *layout, int64_t n) {
   }
 }
 
-/* A copy of n items with steps of its own on each side; the item's size is a constant to the compiler. */
-static void copy_items(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n, int64_t itemsize) {
+/* The item's size is a constant to the compiler. */
+void fd_copy_items(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n, int64_t itemsize) {
   if (to_step == itemsize && from_step == itemsize)
     memcpy(to, from, (size_t)(n * itemsize));
   else if (itemsize == 4)
@@ -70,7 +70,7 @@ void fd_gather(char *flat, const char *array, const fd_layout *layout, int64_t f
   fd_walk walk = fd_walk_to(layout, first);
   for (int64_t run; n > 0; n -= run, flat += run * itemsize) {
     run = fd_min(n, layout->shape[inner] - walk.index[inner]);
-    copy_items(flat, itemsize, array + walk.at, layout->strides[inner], run, itemsize);
+    fd_copy_items(flat, itemsize, array + walk.at, layout->strides[inner], run, itemsize);
     fd_walk_on(&walk, layout, run);
   }
 }
@@ -80,7 +80,7 @@ void fd_scatter(const char *flat, char *array, const fd_layout *layout, int64_t 
   fd_walk walk = fd_walk_to(layout, first);
   for (int64_t run; n > 0; n -= run, flat += run * itemsize) {
     run = fd_min(n, layout->shape[inner] - walk.index[inner]);
-    copy_items(array + walk.at, layout->strides[inner], flat, itemsize, run, itemsize);
+    fd_copy_items(array + walk.at, layout->strides[inner], flat, itemsize, run, itemsize);
     fd_walk_on(&walk, layout, run);
   }
 }

@@ -56,10 +56,8 @@ const uint64_t *fd_window_bits(bit_window *window, uint64_t index, int64_t n, co
   if (carried) memcpy(bits, window->carried, sizeof window->carried);
   const int64_t count = (int64_t)(last - first) + 1;
   if (count > carried) fd_window_groups(window, first + (uint64_t)carried, count - carried, bits + 2 * carried, ahead);
-  if (shift) {
-    window->carried_group = last;
-    memcpy(window->carried, bits + 2 * (count - 1), sizeof window->carried);
-    shift_down(bits, (n + 63) / 64, shift);
-  }
+  window->carried_group = last;
+  memcpy(window->carried, bits + 2 * (count - 1), sizeof window->carried);
+  if (shift) shift_down(bits, (n + 63) / 64, shift);
   return bits;
 }
