@@ -88,7 +88,7 @@ def stopping_cleanly() -> Iterator[None]:
         end(f"stopped by {name}; no half-written file is left", 128 + stopped.number)
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 # Screens ------------------------------------------------------------------------------------------------------------
@@ -260,7 +260,10 @@ def as_text(name: str, value: Any) -> str:
 @cli.command()
 @click.option("--quick", is_flag=True, help="Under a minute; without it, the same with more repetitions.")
 @click.option(
-    "--only", multiple=True, metavar="NAME", help="Time this contender alone, beside the copy; may be repeated."
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help="Time this alone, beside the copy: c, c-new, numba, numpy, idiom or torch. May be repeated.",
 )
 @THREADS
 def bench(quick: bool, only: tuple[str, ...], threads: int | None) -> None:
@@ -270,12 +273,15 @@ def bench(quick: bool, only: tuple[str, ...], threads: int | None) -> None:
     handwritten digits. Before anything is timed it is checked that all backends and instruction sets give the same
     bytes on them, and that each contender does dropout.
     """
-    effort = {"seconds": 0.3, "least_rounds": 3} if quick else {"seconds": 3, "least_rounds": 11}
+    effort = quickbench.QUICK if quick else quickbench.THOROUGH
     with errors_in_one_line(), progress_bar(TimeElapsedColumn()) as bar:
-        task = bar.add_task("making the activations", total=None)
         chosen = chosen_contenders(only)
+        task = bar.add_task("making the activations", total=quickbench.step_count() + 1)
         found = quickbench.run(
-            chosen, threads=threads or 1, step=lambda text: bar.update(task, description=text), **effort
+            chosen,
+            threads=1 if threads is None else threads,
+            effort=effort,
+            step=lambda text: bar.update(task, description=text, advance=1),
         )
     show_found(chosen, found)
 
@@ -302,8 +308,8 @@ ns       nanoseconds an element
 GB/s     bytes of the input a second
 x copy   the time as a multiple of numpy.copyto's, the median over rounds
          that ran both; below 1 is faster than the copy
-"new result", the idiom and PyTorch get fresh memory in each call, as they would;
-the others write to an array that is there."""
+"new result", the idiom and PyTorch get fresh memory in each call; the others
+write to an array that is there."""
 
 
 def bench_table(heading: str, chosen: dict[str, quickbench.Contender], cells: list[quickbench.Cell]) -> Table:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -238,7 +239,8 @@ def test_info_is_the_configuration():
 
 
 def test_info_shows_what_the_environment_asks_for(tmp_path):
-    done = process(tmp_path, "info", "--json", env={"FASTDROP_ISA": "portable", "FASTDROP_NUM_THREADS": "1"})
+    wanted = {"FASTDROP_ISA": "portable", "FASTDROP_NUM_THREADS": "1"}
+    done = process(tmp_path, "info", "--json", env=os.environ | wanted)
     assert json.loads(done.stdout)["isa"] == "portable"
     assert json.loads(done.stdout)["num_threads"] == 1
 
@@ -252,6 +254,7 @@ def test_bench_shows_a_table(monkeypatch):
     assert "PyTorch F.dropout" not in done.output
     assert f"fastdrop, C ({fastdrop.get_isa()})" in done.output
     assert max(map(len, done.output.splitlines())) <= 80
+    assert "\nwrite to an array" in done.output  # the legend is not folded
     assert "4 K float32" in done.output
 
 
@@ -259,6 +262,12 @@ def test_bench_refuses_a_contender_that_is_not_there():
     done = run("bench", "--only", "abacus")
     assert done.exit_code == 2
     assert "no contender 'abacus' here; there are copy, c, " in done.output
+
+
+def test_bench_refuses_no_threads():
+    done = run("bench", "--threads", 0)
+    assert done.exit_code == 2
+    assert "num_threads must be an integer >= 1" in done.output
 
 
 def test_bench_without_scikit_learn_says_what_to_install(monkeypatch):
