@@ -24,11 +24,23 @@ X86_64 = {"x86_64", "amd64"}
 ARM_64 = {"aarch64", "arm64"}
 # file: (machines, flags, flags of MSVC)
 INSTRUCTION_SETS = {
-    "avx2": (X86_64, ["-mavx2"], ["/arch:AVX2"]),
+    "avx2": (X86_64, ["-mavx2", "-mf16c"], ["/arch:AVX2"]),
     "avx512": (X86_64, ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"], ["/arch:AVX512"]),
     "neon": (ARM_64, [], []),
 }
-COMMON = ["cpu", "drive", "dropout", "float_env", "isa_portable", "layout", "mask", "rates", "window", "words"]
+COMMON = [
+    "cpu",
+    "drive",
+    "dropout",
+    "float_env",
+    "isa_portable",
+    "layout",
+    "mask",
+    "rates",
+    "source",
+    "window",
+    "words",
+]
 SOURCES = Path("src_c")
 
 OPENMP_PROGRAM = """

@@ -21,13 +21,14 @@ from fastdrop._settings import (
     show_config,
     using,
 )
-from fastdrop.functional import dropout, dropout_backward, dropout_mask, uniform, words
+from fastdrop.functional import apply_mask, dropout, dropout_backward, dropout_mask, uniform, words
 from fastdrop.streams import Stream, fold_in
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Stream",
+    "apply_mask",
     "config",
     "dropout",
     "dropout_backward",

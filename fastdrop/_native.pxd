@@ -8,6 +8,14 @@ cdef extern from "fastdrop.h" nogil:
     int FD_MAX_DIMS
     int FD_FLOAT32
     int FD_FLOAT64
+    int FD_FLOAT16
+    int FD_BFLOAT16
+    int FD_SCALE
+    int FD_WITH_BIAS
+    int FD_WITH_RATES
+    int FD_WITH_RESIDUAL
+    int FD_AFFINE
+    int FD_SELECT
 
     ctypedef struct fd_isa:
         pass
@@ -25,17 +33,32 @@ cdef extern from "fastdrop.h" nogil:
         int64_t shape[64]
         int64_t strides[64]
 
-    ctypedef struct fd_dropout_call:
+    ctypedef struct fd_array:
+        void *data
+        const fd_layout *layout
+
+    ctypedef struct fd_bits:
         fd_key key
         fd_rate rate
-        double scale
+        fd_array rates
+        int rates_dtype
         uint64_t first
-        int64_t n
+        const fd_layout *mask_layout
+        const uint8_t *packed
+        fd_array flags
+
+    ctypedef struct fd_call:
+        fd_bits bits
+        int op
         int dtype
-        const void *x
-        void *y
-        const fd_layout *x_layout
-        const fd_layout *y_layout
+        double scale
+        double shift
+        double fill
+        int64_t n
+        fd_array x
+        fd_array y
+        fd_array other
+        fd_array bias
         int64_t bypass_bytes
 
 
@@ -46,10 +69,9 @@ cdef double standard_scale(double p, int dtype) noexcept nogil
 cdef void layout_of(
     fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize
 ) noexcept nogil
-cdef void dropout(const fd_isa *isa, const fd_dropout_call *call, int threads) noexcept nogil
-cdef void mask(
-    const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, void *out, bint packed, int threads
-) noexcept nogil
+cdef int64_t first_bad_rate(const void *rates, int dtype, int64_t n) noexcept nogil
+cdef void apply(const fd_isa *isa, const fd_call *call, int threads) noexcept nogil
+cdef void mask(const fd_isa *isa, const fd_bits *bits, int64_t n, void *out, bint packed, int threads) noexcept nogil
 cdef void words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, void *out, int threads) noexcept nogil
 cdef void uniform(
     const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads

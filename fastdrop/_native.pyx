@@ -11,11 +11,10 @@ cdef extern from "fastdrop.h" nogil:
     double fd_inverted_scale(double p, int dtype)
     double fd_standard_scale(double p, int dtype)
     void fd_layout_of(fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize)
-    void fd_dropout(const fd_isa *isa, const fd_dropout_call *call, int threads)
-    void fd_mask_packed(
-        const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, uint8_t *out, int threads)
-    void fd_mask_bytes(
-        const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, uint8_t *out, int threads)
+    int64_t fd_first_bad_rate(const void *rates, int dtype, int64_t n)
+    void fd_apply(const fd_isa *isa, const fd_call *call, int threads)
+    void fd_mask_packed(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads)
+    void fd_mask_bytes(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads)
     void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads)
     void fd_uniform(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads)
     uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data)
@@ -54,17 +53,19 @@ cdef void layout_of(
     fd_layout_of(layout, ndim, shape, strides, itemsize)
 
 
-cdef void dropout(const fd_isa *isa, const fd_dropout_call *call, int threads) noexcept nogil:
-    fd_dropout(isa, call, threads)
+cdef int64_t first_bad_rate(const void *rates, int dtype, int64_t n) noexcept nogil:
+    return fd_first_bad_rate(rates, dtype, n)
 
 
-cdef void mask(
-    const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, void *out, bint packed, int threads
-) noexcept nogil:
+cdef void apply(const fd_isa *isa, const fd_call *call, int threads) noexcept nogil:
+    fd_apply(isa, call, threads)
+
+
+cdef void mask(const fd_isa *isa, const fd_bits *bits, int64_t n, void *out, bint packed, int threads) noexcept nogil:
     if packed:
-        fd_mask_packed(isa, key, rate, first, n, <uint8_t *>out, threads)
+        fd_mask_packed(isa, bits, n, <uint8_t *>out, threads)
     else:
-        fd_mask_bytes(isa, key, rate, first, n, <uint8_t *>out, threads)
+        fd_mask_bytes(isa, bits, n, <uint8_t *>out, threads)
 
 
 cdef void words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, void *out, int threads) noexcept nogil:

@@ -25,9 +25,7 @@ class Settings:
 @disjoint_base
 class RoundToNearest:
     def __enter__(self) -> None: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 def set_process_settings(settings: Settings) -> None: ...
 def set_forked() -> None: ...
@@ -47,10 +45,38 @@ def dropout(
     start: Any,
     backend: Any,
     num_threads: Any,
-    backward: bool,
+    backward: bool = False,
+    geometry: tuple[Any, ...] | None = None,
+    bias: Any = None,
+    residual: Any = None,
 ) -> NDArray[Any]: ...
+def transform(
+    x: Any,
+    p: Any,
+    seed: Any,
+    offset: Any,
+    op: str,
+    factors: Any,
+    other: Any,
+    out: Any,
+    start: Any,
+    backend: Any,
+    num_threads: Any,
+    geometry: tuple[Any, ...] | None = None,
+    name: str = "x",
+    other_name: str = "other",
+) -> NDArray[Any]: ...
+def apply_mask(x: Any, mask: Any, scale: Any, out: Any, backend: Any, num_threads: Any) -> NDArray[Any]: ...
 def dropout_mask(
-    shape: Any, p: Any, seed: Any, offset: Any, packed: bool, start: Any, backend: Any, num_threads: Any
+    shape: Any,
+    p: Any,
+    seed: Any,
+    offset: Any,
+    packed: bool,
+    start: Any,
+    backend: Any,
+    num_threads: Any,
+    geometry: tuple[Any, ...] | None = None,
 ) -> NDArray[Any]: ...
 def words(n: Any, seed: Any, offset: Any, start: Any) -> NDArray[Any]: ...
 def uniform(shape: Any, seed: Any, offset: Any, start: Any, dtype: Any) -> NDArray[Any]: ...

@@ -10,12 +10,13 @@ import hashlib
 import operator
 from contextvars import ContextVar
 
+cimport cython
 cimport numpy as np
 from cpython.float cimport PyFloat_AsDouble, PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 
 import numpy as np
 
@@ -37,7 +38,8 @@ cdef uint64_t WORDS_END = <uint64_t>1 << 50      # indices of words
 cdef uint64_t PAIRS_END = <uint64_t>1 << 49      # indices of values that take two words
 cdef uint64_t ELEMENTS_END = <uint64_t>1 << 55   # indices of elements of a mask
 
-FLOATS = "float32 and float64"
+FLOATS = "float32, float64, float16 and bfloat16 (of ml_dtypes)"
+PYTHON_CHUNK = 2**20  # elements that a backend in Python is handed at a time; a multiple of 8
 
 
 # What runs: settings ------------------------------------------------------------------------------------------------
@@ -210,14 +212,19 @@ cdef bint is_inverted(mode) except -1:
     raise ValueError(f"mode must be 'inverted' or 'standard'; got {mode!r}")
 
 
+cdef int require_seed(seed, bint required) except -1:
+    if required and seed is None:
+        raise TypeError("seed must be given: this call makes a mask again, or one that is to be made again")
+    return 0
+
+
 cdef int key(seed, offset, bint required, _native.fd_key *out) except -1:
     """The (seed, offset) of a call. May draw from what the caller gave: so it comes after every other check."""
     cdef uint64_t number = word(offset, "offset")
     if PyLong_CheckExact(seed):
         out.seed, out.offset = word(seed, "seed"), number
         return 0
-    if required and seed is None:
-        raise TypeError("seed must be given: this call makes the same mask again, or one that can be made again")
+    require_seed(seed, required)
     from fastdrop.streams import Stream, draw
 
     if number and isinstance(seed, Stream):
@@ -257,6 +264,10 @@ cdef int kind_of(np.ndarray x, str name) except -1:
         return _native.FD_FLOAT32
     if number == np.NPY_FLOAT64:
         return _native.FD_FLOAT64
+    if number == np.NPY_FLOAT16:
+        return _native.FD_FLOAT16
+    if np.PyTypeNum_ISUSERDEF(number) and x.dtype.name == "bfloat16":
+        return _native.FD_BFLOAT16
     raise TypeError(f"{name} must have a floating-point dtype, {FLOATS}; got {x.dtype}")
 
 
@@ -298,91 +309,111 @@ cdef bint is_same_memory(np.ndarray a, np.ndarray b):
     return True
 
 
-cdef bint overlaps_flat(np.ndarray a, np.ndarray b):
-    """`overlaps` for two C-contiguous arrays of one size."""
-    cdef uintptr_t first = <uintptr_t>np.PyArray_DATA(a), second = <uintptr_t>np.PyArray_DATA(b)
-    cdef uintptr_t size = np.PyArray_NBYTES(a)
-    return first != second and first < second + size and second < first + size
+cdef np.ndarray readable(np.ndarray a, np.ndarray y):
+    """The operand `a`, or a copy where it is misaligned or would be overwritten while it is read."""
+    cdef uintptr_t first, second, size
+    if is_plain(a) and is_plain(y) and np.PyArray_NBYTES(a) == np.PyArray_NBYTES(y):
+        first, second = <uintptr_t>np.PyArray_DATA(a), <uintptr_t>np.PyArray_DATA(y)
+        size = np.PyArray_NBYTES(a)
+        return a if first == second or first >= second + size or second >= first + size else a.copy()
+    if np.PyArray_ISALIGNED(a) and (is_same_memory(a, y) or not np.may_share_memory(a, y)):
+        return a
+    return np.array(a, order="K", subok=False)
 
 
-# Dropout ------------------------------------------------------------------------------------------------------------
+cdef np.ndarray operand(value, object x, tuple shape, str name):
+    """An array of the dtype of x, broadcast to its shape."""
+    cdef np.ndarray array = value if isinstance(value, np.ndarray) else np.asarray(value, (<object>x).dtype)
+    if np.PyArray_TYPE(array) != np.PyArray_TYPE(x) or not np.PyArray_ISNOTSWAPPED(array):
+        raise TypeError(f"{name} must have the dtype of the input, {x.dtype.str!r}; got {array.dtype.str!r}")
+    if (<object>array).shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}; got {(<object>array).shape}")
+    return np.broadcast_to(array, (<object>x).shape)
 
-def dropout(x, p, seed, offset, training, mode, out, start, backend, num_threads, bint backward):
-    """Forward and backward are one kernel: the mask is made again from (seed, offset)."""
-    cdef bint inverted = is_inverted(mode), whole
-    cdef double drop = rate(p)
-    cdef _native.fd_key stream
-    cdef np.ndarray array = x if isinstance(x, np.ndarray) else np.asarray(x)
-    cdef int dtype = kind_of(array, "grad" if backward else "x")
-    cdef uint64_t first = first_index(start, np.PyArray_SIZE(array), ELEMENTS_END, "elements")
-    cdef Settings settings = settings_of(backend, num_threads)
-    cdef bint identity = inverted and not training
-    if out is not None:
-        check_out(out, array)
-    if training or backward:
-        key(seed, offset, backward, &stream)
+
+# Rates --------------------------------------------------------------------------------------------------------------
+
+cdef np.ndarray rates(p, tuple shape):
+    cdef np.ndarray each
+    cdef int64_t bad
+    if p.dtype.kind not in "fiu":
+        raise TypeError(f"p must be a number or an array of real numbers in [0, 1]; got an array of {p.dtype}")
+    each = np.ascontiguousarray(p, p.dtype if p.dtype in (np.float32, np.float64) else np.float64)
+    if not np.PyArray_ISNOTSWAPPED(each):
+        each = each.astype(each.dtype.newbyteorder("="))
+    bad = _native.first_bad_rate(
+        np.PyArray_DATA(each), _native.FD_FLOAT32 if each.dtype == np.float32 else _native.FD_FLOAT64, each.size)
+    if bad < each.size:
+        index = tuple(map(int, np.unravel_index(bad, p.shape)))
+        raise ValueError(f"each p must be in [0, 1], the probability of dropping; got {p[index]!r} at index {index}")
+    try:
+        return np.broadcast_to(each, shape)
+    except ValueError:
+        raise ValueError(f"p has shape {p.shape}, which does not broadcast to the shape {shape} of the elements") from None
+
+
+# What is done, to what, with which bits -----------------------------------------------------------------------------
+
+@cython.freelist(8)
+cdef class Work:
+    """One call, checked. The operands have the shape of x; what is None is not there."""
+
+    cdef int op, dtype
+    cdef double scale, shift, fill
+    cdef np.ndarray x, y, bias, other
+    cdef double rate                         # p, of all elements
+    cdef np.ndarray rates                    # or a p for each: float32 or float64, of the shape of x
+    cdef np.ndarray packed, flags            # or the caller's own mask
+    cdef _native.fd_key key
+    cdef uint64_t first                      # where the mask's index space lies over the array
+    cdef tuple steps                         # None where each element has an index of its own, in C order
+    cdef Settings settings
+
+    def __cinit__(self):
+        self.rate = self.scale = self.shift = self.fill = 0.0
+
+
+cdef int set_rate(Work work, p, object sized) except -1:
+    """p, for elements of the shape that `sized` has: an array, or the shape itself."""
+    if isinstance(p, np.ndarray) and p.ndim:
+        work.rates = rates(p, sized if isinstance(sized, tuple) else sized.shape)
     else:
-        stream.seed, stream.offset = 0, word(offset, "offset")
-    if identity:
-        if out is None:
-            return x if isinstance(x, np.ndarray) else array
-        np.copyto(out, array)
-        return out
-    if training:
-        factor = _native.inverted_scale(drop, dtype) if inverted else 1.0
-    else:
-        factor = _native.standard_scale(drop, dtype)
-        drop = drop == 1.0  # what is scaled by 0 is dropped: 0 * inf is no 0
-    # A subclass makes its own: a masked array's mask, an attribute come along.
-    result = PyArray_NewLikeArray(array, np.NPY_KEEPORDER, NULL, 1) if out is None else out
-    scale(array, result, stream, _native.rate_of(drop), first, factor, dtype, settings)
-    if out is None and not np.PyArray_CheckExact(array):
-        return array.__array_wrap__(result)
-    return result
-
-
-cdef int scale(
-    np.ndarray x, np.ndarray y, _native.fd_key stream, _native.fd_rate drop, uint64_t first, double factor, int dtype,
-    Settings settings,
-) except -1:
-    """y = keep ? x * factor : +0, for arrays that may overlap, be misaligned or have steps of any size."""
-    if not np.PyArray_SIZE(x):
-        return 0
-    if is_plain(x) and is_plain(y):
-        if overlaps_flat(x, y):
-            x = x.copy()
-    else:
-        if not np.PyArray_ISALIGNED(x) or (not is_same_memory(x, y) and np.may_share_memory(x, y)):
-            x = np.array(x, order="K", subok=False)
-        if not np.PyArray_ISALIGNED(y) or overlaps_itself(y):
-            through = np.empty((<object>y).shape, y.dtype)
-            scale(x, through, stream, drop, first, factor, dtype, settings)
-            np.copyto(y, through)
-            return 0
-    if settings.module is None:
-        scale_in_c(x, y, stream, drop, first, factor, dtype, settings)
-    else:
-        scale_in_python(x, y, stream, drop, first, factor, settings.module)
+        work.rate = rate(p)
     return 0
 
 
-cdef int scale_in_c(
-    np.ndarray x, np.ndarray y, _native.fd_key stream, _native.fd_rate drop, uint64_t first, double factor, int dtype,
-    Settings settings,
-) except -1:
-    cdef _native.fd_layout x_layout, y_layout
-    cdef _native.fd_dropout_call call
-    cdef const _native.fd_isa *kernels = settings.kernels
-    cdef int threads = threads_of(settings)
-    layout(x, &x_layout)
-    layout(y, &y_layout)
-    call.key, call.rate, call.scale, call.first, call.dtype = stream, drop, factor, first, dtype
-    call.n = np.PyArray_SIZE(x)
-    call.x, call.y = np.PyArray_DATA(x), np.PyArray_DATA(y)
-    call.x_layout, call.y_layout = &x_layout, &y_layout
-    call.bypass_bytes = bypass_bytes
-    with nogil:
-        _native.dropout(kernels, &call, threads)
+cdef int place(Work work, object sized, int64_t n, start, tuple geometry) except -1:
+    """Where the mask lies: `geometry` is (noise_shape, shared_axes, global_shape, global_start), or None."""
+    if geometry is None:
+        work.first = first_index(start, n, ELEMENTS_END, "elements")
+        return 0
+    from fastdrop._geometry import mask_geometry
+
+    start = first_index(start, 0, ELEMENTS_END, "elements")
+    work.first, work.steps = mask_geometry(sized if isinstance(sized, tuple) else sized.shape, start, *geometry)
+    return 0
+
+
+cdef int perform(Work work) except -1:
+    """Run it, for operands that may overlap, be misaligned or have steps of any size."""
+    cdef np.ndarray y = work.y
+    if not np.PyArray_SIZE(work.x):
+        return 0
+    work.x = readable(work.x, y)
+    if work.bias is not None:
+        work.bias = readable(work.bias, y)
+    if work.other is not None:
+        work.other = readable(work.other, y)
+    if work.rates is not None:
+        work.rates = readable(work.rates, y)
+    if not is_plain(y) and (not np.PyArray_ISALIGNED(y) or overlaps_itself(y)):
+        work.y = np.empty((<object>y).shape, y.dtype)
+    if work.settings.module is None:
+        perform_in_c(work)
+    else:
+        perform_in_python(work)
+    if work.y is not y:
+        np.copyto(y, work.y)
     return 0
 
 
@@ -397,20 +428,270 @@ cdef void layout(np.ndarray a, _native.fd_layout *out) noexcept:
             np.PyArray_ITEMSIZE(a))
 
 
-cdef int scale_in_python(
-    np.ndarray x, np.ndarray y, _native.fd_key stream, _native.fd_rate drop, uint64_t first, double factor, module,
-) except -1:
-    flat = np.asarray(x).reshape(-1)
-    made = np.asarray(y).reshape(-1) if np.PyArray_IS_C_CONTIGUOUS(y) else np.empty(flat.size, flat.dtype)
-    with RoundToNearest():
-        module.scale(flat, made, stream.seed, stream.offset, rate_number(drop), first, flat.dtype.type(factor))
-    if not np.PyArray_IS_C_CONTIGUOUS(y):
-        np.copyto(y, made.reshape((<object>y).shape))
+cdef void bind(np.ndarray a, _native.fd_array *to, _native.fd_layout *space) noexcept:
+    if a is None:
+        to.data, to.layout = NULL, NULL
+        return
+    layout(a, space)
+    to.data, to.layout = np.PyArray_DATA(a), space
+
+
+cdef struct BitsLayouts:
+    _native.fd_layout mask, rates, flags
+
+
+cdef int bind_bits(Work work, tuple shape, int64_t n, _native.fd_bits *bits, BitsLayouts *space) except -1:
+    cdef int64_t sizes[64]
+    cdef int64_t steps[64]
+    cdef int64_t one = 1
+    cdef int k
+    bits.key = work.key
+    bits.first = work.first
+    bits.packed = NULL if work.packed is None else <const uint8_t *>np.PyArray_DATA(work.packed)
+    bind(work.flags, &bits.flags, &space.flags)
+    bind(work.rates, &bits.rates, &space.rates)
+    bits.rate = _native.rate_of(work.rate)
+    if work.rates is not None:
+        bits.rates_dtype = kind_of(work.rates, "p")
+    if work.steps is None:
+        _native.layout_of(&space.mask, 1, &n, &one, 1)
+    else:
+        for k in range(len(shape)):
+            sizes[k], steps[k] = shape[k], work.steps[k]
+        _native.layout_of(&space.mask, len(shape), sizes, steps, 1)
+    bits.mask_layout = &space.mask
     return 0
 
 
-cdef object rate_number(_native.fd_rate drop):
-    return 2**64 if drop.all else drop.fixed
+cdef int perform_in_c(Work work) except -1:
+    cdef _native.fd_call call
+    cdef BitsLayouts bits_space
+    cdef _native.fd_layout x_layout, y_layout, other_layout, bias_layout
+    cdef const _native.fd_isa *kernels = work.settings.kernels
+    cdef int threads = threads_of(work.settings)
+    call.n = np.PyArray_SIZE(work.x)
+    bind_bits(work, None if work.steps is None else (<object>work.x).shape, call.n, &call.bits, &bits_space)
+    call.op, call.dtype = work.op, work.dtype
+    call.scale, call.shift, call.fill = work.scale, work.shift, work.fill
+    bind(work.x, &call.x, &x_layout)
+    bind(work.y, &call.y, &y_layout)
+    bind(work.other, &call.other, &other_layout)
+    bind(work.bias, &call.bias, &bias_layout)
+    call.bypass_bytes = bypass_bytes
+    with nogil:
+        _native.apply(kernels, &call, threads)
+    return 0
+
+
+# The backends in Python: flat chunks of 32- or 64-bit floats ---------------------------------------------------------
+
+cdef object chunk(np.ndarray a, int64_t begin, int64_t end, type):
+    """Elements begin .. end - 1 in C order, in the compute type."""
+    if a is None:
+        return None
+    plain = np.asarray(a)
+    flat = plain.reshape(-1) if np.PyArray_IS_C_CONTIGUOUS(a) else plain.flat
+    return np.ascontiguousarray(flat[begin:end]).astype(type, copy=False)
+
+
+cdef object bits_in_python(Work work, tuple shape, int64_t begin, int64_t end):
+    """Packed keep bits of the elements begin .. end - 1."""
+    if work.packed is not None:
+        return work.packed[begin // 8 : (end + 7) // 8]
+    if work.flags is not None:
+        return np.packbits(np.asarray(work.flags.flat[begin:end], np.bool_), bitorder="little")
+    cdef _native.fd_rate single = _native.rate_of(work.rate)
+    module, bits = work.settings.module, np.empty((end - begin + 7) // 8, np.uint8)
+    rate = 2**64 if single.all else single.fixed
+    if work.steps is None and work.rates is None:
+        module.keep_bits(work.key.seed, work.key.offset, rate, work.first + begin, end - begin, bits)
+        return bits
+    from fastdrop._geometry import indices
+
+    sizes, steps = ((end,), (1,)) if work.steps is None else (shape, work.steps)
+    if work.rates is not None:
+        rate = chunk(work.rates, begin, end, np.float64)
+    index = indices(work.first, sizes, steps, begin, end - begin)
+    module.keep_bits_at(work.key.seed, work.key.offset, rate, index, bits)
+    return bits
+
+
+cdef int perform_in_python(Work work) except -1:
+    module, type = work.settings.module, np.float64 if work.dtype == _native.FD_FLOAT64 else np.float32
+    cdef tuple shape = (<object>work.x).shape
+    cdef np.ndarray y = np.asarray(work.y)  # a subclass may have a flat index, a product of its own
+    cdef int64_t n = np.PyArray_SIZE(work.x), begin, end
+    made = y.reshape(-1) if np.PyArray_IS_C_CONTIGUOUS(y) else np.empty(n, y.dtype)
+    with RoundToNearest(), np.errstate(all="ignore"):
+        for begin in range(0, n, PYTHON_CHUNK):
+            end = min(begin + PYTHON_CHUNK, n)
+            bits = bits_in_python(work, shape, begin, end)
+            x, other = chunk(work.x, begin, end, type), chunk(work.other, begin, end, type)
+            straight = made.dtype == type and other is None  # else an operand may be overwritten before it is read
+            out = made[begin:end] if straight else np.empty(end - begin, type)
+            if work.op == _native.FD_AFFINE:
+                module.affine(x, out, bits, type(work.scale), type(work.shift), type(work.fill))
+            elif work.op == _native.FD_SELECT:
+                module.select(x, out, bits, other)
+            else:
+                factor = type(work.scale)
+                if work.op & _native.FD_WITH_RATES:
+                    factor = (1.0 / (1.0 - chunk(work.rates, begin, end, np.float64))).astype(type)
+                module.scale(x, out, bits, factor, chunk(work.bias, begin, end, type), other)
+            if not straight:
+                made[begin:end] = out
+    if not np.PyArray_IS_C_CONTIGUOUS(y):
+        np.copyto(y, made.reshape(shape))
+    return 0
+
+
+# Dropout ------------------------------------------------------------------------------------------------------------
+
+cdef np.ndarray new_like(np.ndarray x):
+    """A new array; a subclass makes its own, so that a masked array's mask or an attribute comes along."""
+    return PyArray_NewLikeArray(x, np.NPY_KEEPORDER, NULL, 1)
+
+
+cdef object result_of(Work work, object out):
+    """Perform into `out`, or into a new array of x's kind and memory order."""
+    work.y = new_like(work.x) if out is None else out
+    y, x = work.y, work.x
+    perform(work)
+    return x.__array_wrap__(y) if out is None and not np.PyArray_CheckExact(x) else y
+
+
+def dropout(
+    x, p, seed, offset, training, mode, out, start, backend, num_threads, bint backward=False, geometry=None, bias=None,
+    residual=None,
+):
+    """Forward and backward are one kernel: the mask is made again from (seed, offset)."""
+    cdef bint inverted = is_inverted(mode)
+    cdef Work work = Work.__new__(Work)
+    work.x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    work.dtype = kind_of(work.x, "grad" if backward else "x")
+    set_rate(work, p, work.x)
+    place(work, work.x, np.PyArray_SIZE(work.x), start, geometry)
+    work.settings = settings_of(backend, num_threads)
+    work.op = _native.FD_SCALE
+    if bias is not None:
+        work.bias = operand(bias, work.x, (<object>work.x).shape[-1:], "bias")
+        work.op |= _native.FD_WITH_BIAS
+    if residual is not None:
+        work.other = operand(residual, work.x, (<object>work.x).shape, "residual")
+        work.op |= _native.FD_WITH_RESIDUAL
+    if out is not None:
+        check_out(out, work.x)
+    if not training:
+        work.key.seed, work.key.offset = 0, word(offset, "offset")
+        require_seed(seed, backward)
+        return without_dropping(work, x, out, inverted)
+    key(seed, offset, backward, &work.key)
+    if not inverted:
+        work.scale = 1.0
+    elif work.rates is None:
+        work.scale = _native.inverted_scale(work.rate, work.dtype)
+    else:
+        work.op |= _native.FD_WITH_RATES
+    return result_of(work, out)
+
+
+def transform(
+    x, p, seed, offset, op, factors, other, out, start, backend, num_threads, geometry=None, str name="x",
+    str other_name="other",
+):
+    """An operation other than dropout's own, with a mask of the stream: "affine", of factors (scale, shift, fill), or "select".
+
+    Affine: keep ? x * scale + shift : fill. Select: keep ? x : other.
+    """
+    cdef Work work = Work.__new__(Work)
+    work.x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    work.dtype = kind_of(work.x, name)
+    set_rate(work, p, work.x)
+    place(work, work.x, np.PyArray_SIZE(work.x), start, geometry)
+    work.settings = settings_of(backend, num_threads)
+    if op == "affine":
+        work.op = _native.FD_AFFINE
+        work.scale, work.shift, work.fill = [round_to_compute(factor, work.dtype) for factor in factors]
+    else:
+        work.op = _native.FD_SELECT
+        work.other = operand(other, work.x, (<object>work.x).shape, other_name)
+    if out is not None:
+        check_out(out, work.x)
+    key(seed, offset, False, &work.key)
+    return result_of(work, out)
+
+
+def apply_mask(x, mask, scale, out, backend, num_threads):
+    """keep ? x * scale : +0, with the caller's own mask."""
+    cdef Work work = Work.__new__(Work)
+    cdef int64_t n
+    work.x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    work.dtype = kind_of(work.x, "x")
+    work.op = _native.FD_SCALE
+    work.scale = round_to_compute(scale, work.dtype)
+    work.settings = settings_of(backend, num_threads)
+    n = np.PyArray_SIZE(work.x)
+    given = np.asarray(mask)
+    if given.dtype == np.bool_:
+        try:
+            work.flags = np.broadcast_to(given, (<object>work.x).shape)
+        except ValueError:
+            raise ValueError(
+                f"mask has shape {given.shape}, which does not broadcast to the shape {(<object>work.x).shape} of x"
+            ) from None
+    elif given.dtype == np.uint8:
+        if given.shape != ((n + 7) // 8,):
+            raise ValueError(
+                f"a packed mask of {n} elements must have shape {((n + 7) // 8,)}, eight elements to a byte; got {given.shape}")
+        work.packed = np.ascontiguousarray(given)
+    else:
+        raise TypeError(f"mask must be of bool, or packed in uint8; got {given.dtype}")
+    if out is not None:
+        check_out(out, work.x)
+        if np.may_share_memory(given, out):
+            work.packed = None if work.packed is None else work.packed.copy()
+            work.flags = None if work.flags is None else work.flags.copy()
+    return result_of(work, out)
+
+
+cdef double round_to_compute(value, int dtype) except? -1.0:
+    """A factor, rounded once to the type that is computed with."""
+    if isinstance(value, str):
+        raise TypeError(f"scale must be a number; got {value!r}")
+    with RoundToNearest(), np.errstate(over="ignore"):
+        return float(value) if dtype == _native.FD_FLOAT64 else float(np.float32(float(value)))
+
+
+cdef object without_dropping(Work work, x, out, bint inverted):
+    """Outside training: x itself in inverted mode; x (1 - p) in standard mode, where p = 1 leaves 0 also of infinities."""
+    if inverted and work.op == _native.FD_SCALE:
+        if out is None:
+            return x if isinstance(x, np.ndarray) else work.x
+        np.copyto(out, work.x)
+        return out
+    if not inverted and work.rates is not None:
+        work.y = new_like(work.x) if out is None else out
+        scale_by_keep_rates(work)
+        return work.y
+    work.scale = 1.0 if inverted else _native.standard_scale(work.rate, work.dtype)
+    work.rate = 0.0 if inverted else work.rate == 1.0
+    work.rates = None
+    return result_of(work, out)
+
+
+cdef int scale_by_keep_rates(Work work) except -1:
+    """(x + bias) (1 - p) + residual with a p for each element: no mask, so NumPy, whose arithmetic rounds as the kernels do."""
+    type = np.float64 if work.dtype == _native.FD_FLOAT64 else np.float32
+    with RoundToNearest(), np.errstate(all="ignore"):
+        value = work.x.astype(type)
+        if work.bias is not None:
+            value += work.bias.astype(type)
+        value *= (1.0 - work.rates.astype(np.float64)).astype(type)
+        value[work.rates == 1] = 0
+        if work.other is not None:
+            value = work.other.astype(type) + value
+        work.y[...] = value
+    return 0
 
 
 # Masks, words, uniforms, keys ---------------------------------------------------------------------------------------
@@ -432,29 +713,39 @@ cdef int64_t size_of(tuple shape) except -1:
     return size
 
 
-def dropout_mask(shape, p, seed, offset, bint packed, start, backend, num_threads):
+def dropout_mask(shape, p, seed, offset, bint packed, start, backend, num_threads, geometry=None):
     """Keep flags, or packed keep bits."""
-    cdef double drop = rate(p)
+    cdef Work work = Work.__new__(Work)
     cdef tuple sizes = shape_of(shape)
     cdef int64_t n = size_of(sizes)
-    cdef uint64_t first = first_index(start, n, ELEMENTS_END, "elements")
-    cdef Settings settings = settings_of(backend, num_threads)
-    cdef _native.fd_rate fixed = _native.rate_of(drop)
-    cdef _native.fd_key stream
-    cdef np.ndarray out = np.empty((n + 7) // 8, np.uint8) if packed else np.empty(sizes, np.bool_)
-    cdef const _native.fd_isa *kernels = settings.kernels
-    cdef int threads = threads_of(settings)
-    cdef void *data = np.PyArray_DATA(out)
-    key(seed, offset, True, &stream)
+    cdef _native.fd_bits bits
+    cdef BitsLayouts space
+    cdef const _native.fd_isa *kernels
+    cdef int threads
+    cdef np.ndarray out
+    set_rate(work, p, sizes)
+    place(work, sizes, n, start, geometry)
+    work.settings = settings_of(backend, num_threads)
+    out = np.empty((n + 7) // 8, np.uint8) if packed else np.empty(sizes, np.bool_)
+    key(seed, offset, True, &work.key)
     if not n:
         return out
-    if settings.module is None:
+    cdef void *data = np.PyArray_DATA(out)
+    if work.settings.module is None:
+        kernels, threads = work.settings.kernels, threads_of(work.settings)
+        bind_bits(work, sizes, n, &bits, &space)
         with nogil:
-            _native.mask(kernels, stream, fixed, first, n, data, packed, threads)
+            _native.mask(kernels, &bits, n, data, packed, threads)
         return out
-    bits = out if packed else np.empty((n + 7) // 8, np.uint8)
-    settings.module.keep_bits(stream.seed, stream.offset, rate_number(fixed), first, n, bits)
-    return out if packed else np.unpackbits(bits, count=n, bitorder="little").view(np.bool_).reshape(sizes)
+    flat = out if packed else out.reshape(-1)
+    for begin in range(0, n, PYTHON_CHUNK):
+        end = min(begin + PYTHON_CHUNK, n)
+        made = bits_in_python(work, sizes, begin, end)
+        if packed:
+            flat[begin // 8 : (end + 7) // 8] = made
+        else:
+            flat[begin:end] = np.unpackbits(made, count=end - begin, bitorder="little")
+    return out
 
 
 def words(n, seed, offset, start):
@@ -480,6 +771,8 @@ def uniform(shape, seed, offset, start, dtype):
     """Uniforms in (0, 1)."""
     cdef tuple sizes = shape_of(shape)
     cdef int64_t n = size_of(sizes)
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise TypeError(f"dtype must be one of float32 and float64, in this machine's byte order; got {np.dtype(dtype)!r}")
     cdef int kind = kind_of(np.empty(0, dtype), "dtype")
     cdef bint single = kind == _native.FD_FLOAT32
     cdef uint64_t first = first_index(

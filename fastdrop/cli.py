@@ -156,9 +156,7 @@ THREADS = click.option("--threads", type=int, help="The most threads to use; the
 )
 @click.option("--backend", type=click.Choice(list(_settings.BACKENDS)), help="What computes; all give the same bytes.")
 @THREADS
-def apply(
-    source: Path, target: Path, p: float, seed: int, offset: int, backend: str | None, threads: int | None
-) -> None:
+def apply(source: Path, target: Path, p: float, seed: int, offset: int, backend: str | None, threads: int | None) -> None:
     """Apply dropout to a file.
 
     Drops elements of the array in IN.npy, scales the others by 1 / (1 - p), and writes OUT.npy. The files may be larger

@@ -10,14 +10,20 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastdrop import _plan
 
-__all__ = ["dropout", "dropout_backward", "dropout_mask", "uniform", "words"]
+__all__ = ["apply_mask", "dropout", "dropout_backward", "dropout_mask", "uniform", "words"]
 
 Mode = Literal["inverted", "standard"]
+Rate = float | NDArray[Any]
+
+
+def geometry_of(*given: Any) -> tuple[Any, ...] | None:
+    """Return (noise_shape, shared_axes, global_shape, global_start), or None where the mask has the array's own shape."""
+    return None if given == (None, None, None, None) else given
 
 
 def dropout(
     x: ArrayLike,
-    p: float = 0.5,
+    p: Rate = 0.5,
     *,
     seed: Any = None,
     offset: int = 0,
@@ -27,6 +33,12 @@ def dropout(
     start: int = 0,
     backend: str | None = None,
     num_threads: int | None = None,
+    noise_shape: Sequence[int | None] | None = None,
+    shared_axes: int | Sequence[int] | None = None,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    residual: NDArray[Any] | None = None,
+    bias: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """Drop elements at random and scale the others.
 
@@ -36,10 +48,11 @@ def dropout(
 
     Parameters
     ----------
-    x : array_like of float32 or float64
+    x : array_like of float32, float64, float16 or bfloat16
         Any shape, strides and order. The mask follows the C-order (row-major) index, whatever the layout.
-    p : float, default 0.5
-        Probability of **dropping** an element, in [0, 1]; exact to 2**-64. (The papers' p is often that of keeping.)
+    p : float or numpy.ndarray, default 0.5
+        Probability of **dropping** an element, in [0, 1]; exact to 2**-64. (The papers' p is often that of keeping.) An
+        array that broadcasts to `x` gives each element, channel or sample its own; where rates agree, so do the bits.
     seed : int, Stream, numpy.random.SeedSequence, numpy.random.Generator or None
         An integer in [0, 2**64); a `Stream`, whose (seed, offset) is used and whose offset is advanced by one; a
         ``SeedSequence``, whose first 64 bits are used; a ``Generator``, from which 64 bits are drawn; None for fresh
@@ -61,20 +74,37 @@ def dropout(
         For this call alone; see `set_backend`.
     num_threads : int, optional
         For this call alone; see `set_num_threads`.
+    noise_shape : sequence of int or None, optional
+        The shape of the mask, as Keras has it: for each axis the size of `x` (or None), or 1 where the elements
+        along it share one decision.
+    shared_axes : int or sequence of int, optional
+        The same in other words: the axes along which one decision is shared. (2, 3) drops whole maps of an array
+        (samples, channels, height, width).
+    global_shape, global_start : sequence of int, optional
+        `x` is the block of a larger array of `global_shape` that begins at index `global_start` (zeros by default):
+        it gets the mask of its place in it. `noise_shape` and `shared_axes` then speak of the larger array.
+    residual : numpy.ndarray, optional
+        Added to the result, in the same pass: ``residual + dropout(x)``. Of the shape and dtype of `x`. The addition is
+        rounded once more.
+    bias : numpy.ndarray, optional
+        Added to `x` before elements are dropped, along the last axis: ``dropout(x + bias)``. Of shape
+        ``x.shape[-1:]`` and the dtype of `x`.
 
     Returns
     -------
     numpy.ndarray
         `out`, or a new array of the shape, dtype and memory order of `x`. Dropped elements are +0.0, also where `x` is
-        NaN, infinite or negative; kept ones are rounded once.
+        NaN, infinite or negative; kept ones are rounded once. float16 and bfloat16 (of ml_dtypes) are computed with in
+        float32 and rounded once at the end.
 
     Raises
     ------
     TypeError
         `x` or `out` of another dtype (or byte order); `p`, `seed`, `offset` or `start` not numbers of their kind.
     ValueError
-        `p` outside [0, 1], `seed` or `offset` outside [0, 2**64), `start` negative, an unknown `mode` or `backend`, an
-        `out` of another shape or read-only. After an error `out` is as it was.
+        `p` outside [0, 1] (the first index where it is, if an array) or of a shape that does not broadcast, `seed` or
+        `offset` outside [0, 2**64), `start` negative, an unknown `mode` or `backend`, an `out` of another shape or
+        read-only, a mask that does not fit. After an error `out` is as it was.
     OverflowError
         An index past the end of the stream.
 
@@ -105,13 +135,22 @@ def dropout(
 
     >>> fastdrop.dropout(x[4:], 0.5, seed=42, start=4)
     array([ 0., 12., 14.,  0.], dtype=float32)
+
+    One decision for each row:
+
+    >>> fastdrop.dropout(x.reshape(4, 2), 0.5, seed=42, shared_axes=1)
+    array([[2., 4.],
+           [0., 0.],
+           [0., 0.],
+           [0., 0.]], dtype=float32)
     """
-    return _plan.dropout(x, p, seed, offset, training, mode, out, start, backend, num_threads, False)
+    geometry = geometry_of(noise_shape, shared_axes, global_shape, global_start)
+    return _plan.dropout(x, p, seed, offset, training, mode, out, start, backend, num_threads, False, geometry, bias, residual)
 
 
 def dropout_backward(
     grad: ArrayLike,
-    p: float = 0.5,
+    p: Rate = 0.5,
     *,
     seed: Any,
     offset: int = 0,
@@ -121,6 +160,10 @@ def dropout_backward(
     start: int = 0,
     backend: str | None = None,
     num_threads: int | None = None,
+    noise_shape: Sequence[int | None] | None = None,
+    shared_axes: int | Sequence[int] | None = None,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
 ) -> NDArray[Any]:
     """Return the gradient of `dropout` with respect to its input.
 
@@ -128,10 +171,11 @@ def dropout_backward(
 
     Parameters
     ----------
-    grad : array_like of float32 or float64
+    grad : array_like of float32, float64, float16 or bfloat16
         The gradient with respect to `dropout`'s result, of the same shape.
-    p, offset, training, mode, start
-        What the forward pass was given.
+    p, offset, training, mode, start, noise_shape, shared_axes, global_shape, global_start
+        What the forward pass was given. (A residual's gradient is `grad` itself; a bias's is the sum of this function's
+        result over all axes but the last.)
     seed : int, Stream, numpy.random.SeedSequence or numpy.random.Generator
         What the forward pass used. Keep the integers: ``seed, offset = stream.next()`` before the forward pass. A
         `Stream` or ``Generator`` passed here draws anew, as everywhere, and so gives the next mask, not the last
@@ -156,12 +200,13 @@ def dropout_backward(
     >>> fastdrop.dropout_backward(grad, 0.5, seed=42)
     array([2., 0., 0., 0., 0., 2., 2., 0.], dtype=float32)
     """
-    return _plan.dropout(grad, p, seed, offset, training, mode, out, start, backend, num_threads, True)
+    geometry = geometry_of(noise_shape, shared_axes, global_shape, global_start)
+    return _plan.dropout(grad, p, seed, offset, training, mode, out, start, backend, num_threads, True, geometry)
 
 
 def dropout_mask(
     shape: int | Sequence[int],
-    p: float = 0.5,
+    p: Rate = 0.5,
     *,
     seed: Any,
     offset: int = 0,
@@ -169,6 +214,10 @@ def dropout_mask(
     start: int = 0,
     backend: str | None = None,
     num_threads: int | None = None,
+    noise_shape: Sequence[int | None] | None = None,
+    shared_axes: int | Sequence[int] | None = None,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
 ) -> NDArray[Any]:
     """Return the mask that `dropout` applies: True where an element is kept.
 
@@ -176,8 +225,8 @@ def dropout_mask(
     ----------
     shape : int or sequence of int
         The shape of the array that the mask is for.
-    p, offset, start, backend, num_threads
-        As in `dropout`.
+    p, offset, start, backend, num_threads, noise_shape, shared_axes, global_shape, global_start
+        As in `dropout`. The result has `shape` whatever is shared.
     seed : int, Stream, numpy.random.SeedSequence or numpy.random.Generator
         As in `dropout`.
     packed : bool, default False
@@ -203,7 +252,55 @@ def dropout_mask(
     >>> fastdrop.dropout_mask((2, 4), 0.5, seed=42, packed=True)
     array([97], dtype=uint8)
     """
-    return _plan.dropout_mask(shape, p, seed, offset, packed, start, backend, num_threads)
+    geometry = geometry_of(noise_shape, shared_axes, global_shape, global_start)
+    return _plan.dropout_mask(shape, p, seed, offset, packed, start, backend, num_threads, geometry)
+
+
+def apply_mask(
+    x: ArrayLike,
+    mask: NDArray[Any],
+    scale: float = 1.0,
+    *,
+    out: NDArray[Any] | None = None,
+    backend: str | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    """Apply a mask of the caller's own: keep elements, times `scale`, or set them to +0.0.
+
+    Its gradient with respect to `x` is the same function of the gradient with respect to its result.
+
+    Parameters
+    ----------
+    x : array_like of float32, float64, float16 or bfloat16
+        Any shape, strides and order.
+    mask : numpy.ndarray
+        True where an element is kept: of bool and a shape that broadcasts to that of `x`; or of uint8, packed as
+        `dropout_mask` packs it.
+    scale : float, default 1
+        What kept elements are multiplied by; rounded once to the type that is computed with.
+    out, backend, num_threads
+        As in `dropout`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `out`, or a new array like `x`.
+
+    Raises
+    ------
+    TypeError
+        `x` of another dtype, or a mask that is neither of bool nor of uint8.
+    ValueError
+        A mask that does not fit `x`, or a bad `out`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> x = np.arange(1, 5, dtype=np.float32)
+    >>> fastdrop.apply_mask(x, np.array([True, False, False, True]), 2.0)
+    array([2., 0., 0., 8.], dtype=float32)
+    """
+    return _plan.apply_mask(x, mask, scale, out, backend, num_threads)
 
 
 def words(n: int, *, seed: Any, offset: int = 0, start: int = 0) -> NDArray[np.uint32]:

@@ -180,9 +180,7 @@ Work = Iterator[int]  # yields how many elements have just been done
 Update = Callable[[Any], None]  # of a hash
 
 
-def in_order(
-    layout: Layout, mask: Mask, reading: io.BufferedReader, writing: io.BufferedRandom, update: Update
-) -> Work:
+def in_order(layout: Layout, mask: Mask, reading: io.BufferedReader, writing: io.BufferedRandom, update: Update) -> Work:
     """Go through a file in C order, which is the mask's own.
 
     A map's pages count as resident memory: so a chunk is mapped at a time. The output is not mapped: a full disk would
@@ -200,9 +198,7 @@ def in_order(
         yield n
 
 
-def by_blocks(
-    layout: Layout, mask: Mask, reading: io.BufferedReader, writing: io.BufferedRandom, update: Update
-) -> Work:
+def by_blocks(layout: Layout, mask: Mask, reading: io.BufferedReader, writing: io.BufferedRandom, update: Update) -> Work:
     """Go through a file in Fortran order in blocks of long runs, both there and in the mask's order, which is C order.
 
     To the file, a block is an array with the axes reversed. It is read, not mapped: its runs are a few pages each, and

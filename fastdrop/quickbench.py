@@ -249,9 +249,7 @@ def run(chosen: dict[str, Contender], *, threads: int = 1, effort: Effort = QUIC
 def machine() -> list[str]:
     """Say what the figures were measured on, and with which versions."""
     names = {"numpy": "NumPy", "numba": "Numba", "torch": "PyTorch"}
-    found = [
-        f"{name} {importlib.metadata.version(key)}" for key, name in names.items() if importlib.util.find_spec(key)
-    ]
+    found = [f"{name} {importlib.metadata.version(key)}" for key, name in names.items() if importlib.util.find_spec(key)]
     versions = [f"fastdrop {fastdrop.__version__}", *found, f"Python {platform.python_version()}"]
     return [f"{processor()}, {_settings.automatic_num_threads()} processors, {platform.system()}", ", ".join(versions)]
 

@@ -165,9 +165,7 @@ class Stream:
         """
         missing = {"seed", "offset", "spawned"} - state.keys()
         if missing:
-            raise ValueError(
-                f"a stream's state has 'stream', 'seed', 'offset' and 'spawned'; missing: {sorted(missing)}"
-            )
+            raise ValueError(f"a stream's state has 'stream', 'seed', 'offset' and 'spawned'; missing: {sorted(missing)}")
         if state.get("stream", _plan.STREAM) != _plan.STREAM:
             raise ValueError(f"this is fastdrop's stream {_plan.STREAM}; the state is of stream {state['stream']!r}")
         stream = cls(_plan.word_of(state["seed"], "seed"))

@@ -198,9 +198,7 @@ def equal_bytes(a: NDArray[Any], b: NDArray[Any]) -> bool:
     if a.dtype.kind != "f":
         return a.tobytes() == b.tobytes()
     nan = np.isnan(a)
-    a_bits, b_bits = (
-        np.where(nan, 0, np.ascontiguousarray(array).view(f"u{a.itemsize}").reshape(a.shape)) for array in (a, b)
-    )
+    a_bits, b_bits = (np.where(nan, 0, np.ascontiguousarray(array).view(f"u{a.itemsize}").reshape(a.shape)) for array in (a, b))
     return np.array_equal(nan, np.isnan(b)) and np.array_equal(a_bits, b_bits)
 
 

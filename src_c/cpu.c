@@ -14,6 +14,11 @@ static uint32_t saved_registers(void) {
   return a;
 }
 
+static int cpu_has_f16c(void) {
+  uint32_t a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
 static int cpu_has(uint32_t leaf7_ebx, uint32_t registers) {
   uint32_t a, b, c, d;
   if ((saved_registers() & registers) != registers) return 0;
@@ -41,7 +46,7 @@ int fd_isa_vector_bits(const fd_isa *isa) { return isa->vector_bits; }
 
 int fd_isa_runs(const fd_isa *isa) {
 #ifdef FD_HAVE_AVX2
-  if (isa == &fd_isa_avx2) return cpu_has(bit_AVX2, SAVES_YMM);
+  if (isa == &fd_isa_avx2) return cpu_has(bit_AVX2, SAVES_YMM) && cpu_has_f16c();
 #endif
 #ifdef FD_HAVE_AVX512
   if (isa == &fd_isa_avx512) return cpu_has(bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL, SAVES_ZMM);

@@ -18,6 +18,7 @@ typedef struct {
   const fd_isa *isa;
   philox_call call;
   fd_rate rate;
+  int plane; /* or, where it is not negative, the digits of one plane */
   uint64_t carried_group, carried[2];
   uint64_t bits[FD_TILE_WORDS + 2 * FD_BATCH_MAX];
 } bit_window;
@@ -28,10 +29,41 @@ const uint64_t *fd_window_bits(bit_window *window, uint64_t index, int64_t n, co
 /* Whole groups straight to their destination, which has room for FD_BATCH_MAX blocks more. */
 void fd_window_groups(const bit_window *window, uint64_t first_group, int64_t count, uint64_t *bits, const char *ahead);
 
+/* One Bernoulli plane, in the place of keep bits: fd_window_bits and what is built on it then give digits of U. */
+void fd_window_set_plane(bit_window *window, int plane);
+
+/* Keep bits of the elements i, i + 1, ... of a call, wherever they come from. source.c */
+typedef struct {
+  const fd_bits *from;
+  int is_flat;                          /* element i has the bit of index first + i */
+  bit_window window;
+  uint64_t cached_first, cached_count;  /* the groups in `cache` */
+  uint64_t cache[FD_TILE_WORDS + 2 * FD_BATCH_MAX];
+  uint64_t bits[FD_TILE_WORDS + 2];
+  int64_t tile_first, tile_n;           /* the elements at hand, for planes */
+} bit_source;
+
+void fd_source_open(bit_source *source, const fd_isa *isa, const fd_bits *from);
+/* n <= FD_TILE bits, valid until the next call. */
+const uint64_t *fd_source_bits(bit_source *source, int64_t i, int64_t n, const char *ahead);
+/* Elements i, i + 1, ... that share one decision: how many (at least 1), and which. */
+int64_t fd_source_run(bit_source *source, int64_t i, int *keep);
+
 /* Elements first .. first + n - 1 of an array, in C order, to a flat buffer and back. layout.c */
 int fd_layout_is_flat(const fd_layout *layout, int64_t itemsize);
 void fd_gather(char *flat, const char *array, const fd_layout *layout, int64_t first, int64_t n, int64_t itemsize);
 void fd_scatter(const char *flat, char *array, const fd_layout *layout, int64_t first, int64_t n, int64_t itemsize);
+/* The same, or the array itself where it is flat. */
+const void *fd_flat_tile(fd_array array, int64_t first, int64_t n, int64_t itemsize, void *buffer);
+
+/* Where a walk is: the index on each axis, and how far its element is from the first. */
+typedef struct {
+  int64_t index[FD_MAX_DIMS];
+  int64_t at;
+} fd_walk;
+fd_walk fd_walk_to(const fd_layout *layout, int64_t element);
+/* n steps along the innermost axis, which they do not leave before its end. */
+void fd_walk_on(fd_walk *walk, const fd_layout *layout, int64_t n);
 
 static inline int64_t fd_min(int64_t a, int64_t b) { return a < b ? a : b; }
 

@@ -1,15 +1,21 @@
 /* dropout.c: the fused pass: a tile's bits, then its values. */
+#include <string.h>
+
 #include "drive.h"
+
+/* A run of at least this many elements that share one decision is copied or filled as a whole, its bits never spelt out. */
+enum { LEAST_SHARED_RUN = 256 };
 
 typedef struct {
   const fd_isa *isa;
-  const fd_dropout_call *call;
+  const fd_call *call;
   int64_t itemsize;
-  int flat;   /* x and y both lie in memory as they are indexed */
+  int flat;   /* x and y lie in memory as they are indexed */
   int bypass; /* y is written past the caches */
+  int shared; /* elements share decisions in long runs, and what is dropped needs no operand */
 } dropout_job;
 
-static const int64_t itemsizes[FD_DTYPES] = {[FD_FLOAT32] = 4, [FD_FLOAT64] = 8};
+static const int64_t itemsizes[FD_DTYPES] = {[FD_FLOAT32] = 4, [FD_FLOAT64] = 8, [FD_FLOAT16] = 2, [FD_BFLOAT16] = 2};
 
 /* Elements before the first at which y is aligned to a cache line. */
 static int64_t lead(const char *y, int64_t itemsize) {
@@ -17,41 +23,99 @@ static int64_t lead(const char *y, int64_t itemsize) {
   return past ? (64 - past) / itemsize : 0;
 }
 
-/* A tile of an array with strides goes through two flat ones, so that the kernels know only flat arrays. */
-static void strided_tile(const dropout_job *job, int64_t i, int64_t n, const uint64_t *bits) {
-  _Alignas(64) char from[FD_TILE * 8], to[FD_TILE * 8];
-  const fd_dropout_call *call = job->call;
-  fd_gather(from, (const char *)call->x, call->x_layout, i, n, job->itemsize);
-  job->isa->apply[call->dtype](from, to, bits, n, call->scale, 0);
-  fd_scatter(to, (char *)call->y, call->y_layout, i, n, job->itemsize);
+/* 1 / (1 - rate) for each of n elements. */
+static const void *factors_of(const dropout_job *job, int64_t i, int64_t n, void *factors) {
+  _Alignas(64) char buffer[FD_TILE * 8];
+  const fd_bits *bits = &job->call->bits;
+  const void *rates = fd_flat_tile(bits->rates, i, n, itemsizes[bits->rates_dtype], buffer);
+  job->isa->factors[job->call->dtype](rates, bits->rates_dtype, n, factors);
+  return factors;
+}
+
+/* A tile whose operands do not all lie flat, or that has more of them than x: they go through flat buffers, so that the
+ * kernels know only flat arrays. */
+static void gathered_tile(const dropout_job *job, int64_t i, const fd_tile *given) {
+  _Alignas(64) char x[FD_TILE * 8], y[FD_TILE * 8], bias[FD_TILE * 8], other[FD_TILE * 8], factors[FD_TILE * 8];
+  const fd_call *call = job->call;
+  fd_tile tile = *given;
+  tile.x = fd_flat_tile(call->x, i, tile.n, job->itemsize, x);
+  if (call->bias.data) tile.bias = fd_flat_tile(call->bias, i, tile.n, job->itemsize, bias);
+  if (call->other.data) tile.other = fd_flat_tile(call->other, i, tile.n, job->itemsize, other);
+  if (call->op < FD_AFFINE && call->op & FD_WITH_RATES) tile.factors = factors_of(job, i, tile.n, factors);
+  const int y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize);
+  tile.y = y_is_flat ? (char *)call->y.data + i * job->itemsize : y;
+  tile.bypass = y_is_flat && given->bypass;
+  job->isa->apply[call->dtype][call->op](&tile);
+  if (!y_is_flat) fd_scatter(y, (char *)call->y.data, call->y.layout, i, tile.n, job->itemsize);
+}
+
+static fd_tile tile_at(const dropout_job *job, int64_t i, int64_t n, const uint64_t *bits, int bypass) {
+  const fd_call *call = job->call;
+  const int64_t at = i * job->itemsize;
+  return (fd_tile){(const char *)call->x.data + at, 0, 0, 0, (char *)call->y.data + at, bits, n, call->scale, call->shift,
+                   call->fill, bypass};
 }
 
 static void dropout_range(const void *work, int64_t begin, int64_t end) {
   const dropout_job *job = (const dropout_job *)work;
-  const fd_dropout_call *call = job->call;
-  const char *x = (const char *)call->x;
-  char *y = (char *)call->y;
-  bit_window window;
-  fd_window_open(&window, job->isa, call->key, call->rate);
+  const fd_call *call = job->call;
+  const int simple = job->flat && (call->op == FD_SCALE || call->op == FD_AFFINE);
+  /* Many rates take a tile's bits plane by plane: a group less, and it never has more of them than a batch. */
+  const int64_t most = call->bits.rates.data ? FD_TILE - FD_GROUP : FD_TILE;
+  bit_source source;
+  fd_source_open(&source, job->isa, &call->bits);
   for (int64_t i = begin, n; i < end; i += n) {
-    n = fd_min(FD_TILE, end - i);
-    if (!job->flat) {
-      strided_tile(job, i, n, fd_window_bits(&window, call->first + (uint64_t)i, n, 0));
-      continue;
+    n = fd_min(most, end - i);
+    int64_t before = 0;
+    const char *ahead = 0;
+    if (job->flat) {
+      const int64_t at = i * job->itemsize;
+      before = lead((const char *)call->y.data + at, job->itemsize);
+      if (before && n == most) n = before; /* the tiles that follow begin at a cache line */
+      ahead = (const char *)call->x.data + at + (job->bypass ? n * job->itemsize : 0);
     }
-    const int64_t at = i * job->itemsize, before = lead(y + at, job->itemsize);
-    if (before && n == FD_TILE) n = before; /* the tiles that follow begin at a cache line */
-    const char *ahead = x + at + (job->bypass ? n * job->itemsize : 0);
-    const uint64_t *bits = fd_window_bits(&window, call->first + (uint64_t)i, n, ahead);
-    job->isa->apply[call->dtype](x + at, y + at, bits, n, call->scale, job->bypass && !before);
+    const uint64_t *bits = fd_source_bits(&source, i, n, ahead);
+    const fd_tile tile = tile_at(job, i, n, bits, job->bypass && !before);
+    if (simple)
+      job->isa->apply[call->dtype][call->op](&tile);
+    else
+      gathered_tile(job, i, &tile);
   }
   if (job->bypass) job->isa->fence();
 }
 
-void fd_dropout(const fd_isa *isa, const fd_dropout_call *call, int threads) {
+/* Runs that share a decision: what is dropped is not even read. */
+static void shared_range(const void *work, int64_t begin, int64_t end) {
+  static const uint64_t none[FD_TILE_WORDS];
+  uint64_t all[FD_TILE_WORDS];
+  _Alignas(64) static const char nothing[FD_TILE * 8];
+  const dropout_job *job = (const dropout_job *)work;
+  const fd_call *call = job->call;
+  bit_source source;
+  memset(all, 0xFF, sizeof all);
+  fd_source_open(&source, job->isa, &call->bits);
+  for (int64_t i = begin; i < end;) {
+    int keep;
+    const int64_t run_end = fd_min(end, i + fd_source_run(&source, i, &keep));
+    for (int64_t n; i < run_end; i += n) {
+      const int64_t before = lead((const char *)call->y.data + i * job->itemsize, job->itemsize);
+      n = fd_min(before ? before : FD_TILE, run_end - i);
+      fd_tile tile = tile_at(job, i, n, keep ? all : none, job->bypass && !before);
+      if (!keep) tile.x = nothing;
+      job->isa->apply[call->dtype][call->op](&tile);
+    }
+  }
+  if (job->bypass) job->isa->fence();
+}
+
+void fd_apply(const fd_isa *isa, const fd_call *call, int threads) {
   const int64_t itemsize = itemsizes[call->dtype];
-  dropout_job job = {isa, call, itemsize, 0, 0};
-  job.flat = fd_layout_is_flat(call->x_layout, itemsize) && fd_layout_is_flat(call->y_layout, itemsize);
-  job.bypass = job.flat && call->x != call->y && call->n * itemsize >= call->bypass_bytes;
-  fd_parallel(dropout_range, &job, call->n, threads);
+  const fd_bits *bits = &call->bits;
+  const fd_layout *mask = bits->mask_layout;
+  dropout_job job = {isa, call, itemsize, 0, 0, 0};
+  job.flat = fd_layout_is_flat(call->x.layout, itemsize) && fd_layout_is_flat(call->y.layout, itemsize);
+  job.bypass = job.flat && call->x.data != call->y.data && call->n * itemsize >= call->bypass_bytes;
+  job.shared = job.flat && (call->op == FD_SCALE || call->op == FD_AFFINE) && !bits->rates.data && !bits->packed &&
+               !bits->flags.data && mask->strides[mask->ndim - 1] == 0 && mask->shape[mask->ndim - 1] >= LEAST_SHARED_RUN;
+  fd_parallel(job.shared ? shared_range : dropout_range, &job, call->n, threads);
 }

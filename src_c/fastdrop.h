@@ -23,8 +23,20 @@ enum {
 /* What the counter is used for: bits 24..31 of its second word. */
 enum { FD_DOMAIN_WORDS = 0, FD_DOMAIN_PLANES = 1, FD_DOMAIN_KEYS = 2 };
 
-/* Element types of the arrays that dropout is applied to. */
-enum { FD_FLOAT32 = 0, FD_FLOAT64 = 1, FD_DTYPES = 2 };
+/* Element types of the arrays that dropout is applied to. The 16-bit ones are computed with in float32. */
+enum { FD_FLOAT32 = 0, FD_FLOAT64 = 1, FD_FLOAT16 = 2, FD_BFLOAT16 = 3, FD_DTYPES = 4 };
+
+/* What is done with an element that is kept, and with one that is dropped. The first is a base that flags are added to:
+ * y = residual + (keep ? (x + bias) * scale : 0). */
+enum {
+  FD_SCALE = 0,
+  FD_WITH_BIAS = 1,     /* operand `bias` */
+  FD_WITH_RATES = 2,    /* the scale is 1 / (1 - rate), each element's own */
+  FD_WITH_RESIDUAL = 4, /* operand `other` */
+  FD_AFFINE = 8,        /* keep ? x * scale + shift : fill */
+  FD_SELECT = 9,        /* keep ? x : other */
+  FD_OPS = 10
+};
 
 /* One instruction set's kernels. */
 typedef struct fd_isa fd_isa;
@@ -47,19 +59,34 @@ typedef struct {
   int64_t shape[FD_MAX_DIMS], strides[FD_MAX_DIMS];
 } fd_layout;
 
-/* One call: y = keep ? x * scale : +0 over n elements, whose keep bits are those of the indices first, first + 1, ... */
+/* An array that a call works on; data is 0 where it has none. */
+typedef struct {
+  void *data;
+  const fd_layout *layout;
+} fd_array;
+
+/* Where the keep bits come from. Element i of the arrays has the bit of index first + (what mask_layout gives for i):
+ * its strides are in elements of the mask, 0 along an axis that shares one decision. */
 typedef struct {
   fd_key key;
-  fd_rate rate;
-  double scale;           /* already rounded to the compute type */
+  fd_rate rate;                 /* of all elements, unless rates.data */
+  fd_array rates;               /* one an element, of rates_dtype FD_FLOAT32 or FD_FLOAT64, in [0, 1] */
+  int rates_dtype;
   uint64_t first;
+  const fd_layout *mask_layout;
+  const uint8_t *packed;        /* the caller's own keep bits instead, one an element */
+  fd_array flags;               /* or the caller's own keep flags, a byte an element */
+} fd_bits;
+
+/* One call on n elements. */
+typedef struct {
+  fd_bits bits;
+  int op, dtype;
+  double scale, shift, fill;    /* already rounded to the compute type */
   int64_t n;
-  int dtype;
-  const void *x;
-  void *y;
-  const fd_layout *x_layout, *y_layout;
-  int64_t bypass_bytes;   /* an output of at least this size is written past the caches */
-} fd_dropout_call;
+  fd_array x, y, other, bias;   /* of dtype */
+  int64_t bypass_bytes;         /* an output of at least this size is written past the caches */
+} fd_call;
 
 /* The instruction sets of this build, the weakest first. */
 int fd_isa_count(void);
@@ -78,12 +105,15 @@ double fd_standard_scale(double p, int dtype);
 /* Merges the axes of an array that can be walked as one, in C order. */
 void fd_layout_of(fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize);
 
-void fd_dropout(const fd_isa *isa, const fd_dropout_call *call, int threads);
+/* Index of the first rate that is not in [0, 1], in memory order of a flat array; n where all are. */
+int64_t fd_first_bad_rate(const void *rates, int dtype, int64_t n);
+
+void fd_apply(const fd_isa *isa, const fd_call *call, int threads);
 
 /* n keep bits, bit i of byte i / 8 (little-endian); bits past the last element are 0. */
-void fd_mask_packed(const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, uint8_t *out, int threads);
+void fd_mask_packed(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads);
 /* n keep flags, a byte each. */
-void fd_mask_bytes(const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, uint8_t *out, int threads);
+void fd_mask_bytes(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads);
 
 /* Words first .. first + n - 1 of domain 0, and the uniforms in (0, 1) made of them (one word a float32, two a float64). */
 void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads);

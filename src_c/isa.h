@@ -34,15 +34,34 @@ typedef void blocks_kernel(const philox_call *call, uint64_t first, uint32_t pla
 typedef void keep_bits_kernel(const philox_call *call, uint64_t rate, uint64_t first, int64_t count, uint64_t *bits,
                               const char *ahead);
 
-/* y[i] = bit i ? x[i] * scale : +0. With `bypass`, y is aligned to 64 bytes and is written past the caches. */
-typedef void apply_kernel(const void *x, void *y, const uint64_t *bits, int64_t n, double scale, int bypass);
+/* The same where each of up to FD_TILE elements has a rate of its own: `plane` fills in a plane's bits of these elements.
+ * `ahead` is where the values of the next tile are, or 0. */
+typedef void plane_source(void *from, uint32_t plane, uint64_t *bits);
+typedef void keep_rates_kernel(const void *rates, int rates_dtype, int64_t n, plane_source *plane, void *from,
+                               uint64_t *bits, const char *ahead);
+
+/* factors[i] = 1 / (1 - rates[i]), rounded to the compute type. */
+typedef void factors_kernel(const void *rates, int rates_dtype, int64_t n, void *factors);
+
+/* A tile of flat operands. */
+typedef struct {
+  const void *x, *bias, *other, *factors; /* factors are of the compute type */
+  void *y;
+  const uint64_t *bits;
+  int64_t n;
+  double scale, shift, fill;
+  int bypass; /* y is aligned to 64 bytes and is written past the caches */
+} fd_tile;
+typedef void apply_kernel(const fd_tile *tile);
 
 struct fd_isa {
   const char *name;
   int vector_bits;
   blocks_kernel *blocks;
   keep_bits_kernel *keep_bits;
-  apply_kernel *apply[FD_DTYPES];
+  keep_rates_kernel *keep_rates;
+  factors_kernel *factors[FD_DTYPES];
+  apply_kernel *apply[FD_DTYPES][FD_OPS];
   double (*multiply_add)(double a, double b, double c); /* in two roundings, or the build is wrong */
   void (*fence)(void);                                  /* orders the stores that bypass the caches */
 };

@@ -1,11 +1,12 @@
-/* isa_avx2.c: the vocabulary in 256-bit registers. AVX2 alone: no FMA, which would change bits. */
+/* isa_avx2.c: the vocabulary in 256-bit registers. AVX2 and F16C; no FMA, which would change bits. */
 #include "isa.h"
 
-#ifndef __AVX2__
-#error "isa_avx2.c needs -mavx2"
+#if !defined(__AVX2__) || !defined(__F16C__)
+#error "isa_avx2.c needs -mavx2 -mf16c"
 #endif
 
 #include <immintrin.h>
+#include <string.h>
 
 #include "compiler.h"
 
@@ -46,10 +47,15 @@ INLINE f32_v f32_load(const float *from) { return _mm256_loadu_ps(from); }
 INLINE void f32_store(float *to, f32_v a) { _mm256_storeu_ps(to, a); }
 INLINE void f32_stream(float *to, f32_v a) { _mm256_stream_ps(to, a); }
 INLINE f32_v f32_mul(f32_v a, f32_v b) { return _mm256_mul_ps(a, b); }
-INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) {
+INLINE f32_v f32_add(f32_v a, f32_v b) { return _mm256_add_ps(a, b); }
+INLINE f32_v f32_mask(const uint64_t *bits, int64_t i) {
   const __m256i own_bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
   const __m256i byte = _mm256_set1_epi32(((const uint8_t *)bits)[i / 8]);
-  return _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(byte, own_bit), own_bit)));
+  return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(byte, own_bit), own_bit));
+}
+INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) { return _mm256_and_ps(a, f32_mask(bits, i)); }
+INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropped) {
+  return _mm256_blendv_ps(dropped, kept, f32_mask(bits, i));
 }
 
 /* float64, four a register. */
@@ -60,13 +66,65 @@ INLINE f64_v f64_load(const double *from) { return _mm256_loadu_pd(from); }
 INLINE void f64_store(double *to, f64_v a) { _mm256_storeu_pd(to, a); }
 INLINE void f64_stream(double *to, f64_v a) { _mm256_stream_pd(to, a); }
 INLINE f64_v f64_mul(f64_v a, f64_v b) { return _mm256_mul_pd(a, b); }
-INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) {
+INLINE f64_v f64_add(f64_v a, f64_v b) { return _mm256_add_pd(a, b); }
+INLINE f64_v f64_mask(const uint64_t *bits, int64_t i) {
   const __m256i own_bit = _mm256_setr_epi64x(1, 2, 4, 8);
   const __m256i nibble = _mm256_set1_epi64x(((const uint8_t *)bits)[i / 8] >> (i & 4));
-  return _mm256_and_pd(a, _mm256_castsi256_pd(_mm256_cmpeq_epi64(_mm256_and_si256(nibble, own_bit), own_bit)));
+  return _mm256_castsi256_pd(_mm256_cmpeq_epi64(_mm256_and_si256(nibble, own_bit), own_bit));
+}
+INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) { return _mm256_and_pd(a, f64_mask(bits, i)); }
+INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped) {
+  return _mm256_blendv_pd(dropped, kept, f64_mask(bits, i));
+}
+
+/* float16 and bfloat16: eight in half a register, computed with as float32. */
+INLINE __m128i half_load(const uint16_t *from) { return _mm_loadu_si128((const __m128i *)from); }
+INLINE void half_store(uint16_t *to, __m128i a) { _mm_storeu_si128((__m128i *)to, a); }
+INLINE void half_stream(uint16_t *to, __m128i a) { _mm_stream_si128((__m128i *)to, a); }
+INLINE __m128i f16_narrow(f32_v a) { return _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT); }
+INLINE f32_v f16_load(const uint16_t *from) { return _mm256_cvtph_ps(half_load(from)); }
+INLINE void f16_store(uint16_t *to, f32_v a) { half_store(to, f16_narrow(a)); }
+INLINE void f16_stream(uint16_t *to, f32_v a) { half_stream(to, f16_narrow(a)); }
+/* The upper half of a float32, rounded to nearest even by adding what makes the lower half carry; a NaN stays one. */
+INLINE __m128i bf16_narrow(f32_v a) {
+  const __m256i bits = _mm256_castps_si256(a), high = _mm256_srli_epi32(bits, 16);
+  const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
+  const __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+  const __m256i quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
+  const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+  const __m256i words = _mm256_blendv_epi8(_mm256_srli_epi32(up, 16), quiet, is_nan);
+  return _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+}
+INLINE f32_v bf16_load(const uint16_t *from) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half_load(from)), 16));
+}
+INLINE void bf16_store(uint16_t *to, f32_v a) { half_store(to, bf16_narrow(a)); }
+INLINE void bf16_stream(uint16_t *to, f32_v a) { half_stream(to, bf16_narrow(a)); }
+
+/* Binary digit `shift` of 64 words: moved to the sign, where a move-mask finds it. */
+INLINE uint64_t u16_digits(const uint16_t *words, int shift) {
+  const __m128i to_sign = _mm_cvtsi32_si128(15 - shift);
+  uint64_t bits = 0;
+  for (int k = 0; k < 2; k++) {
+    const __m256i low = _mm256_sll_epi16(_mm256_loadu_si256((const __m256i *)(words + 32 * k)), to_sign);
+    const __m256i high = _mm256_sll_epi16(_mm256_loadu_si256((const __m256i *)(words + 32 * k + 16)), to_sign);
+    const __m256i bytes = _mm256_permute4x64_epi64(_mm256_packs_epi16(low, high), 0xD8); /* packed within 128 bits */
+    bits |= (uint64_t)(uint32_t)_mm256_movemask_epi8(bytes) << (32 * k);
+  }
+  return bits;
+}
+INLINE uint64_t u32_digits(const uint32_t *words, int shift) {
+  const __m128i to_sign = _mm_cvtsi32_si128(31 - shift);
+  uint64_t bits = 0;
+  for (int k = 0; k < 8; k++) {
+    const __m256i eight = _mm256_sll_epi32(_mm256_loadu_si256((const __m256i *)(words + 8 * k)), to_sign);
+    bits |= (uint64_t)(uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(eight)) << (8 * k);
+  }
+  return bits;
 }
 
 INLINE void v_fence(void) { _mm_sfence(); }
 
+#define UNROLL_VALUES UNROLL(8)
 #define FD_ISA_NAME avx2
 #include "kernels.inc"

@@ -46,10 +46,15 @@ INLINE f32_v f32_load(const float *from) { return _mm512_loadu_ps(from); }
 INLINE void f32_store(float *to, f32_v a) { _mm512_storeu_ps(to, a); }
 INLINE void f32_stream(float *to, f32_v a) { _mm512_stream_ps(to, a); }
 INLINE f32_v f32_mul(f32_v a, f32_v b) { return _mm512_mul_ps(a, b); }
-INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) {
+INLINE f32_v f32_add(f32_v a, f32_v b) { return _mm512_add_ps(a, b); }
+INLINE __mmask16 f32_mask(const uint64_t *bits, int64_t i) {
   uint16_t mask;
   memcpy(&mask, (const char *)bits + i / 8, sizeof mask);
-  return _mm512_maskz_mov_ps(mask, a);
+  return mask;
+}
+INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) { return _mm512_maskz_mov_ps(f32_mask(bits, i), a); }
+INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropped) {
+  return _mm512_mask_mov_ps(dropped, f32_mask(bits, i), kept);
 }
 
 /* float64, eight a register. */
@@ -60,11 +65,52 @@ INLINE f64_v f64_load(const double *from) { return _mm512_loadu_pd(from); }
 INLINE void f64_store(double *to, f64_v a) { _mm512_storeu_pd(to, a); }
 INLINE void f64_stream(double *to, f64_v a) { _mm512_stream_pd(to, a); }
 INLINE f64_v f64_mul(f64_v a, f64_v b) { return _mm512_mul_pd(a, b); }
-INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) {
-  return _mm512_maskz_mov_pd(((const uint8_t *)bits)[i / 8], a);
+INLINE f64_v f64_add(f64_v a, f64_v b) { return _mm512_add_pd(a, b); }
+INLINE __mmask8 f64_mask(const uint64_t *bits, int64_t i) { return ((const uint8_t *)bits)[i / 8]; }
+INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) { return _mm512_maskz_mov_pd(f64_mask(bits, i), a); }
+INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped) {
+  return _mm512_mask_mov_pd(dropped, f64_mask(bits, i), kept);
+}
+
+/* float16 and bfloat16: sixteen in half a register, computed with as float32. */
+INLINE __m256i half_load(const uint16_t *from) { return _mm256_loadu_si256((const __m256i *)from); }
+INLINE void half_store(uint16_t *to, __m256i a) { _mm256_storeu_si256((__m256i *)to, a); }
+INLINE void half_stream(uint16_t *to, __m256i a) { _mm256_stream_si256((__m256i *)to, a); }
+INLINE __m256i f16_narrow(f32_v a) { return _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+INLINE f32_v f16_load(const uint16_t *from) { return _mm512_cvtph_ps(half_load(from)); }
+INLINE void f16_store(uint16_t *to, f32_v a) { half_store(to, f16_narrow(a)); }
+INLINE void f16_stream(uint16_t *to, f32_v a) { half_stream(to, f16_narrow(a)); }
+/* The upper half of a float32, rounded to nearest even by adding what makes the lower half carry. A NaN is left alone: an
+ * operation has made it quiet, so that its upper half is one too. */
+INLINE __m256i bf16_narrow(f32_v a) {
+  const __m512i bits = _mm512_castps_si512(a);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __mmask16 is_number = _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q);
+  const __m512i up = _mm512_mask_add_epi32(bits, is_number, bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(up, 16));
+}
+INLINE f32_v bf16_load(const uint16_t *from) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half_load(from)), 16));
+}
+INLINE void bf16_store(uint16_t *to, f32_v a) { half_store(to, bf16_narrow(a)); }
+INLINE void bf16_stream(uint16_t *to, f32_v a) { half_stream(to, bf16_narrow(a)); }
+
+/* Binary digit `shift` of 64 words. */
+INLINE uint64_t u16_digits(const uint16_t *words, int shift) {
+  const __m512i digit = _mm512_set1_epi16((short)(1u << shift));
+  return (uint64_t)_mm512_test_epi16_mask(_mm512_loadu_si512(words), digit) |
+         (uint64_t)_mm512_test_epi16_mask(_mm512_loadu_si512(words + 32), digit) << 32;
+}
+INLINE uint64_t u32_digits(const uint32_t *words, int shift) {
+  const __m512i digit = _mm512_set1_epi32((int)(1u << shift));
+  uint64_t bits = 0;
+  for (int k = 0; k < 4; k++)
+    bits |= (uint64_t)_mm512_test_epi32_mask(_mm512_loadu_si512(words + 16 * k), digit) << (16 * k);
+  return bits;
 }
 
 INLINE void v_fence(void) { _mm_sfence(); }
 
+#define UNROLL_VALUES UNROLL(8)
 #define FD_ISA_NAME avx512
 #include "kernels.inc"

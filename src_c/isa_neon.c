@@ -6,6 +6,7 @@
 #endif
 
 #include <arm_neon.h>
+#include <string.h>
 
 #include "compiler.h"
 
@@ -43,10 +44,16 @@ INLINE f32_v f32_load(const float *from) { return vld1q_f32(from); }
 INLINE void f32_store(float *to, f32_v a) { vst1q_f32(to, a); }
 INLINE void f32_stream(float *to, f32_v a) { vst1q_f32(to, a); } /* no such store in the intrinsics */
 INLINE f32_v f32_mul(f32_v a, f32_v b) { return vmulq_f32(a, b); }
-INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) {
+INLINE f32_v f32_add(f32_v a, f32_v b) { return vaddq_f32(a, b); }
+INLINE uint32x4_t f32_mask(const uint64_t *bits, int64_t i) {
   static const uint32_t own_bits[4] = {1, 2, 4, 8};
-  const uint32x4_t nibble = vdupq_n_u32((uint32_t)(bits[i / 64] >> (i % 64)));
-  return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a), vtstq_u32(nibble, vld1q_u32(own_bits))));
+  return vtstq_u32(vdupq_n_u32((uint32_t)(bits[i / 64] >> (i % 64))), vld1q_u32(own_bits));
+}
+INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) {
+  return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a), f32_mask(bits, i)));
+}
+INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropped) {
+  return vbslq_f32(f32_mask(bits, i), kept, dropped);
 }
 
 /* float64, two a register. */
@@ -57,13 +64,46 @@ INLINE f64_v f64_load(const double *from) { return vld1q_f64(from); }
 INLINE void f64_store(double *to, f64_v a) { vst1q_f64(to, a); }
 INLINE void f64_stream(double *to, f64_v a) { vst1q_f64(to, a); }
 INLINE f64_v f64_mul(f64_v a, f64_v b) { return vmulq_f64(a, b); }
-INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) {
+INLINE f64_v f64_add(f64_v a, f64_v b) { return vaddq_f64(a, b); }
+INLINE uint64x2_t f64_mask(const uint64_t *bits, int64_t i) {
   static const uint64_t own_bits[2] = {1, 2};
-  const uint64x2_t pair = vdupq_n_u64(bits[i / 64] >> (i % 64));
-  return vreinterpretq_f64_u64(vandq_u64(vreinterpretq_u64_f64(a), vtstq_u64(pair, vld1q_u64(own_bits))));
+  return vtstq_u64(vdupq_n_u64(bits[i / 64] >> (i % 64)), vld1q_u64(own_bits));
+}
+INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) {
+  return vreinterpretq_f64_u64(vandq_u64(vreinterpretq_u64_f64(a), f64_mask(bits, i)));
+}
+INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped) {
+  return vbslq_f64(f64_mask(bits, i), kept, dropped);
+}
+
+/* float16 and bfloat16: four in half a register, computed with as float32. */
+INLINE f32_v f16_load(const uint16_t *from) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from))); }
+INLINE void f16_store(uint16_t *to, f32_v a) { vst1_u16(to, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
+INLINE void f16_stream(uint16_t *to, f32_v a) { f16_store(to, a); }
+INLINE f32_v bf16_load(const uint16_t *from) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(from), 16)); }
+/* The upper half of a float32, rounded to nearest even by adding what makes the lower half carry; a NaN stays one. */
+INLINE void bf16_store(uint16_t *to, f32_v a) {
+  const uint32x4_t bits = vreinterpretq_u32_f32(a), high = vshrq_n_u32(bits, 16);
+  const uint32x4_t up = vaddq_u32(bits, vaddq_u32(vandq_u32(high, vdupq_n_u32(1)), vdupq_n_u32(0x7FFF)));
+  const uint32x4_t quiet = vorrq_u32(high, vdupq_n_u32(0x40));
+  vst1_u16(to, vmovn_u32(vbslq_u32(vceqq_f32(a, a), vshrq_n_u32(up, 16), quiet)));
+}
+INLINE void bf16_stream(uint16_t *to, f32_v a) { bf16_store(to, a); }
+
+/* Binary digit `shift` of 64 words. */
+INLINE uint64_t u16_digits(const uint16_t *words, int shift) {
+  uint64_t bits = 0;
+  for (int k = 0; k < 64; k++) bits |= (uint64_t)(words[k] >> shift & 1) << k;
+  return bits;
+}
+INLINE uint64_t u32_digits(const uint32_t *words, int shift) {
+  uint64_t bits = 0;
+  for (int k = 0; k < 64; k++) bits |= (uint64_t)(words[k] >> shift & 1) << k;
+  return bits;
 }
 
 INLINE void v_fence(void) {}
 
+#define UNROLL_VALUES UNROLL(8)
 #define FD_ISA_NAME neon
 #include "kernels.inc"

@@ -48,14 +48,23 @@ INLINE f32_v f32_mul(f32_v a, f32_v b) {
   for (int k = 0; k < 8; k++) a.lane[k] *= b.lane[k];
   return a;
 }
-INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) {
-  const uint32_t byte = (uint32_t)(bits[i / 64] >> (i % 64));
-  uint32_t lane[8];
-  memcpy(lane, &a, sizeof lane);
-  for (int k = 0; k < 8; k++) lane[k] &= (byte & own_bit[k]) ? ~(uint32_t)0 : 0;
-  memcpy(&a, lane, sizeof lane);
+INLINE f32_v f32_add(f32_v a, f32_v b) {
+  for (int k = 0; k < 8; k++) a.lane[k] += b.lane[k];
   return a;
 }
+INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropped) {
+  const uint32_t byte = (uint32_t)(bits[i / 64] >> (i % 64));
+  uint32_t lane[8], other[8];
+  memcpy(lane, &kept, sizeof lane);
+  memcpy(other, &dropped, sizeof other);
+  for (int k = 0; k < 8; k++) {
+    const uint32_t all = (byte & own_bit[k]) ? ~(uint32_t)0 : 0;
+    lane[k] = (lane[k] & all) | (other[k] & ~all);
+  }
+  memcpy(&kept, lane, sizeof lane);
+  return kept;
+}
+INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) { return f32_select(bits, i, a, f32_set(0)); }
 
 typedef struct {
   double lane[8];
@@ -73,16 +82,91 @@ INLINE f64_v f64_mul(f64_v a, f64_v b) {
   for (int k = 0; k < 8; k++) a.lane[k] *= b.lane[k];
   return a;
 }
-INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) {
-  const uint32_t byte = (uint32_t)(bits[i / 64] >> (i % 64));
-  uint64_t lane[8];
-  memcpy(lane, &a, sizeof lane);
-  for (int k = 0; k < 8; k++) lane[k] &= (byte & own_bit[k]) ? ~(uint64_t)0 : 0;
-  memcpy(&a, lane, sizeof lane);
+INLINE f64_v f64_add(f64_v a, f64_v b) {
+  for (int k = 0; k < 8; k++) a.lane[k] += b.lane[k];
   return a;
+}
+INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped) {
+  const uint32_t byte = (uint32_t)(bits[i / 64] >> (i % 64));
+  uint64_t lane[8], other[8];
+  memcpy(lane, &kept, sizeof lane);
+  memcpy(other, &dropped, sizeof other);
+  for (int k = 0; k < 8; k++) {
+    const uint64_t all = (byte & own_bit[k]) ? ~(uint64_t)0 : 0;
+    lane[k] = (lane[k] & all) | (other[k] & ~all);
+  }
+  memcpy(&kept, lane, sizeof lane);
+  return kept;
+}
+INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) { return f64_select(bits, i, a, f64_set(0)); }
+
+/* float16 and bfloat16, computed with as float32: here the conversions are the integer operations that they are. */
+INLINE float float_of_bits(uint32_t bits) {
+  float a;
+  memcpy(&a, &bits, sizeof a);
+  return a;
+}
+INLINE uint32_t bits_of_float(float a) {
+  uint32_t bits;
+  memcpy(&bits, &a, sizeof bits);
+  return bits;
+}
+INLINE float widen_f16(uint16_t half) {
+  const uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = half & 0x7FFF;
+  if (rest >= 0x7C00) return float_of_bits(sign | 0x7F800000 | (rest & 0x3FF) << 13);  /* infinity, NaN */
+  if (rest >= 0x0400) return float_of_bits(sign | ((rest << 13) + ((127 - 15) << 23)));
+  const float tiny = (float)(int32_t)rest * 0x1p-24f;                                  /* subnormal, zero: exact */
+  return float_of_bits(sign | bits_of_float(tiny));
+}
+INLINE uint16_t narrow_f16(float a) {
+  const uint32_t bits = bits_of_float(a), sign = bits >> 16 & 0x8000, rest = bits & 0x7FFFFFFF;
+  if (rest > 0x7F800000) return (uint16_t)(sign | 0x7E00 | (rest >> 13 & 0x3FF));      /* NaN */
+  if (rest >= 0x477FF000) return (uint16_t)(sign | 0x7C00);                            /* rounds past the largest */
+  if (rest < 0x38800000) { /* subnormal or zero: an addition rounds it to whole units of 2^-24 */
+    const uint32_t units = bits_of_float(float_of_bits(rest) + 0x1.8p-1f) - bits_of_float(0x1.8p-1f);
+    return (uint16_t)(sign | units);
+  }
+  const uint32_t up = rest - ((127 - 15) << 23) + 0xFFF + (rest >> 13 & 1);            /* nearest even, by carrying */
+  return (uint16_t)(sign | up >> 13);
+}
+INLINE uint16_t narrow_bf16(float a) {
+  const uint32_t bits = bits_of_float(a);
+  if ((bits & 0x7FFFFFFF) > 0x7F800000) return (uint16_t)(bits >> 16 | 0x40);          /* NaN */
+  return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+INLINE f32_v f16_load(const uint16_t *from) {
+  f32_v a;
+  for (int k = 0; k < 8; k++) a.lane[k] = widen_f16(from[k]);
+  return a;
+}
+INLINE void f16_store(uint16_t *to, f32_v a) {
+  for (int k = 0; k < 8; k++) to[k] = narrow_f16(a.lane[k]);
+}
+INLINE void f16_stream(uint16_t *to, f32_v a) { f16_store(to, a); }
+INLINE f32_v bf16_load(const uint16_t *from) {
+  f32_v a;
+  for (int k = 0; k < 8; k++) a.lane[k] = float_of_bits((uint32_t)from[k] << 16);
+  return a;
+}
+INLINE void bf16_store(uint16_t *to, f32_v a) {
+  for (int k = 0; k < 8; k++) to[k] = narrow_bf16(a.lane[k]);
+}
+INLINE void bf16_stream(uint16_t *to, f32_v a) { bf16_store(to, a); }
+
+/* Binary digit `shift` of 64 words. */
+INLINE uint64_t u16_digits(const uint16_t *words, int shift) {
+  uint64_t bits = 0;
+  for (int k = 0; k < 64; k++) bits |= (uint64_t)(words[k] >> shift & 1) << k;
+  return bits;
+}
+INLINE uint64_t u32_digits(const uint32_t *words, int shift) {
+  uint64_t bits = 0;
+  for (int k = 0; k < 64; k++) bits |= (uint64_t)(words[k] >> shift & 1) << k;
+  return bits;
 }
 
 INLINE void v_fence(void) {}
 
+#define UNROLL_VALUES
 #define FD_ISA_NAME portable
 #include "kernels.inc"

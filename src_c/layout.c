@@ -27,34 +27,27 @@ int fd_layout_is_flat(const fd_layout *layout, int64_t itemsize) {
   return layout->ndim == 1 && layout->strides[0] == itemsize;
 }
 
-/* Where a walk is: the index on each axis, and the address of its element. */
-typedef struct {
-  int64_t index[FD_MAX_DIMS];
-  char *at;
-} walk;
-
-static walk walk_to(char *array, const fd_layout *layout, int64_t element) {
-  walk here;
-  here.at = array;
+fd_walk fd_walk_to(const fd_layout *layout, int64_t element) {
+  fd_walk walk;
+  walk.at = 0;
   for (int axis = layout->ndim - 1; axis >= 0; axis--) {
-    here.index[axis] = element % layout->shape[axis];
+    walk.index[axis] = element % layout->shape[axis];
     element /= layout->shape[axis];
-    here.at += here.index[axis] * layout->strides[axis];
+    walk.at += walk.index[axis] * layout->strides[axis];
   }
-  return here;
+  return walk;
 }
 
-/* n steps along the innermost axis, which they do not leave before its end. */
-static void walk_on(walk *here, const fd_layout *layout, int64_t n) {
+void fd_walk_on(fd_walk *walk, const fd_layout *layout, int64_t n) {
   int axis = layout->ndim - 1;
-  here->index[axis] += n;
-  here->at += n * layout->strides[axis];
-  while (here->index[axis] == layout->shape[axis] && axis > 0) {
-    here->at -= layout->shape[axis] * layout->strides[axis];
-    here->index[axis] = 0;
+  walk->index[axis] += n;
+  walk->at += n * layout->strides[axis];
+  while (walk->index[axis] == layout->shape[axis] && axis > 0) {
+    walk->at -= layout->shape[axis] * layout->strides[axis];
+    walk->index[axis] = 0;
     axis--;
-    here->index[axis]++;
-    here->at += layout->strides[axis];
+    walk->index[axis]++;
+    walk->at += layout->strides[axis];
   }
 }
 
@@ -64,26 +57,36 @@ static void copy_items(char *to, int64_t to_step, const char *from, int64_t from
     memcpy(to, from, (size_t)(n * itemsize));
   else if (itemsize == 4)
     for (int64_t i = 0; i < n; i++) memcpy(to + i * to_step, from + i * from_step, 4);
-  else
+  else if (itemsize == 8)
     for (int64_t i = 0; i < n; i++) memcpy(to + i * to_step, from + i * from_step, 8);
+  else if (itemsize == 2)
+    for (int64_t i = 0; i < n; i++) memcpy(to + i * to_step, from + i * from_step, 2);
+  else
+    for (int64_t i = 0; i < n; i++) to[i * to_step] = from[i * from_step];
 }
 
 void fd_gather(char *flat, const char *array, const fd_layout *layout, int64_t first, int64_t n, int64_t itemsize) {
   const int inner = layout->ndim - 1;
-  walk here = walk_to((char *)array, layout, first);
+  fd_walk walk = fd_walk_to(layout, first);
   for (int64_t run; n > 0; n -= run, flat += run * itemsize) {
-    run = fd_min(n, layout->shape[inner] - here.index[inner]);
-    copy_items(flat, itemsize, here.at, layout->strides[inner], run, itemsize);
-    walk_on(&here, layout, run);
+    run = fd_min(n, layout->shape[inner] - walk.index[inner]);
+    copy_items(flat, itemsize, array + walk.at, layout->strides[inner], run, itemsize);
+    fd_walk_on(&walk, layout, run);
   }
 }
 
 void fd_scatter(const char *flat, char *array, const fd_layout *layout, int64_t first, int64_t n, int64_t itemsize) {
   const int inner = layout->ndim - 1;
-  walk here = walk_to(array, layout, first);
+  fd_walk walk = fd_walk_to(layout, first);
   for (int64_t run; n > 0; n -= run, flat += run * itemsize) {
-    run = fd_min(n, layout->shape[inner] - here.index[inner]);
-    copy_items(here.at, layout->strides[inner], flat, itemsize, run, itemsize);
-    walk_on(&here, layout, run);
+    run = fd_min(n, layout->shape[inner] - walk.index[inner]);
+    copy_items(array + walk.at, layout->strides[inner], flat, itemsize, run, itemsize);
+    fd_walk_on(&walk, layout, run);
   }
+}
+
+const void *fd_flat_tile(fd_array array, int64_t first, int64_t n, int64_t itemsize, void *buffer) {
+  if (fd_layout_is_flat(array.layout, itemsize)) return (const char *)array.data + first * itemsize;
+  fd_gather((char *)buffer, (const char *)array.data, array.layout, first, n, itemsize);
+  return buffer;
 }

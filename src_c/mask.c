@@ -5,9 +5,7 @@
 
 typedef struct {
   const fd_isa *isa;
-  fd_key key;
-  fd_rate rate;
-  uint64_t first;
+  const fd_bits *bits;
   uint8_t *out;
 } mask_job;
 
@@ -24,17 +22,18 @@ static void store_bits(uint8_t *out, const uint64_t *bits, int64_t n) {
 /* A piece begins at a multiple of a tile, so no two of them write to one byte. */
 static void packed_range(const void *work, int64_t begin, int64_t end) {
   const mask_job *job = (const mask_job *)work;
-  bit_window window;
-  fd_window_open(&window, job->isa, job->key, job->rate);
-  const int in_place = !FD_BIG_ENDIAN && job->first % FD_GROUP == 0 && (uintptr_t)job->out % 8 == 0;
+  bit_source source;
+  fd_source_open(&source, job->isa, job->bits);
+  const int in_place = !FD_BIG_ENDIAN && source.is_flat && !job->bits->rates.data && job->bits->first % FD_GROUP == 0 &&
+                       (uintptr_t)job->out % 8 == 0;
   for (int64_t i = begin, n; i < end; i += n) {
     n = fd_min(FD_TILE, end - i);
-    const uint64_t index = job->first + (uint64_t)i;
     uint8_t *out = job->out + i / 8;
     if (in_place && n == FD_TILE)
-      fd_window_groups(&window, index / FD_GROUP, FD_TILE_BLOCKS, (uint64_t *)(void *)out, 0);
+      fd_window_groups(&source.window, (job->bits->first + (uint64_t)i) / FD_GROUP, FD_TILE_BLOCKS, (uint64_t *)(void *)out,
+                       0);
     else
-      store_bits(out, fd_window_bits(&window, index, n, 0), n);
+      store_bits(out, fd_source_bits(&source, i, n, 0), n);
   }
 }
 
@@ -47,11 +46,11 @@ static uint64_t spread(uint64_t byte) {
 
 static void bytes_range(const void *work, int64_t begin, int64_t end) {
   const mask_job *job = (const mask_job *)work;
-  bit_window window;
-  fd_window_open(&window, job->isa, job->key, job->rate);
+  bit_source source;
+  fd_source_open(&source, job->isa, job->bits);
   for (int64_t i = begin, n; i < end; i += n) {
     n = fd_min(FD_TILE, end - i);
-    const uint64_t *bits = fd_window_bits(&window, job->first + (uint64_t)i, n, 0);
+    const uint64_t *bits = fd_source_bits(&source, i, n, 0);
     uint8_t *out = job->out + i;
     int64_t k = 0;
     for (; !FD_BIG_ENDIAN && k + 8 <= n; k += 8) {
@@ -62,16 +61,12 @@ static void bytes_range(const void *work, int64_t begin, int64_t end) {
   }
 }
 
-static void mask(range_work *work, const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, uint8_t *out,
-                 int threads) {
-  const mask_job job = {isa, key, rate, first, out};
-  fd_parallel(work, &job, n, threads);
+void fd_mask_packed(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads) {
+  const mask_job job = {isa, bits, out};
+  fd_parallel(packed_range, &job, n, threads);
 }
 
-void fd_mask_packed(const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, uint8_t *out, int threads) {
-  mask(packed_range, isa, key, rate, first, n, out, threads);
-}
-
-void fd_mask_bytes(const fd_isa *isa, fd_key key, fd_rate rate, uint64_t first, int64_t n, uint8_t *out, int threads) {
-  mask(bytes_range, isa, key, rate, first, n, out, threads);
+void fd_mask_bytes(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads) {
+  const mask_job job = {isa, bits, out};
+  fd_parallel(bytes_range, &job, n, threads);
 }

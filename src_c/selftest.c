@@ -71,6 +71,12 @@ static void check_known_answers(const fd_isa *isa, const char *path) {
   check(rows == 5, fd_isa_name(isa), "five known answers read", 0, rows);
 }
 
+/* A mask that lies over an array as the array is indexed. */
+static fd_bits bits_of(fd_key key, double p, uint64_t first) {
+  static const fd_layout flat = {1, {INT64_MAX}, {1}};
+  return (fd_bits){.key = key, .rate = fd_rate_of(p), .first = first, .mask_layout = &flat};
+}
+
 static void check_dropout(const fd_isa *isa, fd_key key, double p, uint64_t first, int64_t n, int dtype, int misaligned,
                           int bypass, int threads, const uint8_t *kept) {
   static unsigned char buffer[(MOST + 16) * 8 + 2 * GUARD];
@@ -84,9 +90,11 @@ static void check_dropout(const fd_isa *isa, fd_key key, double p, uint64_t firs
   memset(buffer, 0xA5, sizeof buffer);
   unsigned char *y = buffer + GUARD + (size_t)misaligned * size;
   const double scale = fd_inverted_scale(p, dtype);
-  const fd_dropout_call call = {key, fd_rate_of(p), scale, first, n, dtype, dtype == FD_FLOAT32 ? (void *)floats : doubles,
-                                y, &layout, &layout, bypass ? 0 : INT64_MAX};
-  fd_dropout(isa, &call, threads);
+  fd_call call = {.bits = bits_of(key, p, first), .op = FD_SCALE, .dtype = dtype, .scale = scale, .n = n};
+  call.x = (fd_array){dtype == FD_FLOAT32 ? (void *)floats : doubles, &layout};
+  call.y = (fd_array){y, &layout};
+  call.bypass_bytes = bypass ? 0 : INT64_MAX;
+  fd_apply(isa, &call, threads);
   int equal = 1;
   for (int64_t i = 0; i < n; i++) {
     const float f = kept[i] ? floats[i] * (float)scale : 0.0f;
@@ -101,10 +109,11 @@ static void check_masks(const fd_isa *isa, fd_key key, double p, uint64_t first,
   static unsigned char buffer[MOST + 2 * GUARD];
   uint8_t *out = buffer + GUARD;
   memset(buffer, 0xA5, sizeof buffer);
-  fd_mask_bytes(isa, key, fd_rate_of(p), first, n, out, threads);
+  const fd_bits bits = bits_of(key, p, first);
+  fd_mask_bytes(isa, &bits, n, out, threads);
   check(!memcmp(out, kept, (size_t)n) && guards_hold(buffer, (size_t)n), fd_isa_name(isa), "bytes", first, n);
   memset(buffer, 0xA5, sizeof buffer);
-  fd_mask_packed(isa, key, fd_rate_of(p), first, n, out, threads);
+  fd_mask_packed(isa, &bits, n, out, threads);
   int equal = 1;
   for (int64_t i = 0; i < (n + 7) / 8 * 8; i++) equal &= (out[i / 8] >> (i % 8) & 1) == (i < n ? kept[i] : 0);
   check(equal && guards_hold(buffer, (size_t)(n + 7) / 8), fd_isa_name(isa), "packed bits", first, n);

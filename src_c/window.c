@@ -19,12 +19,21 @@ void fd_window_open(bit_window *window, const fd_isa *isa, fd_key key, fd_rate r
   window->isa = isa;
   window->call = fd_philox_call(key);
   window->rate = rate;
+  window->plane = -1;
   window->carried_group = UINT64_MAX; /* no such group */
+}
+
+void fd_window_set_plane(bit_window *window, int plane) {
+  window->plane = plane;
+  window->carried_group = UINT64_MAX;
 }
 
 void fd_window_groups(const bit_window *window, uint64_t first_group, int64_t count, uint64_t *bits, const char *ahead) {
   const int certain = window->rate.all || window->rate.fixed == 0;
-  if (certain)
+  if (window->plane >= 0)
+    window->isa->blocks(&window->call, first_group, (uint32_t)window->plane << 16 | (uint32_t)FD_DOMAIN_PLANES << 24, count,
+                        bits);
+  else if (certain)
     memset(bits, window->rate.all ? 0 : 0xFF, (size_t)count * FD_GROUP / 8);
   else
     window->isa->keep_bits(&window->call, window->rate.fixed, first_group, count, bits, ahead);

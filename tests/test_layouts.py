@@ -207,9 +207,7 @@ def test_shifted_outputs(engine, dtype, shift):
     memory = awkward(20_000, dtype)
     n = memory.size - abs(shift)
     x_begin, out_begin = max(-shift, 0), max(shift, 0)
-    assert equal_bytes(
-        *result_beside_ufuncs(memory, lambda m: (m[x_begin : x_begin + n], m[out_begin : out_begin + n]))
-    )
+    assert equal_bytes(*result_beside_ufuncs(memory, lambda m: (m[x_begin : x_begin + n], m[out_begin : out_begin + n])))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -39,9 +39,7 @@ def test_every_contender_does_dropout_and_is_timed(layer):
     chosen = quickbench.contenders()
     steps = []
     found = quickbench.run(chosen, effort=ONCE, step=steps.append)
-    assert [(cell.size, cell.p) for cell in found.cells] == [
-        (size, rate) for size in SIZES for rate in quickbench.RATES
-    ]
+    assert [(cell.size, cell.p) for cell in found.cells] == [(size, rate) for size in SIZES for rate in quickbench.RATES]
     for cell in found.cells:
         assert cell.timings.keys() == chosen.keys()
         assert cell.timings["copy"].ratio == 1

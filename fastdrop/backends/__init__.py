@@ -1,11 +1,18 @@
 """The backends in Python: the same functions by the same names, over flat arrays.
 
-A backend receives integers and already rounded factors; it validates nothing and decides nothing. Each has
+A backend receives integers and already rounded factors; it validates nothing and decides nothing. Bits come first,
+then values:
 
 ``keep_bits(seed, offset, rate, first, n, out)``
-    Packed keep bits of ``n`` indices from ``first`` on; ``rate`` is p in units of 2**-64, an integer in [0, 2**64].
-``scale(x, out, seed, offset, rate, first, factor)``
-    ``out = keep ? x * factor : +0``; ``factor`` is a NumPy scalar of the compute type.
+    Packed keep bits of the indices first .. first + n - 1. ``rate`` is p in units of 2**-64, an integer in [0, 2**64].
+``keep_bits_at(seed, offset, rate, index, out)``
+    The same for any indices, an int64 array; ``rate`` may be a float64 array of a p for each.
+``scale(x, out, bits, factor, bias, other)``
+    ``other + (keep ? (x + bias) * factor : 0)``; ``bias`` and ``other`` may be None, ``factor`` an array.
+``affine(x, out, bits, factor, shift, fill)``
+    ``keep ? x * factor + shift : fill``.
+``select(x, out, bits, other)``
+    ``keep ? x : other``.
 ``words(seed, offset, first, out)`` and ``uniform(seed, offset, first, out)``
     The words of domain 0, and the uniforms made of them.
 ``fold_in(seed, data)``
@@ -13,5 +20,6 @@ A backend receives integers and already rounded factors; it validates nothing an
 ``philox(counter, key)``
     One block of the generator, for known answers.
 
-``reference`` (NumPy) is the definition; ``numba`` and the C kernels must give its bytes.
+Arrays are flat and of float32 or float64; factors are NumPy scalars of that type. ``reference`` (NumPy) is the
+definition; ``numba`` and the C kernels must give its bytes.
 """

@@ -15,8 +15,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from fastdrop._geometry import blocks_of
+
+Floats = NDArray[Any]  # float32 or float64
 Words = NDArray[np.uint64]
-Kernel = Callable[..., None]
+Indices = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Kernel = Callable[..., Any]
 
 PLANES_DOMAIN, KEYS_DOMAIN = 1 << 24, 2 << 24  # as they stand in the counter; the domain of words is 0
 PLANE = np.uint64(1 << 16)
@@ -43,15 +48,14 @@ def compiled(function: Kernel) -> Kernel:
 
 
 @compiled
-def philox_blocks(seed: np.uint64, offset: np.uint64, first: np.uint64, plane_domain: np.uint64, out: Words) -> None:
-    """Philox4x32-10 of Salmon, Moraes, Dror and Shaw (SC 2011), table 2: neighbouring blocks, 128 bits each.
+def philox_blocks(seed: np.uint64, offset: np.uint64, block: Words, plane_domain: np.uint64, out: Words) -> None:
+    """Philox4x32-10 of Salmon, Moraes, Dror and Shaw (SC 2011), table 2: the blocks of these numbers, 128 bits each.
 
     Blocks are independent, and a 32-bit counter word has a 64-bit lane to itself: so the compiler makes vectors of the
     loop over blocks, and one widening multiply of a product.
     """
-    for j in range(out.size // 2):
-        block = first + np.uint64(j)
-        c0, c1 = block & LOW_HALF, block >> HALF | plane_domain
+    for j in range(block.size):
+        c0, c1 = block[j] & LOW_HALF, block[j] >> HALF | plane_domain
         c2, c3 = offset & LOW_HALF, offset >> HALF
         key0, key1 = seed & LOW_HALF, seed >> HALF
         for _ in range(10):
@@ -67,29 +71,52 @@ def philox_blocks(seed: np.uint64, offset: np.uint64, first: np.uint64, plane_do
 
 
 @compiled
-def keep_tiles(seed: np.uint64, offset: np.uint64, rate: np.uint64, first: np.uint64, kept: Words) -> None:
-    """Packed keep bits of whole tiles: element i is kept iff U(i) >= p, compared digit by digit from the top."""
+def keep_tiles(seed: np.uint64, offset: np.uint64, rate: np.uint64, block: Words, kept: Words) -> None:
+    """Packed keep bits of these groups: element i is kept iff U(i) >= p, compared digit by digit from the top."""
     bits = np.empty(TILE_WORDS, np.uint64)
     undecided = np.empty(TILE_WORDS, np.uint64)  # the digits so far equal p's
-    for begin in range(0, kept.size, TILE_WORDS):
-        tile = kept[begin : begin + TILE_WORDS]
-        for k in range(TILE_WORDS):
-            tile[k] = ZERO
-            undecided[k] = ALL
+    for begin in range(0, block.size, TILE_WORDS // 2):
+        some = block[begin : begin + TILE_WORDS // 2]
+        tile = kept[2 * begin : 2 * (begin + some.size)]
+        tile[:] = ZERO
+        undecided[:] = ALL
         some_undecided = ALL
         digits, plane_domain = rate, np.uint64(PLANES_DOMAIN)
         while digits and some_undecided:
-            philox_blocks(seed, offset, first + np.uint64(begin // 2), plane_domain, bits)
+            philox_blocks(seed, offset, some, plane_domain, bits)
             ones = ALL * (digits >> TOP)  # p's digit, in every bit
             some_undecided = ZERO
-            for k in range(TILE_WORDS):
+            for k in range(tile.size):
                 tile[k] |= undecided[k] & bits[k] & ~ones  # a 1 over a 0: above p, kept
                 undecided[k] &= ~(bits[k] ^ ones)  # a 0 under a 1: below p, dropped
                 some_undecided |= undecided[k]
             digits <<= ONE
             plane_domain += PLANE
-        for k in range(TILE_WORDS):
+        for k in range(tile.size):
             tile[k] |= undecided[k]  # what equals p is kept
+
+
+@compiled
+def compare_digits(bits: Words, position: Indices, index: Indices, digits: Words, undecided: Flags, kept: Flags) -> int:
+    """One plane against the digits of each element's own rate; return how many are undecided still."""
+    left = 0
+    for i in range(index.size):
+        if undecided[i]:
+            word = bits[2 * position[i] + (index[i] & 127) // 64]
+            bit = word >> np.uint64(index[i] & 63) & ONE
+            digit = digits[i] >> TOP
+            digits[i] <<= ONE
+            undecided[i] = bit == digit
+            kept[i] = bit >= digit
+            left += undecided[i]
+    return left
+
+
+@compiled
+def pick(bits: Words, position: Indices, index: Indices, flags: Flags) -> None:
+    """Look up the bit of each index in packed groups, of which it has the one at `position`."""
+    for i in range(index.size):
+        flags[i] = bits[2 * position[i] + (index[i] & 127) // 64] >> np.uint64(index[i] & 63) & ONE
 
 
 @compiled
@@ -103,24 +130,24 @@ def drop(values: NDArray[Any], kept: Words) -> None:
 # Bits ---------------------------------------------------------------------------------------------------------------
 
 
-def blocks(seed: int, offset: int, block: int, count: int, plane_domain: int) -> Words:
-    """Return `count` blocks from number `block` on, two words of 64 bits each."""
-    out = np.empty(2 * count, np.uint64)
-    philox_blocks(np.uint64(seed), np.uint64(offset), np.uint64(block), np.uint64(plane_domain), out)
+def blocks(seed: int, offset: int, block: Words, plane_domain: int) -> Words:
+    """Return the blocks of these numbers, two words of 64 bits each."""
+    out = np.empty(2 * block.size, np.uint64)
+    philox_blocks(np.uint64(seed), np.uint64(offset), block, np.uint64(plane_domain), out)
     return out
 
 
-def keep(seed: int, offset: int, rate: int, first: int, n: int) -> Words:
-    """Keep bits of the elements first .. first + n - 1: bit i in word i // 64; past the last one, anything."""
-    if rate == 2**64:
-        return np.zeros((n + 63) // 64, np.uint64)
-    skip = first % GROUP
-    kept = np.empty((skip + n + TILE - 1) // TILE * TILE_WORDS, np.uint64)
-    keep_tiles(np.uint64(seed), np.uint64(offset), np.uint64(rate), np.uint64(first // GROUP), kept)
-    bits, shift = kept[skip // 64 :], np.uint64(skip % 64)
-    if shift:
-        bits = np.append(bits[:-1] >> shift | bits[1:] << np.uint64(64) - shift, bits[-1] >> shift)
-    return bits
+def keep(seed: int, offset: int, rate: int, block: Words) -> Words:
+    """Keep bits of whole groups, two words of 64 bits each."""
+    kept = np.zeros(2 * block.size, np.uint64)
+    if rate < 2**64:
+        keep_tiles(np.uint64(seed), np.uint64(offset), np.uint64(rate), block, kept)
+    return kept
+
+
+def numbers(first: int, end: int) -> Words:
+    """Return the block numbers first .. end - 1."""
+    return np.arange(first, end, dtype=np.uint64)
 
 
 def chunks(n: int) -> Iterator[slice]:
@@ -131,18 +158,37 @@ def chunks(n: int) -> Iterator[slice]:
 
 def keep_bits(seed: int, offset: int, rate: int, first: int, n: int, out: NDArray[np.uint8]) -> None:
     """Packed keep bits, bit i in byte i // 8, the last byte filled up with zeros."""
-    for part in chunks(n):
-        begin, end = part.start // 8, (part.stop + 7) // 8
-        bits = keep(seed, offset, rate, first + part.start, part.stop - part.start)
-        out[begin:end] = bits.view(np.uint8)[: end - begin]
+    bits = keep(seed, offset, rate, numbers(first // GROUP, (first + n - 1) // GROUP + 1))[first % GROUP // 64 :]
+    shift = np.uint64(first % 64)
+    if shift:
+        bits = np.append(bits[:-1] >> shift | bits[1:] << np.uint64(64) - shift, bits[-1] >> shift)
+    out[:] = bits.view(np.uint8)[: out.size]
     if n % 8:
-        out[n // 8] &= np.uint8(2 ** (n % 8) - 1)
+        out[-1] &= np.uint8(2 ** (n % 8) - 1)
+
+
+def keep_bits_at(seed: int, offset: int, rate: int | NDArray[np.float64], index: Indices, out: NDArray[np.uint8]) -> None:
+    """Packed keep bits of any indices, of one rate or of a rate for each."""
+    block, position = blocks_of(index)
+    flags = np.ones(index.size, np.bool_)
+    if isinstance(rate, int):
+        pick(keep(seed, offset, rate, block), position, index, flags)
+    else:
+        whole, fraction = np.divmod(rate * 2.0**32, 1.0)
+        digits = (whole.astype(np.uint64) << HALF) + np.rint(fraction * 2.0**32).astype(np.uint64)
+        undecided = np.ones(index.size, np.bool_)
+        for plane in range(64):
+            bits = blocks(seed, offset, block, PLANES_DOMAIN + (plane << 16))
+            if not compare_digits(bits, position, index, digits, undecided, flags):
+                break
+        flags &= rate < 1.0
+    out[:] = np.packbits(flags, bitorder="little")
 
 
 def some_words(seed: int, offset: int, first: int, n: int) -> NDArray[np.uint32]:
     """Words first .. first + n - 1 of domain 0."""
     skip = first % 4
-    return blocks(seed, offset, first // 4, (skip + n + 3) // 4, 0).view(np.uint32)[skip : skip + n]
+    return blocks(seed, offset, numbers(first // 4, (first + n + 3) // 4), 0).view(np.uint32)[skip : skip + n]
 
 
 def words(seed: int, offset: int, first: int, out: NDArray[np.uint32]) -> None:
@@ -153,27 +199,46 @@ def words(seed: int, offset: int, first: int, out: NDArray[np.uint32]) -> None:
 
 def fold_in(seed: int, data: int) -> int:
     """Return the seed that `data` derives from `seed`: 64 bits of one block of domain 2."""
-    return int(blocks(seed, data >> 48, data & (2**48 - 1), 1, KEYS_DOMAIN)[0])
+    block = data & (2**48 - 1)
+    return int(blocks(seed, data >> 48, numbers(block, block + 1), KEYS_DOMAIN)[0])
 
 
 def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, ...]:
     """One block of the generator, for known answers."""
     low, high = counter[0] | counter[1] << 32, counter[2] | counter[3] << 32
-    return tuple(blocks(key[0] | key[1] << 32, high, low, 1, 0).view(np.uint32).tolist())
+    return tuple(blocks(key[0] | key[1] << 32, high, np.array([low], np.uint64), 0).view(np.uint32).tolist())
 
 
 # Values -------------------------------------------------------------------------------------------------------------
 
 
-def scale(
-    x: NDArray[Any], out: NDArray[Any], seed: int, offset: int, rate: int, first: int, factor: np.floating
-) -> None:
-    """Inverted dropout: x * factor where kept, +0 where dropped, by selection."""
-    values = out.view(np.uint32 if out.dtype == np.float32 else np.uint64)
-    with np.errstate(all="ignore"):  # what is dropped may overflow or be a signalling NaN: nobody sees it
-        for part in chunks(x.size):
-            np.multiply(x[part], factor, out=out[part])
-            drop(values[part], keep(seed, offset, rate, first + part.start, part.stop - part.start))
+def drop_others(out: Floats, bits: NDArray[np.uint8]) -> None:
+    """Set what is not kept to +0."""
+    words = np.zeros((out.size + 63) // 64, np.uint64)
+    words.view(np.uint8)[: bits.size] = bits
+    drop(out.view(np.uint32 if out.dtype == np.float32 else np.uint64), words)
+
+
+def scale(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, bias: Floats | None, other: Floats | None) -> None:
+    """Compute other + (keep ? (x + bias) * factor : 0), of which bias and other may be left out; dropped by selection."""
+    for part in chunks(x.size):
+        value = x[part] if bias is None else x[part] + bias[part]
+        np.multiply(value, factor if np.ndim(factor) == 0 else factor[part], out=out[part])
+        drop_others(out[part], bits[part.start // 8 : (part.stop + 7) // 8])
+        if other is not None:
+            np.add(other[part], out[part], out=out[part])
+
+
+def affine(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, shift: Any, fill: Any) -> None:
+    """Keep ? x * factor + shift : fill."""
+    np.add(x * factor, shift, out=out)
+    np.copyto(out, fill, where=np.unpackbits(~bits, count=out.size, bitorder="little").view(np.bool_))
+
+
+def select(x: Floats, out: Floats, bits: NDArray[np.uint8], other: Floats) -> None:
+    """Keep ? x : other."""
+    np.copyto(out, other)
+    np.copyto(out, x, where=np.unpackbits(bits, count=out.size, bitorder="little").view(np.bool_))
 
 
 def uniform(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:

@@ -1,7 +1,4 @@
-"""Stream 1 in NumPy: written for a reader, and the definition of every bit (docs/stream.md).
-
-The functions work on chunks, so that their temporary arrays stay small.
-"""
+"""Stream 1 in NumPy: written for a reader, and the definition of every bit (docs/stream.md)."""
 
 from __future__ import annotations
 
@@ -11,11 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdrop._geometry import blocks_of
+
+Floats = NDArray[Any]  # float32 or float64
 Words = NDArray[np.uint64]  # 32-bit words in 64-bit lanes: the products of Philox need the room
 
 WORDS_DOMAIN, PLANES_DOMAIN, KEYS_DOMAIN = 0, 1, 2
 GROUP = 128  # elements to a block of one plane
-CHUNK = 2**20  # elements worked on at a time; a multiple of GROUP
+CHUNK = 2**20  # words made at a time
 
 LOW_HALF = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
@@ -71,36 +71,74 @@ def keep_groups(seed: int, offset: int, rate: int, block: Words) -> NDArray[np.u
     return kept | undecided  # what equals p is kept
 
 
-def keep(seed: int, offset: int, rate: int, first: int, n: int) -> NDArray[np.bool_]:
-    """Whether each of the elements first .. first + n - 1 is kept."""
+def flags_at(packed: NDArray[np.uint8], position: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Look up the bit of each index in packed groups, of which it has the one at `position`."""
+    return np.unpackbits(packed, bitorder="little").view(np.bool_)[position * GROUP + index % GROUP]
+
+
+def keep_each(seed: int, offset: int, rates: NDArray[np.float64], index: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each element is kept, where each has a rate of its own: the same comparison, with digits that differ."""
+    whole, fraction = np.divmod(rates * 2.0**32, 1.0)
+    fixed = (whole.astype(np.uint64) << HALF) + np.rint(fraction * 2.0**32).astype(np.uint64)  # of 2**-64, nearest even
+    block, position = blocks_of(index)
+    undecided = np.ones(index.shape, np.bool_)
+    kept = np.zeros(index.shape, np.bool_)
+    for plane in range(64):
+        if not undecided.any():
+            break
+        bits = flags_at(plane_bits(seed, offset, block, plane), position, index)
+        digit = (fixed >> np.uint64(63 - plane) & np.uint64(1)).astype(np.bool_)
+        kept |= undecided & bits & ~digit
+        undecided &= bits == digit
+    return (kept | undecided) & (rates < 1.0)
+
+
+def keep_bits(seed: int, offset: int, rate: int, first: int, n: int, out: NDArray[np.uint8]) -> None:
+    """Packed keep bits of the indices first .. first + n - 1: bit i in byte i // 8, the last byte filled up with zeros."""
     block = np.arange(first // GROUP, (first + n - 1) // GROUP + 1, dtype=np.uint64)
-    groups = keep_groups(seed, offset, rate, block)
     skip = first % GROUP
-    return np.unpackbits(groups.reshape(-1), count=skip + n, bitorder="little")[skip:].view(np.bool_)
+    kept = np.unpackbits(keep_groups(seed, offset, rate, block), count=skip + n, bitorder="little")[skip:]
+    out[:] = np.packbits(kept, bitorder="little")
+
+
+def keep_bits_at(
+    seed: int, offset: int, rate: int | NDArray[np.float64], index: NDArray[np.int64], out: NDArray[np.uint8]
+) -> None:
+    """Packed keep bits of any indices, of one rate or of a rate for each."""
+    if isinstance(rate, int):
+        block, position = blocks_of(index)
+        kept = flags_at(keep_groups(seed, offset, rate, block), position, index)
+    else:
+        kept = keep_each(seed, offset, rate, index)
+    out[:] = np.packbits(kept, bitorder="little")
+
+
+def unpacked(bits: NDArray[np.uint8], n: int) -> NDArray[np.bool_]:
+    """Packed keep bits as flags."""
+    return np.unpackbits(bits, count=n, bitorder="little").view(np.bool_)
+
+
+def scale(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, bias: Floats | None, other: Floats | None) -> None:
+    """Compute other + (keep ? (x + bias) * factor : 0), of which bias and other may be left out; dropped by selection."""
+    value = x if bias is None else x + bias
+    value = np.where(unpacked(bits, x.size), value * factor, x.dtype.type(0))
+    out[:] = value if other is None else other + value
+
+
+def affine(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, shift: Any, fill: Any) -> None:
+    """Keep ? x * factor + shift : fill."""
+    out[:] = np.where(unpacked(bits, x.size), x * factor + shift, fill)
+
+
+def select(x: Floats, out: Floats, bits: NDArray[np.uint8], other: Floats) -> None:
+    """Keep ? x : other."""
+    out[:] = np.where(unpacked(bits, x.size), x, other)
 
 
 def chunks(n: int) -> Iterator[slice]:
     """Cut n elements into chunks."""
     for begin in range(0, n, CHUNK):
         yield slice(begin, min(begin + CHUNK, n))
-
-
-def keep_bits(seed: int, offset: int, rate: int, first: int, n: int, out: NDArray[np.uint8]) -> None:
-    """Packed keep bits, bit i in byte i // 8, the last byte filled up with zeros."""
-    for part in chunks(n):
-        bits = keep(seed, offset, rate, first + part.start, part.stop - part.start)
-        out[part.start // 8 : (part.stop + 7) // 8] = np.packbits(bits, bitorder="little")
-
-
-def scale(
-    x: NDArray[Any], out: NDArray[Any], seed: int, offset: int, rate: int, first: int, factor: np.floating
-) -> None:
-    """Inverted dropout: x * factor where kept, +0 where dropped, by selection."""
-    zero = out.dtype.type(0)
-    with np.errstate(all="ignore"):  # what is dropped may overflow or be a signalling NaN: nobody sees it
-        for part in chunks(x.size):
-            kept = keep(seed, offset, rate, first + part.start, part.stop - part.start)
-            out[part] = np.where(kept, x[part] * factor, zero)
 
 
 def some_words(seed: int, offset: int, first: int, n: int) -> NDArray[np.uint32]:

@@ -1,0 +1,144 @@
+/* source.c: keep bits of the elements of a call: of one rate or many, of a mask that lies over the array in another way, or
+ * the caller's own. */
+#include <string.h>
+
+#include "drive.h"
+
+void fd_source_open(bit_source *source, const fd_isa *isa, const fd_bits *from) {
+  source->from = from;
+  source->is_flat = !from->packed && !from->flags.data && fd_layout_is_flat(from->mask_layout, 1);
+  source->cached_count = 0;
+  fd_window_open(&source->window, isa, from->key, from->rate);
+}
+
+/* Bit `index` of the mask and those after it, at most n, from groups that are kept at hand: a mask that lies over an array
+ * is walked in short runs, and often over the same bits again. */
+static int64_t cached_bits(bit_source *source, uint64_t index, int64_t n, const uint64_t **words, int *shift) {
+  const uint64_t group = index / FD_GROUP, last = (index + (uint64_t)n - 1) / FD_GROUP;
+  if (group - source->cached_first >= source->cached_count) {
+    /* A walk that goes on where it ended will go on: so make a whole tile. A jump may be the only one. */
+    const int goes_on = source->cached_count && group == source->cached_first + source->cached_count;
+    const int64_t wanted = (int64_t)(last - group) + 1;
+    source->cached_count = (uint64_t)(goes_on ? FD_TILE_BLOCKS : fd_min(wanted, FD_TILE_BLOCKS));
+    source->cached_first = group;
+    fd_window_groups(&source->window, group, (int64_t)source->cached_count, source->cache, 0);
+  }
+  const int64_t position = (int64_t)(index - source->cached_first * FD_GROUP);
+  *words = source->cache + position / 64;
+  *shift = (int)(position % 64);
+  return fd_min(n, (int64_t)source->cached_count * FD_GROUP - position);
+}
+
+/* n bits of `from`, from bit `shift` on, to bit `at` of `to`, whose bits from there on are 0. */
+static void copy_bits(uint64_t *to, int64_t at, const uint64_t *from, int shift, int64_t n) {
+  const int up = (int)(at % 64);
+  to += at / 64;
+  for (int64_t k = 0; n > 0; k++, n -= 64) {
+    uint64_t bits = from[k] >> shift;
+    if (shift && n > 64 - shift) bits |= from[k + 1] << (64 - shift);
+    if (n < 64) bits &= ~(uint64_t)0 >> (64 - n);
+    to[k] |= bits << up;
+    if (up && n > 64 - up) to[k + 1] |= bits >> (64 - up);
+  }
+}
+
+static void fill_bits(uint64_t *to, int64_t at, uint64_t bit, int64_t n) {
+  const uint64_t ones = 0 - bit;
+  for (int64_t done = 0, step; done < n; done += step) {
+    copy_bits(to, at + done, &ones, 0, step = fd_min(64, n - done));
+  }
+}
+
+/* Bits of a mask that lies over the array: runs of fresh bits, runs that share one, or single ones. */
+static void laid_bits(bit_source *source, int64_t i, int64_t n, uint64_t *bits) {
+  const fd_layout *layout = source->from->mask_layout;
+  const int inner = layout->ndim - 1;
+  const int64_t step = layout->strides[inner];
+  fd_walk walk = fd_walk_to(layout, i);
+  memset(bits, 0, sizeof source->bits);
+  for (int64_t done = 0, run; done < n; done += run) {
+    const uint64_t *words;
+    int shift;
+    const uint64_t index = source->from->first + (uint64_t)walk.at;
+    run = fd_min(n - done, layout->shape[inner] - walk.index[inner]);
+    if (step != 1 && step != 0) run = 1;
+    const int64_t fresh = step == 1 ? run : 1, got = cached_bits(source, index, fresh, &words, &shift);
+    if (step == 0) {
+      fill_bits(bits, done, *words >> shift & 1, run);
+    } else {
+      run = got;
+      copy_bits(bits, done, words, shift, run);
+    }
+    fd_walk_on(&walk, layout, run);
+  }
+}
+
+static const uint64_t *stream_bits(bit_source *source, int64_t i, int64_t n, const char *ahead) {
+  if (source->is_flat) return fd_window_bits(&source->window, source->from->first + (uint64_t)i, n, ahead);
+  laid_bits(source, i, n, source->bits);
+  return source->bits;
+}
+
+/* One binary digit of U of each element at hand. */
+static void plane_of_tile(void *from, uint32_t plane, uint64_t *bits) {
+  bit_source *source = (bit_source *)from;
+  fd_window_set_plane(&source->window, (int)plane);
+  source->cached_count = 0;
+  const uint64_t *digits = stream_bits(source, source->tile_first, source->tile_n, 0);
+  memcpy(bits, digits, (size_t)((source->tile_n + 63) / 64) * 8);
+}
+
+static const uint64_t *bits_of_rates(bit_source *source, int64_t i, int64_t n, const char *ahead) {
+  _Alignas(64) char buffer[FD_TILE * 8];
+  static const int64_t itemsizes[] = {[FD_FLOAT32] = 4, [FD_FLOAT64] = 8};
+  uint64_t bits[FD_TILE_WORDS];
+  const fd_bits *from = source->from;
+  const void *rates = fd_flat_tile(from->rates, i, n, itemsizes[from->rates_dtype], buffer);
+  source->tile_first = i;
+  source->tile_n = n;
+  source->window.isa->keep_rates(rates, from->rates_dtype, n, plane_of_tile, source, bits, ahead);
+  memcpy(source->bits, bits, sizeof bits);
+  return source->bits;
+}
+
+/* Little-endian words of up to FD_TILE / 8 + 1 bytes. */
+static void words_of_bytes(uint64_t *words, const uint8_t *bytes, int64_t n) {
+  memset(words, 0, (FD_TILE_WORDS + 1) * 8);
+  if (FD_BIG_ENDIAN)
+    for (int64_t k = 0; k < n; k++) words[k / 8] |= (uint64_t)bytes[k] << (8 * (k % 8));
+  else
+    memcpy(words, bytes, (size_t)n);
+}
+
+/* The caller's own bits, packed or a byte each. */
+static const uint64_t *given_bits(bit_source *source, int64_t i, int64_t n) {
+  uint64_t *bits = source->bits, words[FD_TILE_WORDS + 1];
+  memset(bits, 0, sizeof source->bits);
+  if (source->from->packed) {
+    const int64_t bytes = (i % 8 + n + 7) / 8;
+    words_of_bytes(words, source->from->packed + i / 8, bytes);
+    copy_bits(bits, 0, words, (int)(i % 8), n);
+  } else {
+    uint8_t buffer[FD_TILE];
+    const uint8_t *flags = (const uint8_t *)fd_flat_tile(source->from->flags, i, n, 1, buffer);
+    for (int64_t k = 0; k < n; k++) bits[k / 64] |= (uint64_t)(flags[k] != 0) << (k % 64);
+  }
+  return bits;
+}
+
+const uint64_t *fd_source_bits(bit_source *source, int64_t i, int64_t n, const char *ahead) {
+  if (source->from->packed || source->from->flags.data) return given_bits(source, i, n);
+  if (source->from->rates.data) return bits_of_rates(source, i, n, ahead);
+  return stream_bits(source, i, n, ahead);
+}
+
+int64_t fd_source_run(bit_source *source, int64_t i, int *keep) {
+  const fd_layout *layout = source->from->mask_layout;
+  const int inner = layout->ndim - 1;
+  const uint64_t *words;
+  int shift;
+  const fd_walk walk = fd_walk_to(layout, i);
+  cached_bits(source, source->from->first + (uint64_t)walk.at, 1, &words, &shift);
+  *keep = (int)(*words >> shift & 1);
+  return layout->shape[inner] - walk.index[inner];
+}
