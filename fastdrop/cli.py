@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich import box
@@ -38,26 +38,24 @@ def cli() -> None:
 # Errors and signals -------------------------------------------------------------------------------------------------
 
 
-class OneLine(click.ClickException):
-    """An error that is shown as one line, without a traceback."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(" ".join(message.split()))
-        self.exit_code = exit_code
+def end(message: str, exit_code: int) -> NoReturn:
+    """End with an error, in one line and without a traceback."""
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    sys.exit(exit_code)
 
 
 @contextmanager
-def errors_in_one_line(subject: str = "") -> Iterator[None]:
-    """Turn the errors that a user can cause into sentences; `subject` is what they are about."""
-    about = f"{subject}: " if subject else ""
+def errors_in_one_line() -> Iterator[None]:
+    """Turn the errors that a user can cause into sentences."""
     try:
         yield
     except (ValueError, TypeError, OverflowError) as error:
-        raise OneLine(f"{about}{error}", USAGE) from error
+        end(str(error), USAGE)
     except OSError as error:
-        raise OneLine(f"{about}{error.strerror or error}", FAILURE) from error
+        about = f"{error.filename}: " if error.filename else ""
+        end(f"{about}{error.strerror or error}", FAILURE)
     except (ImportError, Mismatch) as error:
-        raise OneLine(str(error), FAILURE) from error
+        end(str(error), FAILURE)
 
 
 class Stopped(BaseException):
@@ -87,10 +85,10 @@ def stopping_cleanly() -> Iterator[None]:
         yield
     except Stopped as stopped:
         name = signal.Signals(stopped.number).name
-        raise OneLine(f"stopped by {name}; no half-written file is left", 128 + stopped.number) from None
+        end(f"stopped by {name}; no half-written file is left", 128 + stopped.number)
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 # Screens ------------------------------------------------------------------------------------------------------------
@@ -123,20 +121,14 @@ def show(*lines: Table | Text | str) -> None:
         console.print(line)
 
 
-class Integer(click.ParamType):
-    """A whole number, decimal or with the prefix 0x, 0o or 0b."""
-
-    name = "integer"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return what was typed as a number."""
-        try:
-            return value if isinstance(value, int) else int(value, 0)
-        except ValueError:
-            self.fail(f"{value!r} is not a whole number", param, ctx)
+def integer(text: str) -> int:
+    """Read a whole number, decimal or with the prefix 0x, 0o or 0b."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a whole number") from None
 
 
-INTEGER = Integer()
 THREADS = click.option("--threads", type=int, help="The most threads to use; the result does not depend on it.")
 
 
@@ -147,14 +139,28 @@ THREADS = click.option("--threads", type=int, help="The most threads to use; the
 @click.argument("source", metavar="IN.npy", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("target", metavar="OUT.npy", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("-p", type=float, required=True, help="The probability of dropping an element, in [0, 1].")
-@click.option("--seed", type=INTEGER, required=True, help="In [0, 2**64), decimal or 0x...: the same seed, the same mask.")
-@click.option("--offset", type=INTEGER, default=0, show_default=True, help="Which mask under the seed: in [0, 2**64).")
+@click.option(
+    "--seed",
+    type=integer,
+    metavar="INTEGER",
+    required=True,
+    help="In [0, 2**64), decimal or 0x...: the same seed, the same mask.",
+)
+@click.option(
+    "--offset",
+    type=integer,
+    metavar="INTEGER",
+    default="0",
+    show_default=True,
+    help="Which mask under the seed: in [0, 2**64).",
+)
 @click.option("--backend", type=click.Choice(list(_settings.BACKENDS)), help="What computes; all give the same bytes.")
 @THREADS
 def apply(source: Path, target: Path, p: float, seed: int, offset: int, backend: str | None, threads: int | None) -> None:
-    """Drop elements of the array in IN.npy, scale the others by 1 / (1 - p), and write OUT.npy.
+    """Apply dropout to a file.
 
-    The files may be larger than memory, and may be one and the same. OUT.npy appears when all is done.
+    Drops elements of the array in IN.npy, scales the others by 1 / (1 - p), and writes OUT.npy. The files may be larger
+    than memory, and may be one and the same. OUT.npy appears when all is done.
     """
     bar = progress_bar(TaskProgressColumn(), TimeRemainingColumn())
     with stopping_cleanly(), errors_in_one_line(), fastdrop.using(backend=backend, num_threads=threads), bar:
@@ -186,7 +192,11 @@ def show_applied(target: Path, applied: Applied) -> None:
 @cli.command()
 @click.pass_context
 def verify(ctx: click.Context) -> None:
-    """Check that all that can run on this machine gives the bytes that are promised. The exit code is 0 if it does."""
+    """Check the kernels on this machine.
+
+    All that can run here must give the known answers and the same bytes, on any number of threads, whatever the
+    settings of floating point that it finds. The exit code is 0 if it does, else 1.
+    """
     began = time.perf_counter()
     outcomes = []
     with progress_bar(TimeElapsedColumn()) as bar:
@@ -202,7 +212,7 @@ VERDICTS = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("skippe
 
 
 def show_outcomes(outcomes: list[Outcome], seconds: float) -> list[Outcome]:
-    rows = table("engine", "check", "result", "ms", "", right=["ms"])
+    rows = table("engine", "check", "result", "ms", "about", right=["ms"])
     for outcome in outcomes:
         detail = "see below" if outcome.passed is False else outcome.detail
         verdict = Text(*VERDICTS[outcome.passed])
@@ -247,19 +257,30 @@ def as_text(name: str, value: Any) -> str:
 
 @cli.command()
 @click.option("--quick", is_flag=True, help="Under a minute; without it, the same with more repetitions.")
-@click.option("--only", multiple=True, metavar="NAME", help="Time this contender alone, beside the copy; may be repeated.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help="Time this alone, beside the copy: c, c-new, numba, numpy, idiom or torch. May be repeated.",
+)
 @THREADS
 def bench(quick: bool, only: tuple[str, ...], threads: int | None) -> None:
-    """Compare the speed with that of a copy, of NumPy, and of PyTorch where it is installed.
+    """Compare speed with NumPy and PyTorch.
 
-    The data are the activations of a random layer on scikit-learn's handwritten digits. Before anything is timed it is
-    checked that all backends and instruction sets give the same bytes on them, and that each contender does dropout.
+    PyTorch takes part where it is installed. The data are the activations of a random layer on scikit-learn's
+    handwritten digits. Before anything is timed it is checked that all backends and instruction sets give the same
+    bytes on them, and that each contender does dropout.
     """
-    effort = {"seconds": 0.3, "least_rounds": 3} if quick else {"seconds": 3, "least_rounds": 11}
+    effort = quickbench.QUICK if quick else quickbench.THOROUGH
     with errors_in_one_line(), progress_bar(TimeElapsedColumn()) as bar:
-        task = bar.add_task("making the activations", total=None)
         chosen = chosen_contenders(only)
-        found = quickbench.run(chosen, threads=threads or 1, step=lambda text: bar.update(task, description=text), **effort)
+        task = bar.add_task("making the activations", total=quickbench.step_count() + 1)
+        found = quickbench.run(
+            chosen,
+            threads=1 if threads is None else threads,
+            effort=effort,
+            step=lambda text: bar.update(task, description=text, advance=1),
+        )
     show_found(chosen, found)
 
 
@@ -273,7 +294,7 @@ def chosen_contenders(only: Sequence[str]) -> dict[str, quickbench.Contender]:
 
 def show_found(chosen: dict[str, quickbench.Contender], found: quickbench.Found) -> None:
     threads = "one thread each" if found.threads == 1 else f"{found.threads} threads for fastdrop's C and PyTorch"
-    show(*quickbench.machine(), f"The same bytes from {'; '.join(found.engines)}.", f"Times are of {threads}.")
+    show(*quickbench.machine(), f"The same bytes from {', '.join(found.engines)}.", f"Times are of {threads}.")
     for size in quickbench.SIZES:
         cells = [cell for cell in found.cells if cell.size == size]
         show("", bench_table(f"{size} float32", chosen, cells))
@@ -285,8 +306,8 @@ ns       nanoseconds an element
 GB/s     bytes of the input a second
 x copy   the time as a multiple of numpy.copyto's, the median over rounds
          that ran both; below 1 is faster than the copy
-The last rows and "new result" get fresh memory in each call, the others write
-to an array that is there."""
+"new result", the idiom and PyTorch get fresh memory in each call; the others
+write to an array that is there."""
 
 
 def bench_table(heading: str, chosen: dict[str, quickbench.Contender], cells: list[quickbench.Cell]) -> Table:

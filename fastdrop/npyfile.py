@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,9 +97,14 @@ def read_layout(path: Path) -> Layout:
     """Read a file's header, of any version. No data are touched; an array of objects is refused, not unpickled."""
     try:
         x = np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header can raise whatever Python's own parser does
+        raise ValueError(f"{path} is not a complete .npy file of numbers: {error}") from error
+    try:
         dropout(np.empty(0, x.dtype), seed=0)  # is the dtype one of those it takes?
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{path}: {error}") from error
+    except TypeError as error:
+        raise TypeError(f"{path}: {error}") from error
     return Layout(x.shape, x.dtype, x.flags.f_contiguous and not x.flags.c_contiguous, x.offset)
 
 
@@ -153,7 +158,7 @@ def apply_file(
 
 
 @contextmanager
-def replacement(target: Path) -> Iterator[BinaryIO]:
+def replacement(target: Path) -> Iterator[io.BufferedRandom]:
     """Open a new file that takes the place of `target` when the block ends well, and vanishes when it does not."""
     target = target.resolve()  # a link stays one
     if target.exists() and not target.is_file():
@@ -175,7 +180,7 @@ Work = Iterator[int]  # yields how many elements have just been done
 Update = Callable[[Any], None]  # of a hash
 
 
-def in_order(layout: Layout, mask: Mask, reading: BinaryIO, writing: BinaryIO, update: Update) -> Work:
+def in_order(layout: Layout, mask: Mask, reading: io.BufferedReader, writing: io.BufferedRandom, update: Update) -> Work:
     """Go through a file in C order, which is the mask's own.
 
     A map's pages count as resident memory: so a chunk is mapped at a time. The output is not mapped: a full disk would
@@ -193,7 +198,7 @@ def in_order(layout: Layout, mask: Mask, reading: BinaryIO, writing: BinaryIO, u
         yield n
 
 
-def by_blocks(layout: Layout, mask: Mask, reading: BinaryIO, writing: BinaryIO, update: Update) -> Work:
+def by_blocks(layout: Layout, mask: Mask, reading: io.BufferedReader, writing: io.BufferedRandom, update: Update) -> Work:
     """Go through a file in Fortran order in blocks of long runs, both there and in the mask's order, which is C order.
 
     To the file, a block is an array with the axes reversed. It is read, not mapped: its runs are a few pages each, and

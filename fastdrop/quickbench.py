@@ -21,10 +21,24 @@ from numpy.typing import NDArray
 
 import fastdrop
 from fastdrop import _settings
-from fastdrop.timing import Timing, interleave
-from fastdrop.verify import Mismatch, first_difference, installed_engines
+from fastdrop.testing import Engine
+from fastdrop.timing import Effort, Timing, interleave
+from fastdrop.verify import Mismatch, every_engine
 
-__all__ = ["BASELINE", "RATES", "SIZES", "Cell", "Contender", "Found", "contenders", "machine", "run"]
+__all__ = [
+    "BASELINE",
+    "QUICK",
+    "RATES",
+    "SIZES",
+    "THOROUGH",
+    "Cell",
+    "Contender",
+    "Found",
+    "contenders",
+    "machine",
+    "run",
+    "step_count",
+]
 
 Array = NDArray[np.float32]
 
@@ -32,12 +46,19 @@ SIZES = {"64 K": 2**16, "4 M": 2**22, "64 M": 2**26}  # elements: in a core's ow
 RATES = (0.1, 0.5)
 SEED = 42
 BASELINE = "copy"
+QUICK = Effort(seconds=0.3, least_rounds=3, patience=4)
+THOROUGH = Effort(seconds=3, least_rounds=11)
 
 Step = Callable[[str], None]  # is told what begins
 
 
 def ignore(text: str) -> None:
     """Tell nobody."""
+
+
+def step_count() -> int:
+    """Return how often `run` tells of a step: each array is compared, those of a size are timed, at each rate."""
+    return (2 * len(SIZES) + 1) * len(RATES)
 
 
 # Data ---------------------------------------------------------------------------------------------------------------
@@ -51,7 +72,8 @@ def activations() -> Array:
         raise ImportError('the benchmark needs scikit-learn: pip install "fastdrop-kernels[bench]"') from error
     pixels = load_digits().data.astype(np.float32) / 16
     weights = np.random.default_rng(SEED).normal(0, pixels.shape[1] ** -0.5, (pixels.shape[1], 1024)).astype(np.float32)
-    return np.maximum(pixels @ weights, 0)
+    layer: Array = np.maximum(pixels @ weights, 0)
+    return layer
 
 
 def data() -> dict[str, Array]:
@@ -60,19 +82,21 @@ def data() -> dict[str, Array]:
     return {"activations": layer} | {name: np.resize(layer, n) for name, n in SIZES.items()}
 
 
+def dropped_bits(engine: Engine, x: Array, p: float) -> NDArray[np.uint32]:
+    with engine.using():
+        return fastdrop.dropout(x, p, seed=SEED).view(np.uint32)
+
+
 def require_same_bytes(arrays: dict[str, Array], step: Step) -> list[str]:
     """Check that all that can run here drops the same elements and gives the same bytes; return its names."""
-    (reference, *others), _ = installed_engines()
+    reference, *others = present = [engine for engine in every_engine() if not engine.missing()]
     for name, p in itertools.product(arrays, RATES):
         step(f"comparing bytes: {name}, p={p}")
-        with reference.using():
-            expected = fastdrop.dropout(arrays[name], p, seed=SEED)
+        expected = dropped_bits(reference, arrays[name], p)
         for engine in others:
-            with engine.using():
-                difference = first_difference(fastdrop.dropout(arrays[name], p, seed=SEED), expected)
-            if difference:
-                raise Mismatch(f"{engine} and {reference} differ on {name}, p={p}: {difference}")
-    return [str(engine) for engine in (reference, *others)]
+            if not np.array_equal(dropped_bits(engine, arrays[name], p), expected):
+                raise Mismatch(f"{engine} and {reference} differ on {name}, p={p}")
+    return [str(engine) for engine in present]
 
 
 # Contenders ---------------------------------------------------------------------------------------------------------
@@ -126,8 +150,7 @@ def contenders() -> dict[str, Contender]:
         "c": Contender(f"fastdrop, C ({fastdrop.get_isa()})", by_fastdrop(None)),
         "c-new": Contender("fastdrop, C, new result", by_fastdrop(None, new=True)),
     }
-    engines = {engine.backend for engine in installed_engines()[0]}
-    if "numba" in engines:
+    if not Engine("numba").missing():
         found["numba"] = Contender("fastdrop, Numba", by_fastdrop("numba"))
     found["numpy"] = Contender("fastdrop, NumPy", by_fastdrop("numpy"))
     found["idiom"] = Contender("x * (random >= p) * s", by_numpy)
@@ -155,7 +178,8 @@ def require_result(chosen: dict[str, Contender], x: Array, p: float, key: str, y
     scale, wrong = np.float32(1 / (1 - rate)), 0
     for begin in range(0, x.size, 2**18):  # a piece at a time stays in the caches
         part, made = x[begin : begin + 2**18], y[begin : begin + 2**18]
-        wrong += int(np.count_nonzero((np.abs(made - part * scale) > 1e-6 * made) & (made != 0)))
+        wanted = part * scale
+        wrong += int(np.count_nonzero((made != 0) & ~(np.abs(made - wanted) <= 1e-6 * wanted)))
     if wrong:
         raise Mismatch(f"{chosen[key].label}: {wrong} elements are neither 0 nor scaled by {scale}")
     alive = int(np.count_nonzero(x))
@@ -168,9 +192,7 @@ def measure(
     arrays: dict[str, Array],
     chosen: dict[str, Contender],
     threads: int,
-    *,
-    seconds: float,
-    least_rounds: int,
+    effort: Effort,
     step: Step,
 ) -> Iterator[Cell]:
     """Check and time the chosen contenders on each size at each rate."""
@@ -180,7 +202,7 @@ def measure(
         out = np.ones_like(x)  # every page is touched before it is timed
         calls = {key: contender.make(x, out, p, threads) for key, contender in chosen.items()}
         check = partial(require_result, chosen, x, p)
-        yield Cell(size, n, p, interleave(calls, BASELINE, seconds=seconds, least_rounds=least_rounds, check=check))
+        yield Cell(size, n, p, interleave(calls, BASELINE, effort, check))
 
 
 @dataclass(frozen=True)
@@ -192,7 +214,7 @@ class Found:
     cells: list[Cell]
 
 
-def run(chosen: dict[str, Contender], *, threads: int = 1, seconds: float, least_rounds: int, step: Step = ignore) -> Found:
+def run(chosen: dict[str, Contender], *, threads: int = 1, effort: Effort = QUICK, step: Step = ignore) -> Found:
     """Compare bytes, check results, take times.
 
     Parameters
@@ -201,10 +223,10 @@ def run(chosen: dict[str, Contender], *, threads: int = 1, seconds: float, least
         Of `contenders`, the baseline among them.
     threads : int
         For the contenders that can use more than one.
-    seconds, least_rounds
-        How long to measure each contender in each cell, at least.
+    effort : Effort
+        How long to measure in each cell.
     step : callable, optional
-        Is told what begins.
+        Is told what begins; `step_count` times in all.
 
     Returns
     -------
@@ -220,7 +242,7 @@ def run(chosen: dict[str, Contender], *, threads: int = 1, seconds: float, least
     with fastdrop.using(backend="c", num_threads=threads):
         arrays = data()
         engines = require_same_bytes(arrays, step)
-        cells = list(measure(arrays, chosen, threads, seconds=seconds, least_rounds=least_rounds, step=step))
+        cells = list(measure(arrays, chosen, threads, effort, step))
     return Found(threads, engines, cells)
 
 

@@ -6,6 +6,7 @@ about the two. Here every round runs all of them, and what is reported is the me
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-__all__ = ["Timing", "interleave"]
+__all__ = ["Effort", "Timing", "interleave"]
 
 Call = Callable[[], Any]
 
@@ -28,6 +29,16 @@ class Timing:
     seconds: float  # the median over the rounds
     ratio: float  # to the baseline: the median of the ratios within a round
     rounds: int
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure calls side by side."""
+
+    seconds: float  # for each call; one that has had them sits out the later rounds
+    least_rounds: int = 3  # for each call, whatever `seconds` says
+    patience: float = math.inf  # seconds for all; after them no round begins, except the first
+    most_rounds: int = 101
 
 
 def sample(call: Call, repeats: int) -> float:
@@ -54,10 +65,7 @@ def repeats_of(call: Call, check: Callable[[Any], None]) -> int:
 def interleave(
     calls: Mapping[str, Call],
     baseline: str,
-    *,
-    seconds: float,
-    least_rounds: int = 3,
-    most_rounds: int = 101,
+    effort: Effort,
     check: Callable[[str, Any], None] = lambda name, result: None,
 ) -> dict[str, Timing]:
     """Measure calls side by side.
@@ -68,10 +76,8 @@ def interleave(
         What to measure.
     baseline : str
         The call that the others are compared with; it runs in every round.
-    seconds : float
-        Time to spend on each call; one that has had its time sits out the rounds that follow.
-    least_rounds, most_rounds : int
-        Bounds on the rounds that a call takes part in, whatever `seconds` says.
+    effort : Effort
+        How long.
     check : callable, optional
         Is given each call's name and result before the call is timed, to raise where it is wrong.
 
@@ -83,9 +89,11 @@ def interleave(
     times: dict[str, list[float]] = {name: [] for name in calls}
     ratios: dict[str, list[float]] = {name: [] for name in calls}
     order = random.Random(0)
-    for number in range(most_rounds):
-        due = [n for n in calls if number < least_rounds or sum(times[n]) * repeats[n] < seconds or n == baseline]
-        if number >= least_rounds and due == [baseline]:
+    end = time.perf_counter() + effort.patience
+    for number in range(effort.most_rounds):
+        few = number < effort.least_rounds
+        due = [n for n in calls if few or sum(times[n]) * repeats[n] < effort.seconds or n == baseline]
+        if number and (due == [baseline] or time.perf_counter() > end):
             break
         found = {name: sample(calls[name], repeats[name]) for name in order.sample(due, len(due))}
         for name, took in found.items():

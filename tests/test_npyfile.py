@@ -1,0 +1,149 @@
+"""Dropout of files: the bytes of `fastdrop.dropout` and `numpy.save`, in any order, a chunk at a time."""
+
+import hashlib
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastdrop
+from fastdrop import npyfile
+
+SHAPES = [(), (0,), (1,), (7,), (0, 5), (3, 0, 2), (5, 7), (1, 9), (9, 1), (33, 1, 5, 2), (3, 100), (100, 3), (2,) * 7]
+
+
+def saved(x):
+    file = io.BytesIO()
+    np.save(file, x)
+    return file.getvalue()
+
+
+@pytest.fixture
+def tiny_chunks(monkeypatch):
+    monkeypatch.setattr(npyfile, "CHUNK_BYTES", 256)
+    monkeypatch.setattr(npyfile, "LEAST_RUN", 8)
+
+
+@pytest.mark.usefixtures("tiny_chunks")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_file_has_the_bytes_of_the_array(tmp_path, shape, order, dtype):
+    x = np.array(np.arange(np.prod(shape, dtype=int)).reshape(shape) % 5 - 1, dtype, order=order)
+    source, target = tmp_path / "in.npy", tmp_path / "out.npy"
+    np.save(source, x)
+    seen = []
+    applied = npyfile.apply_file(
+        source, target, 0.3, seed=2**64 - 1, offset=7, progress=lambda done, size: seen.append((done, size))
+    )
+    expected = saved(fastdrop.dropout(np.load(source), 0.3, seed=2**64 - 1, offset=7))
+    assert target.read_bytes() == expected
+    assert applied.sha256 == hashlib.sha256(expected).hexdigest()
+    assert applied.dropped == x.size - fastdrop.dropout_mask(shape, 0.3, seed=2**64 - 1, offset=7).sum()
+    assert (applied.shape, applied.dtype) == (shape, x.dtype)
+    assert not x.size or seen[-1] == (x.size, x.size)
+    assert list(tmp_path.iterdir()) in ([source, target], [target, source])
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_every_version_of_the_format(tmp_path, version):
+    x = np.linspace(-1, 1, 1000, dtype=np.float32)
+    with open(tmp_path / "in.npy", "wb") as file:
+        np.lib.format.write_array(file, x, version=version)
+    npyfile.apply_file(tmp_path / "in.npy", tmp_path / "out.npy", 0.5, seed=3)
+    assert (tmp_path / "out.npy").read_bytes() == saved(fastdrop.dropout(x, 0.5, seed=3))
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (7, 5, 3), (64, 2), (2, 64), (13, 11, 3, 2), (40,), (3, 1, 50)], ids=str)
+@pytest.mark.parametrize("size", [4, 9, 64, 10_000])
+def test_blocks_and_their_runs_cover_an_array_once(monkeypatch, shape, size):
+    monkeypatch.setattr(npyfile, "LEAST_RUN", 4)
+    index = np.arange(np.prod(shape)).reshape(shape)
+    seen = []
+    for corner, block in npyfile.blocks(shape, size):
+        assert np.prod(block) <= size
+        part = index[tuple(slice(at, at + n) for at, n in zip(corner, block, strict=True))].ravel()
+        starts = np.array(list(npyfile.runs(shape, corner, block)))
+        np.testing.assert_array_equal((starts[:, None] + np.arange(part.size // starts.size)).ravel(), part)
+        seen.append(part)
+    np.testing.assert_array_equal(np.sort(np.concatenate(seen)), index.ravel())
+
+
+def test_blocks_have_long_runs_in_both_orders():
+    for shape in [(3000, 2049), (2049, 3000), (4, 2**20), (2**20, 4), (300, 40, 500)]:
+        for corner, block in npyfile.blocks(shape, 2**20):
+            for axes in (slice(None), slice(None, None, -1)):
+                pieces = len(list(npyfile.runs(shape[axes], corner[axes], block[axes])))
+                assert np.prod(block) / pieces >= 128, (shape, corner, block)
+
+
+def test_file_may_be_replaced_by_its_own_result_and_keeps_its_mode(tmp_path):
+    x = np.linspace(-1, 1, 1000).reshape(10, 100)
+    path = tmp_path / "x.npy"
+    np.save(path, x)
+    path.chmod(0o640)
+    npyfile.apply_file(path, path, 0.5, seed=3)
+    np.testing.assert_array_equal(np.load(path), fastdrop.dropout(x, 0.5, seed=3))
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_link_stays_a_link(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones(8, np.float32))
+    (tmp_path / "real.npy").write_bytes(b"old")
+    (tmp_path / "link.npy").symlink_to("real.npy")
+    npyfile.apply_file(tmp_path / "x.npy", tmp_path / "link.npy", 0.5, seed=42)
+    assert (tmp_path / "link.npy").is_symlink()
+    assert np.load(tmp_path / "real.npy").shape == (8,)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_exception_leaves_the_target_as_it_was(tmp_path, order):
+    np.save(tmp_path / "in.npy", np.ones((30, 40), np.float32, order=order))
+    (tmp_path / "out.npy").write_bytes(b"old")
+
+    def fail(done, size):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        npyfile.apply_file(tmp_path / "in.npy", tmp_path / "out.npy", 0.5, seed=1, progress=fail)
+    assert (tmp_path / "out.npy").read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.npy", "out.npy"]
+
+
+def test_array_of_objects_is_not_unpickled(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("unpickled",))
+
+    np.save(tmp_path / "in.npy", np.array([Trap()], object), allow_pickle=True)
+    with pytest.raises(ValueError, match="objects"):
+        npyfile.apply_file(tmp_path / "in.npy", tmp_path / "out.npy", 0.5, seed=1)
+
+
+def test_only_ordinary_files_are_replaced(tmp_path):
+    np.save(tmp_path / "in.npy", np.ones(4, np.float32))
+    with pytest.raises(ValueError, match="not an ordinary file"):
+        npyfile.apply_file(tmp_path / "in.npy", Path("/dev/null"), 0.5, seed=1)
+    assert Path("/dev/null").is_char_device()
+
+
+MEASURE = """
+import pathlib, re, sys
+from fastdrop import npyfile
+npyfile.apply_file(pathlib.Path("in.npy"), pathlib.Path("out.npy"), 0.5, seed=1)
+print(re.search(r"VmHWM:\\s*(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of resident memory is read from /proc")
+@pytest.mark.parametrize("fortran_order", [False, True])
+def test_memory_is_less_than_the_file(tmp_path, fortran_order):
+    shape = (8192, 8192)  # 256 MiB, all of it a hole in the file
+    np.lib.format.open_memmap(tmp_path / "in.npy", "w+", np.float32, shape, fortran_order=fortran_order)
+    done = subprocess.run([sys.executable, "-c", MEASURE], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 200 * 1024
+    assert (tmp_path / "out.npy").stat().st_size == (tmp_path / "in.npy").stat().st_size
+    (tmp_path / "out.npy").unlink()
