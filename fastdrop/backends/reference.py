@@ -74,7 +74,8 @@ def keep_groups(seed: int, offset: int, rate: int, block: Words) -> NDArray[np.u
 def flags_at(packed: NDArray[np.uint8], position: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Look up the bit of each index in packed groups, of which it has the one at `position`."""
     flags: NDArray[np.bool_] = np.unpackbits(packed, bitorder="little").view(np.bool_)
-    return flags[position * GROUP + index % GROUP]
+    found: NDArray[np.bool_] = flags[position * GROUP + index % GROUP]
+    return found
 
 
 def keep_each(seed: int, offset: int, rates: NDArray[np.float64], index: NDArray[np.int64]) -> NDArray[np.bool_]:
