@@ -7,6 +7,7 @@ from typing_extensions import disjoint_base
 
 STREAM: int
 FLOATS: str
+PYTHON_CHUNK: int
 override: ContextVar[Settings | None]
 
 @disjoint_base

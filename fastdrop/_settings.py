@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import operator
 import os
+import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ BACKENDS = {
     "numba": ("fastdrop.backends.numba", "numba"),
     "numpy": ("fastdrop.backends.reference", None),
 }
+MOST_THREADS = 4 * (os.cpu_count() or 1)  # more gain nothing, and OpenMP ends a process that cannot start them
 DEFAULT_CACHE = 2**25  # bytes, where the system does not say
 
 
@@ -52,7 +54,7 @@ def checked_backend(name: Any) -> str:
     if not isinstance(name, str) or name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}: the backends are {', '.join(map(repr, BACKENDS))}")
     package = BACKENDS[name][1]
-    if package is not None and importlib.util.find_spec(package) is None:
+    if package is not None and package not in sys.modules and importlib.util.find_spec(package) is None:
         raise ImportError(f'backend {name!r} needs {package}: pip install "fastdrop-kernels[{package}]"')
     return str(name)
 
@@ -76,7 +78,7 @@ def checked_num_threads(number: Any) -> int:
         raise TypeError(f"num_threads must be an integer >= 1; got {number!r} ({type(number).__name__})") from None
     if threads < 1:
         raise ValueError(f"num_threads must be an integer >= 1; got {number!r}")
-    return min(threads, 4 * (os.cpu_count() or 1))  # more than that gain nothing, and OpenMP ends a process it fails
+    return min(threads, MOST_THREADS)
 
 
 def num_threads_in(text: str) -> int:
