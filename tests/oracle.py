@@ -1,0 +1,44 @@
+"""The stream's definition (docs/stream.md) once more, an element at a time in Python integers, sharing no code with it.
+
+Nothing here is fast, and everything is exact: U(i) is an integer number of 2**-64, and so is p.
+"""
+
+import functools
+from fractions import Fraction
+
+WORDS, PLANES, KEYS = 0, 1, 2  # domains
+
+
+@functools.lru_cache(maxsize=10_000)
+def philox(seed, offset, block, plane, domain):
+    """Return the 128 bits of one block, word 0 lowest."""
+    x = [block % 2**32, block >> 32 | plane << 16 | domain << 24, offset % 2**32, offset >> 32]
+    k = [seed % 2**32, seed >> 32]
+    for _ in range(10):
+        even, odd = 0xD2511F53 * x[0], 0xCD9E8D57 * x[2]
+        x = [odd >> 32 ^ x[1] ^ k[0], odd % 2**32, even >> 32 ^ x[3] ^ k[1], even % 2**32]
+        k = [(k[0] + 0x9E3779B9) % 2**32, (k[1] + 0xBB67AE85) % 2**32]
+    return x[0] | x[1] << 32 | x[2] << 64 | x[3] << 96
+
+
+def uniform_number(seed, offset, i):
+    """Return U(i) 2**64: digit j of U(i) is bit i % 128 of plane j."""
+    digits = [philox(seed, offset, i // 128, plane, PLANES) >> i % 128 & 1 for plane in range(64)]
+    return sum(digit << 63 - j for j, digit in enumerate(digits))
+
+
+def fixed(p):
+    """Return p 2**64, rounded to nearest even."""
+    return round(Fraction(p) * 2**64)
+
+
+def keep(seed, offset, start, n, p):
+    return [uniform_number(seed, offset, i) >= fixed(p) for i in range(start, start + n)]
+
+
+def word(seed, offset, i):
+    return philox(seed, offset, i // 4, 0, WORDS) >> 32 * (i % 4) & 0xFFFFFFFF
+
+
+def fold_in(seed, data):
+    return philox(seed, data >> 48, data % 2**48, 0, KEYS) % 2**64
