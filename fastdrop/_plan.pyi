@@ -37,7 +37,20 @@ def set_bypass_bytes(size: int) -> None: ...
 def effective() -> Settings: ...
 def word_of(value: object, name: str) -> int: ...
 def count_of(value: object, name: str) -> int: ...
-def key_of(seed: Any, offset: Any) -> tuple[int, int]: ...
+def rate_of(p: object) -> float: ...
+def key_of(seed: Any, offset: Any, required: bool = False) -> tuple[int, int]: ...
+def check(
+    x: Any,
+    p: Any,
+    seed: Any,
+    offset: Any,
+    out: Any,
+    backend: Any,
+    num_threads: Any,
+    other: Any = None,
+    name: str = "x",
+    other_name: str = "other",
+) -> None: ...
 def dropout(
     x: Any,
     p: Any,
@@ -53,6 +66,7 @@ def dropout(
     geometry: tuple[Any, ...] | None = None,
     bias: Any = None,
     residual: Any = None,
+    factor: Any = None,
 ) -> NDArray[Any]: ...
 def transform(
     x: Any,

@@ -204,6 +204,11 @@ cdef double rate(p) except? -1.0:
     return value + 0.0  # -0.0 is 0
 
 
+def rate_of(p):
+    """Return `p` as the probability that it is, one number, or raise naming it."""
+    return rate(p)
+
+
 cdef bint is_inverted(mode) except -1:
     if mode == "inverted":
         return True
@@ -244,10 +249,10 @@ cdef int key(seed, offset, bint required, _native.fd_key *out) except -1:
     return 0
 
 
-def key_of(seed, offset):
-    """Return the (seed, offset) that a call with these arguments uses."""
+def key_of(seed, offset, bint required=False):
+    """Return the (seed, offset) that a call with these arguments uses; a seed of None is an error where one is required."""
     cdef _native.fd_key found
-    key(seed, offset, False, &found)
+    key(seed, offset, required, &found)
     return found.seed, found.offset
 
 
@@ -545,6 +550,24 @@ cdef int perform_in_python(Work work) except -1:
     return 0
 
 
+def check(x, p, seed, offset, out, backend, num_threads, other=None, str name="x", str other_name="other"):
+    """Find what is wrong with the arguments of a function of several passes, before it draws or writes anything.
+
+    `seed` is looked at only where `name` is "grad": there it must be given.
+    """
+    cdef Work work = Work.__new__(Work)
+    work.x = x
+    work.dtype = kind_of(work.x, name)
+    set_rate(work, p, work.x)
+    settings_of(backend, num_threads)
+    word(offset, "offset")
+    require_seed(seed, name == "grad")
+    if other is not None:
+        operand(other, work.x, (<object>work.x).shape, other_name)
+    if out is not None:
+        check_out(out, work.x)
+
+
 # Dropout ------------------------------------------------------------------------------------------------------------
 
 cdef np.ndarray new_like(np.ndarray x):
@@ -562,9 +585,12 @@ cdef object result_of(Work work, object out):
 
 def dropout(
     x, p, seed, offset, training, mode, out, start, backend, num_threads, bint backward=False, geometry=None, bias=None,
-    residual=None,
+    residual=None, factor=None,
 ):
-    """Forward and backward are one kernel: the mask is made again from (seed, offset)."""
+    """Forward and backward are one kernel: the mask is made again from (seed, offset).
+
+    `factor` is what kept elements are multiplied by in training, where neither mode's is.
+    """
     cdef bint inverted = is_inverted(mode)
     cdef Work work = Work.__new__(Work)
     work.x = x if isinstance(x, np.ndarray) else np.asarray(x)
@@ -585,13 +611,15 @@ def dropout(
         work.key.seed, work.key.offset = 0, word(offset, "offset")
         require_seed(seed, backward)
         return without_dropping(work, x, out, inverted)
-    key(seed, offset, backward, &work.key)
-    if not inverted:
+    if factor is not None:
+        work.scale = round_to_compute(factor, work.dtype)
+    elif not inverted:
         work.scale = 1.0
     elif work.rates is None:
         work.scale = _native.inverted_scale(work.rate, work.dtype)
     else:
         work.op |= _native.FD_WITH_RATES
+    key(seed, offset, backward, &work.key)
     return result_of(work, out)
 
 
