@@ -21,30 +21,64 @@ from fastdrop._settings import (
     show_config,
     using,
 )
+from fastdrop.alpha import alpha_dropout, alpha_dropout_backward, feature_alpha_dropout, feature_alpha_dropout_backward
 from fastdrop.functional import apply_mask, dropout, dropout_backward, dropout_mask, uniform, words
+from fastdrop.recurrent import zoneout, zoneout_backward
+from fastdrop.shared import (
+    dropout1d,
+    dropout1d_backward,
+    dropout2d,
+    dropout2d_backward,
+    dropout3d,
+    dropout3d_backward,
+    group_dropout,
+    group_dropout_backward,
+    locked_dropout,
+    locked_dropout_backward,
+    spatial_dropout,
+    spatial_dropout_backward,
+)
 from fastdrop.streams import Stream, fold_in
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Stream",
+    "alpha_dropout",
+    "alpha_dropout_backward",
     "apply_mask",
     "config",
     "dropout",
+    "dropout1d",
+    "dropout1d_backward",
+    "dropout2d",
+    "dropout2d_backward",
+    "dropout3d",
+    "dropout3d_backward",
     "dropout_backward",
     "dropout_mask",
+    "feature_alpha_dropout",
+    "feature_alpha_dropout_backward",
     "fold_in",
     "get_backend",
     "get_include",
     "get_isa",
     "get_num_threads",
+    "group_dropout",
+    "group_dropout_backward",
+    "locked_dropout",
+    "locked_dropout_backward",
     "set_backend",
     "set_isa",
     "set_num_threads",
     "show_config",
+    "spatial_dropout",
+    "spatial_dropout_backward",
     "uniform",
     "using",
     "words",
+    "zoneout",
+    "zoneout_backward",
 ]
 
 
