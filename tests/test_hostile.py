@@ -70,6 +70,27 @@ def test_rates_and_scales_in_a_hostile_environment(engine, p):
         assert equal_bytes(y, z)
 
 
+def variants(x):
+    """Return results of the variants that compute something in Python."""
+    options = {"seed": 2, "offset": 3}
+    return [
+        *(fastdrop.alpha_dropout(np.ones(30), p, mean=0.1, var=0.7, **options) for p in (0.05, 0.3, 0.6)),
+        fastdrop.feature_alpha_dropout_backward(x, 1 / 3, **options),
+        fastdrop.group_dropout(x, 1 / 3, group_size=7, **options),
+        fastdrop.zoneout(x, x[::-1], 0.1, **options),
+        fastdrop.zoneout(x, x[::-1], 0.1, training=False),
+        *fastdrop.zoneout_backward(x, 0.1, training=False, **options),
+    ]
+
+
+def test_variants_in_a_hostile_environment(engine):
+    x = np.geomspace(1e-44, 1, 600).astype(np.float32).reshape(4, 5, 30)
+    wanted = variants(x)
+    with spoiled():
+        found = variants(x)
+    assert all(map(equal_bytes, found, wanted))
+
+
 AROUND_THE_POOL = """
     import fastdrop
     from fastdrop import _native
