@@ -1,15 +1,18 @@
 """The table of cases and the zoo of arrays that the tests, the benchmarks and ``fastdrop verify`` share.
 
-`OPS` says what can be computed, `cases` at which sizes, starts and rates, `engines` by what; every engine must give the
-bytes of `REFERENCE`. A new operation or dtype is a row here; a new backend or instruction set enters by itself. All of
-it needs NumPy alone.
+`OPS` says what can be computed, `cases` at which sizes, starts and rates, `laid_cases` with which masks laid over which
+arrays, `engines` by what; every engine must give the bytes of `REFERENCE`. A new operation, dtype, geometry or kind of
+rates is a row here; a new backend or instruction set enters by itself. All of it needs NumPy alone; bfloat16 is in the
+tables where ml_dtypes is installed.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
+import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastdrop
-from fastdrop import _native, _settings
+from fastdrop import _native, _plan, _settings
 
 __all__ = [
+    "COMPUTED",
     "DTYPES",
+    "GEOMETRIES",
     "OPS",
+    "RATES_OF",
     "REFERENCE",
     "Case",
     "Engine",
@@ -32,10 +38,19 @@ __all__ = [
     "engines",
     "equal_bytes",
     "guarded",
+    "laid_cases",
+    "past_caches",
+    "special_rates",
     "zoo",
 ]
 
-DTYPES = ("float32", "float64")
+# Element types, and what they are computed with.
+COMPUTED = {"float32": "float32", "float64": "float64", "float16": "float32", "bfloat16": "float32"}
+if importlib.util.find_spec("ml_dtypes"):
+    import ml_dtypes  # NumPy knows the name of its type from then on
+else:
+    del COMPUTED["bfloat16"]
+DTYPES = tuple(COMPUTED)
 TILE = 4096  # FD_TILE of fastdrop.h: elements that the C kernels work on at a time
 THREADS = 3  # an odd number, so that the threads' shares are uneven
 LINE = 64  # bytes of a cache line
@@ -48,6 +63,8 @@ THREADED_SIZE = (THREADS * 8 + 1) * TILE + 3  # the smallest worth `THREADS` thr
 STARTS = (0, 1, 127, 128, 2**32 - 5, 2**39 - 1)
 # Nothing, one unit of 2**-64, a digit far down, usual rates, all digits set, everything.
 RATES = (0.0, 2**-64, 2**-60, 1e-3, 0.1, 0.25, 0.3, 0.5, 0.7, 1 - 2**-53, 1.0)
+# The same for arrays of rates, with those that lie between two numbers of 2**-64.
+SPECIAL_RATES = (*RATES, 2**-65, 3 * 2**-65, 2**-66, 2**-32, 0.0, 0.5, 1 / 3, 0.999, 1.0, 5e-324, -0.0, 0.9)
 
 
 # What is computed ---------------------------------------------------------------------------------------------------
@@ -55,7 +72,11 @@ RATES = (0.0, 2**-64, 2**-60, 1e-3, 0.1, 0.25, 0.3, 0.5, 0.7, 1 - 2**-53, 1.0)
 
 @dataclass(frozen=True)
 class Case:
-    """One computation: `n` elements from index `start` on, at rate `p` where the operation has one."""
+    """One computation: `n` elements or a few more, from index `start` on, at rate `p` where the operation has one.
+
+    `geometry` and `rates` are names in `GEOMETRIES` and `RATES_OF`: how the mask lies over the elements, and whether `p` is
+    the rate of all of them.
+    """
 
     op: str
     n: int
@@ -63,27 +84,123 @@ class Case:
     p: float = 0.5
     seed: int = 0x0123456789ABCDEF
     offset: int = 2**32 + 7
+    geometry: str = "flat"
+    rates: str = "one"
+    past_caches: bool = False
+
+    def laid(self) -> tuple[tuple[int, ...], dict[str, Any]]:
+        """Return the shape of the array, and the keywords that say which mask it gets."""
+        shape, geometry = GEOMETRIES[self.geometry](self.n)
+        p = RATES_OF[self.rates](shape, self.p)
+        return shape, {"p": p, "seed": self.seed, "offset": self.offset, "start": self.start, **geometry}
 
 
 @dataclass(frozen=True)
 class Op:
-    """A row of the table: how to compute a case, the end of the operation's indices, and the rates to try."""
+    """A row of the table.
+
+    How to compute a case, the end of the operation's indices, the rates at which to try every size and start (none: the
+    operation differs from another only in what is done to values), and whether it takes a mask laid in another way.
+    """
 
     function: Callable[[Case], NDArray[Any]]
-    end: int
-    rates: Sequence[float] = (0.0,)
+    end: int = 2**55
+    rates: Sequence[float] = ()
+    laid: bool = True
 
 
-def dropout(dtype: str, case: Case) -> NDArray[Any]:
+Laid = tuple[tuple[int, ...], dict[str, Any]]
+
+
+def rows_of(n: int, *row: int) -> tuple[int, ...]:
+    """Return the shape of as many rows of this shape as have at least `n` elements."""
+    return (-(-n // math.prod(row)), *row)
+
+
+def block(shape: tuple[int, ...], whole: Sequence[int], begin: Sequence[int], **more: Any) -> Laid:
+    """Return the geometry of a block of a larger array."""
+    return shape, {"global_shape": tuple(whole), "global_start": tuple(begin), **more}
+
+
+# How a mask lies over about n elements. Rows of 301 and maps of 17 x 19 are runs long enough to be copied as a whole.
+GEOMETRIES: dict[str, Callable[[int], Laid]] = {
+    "flat": lambda n: ((n,), {}),
+    "one decision": lambda n: ((n,), {"shared_axes": 0}),
+    "rows": lambda n: (rows_of(n, 301), {"shared_axes": 1}),
+    "short rows": lambda n: (rows_of(n, 5), {"shared_axes": -1}),
+    "columns": lambda n: (rows_of(n, 301), {"noise_shape": (1, None)}),
+    "maps": lambda n: (rows_of(n, 3, 17, 19), {"noise_shape": (None, 3, 1, 1)}),
+    "middle": lambda n: (rows_of(n, 7, 5), {"shared_axes": (1,)}),
+    "alternate": lambda n: (rows_of(n, 3, 2, 5), {"shared_axes": (0, 2)}),
+    "one column": lambda n: block((n, 1), (n + 2, 3), (1, 2)),
+    "block": lambda n: block(rows_of(n, 37), (2 * n + 3, 500), (n, 131)),
+    "block of rows": lambda n: block(rows_of(n, 2, 300), (n + 1, 7, 1000), (1, 3, 77), shared_axes=2),
+    "far block": lambda n: block(rows_of(n, 11), (2**41, 2**13), (2**41 - n, 5)),
+}
+
+
+def special_rates(shape: tuple[int, ...], dtype: str = "float64") -> NDArray[Any]:
+    """Return a rate for each element, out of `SPECIAL_RATES`."""
+    return np.resize(np.array(SPECIAL_RATES, dtype), math.prod(shape)).reshape(shape)
+
+
+# Rates of an array of a shape: of all elements, of each, along the last axis, along the first.
+RATES_OF: dict[str, Callable[[tuple[int, ...], float], Any]] = {
+    "one": lambda shape, p: p,
+    "each": lambda shape, p: special_rates(shape),
+    "each-float32": lambda shape, p: special_rates(shape, "float32"),
+    "each column": lambda shape, p: special_rates(shape[-1:]),
+    "each row": lambda shape, p: special_rates((shape[0], *(1,) * (len(shape) - 1)), "float32"),
+}
+
+
+def values(shape: tuple[int, ...], dtype: str, first: int = 0) -> NDArray[Any]:
+    """Return awkward values in the given shape, beginning with another one, and so misaligned."""
+    n = math.prod(shape)
+    return awkward(first + n, dtype)[first:].reshape(shape)
+
+
+def dropout(dtype: str, operands: Sequence[str], case: Case) -> NDArray[Any]:
     """Drop from awkward values, into a guarded output."""
-    with guarded(case.n, dtype) as y:
-        fastdrop.dropout(awkward(case.n, dtype), case.p, seed=case.seed, offset=case.offset, start=case.start, out=y)
+    shape, keywords = case.laid()
+    if "bias" in operands:
+        keywords["bias"] = values(shape[-1:], dtype, 5)
+    if "residual" in operands:
+        keywords["residual"] = values(shape, dtype, 11)
+    with guarded(math.prod(shape), dtype) as y:
+        fastdrop.dropout(values(shape, dtype), **keywords, out=y.reshape(shape))
+    return y
+
+
+def transform(dtype: str, op: str, case: Case) -> NDArray[Any]:
+    """Do what other kinds of dropout do to values."""
+    shape, keywords = case.laid()
+    names = ("noise_shape", "shared_axes", "global_shape", "global_start")
+    geometry = tuple(keywords.pop(name, None) for name in names)
+    other = values(shape, dtype, 7) if op == "select" else None
+    with guarded(math.prod(shape), dtype) as y:
+        _plan.transform(
+            values(shape, dtype), **keywords, op=op, factors=(1.2, -0.1, -1.7), other=other, out=y.reshape(shape),
+            backend=None, num_threads=None, geometry=geometry,
+        )  # fmt: skip
+    return y
+
+
+def apply_mask(dtype: str, packed: bool, case: Case) -> NDArray[Any]:
+    """Apply a mask of the caller's own, read backwards where it has a byte an element."""
+    shape, _ = case.laid()
+    n = math.prod(shape)
+    given = np.arange(n) * 7 % 11 < 6
+    flags: NDArray[Any] = np.packbits(given, bitorder="little") if packed else given[::-1].reshape(shape)
+    with guarded(n, dtype) as y:
+        fastdrop.apply_mask(values(shape, dtype), flags, 1 / 3, out=y.reshape(shape))
     return y
 
 
 def mask(packed: bool, case: Case) -> NDArray[Any]:
     """Return the mask alone, a byte or a bit an element."""
-    return fastdrop.dropout_mask(case.n, case.p, seed=case.seed, offset=case.offset, start=case.start, packed=packed)
+    shape, keywords = case.laid()
+    return fastdrop.dropout_mask(shape, **keywords, packed=packed)
 
 
 def uniform(dtype: str, case: Case) -> NDArray[Any]:
@@ -96,13 +213,29 @@ def words(case: Case) -> NDArray[Any]:
     return fastdrop.words(case.n, seed=case.seed, offset=case.offset, start=case.start)
 
 
+# Operations on values: each has a row a dtype.
+VALUE_OPS = {
+    "bias": (dropout, ("bias",)),
+    "residual": (dropout, ("residual",)),
+    "bias-residual": (dropout, ("bias", "residual")),
+    "affine": (transform, "affine"),
+    "select": (transform, "select"),
+    "apply-mask": (apply_mask, False),
+    "apply-packed": (apply_mask, True),
+}
+
 OPS = {
-    **{f"dropout-{dtype}": Op(functools.partial(dropout, dtype), 2**55, RATES) for dtype in DTYPES},
-    "mask": Op(functools.partial(mask, False), 2**55, RATES),
-    "packed-mask": Op(functools.partial(mask, True), 2**55, RATES),
-    "uniform-float32": Op(functools.partial(uniform, "float32"), 2**50),
-    "uniform-float64": Op(functools.partial(uniform, "float64"), 2**49),
-    "words": Op(words, 2**50),
+    **{f"dropout-{dtype}": Op(functools.partial(dropout, dtype, ()), rates=RATES) for dtype in DTYPES},
+    "mask": Op(functools.partial(mask, False), rates=RATES),
+    "packed-mask": Op(functools.partial(mask, True), rates=RATES),
+    "uniform-float32": Op(functools.partial(uniform, "float32"), 2**50, (0.0,), laid=False),
+    "uniform-float64": Op(functools.partial(uniform, "float64"), 2**49, (0.0,), laid=False),
+    "words": Op(words, 2**50, (0.0,), laid=False),
+    **{
+        f"{name}-{dtype}": Op(functools.partial(function, dtype, how))
+        for name, (function, how) in VALUE_OPS.items()
+        for dtype in DTYPES
+    },
 }
 
 
@@ -115,9 +248,40 @@ def cases(op: str, sizes: Sequence[int] = (*SIZES, THREADED_SIZE)) -> Iterator[C
                 yield Case(op, n, start, p)
 
 
+def laid_cases(op: str) -> Iterator[Case]:
+    """Yield cases of an operation with every geometry.
+
+    Kinds of rates, sizes, rates, starts and the two ways of writing an output take turns: over all operations, every two
+    choices of any two of them meet.
+    """
+    row = list(OPS).index(op)
+    sizes, rates, starts = (300, 1, TILE + 7, 3 * TILE + 3, THREADED_SIZE), (0.3, 0.5, 1 / 3, 0.9), (0, 77, 127, 2**39 - 1)
+    for k, geometry in enumerate(GEOMETRIES if OPS[op].laid else ()):
+        yield Case(
+            op,
+            sizes[(k + 2 * row) % len(sizes)],
+            starts[(k + row) % len(starts)],
+            rates[(k + row // 2) % len(rates)],
+            geometry=geometry,
+            rates=list(RATES_OF)[(k + row) % len(RATES_OF)],
+            past_caches=(k + row // 3) % 2 == 1,
+        )
+
+
+@contextmanager
+def past_caches() -> Iterator[None]:
+    """Write every output past the caches, whatever its size."""
+    _plan.set_bypass_bytes(0)
+    try:
+        yield
+    finally:
+        _plan.set_bypass_bytes(_settings.last_level_cache() // 4)
+
+
 def compute(case: Case) -> NDArray[Any]:
     """Return the result of a case under the settings in force."""
-    return OPS[case.op].function(case)
+    with past_caches() if case.past_caches else nullcontext():
+        return OPS[case.op].function(case)
 
 
 # What computes it ---------------------------------------------------------------------------------------------------
@@ -170,7 +334,7 @@ def engines() -> list[Engine]:
 @functools.lru_cache(maxsize=64)
 def awkward(n: int, dtype: str) -> NDArray[Any]:
     """Return `n` values, read-only: NaN, infinities, zeros, subnormals, what overflows, what must be rounded."""
-    info = np.finfo(dtype)
+    info: Any = ml_dtypes.finfo(dtype) if dtype == "bfloat16" else np.finfo(dtype)
     tiny, least, most = info.tiny, info.smallest_subnormal, info.max
     special = [np.nan, np.inf, -np.inf, 0.0, -0.0, least, -least, tiny, tiny - least, least * 12345, most, -most, 1.0]
     usual = [(-1) ** k * (k + 1) / 7 for k in range(48)]
@@ -195,7 +359,7 @@ def equal_bytes(a: NDArray[Any], b: NDArray[Any]) -> bool:
     """Return whether two arrays are equal to the bit, NaN payloads aside: those are not promised."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
-    if a.dtype.kind != "f":
+    if a.dtype.kind != "f" and a.dtype.name != "bfloat16":
         return a.tobytes() == b.tobytes()
     nan = np.isnan(a)
     a_bits, b_bits = (np.where(nan, 0, np.ascontiguousarray(array).view(f"u{a.itemsize}").reshape(a.shape)) for array in (a, b))

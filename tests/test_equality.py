@@ -1,18 +1,22 @@
 """The table: whatever computes a case, the bytes are the reference's; and nothing around an output is touched."""
 
 import functools
+import itertools
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop import _native, _plan
+from fastdrop import _native
 from fastdrop.testing import (
     DTYPES,
+    GEOMETRIES,
     LINE,
     OPS,
+    RATES_OF,
     REFERENCE,
     SIZES,
     THREADED_SIZE,
@@ -25,9 +29,12 @@ from fastdrop.testing import (
     engines,
     equal_bytes,
     guarded,
+    laid_cases,
+    past_caches,
 )
 
-TABLE = [(op, n, engine) for op in OPS for n in (*SIZES, THREADED_SIZE) for engine in engines()]
+TABLE = [(op, n, engine) for op in OPS if OPS[op].rates for n in (*SIZES, THREADED_SIZE) for engine in engines()]
+LAID = [op for op in OPS if OPS[op].laid]
 
 
 @functools.lru_cache(maxsize=500)
@@ -40,6 +47,38 @@ def expected(case):
 def test_table(op, n, engine):
     for case in cases(op, [n]):
         assert equal_bytes(compute(case), expected(case)), case
+
+
+@pytest.mark.parametrize("op", LAID)
+def test_laid_masks(op, engine):
+    for case in laid_cases(op):
+        assert equal_bytes(compute(case), expected(case)), case
+
+
+def test_choices_meet():
+    """Every geometry with every kind of rates, size and way of writing; so the others with each other; on each dtype."""
+    cases = [case for op in LAID for case in laid_cases(op)]
+    dtypes = {case: case.op.rsplit("-", 1)[1] for case in cases if case.op.rsplit("-", 1)[-1] in DTYPES}
+    sizes = {case.n for case in cases}
+    for choices in (
+        [(case.geometry, case.rates) for case in cases],
+        [(case.op, case.past_caches) for case in cases],
+        [(case.op, case.geometry) for case in cases],
+        [(case.op, case.rates) for case in cases],
+        [(case.geometry, case.n) for case in cases],
+        [(case.rates, case.n) for case in cases],
+        [(case.geometry, case.past_caches) for case in cases],
+        [(dtype, case.geometry) for case, dtype in dtypes.items()],
+        [(dtype, case.rates) for case, dtype in dtypes.items()],
+        [(dtype, case.past_caches) for case, dtype in dtypes.items()],
+    ):
+        first, second = map(set, zip(*choices, strict=True))
+        assert set(choices) == set(itertools.product(first, second))
+    assert {case.geometry for case in cases} == set(GEOMETRIES)
+    assert {case.rates for case in cases} == set(RATES_OF)
+    assert set(dtypes.values()) == set(DTYPES)
+    assert min(sizes) == 1
+    assert max(sizes) == THREADED_SIZE
 
 
 @pytest.mark.parametrize("start", [0, 5])
@@ -66,9 +105,8 @@ def test_the_table_runs_on_several_threads():
 @pytest.fixture(params=["through the caches", "past the caches"])
 def bypass(request):
     """Both ways of writing an output, at any size."""
-    _plan.set_bypass_bytes(0 if request.param == "past the caches" else 2**62)
-    yield
-    _plan.set_bypass_bytes(fastdrop.config()["cache_bytes"] // 4)
+    with past_caches() if request.param == "past the caches" else nullcontext():
+        yield
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
