@@ -31,7 +31,8 @@ def sizes_of(value: Any, name: str) -> tuple[int, ...]:
 
 def axes_of(axes: Any, ndim: int, name: str) -> tuple[int, ...]:
     """Return one axis or several, negative ones counted from the end, as a sorted tuple."""
-    given = sizes_of([axes] if hasattr(axes, "__index__") else axes, name)
+    is_one = hasattr(axes, "__index__") and np.ndim(axes) == 0  # every array has that method
+    given = sizes_of([axes] if is_one else axes, name)
     for axis in given:
         if not -ndim <= axis < ndim:
             raise ValueError(f"{name} {given} are out of range for an array of {ndim} dimensions")

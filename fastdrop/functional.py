@@ -18,7 +18,7 @@ Rate = float | NDArray[Any]
 
 def geometry_of(*given: Any) -> tuple[Any, ...] | None:
     """Return (noise_shape, shared_axes, global_shape, global_start), or None where the mask has the array's own shape."""
-    return None if given == (None, None, None, None) else given
+    return None if all(one is None for one in given) else given
 
 
 def dropout(
