@@ -83,11 +83,13 @@ def mask_geometry(
     shape = tuple(shape)
     whole, begin = block_of(shape, global_shape, global_start)
     shared = shared_of(whole, noise_shape, shared_axes)
+    if 0 in shape:  # no element, no index: where it would be may be past the end of the stream
+        return 0, (0,) * len(shape)
     noise = [1 if axis in shared else size for axis, size in enumerate(whole)]
     steps = [0 if axis in shared else math.prod(noise[axis + 1 :]) for axis in range(len(noise))]
     first = start + sum(b * step for b, step in zip(begin, steps, strict=True))
     last = first + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
-    if 0 not in shape and last >= ELEMENTS_END:
+    if last >= ELEMENTS_END:
         raise OverflowError(f"stream 1 has 2**55 elements; this mask would reach index {last}")
     return first, tuple(step if n > 1 else 0 for n, step in zip(shape, steps, strict=True))
 
