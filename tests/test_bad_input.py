@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop.testing import DTYPES, GUARD
+from fastdrop.testing import GUARD
 
 X = np.ones(6, np.float32)
 READ_ONLY = np.ones(6, np.float32)
@@ -162,7 +162,7 @@ def test_dropout_mask(name, value, exception, pattern, packed):
     refuses(fastdrop.dropout_mask, {"shape": 6, "packed": packed, name: value}, exception, pattern)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("name", "value", "exception", "pattern"), table(shape=SHAPES, offset=OFFSETS, start=STARTS, seed=SEEDS)
 )
