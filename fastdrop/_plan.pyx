@@ -575,12 +575,17 @@ cdef np.ndarray new_like(np.ndarray x):
     return PyArray_NewLikeArray(x, np.NPY_KEEPORDER, NULL, 1)
 
 
+cdef object wrapped(np.ndarray x, np.ndarray y, object out):
+    """The result y: of x's own kind, where the caller gave no `out`."""
+    return (<object>x).__array_wrap__(y) if out is None and not np.PyArray_CheckExact(x) else y
+
+
 cdef object result_of(Work work, object out):
     """Perform into `out`, or into a new array of x's kind and memory order."""
     work.y = new_like(work.x) if out is None else out
     y, x = work.y, work.x
     perform(work)
-    return x.__array_wrap__(y) if out is None and not np.PyArray_CheckExact(x) else y
+    return wrapped(x, y, out)
 
 
 def dropout(
@@ -700,7 +705,7 @@ cdef object without_dropping(Work work, x, out, bint inverted):
     if not inverted and work.rates is not None:
         work.y = new_like(work.x) if out is None else out
         scale_by_keep_rates(work)
-        return work.y
+        return wrapped(work.x, work.y, out)
     work.scale = 1.0 if inverted else _native.standard_scale(work.rate, work.dtype)
     work.rate = 0.0 if inverted else work.rate == 1.0
     work.rates = None
@@ -711,14 +716,14 @@ cdef int scale_by_keep_rates(Work work) except -1:
     """(x + bias) (1 - p) + residual with a p for each element: no mask, so NumPy, whose arithmetic rounds as the kernels do."""
     type = np.float64 if work.dtype == _native.FD_FLOAT64 else np.float32
     with RoundToNearest(), np.errstate(all="ignore"):
-        value = work.x.astype(type)
+        value = np.asarray(work.x).astype(type)  # not a subclass, which may have a product of its own
         if work.bias is not None:
             value += work.bias.astype(type)
         value *= (1.0 - work.rates.astype(np.float64)).astype(type)
         value[work.rates == 1] = 0
         if work.other is not None:
             value = work.other.astype(type) + value
-        work.y[...] = value
+        np.asarray(work.y)[...] = value
     return 0
 
 
