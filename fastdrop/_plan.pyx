@@ -328,7 +328,11 @@ cdef np.ndarray readable(np.ndarray a, np.ndarray y):
 
 cdef np.ndarray operand(value, object x, tuple shape, str name):
     """An array of the dtype of x, broadcast to its shape."""
-    cdef np.ndarray array = value if isinstance(value, np.ndarray) else np.asarray(value, (<object>x).dtype)
+    cdef np.ndarray array
+    try:
+        array = value if isinstance(value, np.ndarray) else np.asarray(value, (<object>x).dtype)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be an array of the dtype of the input, {x.dtype.str!r}; got {value!r}") from None
     if np.PyArray_TYPE(array) != np.PyArray_TYPE(x) or not np.PyArray_ISNOTSWAPPED(array):
         raise TypeError(f"{name} must have the dtype of the input, {x.dtype.str!r}; got {array.dtype.str!r}")
     if (<object>array).shape != shape:
@@ -689,10 +693,18 @@ def apply_mask(x, mask, scale, out, backend, num_threads):
 
 cdef double round_to_compute(value, int dtype) except? -1.0:
     """A factor, rounded once to the type that is computed with."""
-    if isinstance(value, str):
-        raise TypeError(f"scale must be a number; got {value!r}")
+    cdef double number
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError  # Python would take the number written there
+        with RoundToNearest():
+            number = float(value)
+    except TypeError:
+        raise TypeError(f"scale must be a number; got {value!r} ({type(value).__name__})") from None
+    except OverflowError:
+        raise ValueError(f"scale must be a number that a double holds; got {value!r}") from None
     with RoundToNearest(), np.errstate(over="ignore"):
-        return float(value) if dtype == _native.FD_FLOAT64 else float(np.float32(float(value)))
+        return number if dtype == _native.FD_FLOAT64 else float(np.float32(number))
 
 
 cdef object without_dropping(Work work, x, out, bint inverted):
