@@ -276,7 +276,15 @@ cdef int kind_of(np.ndarray x, str name) except -1:
     raise TypeError(f"{name} must have a floating-point dtype, {FLOATS}; got {x.dtype}")
 
 
-cdef int check_out(out, np.ndarray x) except -1:
+def array_of(x, str name):
+    """Return `x` as an array of one of the element types, or raise naming it."""
+    array = x if isinstance(x, np.ndarray) else np.asarray(x)
+    kind_of(array, name)
+    return array
+
+
+cpdef int check_out(out, np.ndarray x) except -1:
+    """Raise unless `out` can take a result like `x`."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a numpy.ndarray; got {type(out).__name__}")
     cdef np.ndarray y = out
