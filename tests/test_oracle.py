@@ -13,7 +13,6 @@ from oracle import PLANES, fixed, fold_in, keep, philox, uniform_number, word
 
 import fastdrop
 from fastdrop.backends import reference
-from oracle import PLANES, fixed, fold_in, keep, philox, uniform_number, word
 
 integers64 = st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 64).map(lambda k: max(0, 2**k - 1)))
 rates = st.one_of(
