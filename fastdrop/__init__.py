@@ -23,7 +23,18 @@ from fastdrop._settings import (
 )
 from fastdrop.alpha import alpha_dropout, alpha_dropout_backward, feature_alpha_dropout, feature_alpha_dropout_backward
 from fastdrop.functional import apply_mask, dropout, dropout_backward, dropout_mask, uniform, words
+from fastdrop.paths import drop_path, drop_path_backward, drop_path_rates, layer_drop
 from fastdrop.recurrent import zoneout, zoneout_backward
+from fastdrop.sequence import (
+    embedding_dropout,
+    embedding_dropout_backward,
+    patch_dropout,
+    patch_dropout_backward,
+    token_dropout,
+    token_dropout_backward,
+    word_dropout,
+    word_dropout_backward,
+)
 from fastdrop.shared import (
     dropout1d,
     dropout1d_backward,
@@ -39,6 +50,15 @@ from fastdrop.shared import (
     spatial_dropout_backward,
 )
 from fastdrop.streams import Stream, fold_in
+from fastdrop.weights import (
+    drop_connect,
+    drop_connect_backward,
+    drop_connect_moments,
+    shakeout,
+    shakeout_backward,
+    weight_drop,
+    weight_drop_backward,
+)
 
 __version__ = "0.1.0"
 
@@ -48,6 +68,12 @@ __all__ = [
     "alpha_dropout_backward",
     "apply_mask",
     "config",
+    "drop_connect",
+    "drop_connect_backward",
+    "drop_connect_moments",
+    "drop_path",
+    "drop_path_backward",
+    "drop_path_rates",
     "dropout",
     "dropout1d",
     "dropout1d_backward",
@@ -57,6 +83,8 @@ __all__ = [
     "dropout3d_backward",
     "dropout_backward",
     "dropout_mask",
+    "embedding_dropout",
+    "embedding_dropout_backward",
     "feature_alpha_dropout",
     "feature_alpha_dropout_backward",
     "fold_in",
@@ -66,16 +94,27 @@ __all__ = [
     "get_num_threads",
     "group_dropout",
     "group_dropout_backward",
+    "layer_drop",
     "locked_dropout",
     "locked_dropout_backward",
+    "patch_dropout",
+    "patch_dropout_backward",
     "set_backend",
     "set_isa",
     "set_num_threads",
+    "shakeout",
+    "shakeout_backward",
     "show_config",
     "spatial_dropout",
     "spatial_dropout_backward",
+    "token_dropout",
+    "token_dropout_backward",
     "uniform",
     "using",
+    "weight_drop",
+    "weight_drop_backward",
+    "word_dropout",
+    "word_dropout_backward",
     "words",
     "zoneout",
     "zoneout_backward",
