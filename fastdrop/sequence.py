@@ -42,7 +42,8 @@ def words_kept(tokens: NDArray[np.int64], p: float, num_embeddings: int, seed: A
     sequences = len(tokens) if per == "sequence" else 1
     packed = _plan.dropout_mask(sequences * num_embeddings, p, seed, offset, True, 0, None, None)
     index = tokens + num_embeddings * np.arange(sequences)[:, np.newaxis]
-    return (packed[index >> 3] >> (index & 7).astype(np.uint8) & 1).astype(np.bool_)
+    kept: NDArray[np.bool_] = (packed[index >> 3] >> (index & 7).astype(np.uint8) & 1).astype(np.bool_)
+    return kept
 
 
 def drop_words(

@@ -526,12 +526,12 @@ def strength_of(c: Any) -> float:
 
 def shaken(weight: NDArray[Any], p: float, c: float) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return what each weight becomes where it is kept, and where it is dropped."""
-    compute = np.float64 if weight.dtype == np.float64 else np.float32
+    compute: Any = np.float64 if weight.dtype == np.float64 else np.float32
     with _plan.RoundToNearest(), np.errstate(all="ignore"):
         scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
         enhanced = c * p / (1.0 - p) if p < 1.0 else 0.0
         s, b, d = compute(scale), compute(enhanced), compute(c)
-        w = weight.astype(compute)
+        w: NDArray[Any] = weight.astype(compute)
         positive, negative = w > 0, w < 0
         product = w * s
         kept = np.where(positive, product + b, np.where(negative, product - b, product))
