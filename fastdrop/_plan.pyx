@@ -276,13 +276,6 @@ cdef int kind_of(np.ndarray x, str name) except -1:
     raise TypeError(f"{name} must have a floating-point dtype, {FLOATS}; got {x.dtype}")
 
 
-def array_of(x, str name):
-    """Return `x` as an array of one of the element types, or raise naming it."""
-    array = x if isinstance(x, np.ndarray) else np.asarray(x)
-    kind_of(array, name)
-    return array
-
-
 cpdef int check_out(out, np.ndarray x) except -1:
     """Raise unless `out` can take a result like `x`."""
     if not isinstance(out, np.ndarray):
@@ -295,6 +288,15 @@ cpdef int check_out(out, np.ndarray x) except -1:
     if not np.PyArray_ISWRITEABLE(y):
         raise ValueError("out is read-only")
     return 0
+
+
+def array_of(x, str name, out=None):
+    """Return `x` as an array of a dtype that is computed with, or raise naming it; an `out` must be of its shape and dtype."""
+    cdef np.ndarray array = x if isinstance(x, np.ndarray) else np.asarray(x)
+    kind_of(array, name)
+    if out is not None:
+        check_out(out, array)
+    return array
 
 
 cdef bint overlaps_itself(np.ndarray a):
