@@ -22,6 +22,7 @@ from fastdrop._settings import (
     using,
 )
 from fastdrop.alpha import alpha_dropout, alpha_dropout_backward, feature_alpha_dropout, feature_alpha_dropout_backward
+from fastdrop.blocks import drop_block, drop_block_backward, drop_block_gamma
 from fastdrop.functional import apply_mask, dropout, dropout_backward, dropout_mask, uniform, words
 from fastdrop.paths import drop_path, drop_path_backward, drop_path_rates, layer_drop
 from fastdrop.recurrent import zoneout, zoneout_backward
@@ -68,6 +69,9 @@ __all__ = [
     "alpha_dropout_backward",
     "apply_mask",
     "config",
+    "drop_block",
+    "drop_block_backward",
+    "drop_block_gamma",
     "drop_connect",
     "drop_connect_backward",
     "drop_connect_moments",
