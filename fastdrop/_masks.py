@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastdrop import _plan
 
-__all__ = ["apply_counted", "block_mask", "compute_type"]
+__all__ = ["apply", "apply_counted", "block_mask", "compute_type"]
 
 WORD = 64  # bits
 
@@ -73,6 +73,12 @@ def block_mask(
     return np.unpackbits(kept, count=n, bitorder="little").view(np.bool_).reshape(shape)
 
 
+def apply(x: NDArray[Any], mask: NDArray[np.bool_], scale: float, out: NDArray[Any] | None) -> NDArray[Any]:
+    """Apply a mask that broadcasts to x, packed first: the kernels' own form, which they need not gather bit by bit."""
+    packed = np.packbits(np.broadcast_to(mask, x.shape), bitorder="little")
+    return _plan.apply_mask(x, packed, scale, out, None, None)
+
+
 # Counts -------------------------------------------------------------------------------------------------------------
 
 
@@ -88,9 +94,9 @@ def apply_counted(x: NDArray[Any], mask: NDArray[np.bool_], by_sample: bool, out
     """Apply a mask; scale by its size over the number that it keeps, counted over all of it or in each sample (axis 0)."""
     if not by_sample:
         scale = factors_of(mask.size, np.asarray(np.count_nonzero(mask)))
-        return _plan.apply_mask(x, mask, float(scale), out, None, None)
+        return apply(x, mask, float(scale), out)
     kept = np.count_nonzero(mask, axis=tuple(range(1, mask.ndim)), keepdims=True)
-    y = _plan.apply_mask(x, mask, 1.0, out, None, None)  # exact, so that the product below is what is rounded, once
+    y = apply(x, mask, 1.0, out)  # exact, so that the product below is what is rounded, once
     values, type = np.asarray(y), compute_type(y.dtype)
     with _plan.RoundToNearest(), np.errstate(all="ignore"):
         scale = factors_of(math.prod(mask.shape[1:]), kept).astype(type)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
-from fastdrop._masks import apply_counted, block_mask
+from fastdrop._masks import apply, apply_counted, block_mask
 from fastdrop._settings import using
 
 __all__ = ["drop_block", "drop_block_backward", "drop_block_gamma"]
@@ -244,7 +244,7 @@ def masked(
         if data_format == "channels_last":
             mask = np.moveaxis(mask, 1, -1)
         if scale == "none":
-            return _plan.apply_mask(array, mask, 1.0, out, None, None)
+            return apply(array, mask, 1.0, out)
         return apply_counted(array, mask, scale == "sample", out)
 
 
