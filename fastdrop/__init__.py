@@ -22,6 +22,14 @@ from fastdrop._settings import (
     using,
 )
 from fastdrop.alpha import alpha_dropout, alpha_dropout_backward, feature_alpha_dropout, feature_alpha_dropout_backward
+from fastdrop.attention import (
+    attention_dropout,
+    attention_dropout_backward,
+    drop_head,
+    drop_head_backward,
+    drop_key,
+    drop_key_backward,
+)
 from fastdrop.blocks import drop_block, drop_block_backward, drop_block_gamma
 from fastdrop.functional import apply_mask, dropout, dropout_backward, dropout_mask, uniform, words
 from fastdrop.paths import drop_path, drop_path_backward, drop_path_rates, layer_drop
@@ -68,6 +76,8 @@ __all__ = [
     "alpha_dropout",
     "alpha_dropout_backward",
     "apply_mask",
+    "attention_dropout",
+    "attention_dropout_backward",
     "config",
     "drop_block",
     "drop_block_backward",
@@ -75,6 +85,10 @@ __all__ = [
     "drop_connect",
     "drop_connect_backward",
     "drop_connect_moments",
+    "drop_head",
+    "drop_head_backward",
+    "drop_key",
+    "drop_key_backward",
     "drop_path",
     "drop_path_backward",
     "drop_path_rates",
