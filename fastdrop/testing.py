@@ -214,7 +214,7 @@ def words(case: Case) -> NDArray[Any]:
 
 
 # Operations on values: each has a row a dtype.
-VALUE_OPS = {
+VALUE_OPS: dict[str, tuple[Callable[..., Any], Any]] = {
     "bias": (dropout, ("bias",)),
     "residual": (dropout, ("residual",)),
     "bias-residual": (dropout, ("bias", "residual")),
@@ -334,7 +334,8 @@ def engines() -> list[Engine]:
 @functools.lru_cache(maxsize=64)
 def awkward(n: int, dtype: str) -> NDArray[Any]:
     """Return `n` values, read-only: NaN, infinities, zeros, subnormals, what overflows, what must be rounded."""
-    info: Any = ml_dtypes.finfo(dtype) if dtype == "bfloat16" else np.finfo(dtype)
+    of: Any = ml_dtypes.finfo if dtype == "bfloat16" else np.finfo
+    info = of(dtype)
     tiny, least, most = info.tiny, info.smallest_subnormal, info.max
     special = [np.nan, np.inf, -np.inf, 0.0, -0.0, least, -least, tiny, tiny - least, least * 12345, most, -most, 1.0]
     usual = [(-1) ** k * (k + 1) / 7 for k in range(48)]

@@ -8,11 +8,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 import fastdrop
 from fastdrop import _native
+from fastdrop.blocks import exact_gamma
 from fastdrop.testing import OPS, REFERENCE, THREADED_SIZE, Case, awkward, compute, engines, equal_bytes
 
 CASES = [Case(op, n, 77, 0.3) for op in OPS for n in (1000, THREADED_SIZE)]
@@ -89,6 +91,41 @@ def test_variants_in_a_hostile_environment(engine):
     with spoiled():
         found = variants(x)
     assert all(map(equal_bytes, found, wanted))
+
+
+BLOCKS_AND_ATTENTION = {
+    "drop_block": lambda x: fastdrop.drop_block(x, 0.3, 2, exact_rate=True, seed=1),
+    "drop_block by sample": lambda x: fastdrop.drop_block(x, 0.3, 2, scale="sample", seed=1),
+    "drop_head": lambda x: fastdrop.drop_head(x, 0.4, seed=1),
+    "columns": lambda x: fastdrop.attention_dropout(x, 0.3, mode="column", window=3, seed=1),
+    "columns, backward": lambda x: fastdrop.attention_dropout_backward(x, 0.3, mode="column", weights=x[::-1], seed=1),
+    "drop_key": lambda x: fastdrop.drop_key(x, 0.3, fill=-1 / 3, seed=1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", ml_dtypes.bfloat16], ids=str)
+@pytest.mark.parametrize("variant", BLOCKS_AND_ATTENTION)
+def test_blocks_and_attention_in_a_hostile_environment(engine, variant, dtype):
+    """Counts, sums and the rate that is solved for are NumPy's, beside the kernels."""
+    x = (np.linspace(1, 2, 4 * 5 * 6 * 7) / 3).reshape(4, 5, 6, 7).astype(dtype)
+    x[0, 0] *= x.dtype.type(ml_dtypes.finfo(dtype).tiny)  # subnormal numbers
+    y = BLOCKS_AND_ATTENTION[variant](x)
+    exact_gamma.cache_clear()
+    with spoiled():
+        before = environment(), np.geterr()
+        z = BLOCKS_AND_ATTENTION[variant](x)
+        after = environment(), np.geterr()
+    assert y.tobytes() == z.tobytes()
+    assert before == after  # the caller's environment is its own
+
+
+@pytest.mark.parametrize("p", [0.1, 1 / 3, 0.9])
+def test_rates_of_blocks_in_a_hostile_environment(p):
+    for exact_rate in (False, True):
+        gamma = fastdrop.drop_block_gamma(p, (14, 9), (5, 3), exact_rate=exact_rate)
+        exact_gamma.cache_clear()
+        with spoiled():
+            assert fastdrop.drop_block_gamma(p, (14, 9), (5, 3), exact_rate=exact_rate) == gamma
 
 
 AROUND_THE_POOL = """
