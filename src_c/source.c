@@ -121,7 +121,13 @@ static const uint64_t *given_bits(bit_source *source, int64_t i, int64_t n) {
   } else {
     uint8_t buffer[FD_TILE];
     const uint8_t *flags = (const uint8_t *)fd_flat_tile(source->from->flags, i, n, 1, buffer);
-    for (int64_t k = 0; k < n; k++) bits[k / 64] |= (uint64_t)(flags[k] != 0) << (k % 64);
+    int64_t k = 0;
+    for (; !FD_BIG_ENDIAN && k + 8 <= n; k += 8) {
+      uint64_t eight;
+      memcpy(&eight, flags + k, 8);
+      bits[k / 64] |= (eight * 0x0102040810204080u >> 56) << (k % 64); /* a flag is 0 or 1: the bytes' low bits, gathered */
+    }
+    for (; k < n; k++) bits[k / 64] |= (uint64_t)(flags[k] != 0) << (k % 64);
   }
   return bits;
 }
