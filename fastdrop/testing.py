@@ -41,6 +41,7 @@ __all__ = [
     "laid_cases",
     "past_caches",
     "special_rates",
+    "spoiled",
     "zoo",
 ]
 
@@ -141,7 +142,9 @@ GEOMETRIES: dict[str, Callable[[int], Laid]] = {
 
 def special_rates(shape: tuple[int, ...], dtype: str = "float64") -> NDArray[Any]:
     """Return a rate for each element, out of `SPECIAL_RATES`."""
-    return np.resize(np.array(SPECIAL_RATES, dtype), math.prod(shape)).reshape(shape)
+    with _plan.RoundToNearest():  # the same also in a hostile environment
+        rates = np.array(SPECIAL_RATES, dtype)
+    return np.resize(rates, math.prod(shape)).reshape(shape)
 
 
 # Rates of an array of a shape: of all elements, of each, along the last axis, along the first.
@@ -251,8 +254,8 @@ def cases(op: str, sizes: Sequence[int] = (*SIZES, THREADED_SIZE)) -> Iterator[C
 def laid_cases(op: str) -> Iterator[Case]:
     """Yield cases of an operation with every geometry.
 
-    Kinds of rates, sizes, rates, starts and the two ways of writing an output take turns: over all operations, every two
-    choices of any two of them meet.
+    Kinds of rates, sizes, rates, starts and the two ways of writing an output take turns: over all operations, each
+    geometry meets all of them, and most of them meet each other.
     """
     row = list(OPS).index(op)
     sizes, rates, starts = (300, 1, TILE + 7, 3 * TILE + 3, THREADED_SIZE), (0.3, 0.5, 1 / 3, 0.9), (0, 77, 127, 2**39 - 1)
@@ -356,15 +359,26 @@ def guarded(n: int, dtype: str, shift: int = 0) -> Iterator[NDArray[Any]]:
         raise AssertionError("memory outside the output was written to")
 
 
+@contextmanager
+def spoiled() -> Iterator[None]:
+    """Make the calling thread's floating-point environment hostile: flush subnormals, round toward zero."""
+    found = _native.float_spoil()
+    try:
+        yield
+    finally:
+        _native.float_end(found)
+
+
 def equal_bytes(a: NDArray[Any], b: NDArray[Any]) -> bool:
     """Return whether two arrays are equal to the bit, NaN payloads aside: those are not promised."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     if a.dtype.kind != "f" and a.dtype.name != "bfloat16":
         return a.tobytes() == b.tobytes()
-    nan = np.isnan(a)
+    with np.errstate(invalid="ignore"):  # ml_dtypes raises it for a signaling NaN
+        nan, b_nan = np.isnan(a), np.isnan(b)
     a_bits, b_bits = (np.where(nan, 0, np.ascontiguousarray(array).view(f"u{a.itemsize}").reshape(a.shape)) for array in (a, b))
-    return np.array_equal(nan, np.isnan(b)) and np.array_equal(a_bits, b_bits)
+    return np.array_equal(nan, b_nan) and np.array_equal(a_bits, b_bits)
 
 
 def zoo(dtype: str) -> dict[str, NDArray[Any]]:
