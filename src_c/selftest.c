@@ -162,6 +162,192 @@ static void check_isa(const fd_isa *isa) {
   }
 }
 
+/* Masks that lie over an array in another way, rates of each element, 16-bit floats, the other operations -------------- */
+
+/* p as a number of 2^-64, to nearest even, from its binary digits: those past the last are compared with a half. */
+static uint64_t fixed_of(double p) {
+  int exponent;
+  const double fraction = frexp(p, &exponent); /* p = fraction 2^exponent, fraction in [1/2, 1) or 0 */
+  const uint64_t digits = (uint64_t)ldexp(fraction, 53);
+  const int up = exponent + 64 - 53;
+  if (up >= 0) return digits << up;
+  if (up < -54) return 0;
+  const uint64_t whole = digits >> -up, rest = digits & ((UINT64_C(1) << -up) - 1), half = UINT64_C(1) << (-up - 1);
+  return whole + (rest > half || (rest == half && whole % 2));
+}
+
+/* A float16 (11 digits, exponents -14 to 15) or bfloat16 (8, -126 to 127) as the fraction that it is, and back. */
+static double value_of(uint16_t bits, int digits, int least) {
+  const int exponent = (bits & 0x7FFF) >> (digits - 1), fraction = bits & ((1 << (digits - 1)) - 1);
+  double value = ldexp(fraction + (exponent ? 1 << (digits - 1) : 0), (exponent ? exponent - 1 : 0) + least - (digits - 1));
+  if (exponent == 2 - 2 * least + 1) value = fraction ? NAN : INFINITY; /* the largest is 1 - least: one more is special */
+  return bits >> 15 ? -value : value;
+}
+
+static uint16_t bits_of_value(float value, int digits, int least) {
+  const uint16_t sign = signbit(value) ? 0x8000 : 0, infinite = (uint16_t)((3 - 2 * least) << (digits - 1));
+  if (isnan(value)) return sign | infinite | 1;
+  if (isinf(value)) return sign | infinite;
+  int exponent;
+  frexpf(value, &exponent);
+  const int last = (exponent - 1 < least ? least : exponent - 1) - (digits - 1); /* the exponent of the last place */
+  const double units = nearbyint(ldexp(fabs((double)value), -last));
+  const double bits = units + ldexp(last + digits - 1 - least, digits - 1); /* a carry goes to the exponent */
+  return value == 0 ? sign : sign | (uint16_t)(bits < infinite ? bits : infinite);
+}
+
+/* Element i of an array of any type, as it is computed with; and rounded to the array's type. */
+static double element(const void *array, int dtype, int64_t i) {
+  if (dtype == FD_FLOAT32) return (double)((const float *)array)[i];
+  if (dtype == FD_FLOAT64) return ((const double *)array)[i];
+  return value_of(((const uint16_t *)array)[i], dtype == FD_FLOAT16 ? 11 : 8, dtype == FD_FLOAT16 ? -14 : -126);
+}
+
+static void set_element(void *array, int dtype, int64_t i, double value) {
+  if (dtype == FD_FLOAT32) ((float *)array)[i] = (float)value;
+  else if (dtype == FD_FLOAT64) ((double *)array)[i] = value;
+  else
+    ((uint16_t *)array)[i] = bits_of_value((float)value, dtype == FD_FLOAT16 ? 11 : 8, dtype == FD_FLOAT16 ? -14 : -126);
+}
+
+/* Rounded to the compute type after each operation; of float32 operands a double holds what this rounds correctly. */
+static double to_compute(double value, int dtype) { return dtype == FD_FLOAT64 ? value : (double)(float)value; }
+
+static double expected_value(const fd_call *call, int64_t i, int keep, double p) {
+  const int dtype = call->dtype, op = call->op;
+  const double x = element(call->x.data, dtype, i);
+  if (op == FD_SELECT) return keep ? x : element(call->other.data, dtype, i);
+  if (op == FD_AFFINE) return keep ? to_compute(to_compute(x * call->scale, dtype) + call->shift, dtype) : call->fill;
+  double value = 0;
+  if (keep) {
+    const double sum = op & FD_WITH_BIAS ? to_compute(x + element(call->bias.data, dtype, i), dtype) : x;
+    value = to_compute(sum * (op & FD_WITH_RATES ? to_compute(1.0 / (1.0 - p), dtype) : call->scale), dtype);
+  }
+  return op & FD_WITH_RESIDUAL ? to_compute(element(call->other.data, dtype, i) + value, dtype) : value;
+}
+
+/* A mask of up to three axes over n elements: element (a, b, c) has the bit of first + a s0 + b s1 + c s2. */
+typedef struct {
+  int64_t shape[3], steps[3];
+} laid_mask;
+
+static const laid_mask laid_masks[] = {
+    {{1, 1, 9001}, {0, 0, 1}},       /* as the array is indexed */
+    {{1, 1, 70003}, {0, 0, 0}},      /* one decision, for several threads */
+    {{1, 31, 301}, {0, 1, 0}},       /* a decision a row, long enough to be copied as a whole */
+    {{7, 129, 5}, {129, 1, 0}},      /* the same, short */
+    {{1, 31, 301}, {0, 0, 1}},       /* a decision a column */
+    {{5, 7, 131}, {131, 0, 1}},      /* the middle axis shared */
+    {{1, 1, 4500}, {0, 0, 3}},       /* one column of three */
+    {{9, 20, 37}, {100000, 500, 1}}, /* a block of a larger array */
+};
+
+static int64_t size_of_mask(const laid_mask *mask) { return mask->shape[0] * mask->shape[1] * mask->shape[2]; }
+
+static uint64_t index_in(const laid_mask *mask, uint64_t first, int64_t i) {
+  const int64_t c = i % mask->shape[2], b = i / mask->shape[2] % mask->shape[1], a = i / mask->shape[2] / mask->shape[1];
+  return first + (uint64_t)(a * mask->steps[0] + b * mask->steps[1] + c * mask->steps[2]);
+}
+
+static int same_element(const void *a, const void *b, int dtype, int64_t i) {
+  static const size_t sizes[] = {[FD_FLOAT32] = 4, [FD_FLOAT64] = 8, [FD_FLOAT16] = 2, [FD_BFLOAT16] = 2};
+  if (isnan(element(a, dtype, i)) && isnan(element(b, dtype, i))) return 1; /* payloads are not promised */
+  return !memcmp((const char *)a + (size_t)i * sizes[dtype], (const char *)b + (size_t)i * sizes[dtype], sizes[dtype]);
+}
+
+enum { MOST_LAID = 70003 };
+
+/* Keep flags of the elements: of one rate, or (rates not null) of each. */
+static void keep_laid(const laid_mask *mask, fd_key key, uint64_t first, const double *rates, double p, uint8_t *kept) {
+  uint64_t before = UINT64_MAX;
+  for (int64_t i = 0; i < size_of_mask(mask); i++) {
+    const uint64_t index = index_in(mask, first, i);
+    const double own = rates ? rates[i] : p;
+    kept[i] = !rates && index == before ? kept[i - 1] : own < 1 && is_kept(key, fixed_of(own), index);
+    before = index;
+  }
+}
+
+static void check_laid(const fd_isa *isa, const laid_mask *mask, fd_bits bits, int op, int dtype, const double *rates, double p,
+                       int turn, const uint8_t *kept) {
+  static double x[MOST_LAID], bias[MOST_LAID], other[MOST_LAID], want[MOST_LAID], y[MOST_LAID + 64];
+  static const double some[] = {0.1, -0.0, INFINITY, NAN, 1e-40, 65504, -1.75, 3e38, 6e-8, 1, -2.5};
+  const int64_t n = size_of_mask(mask), itemsize = dtype == FD_FLOAT32 ? 4 : dtype == FD_FLOAT64 ? 8 : 2;
+  const int misaligned = turn % 5;
+  fd_layout flat;
+  fd_layout_of(&flat, 1, &n, &itemsize, itemsize);
+  for (int64_t i = 0; i < n; i++) {
+    set_element(x, dtype, i, some[i % 11] + (double)(i % 977) / 8);
+    set_element(bias, dtype, i, some[(i + 3) % 11]);
+    set_element(other, dtype, i, some[(i + 7) % 11] * (double)(i % 5));
+  }
+  memset(y, 0xA5, sizeof y);
+  unsigned char *out = (unsigned char *)y + GUARD + misaligned * itemsize;
+  fd_call call = {.bits = bits, .op = op, .dtype = dtype, .n = n, .shift = to_compute(-0.1, dtype), .fill = -1.75};
+  call.scale = rates ? 1.25 : fd_inverted_scale(p, dtype);
+  call.x = (fd_array){x, &flat}, call.y = (fd_array){out, &flat};
+  if (op == FD_SELECT || (op < FD_AFFINE && op & FD_WITH_RESIDUAL)) call.other = (fd_array){other, &flat};
+  if (op < FD_AFFINE && op & FD_WITH_BIAS) call.bias = (fd_array){bias, &flat};
+  call.bypass_bytes = turn % 2 ? 0 : INT64_MAX;
+  fd_apply(isa, &call, 1 + turn % 3);
+  int equal = 1;
+  for (int64_t i = 0; i < n; i++) set_element(want, dtype, i, expected_value(&call, i, kept[i], rates ? rates[i] : p));
+  check(guards_hold((unsigned char *)y, (size_t)((n + misaligned) * itemsize)), fd_isa_name(isa), "guards of a laid mask",
+        bits.first, n);
+  memmove(y, out, (size_t)(n * itemsize));
+  for (int64_t i = 0; i < n; i++) equal &= same_element(y, want, dtype, i);
+  check(equal, fd_isa_name(isa), "a laid mask and an operation", (uint64_t)(op * 10 + dtype), n);
+}
+
+static void check_laid_mask(const fd_isa *isa, const fd_bits *bits, int64_t n, const uint8_t *kept) {
+  static uint8_t bytes[MOST_LAID], packed[MOST_LAID / 8 + 1];
+  fd_mask_bytes(isa, bits, n, bytes, 3);
+  fd_mask_packed(isa, bits, n, packed, 2);
+  int equal = !memcmp(bytes, kept, (size_t)n);
+  for (int64_t i = 0; i < (n + 7) / 8 * 8; i++) equal &= (packed[i / 8] >> (i % 8) & 1) == (i < n ? kept[i] : 0);
+  check(equal, fd_isa_name(isa), "a laid mask's bits", bits->first, n);
+}
+
+static void check_operations(const fd_isa *isa) {
+  static const double many[] = {0.3, 0.0, 1.0, 0x1p-64, 0x1p-65, 0x1.8p-64, 0.5, 1 - 0x1p-53, 0.9, 1e-3, 0.25, 0x1.fp-60, 0.7};
+  static double rates[MOST_LAID];
+  static float singles[MOST_LAID];
+  static uint8_t kept[MOST_LAID], packed[MOST_LAID / 8 + 1];
+  const fd_key key = {UINT64_C(0x0123456789ABCDEF), 7};
+  int turn = 0;
+  for (size_t m = 0; m < sizeof laid_masks / sizeof *laid_masks; m++) {
+    const laid_mask *mask = &laid_masks[m];
+    const int64_t n = size_of_mask(mask);
+    fd_layout layout, flat, flat_flags;
+    const int64_t own = m % 2 ? 4 : 8, one = 1;
+    fd_layout_of(&layout, 3, mask->shape, mask->steps, 1);
+    fd_layout_of(&flat, 1, &n, &own, own);
+    fd_layout_of(&flat_flags, 1, &n, &one, 1);
+    for (int each = 0; each < 2; each++) {
+      fd_bits bits = {.key = key, .rate = fd_rate_of(0.3), .first = (UINT64_C(1) << 40) + 77 * m, .mask_layout = &layout};
+      for (int64_t i = 0; i < n; i++) {
+        singles[i] = (float)many[i % 13];
+        rates[i] = own == 4 ? (double)singles[i] : many[i % 13];
+      }
+      if (each) bits.rates = (fd_array){own == 4 ? (void *)singles : rates, &flat};
+      bits.rates_dtype = own == 4 ? FD_FLOAT32 : FD_FLOAT64;
+      keep_laid(mask, key, bits.first, each ? rates : 0, 0.3, kept);
+      check_laid_mask(isa, &bits, n, kept);
+      for (int op = 0; op < FD_OPS; op++, turn++) {
+        const int with_rates = op < FD_AFFINE && op & FD_WITH_RATES;
+        if (with_rates && !each) continue;
+        for (int dtype = 0; dtype < FD_DTYPES; dtype++)
+          check_laid(isa, mask, bits, op, dtype, each ? rates : 0, 0.3, turn + dtype, kept);
+      }
+    }
+    memset(packed, 0, sizeof packed);
+    for (int64_t i = 0; i < n; i++) packed[i / 8] |= (uint8_t)(kept[i] << (i % 8));
+    const fd_bits given = {.packed = packed, .mask_layout = &flat_flags};
+    const fd_bits flags = {.flags = {kept, &flat_flags}, .mask_layout = &flat_flags};
+    check_laid(isa, mask, m % 2 ? given : flags, FD_SCALE, (int)m % FD_DTYPES, 0, 0.3, turn, kept);
+  }
+}
+
 int main(int argc, char **argv) {
   if (argc != 2) {
     fprintf(stderr, "usage: %s philox4x32_10.kat\n", argv[0]);
@@ -177,6 +363,7 @@ int main(int argc, char **argv) {
     check_known_answers(isa, argv[1]);
     check(!fd_contracts(isa), fd_isa_name(isa), "no contraction", 0, 0);
     check_isa(isa);
+    check_operations(isa);
     printf("%s: %d checks, %d failed\n", fd_isa_name(isa), checks - checks_before, failures - before);
   }
   return failures != 0;
