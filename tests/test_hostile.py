@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop import _native
 from fastdrop.blocks import exact_gamma
 from fastdrop.testing import OPS, REFERENCE, THREADED_SIZE, Case, awkward, compute, engines, equal_bytes, laid_cases, spoiled
 
