@@ -110,6 +110,12 @@ static void words_of_bytes(uint64_t *words, const uint8_t *bytes, int64_t n) {
     memcpy(words, bytes, (size_t)n);
 }
 
+/* Eight bytes to eight bits: whether each is not 0. A byte that is carries into its top bit; the product gathers these. */
+static uint64_t gather_flags(uint64_t bytes) {
+  const uint64_t top = (((bytes & 0x7F7F7F7F7F7F7F7Fu) + 0x7F7F7F7F7F7F7F7Fu) | bytes) >> 7 & 0x0101010101010101u;
+  return top * 0x0102040810204080u >> 56;
+}
+
 /* The caller's own bits, packed or a byte each. */
 static const uint64_t *given_bits(bit_source *source, int64_t i, int64_t n) {
   uint64_t *bits = source->bits, words[FD_TILE_WORDS + 1];
@@ -125,7 +131,7 @@ static const uint64_t *given_bits(bit_source *source, int64_t i, int64_t n) {
     for (; !FD_BIG_ENDIAN && k + 8 <= n; k += 8) {
       uint64_t eight;
       memcpy(&eight, flags + k, 8);
-      bits[k / 64] |= (eight * 0x0102040810204080u >> 56) << (k % 64); /* a flag is 0 or 1: the bytes' low bits, gathered */
+      bits[k / 64] |= gather_flags(eight) << (k % 64);
     }
     for (; k < n; k++) bits[k / 64] |= (uint64_t)(flags[k] != 0) << (k % 64);
   }
