@@ -43,7 +43,7 @@ def test_docstrings(name):
 
 @pytest.mark.skipif(not README.is_file(), reason="no README beside the tests")
 def test_readme():
-    run(examples_of_the_readme())
+    assert run(examples_of_the_readme()) > 0
 
 
 @pytest.mark.parametrize("name", [name for name in fastdrop.__all__ if name != "Stream"])

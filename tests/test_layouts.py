@@ -237,6 +237,18 @@ def test_output_that_overlaps_itself(engine):
         assert value in [y[i - k, k] for k in range(4) if 0 <= i - k < len(y)]
 
 
+def test_in_place_on_an_array_that_overlaps_itself(engine):
+    """All is read before anything is written: what is left is the value that was there scaled once, or 0."""
+    width = 300
+    memory = np.arange(1, 3000, dtype=np.float64)
+    x = np.lib.stride_tricks.sliding_window_view(memory, width, writeable=True)
+    scaled, kept = memory / 0.5, fastdrop.dropout_mask(x.shape, 0.5, **KEY)
+    fastdrop.dropout(x, 0.5, out=x, **KEY)
+    assert (memory[memory != 0] == scaled[memory != 0]).all()
+    assert memory[0] == scaled[0] * kept[0, 0]  # the one place that nothing else shares
+    assert memory.any()
+
+
 def test_byte_swapped_arrays_are_refused(engine):
     x = np.ones(5, np.dtype(np.float32).newbyteorder())
     with pytest.raises(TypeError, match=r"x has dtype .* byte order .* converts it"):
