@@ -165,7 +165,7 @@ def test_guards_notice_a_write_outside(index):
 def test_comparison_is_to_the_bit():
     a = np.array([0.0, np.nan, 1.0])
     b = a.copy()
-    b.view(np.uint64)[1] ^= 1  # another payload
+    b.view(np.uint64)[1] ^= np.uint64(1)  # another payload
     assert equal_bytes(a, b)
     assert not equal_bytes(a, np.array([-0.0, np.nan, 1.0]))
     assert not equal_bytes(a, np.array([0.0, np.inf, 1.0]))

@@ -84,7 +84,7 @@ def test_outputs(engine, name, output, dtype):
     out[np.isnan(y)] = 0  # payloads are not promised
     after = memory.copy()
     memory[...] = before
-    out[...] = np.where(np.isnan(y), 0, y)
+    out[...] = np.where(np.isnan(y), y.dtype.type(0), y)
     assert np.array_equal(after, memory)
 
 
