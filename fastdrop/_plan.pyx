@@ -355,7 +355,7 @@ cdef np.ndarray operand(value, object x, tuple shape, str name):
 cdef np.ndarray rates(p, tuple shape):
     cdef np.ndarray each
     cdef int64_t bad
-    if p.dtype.kind not in "fiu":
+    if p.dtype.kind not in "fiu" and p.dtype.name != "bfloat16":
         raise TypeError(f"p must be a number or an array of real numbers in [0, 1]; got an array of {p.dtype}")
     each = np.ascontiguousarray(p, p.dtype if p.dtype in (np.float32, np.float64) else np.float64)
     if not np.PyArray_ISNOTSWAPPED(each):
@@ -795,7 +795,8 @@ def dropout_mask(shape, p, seed, offset, bint packed, start, backend, num_thread
     flat = out if packed else out.reshape(-1)
     for begin in range(0, n, PYTHON_CHUNK):
         end = min(begin + PYTHON_CHUNK, n)
-        made = bits_in_python(work, sizes, begin, end)
+        with RoundToNearest():
+            made = bits_in_python(work, sizes, begin, end)
         if packed:
             flat[begin // 8 : (end + 7) // 8] = made
         else:

@@ -16,9 +16,11 @@ Mode = Literal["inverted", "standard"]
 Rate = float | NDArray[Any]
 
 
-def geometry_of(*given: Any) -> tuple[Any, ...] | None:
-    """Return (noise_shape, shared_axes, global_shape, global_start), or None where the mask has the array's own shape."""
-    return None if all(one is None for one in given) else given
+def geometry_of(noise_shape: Any, shared_axes: Any, global_shape: Any, global_start: Any) -> tuple[Any, ...] | None:
+    """Return the four, or None where the mask has the array's own shape: nearly always, so that this must cost nothing."""
+    if noise_shape is shared_axes is global_shape is global_start is None:
+        return None
+    return noise_shape, shared_axes, global_shape, global_start
 
 
 def dropout(

@@ -26,8 +26,9 @@ uint64_t fd_float_spoil(void) {
 }
 
 #elif defined(__aarch64__) && defined(__GNUC__)
-/* FPCR: flush-to-zero (24), rounding (22, 23), half-precision flush-to-zero (19), traps (8..12, 15). */
-enum { SPOILED = 0x01C80000, TRAPS = 0x9F00 };
+/* FPCR: flush-to-zero (24), rounding (22, 23), half-precision flush-to-zero (19); the other kind of half precision (26),
+ * traps (8..12, 15). */
+enum { SPOILED = 0x01C80000, TRAPS = 0x04009F00 };
 
 static uint64_t get_fpcr(void) {
   uint64_t value;

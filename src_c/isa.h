@@ -34,9 +34,9 @@ typedef void blocks_kernel(const philox_call *call, uint64_t first, uint32_t pla
 typedef void keep_bits_kernel(const philox_call *call, uint64_t rate, uint64_t first, int64_t count, uint64_t *bits,
                               const char *ahead);
 
-/* The same where each of up to FD_TILE elements has a rate of its own: `plane` fills in a plane's bits of these elements.
+/* The same where each of up to FD_TILE elements has a rate of its own: `plane` gives a plane's bits of these elements.
  * `ahead` is where the values of the next tile are, or 0. */
-typedef void plane_source(void *from, uint32_t plane, uint64_t *bits);
+typedef const uint64_t *plane_source(void *from, uint32_t plane);
 typedef void keep_rates_kernel(const void *rates, int rates_dtype, int64_t n, plane_source *plane, void *from,
                                uint64_t *bits, const char *ahead);
 

@@ -80,12 +80,11 @@ static const uint64_t *stream_bits(bit_source *source, int64_t i, int64_t n, con
 }
 
 /* One binary digit of U of each element at hand. */
-static void plane_of_tile(void *from, uint32_t plane, uint64_t *bits) {
+static const uint64_t *plane_of_tile(void *from, uint32_t plane) {
   bit_source *source = (bit_source *)from;
   fd_window_set_plane(&source->window, (int)plane);
   source->cached_count = 0;
-  const uint64_t *digits = stream_bits(source, source->tile_first, source->tile_n, 0);
-  memcpy(bits, digits, (size_t)((source->tile_n + 63) / 64) * 8);
+  return stream_bits(source, source->tile_first, source->tile_n, 0);
 }
 
 static const uint64_t *bits_of_rates(bit_source *source, int64_t i, int64_t n, const char *ahead) {
