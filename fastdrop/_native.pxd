@@ -69,7 +69,7 @@ cdef double standard_scale(double p, int dtype) noexcept nogil
 cdef void layout_of(
     fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize
 ) noexcept nogil
-cdef int64_t first_bad_rate(const void *rates, int dtype, int64_t n) noexcept nogil
+cdef int64_t first_bad_rate(const fd_isa *isa, const void *rates, int dtype, int64_t n) noexcept nogil
 cdef void apply(const fd_isa *isa, const fd_call *call, int threads) noexcept nogil
 cdef void mask(const fd_isa *isa, const fd_bits *bits, int64_t n, void *out, bint packed, int threads) noexcept nogil
 cdef void words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, void *out, int threads) noexcept nogil

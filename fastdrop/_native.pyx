@@ -11,7 +11,7 @@ cdef extern from "fastdrop.h" nogil:
     double fd_inverted_scale(double p, int dtype)
     double fd_standard_scale(double p, int dtype)
     void fd_layout_of(fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize)
-    int64_t fd_first_bad_rate(const void *rates, int dtype, int64_t n)
+    int64_t fd_first_bad_rate(const fd_isa *isa, const void *rates, int dtype, int64_t n)
     void fd_apply(const fd_isa *isa, const fd_call *call, int threads)
     void fd_mask_packed(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads)
     void fd_mask_bytes(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads)
@@ -53,8 +53,8 @@ cdef void layout_of(
     fd_layout_of(layout, ndim, shape, strides, itemsize)
 
 
-cdef int64_t first_bad_rate(const void *rates, int dtype, int64_t n) noexcept nogil:
-    return fd_first_bad_rate(rates, dtype, n)
+cdef int64_t first_bad_rate(const fd_isa *isa, const void *rates, int dtype, int64_t n) noexcept nogil:
+    return fd_first_bad_rate(isa, rates, dtype, n)
 
 
 cdef void apply(const fd_isa *isa, const fd_call *call, int threads) noexcept nogil:

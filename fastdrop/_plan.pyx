@@ -360,8 +360,9 @@ cdef np.ndarray rates(p, tuple shape):
     each = np.ascontiguousarray(p, p.dtype if p.dtype in (np.float32, np.float64) else np.float64)
     if not np.PyArray_ISNOTSWAPPED(each):
         each = each.astype(each.dtype.newbyteorder("="))
+    kernels = effective().kernels
     bad = _native.first_bad_rate(
-        np.PyArray_DATA(each), _native.FD_FLOAT32 if each.dtype == np.float32 else _native.FD_FLOAT64, each.size)
+        kernels, np.PyArray_DATA(each), _native.FD_FLOAT32 if each.dtype == np.float32 else _native.FD_FLOAT64, each.size)
     if bad < each.size:
         index = tuple(map(int, np.unravel_index(bad, p.shape)))
         raise ValueError(f"each p must be in [0, 1], the probability of dropping; got {p[index]!r} at index {index}")

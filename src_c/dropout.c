@@ -26,29 +26,46 @@ static int64_t lead(const char *y, int64_t itemsize) {
   return past ? (64 - past) / itemsize : 0;
 }
 
-/* 1 / (1 - rate) for each of n elements. */
-static const void *factors_of(const dropout_job *job, int64_t i, int64_t n, void *factors) {
-  _Alignas(64) char buffer[FD_TILE * 8];
-  const fd_bits *bits = &job->call->bits;
-  const void *rates = fd_flat_tile(bits->rates, i, n, itemsizes[bits->rates_dtype], buffer);
-  job->isa->factors[job->call->dtype](rates, bits->rates_dtype, n, factors);
-  return factors;
+/* A tile of which each element has a factor of its own, 1 / (1 - rate). In short pieces, so that the divisions of one overlap
+ * with the memory traffic of the one before. */
+static void apply_with_rates(const dropout_job *job, int64_t i, const fd_tile *tile) {
+  enum { PIECE = 256 };
+  _Alignas(64) char buffer[FD_TILE * 8], factors[PIECE * 8];
+  const fd_call *call = job->call;
+  const fd_bits *bits = &call->bits;
+  const int64_t rate_size = itemsizes[bits->rates_dtype];
+  const char *rates = (const char *)fd_flat_tile(bits->rates, i, tile->n, rate_size, buffer);
+  fd_tile piece = *tile;
+  piece.factors = factors;
+  for (int64_t done = 0; done < tile->n; done += PIECE) {
+    const int64_t at = done * job->itemsize;
+    piece.n = fd_min(PIECE, tile->n - done);
+    piece.x = (const char *)tile->x + at;
+    piece.y = (char *)tile->y + at;
+    if (tile->bias) piece.bias = (const char *)tile->bias + at;
+    if (tile->other) piece.other = (const char *)tile->other + at;
+    piece.bits = tile->bits + done / 64;
+    job->isa->factors[call->dtype](rates + done * rate_size, bits->rates_dtype, piece.n, factors);
+    job->isa->apply[call->dtype][call->op](&piece);
+  }
 }
 
 /* A tile whose operands do not all lie flat, or that has more of them than x: they go through flat buffers, so that the
  * kernels know only flat arrays. */
 static void gathered_tile(const dropout_job *job, int64_t i, const fd_tile *given) {
-  _Alignas(64) char x[FD_TILE * 8], y[FD_TILE * 8], bias[FD_TILE * 8], other[FD_TILE * 8], factors[FD_TILE * 8];
+  _Alignas(64) char x[FD_TILE * 8], y[FD_TILE * 8], bias[FD_TILE * 8], other[FD_TILE * 8];
   const fd_call *call = job->call;
   fd_tile tile = *given;
   tile.x = fd_flat_tile(call->x, i, tile.n, job->itemsize, x);
   if (call->bias.data) tile.bias = fd_flat_tile(call->bias, i, tile.n, job->itemsize, bias);
   if (call->other.data) tile.other = fd_flat_tile(call->other, i, tile.n, job->itemsize, other);
-  if (call->op < FD_AFFINE && call->op & FD_WITH_RATES) tile.factors = factors_of(job, i, tile.n, factors);
   const int y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize);
   tile.y = y_is_flat ? (char *)call->y.data + i * job->itemsize : y;
   tile.bypass = y_is_flat && given->bypass;
-  job->isa->apply[call->dtype][call->op](&tile);
+  if (call->op < FD_AFFINE && call->op & FD_WITH_RATES)
+    apply_with_rates(job, i, &tile);
+  else
+    job->isa->apply[call->dtype][call->op](&tile);
   if (!y_is_flat) fd_scatter(y, (char *)call->y.data, call->y.layout, i, tile.n, job->itemsize);
 }
 

@@ -106,7 +106,7 @@ double fd_standard_scale(double p, int dtype);
 void fd_layout_of(fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize);
 
 /* Index of the first rate that is not in [0, 1], in memory order of a flat array; n where all are. */
-int64_t fd_first_bad_rate(const void *rates, int dtype, int64_t n);
+int64_t fd_first_bad_rate(const fd_isa *isa, const void *rates, int dtype, int64_t n);
 
 void fd_apply(const fd_isa *isa, const fd_call *call, int threads);
 

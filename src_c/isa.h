@@ -34,11 +34,14 @@ typedef void blocks_kernel(const philox_call *call, uint64_t first, uint32_t pla
 typedef void keep_bits_kernel(const philox_call *call, uint64_t rate, uint64_t first, int64_t count, uint64_t *bits,
                               const char *ahead);
 
-/* The same where each of up to FD_TILE elements has a rate of its own: `plane` gives a plane's bits of these elements.
- * `ahead` is where the values of the next tile are, or 0. */
+/* The same where each of n elements has a rate of its own: `plane` gives a plane's bits of these elements. What it gives
+ * and the result begin at bit `skip`; skip + n <= FD_TILE. `ahead` is where the values of the next tile are, or 0. */
 typedef const uint64_t *plane_source(void *from, uint32_t plane);
-typedef void keep_rates_kernel(const void *rates, int rates_dtype, int64_t n, plane_source *plane, void *from,
+typedef void keep_rates_kernel(const void *rates, int rates_dtype, int64_t n, int skip, plane_source *plane, void *from,
                                uint64_t *bits, const char *ahead);
+
+/* Index of the first that is not in [0, 1]; n where all are. */
+typedef int64_t first_bad_rate_kernel(const void *rates, int rates_dtype, int64_t n);
 
 /* factors[i] = 1 / (1 - rates[i]), rounded to the compute type. */
 typedef void factors_kernel(const void *rates, int rates_dtype, int64_t n, void *factors);
@@ -60,6 +63,7 @@ struct fd_isa {
   blocks_kernel *blocks;
   keep_bits_kernel *keep_bits;
   keep_rates_kernel *keep_rates;
+  first_bad_rate_kernel *first_bad_rate;
   factors_kernel *factors[FD_DTYPES];
   apply_kernel *apply[FD_DTYPES][FD_OPS];
   double (*multiply_add)(double a, double b, double c); /* in two roundings, or the build is wrong */

@@ -102,25 +102,12 @@ INLINE void bf16_store(uint16_t *to, f32_v a) { half_store(to, bf16_narrow(a)); 
 INLINE void bf16_stream(uint16_t *to, f32_v a) { half_stream(to, bf16_narrow(a)); }
 
 /* Binary digit `shift` of 64 words: moved to the sign, where a move-mask finds it. */
-INLINE uint64_t u16_digits(const uint16_t *words, int shift) {
-  const __m128i to_sign = _mm_cvtsi32_si128(15 - shift);
-  uint64_t bits = 0;
-  for (int k = 0; k < 2; k++) {
-    const __m256i low = _mm256_sll_epi16(_mm256_loadu_si256((const __m256i *)(words + 32 * k)), to_sign);
-    const __m256i high = _mm256_sll_epi16(_mm256_loadu_si256((const __m256i *)(words + 32 * k + 16)), to_sign);
-    const __m256i bytes = _mm256_permute4x64_epi64(_mm256_packs_epi16(low, high), 0xD8); /* packed within 128 bits */
-    bits |= (uint64_t)(uint32_t)_mm256_movemask_epi8(bytes) << (32 * k);
-  }
-  return bits;
-}
-INLINE uint64_t u32_digits(const uint32_t *words, int shift) {
-  const __m128i to_sign = _mm_cvtsi32_si128(31 - shift);
-  uint64_t bits = 0;
-  for (int k = 0; k < 8; k++) {
-    const __m256i eight = _mm256_sll_epi32(_mm256_loadu_si256((const __m256i *)(words + 8 * k)), to_sign);
-    bits |= (uint64_t)(uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(eight)) << (8 * k);
-  }
-  return bits;
+/* Binary digit `shift` of 64 bytes: moved to the top of each. */
+INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
+  const __m128i to_top = _mm_cvtsi32_si128(7 - shift);
+  const __m256i low = _mm256_sll_epi16(_mm256_loadu_si256((const __m256i *)bytes), to_top);
+  const __m256i high = _mm256_sll_epi16(_mm256_loadu_si256((const __m256i *)(bytes + 32)), to_top);
+  return (uint32_t)_mm256_movemask_epi8(low) | (uint64_t)(uint32_t)_mm256_movemask_epi8(high) << 32;
 }
 
 INLINE void v_fence(void) { _mm_sfence(); }

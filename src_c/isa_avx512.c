@@ -95,18 +95,9 @@ INLINE f32_v bf16_load(const uint16_t *from) {
 INLINE void bf16_store(uint16_t *to, f32_v a) { half_store(to, bf16_narrow(a)); }
 INLINE void bf16_stream(uint16_t *to, f32_v a) { half_stream(to, bf16_narrow(a)); }
 
-/* Binary digit `shift` of 64 words. */
-INLINE uint64_t u16_digits(const uint16_t *words, int shift) {
-  const __m512i digit = _mm512_set1_epi16((short)(1u << shift));
-  return (uint64_t)_mm512_test_epi16_mask(_mm512_loadu_si512(words), digit) |
-         (uint64_t)_mm512_test_epi16_mask(_mm512_loadu_si512(words + 32), digit) << 32;
-}
-INLINE uint64_t u32_digits(const uint32_t *words, int shift) {
-  const __m512i digit = _mm512_set1_epi32((int)(1u << shift));
-  uint64_t bits = 0;
-  for (int k = 0; k < 4; k++)
-    bits |= (uint64_t)_mm512_test_epi32_mask(_mm512_loadu_si512(words + 16 * k), digit) << (16 * k);
-  return bits;
+/* Binary digit `shift` of 64 bytes. */
+INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
+  return _mm512_test_epi8_mask(_mm512_loadu_si512(bytes), _mm512_set1_epi8((char)(1u << shift)));
 }
 
 INLINE void v_fence(void) { _mm_sfence(); }

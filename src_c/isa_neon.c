@@ -90,15 +90,12 @@ INLINE void bf16_store(uint16_t *to, f32_v a) {
 }
 INLINE void bf16_stream(uint16_t *to, f32_v a) { bf16_store(to, a); }
 
-/* Binary digit `shift` of 64 words. */
-INLINE uint64_t u16_digits(const uint16_t *words, int shift) {
+/* Binary digit `shift` of 64 bytes: each byte that has it becomes its own bit, and eight of them are added up. */
+INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
+  static const uint8_t own_bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+  const uint8x8_t own = vld1_u8(own_bit), digit = vdup_n_u8((uint8_t)(1u << shift));
   uint64_t bits = 0;
-  for (int k = 0; k < 64; k++) bits |= (uint64_t)(words[k] >> shift & 1) << k;
-  return bits;
-}
-INLINE uint64_t u32_digits(const uint32_t *words, int shift) {
-  uint64_t bits = 0;
-  for (int k = 0; k < 64; k++) bits |= (uint64_t)(words[k] >> shift & 1) << k;
+  for (int k = 0; k < 8; k++) bits |= (uint64_t)vaddv_u8(vand_u8(vtst_u8(vld1_u8(bytes + 8 * k), digit), own)) << (8 * k);
   return bits;
 }
 

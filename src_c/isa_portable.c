@@ -153,15 +153,10 @@ INLINE void bf16_store(uint16_t *to, f32_v a) {
 }
 INLINE void bf16_stream(uint16_t *to, f32_v a) { bf16_store(to, a); }
 
-/* Binary digit `shift` of 64 words. */
-INLINE uint64_t u16_digits(const uint16_t *words, int shift) {
+/* Binary digit `shift` of 64 bytes. */
+INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
   uint64_t bits = 0;
-  for (int k = 0; k < 64; k++) bits |= (uint64_t)(words[k] >> shift & 1) << k;
-  return bits;
-}
-INLINE uint64_t u32_digits(const uint32_t *words, int shift) {
-  uint64_t bits = 0;
-  for (int k = 0; k < 64; k++) bits |= (uint64_t)(words[k] >> shift & 1) << k;
+  for (int k = 0; k < 64; k++) bits |= (uint64_t)(bytes[k] >> shift & 1) << k;
   return bits;
 }
 

@@ -29,23 +29,8 @@ double fd_standard_scale(double p, int dtype) {
   return scale;
 }
 
-int64_t fd_first_bad_rate(const void *rates, int dtype, int64_t n) {
-  const float *singles = (const float *)rates;
-  const double *doubles = (const double *)rates;
-  enum { CHUNK = 4096 };
-  for (int64_t begin = 0; begin < n; begin += CHUNK) {
-    const int64_t end = begin + CHUNK < n ? begin + CHUNK : n;
-    int good = 1; /* without a branch in the loop, it becomes vectors; a NaN fails both comparisons */
-    if (dtype == FD_FLOAT32)
-      for (int64_t i = begin; i < end; i++) good &= (singles[i] >= 0.0f) & (singles[i] <= 1.0f);
-    else
-      for (int64_t i = begin; i < end; i++) good &= (doubles[i] >= 0.0) & (doubles[i] <= 1.0);
-    for (int64_t i = begin; !good && i < end; i++) {
-      const double p = dtype == FD_FLOAT32 ? (double)singles[i] : doubles[i];
-      if (!(p >= 0.0 && p <= 1.0)) return i;
-    }
-  }
-  return n;
+int64_t fd_first_bad_rate(const fd_isa *isa, const void *rates, int dtype, int64_t n) {
+  return isa->first_bad_rate(rates, dtype, n);
 }
 
 int fd_contracts(const fd_isa *isa) {

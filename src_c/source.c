@@ -79,24 +79,33 @@ static const uint64_t *stream_bits(bit_source *source, int64_t i, int64_t n, con
   return source->bits;
 }
 
-/* One binary digit of U of each element at hand. */
+/* One binary digit of U of each element at hand. Those of neighbouring indices are the plane's own groups as they are. */
 static const uint64_t *plane_of_tile(void *from, uint32_t plane) {
   bit_source *source = (bit_source *)from;
   fd_window_set_plane(&source->window, (int)plane);
   source->cached_count = 0;
-  return stream_bits(source, source->tile_first, source->tile_n, 0);
+  if (!source->is_flat) {
+    laid_bits(source, source->tile_first, source->tile_n, source->bits);
+    return source->bits;
+  }
+  const uint64_t index = source->from->first + (uint64_t)source->tile_first;
+  const uint64_t last = (index + (uint64_t)source->tile_n - 1) / FD_GROUP;
+  fd_window_groups(&source->window, index / FD_GROUP, (int64_t)(last - index / FD_GROUP) + 1, source->cache, 0);
+  return source->cache;
 }
 
 static const uint64_t *bits_of_rates(bit_source *source, int64_t i, int64_t n, const char *ahead) {
   _Alignas(64) char buffer[FD_TILE * 8];
   static const int64_t itemsizes[] = {[FD_FLOAT32] = 4, [FD_FLOAT64] = 8};
-  uint64_t bits[FD_TILE_WORDS];
+  uint64_t bits[FD_TILE_WORDS + 1];
   const fd_bits *from = source->from;
   const void *rates = fd_flat_tile(from->rates, i, n, itemsizes[from->rates_dtype], buffer);
+  const int skip = source->is_flat ? (int)((from->first + (uint64_t)i) % FD_GROUP) : 0;
   source->tile_first = i;
   source->tile_n = n;
-  source->window.isa->keep_rates(rates, from->rates_dtype, n, plane_of_tile, source, bits, ahead);
-  memcpy(source->bits, bits, sizeof bits);
+  source->window.isa->keep_rates(rates, from->rates_dtype, n, skip, plane_of_tile, source, bits, ahead);
+  memset(source->bits, 0, sizeof source->bits);
+  copy_bits(source->bits, 0, bits + skip / 64, skip % 64, n);
   return source->bits;
 }
 
