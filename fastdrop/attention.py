@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastdrop import _plan
 from fastdrop._masks import apply, apply_counted, block_mask, compute_type
 from fastdrop._settings import using
+from fastdrop._sums import fixed_sum
 
 __all__ = [
     "attention_dropout",
@@ -269,20 +270,9 @@ def for_each_matrix(function: Callable[..., NDArray[Any]], y: NDArray[Any], *oth
             arrays[0][index] = function(*(array[index].astype(type) for array in arrays))
 
 
-def row_sums(values: NDArray[Any]) -> NDArray[Any]:
-    """Return the sum of each row, as a column: the second half is added to the first until one number is left."""
-    parts = values.copy()
-    n = parts.shape[-1]
-    while n > 1:
-        half = (n + 1) // 2
-        parts[:, : n - half] += parts[:, half:n]
-        n = half
-    return parts[:, :1]
-
-
 def row_totals(kept: NDArray[Any]) -> NDArray[Any]:
     """Return what each row is divided by."""
-    totals: NDArray[Any] = row_sums(kept) + kept.dtype.type(EPSILON)
+    totals: NDArray[Any] = fixed_sum(kept) + kept.dtype.type(EPSILON)
     return totals
 
 
@@ -296,7 +286,7 @@ def row_gradients(grad: NDArray[Any], kept: NDArray[Any], through_sum: bool) -> 
     """Return the gradient with respect to the kept elements of rows."""
     totals = row_totals(kept)
     if through_sum:
-        grad = grad - row_sums(grad * (kept / totals))
+        grad = grad - fixed_sum(grad * (kept / totals))
     gradients: NDArray[Any] = grad / totals
     return gradients
 

@@ -1,0 +1,24 @@
+"""Sums whose order is part of their definition, so that their last bits are the same everywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["fixed_sum"]
+
+
+def fixed_sum(values: NDArray[Any], axis: int = -1) -> NDArray[Any]:
+    """Return sums along an axis, which keeps length 1: the second half is added to the first until one number is left.
+
+    Where the length is odd, the first half is the longer one. Nothing gives nothing: the axis then keeps length 0.
+    """
+    parts = np.array(np.moveaxis(values, axis, 0))
+    n = len(parts)
+    while n > 1:
+        half = (n + 1) // 2
+        parts[: n - half] += parts[half:n]
+        n = half
+    return np.moveaxis(parts[:1], 0, axis)
