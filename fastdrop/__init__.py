@@ -32,6 +32,7 @@ from fastdrop.attention import (
 )
 from fastdrop.blocks import drop_block, drop_block_backward, drop_block_gamma
 from fastdrop.functional import apply_mask, dropout, dropout_backward, dropout_mask, uniform, words
+from fastdrop.noise import gaussian_dropout, gaussian_dropout_backward, gaussian_noise, normal
 from fastdrop.paths import drop_path, drop_path_backward, drop_path_rates, layer_drop
 from fastdrop.recurrent import zoneout, zoneout_backward
 from fastdrop.sequence import (
@@ -106,6 +107,9 @@ __all__ = [
     "feature_alpha_dropout",
     "feature_alpha_dropout_backward",
     "fold_in",
+    "gaussian_dropout",
+    "gaussian_dropout_backward",
+    "gaussian_noise",
     "get_backend",
     "get_include",
     "get_isa",
@@ -115,6 +119,7 @@ __all__ = [
     "layer_drop",
     "locked_dropout",
     "locked_dropout_backward",
+    "normal",
     "patch_dropout",
     "patch_dropout_backward",
     "set_backend",

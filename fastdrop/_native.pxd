@@ -16,6 +16,7 @@ cdef extern from "fastdrop.h" nogil:
     int FD_WITH_RESIDUAL
     int FD_AFFINE
     int FD_SELECT
+    int FD_NOISE_TILE
 
     ctypedef struct fd_isa:
         pass
@@ -61,6 +62,19 @@ cdef extern from "fastdrop.h" nogil:
         fd_array bias
         int64_t bypass_bytes
 
+    ctypedef struct fd_noise_call:
+        fd_key key
+        uint64_t first
+        int noise
+        int dtype
+        double params[5]
+        int64_t n
+        fd_array x
+        fd_array y
+        fd_array other
+        double *sums
+        int64_t bypass_bytes
+
 
 cdef const fd_isa *find_isa(str name) except NULL
 cdef fd_rate rate_of(double p) noexcept nogil
@@ -75,5 +89,12 @@ cdef void mask(const fd_isa *isa, const fd_bits *bits, int64_t n, void *out, bin
 cdef void words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, void *out, int threads) noexcept nogil
 cdef void uniform(
     const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads
+) noexcept nogil
+cdef void normal(
+    const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads
+) noexcept nogil
+cdef void noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) noexcept nogil
+cdef void function(
+    const fd_isa *isa, int function, int dtype, const void *x, void *y, int64_t n, int threads
 ) noexcept nogil
 cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil

@@ -17,6 +17,9 @@ cdef extern from "fastdrop.h" nogil:
     void fd_mask_bytes(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads)
     void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads)
     void fd_uniform(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads)
+    void fd_normal(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads)
+    void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads)
+    void fd_function(const fd_isa *isa, int function, int dtype, const void *x, void *y, int64_t n, int threads)
     uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data)
     void fd_philox(const fd_isa *isa, const uint32_t *counter, const uint32_t *key, uint32_t *out)
     int fd_useful_threads(int64_t n, int allowed)
@@ -76,6 +79,22 @@ cdef void uniform(
     const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads
 ) noexcept nogil:
     fd_uniform(isa, key, first, n, dtype, out, threads)
+
+
+cdef void normal(
+    const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads
+) noexcept nogil:
+    fd_normal(isa, key, first, n, dtype, out, threads)
+
+
+cdef void noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) noexcept nogil:
+    fd_noise_apply(isa, call, threads)
+
+
+cdef void function(
+    const fd_isa *isa, int function, int dtype, const void *x, void *y, int64_t n, int threads
+) noexcept nogil:
+    fd_function(isa, function, dtype, x, y, n, threads)
 
 
 cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil:

@@ -8,6 +8,8 @@ from typing_extensions import disjoint_base
 STREAM: int
 FLOATS: str
 PYTHON_CHUNK: int
+NOISES: tuple[str, ...]
+FUNCTIONS: tuple[str, ...]
 override: ContextVar[Settings | None]
 
 @disjoint_base
@@ -30,6 +32,9 @@ class RoundToNearest:
 
 @disjoint_base
 class Work: ...
+
+@disjoint_base
+class NoiseWork: ...
 
 def set_process_settings(settings: Settings) -> None: ...
 def set_forked() -> None: ...
@@ -100,4 +105,21 @@ def dropout_mask(
 ) -> NDArray[Any]: ...
 def words(n: Any, seed: Any, offset: Any, start: Any) -> NDArray[Any]: ...
 def uniform(shape: Any, seed: Any, offset: Any, start: Any, dtype: Any) -> NDArray[Any]: ...
+def normal(shape: Any, seed: Any, offset: Any, start: Any, dtype: Any) -> NDArray[Any]: ...
+def noise(
+    x: Any,
+    noise: str,
+    params: Any,
+    other: Any,
+    with_sums: bool,
+    seed: Any,
+    offset: Any,
+    out: Any,
+    start: Any,
+    backend: Any,
+    num_threads: Any,
+    backward: bool = False,
+    other_name: str = "other",
+) -> tuple[NDArray[Any], NDArray[Any] | None]: ...
+def elementary(name: str, x: Any, out: Any, backend: Any, num_threads: Any) -> NDArray[Any]: ...
 def fold_in(seed: Any, data: Any) -> int: ...

@@ -336,6 +336,13 @@ cdef np.ndarray readable(np.ndarray a, np.ndarray y):
     return np.array(a, order="K", subok=False)
 
 
+cdef np.ndarray writable(np.ndarray y):
+    """The output `y`, or another array in its place where it is misaligned or two of its indices share memory."""
+    if not is_plain(y) and (not np.PyArray_ISALIGNED(y) or overlaps_itself(y)):
+        return np.empty((<object>y).shape, y.dtype)
+    return y
+
+
 cdef np.ndarray operand(value, object x, tuple shape, str name):
     """An array of the dtype of x, broadcast to its shape."""
     cdef np.ndarray array
@@ -426,8 +433,7 @@ cdef int perform(Work work) except -1:
         work.other = readable(work.other, y)
     if work.rates is not None:
         work.rates = readable(work.rates, y)
-    if not is_plain(y) and (not np.PyArray_ISALIGNED(y) or overlaps_itself(y)):
-        work.y = np.empty((<object>y).shape, y.dtype)
+    work.y = writable(y)
     if work.settings.module is None:
         perform_in_c(work)
     else:
@@ -826,28 +832,172 @@ def words(n, seed, offset, start):
 
 def uniform(shape, seed, offset, start, dtype):
     """Uniforms in (0, 1)."""
+    return numbers("uniform", shape, seed, offset, start, dtype)
+
+
+def normal(shape, seed, offset, start, dtype):
+    """Normal numbers."""
+    return numbers("normal", shape, seed, offset, start, dtype)
+
+
+cdef object numbers(str name, shape, seed, offset, start, dtype):
+    """Random numbers of float32, one word each, or of float64, two words each."""
     cdef tuple sizes = shape_of(shape)
     cdef int64_t n = size_of(sizes)
     if np.dtype(dtype) not in (np.float32, np.float64):
         raise TypeError(f"dtype must be one of float32 and float64, in this machine's byte order; got {np.dtype(dtype)!r}")
     cdef int kind = kind_of(np.empty(0, dtype), "dtype")
-    cdef bint single = kind == _native.FD_FLOAT32
-    cdef uint64_t first = first_index(
-        start, n, WORDS_END if single else PAIRS_END, "float32 uniforms" if single else "float64 uniforms")
+    cdef uint64_t first = first_word_index(start, n, kind)
     cdef np.ndarray out = np.empty(sizes, dtype)
     cdef Settings settings = effective()
     cdef _native.fd_key stream
     cdef const _native.fd_isa *kernels = settings.kernels
     cdef int threads = threads_of(settings)
     cdef void *data = np.PyArray_DATA(out)
+    cdef bint is_normal = name == "normal"
     key(seed, offset, True, &stream)
     if n and settings.module is None:
         with nogil:
-            _native.uniform(kernels, stream, first, n, kind, data, threads)
+            if is_normal:
+                _native.normal(kernels, stream, first, n, kind, data, threads)
+            else:
+                _native.uniform(kernels, stream, first, n, kind, data, threads)
     elif n:
-        with RoundToNearest():
-            settings.module.uniform(stream.seed, stream.offset, first, out.reshape(-1))
+        with RoundToNearest(), np.errstate(all="ignore"):
+            getattr(settings.module, name)(stream.seed, stream.offset, first, out.reshape(-1))
     return out
+
+
+cdef uint64_t first_word_index(start, int64_t n, int dtype) except? 0xFFFFFFFFFFFFFFFF:
+    """The global index of the first of n numbers."""
+    if dtype == _native.FD_FLOAT64:
+        return first_index(start, n, PAIRS_END, "float64 numbers")
+    return first_index(start, n, WORDS_END, "float32 numbers")
+
+
+# Noise, and elementary functions -------------------------------------------------------------------------------------
+
+NOISES = ("gaussian", "additive", "spread", "spread_slope", "concrete")  # in the order of fastdrop.h
+FUNCTIONS = ("exp", "log", "sigmoid", "logit", "softplus")
+
+cdef class NoiseWork:
+    """One call of noise, checked. The operands have the shape of x."""
+
+    cdef str noise
+    cdef int dtype
+    cdef tuple params                        # rounded to the compute type
+    cdef np.ndarray x, y, other
+    cdef np.ndarray sums                     # float64, one a tile; or None
+    cdef _native.fd_key key
+    cdef uint64_t first
+    cdef Settings settings
+
+
+def noise(
+    x, str noise, params, other, bint with_sums, seed, offset, out, start, backend, num_threads, bint backward=False,
+    str other_name="other",
+):
+    """What a noise does to x; and the tiles' parts of its parameter's gradient, or None (fastdrop.h has the formulas)."""
+    cdef NoiseWork work = NoiseWork.__new__(NoiseWork)
+    work.x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    work.dtype = kind_of(work.x, "grad" if backward else "x")
+    work.noise = noise
+    work.params = tuple([round_to_compute(value, work.dtype) for value in params])
+    work.first = first_word_index(start, np.PyArray_SIZE(work.x), work.dtype)
+    work.settings = settings_of(backend, num_threads)
+    if other is not None:
+        work.other = operand(other, work.x, (<object>work.x).shape, other_name)
+    if out is not None:
+        check_out(out, work.x)
+    if with_sums:
+        work.sums = np.zeros(-(-np.PyArray_SIZE(work.x) // _native.FD_NOISE_TILE))
+    key(seed, offset, backward, &work.key)
+    cdef np.ndarray given = work.x, y = new_like(work.x) if out is None else out
+    if np.PyArray_SIZE(given):
+        work.x = readable(given, y)
+        if work.other is not None:
+            work.other = readable(work.other, y)
+        work.y = writable(y)
+        perform_noise(work)
+        if work.y is not y:
+            np.copyto(y, work.y)
+    return wrapped(given, y, out), work.sums
+
+
+cdef int perform_noise(NoiseWork work) except -1:
+    cdef _native.fd_noise_call call
+    cdef _native.fd_layout x_layout, y_layout, other_layout
+    cdef const _native.fd_isa *kernels = work.settings.kernels
+    cdef int threads = threads_of(work.settings), k
+    if work.settings.module is not None:
+        return perform_noise_in_python(work)
+    call.key, call.first = work.key, work.first
+    call.noise, call.dtype = NOISES.index(work.noise), work.dtype
+    for k in range(len(work.params)):
+        call.params[k] = work.params[k]
+    call.n = np.PyArray_SIZE(work.x)
+    bind(work.x, &call.x, &x_layout)
+    bind(work.y, &call.y, &y_layout)
+    bind(work.other, &call.other, &other_layout)
+    call.sums = NULL if work.sums is None else <double *>np.PyArray_DATA(work.sums)
+    call.bypass_bytes = bypass_bytes
+    with nogil:
+        _native.noise_apply(kernels, &call, threads)
+    return 0
+
+
+cdef int perform_noise_in_python(NoiseWork work) except -1:
+    from fastdrop.backends import noise as definitions
+
+    module, type = work.settings.module, np.float64 if work.dtype == _native.FD_FLOAT64 else np.float32
+    cdef int64_t n = np.PyArray_SIZE(work.x), begin, end
+    y = np.empty(n, np.asarray(work.y).dtype)
+    numbers_of = getattr(module, definitions.NUMBERS[work.noise])
+    with RoundToNearest(), np.errstate(all="ignore"):
+        for begin in range(0, n, PYTHON_CHUNK):
+            end = min(begin + PYTHON_CHUNK, n)
+            random = np.empty(end - begin, type)
+            numbers_of(work.key.seed, work.key.offset, work.first + begin, random)
+            x, other = chunk(work.x, begin, end, type), chunk(work.other, begin, end, type)
+            factors, slopes = definitions.NOISES[work.noise](random, other, *[type(value) for value in work.params])
+            y[begin:end] = x + factors if work.noise in definitions.ADDED else x * factors
+            if work.sums is not None:
+                tile = _native.FD_NOISE_TILE
+                work.sums[begin // tile : -(-end // tile)] = definitions.tile_sums((x * other) * slopes, tile)
+    np.copyto(np.asarray(work.y), y.reshape((<object>work.y).shape))
+    return 0
+
+
+def elementary(str name, x, out, backend, num_threads):
+    """y = f(x) for each element; the 16-bit types through float32."""
+    cdef np.ndarray given = x if isinstance(x, np.ndarray) else np.asarray(x)
+    cdef int kind = kind_of(given, "x"), function = FUNCTIONS.index(name)
+    cdef Settings settings = settings_of(backend, num_threads)
+    cdef const _native.fd_isa *kernels = settings.kernels
+    cdef int threads = threads_of(settings), compute = kind if kind == _native.FD_FLOAT64 else _native.FD_FLOAT32
+    cdef int64_t n = np.PyArray_SIZE(given)
+    if out is not None:
+        check_out(out, given)
+    type = np.float64 if compute == _native.FD_FLOAT64 else np.float32
+    with RoundToNearest(), np.errstate(all="ignore"):
+        values = np.asarray(given).astype(type, order="C")  # a copy, and the result's place
+        if settings.module is not None:
+            values[...] = settings.module.elementary(name, values.reshape(-1)).reshape(values.shape)
+        elif n:
+            call_function(kernels, function, compute, values, threads)
+        if out is not None:
+            out[...] = values
+            return out
+        y = new_like(given)
+        np.asarray(y)[...] = values
+    return wrapped(given, y, out)
+
+
+cdef void call_function(const _native.fd_isa *kernels, int function, int dtype, np.ndarray values, int threads) noexcept:
+    cdef void *data = np.PyArray_DATA(values)
+    cdef int64_t n = np.PyArray_SIZE(values)
+    with nogil:
+        _native.function(kernels, function, dtype, data, data, n, threads)
 
 
 def fold_in(seed, data):

@@ -200,6 +200,31 @@ def apply_mask(dtype: str, packed: bool, case: Case) -> NDArray[Any]:
     return y
 
 
+def noise(dtype: str, kind: str, params: Sequence[float], case: Case) -> NDArray[Any]:
+    """Do what a noise does to values; behind them, what the gradient of its parameter is made of."""
+    other = np.abs(values((case.n,), dtype, 3))
+    with_sums = kind in ("gaussian", "concrete")
+    with guarded(case.n, dtype) as y:
+        _, sums = _plan.noise(
+            values((case.n,), dtype), kind, params, other, with_sums, case.seed, case.offset, y, case.start, None, None
+        )
+    if sums is None:
+        return y
+    with _plan.RoundToNearest():  # the same also in a hostile environment
+        sums = np.nan_to_num(sums, nan=-1.0)  # whether a NaN is one is promised, its payload is not
+        return np.concatenate([np.asarray(y).astype(COMPUTED[dtype]).astype(np.float64), sums])
+
+
+def normal(dtype: str, case: Case) -> NDArray[Any]:
+    """Return normal numbers."""
+    return fastdrop.normal(case.n, seed=case.seed, offset=case.offset, start=case.start, dtype=dtype)
+
+
+def elementary(dtype: str, name: str, case: Case) -> NDArray[Any]:
+    """Return an elementary function of awkward values."""
+    return _plan.elementary(name, values((case.n,), dtype), None, None, None)
+
+
 def mask(packed: bool, case: Case) -> NDArray[Any]:
     """Return the mask alone, a byte or a bit an element."""
     shape, keywords = case.laid()
@@ -227,6 +252,17 @@ VALUE_OPS: dict[str, tuple[Callable[..., Any], Any]] = {
     "apply-packed": (apply_mask, True),
 }
 
+# Noises and their parameters: the letters of fastdrop.h.
+NOISES: dict[str, tuple[str, Sequence[float]]] = {
+    "gaussian": ("gaussian", (1 / 3,)),
+    "additive": ("additive", (0.7,)),
+    "spread": ("spread", (1e-8,)),
+    "spread-slope": ("spread_slope", (1e-8,)),
+    "concrete": ("concrete", (9.0, 1e-7, 10.0, 10 / 9, 3.3)),
+    "concrete-root": ("concrete", (9.0, 1e-7, 1.5, 10 / 9, 3.3)),
+    "concrete-any": ("concrete", (9.0, 1e-7, 6.7, 10 / 9, 3.3)),
+}
+
 OPS = {
     **{f"dropout-{dtype}": Op(functools.partial(dropout, dtype, ()), rates=RATES) for dtype in DTYPES},
     "mask": Op(functools.partial(mask, False), rates=RATES),
@@ -234,6 +270,18 @@ OPS = {
     "uniform-float32": Op(functools.partial(uniform, "float32"), 2**50, (0.0,), laid=False),
     "uniform-float64": Op(functools.partial(uniform, "float64"), 2**49, (0.0,), laid=False),
     "words": Op(words, 2**50, (0.0,), laid=False),
+    "normal-float32": Op(functools.partial(normal, "float32"), 2**50, (0.0,), laid=False),
+    "normal-float64": Op(functools.partial(normal, "float64"), 2**49, (0.0,), laid=False),
+    **{
+        f"{name}-{dtype}": Op(functools.partial(noise, dtype, kind, params), 2**49, (0.0,), laid=False)
+        for name, (kind, params) in NOISES.items()
+        for dtype in DTYPES
+    },
+    **{
+        f"{name}-{dtype}": Op(functools.partial(elementary, dtype, name), 2**50, (0.0,), laid=False)
+        for name in _plan.FUNCTIONS
+        for dtype in ("float32", "float64")
+    },
     **{
         f"{name}-{dtype}": Op(functools.partial(function, dtype, how))
         for name, (function, how) in VALUE_OPS.items()

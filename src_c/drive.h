@@ -80,6 +80,11 @@ typedef struct {
 int fd_transposed_axis(const fd_layout *x, const fd_layout *y);
 void fd_apply_transposed(const fd_transposed *job, int threads);
 
+/* Words first .. first + n - 1 of domain 0, n <= 2 * FD_NOISE_TILE; in `blocks`, of FD_WORD_BUFFER. words.c */
+enum { FD_WORD_BUFFER = 2 * (2 * FD_NOISE_TILE / 4 + 1 + FD_BATCH_MAX) };
+const uint32_t *fd_some_words(const fd_isa *isa, const philox_call *call, uint64_t first, int64_t n, uint64_t *blocks);
+
+static inline int64_t fd_itemsize(int dtype) { return dtype == FD_FLOAT64 ? 8 : dtype == FD_FLOAT32 ? 4 : 2; }
 static inline int64_t fd_min(int64_t a, int64_t b) { return a < b ? a : b; }
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__

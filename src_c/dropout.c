@@ -15,8 +15,6 @@ typedef struct {
   int shared; /* elements share decisions in long runs, and what is dropped needs no operand */
 } dropout_job;
 
-static const int64_t itemsizes[FD_DTYPES] = {[FD_FLOAT32] = 4, [FD_FLOAT64] = 8, [FD_FLOAT16] = 2, [FD_BFLOAT16] = 2};
-
 /* Whether x is the only operand. */
 static int is_simple(const fd_call *call) { return call->op == FD_SCALE || call->op == FD_AFFINE; }
 
@@ -33,7 +31,7 @@ static void apply_with_rates(const dropout_job *job, int64_t i, const fd_tile *t
   _Alignas(64) char buffer[FD_TILE * 8], factors[PIECE * 8];
   const fd_call *call = job->call;
   const fd_bits *bits = &call->bits;
-  const int64_t rate_size = itemsizes[bits->rates_dtype];
+  const int64_t rate_size = fd_itemsize(bits->rates_dtype);
   const char *rates = (const char *)fd_flat_tile(bits->rates, i, tile->n, rate_size, buffer);
   fd_tile piece = *tile;
   piece.factors = factors;
@@ -129,7 +127,7 @@ static void shared_range(const void *work, int64_t begin, int64_t end) {
 }
 
 void fd_apply(const fd_isa *isa, const fd_call *call, int threads) {
-  const int64_t itemsize = itemsizes[call->dtype];
+  const int64_t itemsize = fd_itemsize(call->dtype);
   const fd_bits *bits = &call->bits;
   const fd_layout *mask = bits->mask_layout;
   dropout_job job = {isa, call, itemsize, 0, 0, 0};

@@ -16,6 +16,7 @@ extern "C" {
 enum {
   FD_STREAM = 1,         /* the rule that turns (seed, offset, index, rate) into bits */
   FD_TILE = 4096,        /* elements whose bits are made, then applied, while both stay in L1 */
+  FD_NOISE_TILE = 1024,  /* elements whose noise is made, then applied; each tile has a sum of its own */
   FD_GROUP = 128,        /* elements to a Philox block: one bit of a plane each */
   FD_MAX_DIMS = 64       /* as many as NumPy has */
 };
@@ -35,8 +36,25 @@ enum {
   FD_WITH_RESIDUAL = 4, /* operand `other` */
   FD_AFFINE = 8,        /* keep ? x * scale + shift : fill */
   FD_SELECT = 9,        /* keep ? x : other */
-  FD_OPS = 10
+  FD_MASKED_OPS = 10,   /* those above take keep bits; what follows is what noise does */
+  FD_MULTIPLY = 10,     /* x * factor */
+  FD_ADD = 11,          /* x + factor */
+  FD_OPS = 12
 };
+
+/* Continuous noise. z is a normal number of each element, u a uniform one in (0, 1); letters are parameters, in order. Where
+ * sums are asked for, `other` holds the values whose gradients x are, and the sums are of x * other * slope. */
+enum {
+  FD_GAUSSIAN = 0,     /* y = x * (1 + a z); slope z */
+  FD_ADDITIVE = 1,     /* y = x + a z */
+  FD_SPREAD = 2,       /* y = x + sqrt(other + a) z */
+  FD_SPREAD_SLOPE = 3, /* y = x * z / (2 sqrt(other + a)) */
+  FD_CONCRETE = 4,     /* y = x * (1 - s) d, s = 1 / (1 + r^c), r = a (1 - u + b) / (u + b); slope (1 - s) d^2 - s (1 - s) d e */
+  FD_NOISES = 5
+};
+
+/* Elementary functions. */
+enum { FD_EXP = 0, FD_LOG = 1, FD_SIGMOID = 2, FD_LOGIT = 3, FD_SOFTPLUS = 4, FD_FUNCTIONS = 5 };
 
 /* One instruction set's kernels. */
 typedef struct fd_isa fd_isa;
@@ -88,6 +106,18 @@ typedef struct {
   int64_t bypass_bytes;         /* an output of at least this size is written past the caches */
 } fd_call;
 
+/* One pass of noise over n elements: element i takes word first + i, or in float64 words 2 (first + i) and the next. */
+typedef struct {
+  fd_key key;
+  uint64_t first;
+  int noise, dtype;
+  double params[5];             /* already rounded to the compute type */
+  int64_t n;
+  fd_array x, y, other;         /* of dtype */
+  double *sums;                 /* one for each FD_NOISE_TILE elements, or 0 */
+  int64_t bypass_bytes;
+} fd_noise_call;
+
 /* The instruction sets of this build, the weakest first. */
 int fd_isa_count(void);
 const fd_isa *fd_isa_at(int i);
@@ -118,6 +148,14 @@ void fd_mask_bytes(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *o
 /* Words first .. first + n - 1 of domain 0, and the uniforms in (0, 1) made of them (one word a float32, two a float64). */
 void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads);
 void fd_uniform(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads);
+
+/* Normal numbers, of the same words: of u = (w + 1/2) 2^-32 in float32, and of fd_uniform's u in float64. */
+void fd_normal(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads);
+
+void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads);
+
+/* y = f(x) of float32 or float64; y may be x. */
+void fd_function(const fd_isa *isa, int function, int dtype, const void *x, void *y, int64_t n, int threads);
 
 /* The seed that `data` derives from `seed`. */
 uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data);

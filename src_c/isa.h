@@ -57,6 +57,21 @@ typedef struct {
 } fd_tile;
 typedef void apply_kernel(const fd_tile *tile);
 
+/* Words to numbers, n <= FD_NOISE_TILE; and arrays of the type that is computed with to their function. */
+typedef void fd_numbers_kernel(const uint32_t *words, int64_t n, void *out);
+typedef void fd_function_kernel(const void *x, int64_t n, void *y);
+
+/* A tile of noise, all of it in the type that is computed with. */
+typedef struct {
+  const void *noise, *other;
+  void *factors, *slopes; /* slopes may be 0 */
+  int64_t n;
+  const double *params;
+} fd_noise_tile;
+typedef void noise_kernel(const fd_noise_tile *tile);
+typedef double sum_kernel(const void *gradients, const void *values, const void *slopes, int64_t n);
+typedef void widen_kernel(const void *stored, int64_t n, void *out);
+
 struct fd_isa {
   const char *name;
   int vector_bits;
@@ -66,6 +81,12 @@ struct fd_isa {
   first_bad_rate_kernel *first_bad_rate;
   factors_kernel *factors[FD_DTYPES];
   apply_kernel *apply[FD_DTYPES][FD_OPS];
+  /* Of float32, and of float64. */
+  fd_numbers_kernel *uniforms[2], *normals[2];
+  fd_function_kernel *functions[FD_FUNCTIONS][2];
+  noise_kernel *noise[FD_NOISES][2];
+  sum_kernel *sum[2];
+  widen_kernel *widen[FD_DTYPES];
   double (*multiply_add)(double a, double b, double c); /* in two roundings, or the build is wrong */
   void (*fence)(void);                                  /* orders the stores that bypass the caches */
 };

@@ -101,6 +101,11 @@ INLINE f32_v bf16_load(const uint16_t *from) {
 INLINE void bf16_store(uint16_t *to, f32_v a) { half_store(to, bf16_narrow(a)); }
 INLINE void bf16_stream(uint16_t *to, f32_v a) { half_stream(to, bf16_narrow(a)); }
 
+/* table[index] for eight indices below 32. */
+INLINE f32_v f32_lookup(const float table[32], const uint32_t *index) {
+  return _mm256_i32gather_ps(table, _mm256_loadu_si256((const __m256i *)index), 4);
+}
+
 /* Binary digit `shift` of 64 words: moved to the sign, where a move-mask finds it. */
 /* Binary digit `shift` of 64 bytes: moved to the top of each. */
 INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {

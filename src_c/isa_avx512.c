@@ -95,6 +95,11 @@ INLINE f32_v bf16_load(const uint16_t *from) {
 INLINE void bf16_store(uint16_t *to, f32_v a) { half_store(to, bf16_narrow(a)); }
 INLINE void bf16_stream(uint16_t *to, f32_v a) { half_stream(to, bf16_narrow(a)); }
 
+/* table[index % 32] for sixteen indices: the table in two registers. */
+INLINE f32_v f32_lookup(const float table[32], const uint32_t *index) {
+  return _mm512_permutex2var_ps(_mm512_loadu_ps(table), _mm512_loadu_si512(index), _mm512_loadu_ps(table + 16));
+}
+
 /* Binary digit `shift` of 64 bytes. */
 INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
   return _mm512_test_epi8_mask(_mm512_loadu_si512(bytes), _mm512_set1_epi8((char)(1u << shift)));

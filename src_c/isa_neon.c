@@ -90,6 +90,13 @@ INLINE void bf16_store(uint16_t *to, f32_v a) {
 }
 INLINE void bf16_stream(uint16_t *to, f32_v a) { bf16_store(to, a); }
 
+/* table[index] for as many indices below 32 as a register has lanes. */
+INLINE f32_v f32_lookup(const float table[32], const uint32_t *index) {
+  float found[F32_LANES];
+  for (int k = 0; k < F32_LANES; k++) found[k] = table[index[k]];
+  return f32_load(found);
+}
+
 /* Binary digit `shift` of 64 bytes: each byte that has it becomes its own bit, and eight of them are added up. */
 INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
   static const uint8_t own_bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};

@@ -153,6 +153,13 @@ INLINE void bf16_store(uint16_t *to, f32_v a) {
 }
 INLINE void bf16_stream(uint16_t *to, f32_v a) { bf16_store(to, a); }
 
+/* table[index] for eight indices below 32. */
+INLINE f32_v f32_lookup(const float table[32], const uint32_t *index) {
+  f32_v a;
+  for (int k = 0; k < 8; k++) a.lane[k] = table[index[k]];
+  return a;
+}
+
 /* Binary digit `shift` of 64 bytes. */
 INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
   uint64_t bits = 0;

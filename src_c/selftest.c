@@ -333,7 +333,7 @@ static void check_operations(const fd_isa *isa) {
       bits.rates_dtype = own == 4 ? FD_FLOAT32 : FD_FLOAT64;
       keep_laid(mask, key, bits.first, each ? rates : 0, 0.3, kept);
       check_laid_mask(isa, &bits, n, kept);
-      for (int op = 0; op < FD_OPS; op++, turn++) {
+      for (int op = 0; op < FD_MASKED_OPS; op++, turn++) {
         const int with_rates = op < FD_AFFINE && op & FD_WITH_RATES;
         if (with_rates && !each) continue;
         for (int dtype = 0; dtype < FD_DTYPES; dtype++)

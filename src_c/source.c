@@ -96,10 +96,9 @@ static const uint64_t *plane_of_tile(void *from, uint32_t plane) {
 
 static const uint64_t *bits_of_rates(bit_source *source, int64_t i, int64_t n, const char *ahead) {
   _Alignas(64) char buffer[FD_TILE * 8];
-  static const int64_t itemsizes[] = {[FD_FLOAT32] = 4, [FD_FLOAT64] = 8};
   uint64_t bits[FD_TILE_WORDS + 1];
   const fd_bits *from = source->from;
-  const void *rates = fd_flat_tile(from->rates, i, n, itemsizes[from->rates_dtype], buffer);
+  const void *rates = fd_flat_tile(from->rates, i, n, fd_itemsize(from->rates_dtype), buffer);
   const int skip = source->is_flat ? (int)((from->first + (uint64_t)i) % FD_GROUP) : 0;
   source->tile_first = i;
   source->tile_n = n;

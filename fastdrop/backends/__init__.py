@@ -13,13 +13,16 @@ then values:
     ``keep ? x * factor + shift : fill``.
 ``select(x, out, bits, other)``
     ``keep ? x : other``.
-``words(seed, offset, first, out)`` and ``uniform(seed, offset, first, out)``
-    The words of domain 0, and the uniforms made of them.
+``words(seed, offset, first, out)``, ``uniform(seed, offset, first, out)``, ``normal(seed, offset, first, out)``
+    The words of domain 0, and the uniform and the normal numbers made of them.
+``elementary(name, x)``
+    An elementary function of each element, by its name in `elementary.FUNCTIONS`.
 ``fold_in(seed, data)``
     The derived key.
 ``philox(counter, key)``
     One block of the generator, for known answers.
 
 Arrays are flat and of float32 or float64; factors are NumPy scalars of that type. ``reference`` (NumPy) is the
-definition; ``numba`` and the C kernels must give its bytes.
+definition; ``numba`` and the C kernels must give its bytes. ``elementary`` and ``noise`` define what is done to numbers; both
+backends read them.
 """

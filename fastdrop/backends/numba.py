@@ -9,13 +9,16 @@ that Numba runs on are little-endian, so words of 64 bits can be seen as words o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, vectorize
+from numba.extending import overload, register_jitable
 from numpy.typing import NDArray
 
 from fastdrop._geometry import blocks_of
+from fastdrop.backends import elementary as definitions
 
 Floats = NDArray[Any]  # float32 or float64
 Words = NDArray[np.uint64]
@@ -125,6 +128,38 @@ def drop(values: NDArray[Any], kept: Words) -> None:
     for word in range((values.size + 63) // 64):
         for k in range(min(64, values.size - 64 * word)):
             values[64 * word + k] &= values.dtype.type(ALL * (kept[word] >> np.uint64(k) & ONE))
+
+
+# Elementary functions and normal numbers: the definitions that the reference evaluates, compiled for single numbers --
+
+
+@overload(definitions.select, strict=False)  # annotations count as a difference
+def choose(condition: Any, a: Any, b: Any) -> Kernel:
+    """Choose between two numbers."""
+    return lambda condition, a, b: a if condition else b
+
+
+for part in definitions.PARTS:
+    register_jitable(part)
+
+
+@lru_cache
+def elementwise(function: Kernel, signature: str) -> Kernel:
+    """Compile a function of a number for arrays, when it is first called for."""
+    compile: Kernel = vectorize
+    try:
+        made: Kernel = compile([signature], cache=True)(function)
+    except RuntimeError:
+        made = compile([signature])(function)
+    return made
+
+
+def elementary(name: str, x: Floats) -> Floats:
+    """Return an elementary function of each element."""
+    of_single, of_double = definitions.FUNCTIONS[name]
+    is_single = x.dtype == np.float32
+    y: Floats = elementwise(of_single if is_single else of_double, f"{x.dtype}({x.dtype})")(x)
+    return y
 
 
 # Bits ---------------------------------------------------------------------------------------------------------------
@@ -249,3 +284,14 @@ def uniform(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:
         begin, n = words_each * (first + part.start), words_each * (part.stop - part.start)
         v: Any = some_words(seed, offset, begin, n).view(integer)
         np.multiply((v >> shift | integer(1)).astype(out.dtype), step, out=out[part])
+
+
+def normal(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:
+    """Make normal numbers: of one word each in float32, of the uniform number each in float64."""
+    for part in chunks(out.size):
+        begin, n = first + part.start, part.stop - part.start
+        if out.dtype == np.float32:
+            elementwise(definitions.normal32, "float32(uint32)")(some_words(seed, offset, begin, n), out[part])
+        else:
+            uniform(seed, offset, begin, out[part])
+            elementwise(definitions.normal64, "float64(float64)")(out[part], out[part])

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdrop._geometry import blocks_of
+from fastdrop.backends.elementary import FUNCTIONS, normal32, normal64
 
 Floats = NDArray[Any]  # float32 or float64
 Words = NDArray[np.uint64]  # 32-bit words in 64-bit lanes: the products of Philox need the room
@@ -167,6 +168,23 @@ def uniform(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:
             low, high = some_words(seed, offset, 2 * begin, 2 * n).astype(np.uint64).reshape(n, 2).T
             v = low | high << HALF
             out[part] = ((v >> np.uint64(12)) * np.uint64(2) + np.uint64(1)).astype(np.float64) * 2.0**-53
+
+
+def normal(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:
+    """Make normal numbers: of one word each in float32, of the uniform number each in float64."""
+    for part in chunks(out.size):
+        begin, n = first + part.start, part.stop - part.start
+        if out.dtype == np.float32:
+            out[part] = normal32(some_words(seed, offset, begin, n))
+        else:
+            uniform(seed, offset, begin, out[part])
+            out[part] = normal64(out[part])
+
+
+def elementary(name: str, x: Floats) -> Floats:
+    """Return an elementary function of each element."""
+    y: Floats = FUNCTIONS[name][x.dtype == np.float64](x)
+    return y
 
 
 def fold_in(seed: int, data: int) -> int:

@@ -1,0 +1,197 @@
+"""Elementary functions with the same bits on every machine: what NumPy's own do not promise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from fastdrop import _plan
+
+__all__ = ["exp", "log", "logit", "sigmoid", "softplus"]
+
+
+def exp(
+    x: ArrayLike, *, out: NDArray[Any] | None = None, backend: str | None = None, num_threads: int | None = None
+) -> NDArray[Any]:
+    """Return e**x, with the same bits on every machine, backend, instruction set and number of threads.
+
+    NumPy's `numpy.exp` and the C library's change their last bits with the version, the processor and the compiler. Here only
+    correctly rounded operations are used, in one order, none of them fused.
+
+    Parameters
+    ----------
+    x : array_like of float32, float64, float16 or bfloat16
+        Any shape, strides and order.
+    out : numpy.ndarray, optional
+        Where to put the result: of the shape and dtype of `x`; may be `x` itself.
+    backend, num_threads
+        As in `fastdrop.dropout`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `out`, or a new array like `x`. float16 and bfloat16 are computed with in float32 and rounded once. Infinities and NaN
+        are answered as NumPy does.
+
+    Raises
+    ------
+    TypeError
+        `x` or `out` of another dtype.
+    ValueError
+        A bad `out`, or an unknown `backend`.
+
+    Notes
+    -----
+    Error, in units of the last place: below 0.98 in float32, 0.90 in float64 (on samples that span the range). Coefficients
+    are those of Cephes [1]_ (float32) and fdlibm (float64).
+
+    References
+    ----------
+    .. [1] S. L. Moshier, "Methods and programs for mathematical functions", Ellis Horwood 1989.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdrop import elementary
+    >>> elementary.exp(np.array([0, 1], np.float32))
+    array([1.       , 2.7182817], dtype=float32)
+    """
+    return _plan.elementary("exp", x, out, backend, num_threads)
+
+
+def log(
+    x: ArrayLike, *, out: NDArray[Any] | None = None, backend: str | None = None, num_threads: int | None = None
+) -> NDArray[Any]:
+    """Return the natural logarithm, with the same bits everywhere; see `exp`.
+
+    Parameters
+    ----------
+    x, out, backend, num_threads
+        As in `exp`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `out`, or a new array like `x`; -inf at 0, NaN below it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `exp`.
+
+    Notes
+    -----
+    Error, in units of the last place: below 0.81 in float32 on all 2**23 numbers of `fastdrop.uniform`, 0.75 in float64 on the
+    same.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdrop import elementary
+    >>> elementary.log(np.array([1, 2], np.float32))
+    array([0.       , 0.6931472], dtype=float32)
+    """
+    return _plan.elementary("log", x, out, backend, num_threads)
+
+
+def sigmoid(
+    x: ArrayLike, *, out: NDArray[Any] | None = None, backend: str | None = None, num_threads: int | None = None
+) -> NDArray[Any]:
+    """Return the logistic function 1 / (1 + e**-x), with the same bits everywhere; see `exp`.
+
+    Parameters
+    ----------
+    x, out, backend, num_threads
+        As in `exp`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `out`, or a new array like `x`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `exp`.
+
+    Notes
+    -----
+    Error: below 2.4 units of the last place in both types, also where the result is small.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdrop import elementary
+    >>> elementary.sigmoid(np.array([-2, 0, 2], np.float32))
+    array([0.11920292, 0.5       , 0.880797  ], dtype=float32)
+    """
+    return _plan.elementary("sigmoid", x, out, backend, num_threads)
+
+
+def logit(
+    x: ArrayLike, *, out: NDArray[Any] | None = None, backend: str | None = None, num_threads: int | None = None
+) -> NDArray[Any]:
+    """Return log(x / (1 - x)), the inverse of `sigmoid`, with the same bits everywhere; see `exp`.
+
+    Parameters
+    ----------
+    x, out, backend, num_threads
+        As in `exp`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `out`, or a new array like `x`; -inf at 0, inf at 1, NaN outside [0, 1].
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `exp`.
+
+    Notes
+    -----
+    Error in float32, on all 2**23 numbers of `fastdrop.uniform`: below 2.6 units of the last place, near 1/2 too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdrop import elementary
+    >>> elementary.logit(np.array([0.25, 0.5, 0.75], np.float32))
+    array([-1.0986123,  0.       ,  1.0986123], dtype=float32)
+    """
+    return _plan.elementary("logit", x, out, backend, num_threads)
+
+
+def softplus(
+    x: ArrayLike, *, out: NDArray[Any] | None = None, backend: str | None = None, num_threads: int | None = None
+) -> NDArray[Any]:
+    """Return log(1 + e**x), with the same bits everywhere; see `exp`.
+
+    Parameters
+    ----------
+    x, out, backend, num_threads
+        As in `exp`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `out`, or a new array like `x`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `exp`.
+
+    Notes
+    -----
+    Error: below 2.8 units of the last place in both types, also where the result is small.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdrop import elementary
+    >>> elementary.softplus(np.array([-1, 0, 1], np.float32))
+    array([0.3132617, 0.6931472, 1.3132617], dtype=float32)
+    """
+    return _plan.elementary("softplus", x, out, backend, num_threads)

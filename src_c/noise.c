@@ -1,0 +1,111 @@
+/* noise.c: the pass of continuous noise: a tile's words, the numbers made of them, what those do to the elements. And the
+ * elementary functions alone.
+ */
+#include <string.h>
+
+#include "drive.h"
+
+typedef struct {
+  const fd_isa *isa;
+  const fd_noise_call *call;
+  philox_call words;
+  int64_t itemsize;
+  int is_double, adds, from_normal;
+  int bypass;
+} noise_job;
+
+/* The numbers of a tile, and operands in the type that is computed with. */
+typedef struct {
+  _Alignas(64) char noise[FD_NOISE_TILE * 8], factors[FD_NOISE_TILE * 8], slopes[FD_NOISE_TILE * 8];
+  _Alignas(64) char stored[FD_NOISE_TILE * 8], other[FD_NOISE_TILE * 8], wide[FD_NOISE_TILE * 8], x[FD_NOISE_TILE * 8], y[FD_NOISE_TILE * 8];
+} noise_buffers;
+
+static void numbers_of(const noise_job *job, int64_t i, int64_t n, void *out) {
+  fd_numbers_kernel *const *made = job->from_normal ? job->isa->normals : job->isa->uniforms;
+  const int each = job->is_double ? 2 : 1;
+  uint64_t blocks[FD_WORD_BUFFER];
+  const uint64_t first = (uint64_t)each * (job->call->first + (uint64_t)i);
+  made[job->is_double](fd_some_words(job->isa, &job->words, first, each * n, blocks), n, out);
+}
+
+static const void *widened(const noise_job *job, const void *stored, int64_t n, void *buffer) {
+  if (job->call->dtype == FD_FLOAT32 || job->call->dtype == FD_FLOAT64) return stored;
+  job->isa->widen[job->call->dtype](stored, n, buffer);
+  return buffer;
+}
+
+/* Past the caches only from where y is aligned to a line. */
+static void apply_from_line(const noise_job *job, const fd_tile *tile, int op) {
+  apply_kernel *const apply = job->isa->apply[job->call->dtype][op];
+  const int64_t past = (int64_t)((uintptr_t)tile->y % 64) / job->itemsize, before = past ? 64 / job->itemsize - past : 0;
+  if (!tile->bypass || before == 0 || before >= tile->n) {
+    fd_tile ordinary = *tile;
+    ordinary.bypass = tile->bypass && before == 0;
+    apply(&ordinary);
+    return;
+  }
+  fd_tile lead = *tile, rest = *tile;
+  const int64_t at = before * job->itemsize, factor_at = before * (job->is_double ? 8 : 4);
+  lead.n = before;
+  lead.bypass = 0;
+  rest.n -= before;
+  rest.x = (const char *)tile->x + at;
+  rest.y = (char *)tile->y + at;
+  rest.factors = (const char *)tile->factors + factor_at;
+  apply(&lead);
+  apply(&rest);
+}
+
+static void noise_tile(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers) {
+  static const uint64_t no_bits[FD_TILE_WORDS];
+  const fd_noise_call *call = job->call;
+  const void *x = fd_flat_tile(call->x, i, n, job->itemsize, buffers->x), *other = 0;
+  numbers_of(job, i, n, buffers->noise);
+  if (call->other.data)
+    other = widened(job, fd_flat_tile(call->other, i, n, job->itemsize, buffers->stored), n, buffers->other);
+  void *slopes = call->sums ? buffers->slopes : 0;
+  const fd_noise_tile noise = {buffers->noise, other, buffers->factors, slopes, n, call->params};
+  job->isa->noise[call->noise][job->is_double](&noise);
+  if (call->sums)
+    call->sums[i / FD_NOISE_TILE] = job->isa->sum[job->is_double](widened(job, x, n, buffers->wide), other, slopes, n);
+  const int y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize);
+  void *y = y_is_flat ? (char *)call->y.data + i * job->itemsize : buffers->y;
+  const fd_tile values = {.x = x, .factors = buffers->factors, .y = y, .bits = no_bits, .n = n, .bypass = job->bypass};
+  apply_from_line(job, &values, job->adds ? FD_ADD : FD_MULTIPLY);
+  if (!y_is_flat) fd_scatter(y, (char *)call->y.data, call->y.layout, i, n, job->itemsize);
+}
+
+static void noise_range(const void *work, int64_t begin, int64_t end) {
+  const noise_job *job = (const noise_job *)work;
+  noise_buffers buffers;
+  for (int64_t i = begin; i < end; i += FD_NOISE_TILE) noise_tile(job, i, fd_min(FD_NOISE_TILE, end - i), &buffers);
+  if (job->bypass) job->isa->fence();
+}
+
+void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) {
+  const int64_t itemsize = fd_itemsize(call->dtype);
+  noise_job job = {isa, call, fd_philox_call(call->key), itemsize, call->dtype == FD_FLOAT64, 0, 0, 0};
+  job.adds = call->noise == FD_ADDITIVE || call->noise == FD_SPREAD;
+  job.from_normal = call->noise != FD_CONCRETE;
+  job.bypass = fd_layout_is_flat(call->x.layout, itemsize) && fd_layout_is_flat(call->y.layout, itemsize) &&
+               call->x.data != call->y.data && call->n * itemsize >= call->bypass_bytes;
+  fd_parallel(noise_range, &job, call->n, threads);
+}
+
+typedef struct {
+  fd_function_kernel *function;
+  const char *x;
+  char *y;
+  int64_t itemsize;
+} function_job;
+
+static void function_range(const void *work, int64_t begin, int64_t end) {
+  const function_job *job = (const function_job *)work;
+  job->function(job->x + begin * job->itemsize, end - begin, job->y + begin * job->itemsize);
+}
+
+void fd_function(const fd_isa *isa, int function, int dtype, const void *x, void *y, int64_t n, int threads) {
+  const int is_double = dtype == FD_FLOAT64;
+  const function_job job = {isa->functions[function][is_double], (const char *)x, (char *)y, is_double ? 8 : 4};
+  fd_parallel(function_range, &job, n, threads);
+}
