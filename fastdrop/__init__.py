@@ -31,6 +31,14 @@ from fastdrop.attention import (
     drop_key_backward,
 )
 from fastdrop.blocks import drop_block, drop_block_backward, drop_block_gamma
+from fastdrop.concrete import (
+    concrete_dropout,
+    concrete_dropout_backward,
+    concrete_regularizer,
+    concrete_regularizer_backward,
+    spatial_concrete_dropout,
+    spatial_concrete_dropout_backward,
+)
 from fastdrop.functional import apply_mask, dropout, dropout_backward, dropout_mask, uniform, words
 from fastdrop.noise import gaussian_dropout, gaussian_dropout_backward, gaussian_noise, normal
 from fastdrop.paths import drop_path, drop_path_backward, drop_path_rates, layer_drop
@@ -79,6 +87,10 @@ __all__ = [
     "apply_mask",
     "attention_dropout",
     "attention_dropout_backward",
+    "concrete_dropout",
+    "concrete_dropout_backward",
+    "concrete_regularizer",
+    "concrete_regularizer_backward",
     "config",
     "drop_block",
     "drop_block_backward",
@@ -128,6 +140,8 @@ __all__ = [
     "shakeout",
     "shakeout_backward",
     "show_config",
+    "spatial_concrete_dropout",
+    "spatial_concrete_dropout_backward",
     "spatial_dropout",
     "spatial_dropout_backward",
     "token_dropout",

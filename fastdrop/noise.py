@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastdrop import _plan
+from fastdrop._masks import compute_type
 from fastdrop._sums import fixed_sum
 from fastdrop.elementary import exp
 
@@ -304,7 +305,9 @@ def each_scaled(
         raise ValueError(
             f"log_alpha has shape {scale.shape}, which does not broadcast to the shape {array.shape} of the elements"
         )
-    type = np.float64 if array.dtype == np.float64 else np.float32
+    name = "x" if values is None else "grad"
+    _plan.check(array, 0.0, seed, offset, out, backend, num_threads, values, name, "x")
+    type = compute_type(array.dtype)
     zeros = np.zeros(array.shape, type)
     z, _ = _plan.noise(zeros, "additive", (1.0,), None, False, seed, offset, zeros, start, backend, num_threads)
     with _plan.RoundToNearest(), np.errstate(all="ignore"):
