@@ -40,6 +40,16 @@ from fastdrop.concrete import (
     spatial_concrete_dropout_backward,
 )
 from fastdrop.functional import apply_mask, dropout, dropout_backward, dropout_mask, uniform, words
+from fastdrop.importance import (
+    importance_dropout,
+    importance_dropout_backward,
+    keep_probabilities,
+    multinomial_dropout,
+    multinomial_dropout_backward,
+    multinomial_probabilities,
+    targeted_dropout,
+    targeted_dropout_backward,
+)
 from fastdrop.noise import gaussian_dropout, gaussian_dropout_backward, gaussian_noise, normal
 from fastdrop.paths import drop_path, drop_path_backward, drop_path_rates, layer_drop
 from fastdrop.recurrent import zoneout, zoneout_backward
@@ -128,9 +138,15 @@ __all__ = [
     "get_num_threads",
     "group_dropout",
     "group_dropout_backward",
+    "importance_dropout",
+    "importance_dropout_backward",
+    "keep_probabilities",
     "layer_drop",
     "locked_dropout",
     "locked_dropout_backward",
+    "multinomial_dropout",
+    "multinomial_dropout_backward",
+    "multinomial_probabilities",
     "normal",
     "patch_dropout",
     "patch_dropout_backward",
@@ -144,6 +160,8 @@ __all__ = [
     "spatial_concrete_dropout_backward",
     "spatial_dropout",
     "spatial_dropout_backward",
+    "targeted_dropout",
+    "targeted_dropout_backward",
     "token_dropout",
     "token_dropout_backward",
     "uniform",
