@@ -21,6 +21,7 @@ from fastdrop._settings import (
     show_config,
     using,
 )
+from fastdrop.adl import adl, adl_backward
 from fastdrop.alpha import alpha_dropout, alpha_dropout_backward, feature_alpha_dropout, feature_alpha_dropout_backward
 from fastdrop.attention import (
     attention_dropout,
@@ -92,6 +93,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Stream",
+    "adl",
+    "adl_backward",
     "alpha_dropout",
     "alpha_dropout_backward",
     "apply_mask",

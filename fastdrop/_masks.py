@@ -1,4 +1,4 @@
-"""What the variants with masks of blocks, or with factors counted from a mask, have in common."""
+"""What the variants that compute in Python have in common: masks of blocks, factors counted from a mask, results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastdrop import _plan
 
-__all__ = ["apply", "apply_counted", "block_mask", "compute_type"]
+__all__ = ["apply", "apply_counted", "block_mask", "compute_type", "stored"]
 
 WORD = 64  # bits
 
@@ -19,6 +19,13 @@ WORD = 64  # bits
 def compute_type(dtype: Any) -> type[np.floating[Any]]:
     """Return the type that arrays of a dtype are computed with."""
     return np.float64 if dtype == np.float64 else np.float32
+
+
+def stored(result: NDArray[Any], like: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
+    """Return a result in `out`, or in a new array like another one, rounded to its dtype."""
+    made = np.empty_like(like) if out is None else out
+    made[...] = result
+    return made
 
 
 # Blocks -------------------------------------------------------------------------------------------------------------

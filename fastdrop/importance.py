@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
 from fastdrop._geometry import axes_of
-from fastdrop._masks import compute_type
+from fastdrop._masks import compute_type, stored
 from fastdrop._settings import using
 from fastdrop._sums import fixed_sum
 from fastdrop.functional import geometry_of
@@ -428,9 +428,7 @@ def drawn(
                 factors = factors_drawn(shares, trials, begin, len(chunk) if per == "sample" else 1, *key)
                 type = compute_type(array.dtype)
                 made[begin : begin + step] = np.where(factors > 0, chunk.astype(type) * factors.astype(type), type(0))
-    result = np.empty_like(array) if out is None else out
-    result[...] = made.reshape(array.shape)
-    return result
+    return stored(made.reshape(array.shape), array, out)
 
 
 def multinomial_dropout(
