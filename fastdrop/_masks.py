@@ -1,4 +1,4 @@
-"""What the variants that compute in Python have in common: masks of blocks, factors counted from a mask, results."""
+"""What the variants that compute in Python share: checks, results, masks of blocks, factors counted from a mask."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
 
-__all__ = ["apply", "apply_counted", "block_mask", "compute_type", "stored"]
+__all__ = ["apply", "apply_counted", "beside_grad", "block_mask", "compute_type", "stored"]
 
 WORD = 64  # bits
 
@@ -19,6 +19,16 @@ WORD = 64  # bits
 def compute_type(dtype: Any) -> type[np.floating[Any]]:
     """Return the type that arrays of a dtype are computed with."""
     return np.float64 if dtype == np.float64 else np.float32
+
+
+def beside_grad(x: ArrayLike, name: str, grad: NDArray[Any]) -> NDArray[Any]:
+    """Return an input of the forward pass that a backward pass takes beside the gradient, or raise naming it."""
+    array = _plan.array_of(x, name)
+    if array.shape != grad.shape or array.dtype != grad.dtype:
+        raise ValueError(
+            f"{name} must have grad's shape {grad.shape} and dtype {grad.dtype}; got shape {array.shape} and {array.dtype}"
+        )
+    return array
 
 
 def stored(result: NDArray[Any], like: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:

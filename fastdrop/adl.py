@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
-from fastdrop._masks import apply, compute_type, stored
+from fastdrop._masks import apply, beside_grad, compute_type, stored
 from fastdrop._settings import using
 from fastdrop._sums import fixed_sum
 from fastdrop.importance import share_of
@@ -155,12 +155,9 @@ def adl_backward(
     array([[[1., 1., 0., 1.],
             [1., 1., 0., 1.]]])
     """
-    given, array = _plan.array_of(grad, "grad", out), _plan.array_of(x, "x")
+    given = _plan.array_of(grad, "grad", out)
     rate, level, axes = checked(given, "grad", drop_rate, threshold, data_format)
-    if array.shape != given.shape or array.dtype != given.dtype:
-        raise ValueError(
-            f"x must have grad's shape {given.shape} and dtype {given.dtype}; got shape {array.shape} and {array.dtype}"
-        )
+    array = beside_grad(x, "x", given)
     if not training:
         return _plan.dropout(grad, 0.0, seed, offset, False, "inverted", out, 0, backend, num_threads, True)
     with using(backend=backend, num_threads=num_threads):

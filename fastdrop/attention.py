@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
-from fastdrop._masks import apply, apply_counted, block_mask, compute_type
+from fastdrop._masks import apply, apply_counted, beside_grad, block_mask, compute_type
 from fastdrop._settings import using
 from fastdrop._sums import fixed_sum
 
@@ -594,9 +594,4 @@ def like_grad(weights: ArrayLike | None, grad: NDArray[Any]) -> NDArray[Any]:
     """Return the forward pass's input, or raise naming what is wrong with it."""
     if weights is None:
         raise TypeError("weights must be given: the gradient of a renormalised row takes the forward pass's input")
-    array = _plan.array_of(weights, "weights")
-    if array.shape != grad.shape or array.dtype != grad.dtype:
-        raise ValueError(
-            f"weights must have grad's shape {grad.shape} and dtype {grad.dtype}; got shape {array.shape} and {array.dtype}"
-        )
-    return array
+    return beside_grad(weights, "weights", grad)

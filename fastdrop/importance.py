@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
 from fastdrop._geometry import axes_of
-from fastdrop._masks import compute_type, stored
+from fastdrop._masks import beside_grad, compute_type, stored
 from fastdrop._settings import using
 from fastdrop._sums import fixed_sum
 from fastdrop.functional import geometry_of
@@ -578,9 +578,7 @@ def targeted(
 ) -> NDArray[Any]:
     """`targeted_dropout`, whose values are the weights, and its backward pass, whose are the gradient."""
     p, fraction, per = options
-    given, array = _plan.array_of(values, name, out), _plan.array_of(weight, "weight")
-    if given.shape != array.shape:
-        raise ValueError(f"weight must have the shape of grad, {given.shape}; got {array.shape}")
+    array = beside_grad(weight, "weight", _plan.array_of(values, name, out))
     rate, share, backward = _plan.rate_of(p), share_of(fraction, "fraction"), name == "grad"
     rates = np.where(targets_of(array, share, per), rate, 0.0) if training else rate
     return _plan.dropout(values, rates, seed, offset, training, "inverted", out, 0, backend, num_threads, backward, factor=1.0)
@@ -680,7 +678,7 @@ def targeted_dropout_backward(
     Raises
     ------
     TypeError, ValueError
-        As in `targeted_dropout`; a `weight` of another shape than `grad`'s; and where `seed` is None.
+        As in `targeted_dropout`; a `weight` of another shape or dtype than `grad`'s; and where `seed` is None.
 
     Examples
     --------

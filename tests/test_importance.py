@@ -365,7 +365,7 @@ def test_bad_targeted_dropout(error, words, arguments):
     with pytest.raises(error, match=words):
         fastdrop.targeted_dropout(**{"weight": np.ones((2, 2)), "seed": stream, **arguments})
     assert stream.offset == 0
-    with pytest.raises(ValueError, match="weight must have the shape of grad"):
+    with pytest.raises(ValueError, match="weight must have grad's shape"):
         fastdrop.targeted_dropout_backward(np.ones((2, 2)), np.ones(4), seed=1)
     with pytest.raises(TypeError, match="seed must be given"):
         fastdrop.targeted_dropout_backward(np.ones((2, 2)), np.ones((2, 2)), seed=None)
