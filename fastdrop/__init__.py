@@ -23,6 +23,18 @@ from fastdrop._settings import (
 )
 from fastdrop.adl import adl, adl_backward
 from fastdrop.alpha import alpha_dropout, alpha_dropout_backward, feature_alpha_dropout, feature_alpha_dropout_backward
+from fastdrop.analysis import (
+    dropout_regularizer,
+    dropout_regularizer_gradient,
+    fast_dropout_moments,
+    fast_dropout_moments_backward,
+    matrix_completion_regularizer,
+    nuclear_norm_envelope,
+    relu_moments,
+    sigmoid_moments,
+    variance_inflation,
+    variance_shift,
+)
 from fastdrop.attention import (
     attention_dropout,
     attention_dropout_backward,
@@ -79,6 +91,7 @@ from fastdrop.shared import (
     spatial_dropout_backward,
 )
 from fastdrop.streams import Stream, fold_in
+from fastdrop.uout import uout, uout_backward
 from fastdrop.weights import (
     drop_connect,
     drop_connect_backward,
@@ -127,8 +140,12 @@ __all__ = [
     "dropout3d_backward",
     "dropout_backward",
     "dropout_mask",
+    "dropout_regularizer",
+    "dropout_regularizer_gradient",
     "embedding_dropout",
     "embedding_dropout_backward",
+    "fast_dropout_moments",
+    "fast_dropout_moments_backward",
     "feature_alpha_dropout",
     "feature_alpha_dropout_backward",
     "fold_in",
@@ -147,18 +164,22 @@ __all__ = [
     "layer_drop",
     "locked_dropout",
     "locked_dropout_backward",
+    "matrix_completion_regularizer",
     "multinomial_dropout",
     "multinomial_dropout_backward",
     "multinomial_probabilities",
     "normal",
+    "nuclear_norm_envelope",
     "patch_dropout",
     "patch_dropout_backward",
+    "relu_moments",
     "set_backend",
     "set_isa",
     "set_num_threads",
     "shakeout",
     "shakeout_backward",
     "show_config",
+    "sigmoid_moments",
     "spatial_concrete_dropout",
     "spatial_concrete_dropout_backward",
     "spatial_dropout",
@@ -168,7 +189,11 @@ __all__ = [
     "token_dropout",
     "token_dropout_backward",
     "uniform",
+    "uout",
+    "uout_backward",
     "using",
+    "variance_inflation",
+    "variance_shift",
     "weight_drop",
     "weight_drop_backward",
     "word_dropout",

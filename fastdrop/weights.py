@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
 from fastdrop._settings import using
+from fastdrop.analysis import linear_moments
 from fastdrop.functional import Mode, Rate, geometry_of
 from fastdrop.streams import fold_in
 
@@ -412,16 +413,7 @@ def drop_connect_moments(
     (1, 1)
     """
     layer = Layer(x, weight, p, bias, "batch", mode, False)
-    kept, dropped = 1.0 - layer.p, layer.p
-    if mode == "inverted":
-        kept, dropped = (1.0, layer.p / kept) if kept else (0.0, 0.0)
-    else:
-        dropped *= kept
-    rows, weights = layer.x[0], layer.weight.T
-    mean, variance = (rows @ weights) * kept, (rows * rows) @ (weights * weights) * dropped
-    if layer.bias is not None:
-        mean += layer.bias * kept if drop_bias else layer.bias
-        variance += layer.bias * layer.bias * dropped if drop_bias else 0
+    mean, variance = linear_moments(layer.x[0], layer.weight, layer.p, layer.bias, mode, drop_bias)
     return layer.rounded(mean), layer.rounded(variance)
 
 
