@@ -154,7 +154,7 @@ def level_of(scaled: NDArray[np.float64], wanted: NDArray[np.float64], floor: fl
     keep = scaled * level
     between = (keep > floor) & (keep < 1.0)
     fixed = np.count_nonzero(keep >= 1.0, axis=1, keepdims=True)
-    fixed = fixed + np.count_nonzero(is_positive & (keep <= floor) & (keep < 1.0), axis=1, keepdims=True) * floor
+    fixed = fixed + np.count_nonzero(is_positive & (keep <= floor), axis=1, keepdims=True) * floor
     slope = fixed_sum(scaled * between)
     solved: NDArray[np.float64] = np.where(slope > 0, (wanted - fixed) / np.where(slope > 0, slope, 1.0), level)
     return solved

@@ -8,6 +8,7 @@ from oracle import keep
 from variants import DTYPES, assert_same_bytes, by_reference, normal
 
 import fastdrop
+from fastdrop.adl import attention_of
 from fastdrop.testing import spoiled
 
 KEY = {"seed": 61, "offset": 62}
@@ -107,6 +108,14 @@ def test_the_gradient_by_differences(drop_rate):
         shift[index] = step
         above, below = ((grad * fastdrop.adl(x + s * shift, drop_rate, 0.6, **KEY)).sum() for s in (1, -1))
         assert abs((above - below) / (2 * step) - found[index]) < 1e-8
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6, 7, 13])
+def test_the_order_of_the_sum(channels):
+    x = normal((3, channels, 20), np.float32)
+    want = np.array([mean_of(sample) for sample in x])[:, np.newaxis]
+    assert_same_bytes(attention_of(x, (1, 2)), want)
+    assert_same_bytes(np.ascontiguousarray(np.moveaxis(attention_of(last(x), (2, 1)), -1, 1)), want)
 
 
 def test_one_decision_a_batch():

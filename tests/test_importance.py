@@ -50,6 +50,7 @@ SCORES = [
     [7.0],
     [1e-30, 1.0, 1e30, 2.5, 1e-300],
     [1e308, 1.7e308, 5e-324, 1e307],
+    [1e-290, 1.0, 1e20],
     list(np.random.default_rng(1).exponential(size=11)),
     list(np.random.default_rng(2).exponential(size=12) ** 6),
 ]
@@ -64,6 +65,14 @@ def test_keep_probabilities_against_fractions(scores, p, floor):
     assert np.allclose(found, [float(k) for k in want], rtol=1e-14, atol=1e-15)
     assert abs(found.mean() - (1 - p)) < 1e-15
     assert min(floor, 1 - p) <= found.min() <= found.max() <= 1
+
+
+def test_scores_that_nearly_agree():
+    """Only one of them reaches 1, at a level that is known to 13 digits."""
+    scores, p = [1.0, 1 + 1e-12, 0.5], (0.5 + 0.75e-12) / 3
+    want = filled_exactly(scores, 1 - p, 0.0)
+    assert want[0] < want[1] == 1
+    assert np.allclose(fastdrop.keep_probabilities(scores, p, floor=0), [float(k) for k in want], rtol=0, atol=2e-16)
 
 
 def test_axes_of_the_mean():
@@ -234,6 +243,13 @@ def test_shares_sum_to_all_words():
         assert ((shares > 0) == (weights > 0)).all()
         wanted = weights.astype(float) / weights.max()
         assert np.allclose(shares / 2.0**32, wanted / wanted.sum(), rtol=1e-4, atol=1e-9)
+
+
+def test_a_word_on_the_border_is_the_next_features():
+    drawn = word(SEED, OFFSET, 0)
+    for border, feature in ((drawn, 1), (drawn + 1, 0)):
+        shares = np.array([border, 2**32 - border], np.uint64)
+        assert np.argmax(importance.factors_drawn(shares, 1, 0, 1, SEED, OFFSET)) == feature
 
 
 def test_moments_of_multinomial_dropout():
