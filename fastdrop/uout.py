@@ -143,5 +143,5 @@ def with_noise(
         _plan.uniform(0, 0, offset, end, type)  # finds what is wrong before a key is drawn
         noise = _plan.uniform(array.shape, *_plan.key_of(seed, offset, backward), start, type)
         with _plan.RoundToNearest(), np.errstate(all="ignore"):
-            factor = (2 * noise - 1) * type(width) + type(1)
+            factor = (noise + noise - type(1)) * type(width) + type(1)
             return stored(array.astype(type) * factor, array, out)
