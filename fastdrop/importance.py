@@ -557,10 +557,14 @@ def targets_of(weight: NDArray[Any], fraction: float, per: str) -> NDArray[np.bo
     rows = weight.reshape(outputs, weight.size // max(outputs, 1))
     with _plan.RoundToNearest(), np.errstate(all="ignore"):
         count = math.floor(fraction * rows.shape[1])
+        if not count:
+            return np.zeros(weight.shape, np.bool_)
         magnitudes = np.abs(rows.astype(compute_type(weight.dtype)))
-        smallest = np.argsort(magnitudes, axis=1, kind="stable")[:, :count]
-    targets = np.zeros(rows.shape, np.bool_)
-    np.put_along_axis(targets, smallest, True, axis=1)
+        magnitudes[np.isnan(magnitudes)] = np.inf
+        largest = np.partition(magnitudes, count - 1, axis=1)[:, count - 1 : count]  # of those that are targeted
+        below, equal = magnitudes < largest, magnitudes == largest
+    left = count - np.count_nonzero(below, axis=1, keepdims=True)
+    targets: NDArray[np.bool_] = below | (equal & (np.cumsum(equal, axis=1) <= left))
     return targets.reshape(weight.shape)
 
 
@@ -627,7 +631,7 @@ def targeted_dropout(
     Notes
     -----
     Of n weights compared, floor(fraction * n) are targeted, the product rounded in float64. Of equal magnitudes those
-    first in C order are targeted first; NaN is the largest. The targeted weight of C-order index i is dropped where
+    first in C order are targeted first; NaN counts as infinite. The targeted weight of C-order index i is dropped where
     U(i) < p.
 
     References
