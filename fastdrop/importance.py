@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +31,6 @@ Per = Literal["sample", "batch"]
 Compared = Literal["output", "layer"]
 
 NEGLIGIBLE = 2.0**-1000  # of the largest score
-STEPS = 63  # the bits that a level in [0, 2**1000] can differ in
 DRAWS = 2**22  # words that are in memory at a time
 
 # Keep probabilities from scores -------------------------------------------------------------------------------------
@@ -76,9 +75,10 @@ def keep_probabilities(
     all others are kept with probability 1 and the mean is still not reached; then the zeros share what is missing
     equally. So with scores that are all 0 each is kept with 1 - p. Scores below 2**-1000 of the largest count as 0.
 
-    The level is found by 63 halvings of an interval of float64 numbers, then from the linear equation of the scores
-    that are neither at the floor nor at 1. Sums are taken in a fixed order (the second half of a row in C order is added
-    to the first, and so on), so that the result is the same to the bit everywhere. The mean is 1 - p up to rounding.
+    The level solves the linear equation of the scores that are neither at the floor nor at 1; which they are is found by
+    bisection of the scores in order. Sums are taken in a fixed order (one after another in it; in the equation, the second
+    half of a row of scores in order is added to the first, and so on), so that the result is the same to the bit
+    everywhere. The mean is 1 - p up to rounding.
 
     Examples
     --------
@@ -134,30 +134,64 @@ def filled(scores: NDArray[np.float64], mean: float, floor: float) -> NDArray[np
     positive = np.count_nonzero(scaled, axis=1, keepdims=True)
     zeros = scores.shape[1] - positive
     of_zeros = np.clip((scores.shape[1] * mean - positive) / np.maximum(zeros, 1), floor, 1.0)
-    wanted = scores.shape[1] * mean - zeros * of_zeros
-    keep = np.clip(scaled * level_of(scaled, wanted, floor), floor, 1.0)
+    wanted = scores.shape[1] * mean - zeros * of_zeros  # of the positive ones together
+    ordered = np.sort(scaled, axis=1)
+    low, high = ends_of(ordered, zeros, wanted, floor)
+    place = np.arange(scores.shape[1])
+    slope = fixed_sum(np.where((place >= low) & (place < high), ordered, 0.0))
+    level = (wanted - (scores.shape[1] - high) - floor * (low - zeros)) / np.where(slope > 0, slope, 1.0)
+    keep = np.clip(scaled * level, floor, 1.0)
+    keep[scaled >= at(ordered, high)] = 1.0
     probabilities: NDArray[np.float64] = np.where(scaled > 0, keep, of_zeros)
     return probabilities
 
 
-def level_of(scaled: NDArray[np.float64], wanted: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
-    """Return for each row the level at which the probabilities of its positive scores sum to what is wanted."""
-    low = np.zeros(wanted.shape, np.int64)
-    high = np.full(wanted.shape, 1 / NEGLIGIBLE).view(np.int64)  # positive numbers are ordered as their bits are
-    is_positive = scaled > 0
-    for _ in range(STEPS):
-        middle = low + (high - low) // 2
-        keep = np.clip(scaled * middle.view(np.float64), floor, 1.0)
-        reached = fixed_sum(keep * is_positive) >= wanted
-        high, low = np.where(reached, middle, high), np.where(reached, low, middle)
-    level = high.view(np.float64)
-    keep = scaled * level
-    between = (keep > floor) & (keep < 1.0)
-    fixed = np.count_nonzero(keep >= 1.0, axis=1, keepdims=True)
-    fixed = fixed + np.count_nonzero(is_positive & (keep <= floor), axis=1, keepdims=True) * floor
-    slope = fixed_sum(scaled * between)
-    solved: NDArray[np.float64] = np.where(slope > 0, (wanted - fixed) / np.where(slope > 0, slope, 1.0), level)
-    return solved
+def ends_of(
+    ordered: NDArray[np.float64], zeros: NDArray[np.int64], wanted: NDArray[np.float64], floor: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for each row of scores in order where those at the floor end and where those at 1 begin.
+
+    A score is at 1 if the probabilities are not yet too many at the level that just brings it there, and at the floor if
+    they are enough at the level that just lifts it off.
+    """
+    n, end = ordered.shape[1], np.full(wanted.shape, ordered.shape[1])
+    sums = np.concatenate([np.zeros(wanted.shape), np.add.accumulate(ordered, axis=1)], axis=1)  # of the smallest ones
+
+    def total(level: NDArray[np.float64], low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the sum of the probabilities of positive scores."""
+        between = np.take_along_axis(sums, high, 1) - np.take_along_axis(sums, low, 1)
+        found: NDArray[np.float64] = floor * (low - zeros) + level * between + (n - high)
+        return found
+
+    def is_full(j: NDArray[np.int64]) -> NDArray[np.bool_]:
+        score = at(ordered, j)
+        low = first_place(zeros, j, lambda i: at(ordered, i) > floor * score)
+        return total(1.0 / score, low, j) <= wanted
+
+    def is_lifted(j: NDArray[np.int64]) -> NDArray[np.bool_]:
+        score, above = at(ordered, j), np.minimum(j + 1, n)
+        high = first_place(above, end, lambda i: floor * at(ordered, i) >= score)
+        return total(floor / score, above, high) < wanted
+
+    return first_place(zeros, end, is_lifted), first_place(zeros, end, is_full)
+
+
+def at(ordered: NDArray[np.float64], place: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the score at one place of each row; past its end, infinity."""
+    found: NDArray[np.float64] = np.take_along_axis(ordered, np.minimum(place, ordered.shape[1] - 1), 1)
+    found[place == ordered.shape[1]] = np.inf
+    return found
+
+
+def first_place(
+    begin: NDArray[np.int64], end: NDArray[np.int64], is_past: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+) -> NDArray[np.int64]:
+    """Return for each row the first place from `begin` on that a growing predicate holds for, or `end`: by bisection."""
+    for _ in range(int((end - begin).max(initial=0)).bit_length()):
+        middle = (begin + end) // 2
+        past = is_past(middle) | (begin >= end)
+        begin, end = np.where(past, begin, middle + 1), np.where(past, middle, end)
+    return begin
 
 
 def importance_dropped(

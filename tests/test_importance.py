@@ -67,12 +67,17 @@ def test_keep_probabilities_against_fractions(scores, p, floor):
     assert min(floor, 1 - p) <= found.min() <= found.max() <= 1
 
 
-def test_scores_that_nearly_agree():
-    """Only one of them reaches 1, at a level that is known to 13 digits."""
-    scores, p = [1.0, 1 + 1e-12, 0.5], (0.5 + 0.75e-12) / 3
-    want = filled_exactly(scores, 1 - p, 0.0)
-    assert want[0] < want[1] == 1
-    assert np.allclose(fastdrop.keep_probabilities(scores, p, floor=0), [float(k) for k in want], rtol=0, atol=2e-16)
+@pytest.mark.parametrize(
+    ("scores", "total", "floor"),
+    [([1.0, 1 + 1e-12, 0.5], 2.5 - 0.75e-12, 0.0), ([1.0, 1 + 1e-12, 2.0], 1 - 0.125e-12, 0.25)],
+)
+def test_scores_that_nearly_agree(scores, total, floor):
+    """Only one of them reaches 1, or leaves the floor, at a level that is known to 13 digits."""
+    p = 1 - total / 3
+    want = filled_exactly(scores, 1 - p, floor)
+    assert (want[0] < want[1] == 1) if floor == 0 else (want[0] == floor < want[1])
+    found = fastdrop.keep_probabilities(scores, p, floor=floor)
+    assert np.allclose(found, [float(k) for k in want], rtol=0, atol=3e-16)
 
 
 def test_axes_of_the_mean():
