@@ -52,6 +52,7 @@ from fastdrop.concrete import (
     spatial_concrete_dropout,
     spatial_concrete_dropout_backward,
 )
+from fastdrop.consistency import r_drop_loss, r_drop_loss_backward
 from fastdrop.functional import apply_mask, dropout, dropout_backward, dropout_mask, uniform, words
 from fastdrop.importance import (
     importance_dropout,
@@ -172,6 +173,8 @@ __all__ = [
     "nuclear_norm_envelope",
     "patch_dropout",
     "patch_dropout_backward",
+    "r_drop_loss",
+    "r_drop_loss_backward",
     "relu_moments",
     "set_backend",
     "set_isa",
