@@ -11,16 +11,11 @@ from fastdrop import _plan
 from fastdrop._masks import apply, beside_grad, compute_type, stored
 from fastdrop._settings import using
 from fastdrop._sums import fixed_sum
+from fastdrop.elementary import sigmoid
 from fastdrop.importance import share_of
 from fastdrop.shared import DataFormat, map_axes
 
 __all__ = ["adl", "adl_backward"]
-
-
-def sigmoid(x: NDArray[Any]) -> NDArray[Any]:
-    """Return the logistic function."""
-    found: NDArray[Any] = (1 / (1 + np.exp(-x))).astype(x.dtype)
-    return found
 
 
 def adl(
@@ -77,7 +72,8 @@ def adl(
 
     In the type that is computed with (float32 for the 16-bit ones): A is the sum over the channels, the second half of
     them added to the first until one is left (the first half has one more if their number is odd), divided by their
-    number; the product with the sigmoid of A is rounded once more, to the dtype. Dropped elements are +0.0.
+    number; its sigmoid is `fastdrop.elementary`'s; the product with it is rounded once more, to the dtype. Dropped
+    elements are +0.0.
 
     References
     ----------

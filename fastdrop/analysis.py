@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
-from fastdrop.adl import sigmoid
 from fastdrop.alpha import number_of
+from fastdrop.elementary import sigmoid
 from fastdrop.functional import Mode
 
 __all__ = [
