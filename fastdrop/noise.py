@@ -112,14 +112,16 @@ def gaussian_noise(
     array([1.0287042 , 0.99211764, 0.85478634], dtype=float32)
     """
     try:
-        is_scale = not isinstance(stddev, (str, bytes)) and 0 <= float(stddev) < math.inf
+        if isinstance(stddev, (str, bytes)):
+            raise TypeError
+        deviation = float(stddev)
     except (TypeError, ValueError):
         raise TypeError(f"stddev must be a number >= 0; got {stddev!r} ({type(stddev).__name__})") from None
-    if not is_scale:
+    if not 0 <= deviation < math.inf:
         raise ValueError(f"stddev must be a finite number >= 0; got {stddev!r}")
     if not training:
         return unchanged(x, seed, offset, out, backend, num_threads)
-    return _plan.noise(x, "additive", (stddev,), None, False, seed, offset, out, start, backend, num_threads)[0]
+    return _plan.noise(x, "additive", (deviation,), None, False, seed, offset, out, start, backend, num_threads)[0]
 
 
 def gaussian_dropout(
@@ -301,10 +303,12 @@ def each_scaled(
 ) -> tuple[NDArray[Any], Any]:
     """Multiply by 1 + scale z, a scale for each; and, given the values whose gradients x are, the gradient of log alpha."""
     array = _plan.array_of(x, "x" if values is None else "grad", out)
-    if np.broadcast_shapes(scale.shape, array.shape) != array.shape:
+    try:
+        np.broadcast_to(scale, array.shape)
+    except ValueError:
         raise ValueError(
             f"log_alpha has shape {scale.shape}, which does not broadcast to the shape {array.shape} of the elements"
-        )
+        ) from None
     name = "x" if values is None else "grad"
     _plan.check(array, 0.0, seed, offset, out, backend, num_threads, values, name, "x")
     type = compute_type(array.dtype)
