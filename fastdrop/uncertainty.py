@@ -372,16 +372,20 @@ def passes_of(forward: Any, seed: Any, offset: int) -> Callable[[Any, int], Any]
 
 
 @contextmanager
-def in_training(forward: Any) -> Iterator[None]:
-    """Have layers drop for a while, and then be as they were."""
-    if getattr(forward, "training", True):
+def sampling(forward: Any) -> Iterator[None]:
+    """Have layers drop for a while without remembering passes, and then be in the mode they were in."""
+    if not hasattr(forward, "sampling"):
         yield
         return
-    forward.train()
+    was_training, was_sampling = forward.training, forward.sampling
+    forward.eval(sampling=True)
     try:
         yield
     finally:
-        forward.eval()
+        if was_training:
+            forward.train()
+        else:
+            forward.eval(sampling=was_sampling)
 
 
 @overload
@@ -421,8 +425,9 @@ def mc_predict(
     ----------
     forward : callable or object with a method ``forward``
         A function of (x, stream): it gives the stream as the seed to whatever it calls,
-        ``fastdrop.dropout(x, 0.1, seed=stream)``, as often as it likes. Or layers, whose ``forward(x)`` draws from streams
-        of their own; where their attribute ``training`` is False, ``train()`` is called before and ``eval()`` after.
+        ``fastdrop.dropout(x, 0.1, seed=stream)``, as often as it likes. Or layers of `fastdrop.nn`, whose ``forward(x)`` draws
+        from streams of their own: they are put into ``eval(sampling=True)``, and afterwards into the mode they were in.
+        Other objects with a method ``forward(x)`` are called in the mode they are in.
     x : array_like
         Handed to `forward`; anything it takes, where `batch` is 1.
     samples : int, default 100
@@ -488,7 +493,7 @@ def mc_predict(
     run = passes_of(forward, seed, offset)
     first = found.count
     groups = range(first, first + samples, batch)
-    with in_training(forward):
+    with sampling(forward):
         for number in track(groups, "passes", progress):
             size = min(batch, first + samples - number)
             if size == 1:
