@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["axes", "missing", "track"]
+__all__ = ["axes", "missing", "row_of_axes", "track"]
 
 T = TypeVar("T")
 
@@ -21,14 +21,18 @@ def missing(what: str, error: ImportError, extra: str) -> ImportError:
 
 def axes(given: Axes | None) -> Axes:
     """Return the Axes to draw into: those given, or new ones. Nothing is shown; their figure can be saved or closed."""
-    if given is not None:
-        return given
+    return row_of_axes(1)[0] if given is None else given
+
+
+def row_of_axes(number: int) -> Sequence[Axes]:
+    """Return new Axes, side by side in one figure."""
     try:
         from matplotlib import pyplot
     except ImportError as error:
         raise missing("a plot", error, "plot") from error
-    new: Any = pyplot.subplots(layout="constrained")[1]
-    return new  # type: ignore[no-any-return]
+    figure = pyplot.figure(figsize=(6.4 * number**0.5, 4.0), layout="constrained")
+    new: Any = figure.subplots(1, number, squeeze=False)
+    return list(new[0])
 
 
 def track(items: Iterable[T], what: str, progress: bool, total: int | None = None) -> Iterable[T]:
