@@ -1,0 +1,271 @@
+"""Search for rates: what is tried, that it goes on where it stopped, and what it learns from earlier studies."""
+
+import doctest
+import math
+
+import numpy as np
+import pytest
+from variants import normal
+
+pytest.importorskip("optuna")
+
+from fastdrop import tuning
+from fastdrop.tuning import describe, distance, nearest, search
+
+SPACE = {"input": (0.0, 0.5), "hidden": (0.0, 0.9), "variant": ["dropout", "gaussian"]}
+
+
+def train(fold, input, hidden, variant):
+    """Return a score whose optimum is 0.1, 0.6 and "gaussian", with an irregular term for each fold."""
+    return -((input - 0.1) ** 2) - (hidden - 0.6) ** 2 - 0.05 * (variant == "dropout") + 0.001 * math.sin(1e6 * hidden + fold)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def stopping(train, calls):
+    """Return a training function that is interrupted at a call."""
+    left = iter(range(calls))
+
+    def limited(fold, **choice):
+        if next(left, None) is None:
+            raise Interrupted
+        return train(fold, **choice)
+
+    return limited
+
+
+# What is tried ------------------------------------------------------------------------------------------------------
+
+
+def test_the_search_finds_the_optimum():
+    found = search(train, SPACE, trials=60, folds=2, seed=1)
+    assert found.best["variant"] == "gaussian"
+    assert abs(found.best["input"] - 0.1) < 0.1
+    assert abs(found.best["hidden"] - 0.6) < 0.1
+    assert found.best_trial.score == max(trial.score for trial in found.trials)
+    assert {trial.origin for trial in found.trials} == {"search"}
+    late = np.mean([trial.score for trial in found.trials[30:]])
+    assert late > np.mean([trial.score for trial in found.trials[:10]])  # it looks where it is good
+
+
+def test_scores_are_those_of_the_folds():
+    found = search(train, SPACE, trials=3, folds=4, seed=1)
+    for trial in found.trials:
+        assert trial.scores == tuple(train(fold, **trial.choice) for fold in range(4))
+        assert trial.score == pytest.approx(np.mean(trial.scores), rel=1e-15)
+
+
+def test_a_grid_has_all_combinations_in_order():
+    space = {"a": (0.0, 1.0), "b": ["x", "y"]}
+    found = search(lambda fold, a, b: a, space, method="grid", points=3, folds=1)
+    want = [{"a": a, "b": b} for a in (0.0, 0.5, 1.0) for b in ("x", "y")]
+    assert [trial.choice for trial in found.trials] == want
+    assert found.best == {"a": 1.0, "b": "x"}  # the first of equal ones
+    assert len(search(lambda fold, a, b: a, space, method="grid", points=3, folds=1, trials=4).trials) == 4
+
+
+def test_minimizing():
+    found = search(lambda fold, p: abs(p - 0.3), {"p": (0.0, 1.0)}, trials=40, folds=1, seed=2, maximize=False)
+    assert abs(found.best["p"] - 0.3) < 0.05
+
+
+def test_the_same_seed_tries_the_same():
+    first, again, other = (search(train, SPACE, trials=15, folds=1, seed=seed).trials for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+# Stopping and going on ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["tpe", "grid"])
+@pytest.mark.parametrize("calls", [0, 1, 7, 32])
+def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path, method, calls):
+    space = SPACE if method == "tpe" else {**SPACE, "input": [0.1, 0.2, 0.3], "hidden": [0.4, 0.5, 0.6]}
+    options = {"trials": 18, "folds": 2, "seed": 5, "method": method}
+    want = search(train, space, **options).trials
+    store = tmp_path / "studies.db"
+    with pytest.raises(Interrupted):
+        search(stopping(train, calls), space, store=store, **options)
+    assert search(train, space, store=store, **options).trials == want
+    again = search(stopping(train, 0), space, store=store, **options)  # nothing is left to do
+    assert again.trials == want
+
+
+def test_a_run_that_was_killed(tmp_path, run_python):
+    """By os._exit, which closes and flushes nothing."""
+    done = run_python("""
+        import os
+        from fastdrop.tuning import search
+
+        calls = iter(range(7))
+        search(lambda fold, p: p if next(calls, None) is not None else os._exit(9),
+               {"p": (0.0, 1.0)}, trials=6, folds=2, store="studies.db")
+    """)
+    assert done.returncode == 9, done.stderr
+    options = {"trials": 6, "folds": 2}
+    folds = []
+    found = search(lambda fold, p: folds.append(fold) or p, {"p": (0.0, 1.0)}, store=tmp_path / "studies.db", **options)
+    assert folds == [0, 1] * 3  # three of six were finished, and the one that was not is repeated
+    assert found.trials == search(lambda fold, p: p, {"p": (0.0, 1.0)}, **options).trials
+
+
+def test_what_a_kill_may_leave(tmp_path):
+    """What a kill leaves in the store: a trial that is running, and one that is waiting."""
+    store, options = tmp_path / "studies.db", {"trials": 14, "folds": 1, "seed": 5}
+    search(train, SPACE, store=store, **{**options, "trials": 12})
+    with tuning.opened(store) as storage:
+        study = tuning.optuna.load_study(study_name="search", storage=storage)
+        study.ask()
+        study.enqueue_trial({"input": 0.0, "hidden": 0.0, "variant": "dropout"})
+    assert search(train, SPACE, store=store, **options).trials == search(train, SPACE, **options).trials
+
+
+def test_more_trials_later(tmp_path):
+    store = tmp_path / "studies.db"
+    few = search(train, SPACE, trials=4, folds=1, store=store)
+    more = search(train, SPACE, trials=20, folds=1, store=store)
+    assert more.trials[:4] == few.trials
+    assert more.trials == search(train, SPACE, trials=20, folds=1).trials
+
+
+def test_another_search_needs_another_name(tmp_path):
+    store = tmp_path / "studies.db"
+    search(train, SPACE, trials=1, folds=1, store=store)
+    for changed in ({"folds": 2}, {"seed": 9}, {"method": "grid"}, {"maximize": False}):
+        with pytest.raises(ValueError, match="another name"):
+            search(train, SPACE, **{"trials": 1, "folds": 1, "store": store, **changed})
+    with pytest.raises(ValueError, match="another name"):
+        search(train, {**SPACE, "input": [0.0, 0.5]}, trials=1, folds=1, store=store)
+
+
+# Earlier studies ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store of three studies, on data of three sizes, whose best rates differ."""
+    path = tmp_path / "studies.db"
+    for name, samples, best in (("small", 100, 0.8), ("medium", 1000, 0.5), ("large", 100_000, 0.1)):
+        search(
+            lambda fold, p, best=best: -abs(p - best),
+            {"p": [0.1, 0.5, 0.8]},
+            method="grid",
+            folds=1,
+            store=path,
+            name=name,
+            description={"samples": samples, "noise": 0.0},
+        )
+    search(lambda fold, p: p, {"p": (0.0, 1.0)}, trials=1, folds=1, store=path, name="not described")
+    return path
+
+
+def test_the_nearest_studies_come_first(store):
+    found = nearest(store, {"samples": 700.0, "noise": 0.0})
+    assert [entry["origin"] for entry in found] == ["medium", "small", "large"]
+    assert [entry["choice"] for entry in found] == [{"p": 0.5}, {"p": 0.8}, {"p": 0.1}]
+    assert found[0]["distance"] == pytest.approx(math.log(1000 / 700))
+    assert nearest(store, {"features": 3.0}) == []
+
+
+def test_what_was_best_there_is_tried_first(store):
+    options = {"trials": 5, "folds": 1, "store": store, "description": {"samples": 700, "noise": 0.0}}
+    found = search(lambda fold, p: -abs(p - 0.5), {"p": (0.0, 1.0)}, name="new", warm=2, **options)
+    assert [(trial.choice["p"], trial.origin) for trial in found.trials[:2]] == [(0.5, "medium"), (0.8, "small")]
+    assert {trial.origin for trial in found.trials[2:]} == {"search"}
+    narrow = search(lambda fold, p: p, {"p": (0.0, 0.6)}, name="narrow", warm=2, **options)
+    assert [trial.origin for trial in narrow.trials[:3]] == ["new", "large", "search"]  # 0.8 is outside, 0.5 was new's
+    other = search(lambda fold, q: q, {"q": (0.0, 0.6)}, name="other", warm=2, **options)
+    assert {trial.origin for trial in other.trials} == {"search"}
+    cold = search(lambda fold, p: p, {"p": (0.0, 0.6)}, name="cold", warm=0, **options)
+    assert {trial.origin for trial in cold.trials} == {"search"}
+
+
+def test_a_warm_study_goes_on_with_what_it_began_with(store):
+    options = {"folds": 1, "store": store, "description": {"samples": 700, "noise": 0.0}, "name": "new"}
+    with pytest.raises(Interrupted):
+        search(stopping(lambda fold, p: p, 1), {"p": (0.0, 1.0)}, trials=4, **options)
+    search(  # a nearer one, meanwhile
+        lambda fold, p: p, {"p": [0.3]}, folds=1, trials=1, store=store, name="nearer", description=options["description"]
+    )
+    found = search(lambda fold, p: p, {"p": (0.0, 1.0)}, trials=4, **options)
+    assert [trial.origin for trial in found.trials] == ["medium", "small", "large", "search"]
+
+
+def test_descriptions():
+    x, y = normal((300, 4)), np.repeat([0, 1, 2], 100)
+    x += 100 * y[:, np.newaxis]
+    apart = describe(x, y)
+    assert apart == {"samples": 300, "features": 4, "classes": 3, "balance": pytest.approx(1), "noise": 0}
+    wrong = y.copy()
+    wrong[::10] = (wrong[::10] + 1) % 3
+    noisy = describe(x.reshape(300, 2, 2), wrong)
+    assert noisy["features"] == 4
+    nearest_label = [wrong[np.argsort(((x - row) ** 2).sum(axis=1))[1]] for row in x]
+    assert noisy["noise"] == pytest.approx((nearest_label != wrong).mean())
+    assert 0.1 < noisy["noise"] < 0.3
+    lopsided = describe(x, np.repeat([0, 1], [297, 3]))
+    assert lopsided["balance"] == pytest.approx(1 / (0.99**2 + 0.01**2) / 2)
+    assert describe(normal((3000, 2)), np.arange(3000) % 2)["noise"] == pytest.approx(0.5, abs=0.1)
+    assert distance(apart, apart) == 0
+    assert distance(apart, {"samples": 3.0}) == math.inf
+
+
+# Bad input, progress, plots -----------------------------------------------------------------------------------------
+
+
+def test_bad_input(tmp_path):
+    for call, error, match in (
+        (lambda: search(train, {}), ValueError, "at least one thing"),
+        (lambda: search(train, {"fold": (0.0, 1.0)}), ValueError, "'fold'"),
+        (lambda: search(train, {"p": (1.0, 0.0)}), ValueError, r"space\['p'\] is \(1.0, 0.0\)"),
+        (lambda: search(train, {"p": 0.5}), ValueError, r"space\['p'\] must be"),
+        (lambda: search(train, {"p": []}), ValueError, r"space\['p'\] must be"),
+        (lambda: search(train, SPACE, folds=0), ValueError, "folds"),
+        (lambda: search(train, SPACE, trials=0), ValueError, "trials"),
+        (lambda: search(train, SPACE, seed=-1), ValueError, "seed"),
+        (lambda: search(train, SPACE, method="random"), ValueError, "'tpe' or 'grid'; got 'random'"),
+        (lambda: search(lambda fold, p: math.nan, {"p": [1]}), ValueError, "returned nan for {'p': 1}"),
+        (lambda: search(train, SPACE, store=tmp_path / "no" / "such.db"), FileNotFoundError, "folder of the store"),
+        (lambda: describe(np.zeros((3, 2)), [0, 1]), ValueError, "N > 1"),
+        (lambda: describe(np.full((3, 2), np.nan), [0, 1, 1]), ValueError, "finite"),
+    ):
+        with pytest.raises(error, match=match):
+            call()
+
+
+def test_progress(capsys):
+    pytest.importorskip("rich")
+    search(train, SPACE, trials=2, folds=1, progress=True)
+    assert "trials" in capsys.readouterr().out
+    search(train, SPACE, trials=2, folds=1)
+    shown = capsys.readouterr()
+    assert shown.out == shown.err == ""
+
+
+def test_plot(store):
+    pytest.importorskip("matplotlib").use("Agg")
+    from matplotlib import pyplot
+
+    found = search(
+        lambda fold, p: -abs(p - 0.4), {"p": (0.0, 1.0)}, trials=8, folds=1, store=store, name="new",
+        description={"samples": 700, "noise": 0.0}, warm=1,
+    )  # fmt: skip
+    order, of_p = found.plot()
+    points, best, warm = order.lines
+    scores = [trial.score for trial in found.trials]
+    np.testing.assert_array_equal(points.get_ydata(), scores)
+    np.testing.assert_array_equal(best.get_ydata(), np.maximum.accumulate(scores))
+    np.testing.assert_array_equal(warm.get_xdata(), [0])
+    assert of_p.get_xlabel() == "p"
+    drawn = of_p.collections[0].get_offsets()
+    np.testing.assert_array_equal(drawn, [(trial.choice["p"], trial.score) for trial in found.trials])
+    pyplot.close(order.figure)
+
+
+def test_examples():
+    result = doctest.testmod(tuning)
+    assert result.attempted
+    assert not result.failed
