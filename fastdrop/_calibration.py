@@ -184,8 +184,10 @@ def plot_histograms(
     ax = axes(ax)
     arrays: dict[str, Any] = {name: np.asarray(given, np.float64).reshape(-1) for name, given in scores.items()}
     edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins)
-    for name, values in arrays.items():
-        ax.hist(values, edges.tolist(), density=True, alpha=0.55, label=name)
+    for number, (name, values) in enumerate(arrays.items()):
+        color = f"C{number}"
+        ax.hist(values, edges.tolist(), density=True, histtype="stepfilled", alpha=0.15, color=color)
+        ax.hist(values, edges.tolist(), density=True, histtype="step", linewidth=1.5, color=color, label=name)
     ax.set(xlabel=xlabel, ylabel="density")
     ax.legend()
     return ax

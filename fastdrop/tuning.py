@@ -126,6 +126,7 @@ class Tuned:
             values = [trial.choice[name] for trial in self.trials]
             if not all(isinstance(value, (int, float)) for value in values):
                 values = [str(value) for value in values]
+                ax.margins(x=0.3)
             ax.scatter(values, scores, s=9, c=range(len(scores)), cmap="viridis")
             ax.set(xlabel=name)
         return list(found)

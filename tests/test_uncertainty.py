@@ -6,6 +6,7 @@ import math
 import numpy as np
 import oracle
 import pytest
+from example_runs import run_example
 from variants import DTYPES, assert_same_bytes, by_reference, normal, scale_of, times
 
 import fastdrop
@@ -502,6 +503,13 @@ def test_plots():
     assert same is ax
     assert {"digits", "noise"} <= {text.get_text() for text in ax.get_legend().get_texts()}
     pyplot.close(ax.figure)
+
+
+def test_the_example_in_short(tmp_path):
+    shown = run_example("uncertainty.py", "--short", "--figure", tmp_path / "digits.png", folder=tmp_path)
+    assert (tmp_path / "digits.png").stat().st_size > 10_000
+    assert shown.count("the AUROC of many passes is") == 5
+    assert "plain noise" in shown
 
 
 def test_examples():
