@@ -4,7 +4,7 @@ Needs Optuna: ``pip install "fastdrop-kernels[tuning]"``.
 
 Whatever is searched for is given by name: rates of layers, variants, anything that a training function takes. Studies are
 kept in a file (SQLite) together with a description of their data; a new one first tries what was best on the data most
-like its own. That is the practical form of meta-learned rates.
+like its own. That is the practical form of meta-learned rates. `learned_rates` trains them instead, with the weights.
 
 Examples
 --------
@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastdrop import _plan
+from fastdrop._bilevel import Learned, learned_rates
 from fastdrop._checks import at_least_one
 from fastdrop._optional import missing, row_of_axes, track
 from fastdrop.streams import fold_in
@@ -46,7 +47,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Trial", "Tuned", "describe", "distance", "nearest", "search"]
+__all__ = ["Learned", "Trial", "Tuned", "describe", "distance", "learned_rates", "nearest", "search"]
 
 Choices = dict[str, Any]
 Space = Mapping[str, Any]  # for each name a tuple (low, high) or a list
