@@ -4,8 +4,9 @@
 statistics; `mc_dropout` does the same for a bare activation at the price of drawing the masks. Then: predictive mean and
 variance, entropies and what follows from them, calibration, and detection of what is unlike the training data.
 
-Means and variances are sums in a fixed order of +, - and * and the same to the bit for any backend and number of threads,
-as far as the forward pass is. What takes logarithms (entropies, likelihoods) is not promised to the bit.
+All up to the entropies and likelihoods are sums in a fixed order, of functions that have the same bits everywhere
+(`fastdrop.elementary`): the same to the bit for any backend and number of threads and on every machine, as far as the forward
+pass is.
 
 Examples
 --------
@@ -31,7 +32,7 @@ from typing import Any, Protocol, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop import _plan
+from fastdrop import _plan, elementary
 from fastdrop._calibration import Calibration, calibration, ood_auroc, plot_histograms
 from fastdrop._checks import at_least_one, positive, probabilities_of
 from fastdrop._counting import WORD_BYTES, KeptCounts
@@ -39,6 +40,7 @@ from fastdrop._geometry import axes_of
 from fastdrop._masks import compute_type
 from fastdrop._optional import track
 from fastdrop._settings import using
+from fastdrop._sums import fixed_sum
 from fastdrop.streams import Stream, fold_in
 
 __all__ = [
@@ -180,7 +182,7 @@ class Classification(Moments):
     -----
     With p_t the probabilities of pass t and p their mean: the predictive entropy H[p] is all the uncertainty; the expected
     entropy, the mean of H[p_t], what would stay if the weights were known; the mutual information, their difference,
-    what the passes disagree about (BALD). In nats; not promised to the bit, for the logarithms.
+    what the passes disagree about (BALD). In nats.
 
     References
     ----------
@@ -217,7 +219,8 @@ class Classification(Moments):
         classes = self.votes.shape[-1]
         best = np.argmax(np.asarray(y), axis=-1).reshape(-1)
         self.votes.reshape(-1, classes)[np.arange(best.size), best] += 1
-        self._entropies += entropies
+        with _plan.RoundToNearest():
+            self._entropies += entropies
 
     @property
     def prediction(self) -> NDArray[np.int64]:
@@ -233,17 +236,20 @@ class Classification(Moments):
     @property
     def expected_entropy(self) -> NDArray[np.float64]:
         """The mean of the passes' entropies: what the data leave open."""
-        return self._entropies / max(self.count, 1)
+        with _plan.RoundToNearest():
+            return self._entropies / max(self.count, 1)
 
     @property
     def mutual_information(self) -> NDArray[np.float64]:
         """Between the prediction and the weights (BALD): what the passes disagree about. Never below 0."""
-        return np.maximum(self.predictive_entropy - self.expected_entropy, 0.0)
+        with _plan.RoundToNearest():
+            return np.maximum(self.predictive_entropy - self.expected_entropy, 0.0)
 
     @property
     def variation_ratio(self) -> NDArray[np.float64]:
         """The share of passes whose most probable class is not the most frequent one."""
-        ratio: NDArray[np.float64] = 1.0 - self.votes.max(axis=-1) / max(self.count, 1)
+        with _plan.RoundToNearest():
+            ratio: NDArray[np.float64] = 1.0 - self.votes.max(axis=-1) / max(self.count, 1)
         return ratio
 
 
@@ -264,7 +270,7 @@ class Regression(Moments):
     -----
     With several outputs the predictive covariance of the paper is that of the results plus I / tau; this is its diagonal.
     The log likelihood is ``logsumexp_t(-tau / 2 ||target - y_t||**2) - log T - D / 2 log(2 pi) + D / 2 log tau``: the T
-    passes as a mixture of Gaussians. It is not promised to the bit, for the logarithms.
+    passes as a mixture of Gaussians.
 
     References
     ----------
@@ -288,7 +294,8 @@ class Regression(Moments):
         self.targets = None if targets is None else np.asarray(targets, np.float64)
         if self.targets is not None and self.targets.ndim not in (1, 2):
             raise ValueError(f"targets must have shape (N,) or (N, D); got {self.targets.shape}")
-        self._log_total: NDArray[np.float64] = np.zeros(0)  # of the exponentials so far
+        self._largest: NDArray[np.float64] = np.zeros(0)  # exponent so far
+        self._total: NDArray[np.float64] = np.zeros(0)  # of exp(exponent - largest)
 
     def update(self, y: NDArray[Any]) -> None:
         """Take the predictions of one more pass."""
@@ -297,9 +304,14 @@ class Regression(Moments):
         super().update(y)
         if self.targets is None:
             return
-        square = (self.targets - np.asarray(y, np.float64)) ** 2
-        exponent = -0.5 * self.precision * (square if square.ndim == 1 else square.sum(axis=1))
-        self._log_total = exponent if self.count == 1 else np.logaddexp(self._log_total, exponent)
+        with _plan.RoundToNearest(), np.errstate(over="ignore"):
+            apart = self.targets - np.asarray(y, np.float64)
+            square = apart * apart if apart.ndim == 1 else fixed_sum(apart * apart)[..., 0]
+            exponent = np.maximum(-0.5 * self.precision * square, np.finfo(np.float64).min)
+            largest = exponent if self.count == 1 else np.maximum(self._largest, exponent)
+            more = elementary.exp(exponent - largest)
+            self._total = more if self.count == 1 else self._total * elementary.exp(self._largest - largest) + more
+            self._largest = largest
 
     @property
     def predictive_variance(self) -> NDArray[Any]:
@@ -315,8 +327,9 @@ class Regression(Moments):
         if self.targets is None or not self.count:
             raise ValueError("the log likelihood needs targets, and at least one pass")
         size = 1 if self.targets.ndim == 1 else self.targets.shape[1]
-        constant = math.log(self.count) + 0.5 * size * (math.log(2 * math.pi) - math.log(self.precision))
-        likelihood: NDArray[np.float64] = self._log_total - constant
+        logs = elementary.log(np.array([self.count, 2 * math.pi / self.precision]))
+        with _plan.RoundToNearest():
+            likelihood: NDArray[np.float64] = self._largest + elementary.log(self._total) - (logs[0] + 0.5 * size * logs[1])
         return likelihood
 
 
@@ -637,7 +650,7 @@ def entropy(probabilities: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     numpy.ndarray of float64
-        Of shape (...,). Not promised to the bit, for the logarithm.
+        Of shape (...,).
 
     Raises
     ------
@@ -651,10 +664,9 @@ def entropy(probabilities: ArrayLike) -> NDArray[np.float64]:
     array([0.6931, 0.    ])
     """
     p = probabilities_of(probabilities)
-    logs = np.log(p, out=np.zeros_like(p), where=p > 0)
-    total = np.zeros(p.shape[:-1])
-    for k in range(p.shape[-1]):  # in a fixed order
-        total -= p[..., k] * logs[..., k]
+    logs = elementary.log(np.where(p > 0, p, 1.0))
+    with _plan.RoundToNearest():
+        total: NDArray[np.float64] = 0.0 - fixed_sum(p * logs)[..., 0]
     return total
 
 

@@ -355,6 +355,24 @@ def test_measures_of_classification():
     np.testing.assert_allclose(found.variation_ratio, 1 - votes.max(axis=-1) / 12)
 
 
+def test_measures_have_the_same_bytes_by_every_engine(engine):
+    passes, targets = softmax(normal((5, 40, 7)) * 3), normal((40, 7))
+
+    def measured():
+        found, regression = Classification(), Regression(2.0, targets)
+        for p in passes:
+            found.update(p)
+            regression.update(p)
+        return found.predictive_entropy, found.expected_entropy, found.mutual_information, regression.log_likelihood
+
+    want = by_reference(measured)
+    with spoiled():
+        rough = measured()
+    for got, hostile, expected in zip(measured(), rough, want, strict=True):
+        assert_same_bytes(got, expected)
+        assert_same_bytes(hostile, expected)
+
+
 def test_certain_classifiers_that_disagree():
     found = Classification()
     for k in (0, 0, 1, 2):
@@ -416,6 +434,8 @@ def test_log_likelihood_far_away():
     for y in (1e4, 100.0, 1e4):
         found.update(np.array([y]))
     assert found.log_likelihood == pytest.approx(-5000 - math.log(3) - 0.5 * math.log(2 * math.pi))
+    found.update(np.array([1e200]))  # whose square is infinite
+    assert found.log_likelihood == pytest.approx(-5000 - math.log(4) - 0.5 * math.log(2 * math.pi))
 
 
 def test_bad_regression():
