@@ -50,8 +50,9 @@ class Monitor:
         off. Without it the entries are kept in memory.
     every : int, default 1
         Look at layers at every so many steps only.
-    sample : int, default 65536
-        Look at no more elements of an array than this, evenly spaced.
+    sample : int, default 16384
+        Look at no more elements of an array than this, evenly spaced: rates are then within about 1 %, and a look takes a
+        fraction of a millisecond whatever the array's size.
 
     Attributes
     ----------
@@ -71,7 +72,7 @@ class Monitor:
     [0.0, 0.5, 0.6666666666666667]
     """
 
-    def __init__(self, path: Any = None, *, every: int = 1, sample: int = 2**16) -> None:
+    def __init__(self, path: Any = None, *, every: int = 1, sample: int = 2**14) -> None:
         self.step = 0
         self.every, self.sample = at_least_one(every, "every"), at_least_one(sample, "sample")
         self.path = None if path is None else Path(path)

@@ -335,7 +335,7 @@ def opened(store: Any) -> Iterator[Any]:
 
 def study_of(storage: Any, name: str, maximize: bool, identity: dict[str, Any], description: Description | None) -> Any:
     """Return a study, new or going on; what an interrupted run was at counts as failed."""
-    direction = "maximize" if maximize else "minimize"
+    direction: Literal["maximize", "minimize"] = "maximize" if maximize else "minimize"
     study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
     if "identity" not in study.user_attrs:
         study.set_user_attr("identity", identity)

@@ -288,6 +288,19 @@ def test_passes_of_layers():
         mc_predict(layers, x, 1, seed=1)
 
 
+def test_passes_of_a_model():
+    nn = pytest.importorskip("fastdrop.nn")
+    model, again = (nn.Sequential({"a": nn.Dropout(0.5), "b": nn.Dropout(0.1)}, seed=3) for _ in range(2))
+    x = normal((6, 50), np.float32)
+    found = mc_predict(model, x, 5, reduce=Samples())
+    again.eval(sampling=True)
+    for y in found.values:
+        assert_same_bytes(y, again.forward(x))
+    assert model.training
+    with pytest.raises(RuntimeError, match="forward pass"):  # nothing was remembered for a backward pass
+        model.backward(x)
+
+
 @pytest.mark.parametrize("mode", [(True, False), (False, False), (False, True)])
 def test_layers_are_put_back_into_their_mode(mode):
     layers = Layers()
