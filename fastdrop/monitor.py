@@ -104,6 +104,10 @@ class Monitor:
             elements. ``variance_shift``: the variance before over that after, which is what the next layers see in
             evaluation over what they see in training. What is not a finite number is None.
 
+        See Also
+        --------
+        fastdrop.variance_shift : what the shift should be, in closed form.
+
         References
         ----------
         .. [1] X. Li, S. Chen, X. Hu, J. Yang, "Understanding the disharmony between dropout and batch normalization by
