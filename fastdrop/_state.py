@@ -1,0 +1,35 @@
+"""State that is made of the states of parts: flat dictionaries, whose keys begin with the parts' names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["collect", "distribute", "require_entries"]
+
+
+def collect(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of each part that has one, under ``name.key``."""
+    return {
+        f"{name}.{key}": value
+        for name, part in parts.items()
+        if hasattr(part, "state_dict")
+        for key, value in part.state_dict().items()
+    }
+
+
+def distribute(parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Give each part that has a state its entries of what `collect` returned."""
+    for name, part in parts.items():
+        if hasattr(part, "load_state_dict"):
+            beginning = f"{name}."
+            part.load_state_dict({key[len(beginning) :]: value for key, value in state.items() if key.startswith(beginning)})
+
+
+def require_entries(state: Mapping[str, Any], wanted: Iterable[str], whose: str) -> None:
+    """Raise unless the state has the entries wanted and no others."""
+    wanted = set(wanted)
+    missing, unknown = sorted(wanted - state.keys()), sorted(state.keys() - wanted)
+    if missing or unknown:
+        wrong = [f"{what}: {', '.join(keys)}" for what, keys in (("missing", missing), ("unknown", unknown)) if keys]
+        raise ValueError(f"the state does not fit {whose}; {'; '.join(wrong)}")
