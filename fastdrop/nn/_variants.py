@@ -1,0 +1,346 @@
+"""One layer for each variant of dropout: it names two functions. What they all do is in `Variant`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastdrop
+from fastdrop import _plan
+from fastdrop._state import collect, distribute
+from fastdrop.nn._layer import Layer
+from fastdrop.streams import Stream
+
+__all__ = [
+    "AlphaDropout",
+    "AttentionDropout",
+    "DropBlock",
+    "DropConnect",
+    "DropHead",
+    "DropKey",
+    "DropPath",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "EmbeddingDropout",
+    "FeatureAlphaDropout",
+    "GroupDropout",
+    "LockedDropout",
+    "PatchDropout",
+    "Record",
+    "Shakeout",
+    "SpatialDropout",
+    "TokenDropout",
+    "Variant",
+    "WeightDrop",
+    "WordDropout",
+    "Zoneout",
+]
+
+# What functions are told in each call: by the layer itself, and by who calls it.
+BY_THE_LAYER = {"seed", "offset", "training", "num_tokens", "weights"}
+BY_THE_CALLER = {"residual", "tokens", "allowed", "bias"}
+NOT_OFFERED = {"out", "backend", "num_threads", "start", "global_shape", "global_start", "return_indices"}
+
+Function = Callable[..., Any]
+
+
+class Record(NamedTuple):
+    """What the backward pass of a forward pass needs, and the same forward pass made anew: numbers, no mask."""
+
+    p: Any
+    seed: int
+    offset: int
+    dropping: bool
+    remembered: dict[str, Any]  # arguments of the backward function that only the forward pass knew
+
+
+@functools.cache
+def names_of(function: Function) -> frozenset[str]:
+    """Return the names of a function's arguments."""
+    return frozenset(inspect.signature(function).parameters)
+
+
+def signature_of(forward: Function, backward: Function) -> inspect.Signature:
+    """Return what a layer is made with: the rate, what else is not for each call, and a seed."""
+    offered: dict[str, inspect.Parameter] = {}
+    for function in (forward, backward):
+        parameters = list(inspect.signature(function).parameters.values())
+        rate = [parameter.name for parameter in parameters].index("p")  # what comes before it are arrays
+        for parameter in parameters[rate:]:
+            if parameter.name not in BY_THE_LAYER | BY_THE_CALLER | NOT_OFFERED:
+                offered.setdefault(parameter.name, parameter.replace(annotation=inspect.Parameter.empty))
+    seed = inspect.Parameter("seed", inspect.Parameter.KEYWORD_ONLY, default=None)
+    return inspect.Signature(sorted([*offered.values(), seed], key=lambda parameter: parameter.kind))
+
+
+class Variant(Layer):
+    """A layer that drops something.
+
+    A subclass names the functions of its passes:
+    ``class Dropout(Variant, forward=fastdrop.dropout, backward=fastdrop.dropout_backward)``.
+
+    Parameters
+    ----------
+    p : float, numpy.ndarray, or a callable step -> p
+        The rate, or its schedule (`fastdrop.schedules`), which `advance` moves on. A pass keeps the rate it began with.
+    **options
+        The keywords of the function that are the same in all calls.
+    seed : int, Stream, numpy.random.SeedSequence, numpy.random.Generator or None
+        Of the layer's own stream. A model with a seed sets it (`Layer.seed`); with none at all it is fresh entropy.
+
+    Attributes
+    ----------
+    p : float, numpy.ndarray or callable
+        As given.
+    options : dict
+        As given.
+    step : int
+        How often the model has advanced.
+    """
+
+    functions: ClassVar[tuple[Function, Function]]
+    arguments: ClassVar[inspect.Signature]
+
+    def __init_subclass__(cls, forward: Function | None = None, backward: Function | None = None) -> None:
+        if forward is not None and backward is not None:
+            cls.functions, cls.arguments = (forward, backward), signature_of(forward, backward)
+            if "__init__" not in cls.__dict__:
+                cls.__signature__ = cls.arguments  # type: ignore[attr-defined]  # for help()
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__()
+        try:
+            bound = self.arguments.bind(*arguments, **options)
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}: {error}; it takes {self.arguments}") from None
+        bound.apply_defaults()
+        seed, self.p = bound.arguments.pop("seed"), bound.arguments.pop("p")
+        self.options: dict[str, Any] = dict(bound.arguments)
+        self.step = 0
+        self._stream = None if seed is None else seed if isinstance(seed, Stream) else Stream(seed)
+        if not callable(self.p) and not isinstance(self.p, np.ndarray):
+            _plan.rate_of(self.p)
+
+    # Passes
+
+    @property
+    def rate(self) -> Any:
+        """The rate at this step."""
+        return self.p(self.step) if callable(self.p) else self.p
+
+    @property
+    def stream(self) -> Stream:
+        """Where the layer draws from: once for each pass that drops."""
+        if self._stream is None:
+            self._stream = Stream()
+        return self._stream
+
+    def record(self, *inputs: Any, **more: Any) -> tuple[Any, Record]:
+        """Return the output and a record; see `Layer.record`."""
+        again = more.pop("again", None)
+        made: Record = self._begin() if again is None else again
+        result = self._call(self.functions[0], inputs, made, more)
+        if again is None and made.dropping:
+            self.stream.next()  # only now: a pass that failed has drawn nothing
+        return result, made._replace(remembered=self.remember(*inputs, **more))
+
+    def _begin(self) -> Record:
+        dropping = self.training or self.sampling
+        seed, offset = (self.stream.seed, self.stream.offset) if dropping else (0, 0)
+        return Record(self.rate, seed, offset, dropping, {})
+
+    def remember(self, *inputs: Any, **more: Any) -> dict[str, Any]:
+        """Return the arguments of the backward function that only the forward pass knows."""
+        return {name: value for name, value in more.items() if name in names_of(self.functions[1])}
+
+    def gradient(self, grad: Any, record: Record) -> Any:
+        """Return the gradient with respect to the input; see `Layer.gradient`."""
+        return self._call(self.functions[1], (grad,), record, record.remembered)
+
+    def _call(self, function: Function, arrays: tuple[Any, ...], made: Record, more: Mapping[str, Any]) -> Any:
+        options = {name: value for name, value in self.options.items() if name in names_of(function)}
+        return function(*arrays, p=made.p, seed=made.seed, offset=made.offset, training=made.dropping, **options, **more)
+
+    # Seeds, steps, state
+
+    def take(self, stream: Stream) -> None:
+        """Draw from this stream from now on."""
+        self._stream = stream
+
+    def go_on(self, steps: int) -> None:
+        """Go on by so many steps."""
+        self.step += steps
+
+    def own_state(self) -> dict[str, Any]:
+        """Return the stream, the step, what the schedule remembers, and the parameters."""
+        return super().own_state() | {"step": self.step} | collect({"stream": self.stream, "p": self.p})
+
+    def load_own_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what `own_state` returned."""
+        super().load_own_state(state)
+        self.step = _plan.count_of(state["step"], "step")
+        entries = {key.removeprefix("stream."): value for key, value in state.items() if key.startswith("stream.")}
+        self._stream = Stream.from_state_dict(entries)
+        distribute({"p": self.p}, state)
+
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        return f"{type(self).__name__}({self.p!r}{options})"
+
+
+# Elements, channels, blocks -----------------------------------------------------------------------------------------
+
+
+class Dropout(Variant, forward=fastdrop.dropout, backward=fastdrop.dropout_backward):
+    """Drops elements: `fastdrop.dropout`. ``forward(x, residual=...)`` adds to the result in the same pass."""
+
+
+class Dropout1d(Variant, forward=fastdrop.dropout1d, backward=fastdrop.dropout1d_backward):
+    """Drops channels of sequences: `fastdrop.dropout1d`."""
+
+
+class Dropout2d(Variant, forward=fastdrop.dropout2d, backward=fastdrop.dropout2d_backward):
+    """Drops channels of images: `fastdrop.dropout2d`."""
+
+
+class Dropout3d(Variant, forward=fastdrop.dropout3d, backward=fastdrop.dropout3d_backward):
+    """Drops channels of volumes: `fastdrop.dropout3d`."""
+
+
+class SpatialDropout(Variant, forward=fastdrop.spatial_dropout, backward=fastdrop.spatial_dropout_backward):
+    """Drops whole feature maps: `fastdrop.spatial_dropout`."""
+
+
+class LockedDropout(Variant, forward=fastdrop.locked_dropout, backward=fastdrop.locked_dropout_backward):
+    """Drops the same features at all time steps: `fastdrop.locked_dropout`."""
+
+
+class GroupDropout(Variant, forward=fastdrop.group_dropout, backward=fastdrop.group_dropout_backward):
+    """Drops groups of neighbours: `fastdrop.group_dropout`."""
+
+
+class AlphaDropout(Variant, forward=fastdrop.alpha_dropout, backward=fastdrop.alpha_dropout_backward):
+    """Keeps the mean and the variance of a SELU network: `fastdrop.alpha_dropout`."""
+
+
+class FeatureAlphaDropout(Variant, forward=fastdrop.feature_alpha_dropout, backward=fastdrop.feature_alpha_dropout_backward):
+    """`AlphaDropout` of whole channels: `fastdrop.feature_alpha_dropout`."""
+
+
+class DropBlock(Variant, forward=fastdrop.drop_block, backward=fastdrop.drop_block_backward):
+    """Drops blocks of feature maps: `fastdrop.drop_block`."""
+
+
+# Attention ----------------------------------------------------------------------------------------------------------
+
+
+class AttentionDropout(Variant, forward=fastdrop.attention_dropout, backward=fastdrop.attention_dropout_backward):
+    """Drops attention probabilities: `fastdrop.attention_dropout`. It holds on to them if it renormalizes rows."""
+
+    def remember(self, weights: Any, **more: Any) -> dict[str, Any]:
+        """Return the probabilities, from which a renormalized row's gradient is computed."""
+        renormalized = self.options["renormalize"]
+        if renormalized is None:
+            renormalized = self.options["mode"] == "column" or self.options["window"] > 1
+        return {"weights": weights} if renormalized else {}
+
+
+class DropHead(Variant, forward=fastdrop.drop_head, backward=fastdrop.drop_head_backward):
+    """Drops attention heads: `fastdrop.drop_head`."""
+
+
+class DropKey(Variant, forward=fastdrop.drop_key, backward=fastdrop.drop_key_backward):
+    """Drops keys before the softmax: `fastdrop.drop_key`, ``forward(logits, allowed=...)``."""
+
+
+# Paths, states ------------------------------------------------------------------------------------------------------
+
+
+class DropPath(Variant, forward=fastdrop.drop_path, backward=fastdrop.drop_path_backward):
+    """Drops the path of a residual block: `fastdrop.drop_path`, ``forward(x, residual=...)``."""
+
+
+class Zoneout(Variant, forward=fastdrop.zoneout, backward=fastdrop.zoneout_backward):
+    """Keeps units of a recurrent state as they were: `fastdrop.zoneout`, ``forward(new, previous)``.
+
+    ``backward(grad)`` returns the gradients of both.
+    """
+
+
+# Words and tokens ---------------------------------------------------------------------------------------------------
+
+
+class WordDropout(Variant, forward=fastdrop.word_dropout, backward=fastdrop.word_dropout_backward):
+    """Drops words, each occurrence by itself: `fastdrop.word_dropout`."""
+
+
+class EmbeddingDropout(Variant, forward=fastdrop.embedding_dropout, backward=fastdrop.embedding_dropout_backward):
+    """Drops word types: `fastdrop.embedding_dropout`, ``forward(weight)`` or ``forward(embedded, tokens=tokens)``."""
+
+
+class TokenDropout(Variant, forward=fastdrop.token_dropout, backward=fastdrop.token_dropout_backward):
+    """Keeps a random subset of the tokens: `fastdrop.token_dropout`."""
+
+    def remember(self, x: Any, **more: Any) -> dict[str, Any]:
+        """Return how many tokens there were."""
+        return {"num_tokens": np.shape(x)[1]}
+
+
+class PatchDropout(TokenDropout, forward=fastdrop.patch_dropout, backward=fastdrop.patch_dropout_backward):
+    """Keeps a random subset of the patches: `fastdrop.patch_dropout`."""
+
+
+# Weights ------------------------------------------------------------------------------------------------------------
+
+
+class WeightDrop(Variant, forward=fastdrop.weight_drop, backward=fastdrop.weight_drop_backward):
+    """Drops recurrent weights, once for each forward pass: `fastdrop.weight_drop`, ``forward(weight)``."""
+
+
+class Shakeout(Variant, forward=fastdrop.shakeout, backward=fastdrop.shakeout_backward):
+    """Enhances or reverses weights: `fastdrop.shakeout`, ``forward(weight)``."""
+
+
+class DropConnect(Variant, forward=fastdrop.drop_connect, backward=fastdrop.drop_connect_backward):
+    """A linear layer that drops its connections, others for each example: `fastdrop.drop_connect`.
+
+    Parameters
+    ----------
+    weight : numpy.ndarray
+        Of shape (out, in), to be trained in place: the parameter ``weight``.
+    p, per, mode, drop_bias, seed
+        As in `fastdrop.drop_connect` and `Variant`.
+    bias : numpy.ndarray, optional
+        Of shape (out,): the parameter ``bias``.
+    """
+
+    def __init__(
+        self, weight: NDArray[Any], p: Any = 0.5, *, bias: NDArray[Any] | None = None, seed: Any = None, **options: Any
+    ) -> None:
+        super().__init__(p, seed=seed, **options)
+        self.add_parameter("weight", weight)
+        if bias is not None:
+            self.add_parameter("bias", bias)
+
+    def record(self, x: Any, again: Record | None = None) -> tuple[Any, Record]:
+        """Return the output and a record; see `Layer.record`."""
+        own = self.own_parameters
+        return super().record(x, own["weight"], again=again, bias=own.get("bias"))
+
+    def remember(self, x: Any, weight: Any, **more: Any) -> dict[str, Any]:
+        """Return the input and the weights."""
+        return {"x": x, "weight": weight}
+
+    def gradient(self, grad: Any, record: Record) -> Any:
+        """Return the gradient with respect to the input, and add to those of the parameters."""
+        dx, *of_parameters = super().gradient(grad, record)
+        for total, part in zip(self.own_gradients.values(), of_parameters, strict=False):  # no bias, no place for its gradient
+            total += part
+        return dx
