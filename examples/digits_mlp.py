@@ -1,0 +1,326 @@
+"""Every variant that fits on scikit-learn's digits, with few labels, so that a network without dropout overfits.
+
+    python examples/digits_mlp.py                     # all, five folds: some minutes
+    python examples/digits_mlp.py --only "none" --only "inverted, p = 0.5"
+    python examples/digits_mlp.py --short             # two folds, few epochs: seconds, and no conclusions
+
+Needs pip install "fastdrop-kernels[examples]"; compares with PyTorch where that is installed.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from _attention import Attention
+from _digits import SEED, Outcome, folds, steps_of, train, train_in_torch
+from _network import Dense, Relu, Residual, Selu, Shaped
+from _recurrent import Gru
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from threadpoolctl import threadpool_limits
+
+from fastdrop import nn, schedules
+
+UNITS, FEATURES = 256, 64
+MAPS = (32, 8)  # a hidden layer, seen as maps of neighbours
+console = Console(width=None if sys.stdout.isatty() else 120)
+
+# Networks -----------------------------------------------------------------------------------------------------------
+
+
+def without(layers):
+    """Return a model of the layers that are there."""
+    return nn.Sequential([layer for layer in layers if layer is not None])
+
+
+def none():
+    """Return no layer."""
+
+
+def mlp(rng, drop=none, *, activation=Relu, gain=2.0, first=none, hidden=None, weights=none):
+    """Two hidden layers. `drop` makes what follows each, `first` what precedes them, `weights` what drops their weights."""
+    return without(
+        [
+            first(),
+            Dense(64, UNITS, rng, weights(), gain=gain),
+            activation(),
+            drop(),
+            Dense(UNITS, UNITS, rng, weights(), gain=gain) if hidden is None else hidden(rng),
+            activation(),
+            drop(),
+            Dense(UNITS, 10, rng, gain=1.0),
+        ]
+    )
+
+
+def connections(rng):
+    """Return a hidden layer that drops connections, initialized as the others are."""
+    weight = Dense(UNITS, UNITS, rng).own_parameters["weight"]
+    return nn.DropConnect(weight, 0.5, bias=np.zeros(UNITS, np.float32), mode="inverted")
+
+
+def residual(rng, rates=(0.0,) * 4):
+    """Return a network of four blocks, each x + path(x)."""
+    blocks = [Residual(without([Dense(UNITS, UNITS, rng, gain=0.5), Relu()]), nn.DropPath(float(p))) for p in rates]
+    return without([Dense(64, UNITS, rng), Relu(), *blocks, Dense(UNITS, 10, rng, gain=1.0)])
+
+
+class Rows(nn.Layer):
+    """Lets a network see an image as its eight rows, time first or samples first, and classify by a summary of them."""
+
+    def __init__(self, layers, time_first):
+        super().__init__()
+        self.children, self.time_first = {"layers": without(layers)}, time_first
+
+    def record(self, x, again=None):
+        rows = x.reshape(len(x), 8, 8)
+        y, made = self.children["layers"].record(rows.swapaxes(0, 1) if self.time_first else rows)
+        return (y[-1] if self.time_first else y.mean(axis=1)), (made, y.shape)
+
+    def gradient(self, grad, record):
+        made, shape = record
+        if self.time_first:
+            whole = np.zeros(shape, grad.dtype)
+            whole[-1] = grad
+        else:
+            whole = np.repeat(grad[:, np.newaxis] / np.float32(shape[1]), shape[1], axis=1)
+        rows = self.children["layers"].gradient(whole, made)
+        return (rows.swapaxes(0, 1) if self.time_first else rows).reshape(-1, 64)
+
+
+def recurrent(rng, around=none, **of_state):
+    """Return a recurrent network that reads the rows; `around` makes what precedes and follows the recurrent layer."""
+    layers = [Dense(8, FEATURES, rng), Relu(), around(), Gru(FEATURES, 2 * FEATURES, rng, **of_state), around()]
+    return Rows([*layers, Dense(2 * FEATURES, 10, rng, gain=1.0)], time_first=True)
+
+
+def attending(rng, tokens=None, **of_attention):
+    """Return a network in which the rows attend to each other."""
+    layers = [Dense(8, FEATURES, rng), Relu(), Positions(rng), tokens, Attention(FEATURES, 4, rng, **of_attention)]
+    layers += [Dense(FEATURES, UNITS, rng), Relu(), Dense(UNITS, 10, rng, gain=1.0)]
+    return Rows(layers, time_first=False)
+
+
+class Positions(nn.Layer):
+    """Adds a trained vector to each of the eight rows."""
+
+    def __init__(self, rng):
+        super().__init__()
+        self.add_parameter("position", rng.normal(0, 0.3, (8, FEATURES)).astype(np.float32))
+
+    def record(self, x, again=None):
+        return x + self.own_parameters["position"], None
+
+    def gradient(self, grad, record):
+        self.own_gradients["position"] += grad.sum(axis=0)
+        return grad
+
+
+# Variants -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: a network, and how it is made of random weights and the number of steps."""
+
+    name: str
+    network: str
+    make: Callable[[np.random.Generator, int], nn.Layer]
+    samples: int = 0  # of Monte Carlo dropout
+
+
+def dense(name, drop=none, samples=0, **options):
+    """Return a line about the network of dense layers."""
+    return Row(name, "dense", lambda rng, steps: mlp(rng, drop, **options), samples)
+
+
+def scheduled(name, schedule):
+    """Return a line whose rate is what `schedule` makes of the number of steps: one schedule for both layers."""
+
+    def make(rng, steps):
+        p = schedule(steps)
+        return mlp(rng, lambda: nn.Dropout(p))
+
+    return Row(f"inverted, {name}", "dense", make)
+
+
+def layerwise(rng, steps):
+    """Return a network with the larger rate in the deeper layer."""
+    rates = iter(schedules.layerwise(0.6, 2))
+    return mlp(rng, lambda: nn.Dropout(next(rates)))
+
+
+ROWS = [
+    dense("none"),
+    dense("inverted, p = 0.5", lambda: nn.Dropout(0.5)),
+    dense("inverted, p = 0.2", lambda: nn.Dropout(0.2)),
+    dense("inverted, p = 0.5, inputs too", lambda: nn.Dropout(0.5), first=lambda: nn.Dropout(0.2)),
+    dense("inverted, p = 0.5, 50 samples", lambda: nn.Dropout(0.5), samples=50),
+    dense("standard, p = 0.5", lambda: nn.Dropout(0.5, mode="standard")),
+    dense("spatial, 32 maps of 8", lambda: Shaped(nn.SpatialDropout(0.5, data_format="channels_first"), MAPS)),
+    dense("groups of 4", lambda: nn.GroupDropout(0.5, group_size=4)),
+    dense("blocks of the image", first=lambda: Shaped(nn.DropBlock(0.3, 3), (1, 8, 8))),
+    dense("connections", hidden=connections),
+    dense("weights", weights=lambda: nn.WeightDrop(0.5)),
+    dense("shakeout", weights=lambda: nn.Shakeout(0.5, 0.01)),
+    scheduled("linear to 0.5", lambda steps: schedules.Linear(0.0, 0.5, steps)),
+    scheduled("cosine from 0.5", lambda steps: schedules.Cosine(0.5, 0.0, steps)),
+    scheduled("curriculum", lambda steps: schedules.Curriculum(0.5, 10 / steps)),
+    scheduled("early", lambda steps: schedules.Early(0.5, steps // 2)),
+    scheduled("late", lambda steps: schedules.Late(0.5, steps // 2)),
+    scheduled("driven by the gap", lambda steps: schedules.ValidationDriven(0.2, change=0.05, tolerance=0.02)),
+    Row("inverted, 0.3 then 0.6", "dense", layerwise),
+    Row("none", "SELU", lambda rng, steps: mlp(rng, activation=Selu, gain=1.0)),
+    Row("alpha, p = 0.2", "SELU", lambda rng, steps: mlp(rng, lambda: nn.AlphaDropout(0.2), activation=Selu, gain=1.0)),
+    Row("none", "residual", lambda rng, steps: residual(rng)),
+    Row("paths, up to 0.5", "residual", lambda rng, steps: residual(rng, [f(0) for f in schedules.layerwise(0.5, 4)])),
+    Row("none", "recurrent", lambda rng, steps: recurrent(rng)),
+    Row(
+        "fresh masks",
+        "recurrent",
+        lambda rng, steps: recurrent(rng, lambda: nn.Dropout(0.3), drop=nn.Dropout(0.3), locked=False),
+    ),
+    Row("locked masks", "recurrent", lambda rng, steps: recurrent(rng, lambda: nn.LockedDropout(0.3), drop=nn.Dropout(0.3))),
+    Row("zoneout", "recurrent", lambda rng, steps: recurrent(rng, zone=nn.Zoneout(0.3))),
+    Row("none", "attention", lambda rng, steps: attending(rng)),
+    Row("probabilities", "attention", lambda rng, steps: attending(rng, weights=nn.AttentionDropout(0.3))),
+    Row("columns", "attention", lambda rng, steps: attending(rng, weights=nn.AttentionDropout(0.3, mode="column"))),
+    Row("heads", "attention", lambda rng, steps: attending(rng, head=nn.DropHead(0.3))),
+    Row("keys", "attention", lambda rng, steps: attending(rng, key=nn.DropKey(0.3))),
+    Row("tokens", "attention", lambda rng, steps: attending(rng, tokens=nn.TokenDropout(0.3))),
+]
+
+# Runs ---------------------------------------------------------------------------------------------------------------
+
+Results = dict[tuple[str, str], list[Outcome]]  # by network and variant, an outcome a fold
+
+
+def run(rows, number_of_folds: int, epochs: int, with_torch: bool) -> Results:
+    """Train each row on each fold, on one thread."""
+    results: Results = {}
+    rates = {"none": 0.0, "inverted, p = 0.5": 0.5} if with_torch else {}
+    with Progress(console=console, transient=True) as progress, threadpool_limits(1):
+        task = progress.add_task("", total=number_of_folds * (len(rows) + len(rates)))
+        for fold in folds(number_of_folds):
+            for row in rows:
+                progress.update(task, description=f"fold {fold.number + 1}: {row.network}, {row.name}")
+                model = row.make(np.random.default_rng(fold.seed), steps_of(epochs)).seed(fold.seed)
+                results.setdefault((row.network, row.name), []).append(train(model, fold, epochs, row.samples))
+                progress.advance(task)
+            for name, p in rates.items():
+                progress.update(task, description=f"fold {fold.number + 1}: PyTorch, {name}")
+                parameters = mlp(np.random.default_rng(fold.seed)).parameters
+                weights = [value for key, value in parameters.items() if key.endswith("weight")]
+                results.setdefault(("PyTorch", name), []).append(train_in_torch(weights, p, fold, epochs))
+                progress.advance(task)
+    return results
+
+
+# What is printed ----------------------------------------------------------------------------------------------------
+
+
+def mean_and_spread(values) -> tuple[float, float]:
+    """Return the mean over folds, and the standard deviation between them."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def of_folds(outcomes: list[Outcome], what: str) -> tuple[float, float]:
+    return mean_and_spread([getattr(outcome, what) for outcome in outcomes])
+
+
+COLUMNS = {
+    "training accuracy": ("training_accuracy", 100, "{:.1f} ± {:.1f}"),
+    "validation accuracy": ("validation_accuracy", 100, "{:.1f} ± {:.1f}"),
+    "validation loss": ("validation_loss", 1, "{:.2f} ± {:.2f}"),
+    "gap": ("gap", 1, "{:.2f} ± {:.2f}"),
+    "step, µs": ("step_seconds", 1e6, "{:.0f}"),
+}
+
+
+def table(results: Results) -> Table:
+    """Return a line for each network and variant: mean and standard deviation over the folds."""
+    lines = Table("network", "dropout", *COLUMNS, title="gap: validation loss minus training loss")
+    network = ""
+    for (of, name), outcomes in results.items():
+        if of != network and network:
+            lines.add_section()
+        network = of
+        cells = [text.format(*(factor * v for v in of_folds(outcomes, what))) for what, factor, text in COLUMNS.values()]
+        lines.add_row(of, name, *cells)
+    return lines
+
+
+def conclusion(results: Results, network: str) -> str:
+    """Return whether the gap is smaller with the variants of the best validation accuracy than without, fold by fold."""
+    without_any = results.get((network, "none"), [])
+    variants = {name: outcomes for (of, name), outcomes in results.items() if of == network and name != "none"}
+    if len(without_any) < 2 or not variants:
+        return f"{network}: too little was run for a conclusion"
+    best = sorted(variants, key=lambda name: -of_folds(variants[name], "validation_accuracy")[0])[:3]
+    lines = []
+    for name in best:
+        less = [one.gap - other.gap for one, other in zip(without_any, variants[name], strict=True)]
+        mean, spread = mean_and_spread(less)
+        verdict = "smaller" if mean > spread else "larger" if mean < -spread else "the same within the spread"
+        lines.append(f"{network}, {name}: the gap is {verdict}, by {mean:.2f} ± {spread:.2f} over {len(less)} folds")
+    return "\n".join(lines)
+
+
+def draw(results: Results, path: Path) -> None:
+    """Draw gap and validation accuracy of each line, with their standard deviations over the folds."""
+    from matplotlib import pyplot
+
+    networks = list(dict.fromkeys(network for network, _ in results))
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 0.24 * len(results) + 1.2), sharey=True, layout="constrained")
+    for ax, what, factor, label in (
+        (axes[0], "gap", 1, "gap: validation loss minus training loss"),
+        (axes[1], "validation_accuracy", 100, "validation accuracy, %"),
+    ):
+        for line, ((network, name), outcomes) in enumerate(results.items()):
+            mean, spread = of_folds(outcomes, what)
+            color = f"C{networks.index(network)}"
+            fill = "white" if name == "none" else color
+            ax.errorbar(factor * mean, line, xerr=factor * spread, fmt="o", color=color, markerfacecolor=fill, capsize=2)
+        ax.set(xlabel=label)
+        ax.grid(axis="x", alpha=0.3)
+    axes[0].set_yticks(range(len(results)), [f"{network}: {name}" for network, name in results])
+    axes[0].set_ylim(len(results) - 0.5, -0.5)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+@click.command(help=__doc__.partition("\n\n")[0])
+@click.option("--folds", "number_of_folds", type=click.IntRange(1, 5), default=5, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--only", multiple=True, help="Only the variants of this name; may be given several times.")
+@click.option("--network", multiple=True, help="Only this network; may be given several times.")
+@click.option("--short", is_flag=True, help="Two folds, three epochs: to see that it runs.")
+@click.option("--torch/--no-torch", "with_torch", default=True, show_default=True, help="Compare with PyTorch.")
+@click.option("--figure", type=click.Path(path_type=Path), help="Draw the table, too.")
+def main(number_of_folds, epochs, only, network, short, with_torch, figure):
+    if short:
+        number_of_folds, epochs = 2, 3
+    rows = [row for row in ROWS if (not only or row.name in only) and (not network or row.network in network)]
+    if not rows:
+        raise click.UsageError(f"no such rows; there are {', '.join(sorted({row.name for row in ROWS}))}")
+    if with_torch and importlib.util.find_spec("torch") is None:
+        console.print("PyTorch is not installed: its rows are left out")
+        with_torch = False
+    results = run(rows, number_of_folds, epochs, with_torch)
+    console.print(table(results))
+    for name in dict.fromkeys(row.network for row in rows):
+        console.print(conclusion(results, name))
+    console.print(f"seed {SEED}, {epochs} epochs of {steps_of(1)} steps, one thread")
+    if figure:
+        draw(results, figure)
+        console.print(f"drawn: {figure}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""The examples: their networks' gradients, and each one's short form as a user runs it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastdrop import nn
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="no examples beside the tests")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _needs():
+    for package in ("click", "rich", "sklearn", "threadpoolctl"):
+        pytest.importorskip(package)
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """Import a module of the examples by name."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return __import__
+
+
+def run_example(name, *arguments):
+    """Run an example, and return what it printed, in one line."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return re.sub(r"[\s─━│┃]+", " ", result.stdout)
+
+
+def in_double(layer):
+    """Return a layer with its parameters in double, for differences."""
+    for _, one in layer.walk():
+        for name, value in list(one.own_parameters.items()):
+            one.add_parameter(name, value.astype(np.float64))
+    return layer.seed(1)
+
+
+LAYERS = {
+    "dense": ("_network", lambda m, rng: m.Dense(4, 4, rng, drop=nn.Shakeout(0.3)), (5, 4)),
+    "residual": (
+        "_network",
+        lambda m, rng: m.Residual(nn.Sequential([m.Dense(4, 4, rng), m.Relu(), m.Selu()]), nn.DropPath(0.3)),
+        (5, 4),
+    ),
+    "shaped": ("_network", lambda m, rng: m.Shaped(nn.SpatialDropout(0.3), (2, 2)), (5, 4)),
+    "recurrent, locked": ("_recurrent", lambda m, rng: m.Gru(4, 6, rng, drop=nn.Dropout(0.3)), (5, 3, 4)),
+    "recurrent, fresh, zoneout": (
+        "_recurrent",
+        lambda m, rng: m.Gru(4, 6, rng, drop=nn.Dropout(0.3), locked=False, zone=nn.Zoneout(0.3)),
+        (5, 3, 4),
+    ),
+    "attention": (
+        "_attention",
+        lambda m, rng: m.Attention(
+            4, 2, rng, key=nn.DropKey(0.2, fill=-3.0), weights=nn.AttentionDropout(0.3, mode="column"), head=nn.DropHead(0.3)
+        ),
+        (3, 5, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_are_finite_differences(network, name):
+    module, make, shape = LAYERS[name]
+    rng = np.random.default_rng(0)
+    layer, x = in_double(make(network(module), rng)), rng.standard_normal(shape)
+    y, record = layer.record(x)
+    cotangent = rng.standard_normal(y.shape)
+    grad, h = layer.gradient(cotangent, record), 1e-5
+    for value, gradient in [(x, grad), *((value, layer.gradients[name]) for name, value in layer.parameters.items())]:
+        direction, kept = rng.standard_normal(value.shape), value.copy()
+        losses = []
+        for sign in (1, -1):
+            value[...] = kept + sign * h * direction
+            losses.append(float((layer.record(x, again=record)[0] * cotangent).sum()))
+        value[...] = kept
+        assert (losses[0] - losses[1]) / (2 * h) == pytest.approx(float((gradient * direction).sum()), rel=1e-5, abs=1e-6)
+
+
+def test_a_locked_state_has_one_mask_and_a_fresh_one_many(network):
+    recurrent, x = network("_recurrent"), np.ones((5, 3, 4))
+    for locked, draws in ((True, 1), (False, 5)):
+        layer = in_double(recurrent.Gru(4, 6, np.random.default_rng(0), drop=nn.Dropout(0.3), locked=locked))
+        _, (_, steps) = layer.record(x)
+        assert len({step["dropped"].offset for step in steps}) == draws
+        assert layer.children["drop"].stream.offset == draws
+
+
+def test_cross_entropy(network):
+    logits, labels = np.random.default_rng(0).standard_normal((6, 4)), np.array([0, 1, 2, 3, 0, 1])
+    loss, grad = network("_network").cross_entropy(logits, labels)
+    want = np.mean([np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, labels, strict=True)])
+    assert loss == pytest.approx(want)
+    logits[2, 1] += 1e-6
+    assert (network("_network").cross_entropy(logits, labels)[0] - loss) / 1e-6 == pytest.approx(grad[2, 1], rel=1e-4)
+
+
+def test_digits(tmp_path):
+    pytest.importorskip("matplotlib")
+    chosen = ("--only", "none", "--only", "inverted, p = 0.5", "--only", "inverted, driven by the gap", "--only", "keys")
+    printed = run_example("digits_mlp", "--short", "--no-torch", *chosen, "--figure", str(tmp_path / "digits.png"))
+    assert "inverted, driven by the gap" in printed
+    assert re.search(r"dense, inverted, p = 0.5: the gap is (smaller|larger|the same within the spread), by -?\d", printed)
+    assert (tmp_path / "digits.png").stat().st_size > 10_000
+
+
+def test_digits_in_torch():
+    pytest.importorskip("torch")
+    assert "PyTorch" in run_example("digits_mlp", "--short", "--only", "none", "--network", "dense")
+
+
+def test_all_rows_of_digits_run(network):
+    """One pass of each network: the gradients of all parameters are there."""
+    digits, x = network("digits_mlp"), np.random.default_rng(0).random((8, 64), np.float32)
+    for row in digits.ROWS:
+        model = row.make(np.random.default_rng(0), 100).seed(0)
+        y = model.forward(x)
+        assert y.shape == (8, 10)
+        model.backward(y)
+        missing = {name for name, value in model.gradients.items() if not value.any()}
+        assert not missing, row
+
+
+def test_resume():
+    printed = run_example("resume", "--short")
+    assert "all have the same weights, to the byte" in printed
+    assert printed.count("after step 17") >= 3
+
+
+def test_weights_of_another_run_are_others(network, tmp_path):
+    """What `resume` compares depends on the masks."""
+    resume = network("resume")
+    digests = []
+    for seed in (42, 42, 43):
+        model = resume.network(seed=42, steps=30).seed(seed)
+        optimizer, x = resume.Adam(model), np.ones((8, 64), np.float32)
+        resume.train_step(model, optimizer, x, np.zeros(8, int))
+        digests.append(resume.digest(model))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_text(tmp_path):
+    pytest.importorskip("matplotlib")
+    printed = run_example("text_rnn", "--short", "--figure", str(tmp_path / "text.png"))
+    assert re.search(r"bits a character better than", printed)
+    assert (tmp_path / "text.png").stat().st_size > 10_000
