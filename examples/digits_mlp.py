@@ -8,7 +8,6 @@ Needs pip install "fastdrop-kernels[examples]"; compares with PyTorch where that
 """
 
 import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from _attention import Attention
 from _digits import SEED, Outcome, folds, steps_of, train, train_in_torch
 from _network import Dense, Relu, Residual, Selu, Shaped
 from _recurrent import Gru
-from rich.console import Console
+from _report import compared, console, mean_and_spread, save_figure
 from rich.progress import Progress
 from rich.table import Table
 from threadpoolctl import threadpool_limits
@@ -28,7 +27,6 @@ from fastdrop import nn, schedules
 
 UNITS, FEATURES = 256, 64
 MAPS = (32, 8)  # a hidden layer, seen as maps of neighbours
-console = Console(width=None if sys.stdout.isatty() else 120)
 
 # Networks -----------------------------------------------------------------------------------------------------------
 
@@ -224,11 +222,6 @@ def run(rows, number_of_folds: int, epochs: int, with_torch: bool) -> Results:
 # What is printed ----------------------------------------------------------------------------------------------------
 
 
-def mean_and_spread(values) -> tuple[float, float]:
-    """Return the mean over folds, and the standard deviation between them."""
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-
-
 def of_folds(outcomes: list[Outcome], what: str) -> tuple[float, float]:
     return mean_and_spread([getattr(outcome, what) for outcome in outcomes])
 
@@ -262,13 +255,9 @@ def conclusion(results: Results, network: str) -> str:
     if len(without_any) < 2 or not variants:
         return f"{network}: too little was run for a conclusion"
     best = sorted(variants, key=lambda name: -of_folds(variants[name], "validation_accuracy")[0])[:3]
-    lines = []
-    for name in best:
-        less = [one.gap - other.gap for one, other in zip(without_any, variants[name], strict=True)]
-        mean, spread = mean_and_spread(less)
-        verdict = "smaller" if mean > spread else "larger" if mean < -spread else "the same within the spread"
-        lines.append(f"{network}, {name}: the gap is {verdict}, by {mean:.2f} ± {spread:.2f} over {len(less)} folds")
-    return "\n".join(lines)
+    gaps = {name: [outcome.gap for outcome in outcomes] for name, outcomes in variants.items()}
+    gap = [outcome.gap for outcome in without_any]
+    return "\n".join(f"{network}, {name}: the gap is {compared(gaps[name], gap)} folds" for name in best)
 
 
 def draw(results: Results, path: Path) -> None:
@@ -290,9 +279,7 @@ def draw(results: Results, path: Path) -> None:
         ax.grid(axis="x", alpha=0.3)
     axes[0].set_yticks(range(len(results)), [f"{network}: {name}" for network, name in results])
     axes[0].set_ylim(len(results) - 0.5, -0.5)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    save_figure(figure, path)
 
 
 @click.command(help=__doc__.partition("\n\n")[0])
@@ -319,7 +306,6 @@ def main(number_of_folds, epochs, only, network, short, with_torch, figure):
     console.print(f"seed {SEED}, {epochs} epochs of {steps_of(1)} steps, one thread")
     if figure:
         draw(results, figure)
-        console.print(f"drawn: {figure}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ dropout learns it by heart. Everything is NumPy; another version of Python has a
 """
 
 import itertools
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -16,18 +16,17 @@ import click
 import numpy as np
 from _network import Adam, Dense, cross_entropy, train_step
 from _recurrent import Gru
-from rich.console import Console
+from _report import compared, console, mean_and_spread, save_figure
 from rich.progress import Progress
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from fastdrop import nn
 
-SEED, P = 42, 0.25
+P = 0.25
 TRAINED, VALIDATED = 40_000, 20_000  # characters
 WINDOW, BATCH, FEATURES, UNITS = 40, 16, 48, 160
 CLIP = 1.0
-console = Console(width=None if sys.stdout.isatty() else 100)
 
 # Text ---------------------------------------------------------------------------------------------------------------
 
@@ -63,21 +62,23 @@ class Embedding(nn.Layer):
         np.add.at(self.own_gradients["weight"], record, grad)
 
 
-def language_model(size, around, **of_state):
+def language_model(size, seed, around, **of_state):
     """Return a model; `around` makes what precedes and follows the recurrent layer."""
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(seed)
     recurrent = [Embedding(size, FEATURES, rng), around(), Gru(FEATURES, UNITS, rng, **of_state), around()]
     layers = [layer for layer in recurrent if layer is not None]
-    return nn.Sequential([*layers, Dense(UNITS, size, rng, gain=1.0)], seed=SEED)
+    return nn.Sequential([*layers, Dense(UNITS, size, rng, gain=1.0)], seed=seed)
 
 
 MODELS = {
-    "none": lambda size: language_model(size, lambda: None),
-    "fresh masks": lambda size: language_model(size, lambda: nn.Dropout(P), drop=nn.Dropout(P), locked=False),
-    "locked masks": lambda size: language_model(size, lambda: nn.LockedDropout(P), drop=nn.Dropout(P), locked=True),
+    "none": lambda *of: language_model(*of, lambda: None),
+    "fresh masks": lambda *of: language_model(*of, lambda: nn.Dropout(P), drop=nn.Dropout(P), locked=False),
+    "locked masks": lambda *of: language_model(*of, lambda: nn.LockedDropout(P), drop=nn.Dropout(P), locked=True),
 }
 
 # Runs ---------------------------------------------------------------------------------------------------------------
+
+Curves = dict[str, np.ndarray]  # of (seeds, points, 3): step, bits a character on the training and the validation text
 
 
 def bits(model, numbers) -> float:
@@ -89,11 +90,11 @@ def bits(model, numbers) -> float:
     return loss / np.log(2)
 
 
-def train(model, training, validation, steps: int, every: int, advance) -> list[tuple[int, float, float]]:
+def train(model, seed, training, validation, steps: int, every: int, advance) -> list[tuple[int, float, float]]:
     """Train a model; return its loss on both texts, every so many steps."""
     optimizer, curve = Adam(model, 3e-3, CLIP), []
     for step in range(1, steps + 1):
-        begins = np.random.default_rng([SEED, step]).integers(0, len(training) - WINDOW, BATCH)
+        begins = np.random.default_rng([seed, step]).integers(0, len(training) - WINDOW, BATCH)
         train_step(model, optimizer, *windows(training, begins))
         if step % every == 0:
             curve.append((step, bits(model, training[: len(validation)]), bits(model, validation)))
@@ -101,65 +102,71 @@ def train(model, training, validation, steps: int, every: int, advance) -> list[
     return curve
 
 
-def run(steps: int, every: int) -> dict[str, list[tuple[int, float, float]]]:
-    """Return the curve of each model."""
+def run(seeds: int, steps: int, every: int) -> Curves:
+    """Return the curves of each model."""
     training, validation, size = text()
-    curves = {}
+    curves: dict[str, list] = {name: [] for name in MODELS}
     with Progress(console=console, transient=True) as progress, threadpool_limits(1, "blas"):
-        for name, make in MODELS.items():
-            task = progress.add_task(name, total=steps)
-            curves[name] = train(make(size), training, validation, steps, every, lambda task=task: progress.advance(task))
-    return curves
+        task = progress.add_task("", total=seeds * len(MODELS) * steps)
+        for seed in range(seeds):
+            for name, make in MODELS.items():
+                progress.update(task, description=f"seed {seed}: {name}")
+                model = make(size, seed)
+                curves[name].append(train(model, seed, training, validation, steps, every, lambda: progress.advance(task)))
+    return {name: np.array(each) for name, each in curves.items()}
 
 
-def table(curves) -> Table:
-    """Return the best and the last loss of each model."""
-    columns = "dropout", "best validation", "at step", "last validation", "last training", "last gap"
-    lines = Table(*columns, title="bits a character")
+def best(curve: np.ndarray) -> np.ndarray:
+    """Return the best loss on the validation text, for each seed."""
+    return curve[:, :, 2].min(axis=1)
+
+
+def table(curves: Curves) -> Table:
+    """Return the best and the last losses of each model: mean and standard deviation over the seeds."""
+    lines = Table("dropout", "best validation", "last validation", "last training", "last gap", title="bits a character")
     for name, curve in curves.items():
-        (best_step, _, best), (_, training, validation) = min(curve, key=lambda point: point[2]), curve[-1]
-        losses = (f"{value:.3f}" for value in (validation, training, validation - training))
-        lines.add_row(name, f"{best:.3f}", str(best_step), *losses)
+        last_training, last_validation = curve[:, -1, 1], curve[:, -1, 2]
+        columns = best(curve), last_validation, last_training, last_validation - last_training
+        lines.add_row(name, *("{:.3f} ± {:.3f}".format(*mean_and_spread(values)) for values in columns))
     return lines
 
 
-def conclusions(curves):
-    """Yield who did better than whom."""
-    best = {name: min(validation for _, _, validation in curve) for name, curve in curves.items()}
-    for one, other in itertools.combinations(sorted(best, key=best.get), 2):
-        yield f"{one}: {best[other] - best[one]:.3f} bits a character better than {other}"
+def conclusions(curves: Curves) -> Iterator[str]:
+    """Yield who did better than whom, seed by seed."""
+    for one, other in itertools.combinations(reversed(curves), 2):
+        verdict = compared(best(curves[one]), best(curves[other]), ("better", "worse"))
+        yield f"{one} against {other}, best validation: {verdict} seeds"
 
 
-def draw(curves, path: Path) -> None:
-    """Draw the curves: validation in full, training in dashes."""
+def draw(curves: Curves, path: Path) -> None:
+    """Draw the curves, the mean and the range over the seeds: validation in full, training in dashes."""
     from matplotlib import pyplot
 
     figure, ax = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
     for number, (name, curve) in enumerate(curves.items()):
-        steps, training, validation = zip(*curve, strict=True)
-        ax.plot(steps, validation, f"C{number}", label=name)
-        ax.plot(steps, training, f"C{number}--", alpha=0.6)
+        steps, training, validation = np.moveaxis(curve, 2, 0)
+        ax.plot(steps[0], validation.mean(axis=0), f"C{number}", label=name)
+        ax.fill_between(steps[0], validation.min(axis=0), validation.max(axis=0), color=f"C{number}", alpha=0.2)
+        ax.plot(steps[0], training.mean(axis=0), f"C{number}--", alpha=0.6)
     ax.set(xlabel="step", ylabel="bits a character", title="validation; training in dashes")
     ax.grid(alpha=0.3)
     ax.legend(title="dropout")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    save_figure(figure, path)
 
 
 @click.command(help=__doc__.partition("\n\n")[0])
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--steps", type=click.IntRange(10), default=1500, show_default=True)
-@click.option("--short", is_flag=True, help="Twenty steps: to see that it runs.")
+@click.option("--short", is_flag=True, help="Two seeds, ten steps: to see that it runs.")
 @click.option("--figure", type=click.Path(path_type=Path), help="Draw the curves, too.")
-def main(steps, short, figure):
-    steps = 20 if short else steps
-    curves = run(steps, every=max(10, steps // 30))
+def main(seeds, steps, short, figure):
+    seeds, steps = (2, 10) if short else (seeds, steps)
+    curves = run(seeds, steps, every=max(5, steps // 30))
     console.print(table(curves))
     for line in conclusions(curves):
         console.print(line)
     if figure:
         draw(curves, figure)
-        console.print(f"drawn: {figure}")
 
 
 if __name__ == "__main__":

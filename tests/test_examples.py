@@ -132,7 +132,7 @@ def test_all_rows_of_digits_run(network):
 def test_resume():
     printed = run_example("resume", "--short")
     assert "all have the same weights, to the byte" in printed
-    assert printed.count("after step 17") >= 3
+    assert printed.count("after step 17") == 2
 
 
 def test_weights_of_another_run_are_others(network, tmp_path):
@@ -150,5 +150,5 @@ def test_weights_of_another_run_are_others(network, tmp_path):
 def test_text(tmp_path):
     pytest.importorskip("matplotlib")
     printed = run_example("text_rnn", "--short", "--figure", str(tmp_path / "text.png"))
-    assert re.search(r"bits a character better than", printed)
+    assert re.search(r"locked masks against none, best validation: (better|worse|the same within the spread), by", printed)
     assert (tmp_path / "text.png").stat().st_size > 10_000

@@ -416,6 +416,7 @@ SHARED = nn.Dropout(0.1)
         (lambda: nn.Sequential({"a.b": nn.Dropout()}), ValueError, "not empty, without dots; got 'a.b'"),
         (lambda: nn.Sequential({"": nn.Dropout()}), ValueError, "not empty, without dots; got ''"),
         (lambda: nn.Sequential([SHARED, nn.Sequential([SHARED])]), ValueError, "the layers '0' and '1.0' are one and the same"),
+        (lambda: nn.Variant(0.5), TypeError, "Variant names no functions"),
         (lambda: nn.Dropout().advance(-1), ValueError, "steps must be >= 0; got -1"),
         (lambda: nn.Layer().forward(1), NotImplementedError, "Layer has no record(x)"),
         (lambda: nn.Layer().gradient(1, 1), NotImplementedError, "Layer has no gradient(grad, record)"),

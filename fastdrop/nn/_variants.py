@@ -116,6 +116,8 @@ class Variant(Layer):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__()
+        if not hasattr(self, "functions"):
+            raise TypeError(f"{type(self).__name__} names no functions of forward and backward passes: use a subclass that does")
         try:
             bound = self.arguments.bind(*arguments, **options)
         except TypeError as error:
