@@ -1,16 +1,13 @@
 """The examples: their networks' gradients, and each one's short form as a user runs it."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from example_runs import EXAMPLES, run_example
 
 from fastdrop import nn
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="no examples beside the tests")
 
 
@@ -27,12 +24,9 @@ def network(monkeypatch):
     return __import__
 
 
-def run_example(name, *arguments):
-    """Run an example, and return what it printed, in one line."""
-    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    return re.sub(r"[\s─━│┃]+", " ", result.stdout)
+def printed_by(name, *arguments, folder):
+    """Return what an example prints, in one line without its frames."""
+    return re.sub(r"[\s─━│┃]+", " ", run_example(name, *arguments, folder=folder))
 
 
 def in_double(layer):
@@ -106,15 +100,15 @@ def test_cross_entropy(network):
 def test_digits(tmp_path):
     pytest.importorskip("matplotlib")
     chosen = ("--only", "none", "--only", "inverted, p = 0.5", "--only", "inverted, driven by the gap", "--only", "keys")
-    printed = run_example("digits_mlp", "--short", "--no-torch", *chosen, "--figure", str(tmp_path / "digits.png"))
+    printed = printed_by("digits_mlp.py", "--short", "--no-torch", *chosen, "--figure", "digits.png", folder=tmp_path)
     assert "inverted, driven by the gap" in printed
     assert re.search(r"dense, inverted, p = 0.5: the gap is (smaller|larger|the same within the spread), by -?\d", printed)
     assert (tmp_path / "digits.png").stat().st_size > 10_000
 
 
-def test_digits_in_torch():
+def test_digits_in_torch(tmp_path):
     pytest.importorskip("torch")
-    assert "PyTorch" in run_example("digits_mlp", "--short", "--only", "none", "--network", "dense")
+    assert "PyTorch" in printed_by("digits_mlp.py", "--short", "--only", "none", "--network", "dense", folder=tmp_path)
 
 
 def test_all_rows_of_digits_run(network):
@@ -129,8 +123,8 @@ def test_all_rows_of_digits_run(network):
         assert not missing, row
 
 
-def test_resume():
-    printed = run_example("resume", "--short")
+def test_resume(tmp_path):
+    printed = printed_by("resume.py", "--short", folder=tmp_path)
     assert "all have the same weights, to the byte" in printed
     assert printed.count("after step 17") == 2
 
@@ -149,6 +143,6 @@ def test_weights_of_another_run_are_others(network, tmp_path):
 
 def test_text(tmp_path):
     pytest.importorskip("matplotlib")
-    printed = run_example("text_rnn", "--short", "--figure", str(tmp_path / "text.png"))
+    printed = printed_by("text_rnn.py", "--short", "--figure", "text.png", folder=tmp_path)
     assert re.search(r"locked masks against none, best validation: (better|worse|the same within the spread), by", printed)
     assert (tmp_path / "text.png").stat().st_size > 10_000

@@ -217,6 +217,26 @@ def test_a_backward_pass_has_the_rate_of_its_forward_pass():
         assert_same_bytes(layer.backward(x), want)
 
 
+def shifted(x, scores, beta=0.1, *, seed=None, offset=0, training=True):
+    return x + beta * scores * offset
+
+
+def shifted_backward(grad, scores, beta=0.1, *, sign=1, seed, offset=0, training=True):
+    return sign * grad * beta * scores * offset
+
+
+class Shifted(nn.Variant, forward=shifted, backward=shifted_backward, rate="beta"):
+    pass
+
+
+def test_a_variant_of_ones_own_may_have_a_rate_of_another_name_and_needs_its_arrays_again():
+    layer, x, scores = Shifted(schedules.Linear(0.0, 1.0, 4), sign=-1, seed=fastdrop.Stream(1, 3)), np.ones(3), np.arange(3.0)
+    layer.advance(2)
+    np.testing.assert_array_equal(layer.forward(x, scores), 1 + 0.5 * scores * 3)
+    np.testing.assert_array_equal(layer.backward(x), -0.5 * scores * 3)
+    assert str(inspect.signature(Shifted)) == "(beta=0.1, *, sign=1, seed=None)"
+
+
 def test_any_callable_is_a_schedule():
     layer = nn.Dropout(lambda step: 0.1 * step)
     layer.advance(4)

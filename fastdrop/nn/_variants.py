@@ -67,13 +67,18 @@ def names_of(function: Function) -> frozenset[str]:
     return frozenset(inspect.signature(function).parameters)
 
 
-def signature_of(forward: Function, backward: Function) -> inspect.Signature:
+def parameters_of(function: Function, rate: str) -> tuple[list[str], list[inspect.Parameter]]:
+    """Return the names of a function's arrays, which come before its rate, and its parameters from the rate on."""
+    parameters = list(inspect.signature(function).parameters.values())
+    names = [parameter.name for parameter in parameters]
+    return names[: names.index(rate)], parameters[names.index(rate) :]
+
+
+def signature_of(forward: Function, backward: Function, rate: str) -> inspect.Signature:
     """Return what a layer is made with: the rate, what else is not for each call, and a seed."""
     offered: dict[str, inspect.Parameter] = {}
     for function in (forward, backward):
-        parameters = list(inspect.signature(function).parameters.values())
-        rate = [parameter.name for parameter in parameters].index("p")  # what comes before it are arrays
-        for parameter in parameters[rate:]:
+        for parameter in parameters_of(function, rate)[1]:
             if parameter.name not in BY_THE_LAYER | BY_THE_CALLER | NOT_OFFERED:
                 offered.setdefault(parameter.name, parameter.replace(annotation=inspect.Parameter.empty))
     seed = inspect.Parameter("seed", inspect.Parameter.KEYWORD_ONLY, default=None)
@@ -84,7 +89,8 @@ class Variant(Layer):
     """A layer that drops something.
 
     A subclass names the functions of its passes:
-    ``class Dropout(Variant, forward=fastdrop.dropout, backward=fastdrop.dropout_backward)``.
+    ``class Dropout(Variant, forward=fastdrop.dropout, backward=fastdrop.dropout_backward)``, and with ``rate=...`` the
+    argument that is the rate, unless it is called p. What comes before that in both functions is remembered between them.
 
     Parameters
     ----------
@@ -106,28 +112,33 @@ class Variant(Layer):
     """
 
     functions: ClassVar[tuple[Function, Function]]
+    rate_name: ClassVar[str]
+    arrays: ClassVar[list[str]]
     arguments: ClassVar[inspect.Signature]
 
-    def __init_subclass__(cls, forward: Function | None = None, backward: Function | None = None) -> None:
+    def __init_subclass__(cls, forward: Function | None = None, backward: Function | None = None, rate: str = "p") -> None:
         if forward is not None and backward is not None:
-            cls.functions, cls.arguments = (forward, backward), signature_of(forward, backward)
+            cls.functions, cls.rate_name = (forward, backward), rate
+            cls.arrays, cls.arguments = parameters_of(forward, rate)[0], signature_of(forward, backward, rate)
             if "__init__" not in cls.__dict__:
                 cls.__signature__ = cls.arguments  # type: ignore[attr-defined]  # for help()
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__()
         if not hasattr(self, "functions"):
-            raise TypeError(f"{type(self).__name__} names no functions of forward and backward passes: use a subclass that does")
+            raise TypeError(
+                f"{type(self).__name__} names no functions of forward and backward passes: use a subclass that does"
+            )
         try:
             bound = self.arguments.bind(*arguments, **options)
         except TypeError as error:
             raise TypeError(f"{type(self).__name__}: {error}; it takes {self.arguments}") from None
         bound.apply_defaults()
-        seed, self.p = bound.arguments.pop("seed"), bound.arguments.pop("p")
+        seed, self.p = bound.arguments.pop("seed"), bound.arguments.pop(self.rate_name)
         self.options: dict[str, Any] = dict(bound.arguments)
         self.step = 0
         self._stream = None if seed is None else seed if isinstance(seed, Stream) else Stream(seed)
-        if not callable(self.p) and not isinstance(self.p, np.ndarray):
+        if self.rate_name == "p" and not callable(self.p) and not isinstance(self.p, np.ndarray):
             _plan.rate_of(self.p)
 
     # Passes
@@ -160,7 +171,8 @@ class Variant(Layer):
 
     def remember(self, *inputs: Any, **more: Any) -> dict[str, Any]:
         """Return the arguments of the backward function that only the forward pass knows."""
-        return {name: value for name, value in more.items() if name in names_of(self.functions[1])}
+        given = dict(zip(self.arrays, inputs, strict=True)) | more
+        return {name: value for name, value in given.items() if name in names_of(self.functions[1])}
 
     def gradient(self, grad: Any, record: Record) -> Any:
         """Return the gradient with respect to the input; see `Layer.gradient`."""
@@ -168,7 +180,8 @@ class Variant(Layer):
 
     def _call(self, function: Function, arrays: tuple[Any, ...], made: Record, more: Mapping[str, Any]) -> Any:
         options = {name: value for name, value in self.options.items() if name in names_of(function)}
-        return function(*arrays, p=made.p, seed=made.seed, offset=made.offset, training=made.dropping, **options, **more)
+        numbers = {self.rate_name: made.p, "seed": made.seed, "offset": made.offset, "training": made.dropping}
+        return function(*arrays, **numbers, **options, **more)
 
     # Seeds, steps, state
 
@@ -335,10 +348,6 @@ class DropConnect(Variant, forward=fastdrop.drop_connect, backward=fastdrop.drop
         """Return the output and a record; see `Layer.record`."""
         own = self.own_parameters
         return super().record(x, own["weight"], again=again, bias=own.get("bias"))
-
-    def remember(self, x: Any, weight: Any, **more: Any) -> dict[str, Any]:
-        """Return the input and the weights."""
-        return {"x": x, "weight": weight}
 
     def gradient(self, grad: Any, record: Record) -> Any:
         """Return the gradient with respect to the input, and add to those of the parameters."""
