@@ -8,7 +8,7 @@ Needs pip install "fastdrop-kernels[examples]"; compares with PyTorch where that
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -260,6 +260,17 @@ def conclusion(results: Results, network: str) -> str:
     return "\n".join(f"{network}, {name}: the gap is {compared(gaps[name], gap)} folds" for name in best)
 
 
+def beside_torch(results: Results) -> Iterator[str]:
+    """Yield how the same networks do in PyTorch: accuracy fold by fold, and time."""
+    for (network, name), theirs in results.items():
+        ours = results.get(("dense", name))
+        if network == "PyTorch" and ours and len(ours) > 1:
+            accuracies = [[outcome.validation_accuracy for outcome in outcomes] for outcomes in (theirs, ours)]
+            step, here = (1e6 * float(np.median([outcome.step_seconds for outcome in outcomes])) for outcomes in (theirs, ours))
+            verdict = compared(*accuracies, ("lower", "higher"))
+            yield f"PyTorch, {name}: validation accuracy is {verdict} folds; a step takes {step:.0f} µs, here {here:.0f}"
+
+
 def draw(results: Results, path: Path) -> None:
     """Draw gap and validation accuracy of each line, with their standard deviations over the folds."""
     from matplotlib import pyplot
@@ -303,6 +314,8 @@ def main(number_of_folds, epochs, only, network, short, with_torch, figure):
     console.print(table(results))
     for name in dict.fromkeys(row.network for row in rows):
         console.print(conclusion(results, name))
+    for line in beside_torch(results):
+        console.print(line)
     console.print(f"seed {SEED}, {epochs} epochs of {steps_of(1)} steps, one thread")
     if figure:
         draw(results, figure)
