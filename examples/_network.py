@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fastdrop import nn
+from fastdrop.elementary import exp, log
 
 LAMBDA, ALPHA = 1.0507009873554805, 1.6732632423543772  # SELU's
 
@@ -92,7 +93,7 @@ class Residual(nn.Layer):
 
 def softmax(logits):
     """Return probabilities along the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    powers = exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
@@ -100,7 +101,7 @@ def cross_entropy(logits, labels):
     """Return the mean of -log p(label) over all rows, and its gradient with respect to the logits."""
     p = softmax(logits)
     at_labels = np.expand_dims(labels, -1)
-    loss = -np.log(np.take_along_axis(p, at_labels, -1) + 1e-30).mean(dtype=np.float64)
+    loss = -log(np.take_along_axis(p, at_labels, -1) + p.dtype.type(1e-30)).mean(dtype=np.float64)
     np.put_along_axis(p, at_labels, np.take_along_axis(p, at_labels, -1) - 1, -1)
     return float(loss), p / np.float32(labels.size)
 

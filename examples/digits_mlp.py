@@ -161,6 +161,8 @@ ROWS = [
     dense("inverted, p = 0.5, inputs too", lambda: nn.Dropout(0.5), first=lambda: nn.Dropout(0.2)),
     dense("inverted, p = 0.5, 50 samples", lambda: nn.Dropout(0.5), samples=50),
     dense("standard, p = 0.5", lambda: nn.Dropout(0.5, mode="standard")),
+    dense("Gaussian, p = 0.5", lambda: nn.GaussianDropout(0.5)),
+    dense("Gaussian noise, 0.5", lambda: nn.GaussianNoise(0.5)),
     dense("spatial, 32 maps of 8", lambda: Shaped(nn.SpatialDropout(0.5, data_format="channels_first"), MAPS)),
     dense("groups of 4", lambda: nn.GroupDropout(0.5, group_size=4)),
     dense("blocks of the image", first=lambda: Shaped(nn.DropBlock(0.3, 3), (1, 8, 8))),

@@ -40,6 +40,10 @@ CASES = {
     "SpatialDropout": (lambda: nn.SpatialDropout(0.3, data_format="channels_first"), (normal((4, 5, 3)),), {}),
     "LockedDropout": (lambda: nn.LockedDropout(0.3, time_axis=1), (normal((4, 5, 3)),), {}),
     "GroupDropout": (lambda: nn.GroupDropout(0.3, group_size=3), (normal((6, 8)),), {}),
+    "GaussianDropout": (lambda: nn.GaussianDropout(0.3), (normal((6, 8)),), {}),
+    "GaussianDropout, a logarithm": (lambda: nn.GaussianDropout(log_alpha=-1.0), (normal((6, 8)),), {}),
+    "GaussianDropout, logarithms": (lambda: nn.GaussianDropout(log_alpha=np.linspace(-4, 0, 8)), (normal((6, 8)),), {}),
+    "GaussianNoise": (lambda: nn.GaussianNoise(1.5), (normal((6, 8)),), {}),
     "AlphaDropout": (lambda: nn.AlphaDropout(0.3, mean=0.1), (normal((6, 8)),), {}),
     "FeatureAlphaDropout": (lambda: nn.FeatureAlphaDropout(0.3), (normal((6, 8, 2)),), {}),
     "DropBlock": (lambda: nn.DropBlock(0.3, 2, scale="sample"), (normal((2, 3, 6, 6)),), {}),
@@ -84,10 +88,10 @@ def test_every_variant_has_cases():
 
 
 def test_every_function_with_a_backward_pass_has_a_layer():
-    layers = {layer.functions for layer in vars(nn).values() if isinstance(layer, type) and hasattr(layer, "functions")}
-    wanted = {name for name in fastdrop.__all__ if f"{name}_backward" in fastdrop.__all__}
-    assert {forward.__name__ for forward, _ in layers} == wanted
-    assert {backward.__name__ for _, backward in layers} == {f"{name}_backward" for name in wanted}
+    layers = [layer for layer in vars(nn).values() if isinstance(layer, type) and hasattr(layer, "functions")]
+    functions = {(forward.__name__, backward.__name__) for forward, backward in (layer.functions for layer in layers)}
+    wanted = {(name, f"{name}_backward") for name in fastdrop.__all__ if f"{name}_backward" in fastdrop.__all__}
+    assert functions == wanted | {("gaussian_noise", "passed_on")}
 
 
 # Passes -------------------------------------------------------------------------------------------------------------
@@ -100,9 +104,12 @@ def test_a_layer_gives_the_bytes_of_its_function(name):
     options = {key: value for key, value in layer.options.items() if key != "through_sum"}
     if isinstance(layer, nn.DropConnect):
         arrays, options = (*arrays, WEIGHT), options | {"bias": BIAS}
+    if isinstance(layer, nn.GaussianDropout):
+        options = dict(layer.own_parameters)
+    options[layer.rate_name] = layer.p
     for offset in range(3):
         y = layer.forward(*arrays[:1] if isinstance(layer, nn.DropConnect) else arrays, **more)
-        assert_same_bytes(y, function(*arrays, p=layer.p, seed=42, offset=offset, **options, **more))
+        assert_same_bytes(y, function(*arrays, seed=42, offset=offset, **options, **more))
     assert layer.stream == fastdrop.Stream(42, 3)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 import fastdrop
 from fastdrop import _plan
@@ -30,6 +30,8 @@ __all__ = [
     "Dropout3d",
     "EmbeddingDropout",
     "FeatureAlphaDropout",
+    "GaussianDropout",
+    "GaussianNoise",
     "GroupDropout",
     "LockedDropout",
     "PatchDropout",
@@ -44,7 +46,7 @@ __all__ = [
 ]
 
 # What functions are told in each call: by the layer itself, and by who calls it.
-BY_THE_LAYER = {"seed", "offset", "training", "num_tokens", "weights"}
+BY_THE_LAYER = {"seed", "offset", "training", "num_tokens", "log_alpha"}
 BY_THE_CALLER = {"residual", "tokens", "allowed", "bias"}
 NOT_OFFERED = {"out", "backend", "num_threads", "start", "global_shape", "global_start", "return_indices"}
 
@@ -77,9 +79,10 @@ def parameters_of(function: Function, rate: str) -> tuple[list[str], list[inspec
 def signature_of(forward: Function, backward: Function, rate: str) -> inspect.Signature:
     """Return what a layer is made with: the rate, what else is not for each call, and a seed."""
     offered: dict[str, inspect.Parameter] = {}
+    of_calls = {*BY_THE_LAYER, *BY_THE_CALLER, *NOT_OFFERED, *parameters_of(forward, rate)[0]}
     for function in (forward, backward):
         for parameter in parameters_of(function, rate)[1]:
-            if parameter.name not in BY_THE_LAYER | BY_THE_CALLER | NOT_OFFERED:
+            if parameter.name not in of_calls:
                 offered.setdefault(parameter.name, parameter.replace(annotation=inspect.Parameter.empty))
     seed = inspect.Parameter("seed", inspect.Parameter.KEYWORD_ONLY, default=None)
     return inspect.Signature(sorted([*offered.values(), seed], key=lambda parameter: parameter.kind))
@@ -239,6 +242,48 @@ class LockedDropout(Variant, forward=fastdrop.locked_dropout, backward=fastdrop.
 
 class GroupDropout(Variant, forward=fastdrop.group_dropout, backward=fastdrop.group_dropout_backward):
     """Drops groups of neighbours: `fastdrop.group_dropout`."""
+
+
+class GaussianDropout(Variant, forward=fastdrop.gaussian_dropout, backward=fastdrop.gaussian_dropout_backward):
+    """Multiplies elements by normal numbers of mean 1: `fastdrop.gaussian_dropout`.
+
+    Parameters
+    ----------
+    p, seed
+        As in `fastdrop.gaussian_dropout` and `Variant`.
+    log_alpha : float or numpy.ndarray, optional
+        The logarithm of the variance, to be trained instead of `p`: the parameter ``log_alpha``, of float64.
+    """
+
+    def __init__(self, p: Any = 0.5, *, log_alpha: ArrayLike | None = None, seed: Any = None) -> None:
+        super().__init__(p, seed=seed)
+        if log_alpha is not None:
+            self.add_parameter("log_alpha", np.array(log_alpha, np.float64))
+
+    def record(self, x: Any, again: Record | None = None) -> tuple[Any, Record]:
+        """Return the output and a record; see `Layer.record`."""
+        return super().record(x, again=again, log_alpha=self.own_parameters.get("log_alpha"))
+
+    def remember(self, x: Any, **more: Any) -> dict[str, Any]:
+        """Return the input and the logarithm, where that is trained."""
+        return super().remember(x, **more) if self.own_parameters else {}
+
+    def gradient(self, grad: Any, record: Record) -> Any:
+        """Return the gradient with respect to the input, and add to that of the logarithm."""
+        result = super().gradient(grad, record)
+        if self.own_parameters:
+            result, of_logarithm = result
+            self.own_gradients["log_alpha"] += of_logarithm
+        return result
+
+
+def passed_on(grad: Any, stddev: Any = 1.0, *, seed: Any, offset: int = 0, training: bool = True) -> Any:
+    """Return the gradient of what adds noise: that of the result."""
+    return grad
+
+
+class GaussianNoise(Variant, forward=fastdrop.gaussian_noise, backward=passed_on, rate="stddev"):
+    """Adds normal numbers: `fastdrop.gaussian_noise`. The standard deviation may have a schedule, in [0, 1]."""
 
 
 class AlphaDropout(Variant, forward=fastdrop.alpha_dropout, backward=fastdrop.alpha_dropout_backward):
