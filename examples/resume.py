@@ -4,8 +4,8 @@
     python examples/resume.py train --checkpoint run.npz     # one training: kill it, call it again, it goes on
 
 What is fastdrop's, the exponentials of the softmax included, is the same to the bit for any backend and number of threads. The
-matrix products are those of NumPy's BLAS: their last bits may depend on which BLAS it is, on the processor and on its number of threads, which is why each run
-here gives BLAS one thread, while fastdrop has what the table says.
+matrix products are those of NumPy's BLAS: their last bits may depend on which BLAS it is, on the processor and on its number of
+threads, which is why each run here gives BLAS one thread, while fastdrop has what the table says.
 """
 
 import hashlib
