@@ -52,6 +52,7 @@ class BuildExt(build_ext):
             flags = MSVC_FLAGS if msvc else UNIX_FLAGS
             macros, objects = self.instruction_sets(flags, msvc)
             openmp = self.openmp_flags(msvc)
+            macros.append(("FD_FLAGS", f'"{" ".join(flags + openmp)}"'))
             for name in COMMON:
                 objects += self.objects(name, flags + (openmp if name == "drive" else []), macros)
             ext.extra_objects += objects

@@ -23,6 +23,7 @@ cdef extern from "fastdrop.h" nogil:
     uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data)
     void fd_philox(const fd_isa *isa, const uint32_t *counter, const uint32_t *key, uint32_t *out)
     int fd_useful_threads(int64_t n, int allowed)
+    const char *fd_build()
     int fd_has_openmp()
     uint64_t fd_float_begin()
     void fd_float_end(uint64_t found)
@@ -110,6 +111,11 @@ def isas():
 def vector_bits(str isa):
     """Return the width in bits of the registers that the kernels of `isa` were compiled with."""
     return fd_isa_vector_bits(find_isa(isa))
+
+
+def build():
+    """Return the compiler of this build, and its flags."""
+    return fd_build().decode().strip()
 
 
 def has_openmp():

@@ -1,4 +1,5 @@
-/* cpu.c: what this machine is. The only file that asks the processor. */
+/* cpu.c: what this machine is, and what this build is of. The only file that asks the processor. */
+#include "compiler.h"
 #include "isa.h"
 
 #if defined(FD_HAVE_AVX2) || defined(FD_HAVE_AVX512)
@@ -53,4 +54,20 @@ int fd_isa_runs(const fd_isa *isa) {
 #endif
   (void)isa;
   return 1; /* plain C, and NEON, which every AArch64 has */
+}
+
+#ifndef FD_FLAGS
+#define FD_FLAGS ""
+#endif
+
+const char *fd_build(void) {
+#if defined(__clang__)
+  return "clang " __clang_version__ " " FD_FLAGS;
+#elif defined(__GNUC__)
+  return "gcc " FD_TEXT(__GNUC__) "." FD_TEXT(__GNUC_MINOR__) "." FD_TEXT(__GNUC_PATCHLEVEL__) " " FD_FLAGS;
+#elif defined(_MSC_VER)
+  return "MSVC " FD_TEXT(_MSC_VER) " " FD_FLAGS;
+#else
+  return "an unknown compiler " FD_FLAGS;
+#endif
 }

@@ -166,6 +166,9 @@ void fd_philox(const fd_isa *isa, const uint32_t counter[4], const uint32_t key[
 /* Threads that a call with n elements is worth, of the number allowed. */
 int fd_useful_threads(int64_t n, int allowed);
 
+/* The compiler of this build, and its flags where the build system told them. */
+const char *fd_build(void);
+
 /* Whether the library was built with OpenMP. */
 int fd_has_openmp(void);
 

@@ -1,0 +1,157 @@
+"""Whether a contender does what it is timed for: the rate within honest bounds, the kept values right.
+
+What is fastdrop's own must give the reference's bytes besides.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastdrop.testing import equal_bytes
+from fastdrop.verify import Mismatch
+
+from .contender import Array, Contender, Job
+
+__all__ = ["check", "equal_results"]
+
+PIECE = 2**18  # elements that are looked at at a time, so that they stay in the caches
+SIGMAS = 7  # a right result is refused once in 10**11 times
+
+
+def check(contender: Contender, job: Job, found: Any) -> None:
+    """Raise Mismatch where a result is not what the case asks for."""
+    what = job.case.what
+    if contender.kind == "yardstick":
+        return  # a copy or a product, of NumPy
+    if what in ("perceptron step", "encoder step"):
+        require(math.isfinite(found), f"the loss is {found}")
+    elif what == "dropout":
+        require_dropout(job, shaped(contender.read(found), job))
+    elif what == "backward":
+        require_both_ways(job, *(shaped(part, job) for part in contender.read(found)))
+    elif what in ("mask", "packed mask"):
+        require_mask(job, np.asarray(contender.read(found)).reshape(-1))
+    elif what in ("gaussian", "concrete"):
+        require_noise(job, shaped(contender.read(found), job))
+    elif what != "words":
+        raise KeyError(what)
+
+
+def equal_results(one: Any, other: Any) -> bool:
+    """Return whether two results have the same bytes; a result may be several arrays."""
+    if isinstance(one, tuple):
+        return all(map(equal_results, one, other))
+    a, b = np.asarray(one), np.asarray(other)
+    if a.dtype == b.dtype and a.shape == b.shape and np.array_equal(bits(a), bits(b)):
+        return True  # the usual case, and quick
+    return equal_bytes(a, b)
+
+
+def bits(array: Array) -> Array:
+    return np.ascontiguousarray(array).view(f"u{array.itemsize}")
+
+
+def require(holds: bool, text: str) -> None:
+    if not holds:
+        raise Mismatch(text)
+
+
+def shaped(found: Any, job: Job) -> Array:
+    array = np.asarray(found)
+    require(array.shape == job.x.shape, f"the result has shape {array.shape} instead of {job.x.shape}")
+    require(array.dtype == job.x.dtype, f"the result is of {array.dtype} instead of {job.x.dtype}")
+    return array
+
+
+def require_share(dropped: int, expected: float, variance: float, of: int) -> None:
+    """Check a number of dropped elements against its expectation."""
+    require(
+        abs(dropped - expected) <= SIGMAS * math.sqrt(variance) + 1e-6 * of,
+        f"{dropped / of:.4%} are dropped instead of {expected / of:.4%}",
+    )
+
+
+class Tally:
+    """Counts over the pieces of a result."""
+
+    def __init__(self) -> None:
+        self.wrong = self.dropped = self.decisive = 0
+        self.expected = self.variance = 0.0
+
+    def add(self, dropped: Array, kept: Array, decisive: Array, p: Any) -> None:
+        """Take a piece: its elements that look dropped or kept, those where the two differ, the rates."""
+        rates = np.broadcast_to(np.asarray(p, np.float64), dropped.shape)[decisive]
+        self.wrong += int(np.count_nonzero(~(dropped | kept)))
+        self.dropped += int(np.count_nonzero(dropped & decisive))
+        self.decisive += rates.size
+        self.expected += float(rates.sum())
+        self.variance += float((rates * (1 - rates)).sum())
+
+
+def require_dropout(job: Job, y: Array) -> None:
+    """Check each element: what is kept is (x + bias) scaled, what is dropped is 0, plus the residual; and how many are."""
+    tally, dtype = Tally(), job.x.dtype
+    rounding = {"float64": 1e-14, "float32": 1e-6, "float16": 4e-3, "bfloat16": 3e-2}[dtype.name]
+    rows = job.x.shape[-1] if job.bias is not None else 1
+    piece = max(1, PIECE // rows) * rows
+    flat = {name: a.reshape(-1) for name, a in (("x", job.x), ("y", y), ("residual", job.residual)) if a is not None}
+    for begin in range(0, job.x.size, piece):
+        part = {name: array[begin : begin + piece].astype(np.float64) for name, array in flat.items()}
+        p = job.p.reshape(-1)[begin : begin + piece] if isinstance(job.p, np.ndarray) else job.p
+        value = part["x"] if job.bias is None else (part["x"].reshape(-1, rows) + job.bias.astype(np.float64)).reshape(-1)
+        value = value / (1 - np.asarray(p, np.float64))
+        residual = part.get("residual", np.zeros(1))
+        change = part["y"] - residual
+        allowed = rounding * (np.abs(value) + np.abs(residual))
+        dropped, kept = np.abs(change) <= allowed * (job.residual is not None), np.abs(change - value) <= allowed
+        tally.add(dropped, kept, np.abs(value) > 4 * allowed, p)
+    require(not tally.wrong, f"{tally.wrong} elements are neither dropped nor scaled by 1 / (1 - p)")
+    together = job.x.size / math.prod(job.mask_shape)  # elements that share a decision
+    require_share(tally.dropped, tally.expected, tally.variance * together, tally.decisive)
+    if job.case.noise_shape:
+        require_shared(job, y)
+
+
+def require_shared(job: Job, y: Array) -> None:
+    """Check that elements which share a decision are dropped together."""
+    axes = tuple(k for k, n in enumerate(job.mask_shape) if n == 1)
+    for k in range(len(y)):  # a sample at a time
+        alive, zero = job.x[k : k + 1] != 0, y[k : k + 1] == 0
+        some = (alive & zero).any(axes, keepdims=True) & (alive & ~zero).any(axes, keepdims=True)
+        require(not some.any(), "elements that share a decision are dropped and kept")
+
+
+def require_both_ways(job: Job, y: Array, dx: Array) -> None:
+    require_dropout(job, y)
+    alive = (job.x != 0) & (job.grad != 0)
+    require(bool(((y != 0) == (dx != 0))[alive].all()), "the gradient's mask is not the forward pass's")
+
+
+def require_mask(job: Job, found: Array) -> None:
+    """Check keep flags, or keep bits where the case has them packed."""
+    n = job.x.size
+    if job.case.what == "packed mask":
+        ones_of = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1)
+        kept = int((np.bincount(found, minlength=256) * ones_of).sum())
+        require(found.size == (n + 7) // 8, f"{found.size} bytes hold the mask, instead of {(n + 7) // 8}")
+    else:
+        require(found.size == n and int(found.max()) <= 1 and int(found.min()) >= 0, "flags are neither 0 nor 1, or too few")
+        kept = int(np.count_nonzero(found))
+    require_share(n - kept, n * job.p, n * job.p * (1 - job.p), n)
+
+
+def require_noise(job: Job, y: Array) -> None:
+    """Check the mean, and for Gaussian noise the variance, of the factors that elements were multiplied by."""
+    alive = job.x != 0
+    factors = y[alive].astype(np.float64) / job.x[alive]
+    n, variance = factors.size, job.p / (1 - job.p)
+    if job.case.what == "concrete":
+        inside = bool(((factors >= 0) & (factors <= (1 + 1e-5) / (1 - job.p))).all())
+        require(inside, "factors lie outside [0, 1 / (1 - p)]")
+        return
+    require(abs(factors.mean() - 1) <= SIGMAS * math.sqrt(variance / n), f"the factors' mean is {factors.mean():.5f}, not 1")
+    spread = SIGMAS * variance * math.sqrt(2 / n) + 1e-5
+    require(abs(factors.var() - variance) <= spread, f"the factors' variance is {factors.var():.5f} instead of {variance:.5f}")

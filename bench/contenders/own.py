@@ -1,0 +1,116 @@
+"""fastdrop: each backend, each instruction set, several numbers of threads."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import fastdrop
+from fastdrop import _native, _settings
+from fastdrop.testing import Engine
+
+from ..contender import EVERY_DTYPE, SEED, Absent, Adapter, Array, Call, Contender, Job
+
+OPTIONS = EVERY_DTYPE | {"noise_shape", "bias", "residual", "rates"}
+
+
+def dropout(job: Job, new: bool = False) -> Call:
+    """Name no option that the work does not need, as a user would not."""
+    options: dict[str, Any] = {"noise_shape": job.case.noise_shape, "bias": job.bias, "residual": job.residual, "out": job.out}
+    options = {name: value for name, value in options.items() if value is not None}
+    if new:
+        del options["out"]
+    call, offsets, x, p = fastdrop.dropout, itertools.count(), job.x, job.p
+    return lambda: call(x, p, seed=SEED, offset=next(offsets), **options)
+
+
+def backward(job: Job) -> Call:
+    offsets = itertools.count()
+
+    def call() -> tuple[Array, Array]:
+        offset = next(offsets)
+        fastdrop.dropout(job.x, job.p, seed=SEED, offset=offset, out=job.out)
+        fastdrop.dropout_backward(job.grad, job.p, seed=SEED, offset=offset, out=job.grad_out)
+        return job.out, job.grad_out  # type: ignore[return-value]
+
+    return call
+
+
+def mask(job: Job, packed: bool) -> Call:
+    offsets = itertools.count()
+    return lambda: fastdrop.dropout_mask(job.x.shape, job.p, seed=SEED, offset=next(offsets), packed=packed)
+
+
+def words(job: Job) -> Call:
+    offsets = itertools.count()
+    return lambda: fastdrop.words(job.x.size, seed=SEED, offset=next(offsets))
+
+
+def variant(name: str, job: Job) -> Call:
+    """Return a call of a function that a version of fastdrop may not have."""
+    function = getattr(fastdrop, name, None)
+    if function is None:
+        raise Absent(f"fastdrop {fastdrop.__version__} has no {name}")
+    offsets = itertools.count()
+    return lambda: function(job.x, job.p, seed=SEED, offset=next(offsets), out=job.out)
+
+
+WORKS = {
+    "dropout": dropout,
+    "backward": backward,
+    "mask": partial(mask, packed=False),
+    "packed mask": partial(mask, packed=True),
+    "words": words,
+    "gaussian": partial(variant, "gaussian_dropout"),
+    "concrete": partial(variant, "concrete_dropout"),
+}
+
+
+def on(engine: Engine, make: Callable[[Job], Call], least_threads: int = 1) -> Callable[[Job], Call]:
+    """Return the same way, but absent where the engine is."""
+
+    def made(job: Job) -> Call:
+        if engine.isa and not _native.isas().get(engine.isa):
+            raise Absent(f"this machine or build lacks the instruction set {engine.isa}")
+        if least_threads > _settings.automatic_num_threads():
+            raise Absent(f"this process may use {_settings.automatic_num_threads()} processors only")
+        if reason := engine.missing():
+            raise Absent(reason)
+        return make(job)
+
+    return made
+
+
+def contender(name: str, label: str, engine: Engine, works: dict[str, Callable[[Job], Call]] = WORKS) -> Contender:
+    does = {what: on(engine, make, engine.num_threads or 1) for what, make in works.items()}
+    return Contender(name, label, does, OPTIONS, "fastdrop", engine.using, exact=True)
+
+
+ISAS = ("portable", "avx2", "avx512", "neon")
+THREADS = (1, 2, 4, 8, 16, 32, 64)
+
+ADAPTER = Adapter(
+    (
+        contender("c", "fastdrop, C", Engine("c")),
+        contender("c-new", "fastdrop, C, new result", Engine("c"), {"dropout": partial(dropout, new=True)}),
+        contender("numba", "fastdrop, Numba", Engine("numba")),
+        contender("numpy", "fastdrop, NumPy", Engine("numpy")),
+        *(contender(f"c-{isa}", f"fastdrop, C, {isa}", Engine("c", isa)) for isa in ISAS),
+        *(contender(f"c-{n}t", f"fastdrop, C, {n} thread{'s' * (n > 1)}", Engine("c", None, n)) for n in THREADS),
+    ),
+    distributions=("fastdrop-kernels", "numpy"),
+)
+
+REFERENCE = contender("reference", "the reference", Engine("numpy"))
+
+
+def reference(job: Job) -> Any:
+    """Return what the first call of every engine must give, to the byte."""
+    made = np.array  # a copy: the room for the result is everybody's
+    with REFERENCE.using():
+        found = REFERENCE.does[job.case.what](job)()
+    return tuple(made(part) for part in found) if isinstance(found, tuple) else made(found)

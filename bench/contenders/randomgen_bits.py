@@ -1,0 +1,27 @@
+"""randomgen's bit generators under NumPy's distributions: Philox4x32, as here, and AES."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ..contender import Adapter
+from .numpy_idiom import both
+
+
+def philox(seed: int) -> Any:
+    return importlib.import_module("randomgen").Philox(seed, number=4, width=32)
+
+
+def aes(seed: int) -> Any:
+    return importlib.import_module("randomgen").AESCounter(seed)
+
+
+ADAPTER = Adapter(
+    (
+        *both("randomgen-philox", "randomgen Philox4x32", philox),
+        *both("randomgen-aes", "randomgen AESCounter", aes),
+    ),
+    module="randomgen",
+    distributions=("randomgen",),
+)

@@ -1,0 +1,108 @@
+"""PyTorch on the CPU: `torch.nn.functional.dropout`, as it is and through `torch.compile`."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..contender import EVERY_DTYPE, SEED, Absent, Adapter, Array, Call, Contender, Job
+
+OPTIONS = EVERY_DTYPE | {"noise_shape", "bias", "residual", "rates"}
+
+
+def tensor(torch: Any, array: Array | None) -> Any:
+    """Return a view of an array, or of None nothing; PyTorch does not know ml_dtypes' bfloat16, so its bits go over."""
+    if array is None:
+        return None
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def read(found: Any) -> Any:
+    if isinstance(found, tuple):
+        return tuple(map(read, found))
+    torch = importlib.import_module("torch")
+    if found.dtype == torch.bfloat16:
+        return found.view(torch.int16).numpy().view("bfloat16")
+    return found.detach().numpy()
+
+
+def prepared(job: Job) -> Any:
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(job.threads)
+    torch.manual_seed(SEED)
+    return torch
+
+
+def dropped(torch: Any, job: Job) -> Callable[[Any], Any]:
+    """Return the function of a tensor that a user of PyTorch would write."""
+    functional, p = torch.nn.functional, job.p
+    if job.case.rate == "each":
+        rates = tensor(torch, job.p)
+        return lambda x: x * (torch.rand_like(x) >= rates) / (1 - rates)
+    if job.case.noise_shape is None:
+        return lambda x: functional.dropout(x, p)
+    if job.x.ndim == 4 and job.mask_shape == (*job.x.shape[:2], 1, 1):
+        return lambda x: functional.dropout2d(x, p)
+    shape, keep = job.mask_shape, 1 - p
+    return lambda x: x * x.new_empty(shape).bernoulli_(keep).div_(keep)
+
+
+def dropout(job: Job, compiled: bool = False) -> Call:
+    torch = prepared(job)
+    x, bias, residual, drop = tensor(torch, job.x), tensor(torch, job.bias), tensor(torch, job.residual), dropped(torch, job)
+
+    def run(x: Any, bias: Any, residual: Any) -> Any:
+        y = drop(x if bias is None else x + bias)
+        return y if residual is None else residual + y
+
+    if compiled:
+        if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+            raise Absent("torch.compile needs a C++ compiler, and none is on the path")
+        run = torch.compile(run, dynamic=False)
+        run(x, bias, residual)
+    return lambda: run(x, bias, residual)
+
+
+def compiled(job: Job) -> Call:
+    return dropout(job, compiled=True)
+
+
+def backward(job: Job) -> Call:
+    torch = prepared(job)
+    x, grad = tensor(torch, job.x).requires_grad_(), tensor(torch, job.grad)
+
+    def call() -> Any:
+        y = torch.nn.functional.dropout(x, job.p)
+        return y, torch.autograd.grad(y, x, grad)[0]
+
+    return call
+
+
+def mask(job: Job) -> Call:
+    torch = prepared(job)
+    room = torch.empty(job.x.shape, dtype=torch.bool)
+    return lambda: room.bernoulli_(1 - job.p)
+
+
+def gaussian(job: Job) -> Call:
+    torch = prepared(job)
+    x, deviation = tensor(torch, job.x), (job.p / (1 - job.p)) ** 0.5
+    return lambda: x * torch.empty_like(x).normal_(1, deviation)
+
+
+EAGER = {"dropout": dropout, "backward": backward, "mask": mask, "gaussian": gaussian}
+
+ADAPTER = Adapter(
+    (
+        Contender("torch", "PyTorch F.dropout", EAGER, OPTIONS, read=read),
+        Contender("torch-compile", "PyTorch F.dropout, compiled", {"dropout": compiled}, OPTIONS, read=read),
+    ),
+    module="torch",
+    distributions=("torch",),
+)

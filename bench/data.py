@@ -1,0 +1,81 @@
+"""What is dropped from: the activations of a random layer on scikit-learn's handwritten digits, as often as it takes."""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cases import Case
+from .contender import SEED, Absent, Array, Job
+
+__all__ = ["activations", "digits", "job_of"]
+
+
+@functools.cache
+def digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the 1,797 images of 64 pixels in [0, 1], and their labels."""
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise ImportError('the benchmark needs scikit-learn: pip install "fastdrop-kernels[bench]"') from error
+    found = load_digits()
+    return found.data.astype(np.float32) / 16, found.target.astype(np.int64)
+
+
+@functools.cache
+def activations() -> NDArray[np.float32]:
+    """Return the digits behind a random layer of 1,024 rectified linear units."""
+    pixels, _ = digits()
+    weights = np.random.default_rng(SEED).normal(0, pixels.shape[1] ** -0.5, (pixels.shape[1], 1024)).astype(np.float32)
+    layer: NDArray[np.float32] = np.maximum(pixels @ weights, 0)
+    return layer
+
+
+def filled(shape: tuple[int, ...], dtype: str, shift: int = 0) -> Array:
+    """Return an array of activations, from the one at `shift` on."""
+    values = activations().reshape(-1)
+    flat = np.resize(np.roll(values, -shift) if shift else values, math.prod(shape))
+    return flat.astype(dtype, copy=False).reshape(shape)
+
+
+def available_bytes() -> float:
+    """Return the memory that can be had without swapping, where the system says."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return math.inf
+
+
+def require_memory(case: Case, contenders: int) -> None:
+    """Each contender has up to an array of its own and a mask."""
+    needed = case.nbytes * (6 + contenders)
+    if needed > available_bytes():
+        raise Absent(f"needs about {needed / 1e9:.0f} GB of free memory")
+
+
+def job_of(case: Case, threads: int, contenders: int = 1) -> Job:
+    """Return the work of a case, every page of its memory touched."""
+    if case.dtype == "bfloat16":
+        try:
+            import ml_dtypes  # noqa: F401  NumPy knows the name from then on
+        except ModuleNotFoundError:
+            raise Absent('bfloat16 needs ml_dtypes: pip install "fastdrop-kernels[peers]"') from None
+    require_memory(case, contenders)
+    x = filled(case.shape, case.dtype)
+    p: Any = case.rate
+    if p == "each":
+        p = np.resize(np.linspace(0, 0.5, 1021, dtype=np.float32), case.shape)
+    more: dict[str, Array] = {}
+    if "bias" in case.operands:
+        more["bias"] = filled(case.shape[-1:], case.dtype, 5)
+    if "residual" in case.operands:
+        more["residual"] = filled(case.shape, case.dtype, 11)
+    if case.what == "backward":
+        more |= {"grad": filled(case.shape, case.dtype, 3), "grad_out": np.ones_like(x)}
+    return Job(case, x, np.ones_like(x), p, threads, **more)

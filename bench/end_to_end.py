@@ -1,0 +1,137 @@
+"""What dropout costs where it is used: a step of training in PyTorch, without dropout, with `torch.nn.Dropout`, with fastdrop.
+
+Two small networks on scikit-learn's digits: a perceptron with two hidden layers, and one layer of a Transformer's encoder
+over the 64 pixels. The step is forward, backward and an update.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import fastdrop
+
+from .contender import SEED, Adapter, Call, Contender, Job
+from .data import digits
+
+WIDTH, BATCH = 1024, 512  # of the perceptron
+MODEL, HEADS, INNER, SENTENCES = 128, 4, 512, 64  # of the encoder
+
+
+def dropout_layer(torch: Any, p: float) -> Any:
+    """Return a layer of PyTorch whose masks are fastdrop's; the backward pass makes the mask again, nothing is stored."""
+
+    class Dropped(torch.autograd.Function):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, x: Any, seed: int, offset: int) -> Any:
+            ctx.key = {"seed": seed, "offset": offset}
+            return torch.from_numpy(fastdrop.dropout(x.detach().numpy(), p, **ctx.key))
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            return torch.from_numpy(fastdrop.dropout_backward(grad.numpy(), p, **ctx.key)), None, None
+
+    class Dropout(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self, stream: fastdrop.Stream) -> None:
+            super().__init__()
+            self.stream = stream
+
+        def forward(self, x: Any) -> Any:
+            return Dropped.apply(x, *self.stream.next()) if self.training else x
+
+    layers = iter(range(2**32))
+    return lambda: Dropout(fastdrop.Stream(SEED).fold_in(next(layers)))
+
+
+def layers_of(torch: Any, kind: str, p: float) -> Callable[[], Any]:
+    """Return what makes a layer of dropout: one of three kinds."""
+    if kind == "none":
+        return torch.nn.Identity  # type: ignore[no-any-return]
+    return partial(torch.nn.Dropout, p) if kind == "torch" else dropout_layer(torch, p)  # type: ignore[no-any-return]
+
+
+def perceptron(torch: Any, dropout: Callable[[], Any]) -> tuple[Any, Any, Any]:
+    """Return a network, a batch, and the labels."""
+    nn = torch.nn
+    hidden = [nn.Linear(64, WIDTH), nn.ReLU(), dropout(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), dropout()]
+    pixels, labels = digits()
+    return nn.Sequential(*hidden, nn.Linear(WIDTH, 10)), torch.from_numpy(pixels[:BATCH]), torch.from_numpy(labels[:BATCH])
+
+
+def encoder(torch: Any, dropout: Callable[[], Any]) -> tuple[Any, Any, Any]:
+    """Return a Transformer's encoder layer between an embedding of pixels and a classifier, and data for it."""
+    nn, functional = torch.nn, torch.nn.functional
+
+    class Encoder(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.place = nn.Linear(1, MODEL), nn.Parameter(torch.randn(64, MODEL) * 0.02)
+            self.queries, self.back = nn.Linear(MODEL, 3 * MODEL), nn.Linear(MODEL, MODEL)
+            self.before, self.after = nn.LayerNorm(MODEL), nn.LayerNorm(MODEL)
+            self.inner, self.outer, self.classes = nn.Linear(MODEL, INNER), nn.Linear(INNER, MODEL), nn.Linear(MODEL, 10)
+            self.drops = nn.ModuleList(dropout() for _ in range(4))
+
+        def attend(self, x: Any) -> Any:
+            heads = self.queries(x).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
+            query, key, value = heads
+            weights = functional.softmax(query @ key.mT / (MODEL // HEADS) ** 0.5, dim=-1)
+            return self.back((self.drops[0](weights) @ value).transpose(1, 2).flatten(-2))
+
+        def forward(self, pixels: Any) -> Any:
+            x = self.embedding(pixels[..., None]) + self.place
+            x = x + self.drops[1](self.attend(self.before(x)))
+            x = x + self.drops[3](self.outer(self.drops[2](functional.relu(self.inner(self.after(x))))))
+            return self.classes(x.mean(1))
+
+    pixels, labels = digits()
+    return Encoder(), torch.from_numpy(pixels[:SENTENCES]), torch.from_numpy(labels[:SENTENCES])
+
+
+def step(network: Any, kind: str, job: Job) -> Call:
+    """Return a step of training."""
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(job.threads)
+    torch.manual_seed(SEED)
+    require_gradient(torch, job.p)
+    made, x, labels = network(torch, layers_of(torch, kind, job.p))
+    optimizer = torch.optim.SGD(made.parameters(), lr=1e-2)
+
+    def call() -> float:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(made(x), labels)
+        loss.backward()
+        optimizer.step()
+        return float(loss.item())
+
+    return call
+
+
+def require_gradient(torch: Any, p: float) -> None:
+    """Check that fastdrop's layer drops what fastdrop drops, in both directions."""
+    x = torch.arange(1.0, 1001.0, requires_grad=True)
+    layer = dropout_layer(torch, p)()
+    seed, offset = fastdrop.Stream(SEED).fold_in(0).next()
+    y = layer(x)
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    np.testing.assert_array_equal(y.detach().numpy(), fastdrop.dropout(x.detach().numpy(), p, seed=seed, offset=offset))
+    np.testing.assert_array_equal(grad.numpy() * x.detach().numpy(), y.detach().numpy())
+
+
+def contender(kind: str, label: str, role: str) -> Contender:
+    works = {"perceptron step": partial(step, perceptron, kind), "encoder step": partial(step, encoder, kind)}
+    return Contender(f"step-{kind}", label, works, frozenset({"float32"}), role)
+
+
+ADAPTER = Adapter(
+    (
+        contender("none", "the step without dropout", "yardstick"),
+        contender("torch", "with torch.nn.Dropout", "peer"),
+        contender("fastdrop", "with fastdrop's masks", "fastdrop"),
+    ),
+    module="torch",
+    distributions=("torch",),
+)

@@ -1,0 +1,179 @@
+"""Measuring calls side by side: interleaved in one process, in random order, compared round by round.
+
+A machine's speed drifts from minute to minute, so absolute times of two calls measured one after the other say little
+about the two. Here every round runs all of them; what is reported is the median over the rounds of their ratio within a
+round, and an interval from a bootstrap over processes and rounds.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Effort", "Estimate", "Prepared", "Samples", "estimate", "interleave", "paired"]
+
+LEAST_SAMPLE = 2e-3  # seconds; a faster call is repeated for so long
+RESAMPLES = 400
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure calls side by side."""
+
+    seconds: float  # for each call; one that has had them sits out the later rounds
+    least_rounds: int = 3  # for each call, whatever `seconds` says
+    patience: float = math.inf  # seconds for all; after them no round begins, except the first
+    most_rounds: int = 101
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A call, the context that it runs in, and what to do with its first result, which raises where that is wrong."""
+
+    call: Callable[[], Any]
+    using: Callable[[], AbstractContextManager[Any]] = nullcontext
+    check: Callable[[Any], None] = lambda result: None
+
+
+@dataclass
+class Samples:
+    """The seconds that one call took, in the rounds that it took part in; and processor seconds to seconds over all of them."""
+
+    rounds: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    def add(self, number: int, took: float, wall: float, cpu: float) -> None:
+        """Take the sample of a round."""
+        self.rounds.append(number)
+        self.seconds.append(took)
+        self.wall += wall
+        self.cpu += cpu
+
+    @property
+    def processors(self) -> float:
+        """How many processors were at work, on average: says whether somebody uses more threads than agreed."""
+        return self.cpu / self.wall if self.wall else 0.0
+
+
+def sample(prepared: Prepared, repeats: int) -> tuple[float, float]:
+    """Return the seconds and processor seconds of some calls; one call before them brings its data into the caches."""
+    call = prepared.call
+    with prepared.using():
+        if repeats > 1:
+            call()
+        cpu, began = time.process_time(), time.perf_counter()
+        for _ in range(repeats):
+            call()
+        wall = time.perf_counter() - began
+        return wall, time.process_time() - cpu
+
+
+def repeats_of(prepared: Prepared) -> int:
+    """Check a call's result, and return how often to run it for one sample."""
+    with prepared.using():
+        began = time.perf_counter()
+        result = prepared.call()
+        once = time.perf_counter() - began
+    prepared.check(result)
+    del result
+    if once < LEAST_SAMPLE:
+        once = sample(prepared, 2)[0] / 2
+    return max(1, round(LEAST_SAMPLE / once))
+
+
+def not_refused(name: str, error: Exception) -> None:
+    raise error
+
+
+def interleave(
+    calls: Mapping[str, Prepared],
+    baseline: str,
+    effort: Effort,
+    seed: int = 0,
+    refused: Callable[[str, Exception], None] = not_refused,
+) -> dict[str, Samples]:
+    """Measure calls side by side.
+
+    Parameters
+    ----------
+    calls : mapping of str to Prepared
+        What to measure. Each is checked before anything is timed.
+    baseline : str
+        The call that the others are compared with; it runs in every round.
+    effort : Effort
+        How long.
+    seed : int
+        Of the order within the rounds.
+    refused : callable, optional
+        Is given the name of a call whose first run or check raises, which is then left out, and what it raised.
+
+    Returns
+    -------
+    dict of str to Samples
+    """
+    repeats = {}
+    for name, prepared in calls.items():
+        try:
+            repeats[name] = repeats_of(prepared)
+        except Exception as error:
+            refused(name, error)
+    if baseline not in repeats:
+        return {}
+    found = {name: Samples() for name in repeats}
+    order = random.Random(seed)
+    end = time.perf_counter() + effort.patience
+    for number in range(effort.most_rounds):
+        few = number < effort.least_rounds
+        due = [name for name in repeats if few or found[name].wall < effort.seconds or name == baseline]
+        if number and (due == [baseline] or time.perf_counter() > end):
+            break
+        for name in order.sample(due, len(due)):
+            wall, cpu = sample(calls[name], repeats[name])
+            found[name].add(number, wall / repeats[name], wall, cpu)
+    return found
+
+
+# What the samples say -----------------------------------------------------------------------------------------------
+
+Rounds = Mapping[int, float]  # by number, the seconds
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A median, its 95 % interval, and of how many values."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def paired(one: Sequence[Rounds], other: Sequence[Rounds]) -> list[NDArray[np.float64]]:
+    """Return, for each process, the ratios of two calls in the rounds that ran both."""
+    return [
+        np.array([a[number] / b[number] for number in sorted(a.keys() & b.keys())])
+        for a, b in zip(one, other, strict=True)
+        if a.keys() & b.keys()
+    ]
+
+
+def estimate(processes: Sequence[NDArray[np.float64]]) -> Estimate:
+    """Return the median of all values, and its interval: processes are drawn anew, and in each of them its values."""
+    pooled = np.concatenate(processes)
+    rng = np.random.default_rng(0)
+    medians = np.empty(RESAMPLES)
+    for k in range(RESAMPLES):
+        chosen = rng.integers(len(processes), size=len(processes))
+        medians[k] = np.median(np.concatenate([rng.choice(processes[i], len(processes[i])) for i in chosen]))
+    low, high = np.percentile(medians, (2.5, 97.5))
+    return Estimate(float(np.median(pooled)), float(low), float(high), len(pooled))

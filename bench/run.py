@@ -1,0 +1,259 @@
+"""A run of the benchmark: which cases and contenders, processes that measure them, the record that is made."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import fastdrop
+from fastdrop import _settings
+
+from . import environment, memory
+from .cases import Case, Entry, matching, read
+from .contenders import by_name
+from .measure import Effort
+from .records import Record
+from .worker import THREAD_VARIABLES, Request
+
+__all__ = ["QUICK", "THOROUGH", "Mode", "Selection", "run", "select"]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How much to measure."""
+
+    effort: Effort
+    processes: int
+
+
+QUICK = Mode(Effort(seconds=0.3, least_rounds=3, patience=4), processes=1)
+THOROUGH = Mode(Effort(seconds=0.25, least_rounds=2, patience=20, most_rounds=41), processes=3)
+
+
+# What is measured ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The entries to measure, with the contenders that were asked for."""
+
+    entries: tuple[Entry, ...]
+    memory: bool = True  # whether to measure what a call holds beside its arrays
+
+    @property
+    def cases(self) -> list[Case]:
+        """All cases, in order."""
+        return [case for entry in self.entries for case in entry.cases]
+
+
+def select(quick: bool, only: Sequence[str]) -> Selection:
+    """Return what to measure.
+
+    Parameters
+    ----------
+    quick : bool
+        The quick cases and contenders alone.
+    only : sequence of str
+        Patterns of cases, groups or contenders. Of each kind that a pattern fits, what fits is kept; yardsticks always are.
+
+    Raises
+    ------
+    ValueError
+        A pattern fits nothing.
+    """
+    plan = read()
+    entries = [entry for entry in plan.entries if entry.quick or not quick]
+    every = {name for entry in plan.entries for case in entry.cases for name in names_of(case)}
+    contenders = set(plan.quick) if quick else set(by_name())
+    for pattern in only:
+        if not matching([pattern], [*every, *by_name()]):
+            raise ValueError(
+                f"--only {pattern!r} fits no case, group or contender; groups are {', '.join(groups())}; contenders are "
+                f"{', '.join(by_name())}"
+            )
+    if wanted := [pattern for pattern in only if matching([pattern], every)]:
+        entries = [keep_cases(entry, wanted) for entry in (plan.entries if quick else entries)]
+    if wanted := matching(only, by_name()):
+        contenders = set(wanted)
+    chosen = [keep_contenders(entry, contenders) for entry in entries]
+    return Selection(tuple(entry for entry in chosen if entry.cases), memory=not only and not quick)
+
+
+def groups() -> list[str]:
+    return list(dict.fromkeys(case.group for entry in read().entries for case in entry.cases))
+
+
+def names_of(case: Case) -> tuple[str, ...]:
+    """Return what `--only` can call a case."""
+    return case.name, case.entry, case.group
+
+
+def keep_cases(entry: Entry, patterns: Sequence[str]) -> Entry:
+    return replace(entry, cases=tuple(case for case in entry.cases if matching(patterns, names_of(case))))
+
+
+def keep_contenders(entry: Entry, contenders: set[str]) -> Entry:
+    """Leave out who was not asked for, and cases in which only yardsticks are left."""
+    kept = []
+    for case in entry.cases:
+        names = tuple(name for name in case.contenders if name in contenders or by_name()[name][0].kind == "yardstick")
+        if any(by_name()[name][0].kind != "yardstick" for name in names):
+            kept.append(replace(case, contenders=names))
+    return replace(entry, cases=tuple(kept))
+
+
+# Who measures it ----------------------------------------------------------------------------------------------------
+
+
+class Worker:
+    """A process of `worker`, started when it is first asked."""
+
+    def __init__(self, number: int, threads: int, isa: str | None, folder: str) -> None:
+        self.number, self.threads, self.isa, self.folder = number, threads, isa, folder
+        self.process: subprocess.Popen[str] | None = None
+
+    def started(self) -> subprocess.Popen[str]:
+        """Return the process; what its libraries print goes to a file in the folder."""
+        if self.process is None or self.process.poll() is not None:
+            variables = {**dict.fromkeys(THREAD_VARIABLES, str(self.threads)), "TF_CPP_MIN_LOG_LEVEL": "3"}
+            if self.threads == 1:
+                variables["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+            with Path(self.folder, f"{self.number}.log").open("a") as log:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "fastdrop.bench.worker", str(self.threads), *([self.isa] if self.isa else [])],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    cwd=self.folder,  # not a checkout, whose package is not built
+                    env=os.environ | variables,
+                )
+        return self.process
+
+    def ask(self, case: Case, effort: Effort) -> Iterator[dict[str, Any]]:
+        """Yield what the process answers; where it dies, say so."""
+        process = self.started()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        doing = None
+        try:
+            process.stdin.write(Request(case, case.contenders, effort, self.number, self.threads).as_json() + "\n")
+            process.stdin.flush()
+            for text in process.stdout:
+                answer = json.loads(text)
+                if answer["kind"] == "done":
+                    return
+                doing = answer.get("contender", doing)
+                yield answer
+        except BrokenPipeError:
+            pass
+        yield {"kind": "died", "case": case.name, "contender": doing, "process": self.number, "why": ended(process.wait())}
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+
+
+def ended(code: int) -> str:
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+# The run ------------------------------------------------------------------------------------------------------------
+
+Tell = Callable[[str, bool], None]  # is told what is being done, and whether a step begins
+Show = Callable[[Record, Entry], None]  # is given each entry that is done
+
+
+def step_count(selection: Selection, mode: Mode) -> int:
+    """Return how many steps `run` tells of."""
+    return mode.processes * len(selection.cases) + selection.memory
+
+
+def run(
+    selection: Selection,
+    mode: Mode,
+    *,
+    threads: int = 1,
+    isa: str | None = None,
+    tell: Tell = lambda text, begins: None,
+    show: Show = lambda record, entry: None,
+) -> Record:
+    """Measure, and return the record.
+
+    Parameters
+    ----------
+    selection : Selection
+        What.
+    mode : Mode
+        How much of it.
+    threads : int
+        That every library is set to.
+    isa : str, optional
+        The instruction set of fastdrop's C kernels.
+    tell, show : callable, optional
+        Are told what happens.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        Threads or an instruction set that cannot be.
+    ImportError
+        Without scikit-learn.
+    """
+    with fastdrop.using(isa=isa, num_threads=threads):  # refuses what cannot be
+        record = Record()
+        record.add({"kind": "environment", **environment.describe(_settings.checked_num_threads(threads), isa)})
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fastdrop-bench-"))
+        workers = [stack.enter_context(Worker(number, threads, isa, folder)) for number in range(mode.processes)]
+        for entry in selection.entries:
+            for case in entry.cases:
+                record.add({"kind": "case", **case.fields()})
+                ask_all(workers, case, mode.effort, record, tell)
+            show(record, entry)
+    if selection.memory:
+        tell("memory of a forward and a backward pass", True)
+        record.add({"kind": "memory", **memory.held(threads)})
+    return record
+
+
+def ask_all(workers: Sequence[Worker], case: Case, effort: Effort, record: Record, tell: Tell) -> None:
+    """Measure a case in each process; who dies or is refused in one is left out of the others."""
+    for worker in workers:
+        tell(case.name, True)
+        for answer in worker.ask(case, effort):
+            if answer["kind"] == "failed":
+                raise ImportError(answer["why"])
+            if answer["kind"] == "doing":
+                tell(f"{case.name}: {answer['text']}", False)
+            elif answer["kind"] == "died":
+                record.add(answer)
+                case = without(case, answer["contender"])
+            elif not is_known(record, answer):
+                record.add(answer)
+
+
+def without(case: Case, contender: str | None) -> Case:
+    return replace(case, contenders=tuple(name for name in case.contenders if name != contender))
+
+
+def is_known(record: Record, answer: dict[str, Any]) -> bool:
+    """Return whether another process said the same of a case."""
+    if answer["kind"] == "samples":
+        return False
+    same = {name: value for name, value in answer.items() if name != "process"}
+    return any(same.items() <= line.items() for line in record.lines)

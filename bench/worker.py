@@ -1,0 +1,172 @@
+"""A process that measures: one request a line on standard input, what it finds as JSON lines on standard output.
+
+Each process imports the libraries that its cases need and sets them to the agreed number of threads. What libraries print goes
+to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import fastdrop
+from fastdrop.verify import Mismatch, every_engine
+
+from .cases import Case
+from .checks import check, equal_results
+from .contender import Absent, Contender, Job
+from .contenders import by_name, own
+from .data import job_of
+from .measure import Effort, Prepared, interleave
+
+__all__ = ["THREAD_VARIABLES", "measure", "work"]
+
+Emit = Callable[..., None]  # of the kind of a message and its fields
+
+THREAD_VARIABLES = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS"),
+    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "PJRT_NPROC"),
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a worker is asked: a case, who takes part, how long to measure, which process of several this is."""
+
+    case: Case
+    names: tuple[str, ...]
+    effort: Effort
+    process: int = 0
+    threads: int = 1
+
+    @classmethod
+    def of(cls, text: str) -> Request:
+        """Read what `as_json` wrote."""
+        fields = json.loads(text)
+        case, effort, names = Case.of(fields.pop("case")), Effort(**fields.pop("effort")), tuple(fields.pop("names"))
+        return cls(case, names, effort, **fields)
+
+    def as_json(self) -> str:
+        """Return this as a line of text."""
+        fields = {"case": self.case.fields(), "names": self.names, "effort": self.effort.__dict__}
+        return json.dumps(fields | {"process": self.process, "threads": self.threads})
+
+
+def prepared_contenders(request: Request, job: Job, emit: Emit) -> Iterator[tuple[Contender, Prepared]]:
+    """Yield who can take part, ready to be called; tell of the others why not."""
+    for name in request.names:
+        contender, adapter = by_name()[name]
+        if not contender.takes_part(request.case):
+            continue
+        try:
+            if reason := adapter.missing():
+                raise Absent(reason)
+            emit("doing", contender=name, text=f"preparing {contender.label}")
+            with contender.using():
+                call = contender.does[request.case.what](job)
+        except Absent as reason:
+            emit("skipped", contender=name, why=str(reason))
+        except Exception as error:  # whatever a library raises, the others go on
+            emit("skipped", contender=name, why=f"fails: {type(error).__name__}: {first_line(error)}")
+        else:
+            yield contender, Prepared(call, contender.using)
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0][:200]
+
+
+class Answers:
+    """Checks results before they are timed, fastdrop's own against the reference's bytes."""
+
+    def __init__(self, job: Job, emit: Emit) -> None:
+        self.job, self.emit = job, emit
+        self.reference: Any = None
+
+    def check(self, contender: Contender, found: Any) -> None:
+        """Raise Mismatch where a result is wrong; tell what was checked."""
+        self.emit("doing", contender=contender.name, text=f"checking {contender.label}")
+        if contender.exact:
+            if self.reference is None:
+                self.reference = own.reference(self.job)
+            if not equal_results(found, self.reference):
+                raise Mismatch("the bytes are not the reference's")
+        check(contender, self.job, found)
+        self.emit("checked", contender=contender.name, exact=contender.exact)
+
+    def check_engines(self, timed: list[Contender]) -> None:
+        """Check what is not timed too: every backend and instruction set that is here."""
+        done = {contender.name for contender in timed}
+        for engine in every_engine():
+            name = f"c-{engine.isa}" if engine.isa else engine.backend
+            contender = by_name()[name][0]
+            if name not in done and not engine.missing() and contender.takes_part(self.job.case):
+                try:
+                    with contender.using():
+                        found = contender.does[self.job.case.what](self.job)()
+                    self.check(contender, found)
+                except Absent:
+                    return
+                except Mismatch as error:
+                    self.emit("refused", contender=name, why=str(error), own=True)
+
+
+def measure(request: Request, emit: Emit) -> None:
+    """Check and time a case's contenders, telling `emit` what is found."""
+    try:
+        job = job_of(request.case, request.threads, len(request.names))
+    except Absent as reason:
+        emit("skipped", contender=None, why=str(reason))
+        return
+    answers = Answers(job, emit)
+    contenders, calls = {}, {}
+    for contender, prepared in prepared_contenders(request, job, emit):
+        contenders[contender.name] = contender
+        calls[contender.name] = Prepared(prepared.call, prepared.using, lambda found, c=contender: answers.check(c, found))
+    if request.process == 0 and any(contender.exact for contender in contenders.values()):
+        answers.check_engines(list(contenders.values()))
+
+    def refused(name: str, error: Exception) -> None:
+        why = str(error) if isinstance(error, Mismatch) else f"{type(error).__name__}: {first_line(error)}"
+        emit("refused", contender=name, why=why, own=contenders[name].kind == "fastdrop")
+
+    baseline = next((name for name in contenders if contenders[name].kind == "yardstick"), None)
+    if baseline is None:
+        return
+    for name, samples in interleave(calls, baseline, request.effort, request.process, refused=refused).items():
+        seconds = [float(f"{value:.5g}") for value in samples.seconds]
+        emit("samples", contender=name, rounds=samples.rounds, seconds=seconds, processors=round(samples.processors, 3))
+
+
+def settle(threads: int, isa: str | None) -> None:
+    """Set this process: fastdrop's threads and instruction set; other libraries read the environment."""
+    fastdrop.set_backend("c")
+    fastdrop.set_num_threads(threads)
+    if isa is not None:
+        fastdrop.set_isa(isa)
+
+
+def work() -> None:
+    """Answer requests until there are no more. Arguments: the threads, and the instruction set or nothing."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    settle(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
+    for line in sys.stdin:
+        request = Request.of(line)
+
+        def emit(kind: str, *, about: Request = request, **fields: Any) -> None:
+            print(json.dumps({"kind": kind, "case": about.case.name, "process": about.process, **fields}), file=answers)
+
+        try:
+            measure(request, emit)
+        except ImportError as error:
+            emit("failed", why=str(error))
+        emit("done")
+
+
+if __name__ == "__main__":
+    work()
