@@ -120,12 +120,12 @@ def members(names: Iterable[str], sets: dict[str, list[str]]) -> list[str]:
 def entry_of(table: dict[str, Any], sets: dict[str, list[str]]) -> Entry:
     fields = dict(table)
     name, title, quick = fields.pop("name"), fields.pop("title"), fields.pop("quick", False)
-    rates = fields.pop("rates", [0.0])
+    rates = fields.pop("rates", [0.0])  # words have none
     fields["contenders"] = members(fields["contenders"], sets)
-    several = len(rates) > 1 or "rates" in table
+    names = [f"{name}-p{rate}" if rate and rate != "each" else name for rate in rates]
     cases = [
-        Case.of({"name": f"{name}-p{rate}" if several else name, "entry": name, "rate": rate, "dtype": "float32", **fields})
-        for rate in rates
+        Case.of({"name": own, "entry": name, "rate": rate, "dtype": "float32", **fields})
+        for own, rate in zip(names, rates, strict=True)
     ]
     return Entry(name, title, quick, tuple(cases))
 

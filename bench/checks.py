@@ -6,6 +6,7 @@ What is fastdrop's own must give the reference's bytes besides.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,17 +20,19 @@ __all__ = ["check", "equal_results"]
 
 PIECE = 2**18  # elements that are looked at at a time, so that they stay in the caches
 SIGMAS = 7  # a right result is refused once in 10**11 times
+ROUNDING = {"float64": 1e-14, "float32": 1e-6, "float16": 4e-3, "bfloat16": 3e-2}
+SMALLEST = {"float16": 2.0**-24}  # where rounding is no longer relative; the other types reach further than the data
 
 
-def check(contender: Contender, job: Job, found: Any) -> None:
-    """Raise Mismatch where a result is not what the case asks for."""
+def check(contender: Contender, job: Job, found: Any, part: int = 1) -> None:
+    """Raise Mismatch where a result is not what the case asks for; of plain dropout every `part`-th piece is looked at."""
     what = job.case.what
     if contender.kind == "yardstick":
         return  # a copy or a product, of NumPy
     if what in ("perceptron step", "encoder step"):
         require(math.isfinite(found), f"the loss is {found}")
     elif what == "dropout":
-        require_dropout(job, shaped(contender.read(found), job))
+        require_dropout(job, shaped(contender.read(found), job), part)
     elif what == "backward":
         require_both_ways(job, *(shaped(part, job) for part in contender.read(found)))
     elif what in ("mask", "packed mask"):
@@ -82,32 +85,38 @@ class Tally:
         self.expected = self.variance = 0.0
 
     def add(self, dropped: Array, kept: Array, decisive: Array, p: Any) -> None:
-        """Take a piece: its elements that look dropped or kept, those where the two differ, the rates."""
-        rates = np.broadcast_to(np.asarray(p, np.float64), dropped.shape)[decisive]
-        self.wrong += int(np.count_nonzero(~(dropped | kept)))
+        """Take a piece: its elements that look dropped or kept, those where the two differ, their rates or their rate."""
+        n = int(np.count_nonzero(decisive))
+        self.wrong += dropped.size - int(np.count_nonzero(dropped | kept))
         self.dropped += int(np.count_nonzero(dropped & decisive))
-        self.decisive += rates.size
-        self.expected += float(rates.sum())
-        self.variance += float((rates * (1 - rates)).sum())
+        self.decisive += n
+        rates = p[decisive].astype(np.float64) if isinstance(p, np.ndarray) else np.float64(p)
+        self.expected += float(rates.sum()) if rates.ndim else n * float(rates)
+        self.variance += float((rates * (1 - rates)).sum()) * (1 if rates.ndim else n)
 
 
-def require_dropout(job: Job, y: Array) -> None:
-    """Check each element: what is kept is (x + bias) scaled, what is dropped is 0, plus the residual; and how many are."""
-    tally, dtype = Tally(), job.x.dtype
-    rounding = {"float64": 1e-14, "float32": 1e-6, "float16": 4e-3, "bfloat16": 3e-2}[dtype.name]
+def pieces(job: Job, y: Array, part: int) -> Iterator[tuple[Array, Array, Any, Any]]:
+    """Yield the values (x + bias) / (1 - p), the results, the rates and the residual of every `part`-th piece of the arrays."""
     rows = job.x.shape[-1] if job.bias is not None else 1
     piece = max(1, PIECE // rows) * rows
-    flat = {name: a.reshape(-1) for name, a in (("x", job.x), ("y", y), ("residual", job.residual)) if a is not None}
-    for begin in range(0, job.x.size, piece):
-        part = {name: array[begin : begin + piece].astype(np.float64) for name, array in flat.items()}
-        p = job.p.reshape(-1)[begin : begin + piece] if isinstance(job.p, np.ndarray) else job.p
-        value = part["x"] if job.bias is None else (part["x"].reshape(-1, rows) + job.bias.astype(np.float64)).reshape(-1)
-        value = value / (1 - np.asarray(p, np.float64))
-        residual = part.get("residual", np.zeros(1))
-        change = part["y"] - residual
-        allowed = rounding * (np.abs(value) + np.abs(residual))
-        dropped, kept = np.abs(change) <= allowed * (job.residual is not None), np.abs(change - value) <= allowed
-        tally.add(dropped, kept, np.abs(value) > 4 * allowed, p)
+    kind = np.float64 if job.x.dtype == np.float64 else np.float32
+    for begin in range(0, job.x.size, piece * part):
+        here = slice(begin, begin + piece)
+        x, found = (array.reshape(-1)[here].astype(kind, copy=False) for array in (job.x, y))
+        p = job.p.reshape(-1)[here] if isinstance(job.p, np.ndarray) else job.p
+        if job.bias is not None:
+            x = (x.reshape(-1, rows) + job.bias.astype(kind)).reshape(-1)
+        residual = kind(0) if job.residual is None else job.residual.reshape(-1)[here].astype(kind, copy=False)
+        yield x * (1 / (1 - np.asarray(p, kind))), found, p, residual
+
+
+def require_dropout(job: Job, y: Array, part: int) -> None:
+    """Check each element: what is kept is (x + bias) scaled, what is dropped is 0, plus the residual; and how many are."""
+    tally, rounding, smallest = Tally(), ROUNDING[job.x.dtype.name], SMALLEST.get(job.x.dtype.name, 0)
+    for value, found, p, residual in pieces(job, y, part):
+        allowed = rounding * (np.abs(value) + np.abs(residual)) + smallest
+        dropped = np.abs(found - residual) <= allowed if job.residual is not None else found == 0
+        tally.add(dropped, np.abs(found - residual - value) <= allowed, np.abs(value) > 4 * allowed, p)
     require(not tally.wrong, f"{tally.wrong} elements are neither dropped nor scaled by 1 / (1 - p)")
     together = job.x.size / math.prod(job.mask_shape)  # elements that share a decision
     require_share(tally.dropped, tally.expected, tally.variance * together, tally.decisive)
@@ -125,7 +134,7 @@ def require_shared(job: Job, y: Array) -> None:
 
 
 def require_both_ways(job: Job, y: Array, dx: Array) -> None:
-    require_dropout(job, y)
+    require_dropout(job, y, 1)
     alive = (job.x != 0) & (job.grad != 0)
     require(bool(((y != 0) == (dx != 0))[alive].all()), "the gradient's mask is not the forward pass's")
 

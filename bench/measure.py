@@ -170,10 +170,14 @@ def paired(one: Sequence[Rounds], other: Sequence[Rounds]) -> list[NDArray[np.fl
 def estimate(processes: Sequence[NDArray[np.float64]]) -> Estimate:
     """Return the median of all values, and its interval: processes are drawn anew, and in each of them its values."""
     pooled = np.concatenate(processes)
-    rng = np.random.default_rng(0)
-    medians = np.empty(RESAMPLES)
-    for k in range(RESAMPLES):
-        chosen = rng.integers(len(processes), size=len(processes))
-        medians[k] = np.median(np.concatenate([rng.choice(processes[i], len(processes[i])) for i in chosen]))
-    low, high = np.percentile(medians, (2.5, 97.5))
+    if len(pooled) == 1:
+        return Estimate(float(pooled[0]), float(pooled[0]), float(pooled[0]), 1)
+    rng, lengths = np.random.default_rng(0), np.array([len(values) for values in processes])
+    longest = lengths.max()
+    table = np.array([np.resize(values, longest) for values in processes])
+    chosen = rng.integers(len(processes), size=(RESAMPLES, len(processes)))
+    drawn = (rng.random((*chosen.shape, longest)) * lengths[chosen][..., None]).astype(int)
+    values = table[chosen[..., None], drawn]
+    values[np.arange(longest) >= lengths[chosen][..., None]] = np.nan  # shorter processes give fewer values
+    low, high = np.percentile(np.nanmedian(values.reshape(RESAMPLES, -1), axis=1), (2.5, 97.5))
     return Estimate(float(np.median(pooled)), float(low), float(high), len(pooled))

@@ -6,28 +6,24 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 import fastdrop
-from fastdrop import _settings, quickbench
+from fastdrop import _settings
+from fastdrop._screens import FAILURE, end, errors_in_one_line, progress_bar, show, table
+from fastdrop.bench.command import bench
 from fastdrop.npyfile import Applied, apply_file
-from fastdrop.verify import Mismatch, Outcome, checks
+from fastdrop.verify import Outcome, checks
 
 __all__ = ["cli"]
-
-USAGE, FAILURE = 2, 1  # exit codes: what was asked for cannot be; it could, but did not work out
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(fastdrop.__version__)
@@ -35,27 +31,7 @@ def cli() -> None:
     """Dropout for NumPy arrays that costs no more than a copy and is reproducible to the bit."""
 
 
-# Errors and signals -------------------------------------------------------------------------------------------------
-
-
-def end(message: str, exit_code: int) -> NoReturn:
-    """End with an error, in one line and without a traceback."""
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
-    sys.exit(exit_code)
-
-
-@contextmanager
-def errors_in_one_line() -> Iterator[None]:
-    """Turn the errors that a user can cause into sentences."""
-    try:
-        yield
-    except (ValueError, TypeError, OverflowError) as error:
-        end(str(error), USAGE)
-    except OSError as error:
-        about = f"{error.filename}: " if error.filename else ""
-        end(f"{about}{error.strerror or error}", FAILURE)
-    except (ImportError, Mismatch) as error:
-        end(str(error), FAILURE)
+# Signals ------------------------------------------------------------------------------------------------------------
 
 
 class Stopped(BaseException):
@@ -91,34 +67,7 @@ def stopping_cleanly() -> Iterator[None]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
-# Screens ------------------------------------------------------------------------------------------------------------
-
-
-def progress_bar(*columns: Any) -> Progress:
-    """Return a bar on standard error, which shows on a terminal alone."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        *columns,
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-        transient=True,
-    )
-
-
-def table(*headings: str, right: Sequence[str] = ()) -> Table:
-    """Return an empty table that wraps what is too long for it: nothing is cut off."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in headings:
-        made.add_column(heading, overflow="fold", justify="right" if heading in right else "left")
-    return made
-
-
-def show(*lines: Table | Text | str) -> None:
-    """Print to standard output, as wide as the terminal, or 80 columns."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    for line in lines:
-        console.print(line)
+# Arguments ----------------------------------------------------------------------------------------------------------
 
 
 def integer(text: str) -> int:
@@ -254,75 +203,4 @@ def as_text(name: str, value: Any) -> str:
 
 # bench --------------------------------------------------------------------------------------------------------------
 
-
-@cli.command()
-@click.option("--quick", is_flag=True, help="Under a minute; without it, the same with more repetitions.")
-@click.option(
-    "--only",
-    multiple=True,
-    metavar="NAME",
-    help="Time this alone, beside the copy: c, c-new, numba, numpy, idiom or torch. May be repeated.",
-)
-@THREADS
-def bench(quick: bool, only: tuple[str, ...], threads: int | None) -> None:
-    """Compare speed with NumPy and PyTorch.
-
-    PyTorch takes part where it is installed. The data are the activations of a random layer on scikit-learn's
-    handwritten digits. Before anything is timed it is checked that all backends and instruction sets give the same
-    bytes on them, and that each contender does dropout.
-    """
-    effort = quickbench.QUICK if quick else quickbench.THOROUGH
-    with errors_in_one_line(), progress_bar(TimeElapsedColumn()) as bar:
-        chosen = chosen_contenders(only)
-        task = bar.add_task("making the activations", total=quickbench.step_count() + 1)
-        found = quickbench.run(
-            chosen,
-            threads=1 if threads is None else threads,
-            effort=effort,
-            step=lambda text: bar.update(task, description=text, advance=1),
-        )
-    show_found(chosen, found)
-
-
-def chosen_contenders(only: Sequence[str]) -> dict[str, quickbench.Contender]:
-    found = quickbench.contenders()
-    unknown = [name for name in only if name not in found]
-    if unknown:
-        raise ValueError(f"no contender {unknown[0]!r} here; there are {', '.join(found)}")
-    return {name: made for name, made in found.items() if not only or name in (*only, quickbench.BASELINE)}
-
-
-def show_found(chosen: dict[str, quickbench.Contender], found: quickbench.Found) -> None:
-    threads = "one thread each" if found.threads == 1 else f"{found.threads} threads for fastdrop's C and PyTorch"
-    show(*quickbench.machine(), f"The same bytes from {', '.join(found.engines)}.", f"Times are of {threads}.")
-    for size in quickbench.SIZES:
-        cells = [cell for cell in found.cells if cell.size == size]
-        show("", bench_table(f"{size} float32", chosen, cells))
-    show("", LEGEND)
-
-
-LEGEND = """\
-ns       nanoseconds an element
-GB/s     bytes of the input a second
-x copy   the time as a multiple of numpy.copyto's, the median over rounds
-         that ran both; below 1 is faster than the copy
-"new result", the idiom and PyTorch get fresh memory in each call; the others
-write to an array that is there."""
-
-
-def bench_table(heading: str, chosen: dict[str, quickbench.Contender], cells: list[quickbench.Cell]) -> Table:
-    made = table(heading)
-    for cell in cells:
-        for k, unit in enumerate(("ns", "GB/s", "x copy")):
-            made.add_column(f"p = {cell.p}\n{unit}" if k == 0 else f"\n{unit}", justify="right", no_wrap=True)
-    for name, contender in chosen.items():
-        row = [contender.label]
-        for cell in cells:
-            timing = cell.timings[name]
-            row += [
-                f"{timing.seconds / cell.n * 1e9:.3f}",
-                f"{4e-9 * cell.n / timing.seconds:.1f}",
-                f"{timing.ratio:.2f}" if timing.ratio < 100 else f"{timing.ratio:.0f}",
-            ]
-        made.add_row(*row, style="bold" if contender.label.startswith("fastdrop") else None)
-    return made
+cli.add_command(bench)

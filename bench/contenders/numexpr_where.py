@@ -28,7 +28,7 @@ def dropout(job: Job) -> Call:
 
 
 ADAPTER = Adapter(
-    (Contender("numexpr", "numexpr where(), uniforms by SFC64", {"dropout": dropout}, frozenset({"float32", "bias", "residual"})),),
+    (Contender("numexpr", "numexpr where(), SFC64", {"dropout": dropout}, frozenset({"float32", "bias", "residual"})),),
     module="numexpr",
     distributions=("numexpr",),
 )

@@ -1,4 +1,4 @@
-"""What is written where there is no library for it: ``x * (rng.random(x.shape) >= p) * s``."""
+"""The idiom, which is what is written where there is no library for it: ``x * (rng.random(x.shape) >= p) * s``."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def both(name: str, label: str, generator: Generators) -> tuple[Contender, Conte
     works = {what: partial(make, generator) for what, make in WORKS.items()}
     out = {"dropout": partial(with_out, generator)}
     return (
-        Contender(name, f"x * (random >= p) * s, {label}", works, OPTIONS),
-        Contender(f"{name}-out", f"the same, with out=, {label}", out, OPTIONS),
+        Contender(name, f"idiom, {label}", works, OPTIONS),
+        Contender(f"{name}-out", f"idiom, {label}, out=", out, OPTIONS),
     )
 
 

@@ -19,8 +19,8 @@ def aes(seed: int) -> Any:
 
 ADAPTER = Adapter(
     (
-        *both("randomgen-philox", "randomgen Philox4x32", philox),
-        *both("randomgen-aes", "randomgen AESCounter", aes),
+        *both("randomgen-philox", "randomgen Philox", philox),
+        *both("randomgen-aes", "randomgen AES", aes),
     ),
     module="randomgen",
     distributions=("randomgen",),

@@ -32,7 +32,7 @@ ADAPTER = Adapter(
     (
         Contender(
             "tensorflow",
-            "TensorFlow stateless_dropout",
+            "TensorFlow, stateless",
             {"dropout": dropout},
             EVERY_DTYPE | {"noise_shape", "bias", "residual"},
             read=read,

@@ -1,0 +1,212 @@
+"""The command ``fastdrop bench``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from fastdrop._screens import FAILURE, end, errors_in_one_line, progress_bar, show, table
+from fastdrop._settings import checked_isa
+
+from . import tables
+from .cases import Case, Entry
+from .records import Record
+from .run import QUICK, THOROUGH, run, select, step_count
+
+__all__ = ["bench"]
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Under a minute: three sizes, without the slowest of the others.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="PATTERN",
+    help="Cases, groups or contenders that fit: '64M*', variant, torch. May be repeated.",
+)
+@click.option("--threads", type=int, default=1, show_default=True, help="For every library.")
+@click.option("--isa", metavar="NAME", help="The instruction set of fastdrop's C kernels; the best one if not given.")
+@click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="RECORD", help="Compare with it.")
+@click.option("--html", type=FILE, metavar="FILE", help="Write the report: one page that needs no network.")
+@click.option("--record", type=FILE, metavar="FILE", help="Write all that was measured, as JSON lines.")
+def bench(
+    quick: bool,
+    only: tuple[str, ...],
+    threads: int,
+    isa: str | None,
+    against: Path | None,
+    html: Path | None,
+    record: Path | None,
+) -> None:
+    """Compare speed with whatever else is installed.
+
+    Real data: the activations of a random layer on scikit-learn's handwritten digits. Before anything is timed it is
+    checked: fastdrop's backends and instruction sets must give the same bytes, the others must do dropout. A whole run
+    with all the others (pip install "fastdrop-kernels[peers]") takes a quarter of an hour.
+    """
+    with errors_in_one_line():
+        require_files(html, record)
+        before = None if against is None else Record.read(against)
+        selection, mode = select(quick, only), QUICK if quick else THOROUGH
+        require_isa(isa)
+        with progress_bar(MofNCompleteColumn(), TimeElapsedColumn()) as bar:
+            tell = told_by(bar, step_count(selection, mode))
+            found = run(selection, mode, threads=threads, isa=isa, tell=tell, show=show_entry)
+        show_end(found, before)
+        if record:
+            found.write(record)
+        if html:
+            from .report import write_report  # matplotlib takes a second
+
+            write_report(found, html)
+    if tables.own_mistakes(found):
+        end("fastdrop's own results are wrong: see above", FAILURE)
+
+
+def require_files(*paths: Path | None) -> None:
+    """Check that files can be written before anything is measured for them."""
+    for path in filter(None, paths):
+        if not path.parent.is_dir():
+            raise ValueError(f"{path}: there is no folder {path.parent}")
+    if paths[0] is not None:
+        import matplotlib  # noqa: F401  so that it is missing now rather than in a quarter of an hour
+
+
+def require_isa(isa: str | None) -> None:
+    try:
+        if isa is not None:
+            checked_isa(isa)
+    except RuntimeError as error:  # this machine lacks it
+        raise ValueError(str(error)) from None
+
+
+def told_by(bar: Progress, steps: int) -> Callable[[str, bool], None]:
+    """Return what moves a progress bar."""
+    task = bar.add_task("starting", total=steps)
+    begun = 0
+
+    def tell(text: str, begins: bool) -> None:
+        nonlocal begun
+        begun += begins
+        bar.update(task, description=text, completed=max(0, begun - 1))
+
+    return tell
+
+
+# Tables as it goes ------------------------------------------------------------------------------------------------------
+
+
+def show_entry(record: Record, entry: Entry) -> None:
+    """Show the cases of an entry side by side."""
+    cases = [case for case in entry.cases if record.contenders(case.name)]
+    if not cases:
+        why = [line["why"] for line in record.of_kind("skipped") if line["case"] in {case.name for case in entry.cases}]
+        show("", f"{entry.title}: skipped: {why[0] if why else 'nobody could do it'}")
+        return
+    show("", entry_table(record, entry.title, cases))
+
+
+def entry_table(record: Record, title: str, cases: list[Case]) -> Table:
+    made = table(title)
+    baseline = {"copy": "x copy", "step-none": "x bare"}.get(record.baseline(cases[0].name), "x first")
+    for case in cases:
+        heading = f"p = {case.rate}" if case.rate else ""
+        made.add_column(f"{heading}\n{time_heading(record, case)}", justify="right", no_wrap=True)
+        made.add_column(f"\n{baseline}", justify="right", no_wrap=True)
+    for name, row in tables.rows(record, cases).items():
+        texts = [text for cell in row for text in shown(cell, with_interval=len(cases) < 3)]
+        style = {"fastdrop": "bold", "yardstick": "dim"}.get(tables.role(name))
+        made.add_row(Text(tables.label(name, record.environment["isa"])), *texts, style=style)
+    return made
+
+
+def time_heading(record: Record, case: Case) -> str:
+    cell = tables.cell(record, case.name, record.contenders(case.name)[0])
+    return "a call" if cell is None or not cell.time[-1].isdigit() else "ns"
+
+
+def shown(cell: tables.Cell | None, with_interval: bool) -> tuple[str, str]:
+    """Return a time and a ratio, with the half-width of its interval where there is room."""
+    if cell is None:
+        return "-", "-"
+    ratio = cell.ratio
+    spread = 50 * (ratio.high - ratio.low) / ratio.value
+    interval = f" ±{spread:2.0f}%" if ratio.low < ratio.high else " " * 5
+    return cell.time, tables.factor(ratio.value) + interval * with_interval
+
+
+# At the end -------------------------------------------------------------------------------------------------------------
+
+
+def show_end(record: Record, before: Record | None) -> None:
+    environment = record.environment
+    known = [verdict for verdict in tables.targets(record) if verdict.measured]
+    if len(known) > 2:
+        show("", targets_table(known))
+    if found := tables.losses(record):
+        show("", losses_table(record, found))
+    if before is not None:
+        show("", changes_table(record, before))
+    show("", LEGEND, "")
+    show(f"{environment['cpu']}, {environment['processors']} processors; {environment['build']}")
+    show(tables.versions(record))
+    threads = environment["threads"]
+    show(f"{'One thread' if threads == 1 else f'{threads} threads'} for every library. {equality_sentence(record)}")
+    for text in (*tables.notes(record), *(f"more threads than agreed: {text}" for text in tables.overthreaded(record))):
+        show(Text(f"- {text}"))
+    for text in tables.own_mistakes(record):
+        show(Text(f"WRONG: {text}", "bold red"))
+
+
+LEGEND = """\
+ns      nanoseconds an element; in small cases the time of a call
+x copy  the time as a multiple of numpy.copyto's on the same arrays: the median
+        of the ratios within a round, and half of its 95 % interval (bootstrap)
+idiom   x * (rng.random(x.shape, dtype) >= p) * s
+out=    and fastdrop's, unless "new", numexpr, Numba loops, MKL: write to memory
+        that is there; the others get fresh memory in each call"""
+
+
+def equality_sentence(record: Record) -> str:
+    """Say which of fastdrop's parts gave the same bytes."""
+    found = tables.equality(record)
+    names = dict.fromkeys(tables.label(name) for cases in found.values() for name in cases if name not in ("c", "c-new"))
+    return f"The same bytes from {'; '.join(names)}." if names else "Nothing of fastdrop's was to be compared."
+
+
+def targets_table(verdicts: list[tables.Verdict]) -> Table:
+    made = table("target", "wanted", "measured", "", right=["wanted", "measured"])
+    for verdict in verdicts:
+        measured = tables.factor(verdict.measured.value) if verdict.measured else "-"
+        made.add_row(verdict.target.name, verdict.target.wanted, measured, VERDICTS[verdict.met])
+    return made
+
+
+VERDICTS = {True: Text("met", "green"), False: Text("NOT MET", "red"), None: Text("not measured", "dim")}
+
+
+def losses_table(record: Record, found: list[tables.Loss]) -> Table:
+    made = table("where fastdrop loses", "ahead of it", "by a factor of", right=["by a factor of"])
+    for loss in found:
+        made.add_row(loss.case.name, tables.label(loss.contender), tables.factor(loss.ratio.value))
+    return made
+
+
+def changes_table(record: Record, before: Record) -> Table:
+    """Show what differs; of the rest, how much there is."""
+    changes = tables.changes(record, before)
+    made = table("changed", "contender", "before", "now", "", right=["before", "now"])
+    for change in changes:
+        if change.verdict in ("slower", "faster"):
+            then, now = (tables.factor(value.value) for value in (change.before, change.now))
+            style = "red" if change.verdict == "slower" else "green"
+            made.add_row(change.case, tables.label(change.contender), then, now, Text(change.verdict, style))
+    made.caption = f"{len(changes) - made.row_count} of {len(changes)} rows: no difference that shows"
+    return made

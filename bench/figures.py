@@ -1,0 +1,282 @@
+"""The report's figures, as SVG made by matplotlib: no window, no network."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from . import tables
+from .cases import Case
+from .records import Record
+
+__all__ = ["FIGURES", "planes"]
+
+STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 10.5,
+    "grid.alpha": 0.25,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "fastdrop",
+}
+ROLE_COLOURS = {"fastdrop": "#1f6fb4", "peer": "#8a8a8a", "yardstick": "#d08a00"}
+COLOURS = {
+    "copy": "#d08a00",
+    "c": "#1f6fb4",
+    "c-new": "#62a8dc",
+    "idiom-pcg64": "#8a8a8a",
+    "idiom-sfc64-out": "#555555",
+    "numba-philox": "#2a9d5c",
+    "torch": "#d1495b",
+    "jax-threefry": "#8e5bb5",
+    "tensorflow": "#e07b39",
+}
+
+
+def drawn(draw: Callable[..., bool], record: Record, height: float = 3.6) -> str | None:
+    """Return a figure as SVG text; None where there is nothing to draw."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        if not draw(record, figure):
+            return None
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def plain(axis: Any) -> None:
+    """Write the numbers of a logarithmic axis as they are."""
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def curves(record: Record, rate: float) -> dict[str, list[tables.Cell]]:
+    """Return the cells of plain float32 dropout at a rate by contender, each by size."""
+    found: dict[str, list[tables.Cell]] = {}
+    for cell in tables.cells(record, what="dropout", dtype="float32", rate=rate, noise_shape=None, operands=()):
+        if cell.case.group in ("size", "call") and cell.contender in COLOURS:
+            found.setdefault(cell.contender, []).append(cell)
+    return {name: sorted(found[name], key=lambda cell: cell.case.size) for name in COLOURS if len(found.get(name, ())) > 1}
+
+
+def size_name(n: int) -> str:
+    """Return a number of elements as people say it."""
+    for unit, size in (("M", 2**20), ("K", 2**10)):
+        if n >= size and n % size == 0:
+            return f"{n // size} {unit}"
+    return str(n)
+
+
+def mark_sizes(axes: Any, record: Record, sizes: Iterable[int]) -> None:
+    """Label the axis of sizes, and mark where input and output fill a cache."""
+    axes.set_xscale("log", base=2)
+    sizes = sorted(set(sizes))
+    axes.set_xticks(sizes, [size_name(n) for n in sizes], rotation=30)
+    axes.set_xlabel("elements (float32)")
+    for name, size in record.environment["caches"].items():
+        axes.axvline(size / 8, color="#bbbbbb", linestyle=":", linewidth=1)
+        axes.annotate(name, (size / 8, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", color="#777777", fontsize=9)
+
+
+def by_size(value: Callable[[tables.Cell], float], heading: str, record: Record, figure: Figure) -> bool:
+    """Draw a quantity against the size, a panel a rate."""
+    panels = {rate: found for rate in (0.1, 0.5) if "c" in (found := curves(record, rate))}
+    for k, (rate, found) in enumerate(panels.items()):
+        axes = figure.add_subplot(1, len(panels), k + 1)
+        for name, cells in found.items():
+            style = {"linestyle": "--"} if name == "copy" else {"marker": "o", "markersize": 3.5}
+            width = 2.2 if name == "c" else 1.3
+            points = [cell.case.size for cell in cells], [value(cell) for cell in cells]
+            axes.plot(*points, color=COLOURS[name], linewidth=width, label=tables.label(name), **style)
+        axes.set_yscale("log")
+        plain(axes.yaxis)
+        mark_sizes(axes, record, (cell.case.size for cells in found.values() for cell in cells))
+        axes.set_title(f"p = {rate}", loc="left", pad=14)
+        if k == 0:
+            axes.set_ylabel(heading)
+    if panels:
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    return bool(panels)
+
+
+def throughput(record: Record, figure: Figure) -> bool:
+    return by_size(lambda cell: 1 / cell.per_element, "elements a nanosecond", record, figure)
+
+
+def ratios(record: Record, figure: Figure) -> bool:
+    return by_size(lambda cell: cell.ratio.value, "time / numpy.copyto's", record, figure)
+
+
+def bars(axes: Any, cells: Sequence[tables.Cell], isa: str) -> None:
+    """Draw ratios to the yardstick as bars from the quickest down, with their intervals."""
+    cells = sorted(cells, key=lambda cell: -cell.ratio.value)
+    values = [cell.ratio.value for cell in cells]
+    errors = [[v - cell.ratio.low for v, cell in zip(values, cells, strict=True)],
+              [cell.ratio.high - v for v, cell in zip(values, cells, strict=True)]]  # fmt: skip
+    errors = [[max(0.0, error) for error in side] for side in errors]
+    colours = [ROLE_COLOURS[tables.role(cell.contender)] for cell in cells]
+    axes.barh(range(len(cells)), values, xerr=errors, color=colours, height=0.72, ecolor="#333333", capsize=1.5)
+    axes.set_yticks(range(len(cells)), [tables.label(cell.contender, isa) for cell in cells])
+    for k, cell in enumerate(cells):
+        axes.annotate(f" {tables.factor(cell.ratio.value)}", (max(cell.ratio.high, values[k]), k), va="center", fontsize=9)
+    axes.set_xscale("log")
+    plain(axes.xaxis)
+    axes.set_xlim(min(0.5, *values) * 0.8, max(values) * 4)
+    axes.grid(axis="y", visible=False)
+
+
+def peers(record: Record, figure: Figure) -> bool:
+    """Draw everybody on 4 M elements."""
+    found = list(tables.cells(record, entry="4M", rate=0.1))
+    if not found:
+        return False
+    axes = figure.add_subplot()
+    bars(axes, found, record.environment["isa"])
+    axes.set_xlabel("time / numpy.copyto's; 4 M float32, p = 0.1")
+    return True
+
+
+def isas(record: Record, figure: Figure) -> bool:
+    """Draw the instruction sets in cache and in memory."""
+    names = [f"c-{isa}" for isa in record.environment["isas"]]
+    cases = [record.cases[name] for name in ("64K-p0.1", "64K-p0.5", "64M-p0.1", "64M-p0.5") if name in record.cases]
+    axes = figure.add_subplot()
+    drawn_any = False
+    for k, name in enumerate(names):
+        present = [(j, tables.cell(record, case.name, name)) for j, case in enumerate(cases)]
+        points = [(j + (k - 1) * 0.26, cell.ratio.value) for j, cell in present if cell]
+        if points:
+            drawn_any = True
+            bar = axes.bar(*zip(*points, strict=True), width=0.24, label=name.removeprefix("c-"))
+            axes.bar_label(bar, [tables.factor(y) for _, y in points], fontsize=9)
+    axes.axhline(1, color=COLOURS["copy"], linestyle="--", label="numpy.copyto")
+    axes.set_yscale("log")
+    plain(axes.yaxis)
+    axes.set_xticks(range(len(cases)), [f"{size_name(case.size)}, p = {case.rate}" for case in cases])
+    axes.set_ylabel("time / numpy.copyto's")
+    axes.legend(frameon=False, fontsize=9, ncols=4, loc="upper right")
+    axes.margins(y=0.25)
+    return drawn_any
+
+
+def threads(record: Record, figure: Figure) -> bool:
+    """Draw how many times as fast several threads are."""
+    axes = figure.add_subplot()
+    most = 1
+    for case in record.cases.values():
+        counts = sorted(int(name[2:-1]) for name in record.contenders(case.name) if name.startswith("c-") and name.endswith("t"))
+        if case.group == "threads" and len(counts) > 1:
+            speedups = [record.ratio(case.name, "c-1t", f"c-{n}t").value for n in counts]
+            axes.plot(counts, speedups, "o-", label=f"{size_name(case.size)} elements")
+            most = max(most, counts[-1])
+    axes.plot([1, most], [1, most], color="#bbbbbb", linestyle=":", label="as many times as threads")
+    axes.set_xticks(range(1, most + 1) if most <= 8 else [2**k for k in range(most.bit_length())])
+    axes.set_xlabel("threads (float32, p = 0.1)")
+    axes.set_ylabel("times as fast as one")
+    axes.legend(frameon=False, fontsize=9)
+    return most > 1
+
+
+def latency(record: Record, figure: Figure) -> bool:
+    """Draw the time of a whole call on small arrays."""
+    cases = [case for case in record.cases.values() if case.group == "call" and case.rate == 0.1]
+    for k, case in enumerate(cases):
+        axes = figure.add_subplot(len(cases), 1, k + 1)
+        found = sorted(tables.cells(record, name=case.name), key=lambda cell: -cell.seconds)
+        colours = [ROLE_COLOURS[tables.role(cell.contender)] for cell in found]
+        axes.barh(range(len(found)), [cell.seconds * 1e6 for cell in found], color=colours, height=0.72)
+        axes.set_yticks(range(len(found)), [tables.label(cell.contender) for cell in found])
+        for j, cell in enumerate(found):
+            axes.annotate(f" {tables.duration(cell.seconds)}", (cell.seconds * 1e6, j), va="center", fontsize=9)
+        axes.set_xscale("log")
+        plain(axes.xaxis)
+        axes.set_xlim(right=max(cell.seconds for cell in found) * 8e6)
+        axes.set_title(f"{case.size:,} elements, p = {case.rate}", loc="left")
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("microseconds a call" if k == len(cases) - 1 else "")
+    return bool(cases)
+
+
+# The roofline -----------------------------------------------------------------------------------------------------------
+
+
+def planes(p: float, together: int = 4096) -> float:
+    """Return the bit planes that decide `together` elements, on average.
+
+    After k planes an element is undecided with probability 2**-k; no plane is made past the last 1 of p's binary digits.
+    """
+    digits = math.ldexp(p, 64)
+    last = 64 - (int(digits) & -int(digits)).bit_length() + 1
+    return float(sum(1 - (1 - 2.0**-k) ** together for k in range(last)))
+
+
+def blocks(case: Case) -> float:
+    """Return the Philox blocks an element that a case needs: a block decides 128 elements' digit."""
+    return planes(float(case.rate)) / 128
+
+
+def block_rate(record: Record, isa: str) -> float | None:
+    """Return the Philox blocks a nanosecond that an instruction set makes: four words each, as measured."""
+    cell = tables.cell(record, "words", f"c-{isa}")
+    return None if cell is None else 1 / cell.per_element / 4
+
+
+def roofline(record: Record, figure: Figure) -> bool:
+    """Draw speed against Philox blocks an element, under the generator's and the memory's roofs."""
+    axes = figure.add_subplot()
+    roofs = {isa: rate for isa in record.environment["isas"] if (rate := block_rate(record, isa))}
+    span = [1 / 256, 0.25]
+    for k, (isa, rate) in enumerate(roofs.items()):
+        axes.plot(span, [rate / x for x in span], "-", color=f"C{k}", linewidth=1, label=f"generator, {isa}")
+        for size, marker in (("64K", "o"), ("64M", "s")):
+            found = [cell for cell in tables.cells(record, entry=size) if cell.contender == f"c-{isa}"]
+            axes.plot([blocks(cell.case) for cell in found], [1 / cell.per_element for cell in found], marker, color=f"C{k}")
+    for size, style in (("64K", "--"), ("64M", ":")):
+        if (copy := tables.cell(record, f"{size}-p0.1", "copy")) is not None:
+            axes.axhline(1 / copy.per_element, color=COLOURS["copy"], linestyle=style, label=f"numpy.copyto, {size_name(copy.case.size)}")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    plain(axes.xaxis)
+    plain(axes.yaxis)
+    axes.set_xlabel("Philox blocks an element (p = 0.5 left, p = 0.1 right); circles 64 K, squares 64 M")
+    axes.set_ylabel("elements a nanosecond")
+    axes.legend(frameon=False, fontsize=9, ncols=2)
+    return bool(roofs)
+
+
+def training(record: Record, figure: Figure) -> bool:
+    """Draw a step of training without dropout, with PyTorch's, with fastdrop's."""
+    cases = [case for case in record.cases.values() if case.group == "training" and record.contenders(case.name)]
+    for k, case in enumerate(cases):
+        axes = figure.add_subplot(1, len(cases), k + 1)
+        found = list(tables.cells(record, name=case.name))
+        colours = [ROLE_COLOURS[tables.role(cell.contender)] for cell in found]
+        bar = axes.bar(range(len(found)), [cell.seconds * 1e3 for cell in found], color=colours)
+        axes.bar_label(bar, [tables.duration(cell.seconds) for cell in found], fontsize=9)
+        axes.set_xticks(range(len(found)), ["no dropout", "nn.Dropout", "fastdrop"][: len(found)])
+        axes.set_title(f"{case.entry}, p = {case.rate}", loc="left")
+        axes.set_ylabel("milliseconds a step" if k == 0 else "")
+        axes.grid(axis="x", visible=False)
+    return bool(cases)
+
+
+# name: (what draws it, height in inches)
+FIGURES: dict[str, Callable[[Record], str | None]] = {
+    "throughput": lambda record: drawn(throughput, record, 4.4),
+    "ratios": lambda record: drawn(ratios, record, 4.4),
+    "peers": lambda record: drawn(peers, record, 8),
+    "isas": lambda record: drawn(isas, record),
+    "threads": lambda record: drawn(threads, record),
+    "latency": lambda record: drawn(latency, record, 6.4),
+    "roofline": lambda record: drawn(roofline, record, 4.4),
+    "training": lambda record: drawn(training, record),
+}

@@ -1,0 +1,123 @@
+"""Write what is made of records: ``python -m fastdrop.bench.publish``, from the checkout.
+
+It takes the newest record of ``bench/records`` and writes ``docs/benchmarks.html`` and the block of README.md between the two
+marks. With ``--measure`` it measures a new record first, which takes a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from . import tables
+from .figures import size_name
+from .records import Record, newest
+
+__all__ = ["block", "published", "with_block"]
+
+BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+RECORDS, README, PAGE = Path("bench/records"), Path("README.md"), Path("docs/benchmarks.html")
+ROWS = {  # of the README's table, for readers who do not know the names
+    "copy": "`numpy.copyto`, which drops nothing",
+    "c": "fastdrop, `out=` given",
+    "c-new": "fastdrop, new result",
+    "c-avx2": "fastdrop, AVX2 forced",
+    "c-portable": "fastdrop, plain C forced",
+    "numba": "fastdrop, Numba backend",
+    "numpy": "fastdrop, NumPy backend",
+    "idiom-pcg64": "`x * (rng.random(...) >= p) * s`, PCG64",
+    "idiom-sfc64-out": "the same with `out=`, SFC64",
+    "numba-philox": "a Numba loop on Philox4x32",
+    "torch": "PyTorch `F.dropout`",
+    "torch-compile": "the same, compiled",
+    "jax-threefry": "JAX, jitted",
+    "tensorflow": "TensorFlow `stateless_dropout`",
+    "mkl-ars5": "MKL's ARS-5, then NumPy",
+}
+
+
+def block(record: Record) -> str:
+    """Return the README's block: a table of three sizes at two rates, the machine, and the cases where fastdrop loses."""
+    cases = [case for case in record.cases.values() if case.entry in ("64K", "4M", "64M")]
+    found = tables.rows(record, cases)
+    lines = [
+        "| " + " | ".join(["", *(f"{size_name(case.size)}, p = {case.rate}" for case in cases)]) + " |",
+        "|---" * (len(cases) + 1) + "|",
+    ]
+    for name, text in ROWS.items():
+        if any(found.get(name, ())):
+            values = [f"{cell.time} ({tables.factor(cell.ratio.value)})" if cell else "" for cell in found[name]]
+            lines.append("| " + " | ".join([text, *values]) + " |")
+    return "\n".join([machine(record), "", *lines, "", losses(record)]) + "\n"
+
+
+def machine(record: Record) -> str:
+    """Say what was measured where."""
+    environment = record.environment
+    versions = environment["versions"]
+    named = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "tensorflow-cpu": "TensorFlow", "tensorflow": "TensorFlow"}
+    known = ", ".join(f"{title} {versions[name]}" for name, title in named.items() if name in versions)
+    cache = max(environment["caches"].values(), default=0) // 2**20
+    threads = "One thread" if environment["threads"] == 1 else f"{environment['threads']} threads"
+    compiler = " ".join(environment["build"].split()[:2])
+    return (
+        f"{threads} of an {environment['cpu']} with {environment['isa']} ({environment['processors']} processors, {cache} MiB of "
+        f"last-level cache, {compiler}, {known}), {environment['date'][:10]}: nanoseconds an element of float32, and in brackets "
+        "the multiple of `numpy.copyto`, the median of paired ratios. Who has no `out=` gets fresh memory in each call."
+    )
+
+
+def losses(record: Record) -> str:
+    """Say where fastdrop's C kernels lose."""
+    found = [f"{loss.case.name} ({tables.label(loss.contender)}, {tables.factor(loss.ratio.value)})" for loss in tables.losses(record)]
+    return f"Where the C kernels lose, with the factor: {', '.join(found) or 'in no case of this record'}."
+
+
+def with_block(text: str, made: str) -> str:
+    """Return the README's text with its block replaced.
+
+    Raises
+    ------
+    ValueError
+        Where the two marks are not there, once each and in order.
+    """
+    pattern = f"(?s)({re.escape(BEGIN)}\n).*?({re.escape(END)})"
+    if len(re.findall(pattern, text)) != 1:
+        raise ValueError(f"the README must have {BEGIN} and {END} once each, in this order")
+    return re.sub(pattern, lambda match: match[1] + made + match[2], text)
+
+
+def published(root: Path) -> tuple[Record, str]:
+    """Return the newest record of a checkout, and the README that belongs to it."""
+    record = Record.read(newest(root / RECORDS))
+    return record, with_block((root / README).read_text(encoding="utf-8"), block(record))
+
+
+def main() -> None:
+    """Measure if asked to, then write the page and the README's block."""
+    parser = argparse.ArgumentParser(prog="python -m fastdrop.bench.publish", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("root", nargs="?", type=Path, default=Path(), help="the checkout; the current folder if not given")
+    parser.add_argument("--measure", metavar="NAME", help="measure first, to bench/records/NAME.jsonl")
+    arguments = parser.parse_args()
+    root = arguments.root.resolve()
+    try:
+        if arguments.measure:
+            path = root / RECORDS / f"{arguments.measure}.jsonl"
+            code = "from fastdrop.__main__ import main; main()"
+            subprocess.run([sys.executable, "-c", code, "bench", "--record", path], check=True, cwd=root / RECORDS)
+        record, readme = published(root)
+        from .report import write_report
+
+        write_report(record, root / PAGE)
+        (root / README).write_text(readme, encoding="utf-8")
+    except (ValueError, OSError) as error:
+        sys.exit(f"Error: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)
+
+
+if __name__ == "__main__":
+    main()

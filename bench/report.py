@@ -1,0 +1,336 @@
+"""The report: one HTML page that stands alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from . import tables
+from .figures import FIGURES, blocks, planes, size_name
+from .instructions import budgets
+from .records import Record
+
+__all__ = ["page", "write_report"]
+
+CSS = """
+:root { color-scheme: light; --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --own: #1f6fb4; --bad: #b3261e; --good: #1d7a3e; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; color: var(--ink); background: #fff;
+       font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .4rem; }
+h2 { font-size: 1.25rem; margin: 2.6rem 0 .5rem; border-top: 1px solid var(--line); padding-top: 1.4rem; }
+h3 { font-size: 1rem; margin: 1.6rem 0 .3rem; }
+p, li { max-width: 46rem; }
+p.lead, .soft { color: var(--soft); }
+nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .92rem; margin: 1rem 0; }
+a { color: var(--own); }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .88rem; margin: .6rem 0 1rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .22rem .7rem .22rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child, td.text, th.text { text-align: left; white-space: normal; min-width: 9rem; }
+td.text.short, th.text.short { min-width: 0; white-space: nowrap; }
+tr.fastdrop td:first-child { color: var(--own); font-weight: 600; }
+tr.yardstick td { color: var(--soft); }
+.met { color: var(--good); } .unmet { color: var(--bad); font-weight: 600; }
+.interval { color: var(--soft); font-size: .92em; }
+figure { margin: .8rem 0; } figure svg { width: 100%; height: auto; display: block; max-width: 44rem; }
+@media (max-width: 36rem) {
+  th, td { padding-right: .5rem; } .interval { display: block; }
+  th:first-child, td:first-child, td.text, th.text { min-width: 7rem; }
+}
+details > summary { cursor: pointer; color: var(--own); }
+"""
+
+
+def write_report(record: Record, path: Path) -> None:
+    """Write the page of a record."""
+    path.write_text(page(record), encoding="utf-8")
+
+
+def page(record: Record) -> str:
+    """Return the page as text."""
+    sections = [(name, title, body) for name, title, make in SECTIONS if (body := make(record))]
+    links = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in sections)
+    bodies = "".join(f'<section id="{name}"><h2>{escape(title)}</h2>{body}</section>\n' for name, title, body in sections)
+    environment = record.environment
+    lead = (
+        f"{escape(environment['cpu'])}, {environment['processors']} processors, {escape(environment['isa'])}; "
+        f"{threads_text(environment['threads'])} for every library; {escape(environment['date'][:10])}."
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>fastdrop: benchmarks</title>'
+        f"<style>{CSS}</style></head><body>\n<h1>Dropout for NumPy arrays, measured</h1>\n"
+        f'<p class="lead">{lead}</p><nav>{links}</nav>\n{bodies}</body></html>\n'
+    )
+
+
+def threads_text(threads: int) -> str:
+    return "one thread" if threads == 1 else f"{threads} threads"
+
+
+# Pieces -----------------------------------------------------------------------------------------------------------------
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+
+def html(value: Any) -> str:
+    return value if isinstance(value, Markup) else escape(str(value))
+
+
+def table(headings: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]], text: Sequence[int] = ()) -> str:
+    """Return a table; a row is its class and its cells, and `text` says which columns besides the first are no numbers."""
+
+    def kind(k: int) -> str:
+        return ' class="text"' if k in text else ""
+
+    head = "".join(f"<th{kind(k)}>{html(heading)}</th>" for k, heading in enumerate(headings))
+    body = "".join(
+        f'<tr class="{name}">' + "".join(f"<td{kind(k)}>{html(cell)}</td>" for k, cell in enumerate(row)) + "</tr>"
+        for name, row in rows
+    )
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def figure(name: str, about: str) -> Callable[[Record], str]:
+    """Return what makes a figure and what is said of it; nothing where there is nothing to draw."""
+
+    def make(record: Record) -> str:
+        svg = FIGURES[name](record)
+        if svg is None:
+            return ""
+        named = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(about)}" ', 1)
+        return f"<p>{escape(about)}</p><figure>{named}</figure>"
+
+    return make
+
+
+def with_interval(value: Any) -> Markup:
+    """Return an estimate and its interval."""
+    text = tables.factor(value.value)
+    if value.low == value.high:
+        return Markup(text)
+    return Markup(f'{text} <span class="interval">[{tables.factor(value.low)}, {tables.factor(value.high)}]</span>')
+
+
+def items(texts: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{html(text)}</li>" for text in texts) + "</ul>"
+
+
+# Sections ---------------------------------------------------------------------------------------------------------------
+
+
+def targets_section(record: Record) -> str:
+    words = {True: Markup('<span class="met">met</span>'), False: Markup('<span class="unmet">not met</span>'), None: "not measured"}
+    rows = [
+        ("", [verdict.target.name, verdict.target.wanted, with_interval(verdict.measured) if verdict.measured else "–", words[verdict.met]])
+        for verdict in tables.targets(record)
+    ]
+    for line in record.of_kind("memory"):
+        measured = "–" if line["bytes"] is None else f"{line['bytes']:,} B"
+        met = None if line["bytes"] is None else line["bytes"] <= line["most"]
+        name = f"memory of a forward and a backward pass of {size_name(line['elements'])} beside inputs and outputs"
+        rows.append(("", [name, f"≤ {line['most']:,} B", measured, words[met]]))
+    return (
+        "<p>What was wanted before the kernels were written, as multiples of times measured in the same rounds; the interval "
+        "is the bootstrap's, 95 %.</p>" + table(["target", "wanted", "measured", ""], rows)
+    )
+
+
+def losses_section(record: Record) -> str:
+    found = tables.losses(record)
+    if not found:
+        return "<p>In this record nobody is surely ahead of the C kernels in any case, numpy.copyto included.</p>"
+    rows = [("", [loss.case.name, tables.label(loss.contender), with_interval(loss.ratio)]) for loss in found]
+    return (
+        "<p>Every case in which another library, or the plain copy, is ahead of fastdrop's C kernels, the whole interval on "
+        "its side.</p>" + table(["case", "ahead of fastdrop", "by a factor of"], rows, text=[1])
+    )
+
+
+def shares_section(record: Record) -> str:
+    drawing = figure(
+        "training",
+        "A step of training in PyTorch (forward, backward, update) on scikit-learn's digits: without dropout, with "
+        "torch.nn.Dropout, and with masks from fastdrop, made again in the backward pass.",
+    )(record)
+    rows = [
+        (tables.role(share.contender), [share.case.name, tables.label(share.contender), tables.duration(share.seconds), f"{share.share:.1%}"])
+        for share in tables.shares(record)
+    ]
+    return drawing and drawing + table(["network", "", "a step", "share of dropout in it"], rows, text=[1])
+
+
+def variants_section(record: Record) -> str:
+    """Return a table of the variants: fastdrop, the copy, who comes next."""
+    rows = []
+    for case in record.cases.values():
+        if case.group not in ("variant", "dtype", "mask", "rate") or not record.has(case.name, "c"):
+            continue
+        own = tables.cell(record, case.name, "c")
+        others = [cell for cell in tables.cells(record, name=case.name) if tables.role(cell.contender) == "peer"]
+        best = min(others, key=lambda cell: cell.seconds, default=None)
+        ahead = f"{tables.label(best.contender)}: {tables.factor(best.seconds / own.seconds)}" if best and own else "–"
+        if own:
+            rows.append(("", [case.name, f"{own.per_element:.3f}", with_interval(own.ratio), ahead]))
+    headings = ["case", "ns an element", "time / numpy.copyto's", "best other: its time / fastdrop's"]
+    return rows and table(headings, rows, text=[3]) or ""
+
+
+def roofline_section(record: Record) -> str:
+    drawing = figure(
+        "roofline",
+        "Two things limit dropout: memory, 8 bytes an element of float32 read and written, and the generator, whose speed "
+        "alone (random words of 64 K elements) gives the slanted roofs. p = 0.5 needs one plane of bits, p = 0.1 about "
+        f"{planes(0.1):.1f} for a tile of 4,096.",
+    )(record)
+    counted = budgets()
+    rows = []
+    for case in record.cases.values():
+        if case.group == "size" and record.has(case.name, "c"):
+            cell = tables.cell(record, case.name, "c")
+            moved = tables.bytes_moved(case)
+            if cell:
+                rows.append(("", [case.name, moved, f"{blocks(case):.4f}", f"{moved / cell.per_element:.1f}", f"{blocks(case) / cell.per_element:.3f}"]))
+    text = table(["case", "bytes an element", "Philox blocks an element", "GB/s moved", "blocks a ns"], rows) if rows else ""
+    if counted:
+        lines = [("", [f"{name}, {isa}", f"{value:.3f}"]) for isa, kernels in counted.items() for name, value in kernels.items()]
+        text += (
+            "<details><summary>Instructions an element, counted by valgrind's callgrind (which has no AVX-512)</summary>"
+            + table(["kernel, instruction set", "instructions an element"], lines) + "</details>"
+        )  # fmt: skip
+    return drawing and drawing + text
+
+
+def all_section(record: Record) -> str:
+    """Return every case with all that was timed in it."""
+    equal = tables.equality(record)
+    parts = []
+    for entry, cases in tables.entries(record).items():
+        found = tables.rows(record, cases)
+        if not found:
+            continue
+        headings = ["", *(text for case in cases for text in (rate_text(case.rate), f"× {record.baseline(case.name)}"))]
+        rows = [
+            (tables.role(name), [tables.label(name, record.environment["isa"]),
+             *(text for cell in row for text in ((cell.time, with_interval(cell.ratio)) if cell else ("–", "–")))])
+            for name, row in found.items()
+        ]  # fmt: skip
+        same = sorted({name for case in cases for name in equal[case.name]})
+        bytes_text = f" Bytes equal to the reference's: {', '.join(same)}." if same else ""
+        parts.append(f"<h3>{escape(tables.title(entry))}</h3><p class='soft'>{escape(cases[0].why)}.{bytes_text}</p>{table(headings, rows)}")
+    return (
+        "<p>Times are nanoseconds an element unless a unit is there; then of a call. Ratios are to the yardstick of the same "
+        "round, with their interval.</p>" + "".join(parts)
+    )
+
+
+def rate_text(rate: Any) -> str:
+    return f"p = {rate}" if rate else "time"
+
+
+def equality_section(record: Record) -> str:
+    mistakes = tables.own_mistakes(record)
+    equal = {case: names for case, names in tables.equality(record).items() if names}
+    every = len([case for case in record.cases.values() if case.group != "training" and record.contenders(case.name)])
+    lead = f"In {len(equal)} of {every} cases fastdrop's results were compared with the NumPy reference, byte for byte, before anything was timed. "
+    lead += "All were equal." if not mistakes else "Not all were equal:"
+    rows = [("", [case, ", ".join(names)]) for case, names in equal.items()]
+    return (
+        f"<p>{escape(lead)}</p>{items(mistakes) if mistakes else ''}<details><summary>Which engines, case by case</summary>"
+        + table(["case", "bytes equal to the reference's"], rows, text=[1]) + "</details>"
+    )  # fmt: skip
+
+
+def environment_section(record: Record) -> str:
+    found = record.environment
+    caches = ", ".join(f"{name} {size // 1024:,} KiB" for name, size in found["caches"].items())
+    rows = [
+        ("processor", found["cpu"]),
+        ("processors this process may use", found["processors"]),
+        ("caches of data (first processor)", caches or "not known"),
+        ("memory available", f"{found['memory_bytes'] / 2**30:.1f} GiB" if found["memory_bytes"] else "not known"),
+        ("transparent huge pages", found["huge_pages"] or "not known"),
+        ("system", found["system"]),
+        ("load when it began", ", ".join(f"{value:.2f}" for value in found["load"])),
+        ("Python", found["python"]),
+        ("fastdrop's build", found["build"]),
+        ("instruction set, and what else runs", f"{found['isa']}; {', '.join(found['isas'])}"),
+        ("threads", found["threads"]),
+        ("versions", tables.versions(record)),
+        ("date", found["date"]),
+    ]
+    body = table(["", ""], [("", [name, value]) for name, value in rows], text=[1])
+    if notes := tables.notes(record):
+        body += "<h3>Who did not take part, and why</h3>" + items(notes)
+    if busy := tables.overthreaded(record):
+        body += "<h3>Busy on more processors than agreed</h3>" + items(busy)
+    return body
+
+
+def method_section(record: Record) -> str:
+    processes = 1 + max((line["process"] for line in record.of_kind("samples")), default=0)
+    return items(
+        [
+            f"All contenders of a case run in one process, in rounds, in random order within a round; there {'was one process' if processes == 1 else f'were {processes} processes'}.",
+            "A ratio is the median over all rounds of the ratio within a round. The interval is a bootstrap's, which draws "
+            "processes anew and in each of them rounds; with few rounds it is rough.",
+            "A call shorter than 2 ms is repeated for that long; one call before it brings its data into the caches, so small "
+            "arrays are measured in the caches and large ones in memory.",
+            "The data are the activations of a random layer of 1,024 rectified linear units on scikit-learn's 1,797 digits, "
+            "repeated as often as needed: about half of them are 0. Every page is touched before anything is timed, and arrays "
+            "lie 16 bytes past a page, where NumPy puts large ones.",
+            "Each result is checked before its maker is timed: fastdrop's against the bytes of the NumPy reference, the others' "
+            "for the rate (within 7 standard deviations) and for each kept value. Who is wrong is not timed.",
+            "Every library is set to the same number of threads by its own means; the processor time of each was taken besides, "
+            "and who was busier than agreed is named above.",
+            "Fresh memory: contenders without out= allocate their result in every call, as their users do. For fastdrop and the "
+            "idiom both are measured.",
+            "The raw times of every round are in the record that this page was made of.",
+        ]
+    )  # fmt: skip
+
+
+def bias_section(record: Record) -> str:
+    return (
+        "<p>fastdrop's authors chose the cases, and they know their own library best.</p>"
+        + items(
+            [
+                "The cases are what fastdrop was made for: arrays on a CPU, in NumPy's memory. Who trains on a GPU, or whose "
+                "arrays live in another library, gains less or nothing.",
+                "PyTorch, JAX, TensorFlow and Keras are called on arrays of their own, without conversions, but their design is "
+                "for whole graphs on many threads; one thread and one operation is not their strength.",
+                "XLA and torch.compile may fuse dropout into its neighbours. Here they have only what a case says, so what they "
+                "would save elsewhere does not show.",
+                "The Numba loops, the MKL calls and the idiom with out= were written by us, as well as we could; somebody who "
+                "knows those libraries better may write them faster. Corrections are welcome.",
+                "fastdrop draws as few bits as decide an element: its p is exact to 2^-64, but it does not give uniforms away "
+                "to be used for something else, which the idiom does.",
+                "One machine is one machine: run it on yours.",
+            ]
+        )
+    )
+
+
+SECTIONS: tuple[tuple[str, str, Callable[[Record], str]], ...] = (
+    ("targets", "Targets", targets_section),
+    ("losses", "Where fastdrop loses", losses_section),
+    ("peers", "Side by side", figure("peers", "Everybody on the same array. Blue is fastdrop, orange a yardstick that drops nothing.")),
+    ("size", "Speed by size", figure("throughput", "Elements a nanosecond. The dashed line is numpy.copyto, the speed of memory; L1, L2, L3 mark where input and output fill a cache.")),
+    ("ratio", "Against the copy, by size", figure("ratios", "Time as a multiple of numpy.copyto's on the same arrays: below 1 is faster than the copy.")),
+    ("calls", "Small arrays", figure("latency", "The time of one whole call in Python, checks and dispatch included.")),
+    ("isas", "Instruction sets", figure("isas", "The same call with the instruction set forced.")),
+    ("threads", "Threads", figure("threads", "fastdrop's C kernels on several threads, against one, paired within rounds.")),
+    ("variants", "Variants, element types, masks", variants_section),
+    ("roofline", "What limits it", roofline_section),
+    ("training", "What it is worth in training", shares_section),
+    ("all", "Everything that was timed", all_section),
+    ("equality", "The same bytes", equality_section),
+    ("environment", "Environment and versions", environment_section),
+    ("method", "Method", method_section),
+    ("bias", "Our bias", bias_section),
+)  # fmt: skip
