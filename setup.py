@@ -29,7 +29,7 @@ INSTRUCTION_SETS = {
     "neon": (ARM_64, [], []),
 }
 SOURCES = Path("src_c")
-SEPARATE = {"selftest", *(f"isa_{name}" for name in INSTRUCTION_SETS)}
+SEPARATE = {"instructions", "selftest", *(f"isa_{name}" for name in INSTRUCTION_SETS)}
 COMMON = sorted({path.stem for path in SOURCES.glob("*.c")} - SEPARATE)
 
 OPENMP_PROGRAM = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,12 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-__all__ = ["Case", "Entry", "Target", "matching", "read"]
+__all__ = ["Case", "Entry", "Target", "matching", "read", "toml"]
 
 FILE = Path(__file__).with_name("cases.toml")
 
@@ -97,10 +93,21 @@ class Plan:
     quick: tuple[str, ...]  # the contenders of a quick run
 
 
+def toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file says. Python has had a reader since 3.11; nothing else of the command line needs one."""
+    name = "tomllib" if sys.version_info >= (3, 11) else "tomli"
+    try:
+        reader = importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise ImportError(f'the benchmark needs {name}: pip install "fastdrop-kernels[bench]"') from None
+    found: dict[str, Any] = reader.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
 @functools.cache
 def read() -> Plan:
     """Return what ``cases.toml`` says."""
-    found = tomllib.loads(FILE.read_text(encoding="utf-8"))
+    found = toml(FILE)
     sets = found["sets"]
     return Plan(
         tuple(entry_of(table, sets) for table in found["case"]),

@@ -188,7 +188,7 @@ def roofline_section(record: Record) -> str:
         "alone (random words of 64 K elements) gives the slanted roofs. p = 0.5 needs one plane of bits, p = 0.1 about "
         f"{planes(0.1):.1f} for a tile of 4,096.",
     )(record)
-    counted = budgets()
+    compiler, counted = budgets()
     rows = []
     for case in record.cases.values():
         if case.group == "size" and record.has(case.name, "c"):
@@ -200,7 +200,7 @@ def roofline_section(record: Record) -> str:
     if counted:
         lines = [("", [f"{name}, {isa}", f"{value:.3f}"]) for isa, kernels in counted.items() for name, value in kernels.items()]
         text += (
-            "<details><summary>Instructions an element, counted by valgrind's callgrind (which has no AVX-512)</summary>"
+            f"<details><summary>Instructions an element, {escape(compiler)}, counted by valgrind's callgrind (which has no AVX-512)</summary>"
             + table(["kernel, instruction set", "instructions an element"], lines) + "</details>"
         )  # fmt: skip
     return drawing and drawing + text

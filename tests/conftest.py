@@ -10,14 +10,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# `python -m pytest` puts the checkout first on the path, where the package has no compiled modules: import the
-# installed one.
-ROOT = Path(__file__).parents[1]
-if not list((ROOT / "fastdrop").glob("_native.*.so")):
-    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
-
-import fastdrop  # noqa: E402
-from fastdrop.testing import REFERENCE, engines  # noqa: E402
+import fastdrop
+from fastdrop.testing import REFERENCE, engines
 
 DATA = Path(__file__).parent / "data"
 LARGE = "FASTDROP_TEST_LARGE"

@@ -1,70 +1,52 @@
-"""Timings by pytest-benchmark: ``pytest bench --benchmark-enable``. In the test suite each runs once, for its result.
+"""The benchmark's cases by pytest-benchmark: ``pytest bench --benchmark-only``, for its statistics and comparisons.
 
-Every result is checked against the reference, so that nothing wrong is ever timed. ``numpy.copyto`` on the same bytes
-is the row to compare with.
+Each result is checked before it is timed, as in ``fastdrop bench``. In the test suite only fastdrop and NumPy take part, on small
+arrays; what is timed goes up to 4 M elements.
 """
 
-import numpy as np
 import pytest
 
-import fastdrop
-from fastdrop.testing import DTYPES, REFERENCE, engines, equal_bytes
+from fastdrop.bench.cases import read
+from fastdrop.bench.checks import check, equal_results
+from fastdrop.bench.contender import Absent
+from fastdrop.bench.contenders import by_name, own
+from fastdrop.bench.data import job_of
 
-SIZES = {"a call": 256, "L2": 2**16, "L3": 2**20}
-RATES = (0.1, 0.5)
-KEY = {"seed": 61, "offset": 62}
-BY_ISA = [engine for engine in engines() if engine.num_threads in (None, 1)]
+pytest.importorskip("sklearn")
 
-sizes = pytest.mark.parametrize("n", SIZES.values(), ids=SIZES)
-rates = pytest.mark.parametrize("p", RATES)
-dtypes = pytest.mark.parametrize("dtype", DTYPES)
+TIMED, IN_THE_SUITE = 2**22, 2**16  # elements at most
+QUICK_MODULES = {None, "numba"}
 
 
-@pytest.fixture(params=BY_ISA, ids=str)
-def engine(request):
-    """Each backend and instruction set, on one thread."""
-    if reason := request.param.missing():
+def pytest_generate_tests(metafunc):
+    """Pair each case with each contender that can do it."""
+    timed = metafunc.config.option.benchmark_only
+    cases = [case for entry in read().entries for case in entry.cases]
+    metafunc.parametrize(
+        ("case", "name"),
+        [
+            pytest.param(case, name, id=f"{case.name}-{name}")
+            for case in cases
+            for name in case.contenders
+            if case.size <= (TIMED if timed else IN_THE_SUITE) and case.group != "training"
+            if timed or by_name()[name][1].module in QUICK_MODULES
+            if by_name()[name][0].takes_part(case)
+        ],
+    )
+
+
+def test_case(benchmark, case, name):
+    contender, adapter = by_name()[name]
+    if reason := adapter.missing():
         pytest.skip(reason)
-    with request.param.using():
-        yield request.param
-
-
-def reference(function, *arguments, **more):
-    with REFERENCE.using():
-        return function(*arguments, **KEY, **more)
-
-
-def values(n, dtype):
-    return np.linspace(-1, 1, n).astype(dtype)
-
-
-@dtypes
-@sizes
-def test_copy(benchmark, n, dtype):
-    x = values(n, dtype)
-    y = np.empty_like(x)
-    benchmark(np.copyto, y, x)
-    assert equal_bytes(y, x)
-
-
-@rates
-@dtypes
-@sizes
-def test_dropout(benchmark, engine, n, dtype, p):
-    x = values(n, dtype)
-    y = np.empty_like(x)
-    benchmark(fastdrop.dropout, x, p, out=y, **KEY)
-    assert equal_bytes(y, reference(fastdrop.dropout, x, p))
-
-
-@rates
-@sizes
-def test_packed_mask(benchmark, engine, n, p):
-    mask = benchmark(fastdrop.dropout_mask, n, p, packed=True, **KEY)
-    assert equal_bytes(mask, reference(fastdrop.dropout_mask, n, p, packed=True))
-
-
-@sizes
-def test_uniform(benchmark, engine, n):
-    u = benchmark(fastdrop.uniform, n, **KEY)
-    assert equal_bytes(u, reference(fastdrop.uniform, n))
+    try:
+        job = job_of(case, threads=1)
+        call = contender.does[case.what](job)
+    except Absent as reason:
+        pytest.skip(str(reason))
+    with contender.using():
+        found = call()
+        if contender.exact:
+            assert equal_results(found, own.reference(job))
+        check(contender, job, found)
+        benchmark(call)

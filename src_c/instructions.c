@@ -1,0 +1,102 @@
+/* instructions.c: one kernel, once, in a function of its own, for a profiler that counts instructions.
+ *
+ *     make -C src_c instructions && src_c/build/instructions avx2 dropout-float32-p0.1
+ *
+ * prints how many elements the function `counted` worked on. Without arguments it prints what there is: the compiler, then
+ * an instruction set and a kernel a line. bench/instructions.py runs it under valgrind.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fastdrop.h"
+
+enum { N = 16 * FD_TILE, ROW = 1024, FEW = 256 };
+
+typedef enum { VALUES, RATES, ROWS, PACKED, BYTES, WORDS, UNIFORM } kind;
+
+typedef struct {
+  const char *name;
+  kind kind;
+  int op, dtype;
+  double p;
+  int64_t n;
+} row;
+
+static const row kernels[] = {
+    {"dropout-float32-p0.1", VALUES, FD_SCALE, FD_FLOAT32, 0.1, N},
+    {"dropout-float32-p0.5", VALUES, FD_SCALE, FD_FLOAT32, 0.5, N},
+    {"dropout-float64-p0.5", VALUES, FD_SCALE, FD_FLOAT64, 0.5, N},
+    {"dropout-float16-p0.5", VALUES, FD_SCALE, FD_FLOAT16, 0.5, N},
+    {"dropout-bfloat16-p0.5", VALUES, FD_SCALE, FD_BFLOAT16, 0.5, N},
+    {"dropout-256-p0.1", VALUES, FD_SCALE, FD_FLOAT32, 0.1, FEW},
+    {"bias-residual-p0.5", VALUES, FD_WITH_BIAS | FD_WITH_RESIDUAL, FD_FLOAT32, 0.5, N},
+    {"affine-p0.5", VALUES, FD_AFFINE, FD_FLOAT32, 0.5, N},
+    {"select-p0.5", VALUES, FD_SELECT, FD_FLOAT32, 0.5, N},
+    {"rates", RATES, FD_WITH_RATES, FD_FLOAT32, 0, N},
+    {"rows-p0.2", ROWS, FD_SCALE, FD_FLOAT32, 0.2, N},
+    {"packed-p0.1", PACKED, 0, 0, 0.1, N},
+    {"packed-p0.5", PACKED, 0, 0, 0.5, N},
+    {"bytes-p0.5", BYTES, 0, 0, 0.5, N},
+    {"words", WORDS, 0, 0, 0, N},
+    {"uniform-float32", UNIFORM, 0, FD_FLOAT32, 0, N},
+};
+
+static _Alignas(64) double x[N], y[N], other[N];
+static _Alignas(64) float rates[N];
+
+static void values(const fd_isa *isa, const row *kernel, fd_bits bits) {
+  static const int64_t sizes[FD_DTYPES] = {[FD_FLOAT32] = 4, [FD_FLOAT64] = 8, [FD_FLOAT16] = 2, [FD_BFLOAT16] = 2};
+  const int64_t size = sizes[kernel->dtype], rate_size = sizeof rates[0];
+  fd_layout flat, flat_rates;
+  fd_layout_of(&flat, 1, &kernel->n, &size, size);
+  fd_layout_of(&flat_rates, 1, &kernel->n, &rate_size, rate_size);
+  if (kernel->kind == RATES) bits.rates = (fd_array){rates, &flat_rates};
+  fd_call call = {.bits = bits, .op = kernel->op, .dtype = kernel->dtype, .n = kernel->n, .bypass_bytes = INT64_MAX};
+  call.scale = fd_inverted_scale(kernel->p, kernel->dtype);
+  call.x = (fd_array){x, &flat}, call.y = (fd_array){y, &flat};
+  if (kernel->op == FD_SELECT || (kernel->op < FD_AFFINE && kernel->op & FD_WITH_RESIDUAL)) call.other = (fd_array){other, &flat};
+  if (kernel->op < FD_AFFINE && kernel->op & FD_WITH_BIAS) call.bias = (fd_array){other, &flat};
+  fd_apply(isa, &call, 1);
+}
+
+/* Not inlined: the profiler counts what happens from its begin to its end. */
+__attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits);
+__attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits) {
+  switch (kernel->kind) {
+    case PACKED: fd_mask_packed(isa, bits, kernel->n, (uint8_t *)y, 1); break;
+    case BYTES: fd_mask_bytes(isa, bits, kernel->n, (uint8_t *)y, 1); break;
+    case WORDS: fd_words(isa, bits->key, 0, kernel->n, (uint32_t *)y, 1); break;
+    case UNIFORM: fd_uniform(isa, bits->key, 0, kernel->n, kernel->dtype, y, 1); break;
+    default: values(isa, kernel, *bits);
+  }
+}
+
+static void run(const fd_isa *isa, const row *kernel) {
+  const int64_t shape[] = {kernel->n / ROW, ROW}, one_a_row[] = {1, 0}, one_an_element = 1;
+  fd_layout layout;
+  if (kernel->kind == ROWS) fd_layout_of(&layout, 2, shape, one_a_row, 1);
+  else fd_layout_of(&layout, 1, &kernel->n, &one_an_element, 1);
+  for (int64_t i = 0; i < N; i++) rates[i] = (float)(i % 512) / 1024;
+  const fd_bits bits = {.key = {42, 7}, .rate = fd_rate_of(kernel->p), .rates_dtype = FD_FLOAT32, .mask_layout = &layout};
+  counted(isa, kernel, &bits);
+  printf("%" PRId64 "\n", kernel->n);
+}
+
+int main(int argc, char **argv) {
+  if (argc == 1) printf("%s\n", fd_build());
+  for (int i = 0; i < fd_isa_count(); i++) {
+    const fd_isa *isa = fd_isa_at(i);
+    if (!fd_isa_runs(isa)) continue;
+    for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++) {
+      if (argc == 1) printf("%s %s\n", fd_isa_name(isa), kernels[k].name);
+      if (argc == 3 && !strcmp(argv[1], fd_isa_name(isa)) && !strcmp(argv[2], kernels[k].name)) {
+        run(isa, &kernels[k]);
+        return 0;
+      }
+    }
+  }
+  if (argc == 1) return 0;
+  fprintf(stderr, "usage: %s [INSTRUCTION_SET KERNEL]\n", argv[0]);
+  return 2;
+}
