@@ -46,7 +46,8 @@ class Case:
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Case:
         """Return the case that was written as JSON or TOML, where there are no tuples."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        return cls(**values)
 
     def fields(self) -> dict[str, Any]:
         """Return what `of` takes."""

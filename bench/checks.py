@@ -107,7 +107,8 @@ def pieces(job: Job, y: Array, part: int) -> Iterator[tuple[Array, Array, Any, A
         if job.bias is not None:
             x = (x.reshape(-1, rows) + job.bias.astype(kind)).reshape(-1)
         residual = kind(0) if job.residual is None else job.residual.reshape(-1)[here].astype(kind, copy=False)
-        yield x * (1 / (1 - np.asarray(p, kind))), found, p, residual
+        keep: Any = 1 - np.asarray(p, kind)
+        yield x / keep, found, p, residual
 
 
 def require_dropout(job: Job, y: Array, part: int) -> None:
@@ -135,7 +136,7 @@ def require_shared(job: Job, y: Array) -> None:
 
 def require_both_ways(job: Job, y: Array, dx: Array) -> None:
     require_dropout(job, y, 1)
-    alive = (job.x != 0) & (job.grad != 0)
+    alive = (job.x != 0) & (job.gradients[0] != 0)
     require(bool(((y != 0) == (dx != 0))[alive].all()), "the gradient's mask is not the forward pass's")
 
 

@@ -15,12 +15,14 @@ from fastdrop._settings import checked_isa
 
 from . import tables
 from .cases import Case, Entry
+from .contenders import by_name
 from .records import Record
 from .run import QUICK, THOROUGH, run, select, step_count
 
 __all__ = ["bench"]
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -33,7 +35,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--threads", type=int, default=1, show_default=True, help="For every library.")
 @click.option("--isa", metavar="NAME", help="The instruction set of fastdrop's C kernels; the best one if not given.")
-@click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="RECORD", help="Compare with it.")
+@click.option("--against", type=EXISTING, metavar="RECORD", help="Compare with it.")
 @click.option("--html", type=FILE, metavar="FILE", help="Write the report: one page that needs no network.")
 @click.option("--record", type=FILE, metavar="FILE", help="Write all that was measured, as JSON lines.")
 def bench(
@@ -177,8 +179,9 @@ out=    and fastdrop's, unless "new", numexpr, Numba loops, MKL: write to memory
 def equality_sentence(record: Record) -> str:
     """Say which of fastdrop's parts gave the same bytes."""
     found = tables.equality(record)
-    names = dict.fromkeys(tables.label(name) for cases in found.values() for name in cases if name not in ("c", "c-new"))
-    return f"The same bytes from {'; '.join(names)}." if names else "Nothing of fastdrop's was to be compared."
+    names = [name for name in by_name() if any(name in same for same in found.values()) and name not in ("c", "c-new")]
+    labels = [tables.label(name).removeprefix("fastdrop, ") for name in names]
+    return f"The same bytes from {'; '.join(labels)}." if labels else "Nothing of fastdrop's was to be compared."
 
 
 def targets_table(verdicts: list[tables.Verdict]) -> Table:

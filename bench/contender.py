@@ -37,8 +37,7 @@ class Job:
     threads: int
     bias: Array | None = None
     residual: Array | None = None
-    grad: Array | None = None
-    grad_out: Array | None = None
+    grads: tuple[Array, Array] | None = None  # the gradient that comes in, and room for the one that goes out
 
     @property
     def scale(self) -> Any:
@@ -46,6 +45,12 @@ class Job:
         if isinstance(self.p, np.ndarray):
             return 1 / (1 - self.p)
         return self.x.dtype.type(1 / (1 - self.p))
+
+    @property
+    def gradients(self) -> tuple[Array, Array]:
+        """`grads`, of a case that goes backward."""
+        assert self.grads is not None
+        return self.grads
 
     @property
     def mask_shape(self) -> tuple[int, ...]:

@@ -88,11 +88,11 @@ def job_of(case: Case, threads: int, contenders: int = 1) -> Job:
     p: Any = case.rate
     if p == "each":
         p = np.resize(np.linspace(0, 0.5, 1021, dtype=np.float32), case.shape)
-    more: dict[str, Array] = {}
+    more: dict[str, Any] = {}
     if "bias" in case.operands:
         more["bias"] = filled(case.shape[-1:], case.dtype, 5)
     if "residual" in case.operands:
         more["residual"] = filled(case.shape, case.dtype, 11)
     if case.what == "backward":
-        more |= {"grad": filled(case.shape, case.dtype, 3), "grad_out": room(case.shape, case.dtype)}
+        more["grads"] = filled(case.shape, case.dtype, 3), room(case.shape, case.dtype)
     return Job(case, x, room(case.shape, case.dtype), p, threads, **more)

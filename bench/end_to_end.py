@@ -49,9 +49,12 @@ def dropout_layer(torch: Any, p: float) -> Any:
 
 def layers_of(torch: Any, kind: str, p: float) -> Callable[[], Any]:
     """Return what makes a layer of dropout: one of three kinds."""
-    if kind == "none":
-        return torch.nn.Identity  # type: ignore[no-any-return]
-    return partial(torch.nn.Dropout, p) if kind == "torch" else dropout_layer(torch, p)  # type: ignore[no-any-return]
+    kinds: dict[str, Callable[[], Any]] = {
+        "none": torch.nn.Identity,
+        "torch": partial(torch.nn.Dropout, p),
+        "fastdrop": dropout_layer(torch, p),
+    }
+    return kinds[kind]
 
 
 def perceptron(torch: Any, dropout: Callable[[], Any]) -> tuple[Any, Any, Any]:

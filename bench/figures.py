@@ -17,7 +17,7 @@ from .records import Record
 
 __all__ = ["FIGURES", "planes"]
 
-STYLE = {
+STYLE: Any = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -83,7 +83,8 @@ def mark_sizes(axes: Any, record: Record, sizes: Iterable[int]) -> None:
     axes.set_xlabel("elements (float32)")
     for name, size in record.environment["caches"].items():
         axes.axvline(size / 8, color="#bbbbbb", linestyle=":", linewidth=1)
-        axes.annotate(name, (size / 8, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", color="#777777", fontsize=9)
+        place: Any = {"xy": (size / 8, 1), "xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
+        axes.annotate(name, **place, color="#777777", fontsize=9)
 
 
 def by_size(value: Callable[[tables.Cell], float], heading: str, record: Record, figure: Figure) -> bool:
@@ -156,7 +157,8 @@ def isas(record: Record, figure: Figure) -> bool:
         points = [(j + (k - 1) * 0.26, cell.ratio.value) for j, cell in present if cell]
         if points:
             drawn_any = True
-            bar = axes.bar(*zip(*points, strict=True), width=0.24, label=name.removeprefix("c-"))
+            places, heights = zip(*points, strict=True)
+            bar = axes.bar(places, heights, width=0.24, label=name.removeprefix("c-"))
             axes.bar_label(bar, [tables.factor(y) for _, y in points], fontsize=9)
     axes.axhline(1, color=COLOURS["copy"], linestyle="--", label="numpy.copyto")
     axes.set_yscale("log")
@@ -173,8 +175,10 @@ def threads(record: Record, figure: Figure) -> bool:
     axes = figure.add_subplot()
     most = 1
     for case in record.cases.values():
-        counts = sorted(int(name[2:-1]) for name in record.contenders(case.name) if name.startswith("c-") and name.endswith("t"))
-        if case.group == "threads" and len(counts) > 1:
+        if case.group != "threads":
+            continue
+        counts = sorted(int(name[2:-1]) for name in record.contenders(case.name) if name.startswith("c-"))
+        if len(counts) > 1:
             speedups = [record.ratio(case.name, "c-1t", f"c-{n}t").value for n in counts]
             axes.plot(counts, speedups, "o-", label=f"{size_name(case.size)} elements")
             most = max(most, counts[-1])
@@ -234,6 +238,8 @@ def roofline(record: Record, figure: Figure) -> bool:
     """Draw speed against Philox blocks an element, under the generator's and the memory's roofs."""
     axes = figure.add_subplot()
     roofs = {isa: rate for isa in record.environment["isas"] if (rate := block_rate(record, isa))}
+    if not roofs:
+        return False
     span = [1 / 256, 0.25]
     for k, (isa, rate) in enumerate(roofs.items()):
         axes.plot(span, [rate / x for x in span], "-", color=f"C{k}", linewidth=1, label=f"generator, {isa}")
@@ -242,7 +248,8 @@ def roofline(record: Record, figure: Figure) -> bool:
             axes.plot([blocks(cell.case) for cell in found], [1 / cell.per_element for cell in found], marker, color=f"C{k}")
     for size, style in (("64K", "--"), ("64M", ":")):
         if (copy := tables.cell(record, f"{size}-p0.1", "copy")) is not None:
-            axes.axhline(1 / copy.per_element, color=COLOURS["copy"], linestyle=style, label=f"numpy.copyto, {size_name(copy.case.size)}")
+            text = f"numpy.copyto, {size_name(copy.case.size)}"
+            axes.axhline(1 / copy.per_element, color=COLOURS["copy"], linestyle=style, label=text)
     axes.set_xscale("log")
     axes.set_yscale("log")
     plain(axes.xaxis)
@@ -250,7 +257,7 @@ def roofline(record: Record, figure: Figure) -> bool:
     axes.set_xlabel("Philox blocks an element (p = 0.5 left, p = 0.1 right); circles 64 K, squares 64 M")
     axes.set_ylabel("elements a nanosecond")
     axes.legend(frameon=False, fontsize=9, ncols=2)
-    return bool(roofs)
+    return True
 
 
 def training(record: Record, figure: Figure) -> bool:

@@ -64,15 +64,16 @@ def machine(record: Record) -> str:
     threads = "One thread" if environment["threads"] == 1 else f"{environment['threads']} threads"
     compiler = " ".join(environment["build"].split()[:2])
     return (
-        f"{threads} of an {environment['cpu']} with {environment['isa']} ({environment['processors']} processors, {cache} MiB of "
-        f"last-level cache, {compiler}, {known}), {environment['date'][:10]}: nanoseconds an element of float32, and in brackets "
-        "the multiple of `numpy.copyto`, the median of paired ratios. Who has no `out=` gets fresh memory in each call."
+        f"{threads} of an {environment['cpu']} with {environment['isa']} ({environment['processors']} processors, {cache} MiB "
+        f"of last-level cache, {compiler}, {known}), {environment['date'][:10]}: nanoseconds an element of float32, and in "
+        "brackets the multiple of `numpy.copyto`, the median of paired ratios. Without `out=` each call gets fresh memory."
     )
 
 
 def losses(record: Record) -> str:
     """Say where fastdrop's C kernels lose."""
-    found = [f"{loss.case.name} ({tables.label(loss.contender)}, {tables.factor(loss.ratio.value)})" for loss in tables.losses(record)]
+    lost = tables.losses(record)
+    found = [f"{loss.case.name} ({tables.label(loss.contender)}, {tables.factor(loss.ratio.value)})" for loss in lost]
     return f"Where the C kernels lose, with the factor: {', '.join(found) or 'in no case of this record'}."
 
 
@@ -98,7 +99,7 @@ def published(root: Path) -> tuple[Record, str]:
 
 def main() -> None:
     """Measure if asked to, then write the page and the README's block."""
-    parser = argparse.ArgumentParser(prog="python -m fastdrop.bench.publish", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog="python -m fastdrop.bench.publish", description=__doc__.splitlines()[0])
     parser.add_argument("root", nargs="?", type=Path, default=Path(), help="the checkout; the current folder if not given")
     parser.add_argument("--measure", metavar="NAME", help="measure first, to bench/records/NAME.jsonl")
     arguments = parser.parse_args()

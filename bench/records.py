@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -103,7 +102,7 @@ def freeze(rounds: RoundsOf) -> Frozen:
     return tuple((process, tuple(found.items())) for process, found in sorted(rounds.items()))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _ratio(one: Frozen, other: Frozen) -> Estimate:
     a, b = dict(one), dict(other)
     both = sorted(a.keys() & b.keys())
@@ -118,8 +117,7 @@ def newest(folder: Path) -> Path:
     ValueError
         Where there is none.
     """
-    dated: Iterable[tuple[str, Path]] = ((Record.read(path).environment["date"], path) for path in folder.glob("*.jsonl"))
-    try:
-        return max(dated)[1]
-    except ValueError:
-        raise ValueError(f"no record in {folder}: fastdrop bench --record {folder / 'NAME.jsonl'} makes one") from None
+    dated = [(Record.read(path).environment["date"], path) for path in folder.glob("*.jsonl")]
+    if not dated:
+        raise ValueError(f"no record in {folder}: fastdrop bench --record {folder / 'NAME.jsonl'} makes one")
+    return max(dated)[1]

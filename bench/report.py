@@ -15,7 +15,8 @@ from .records import Record
 __all__ = ["page", "write_report"]
 
 CSS = """
-:root { color-scheme: light; --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --own: #1f6fb4; --bad: #b3261e; --good: #1d7a3e; }
+:root { color-scheme: light; --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --own: #1f6fb4;
+        --bad: #b3261e; --good: #1d7a3e; }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; color: var(--ink); background: #fff;
        font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
@@ -125,16 +126,17 @@ def items(texts: Iterable[str]) -> str:
 
 
 def targets_section(record: Record) -> str:
-    words = {True: Markup('<span class="met">met</span>'), False: Markup('<span class="unmet">not met</span>'), None: "not measured"}
-    rows = [
-        ("", [verdict.target.name, verdict.target.wanted, with_interval(verdict.measured) if verdict.measured else "–", words[verdict.met]])
-        for verdict in tables.targets(record)
-    ]
+    met, unmet = Markup('<span class="met">met</span>'), Markup('<span class="unmet">not met</span>')
+    words = {True: met, False: unmet, None: "not measured"}
+    rows = []
+    for verdict in tables.targets(record):
+        measured = with_interval(verdict.measured) if verdict.measured else "–"
+        rows.append(("", [verdict.target.name, verdict.target.wanted, measured, words[verdict.met]]))
     for line in record.of_kind("memory"):
         measured = "–" if line["bytes"] is None else f"{line['bytes']:,} B"
-        met = None if line["bytes"] is None else line["bytes"] <= line["most"]
+        fits = None if line["bytes"] is None else line["bytes"] <= line["most"]
         name = f"memory of a forward and a backward pass of {size_name(line['elements'])} beside inputs and outputs"
-        rows.append(("", [name, f"≤ {line['most']:,} B", measured, words[met]]))
+        rows.append(("", [name, f"≤ {line['most']:,} B", measured, words[fits]]))
     return (
         "<p>What was wanted before the kernels were written, as multiples of times measured in the same rounds; the interval "
         "is the bootstrap's, 95 %.</p>" + table(["target", "wanted", "measured", ""], rows)
@@ -158,10 +160,10 @@ def shares_section(record: Record) -> str:
         "A step of training in PyTorch (forward, backward, update) on scikit-learn's digits: without dropout, with "
         "torch.nn.Dropout, and with masks from fastdrop, made again in the backward pass.",
     )(record)
-    rows = [
-        (tables.role(share.contender), [share.case.name, tables.label(share.contender), tables.duration(share.seconds), f"{share.share:.1%}"])
-        for share in tables.shares(record)
-    ]
+    rows = []
+    for share in tables.shares(record):
+        row = [share.case.name, tables.label(share.contender), tables.duration(share.seconds), f"{share.share:.1%}"]
+        rows.append((tables.role(share.contender), row))
     return drawing and drawing + table(["network", "", "a step", "share of dropout in it"], rows, text=[1])
 
 
@@ -178,7 +180,7 @@ def variants_section(record: Record) -> str:
         if own:
             rows.append(("", [case.name, f"{own.per_element:.3f}", with_interval(own.ratio), ahead]))
     headings = ["case", "ns an element", "time / numpy.copyto's", "best other: its time / fastdrop's"]
-    return rows and table(headings, rows, text=[3]) or ""
+    return table(headings, rows, text=[3]) if rows else ""
 
 
 def roofline_section(record: Record) -> str:
@@ -188,22 +190,23 @@ def roofline_section(record: Record) -> str:
         "alone (random words of 64 K elements) gives the slanted roofs. p = 0.5 needs one plane of bits, p = 0.1 about "
         f"{planes(0.1):.1f} for a tile of 4,096.",
     )(record)
-    compiler, counted = budgets()
     rows = []
-    for case in record.cases.values():
-        if case.group == "size" and record.has(case.name, "c"):
-            cell = tables.cell(record, case.name, "c")
-            moved = tables.bytes_moved(case)
-            if cell:
-                rows.append(("", [case.name, moved, f"{blocks(case):.4f}", f"{moved / cell.per_element:.1f}", f"{blocks(case) / cell.per_element:.3f}"]))
+    for cell in tables.cells(record, group="size"):
+        if cell.contender == "c":
+            moved, needed = tables.bytes_moved(cell.case), blocks(cell.case)
+            speeds = [f"{moved / cell.per_element:.1f}", f"{needed / cell.per_element:.3f}"]
+            rows.append(("", [cell.case.name, moved, f"{needed:.4f}", *speeds]))
     text = table(["case", "bytes an element", "Philox blocks an element", "GB/s moved", "blocks a ns"], rows) if rows else ""
-    if counted:
-        lines = [("", [f"{name}, {isa}", f"{value:.3f}"]) for isa, kernels in counted.items() for name, value in kernels.items()]
-        text += (
-            f"<details><summary>Instructions an element, {escape(compiler)}, counted by valgrind's callgrind (which has no AVX-512)</summary>"
-            + table(["kernel, instruction set", "instructions an element"], lines) + "</details>"
-        )  # fmt: skip
-    return drawing and drawing + text
+    return drawing and drawing + text + instructions_details()
+
+
+def instructions_details() -> str:
+    """Return the instruction counts of today's kernels."""
+    compiler, counted = budgets()
+    isas = list(counted)
+    rows = [("", [kernel, *(f"{counted[isa].get(kernel, 0):.3f}" for isa in isas)]) for kernel in counted[isas[0]]]
+    about = f"Instructions an element of the kernels, {compiler}, counted by valgrind's callgrind, which has no AVX-512"
+    return f"<details><summary>{escape(about)}</summary>{table(['kernel', *isas], rows)}</details>"
 
 
 def all_section(record: Record) -> str:
@@ -215,14 +218,14 @@ def all_section(record: Record) -> str:
         if not found:
             continue
         headings = ["", *(text for case in cases for text in (rate_text(case.rate), f"× {record.baseline(case.name)}"))]
-        rows = [
-            (tables.role(name), [tables.label(name, record.environment["isa"]),
-             *(text for cell in row for text in ((cell.time, with_interval(cell.ratio)) if cell else ("–", "–")))])
-            for name, row in found.items()
-        ]  # fmt: skip
+        rows = []
+        for name, row in found.items():
+            texts = [text for cell in row for text in ((cell.time, with_interval(cell.ratio)) if cell else ("–", "–"))]
+            rows.append((tables.role(name), [tables.label(name, record.environment["isa"]), *texts]))
         same = sorted({name for case in cases for name in equal[case.name]})
         bytes_text = f" Bytes equal to the reference's: {', '.join(same)}." if same else ""
-        parts.append(f"<h3>{escape(tables.title(entry))}</h3><p class='soft'>{escape(cases[0].why)}.{bytes_text}</p>{table(headings, rows)}")
+        about = f"<p class='soft'>{escape(cases[0].why)}.{bytes_text}</p>"
+        parts.append(f"<h3>{escape(tables.title(entry))}</h3>{about}{table(headings, rows)}")
     return (
         "<p>Times are nanoseconds an element unless a unit is there; then of a call. Ratios are to the yardstick of the same "
         "round, with their interval.</p>" + "".join(parts)
@@ -237,8 +240,10 @@ def equality_section(record: Record) -> str:
     mistakes = tables.own_mistakes(record)
     equal = {case: names for case, names in tables.equality(record).items() if names}
     every = len([case for case in record.cases.values() if case.group != "training" and record.contenders(case.name)])
-    lead = f"In {len(equal)} of {every} cases fastdrop's results were compared with the NumPy reference, byte for byte, before anything was timed. "
-    lead += "All were equal." if not mistakes else "Not all were equal:"
+    lead = (
+        f"In {len(equal)} of {every} cases fastdrop's results were compared with the NumPy reference, byte for byte, before "
+        f"anything was timed. {'Not all were equal:' if mistakes else 'All were equal.'}"
+    )
     rows = [("", [case, ", ".join(names)]) for case, names in equal.items()]
     return (
         f"<p>{escape(lead)}</p>{items(mistakes) if mistakes else ''}<details><summary>Which engines, case by case</summary>"
@@ -274,9 +279,10 @@ def environment_section(record: Record) -> str:
 
 def method_section(record: Record) -> str:
     processes = 1 + max((line["process"] for line in record.of_kind("samples")), default=0)
+    repeated = "all of it once" if processes == 1 else f"all of it in {processes} processes, in turns"
     return items(
         [
-            f"All contenders of a case run in one process, in rounds, in random order within a round; there {'was one process' if processes == 1 else f'were {processes} processes'}.",
+            f"All contenders of a case run in one process, in rounds, in random order within a round; {repeated}.",
             "A ratio is the median over all rounds of the ratio within a round. The interval is a bootstrap's, which draws "
             "processes anew and in each of them rounds; with few rounds it is rough.",
             "A call shorter than 2 ms is repeated for that long; one call before it brings its data into the caches, so small "
@@ -284,47 +290,54 @@ def method_section(record: Record) -> str:
             "The data are the activations of a random layer of 1,024 rectified linear units on scikit-learn's 1,797 digits, "
             "repeated as often as needed: about half of them are 0. Every page is touched before anything is timed, and arrays "
             "lie 16 bytes past a page, where NumPy puts large ones.",
-            "Each result is checked before its maker is timed: fastdrop's against the bytes of the NumPy reference, the others' "
+            "Each result is checked before its maker is timed: fastdrop's against the bytes of the NumPy reference, the others "
             "for the rate (within 7 standard deviations) and for each kept value. Who is wrong is not timed.",
-            "Every library is set to the same number of threads by its own means; the processor time of each was taken besides, "
+            "Every library is set to the same number of threads by its own means; the processor time of each was taken, "
             "and who was busier than agreed is named above.",
-            "Fresh memory: contenders without out= allocate their result in every call, as their users do. For fastdrop and the "
-            "idiom both are measured.",
+            "Fresh memory: contenders without out= allocate their result in every call, as their users do. For fastdrop and "
+            "the idiom both are measured.",
             "The raw times of every round are in the record that this page was made of.",
         ]
     )  # fmt: skip
 
 
 def bias_section(record: Record) -> str:
-    return (
-        "<p>fastdrop's authors chose the cases, and they know their own library best.</p>"
-        + items(
-            [
-                "The cases are what fastdrop was made for: arrays on a CPU, in NumPy's memory. Who trains on a GPU, or whose "
-                "arrays live in another library, gains less or nothing.",
-                "PyTorch, JAX, TensorFlow and Keras are called on arrays of their own, without conversions, but their design is "
-                "for whole graphs on many threads; one thread and one operation is not their strength.",
-                "XLA and torch.compile may fuse dropout into its neighbours. Here they have only what a case says, so what they "
-                "would save elsewhere does not show.",
-                "The Numba loops, the MKL calls and the idiom with out= were written by us, as well as we could; somebody who "
-                "knows those libraries better may write them faster. Corrections are welcome.",
-                "fastdrop draws as few bits as decide an element: its p is exact to 2^-64, but it does not give uniforms away "
-                "to be used for something else, which the idiom does.",
-                "One machine is one machine: run it on yours.",
-            ]
-        )
+    return "<p>fastdrop's authors chose the cases, and they know their own library best.</p>" + items(
+        [
+            "The cases are what fastdrop was made for: arrays on a CPU, in NumPy's memory. Who trains on a GPU, or whose "
+            "arrays live in another library, gains less or nothing.",
+            "PyTorch, JAX, TensorFlow and Keras are called on arrays of their own, without conversions, but their design "
+            "is for whole graphs on many threads; one thread and one operation is not their strength.",
+            "XLA and torch.compile may fuse dropout into its neighbours. Here they have only what a case says, so what "
+            "they would save elsewhere does not show.",
+            "The Numba loops, the MKL calls and the idiom with out= were written by us, as well as we could; somebody who "
+            "knows those libraries better may write them faster. Corrections are welcome.",
+            "fastdrop draws as few bits as decide an element: its p is exact to 2^-64, but it does not give uniforms away "
+            "to be used for something else, which the idiom does.",
+            "One machine is one machine: run it on yours.",
+        ]
     )
 
+
+ABOUT = {
+    "peers": "Everybody on the same array. Blue is fastdrop, orange a yardstick that drops nothing.",
+    "throughput": "Elements a nanosecond. The dashed line is numpy.copyto, the speed of memory; L1, L2 and L3 mark where input "
+    "and output fill a cache.",
+    "ratios": "Time as a multiple of numpy.copyto's on the same arrays: below 1 is faster than the copy.",
+    "latency": "The time of one whole call in Python, checks and dispatch included.",
+    "isas": "The same call with the instruction set forced.",
+    "threads": "fastdrop's C kernels on several threads, against one, paired within rounds.",
+}
 
 SECTIONS: tuple[tuple[str, str, Callable[[Record], str]], ...] = (
     ("targets", "Targets", targets_section),
     ("losses", "Where fastdrop loses", losses_section),
-    ("peers", "Side by side", figure("peers", "Everybody on the same array. Blue is fastdrop, orange a yardstick that drops nothing.")),
-    ("size", "Speed by size", figure("throughput", "Elements a nanosecond. The dashed line is numpy.copyto, the speed of memory; L1, L2, L3 mark where input and output fill a cache.")),
-    ("ratio", "Against the copy, by size", figure("ratios", "Time as a multiple of numpy.copyto's on the same arrays: below 1 is faster than the copy.")),
-    ("calls", "Small arrays", figure("latency", "The time of one whole call in Python, checks and dispatch included.")),
-    ("isas", "Instruction sets", figure("isas", "The same call with the instruction set forced.")),
-    ("threads", "Threads", figure("threads", "fastdrop's C kernels on several threads, against one, paired within rounds.")),
+    ("peers", "Side by side", figure("peers", ABOUT["peers"])),
+    ("size", "Speed by size", figure("throughput", ABOUT["throughput"])),
+    ("ratio", "Against the copy, by size", figure("ratios", ABOUT["ratios"])),
+    ("calls", "Small arrays", figure("latency", ABOUT["latency"])),
+    ("isas", "Instruction sets", figure("isas", ABOUT["isas"])),
+    ("threads", "Threads", figure("threads", ABOUT["threads"])),
     ("variants", "Variants, element types, masks", variants_section),
     ("roofline", "What limits it", roofline_section),
     ("training", "What it is worth in training", shares_section),

@@ -124,7 +124,7 @@ class Worker:
 
     def started(self) -> subprocess.Popen[str]:
         """Return the process; what its libraries print goes to a file in the folder."""
-        if self.process is None or self.process.poll() is not None:
+        if self.process is None:
             variables = {**dict.fromkeys(THREAD_VARIABLES, str(self.threads)), "TF_CPP_MIN_LOG_LEVEL": "3"}
             if self.threads == 1:
                 variables["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
@@ -157,15 +157,22 @@ class Worker:
                 yield answer
         except BrokenPipeError:
             pass
-        yield {"kind": "died", "case": case.name, "contender": doing, "process": self.number, "why": ended(process.wait())}
+        why = ended(process.wait())
+        self.stop()
+        yield {"kind": "died", "case": case.name, "contender": doing, "process": self.number, "why": why}
+
+    def stop(self) -> None:
+        """End the process, if it is there, and close what it was talked to through."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
 
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
+        self.stop()
 
 
 def ended(code: int) -> str:

@@ -12,8 +12,9 @@ from .measure import Estimate
 from .records import Record
 
 __all__ = [
-    "Cell", "Change", "Loss", "Verdict", "bytes_moved", "cells", "changes", "duration", "entries", "equality", "factor", "label",
-    "losses", "notes", "overthreaded", "own_mistakes", "role", "rows", "shares", "targets", "versions",
+    "Cell", "Change", "Loss", "Share", "Verdict", "bytes_moved", "cell", "cells", "changes", "duration", "entries", "equality",
+    "factor", "label", "losses", "notes", "overthreaded", "own_mistakes", "role", "rows", "shares", "targets", "title",
+    "versions",
 ]  # fmt: skip
 
 
@@ -41,12 +42,17 @@ def duration(seconds: float) -> str:
 
 def three(value: float) -> str:
     """Return a number with three digits, or all before its point."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+    return with_digits(value, (99.95, 9.995, 0.9995))
 
 
 def factor(value: float) -> str:
     """Return a ratio with what can be told of it."""
-    return f"{value:.0f}" if value >= 99.5 else f"{value:.1f}" if value >= 9.95 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+    return with_digits(value, (99.5, 9.95, 0.0995))
+
+
+def with_digits(value: float, limits: tuple[float, ...]) -> str:
+    """Return a number with one more digit after its point for each limit that it is below."""
+    return f"{value:.{sum(value < limit for limit in limits)}f}"
 
 
 # Rows and cells -------------------------------------------------------------------------------------------------------
@@ -222,9 +228,7 @@ def equality(record: Record) -> dict[str, list[str]]:
 
 def own_mistakes(record: Record) -> list[str]:
     """Return what fastdrop did wrong: a benchmark that finds such a thing has failed."""
-    return [
-        f"{label(line['contender'])}, {line['case']}: {line['why']}" for line in record.of_kind("refused") if line["own"]
-    ]
+    return [f"{label(line['contender'])}, {line['case']}: {line['why']}" for line in record.of_kind("refused") if line["own"]]
 
 
 def notes(record: Record) -> list[str]:

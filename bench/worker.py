@@ -10,7 +10,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import fastdrop
@@ -134,7 +135,7 @@ def measure(request: Request, emit: Emit) -> None:
     contenders, calls = {}, {}
     for contender, prepared in prepared_contenders(request, job, emit):
         contenders[contender.name] = contender
-        calls[contender.name] = Prepared(prepared.call, prepared.using, lambda found, c=contender: answers.check(c, found))
+        calls[contender.name] = replace(prepared, check=partial(answers.check, contender))
     if request.process == 0 and any(contender.exact for contender in contenders.values()):
         answers.check_engines(list(contenders.values()))
 

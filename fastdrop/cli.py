@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from fastdrop.npyfile import Applied, apply_file
 from fastdrop.verify import Outcome, checks
 
 __all__ = ["cli"]
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(fastdrop.__version__)

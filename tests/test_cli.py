@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop import _native, quickbench
+from fastdrop import _native
 
 pytest.importorskip("rich")
 from click.testing import CliRunner
@@ -245,36 +246,93 @@ def test_info_shows_what_the_environment_asks_for(tmp_path):
     assert json.loads(done.stdout)["num_threads"] == 1
 
 
-def test_bench_shows_a_table(monkeypatch):
+def bench(*arguments):
     pytest.importorskip("sklearn")
-    monkeypatch.setattr(quickbench, "SIZES", {"4 K": 2**12})
-    done = run("bench", "--quick", "--only", "c", "--only", "idiom")
+    return run("bench", "--quick", *arguments)
+
+
+def test_bench_shows_a_table_and_writes_record_and_report(tmp_path):
+    pytest.importorskip("matplotlib")
+    record, html = tmp_path / "record.jsonl", tmp_path / "report.html"
+    done = bench("--only", "64K", "--only", "c", "--only", "idiom-pcg64", "--record", record, "--html", html)
     assert done.exit_code == 0, done.output
-    assert done.output.count("numpy.copyto  ") == done.output.count("x * (random >= p) * s  ") == 1
+    lines = done.output.splitlines()
+    for name in ("numpy.copyto", f"fastdrop, C ({fastdrop.get_isa()})", "idiom, PCG64"):
+        (line,) = [line for line in lines if line.startswith(f"{name}  ")]
+        assert len(re.findall(r"[0-9.]+", line.removeprefix(name))) >= 4  # two rates, a time and a ratio each
     assert "PyTorch F.dropout" not in done.output
-    assert f"fastdrop, C ({fastdrop.get_isa()})" in done.output
-    assert max(map(len, done.output.splitlines())) <= 80
-    assert "\nwrite to an array" in done.output  # the legend is not folded
-    assert "4 K float32" in done.output
+    assert "C, portable" in " ".join(done.output.split())
+    assert max(map(len, lines)) <= 80
+    assert "\n        that is there; the others" in done.output  # the legend is not folded
+    assert "</html>" in html.read_text()
+    again = bench("--only", "64K-p0.1", "--only", "c", "--against", record)
+    assert again.exit_code == 0, again.output
+    assert re.search(r"\d of 1 rows: no difference that shows", again.output)
 
 
-def test_bench_refuses_a_contender_that_is_not_there():
-    done = run("bench", "--only", "abacus")
-    assert done.exit_code == 2
-    assert "no contender 'abacus' here; there are copy, c, " in done.output
+def test_bench_ends_with_an_error_where_fastdrop_is_wrong(monkeypatch):
+    """A record in which a kernel gave other bytes."""
+    from fastdrop.bench import command
 
+    def wrong(*arguments, **more):
+        found = measure(*arguments, **more)
+        why = "the bytes are not the reference's"
+        found.add({"kind": "refused", "case": "64K-p0.1", "contender": "c", "why": why, "own": True})
+        return found
 
-def test_bench_refuses_no_threads():
-    done = run("bench", "--threads", 0)
-    assert done.exit_code == 2
-    assert "num_threads must be an integer >= 1" in done.output
-
-
-def test_bench_without_scikit_learn_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    done = run("bench", "--quick")
+    measure = command.run
+    monkeypatch.setattr(command, "run", wrong)
+    done = bench("--only", "64K-p0.1", "--only", "c")
     assert done.exit_code == 1
-    assert done.output == 'Error: the benchmark needs scikit-learn: pip install "fastdrop-kernels[bench]"\n'
+    assert "WRONG: fastdrop, C, 64K-p0.1: the bytes are not the reference's" in done.output
+    assert done.output.endswith("Error: fastdrop's own results are wrong: see above\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--only", "abacus"), "--only 'abacus' fits no case, group or contender; groups are size, call"),
+        (("--threads", 0), "num_threads must be an integer >= 1"),
+        (("--threads", "many"), "'many' is not a valid integer"),
+        (("--isa", "mmx"), "unknown instruction set 'mmx': this build has 'portable'"),
+        (("--against", "absent.jsonl"), "does not exist"),
+        (("--against", __file__), "is not a record of fastdrop's benchmark"),
+        (("--html", "/no/such/folder/report.html"), "there is no folder /no/such/folder"),
+        (("--record", "/no/such/folder/record.jsonl"), "there is no folder /no/such/folder"),
+    ],
+)
+def test_bench_refuses_options_in_one_line_before_measuring(monkeypatch, options, said):
+    from fastdrop.bench import run as bench_run
+
+    monkeypatch.setattr(bench_run, "ask_all", None)  # would be called to measure
+    done = run("bench", "--quick", *options)
+    assert done.exit_code == 2
+    assert said in done.output.splitlines()[-1]
+    assert "Traceback" not in done.output
+
+
+def test_bench_refuses_an_instruction_set_that_is_not_here(monkeypatch):
+    monkeypatch.setattr(_native, "isas", lambda: {"portable": True, "avx512": False})
+    done = run("bench", "--isa", "avx512")
+    assert done.exit_code == 2
+    assert "this machine cannot run 'avx512'" in done.output
+
+
+NO_SKLEARN = """
+import os, sys
+os.environ["PYTHONPATH"] = sys.argv.pop(1)  # for the processes that measure
+from fastdrop.__main__ import main
+main()
+"""
+
+
+def test_bench_without_scikit_learn_says_what_to_install(tmp_path):
+    (tmp_path / "sklearn").mkdir()
+    (tmp_path / "sklearn" / "__init__.py").write_text("raise ModuleNotFoundError('sklearn')\n")
+    command = [sys.executable, "-c", NO_SKLEARN, str(tmp_path), "bench", "--quick", "--only", "64K"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == 'Error: the benchmark needs scikit-learn: pip install "fastdrop-kernels[bench]"\n'
 
 
 WITHOUT = "import sys; sys.modules[{!r}] = None; from fastdrop.__main__ import main; main()"

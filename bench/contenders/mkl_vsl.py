@@ -70,7 +70,8 @@ def dropout(generator: str, job: Job) -> Call:
         demand(draw(method, state, n, to, begin, end))
         np.greater_equal(uniform, job.p, out=keep)
         np.multiply(job.x, keep, out=job.out)
-        return np.multiply(job.out, scale, out=job.out)
+        np.multiply(job.out, scale, out=job.out)
+        return job.out
 
     return call
 

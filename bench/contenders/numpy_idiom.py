@@ -16,7 +16,7 @@ OPTIONS = EVERY_DTYPE | {"noise_shape", "bias", "residual", "rates"}
 
 
 def new(generator: Generators, job: Job) -> Call:
-    """In one expression, with fresh memory for each part of it."""
+    """Write one expression, which takes fresh memory for each of its parts."""
     rng, p = np.random.Generator(generator(SEED)), job.p
 
     def call() -> Array:
@@ -28,7 +28,7 @@ def new(generator: Generators, job: Job) -> Call:
 
 
 def with_out(generator: Generators, job: Job) -> Call:
-    """Every step into memory that is there."""
+    """Write every step into memory that is there."""
     rng, p, scale, out = np.random.Generator(generator(SEED)), job.p, job.scale, job.out
     uniform, keep = np.ones(job.mask_shape, np.float32), np.ones(job.mask_shape, np.bool_)
 
@@ -44,12 +44,12 @@ def with_out(generator: Generators, job: Job) -> Call:
 
 
 def backward(generator: Generators, job: Job) -> Call:
-    """The mask is kept, times the scale, for the gradient."""
-    rng = np.random.Generator(generator(SEED))
+    """Keep the mask, times the scale, for the gradient."""
+    rng, (grad, grad_out) = np.random.Generator(generator(SEED)), job.gradients
 
     def call() -> tuple[Array, Array]:
         factor = (rng.random(job.x.shape, dtype=np.float32) >= job.p) * job.scale
-        return np.multiply(job.x, factor, out=job.out), np.multiply(job.grad, factor, out=job.grad_out)  # type: ignore[arg-type]
+        return np.multiply(job.x, factor, out=job.out), np.multiply(grad, factor, out=grad_out)
 
     return call
 

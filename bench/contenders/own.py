@@ -29,13 +29,13 @@ def dropout(job: Job, new: bool = False) -> Call:
 
 
 def backward(job: Job) -> Call:
-    offsets = itertools.count()
+    (grad, grad_out), offsets = job.gradients, itertools.count()
 
     def call() -> tuple[Array, Array]:
         offset = next(offsets)
         fastdrop.dropout(job.x, job.p, seed=SEED, offset=offset, out=job.out)
-        fastdrop.dropout_backward(job.grad, job.p, seed=SEED, offset=offset, out=job.grad_out)
-        return job.out, job.grad_out  # type: ignore[return-value]
+        fastdrop.dropout_backward(grad, job.p, seed=SEED, offset=offset, out=grad_out)
+        return job.out, grad_out
 
     return call
 
@@ -59,7 +59,7 @@ def variant(name: str, job: Job) -> Call:
     return lambda: function(job.x, job.p, seed=SEED, offset=next(offsets), out=job.out)
 
 
-WORKS = {
+WORKS: dict[str, Callable[[Job], Call]] = {
     "dropout": dropout,
     "backward": backward,
     "mask": partial(mask, packed=False),

@@ -75,7 +75,7 @@ def compiled(job: Job) -> Call:
 
 def backward(job: Job) -> Call:
     torch = prepared(job)
-    x, grad = tensor(torch, job.x).requires_grad_(), tensor(torch, job.grad)
+    x, grad = tensor(torch, job.x).requires_grad_(), tensor(torch, job.gradients[0])
 
     def call() -> Any:
         y = torch.nn.functional.dropout(x, job.p)
