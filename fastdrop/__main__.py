@@ -8,9 +8,10 @@ def main() -> None:
     try:
         from fastdrop.cli import cli
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in {"click", "rich"}:
+        package = (error.name or "").partition(".")[0]
+        if package not in {"click", "rich"}:
             raise
-        sys.exit(f'fastdrop: the command line needs {error.name}: pip install "fastdrop-kernels[cli]"')
+        sys.exit(f'fastdrop: the command line needs {package}: pip install "fastdrop-kernels[cli]"')
     cli(prog_name="fastdrop")
 
 
