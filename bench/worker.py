@@ -6,6 +6,7 @@ to standard error.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -174,6 +175,7 @@ def work() -> None:
             measure(request, emit)
         except ImportError as error:
             emit("failed", why=str(error))
+        gc.collect()  # libraries keep arrays in cycles, and another process is next
         emit("done")
 
 
