@@ -101,6 +101,7 @@ def interleave(
     effort: Effort,
     seed: int = 0,
     refused: Callable[[str, Exception], None] = not_refused,
+    begin: Callable[[], None] = lambda: None,
 ) -> dict[str, Samples]:
     """Measure calls side by side.
 
@@ -116,6 +117,8 @@ def interleave(
         Of the order within the rounds.
     refused : callable, optional
         Is given the name of a call whose first run or check raises, which is then left out, and what it raised.
+    begin : callable, optional
+        Is called when all are checked and the rounds begin.
 
     Returns
     -------
@@ -130,6 +133,7 @@ def interleave(
     if baseline not in repeats:
         return {}
     found = {name: Samples() for name in repeats}
+    begin()
     order = random.Random(seed)
     end = time.perf_counter() + effort.patience
     for number in range(effort.most_rounds):

@@ -75,13 +75,15 @@ def prepared_contenders(request: Request, job: Job, emit: Emit) -> Iterator[tupl
         except Absent as reason:
             emit("skipped", contender=name, why=str(reason))
         except Exception as error:  # whatever a library raises, the others go on
-            emit("skipped", contender=name, why=f"fails: {type(error).__name__}: {first_line(error)}")
+            emit("skipped", contender=name, why=f"fails: {reason_of(error)}")
         else:
             yield contender, Prepared(call, contender.using)
 
 
-def first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:200]
+def reason_of(error: Exception) -> str:
+    """Return in one line what an exception says."""
+    said = (str(error).splitlines() or [""])[0][:200]
+    return said if isinstance(error, Mismatch) else f"{type(error).__name__}: {said}"
 
 
 class Answers:
@@ -121,8 +123,8 @@ class Answers:
                     self.check(contender, found)
                 except Absent:
                     return
-                except Mismatch as error:
-                    self.emit("refused", contender=name, why=str(error), own=True)
+                except Exception as error:
+                    self.emit("refused", contender=name, why=reason_of(error), own=True)
 
 
 def measure(request: Request, emit: Emit) -> None:
@@ -141,13 +143,15 @@ def measure(request: Request, emit: Emit) -> None:
         answers.check_engines(list(contenders.values()))
 
     def refused(name: str, error: Exception) -> None:
-        why = str(error) if isinstance(error, Mismatch) else f"{type(error).__name__}: {first_line(error)}"
-        emit("refused", contender=name, why=why, own=contenders[name].kind == "fastdrop")
+        emit("refused", contender=name, why=reason_of(error), own=contenders[name].kind == "fastdrop")
+
+    def begin() -> None:
+        emit("doing", text="timing")
 
     baseline = next((name for name in contenders if contenders[name].kind == "yardstick"), None)
     if baseline is None:
         return
-    for name, samples in interleave(calls, baseline, request.effort, request.process, refused=refused).items():
+    for name, samples in interleave(calls, baseline, request.effort, request.process, refused, begin).items():
         seconds = [float(f"{value:.5g}") for value in samples.seconds]
         emit("samples", contender=name, rounds=samples.rounds, seconds=seconds, processors=round(samples.processors, 3))
 

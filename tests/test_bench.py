@@ -1,5 +1,6 @@
 """The benchmark: its cases, what it refuses to time, its records, and what is made of them."""
 
+import importlib.util
 import itertools
 import re
 import shutil
@@ -292,6 +293,18 @@ def test_process_that_dies_is_named_and_the_run_goes_on(monkeypatch, tmp_path):
     assert {(line["contender"], line["why"]) for line in died} == {("idiom-pcg64", "ended by SIGKILL")}
     assert set(found.rounds["4K-p0.1", "c"]) == {1}  # the second process was not asked to run the idiom
     assert any("SIGKILL" in note for note in tables.notes(found))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch")
+def test_steps_of_training_run_with_each_kind_of_dropout():
+    found = run.run(run.select(False, ["training"]), ONCE)
+    assert not found.of_kind("skipped")
+    assert not found.of_kind("refused")
+    shares = tables.shares(found)
+    assert {(share.case.entry, share.contender) for share in shares} == set(
+        itertools.product(["perceptron", "encoder"], ["step-none", "step-torch", "step-fastdrop"])
+    )
+    assert all(share.share == 0 for share in shares if share.contender == "step-none")
 
 
 def test_memory_of_two_passes_is_measured():
