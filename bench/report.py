@@ -131,15 +131,15 @@ def targets_section(record: Record) -> str:
     rows = []
     for verdict in tables.targets(record):
         measured = with_interval(verdict.measured) if verdict.measured else "–"
-        rows.append(("", [verdict.target.name, verdict.target.wanted, measured, words[verdict.met]]))
+        rows.append(("", [verdict.target.name, words[verdict.met], measured, verdict.target.wanted]))
     for line in record.of_kind("memory"):
         measured = "–" if line["bytes"] is None else f"{line['bytes']:,} B"
         fits = None if line["bytes"] is None else line["bytes"] <= line["most"]
         name = f"memory of a forward and a backward pass of {size_name(line['elements'])} beside inputs and outputs"
-        rows.append(("", [name, f"≤ {line['most']:,} B", measured, words[fits]]))
+        rows.append(("", [name, words[fits], measured, f"≤ {line['most']:,} B"]))
     return (
         "<p>What was wanted before the kernels were written, as multiples of times measured in the same rounds; the interval "
-        "is the bootstrap's, 95 %.</p>" + table(["target", "wanted", "measured", ""], rows)
+        "is the bootstrap's, 95 %.</p>" + table(["target", "", "measured", "wanted"], rows)
     )
 
 
@@ -191,7 +191,7 @@ def roofline_section(record: Record) -> str:
         f"{planes(0.1):.1f} for a tile of 4,096.",
     )(record)
     rows = []
-    for cell in tables.cells(record, group="size"):
+    for cell in sorted(tables.cells(record, group="size"), key=lambda cell: (cell.case.size, cell.case.rate)):
         if cell.contender == "c":
             moved, needed = tables.bytes_moved(cell.case), blocks(cell.case)
             speeds = [f"{moved / cell.per_element:.1f}", f"{needed / cell.per_element:.3f}"]
