@@ -158,9 +158,10 @@ def require_noise(job: Job, y: Array) -> None:
     alive = job.x != 0
     factors = y[alive].astype(np.float64) / job.x[alive]
     n, variance = factors.size, job.p / (1 - job.p)
-    if job.case.what == "concrete":
-        inside = bool(((factors >= 0) & (factors <= (1 + 1e-5) / (1 - job.p))).all())
-        require(inside, "factors lie outside [0, 1 / (1 - p)]")
+    if job.case.what == "concrete":  # a factor is nearer to 0 than to 1 / (1 - p) with probability p
+        most = 1 / (1 - job.p)
+        require(bool(((factors >= 0) & (factors <= most * (1 + 1e-5))).all()), "factors lie outside [0, 1 / (1 - p)]")
+        require_share(int(np.count_nonzero(factors < most / 2)), n * job.p, n * job.p * (1 - job.p), n)
         return
     require(abs(factors.mean() - 1) <= SIGMAS * math.sqrt(variance / n), f"the factors' mean is {factors.mean():.5f}, not 1")
     spread = SIGMAS * variance * math.sqrt(2 / n) + 1e-5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -50,13 +51,14 @@ def words(job: Job) -> Call:
     return lambda: fastdrop.words(job.x.size, seed=SEED, offset=next(offsets))
 
 
-def variant(name: str, job: Job) -> Call:
-    """Return a call of a function that a version of fastdrop may not have."""
-    function = getattr(fastdrop, name, None)
-    if function is None:
-        raise Absent(f"fastdrop {fastdrop.__version__} has no {name}")
+def gaussian(job: Job) -> Call:
     offsets = itertools.count()
-    return lambda: function(job.x, job.p, seed=SEED, offset=next(offsets), out=job.out)
+    return lambda: fastdrop.gaussian_dropout(job.x, job.p, seed=SEED, offset=next(offsets), out=job.out)
+
+
+def concrete(job: Job) -> Call:
+    p_logit, offsets = math.log(job.p / (1 - job.p)), itertools.count()
+    return lambda: fastdrop.concrete_dropout(job.x, p_logit, seed=SEED, offset=next(offsets), out=job.out)
 
 
 WORKS: dict[str, Callable[[Job], Call]] = {
@@ -65,8 +67,8 @@ WORKS: dict[str, Callable[[Job], Call]] = {
     "mask": partial(mask, packed=False),
     "packed mask": partial(mask, packed=True),
     "words": words,
-    "gaussian": partial(variant, "gaussian_dropout"),
-    "concrete": partial(variant, "concrete_dropout"),
+    "gaussian": gaussian,
+    "concrete": concrete,
 }
 
 
