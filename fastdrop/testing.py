@@ -385,12 +385,13 @@ def engines() -> list[Engine]:
 @functools.lru_cache(maxsize=64)
 def awkward(n: int, dtype: str) -> NDArray[Any]:
     """Return `n` values, read-only: NaN, infinities, zeros, subnormals, what overflows, what must be rounded."""
-    of: Any = ml_dtypes.finfo if dtype == "bfloat16" else np.finfo
-    info = of(dtype)
-    tiny, least, most = info.tiny, info.smallest_subnormal, info.max
-    special = [np.nan, np.inf, -np.inf, 0.0, -0.0, least, -least, tiny, tiny - least, least * 12345, most, -most, 1.0]
-    usual = [(-1) ** k * (k + 1) / 7 for k in range(48)]
-    values = np.resize(np.array(special + usual, dtype), n)  # 61 of them: no multiple of it is near a power of two
+    with _plan.RoundToNearest():  # the same also in a hostile environment
+        of: Any = ml_dtypes.finfo if dtype == "bfloat16" else np.finfo
+        info = of(dtype)
+        tiny, least, most = info.tiny, info.smallest_subnormal, info.max
+        special = [np.nan, np.inf, -np.inf, 0.0, -0.0, least, -least, tiny, tiny - least, least * 12345, most, -most, 1.0]
+        usual = [(-1) ** k * (k + 1) / 7 for k in range(48)]
+        values = np.resize(np.array(special + usual, dtype), n)  # 61 of them: no multiple of it is near a power of two
     values.flags.writeable = False
     return values
 

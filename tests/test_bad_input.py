@@ -222,8 +222,8 @@ def test_an_offset_beside_a_stream(function):
         (fastdrop.dropout_mask, 55, "elements"),
         (lambda n, **more: fastdrop.dropout_mask(n, packed=True, **more), 55, "elements"),
         (fastdrop.words, 50, "words"),
-        (fastdrop.uniform, 50, "float32 uniforms"),
-        (lambda n, **more: fastdrop.uniform(n, dtype=np.float64, **more), 49, "float64 uniforms"),
+        (fastdrop.uniform, 50, "float32 numbers"),
+        (lambda n, **more: fastdrop.uniform(n, dtype=np.float64, **more), 49, "float64 numbers"),
     ],
 )
 def test_indices_past_the_end(engine, function, end, what):
