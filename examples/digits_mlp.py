@@ -8,6 +8,7 @@ Needs pip install "fastdrop-kernels[examples]"; compares with PyTorch where that
 """
 
 import importlib.util
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 from _attention import Attention
-from _digits import SEED, Outcome, folds, steps_of, train, train_in_torch
+from _digits import LABELS, SEED, Outcome, folds, steps_of, train, train_in_torch
 from _network import Dense, Relu, Residual, Selu, Shaped
 from _recurrent import Gru
 from _report import compared, console, mean_and_spread, save_figure
@@ -67,6 +68,38 @@ def residual(rng, rates=(0.0,) * 4):
     """Return a network of four blocks, each x + path(x)."""
     blocks = [Residual(without([Dense(UNITS, UNITS, rng, gain=0.5), Relu()]), nn.DropPath(float(p))) for p in rates]
     return without([Dense(64, UNITS, rng), Relu(), *blocks, Dense(UNITS, 10, rng, gain=1.0)])
+
+
+class Regularized(nn.Sequential):
+    """Layers in a row; each rate that is learned is regularized together with the dense layer that follows it."""
+
+    def gradient(self, grad, record):
+        layers = list(self.children.values())
+        for drop, following in itertools.pairwise(layers):
+            if isinstance(drop, nn.ConcreteDropout):
+                weight, strengths = following.own_parameters["weight"], (1e-4 / LABELS, 1 / LABELS)
+                _, of_weight = drop.regularize(weight, UNITS, weight_regularizer=strengths[0], dropout_regularizer=strengths[1])
+                following.own_gradients["weight"] += of_weight
+        return super().gradient(grad, record)
+
+
+def concrete(rng, steps):
+    """Return a network that learns its rates."""
+    return Regularized(mlp(rng, lambda: nn.ConcreteDropout(0.3)).children)
+
+
+class ByMagnitude(nn.Layer):
+    """Drops units the more often, the smaller they are on the average of the batch."""
+
+    def __init__(self, p):
+        super().__init__()
+        self.children = {"drop": nn.ImportanceDropout(p)}
+
+    def record(self, x, again=None):
+        return self.children["drop"].record(x, np.abs(x).mean(axis=0), again=again)
+
+    def gradient(self, grad, record):
+        return self.children["drop"].gradient(grad, record)
 
 
 class Rows(nn.Layer):
@@ -163,11 +196,17 @@ ROWS = [
     dense("standard, p = 0.5", lambda: nn.Dropout(0.5, mode="standard")),
     dense("Gaussian, p = 0.5", lambda: nn.GaussianDropout(0.5)),
     dense("Gaussian noise, 0.5", lambda: nn.GaussianNoise(0.5)),
+    dense("uniform noise, 0.5", lambda: nn.Uout(0.5)),
+    Row("concrete, from 0.3", "dense", concrete),
+    dense("importance, p = 0.5", lambda: ByMagnitude(0.5)),
+    dense("evolutional, half drawn", lambda: nn.MultinomialDropout(UNITS // 2)),
+    dense("attention-based, 32 maps", lambda: Shaped(nn.ADL(), MAPS)),
     dense("spatial, 32 maps of 8", lambda: Shaped(nn.SpatialDropout(0.5, data_format="channels_first"), MAPS)),
     dense("groups of 4", lambda: nn.GroupDropout(0.5, group_size=4)),
     dense("blocks of the image", first=lambda: Shaped(nn.DropBlock(0.3, 3), (1, 8, 8))),
     dense("connections", hidden=connections),
     dense("weights", weights=lambda: nn.WeightDrop(0.5)),
+    dense("small weights", weights=lambda: nn.TargetedDropout(0.5)),
     dense("shakeout", weights=lambda: nn.Shakeout(0.5, 0.01)),
     scheduled("linear to 0.5", lambda steps: schedules.Linear(0.0, 0.5, steps)),
     scheduled("cosine from 0.5", lambda steps: schedules.Cosine(0.5, 0.0, steps)),

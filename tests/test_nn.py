@@ -44,6 +44,14 @@ CASES = {
     "GaussianDropout, a logarithm": (lambda: nn.GaussianDropout(log_alpha=-1.0), (normal((6, 8)),), {}),
     "GaussianDropout, logarithms": (lambda: nn.GaussianDropout(log_alpha=np.linspace(-4, 0, 8)), (normal((6, 8)),), {}),
     "GaussianNoise": (lambda: nn.GaussianNoise(1.5), (normal((6, 8)),), {}),
+    "Uout": (lambda: nn.Uout(0.3), (normal((6, 8)),), {}),
+    "ConcreteDropout": (lambda: nn.ConcreteDropout(0.3), (normal((6, 8)),), {}),
+    "SpatialConcreteDropout": (lambda: nn.SpatialConcreteDropout(0.3, 0.5), (normal((6, 8, 3)),), {}),
+    "ImportanceDropout": (lambda: nn.ImportanceDropout(0.3), (normal((6, 8)),), {"scores": np.arange(8.0)}),
+    "MultinomialDropout": (lambda: nn.MultinomialDropout(5), (normal((6, 8)),), {"probabilities": np.arange(1.0, 9)}),
+    "ADL": (lambda: nn.ADL(1.0), (normal((4, 5, 3, 2)),), {}),
+    "ADL, importance": (lambda: nn.ADL(0.0), (normal((4, 5, 3, 2)),), {}),
+    "TargetedDropout": (lambda: nn.TargetedDropout(0.5), (normal((5, 12)),), {}),
     "AlphaDropout": (lambda: nn.AlphaDropout(0.3, mean=0.1), (normal((6, 8)),), {}),
     "FeatureAlphaDropout": (lambda: nn.FeatureAlphaDropout(0.3), (normal((6, 8, 2)),), {}),
     "DropBlock": (lambda: nn.DropBlock(0.3, 2, scale="sample"), (normal((2, 3, 6, 6)),), {}),
@@ -91,6 +99,7 @@ def test_every_function_with_a_backward_pass_has_a_layer():
     layers = [layer for layer in vars(nn).values() if isinstance(layer, type) and hasattr(layer, "functions")]
     functions = {(forward.__name__, backward.__name__) for forward, backward in (layer.functions for layer in layers)}
     wanted = {(name, f"{name}_backward") for name in fastdrop.__all__ if f"{name}_backward" in fastdrop.__all__}
+    wanted = {names for names in wanted if "training" in inspect.signature(getattr(fastdrop, names[0])).parameters}
     assert functions == wanted | {("gaussian_noise", "passed_on")}
 
 
@@ -102,13 +111,9 @@ def test_a_layer_gives_the_bytes_of_its_function(name):
     layer, arrays, more = made(name)
     function = getattr(fastdrop, type(layer).functions[0].__name__)
     options = {key: value for key, value in layer.options.items() if key != "through_sum"}
-    if isinstance(layer, nn.DropConnect):
-        arrays, options = (*arrays, WEIGHT), options | {"bias": BIAS}
-    if isinstance(layer, nn.GaussianDropout):
-        options = dict(layer.own_parameters)
-    options[layer.rate_name] = layer.p
+    options |= layer.own_parameters | {layer.rate_name: layer.p}
     for offset in range(3):
-        y = layer.forward(*arrays[:1] if isinstance(layer, nn.DropConnect) else arrays, **more)
+        y = layer.forward(*arrays, **more)
         assert_same_bytes(y, function(*arrays, seed=42, offset=offset, **options, **more))
     assert layer.stream == fastdrop.Stream(42, 3)
 
@@ -248,6 +253,26 @@ def test_any_callable_is_a_schedule():
     layer = nn.Dropout(lambda step: 0.1 * step)
     layer.advance(4)
     assert layer.rate == 0.4
+
+
+def test_probabilities_come_from_what_is_dropped_by_default():
+    layer, x = nn.MultinomialDropout(5, seed=42), normal((6, 8))
+    assert_same_bytes(layer.forward(x), fastdrop.multinomial_dropout(x, 5, seed=42))
+    want = fastdrop.multinomial_dropout_backward(x, 5, fastdrop.multinomial_probabilities(x), seed=42)
+    assert_same_bytes(layer.backward(x), want)
+
+
+def test_a_learned_rate_and_its_regularizer():
+    layer, weights = nn.ConcreteDropout(0.3, seed=42), normal((5, 8))
+    assert layer.learned_rate == pytest.approx(0.3)
+    value, of_weights = layer.regularize(weights, 8, dropout_regularizer=0.5)
+    logit = layer.parameters["p_logit"]
+    assert value == fastdrop.concrete_regularizer(logit, weights, 8, dropout_regularizer=0.5)
+    want = fastdrop.concrete_regularizer_backward(logit, weights, 8, dropout_regularizer=0.5)
+    assert layer.gradients["p_logit"] == want[0] != 0
+    np.testing.assert_array_equal(of_weights, want[1])
+    logit -= 1.0
+    assert layer.learned_rate < 0.2
 
 
 # Models -------------------------------------------------------------------------------------------------------------
@@ -428,6 +453,7 @@ SHARED = nn.Dropout(0.1)
     ("make", "error", "sentence"),
     [
         (lambda: nn.Dropout(1.5), ValueError, "p must be in [0, 1], the probability of dropping; got 1.5"),
+        (lambda: nn.ConcreteDropout(0.0), ValueError, "p must be between 0 and 1, to begin with; got 0.0"),
         (lambda: nn.Dropout("0.5"), TypeError, "p must be"),
         (lambda: nn.Dropout(None), TypeError, "p must be"),
         (

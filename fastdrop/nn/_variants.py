@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import fastdrop
-from fastdrop import _plan
+from fastdrop import _plan, elementary
 from fastdrop._state import collect, distribute
 from fastdrop.nn._layer import Layer
 from fastdrop.streams import Stream
 
 __all__ = [
+    "ADL",
     "AlphaDropout",
     "AttentionDropout",
+    "ConcreteDropout",
     "DropBlock",
     "DropConnect",
     "DropHead",
@@ -33,12 +35,17 @@ __all__ = [
     "GaussianDropout",
     "GaussianNoise",
     "GroupDropout",
+    "ImportanceDropout",
     "LockedDropout",
+    "MultinomialDropout",
     "PatchDropout",
     "Record",
     "Shakeout",
+    "SpatialConcreteDropout",
     "SpatialDropout",
+    "TargetedDropout",
     "TokenDropout",
+    "Uout",
     "Variant",
     "WeightDrop",
     "WordDropout",
@@ -47,7 +54,7 @@ __all__ = [
 
 # What functions are told in each call: by the layer itself, and by who calls it.
 BY_THE_LAYER = {"seed", "offset", "training", "num_tokens", "log_alpha"}
-BY_THE_CALLER = {"residual", "tokens", "allowed", "bias"}
+BY_THE_CALLER = {"residual", "tokens", "allowed", "bias", "probabilities"}
 NOT_OFFERED = {"out", "backend", "num_threads", "start", "global_shape", "global_start", "return_indices"}
 
 Function = Callable[..., Any]
@@ -94,6 +101,8 @@ class Variant(Layer):
     A subclass names the functions of its passes:
     ``class Dropout(Variant, forward=fastdrop.dropout, backward=fastdrop.dropout_backward)``, and with ``rate=...`` the
     argument that is the rate, unless it is called p. What comes before that in both functions is remembered between them.
+    Parameters of the layer are passed to the functions under their names; their gradients follow that of the input in what the
+    backward function returns, in their order.
 
     Parameters
     ----------
@@ -161,6 +170,7 @@ class Variant(Layer):
     def record(self, *inputs: Any, **more: Any) -> tuple[Any, Record]:
         """Return the output and a record; see `Layer.record`."""
         again = more.pop("again", None)
+        more = self.own_parameters | more
         made: Record = self._begin() if again is None else again
         result = self._call(self.functions[0], inputs, made, more)
         if again is None and made.dropping:
@@ -174,12 +184,20 @@ class Variant(Layer):
 
     def remember(self, *inputs: Any, **more: Any) -> dict[str, Any]:
         """Return the arguments of the backward function that only the forward pass knows."""
-        given = dict(zip(self.arrays, inputs, strict=True)) | more
+        given = dict(zip(self.arrays, inputs, strict=False)) | more  # some of the arrays may be parameters, or named
         return {name: value for name, value in given.items() if name in names_of(self.functions[1])}
 
     def gradient(self, grad: Any, record: Record) -> Any:
-        """Return the gradient with respect to the input; see `Layer.gradient`."""
-        return self._call(self.functions[1], (grad,), record, record.remembered)
+        """Return the gradient with respect to the input, and add to those of the parameters; see `Layer.gradient`."""
+        result = self._call(self.functions[1], (grad,), record, record.remembered)
+        if not self.own_parameters:
+            return result
+        of_input, *of_parameters = result
+        for total, part in zip(
+            self.own_gradients.values(), of_parameters, strict=False
+        ):  # a bias that is not there has one, too
+            total += part
+        return of_input
 
     def _call(self, function: Function, arrays: tuple[Any, ...], made: Record, more: Mapping[str, Any]) -> Any:
         options = {name: value for name, value in self.options.items() if name in names_of(function)}
@@ -260,21 +278,9 @@ class GaussianDropout(Variant, forward=fastdrop.gaussian_dropout, backward=fastd
         if log_alpha is not None:
             self.add_parameter("log_alpha", np.array(log_alpha, np.float64))
 
-    def record(self, x: Any, again: Record | None = None) -> tuple[Any, Record]:
-        """Return the output and a record; see `Layer.record`."""
-        return super().record(x, again=again, log_alpha=self.own_parameters.get("log_alpha"))
-
     def remember(self, x: Any, **more: Any) -> dict[str, Any]:
         """Return the input and the logarithm, where that is trained."""
         return super().remember(x, **more) if self.own_parameters else {}
-
-    def gradient(self, grad: Any, record: Record) -> Any:
-        """Return the gradient with respect to the input, and add to that of the logarithm."""
-        result = super().gradient(grad, record)
-        if self.own_parameters:
-            result, of_logarithm = result
-            self.own_gradients["log_alpha"] += of_logarithm
-        return result
 
 
 def passed_on(grad: Any, stddev: Any = 1.0, *, seed: Any, offset: int = 0, training: bool = True) -> Any:
@@ -284,6 +290,10 @@ def passed_on(grad: Any, stddev: Any = 1.0, *, seed: Any, offset: int = 0, train
 
 class GaussianNoise(Variant, forward=fastdrop.gaussian_noise, backward=passed_on, rate="stddev"):
     """Adds normal numbers: `fastdrop.gaussian_noise`. The standard deviation may have a schedule, in [0, 1]."""
+
+
+class Uout(Variant, forward=fastdrop.uout, backward=fastdrop.uout_backward, rate="beta"):
+    """Multiplies by uniform numbers around 1: `fastdrop.uout`. Its half width may have a schedule, in [0, 1]."""
 
 
 class AlphaDropout(Variant, forward=fastdrop.alpha_dropout, backward=fastdrop.alpha_dropout_backward):
@@ -296,6 +306,79 @@ class FeatureAlphaDropout(Variant, forward=fastdrop.feature_alpha_dropout, backw
 
 class DropBlock(Variant, forward=fastdrop.drop_block, backward=fastdrop.drop_block_backward):
     """Drops blocks of feature maps: `fastdrop.drop_block`."""
+
+
+# Rates that are learned ---------------------------------------------------------------------------------------------
+
+
+class ConcreteDropout(
+    Variant, forward=fastdrop.concrete_dropout, backward=fastdrop.concrete_dropout_backward, rate="temperature"
+):
+    """Learns its rate: `fastdrop.concrete_dropout`.
+
+    Parameters
+    ----------
+    p : float
+        The rate to begin with, between 0 and 1; its logit is the parameter ``p_logit``, of float64.
+    temperature : float or callable
+        How soft the decisions are; it may have a schedule.
+    epsilon, data_format, seed
+        As in `fastdrop.concrete_dropout`, `fastdrop.spatial_concrete_dropout` and `Variant`.
+    """
+
+    def __init__(self, p: float = 0.1, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        rate = _plan.rate_of(p)
+        if rate in (0.0, 1.0):
+            raise ValueError(f"p must be between 0 and 1, to begin with; got {p!r}")
+        self.add_parameter("p_logit", elementary.logit(np.array(rate)))
+
+    @property
+    def learned_rate(self) -> float:
+        """The rate now."""
+        return float(elementary.sigmoid(self.own_parameters["p_logit"]))
+
+    def regularize(self, weights: Any, input_dim: int, **strengths: Any) -> tuple[float, Any]:
+        """Return the regularizer's value and its gradient with respect to the weights, and add that of the rate to its own.
+
+        The arguments are those of `fastdrop.concrete_regularizer`. Without it the rate falls to what fits best.
+        """
+        given = self.own_parameters["p_logit"], weights, input_dim
+        of_rate, of_weights = fastdrop.concrete_regularizer_backward(*given, **strengths)
+        self.own_gradients["p_logit"] += of_rate
+        return float(fastdrop.concrete_regularizer(*given, **strengths)), of_weights
+
+
+class SpatialConcreteDropout(
+    ConcreteDropout,
+    forward=fastdrop.spatial_concrete_dropout,
+    backward=fastdrop.spatial_concrete_dropout_backward,
+    rate="temperature",
+):
+    """`ConcreteDropout` of whole feature maps: `fastdrop.spatial_concrete_dropout`."""
+
+
+# Importance ---------------------------------------------------------------------------------------------------------
+
+
+class ImportanceDropout(Variant, forward=fastdrop.importance_dropout, backward=fastdrop.importance_dropout_backward):
+    """Drops what matters little more often: `fastdrop.importance_dropout`, ``forward(x, scores)``."""
+
+
+class MultinomialDropout(
+    Variant, forward=fastdrop.multinomial_dropout, backward=fastdrop.multinomial_dropout_backward, rate="k"
+):
+    """Keeps features that are drawn: `fastdrop.multinomial_dropout`, ``forward(x)`` or ``forward(x, probabilities=...)``."""
+
+    def record(self, x: Any, **more: Any) -> tuple[Any, Record]:
+        """Return the output and a record; see `Layer.record`."""
+        if more.get("probabilities") is None:
+            more["probabilities"] = fastdrop.multinomial_probabilities(x)
+        return super().record(x, **more)
+
+
+class ADL(Variant, forward=fastdrop.adl, backward=fastdrop.adl_backward, rate="drop_rate"):
+    """Hides the most discriminative places of feature maps, or stresses them: `fastdrop.adl`."""
 
 
 # Attention ----------------------------------------------------------------------------------------------------------
@@ -364,6 +447,10 @@ class WeightDrop(Variant, forward=fastdrop.weight_drop, backward=fastdrop.weight
     """Drops recurrent weights, once for each forward pass: `fastdrop.weight_drop`, ``forward(weight)``."""
 
 
+class TargetedDropout(Variant, forward=fastdrop.targeted_dropout, backward=fastdrop.targeted_dropout_backward):
+    """Drops weights among the smallest: `fastdrop.targeted_dropout`, ``forward(weight)``."""
+
+
 class Shakeout(Variant, forward=fastdrop.shakeout, backward=fastdrop.shakeout_backward):
     """Enhances or reverses weights: `fastdrop.shakeout`, ``forward(weight)``."""
 
@@ -388,15 +475,3 @@ class DropConnect(Variant, forward=fastdrop.drop_connect, backward=fastdrop.drop
         self.add_parameter("weight", weight)
         if bias is not None:
             self.add_parameter("bias", bias)
-
-    def record(self, x: Any, again: Record | None = None) -> tuple[Any, Record]:
-        """Return the output and a record; see `Layer.record`."""
-        own = self.own_parameters
-        return super().record(x, own["weight"], again=again, bias=own.get("bias"))
-
-    def gradient(self, grad: Any, record: Record) -> Any:
-        """Return the gradient with respect to the input, and add to those of the parameters."""
-        dx, *of_parameters = super().gradient(grad, record)
-        for total, part in zip(self.own_gradients.values(), of_parameters, strict=False):  # no bias, no place for its gradient
-            total += part
-        return dx
