@@ -152,6 +152,9 @@ def show_end(record: Record, before: Record | None) -> None:
     known = [verdict for verdict in tables.targets(record) if verdict.measured]
     if len(known) > 2:
         show("", targets_table(known))
+    for line in record.of_kind("memory"):
+        grown = "not known here" if line["bytes"] is None else f"{line['bytes']:,} bytes (at most {line['most']:,} are wanted)"
+        show("", f"Memory of a forward and a backward pass beside inputs and outputs: {grown}")
     if found := tables.losses(record):
         show("", losses_table(record, found))
     if before is not None:

@@ -13,12 +13,12 @@
 
 enum { N = 16 * FD_TILE, ROW = 1024, FEW = 256 };
 
-typedef enum { VALUES, RATES, ROWS, PACKED, BYTES, WORDS, UNIFORM } kind;
+typedef enum { VALUES, RATES, ROWS, PACKED, BYTES, WORDS, UNIFORM, NORMAL, NOISE, FUNCTION } kind;
 
 typedef struct {
   const char *name;
   kind kind;
-  int op, dtype;
+  int op, dtype; /* op: or a noise, or a function */
   double p;
   int64_t n;
 } row;
@@ -40,6 +40,13 @@ static const row kernels[] = {
     {"bytes-p0.5", BYTES, 0, 0, 0.5, N},
     {"words", WORDS, 0, 0, 0, N},
     {"uniform-float32", UNIFORM, 0, FD_FLOAT32, 0, N},
+    {"normal-float32", NORMAL, 0, FD_FLOAT32, 0, N},
+    {"normal-float64", NORMAL, 0, FD_FLOAT64, 0, N},
+    {"gaussian-float32", NOISE, FD_GAUSSIAN, FD_FLOAT32, 0, N},
+    {"concrete-float32", NOISE, FD_CONCRETE, FD_FLOAT32, 0, N},
+    {"exp-float32", FUNCTION, FD_EXP, FD_FLOAT32, 0, N},
+    {"log-float32", FUNCTION, FD_LOG, FD_FLOAT32, 0, N},
+    {"sigmoid-float64", FUNCTION, FD_SIGMOID, FD_FLOAT64, 0, N},
 };
 
 static _Alignas(64) double x[N], y[N], other[N];
@@ -60,6 +67,16 @@ static void values(const fd_isa *isa, const row *kernel, fd_bits bits) {
   fd_apply(isa, &call, 1);
 }
 
+static void noise(const fd_isa *isa, const row *kernel, fd_key key) {
+  const int64_t size = sizeof(float);
+  fd_layout flat;
+  fd_layout_of(&flat, 1, &kernel->n, &size, size);
+  fd_noise_call call = {.key = key, .noise = kernel->op, .dtype = kernel->dtype, .n = kernel->n, .bypass_bytes = INT64_MAX};
+  for (int i = 0; i < 5; i++) call.params[i] = 0.5;
+  call.x = (fd_array){x, &flat}, call.y = (fd_array){y, &flat};
+  fd_noise_apply(isa, &call, 1);
+}
+
 /* Not inlined: the profiler counts what happens from its begin to its end. */
 __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits);
 __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits) {
@@ -68,6 +85,9 @@ __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, con
     case BYTES: fd_mask_bytes(isa, bits, kernel->n, (uint8_t *)y, 1); break;
     case WORDS: fd_words(isa, bits->key, 0, kernel->n, (uint32_t *)y, 1); break;
     case UNIFORM: fd_uniform(isa, bits->key, 0, kernel->n, kernel->dtype, y, 1); break;
+    case NORMAL: fd_normal(isa, bits->key, 0, kernel->n, kernel->dtype, y, 1); break;
+    case NOISE: noise(isa, kernel, bits->key); break;
+    case FUNCTION: fd_function(isa, kernel->op, kernel->dtype, x, y, kernel->n, 1); break;
     default: values(isa, kernel, *bits);
   }
 }
@@ -77,7 +97,11 @@ static void run(const fd_isa *isa, const row *kernel) {
   fd_layout layout;
   if (kernel->kind == ROWS) fd_layout_of(&layout, 2, shape, one_a_row, 1);
   else fd_layout_of(&layout, 1, &kernel->n, &one_an_element, 1);
-  for (int64_t i = 0; i < N; i++) rates[i] = (float)(i % 512) / 1024;
+  for (int64_t i = 0; i < N; i++) {
+    rates[i] = (float)(i % 512) / 1024;
+    if (kernel->dtype == FD_FLOAT64) x[i] = (double)(i % 977 + 1) / 512;
+    else if (kernel->dtype == FD_FLOAT32) ((float *)x)[i] = (float)(i % 977 + 1) / 512;
+  }
   const fd_bits bits = {.key = {42, 7}, .rate = fd_rate_of(kernel->p), .rates_dtype = FD_FLOAT32, .mask_layout = &layout};
   counted(isa, kernel, &bits);
   printf("%" PRId64 "\n", kernel->n);

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contender import EVERY_DTYPE, Adapter, Array, Call, Contender, Job
+from ..contender import EVERY_DTYPE, Adapter, Array, Call, Contender, Job, Make
 
 EVERYTHING = EVERY_DTYPE | {"noise_shape", "bias", "residual", "rates"}
-WORKS = ("dropout", "backward", "mask", "packed mask", "gaussian", "concrete")
+WORKS = ("dropout", "mask", "packed mask", "gaussian", "concrete")
 
 
 def copy(job: Job) -> Call:
     def call() -> Array:
         np.copyto(job.out, job.x)
         return job.out
+
+    return call
+
+
+def copy_both(job: Job) -> Call:
+    """Copy what goes forward and what comes back."""
+    grad, grad_out = job.gradients
+
+    def call() -> tuple[Array, Array]:
+        np.copyto(job.out, job.x)
+        np.copyto(grad_out, grad)
+        return job.out, grad_out
 
     return call
 
@@ -28,9 +40,11 @@ def multiply_new(job: Job) -> Call:
     return lambda: job.x * scale
 
 
+COPIES: dict[str, Make] = dict.fromkeys((*WORKS, "words"), copy) | {"backward": copy_both}
+
 ADAPTER = Adapter(
     (
-        Contender("copy", "numpy.copyto", dict.fromkeys((*WORKS, "words"), copy), EVERYTHING, "yardstick"),
+        Contender("copy", "numpy.copyto", COPIES, EVERYTHING, "yardstick"),
         Contender("multiply", "numpy.multiply, out=", dict.fromkeys(WORKS, multiply), EVERYTHING, "yardstick"),
         Contender("multiply-new", "x * s, new result", {"dropout": multiply_new}, EVERY_DTYPE, "yardstick"),
     ),
