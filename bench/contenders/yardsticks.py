@@ -40,7 +40,7 @@ def multiply_new(job: Job) -> Call:
     return lambda: job.x * scale
 
 
-COPIES: dict[str, Make] = dict.fromkeys((*WORKS, "words"), copy) | {"backward": copy_both}
+COPIES: dict[str, Make] = {**dict.fromkeys((*WORKS, "words"), copy), "backward": copy_both}
 
 ADAPTER = Adapter(
     (
