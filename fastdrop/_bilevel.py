@@ -149,8 +149,8 @@ def learned_rates(
     -----
     With v the gradient of the validation loss by the weights w and L the training loss, the gradient by a logit l is
     ``-(dL/dl(w + e v) - dL/dl(w - e v)) / (2 e)`` times the weights' learning rate, which Adam makes immaterial. It looks one
-    step ahead and takes the curvature to be alike in all directions. Validation data that choose rates are used up:
-    judge by others.
+    step ahead and takes the curvature to be alike in all directions. The rates are those for training as long as this: they
+    rise as weights begin to overfit. Validation data that choose rates are used up: judge by others.
 
     References
     ----------
