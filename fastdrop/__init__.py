@@ -93,6 +93,17 @@ from fastdrop.shared import (
 )
 from fastdrop.streams import Stream, fold_in
 from fastdrop.uout import uout, uout_backward
+from fastdrop.variational import (
+    log_alpha_of,
+    log_alpha_of_backward,
+    prune,
+    variational_dense,
+    variational_dense_backward,
+    variational_dropout,
+    variational_dropout_backward,
+    variational_kl,
+    variational_kl_backward,
+)
 from fastdrop.weights import (
     drop_connect,
     drop_connect_backward,
@@ -169,6 +180,8 @@ __all__ = [
     "multinomial_dropout",
     "multinomial_dropout_backward",
     "multinomial_probabilities",
+    "log_alpha_of",
+    "log_alpha_of_backward",
     "normal",
     "nuclear_norm_envelope",
     "patch_dropout",
@@ -176,6 +189,7 @@ __all__ = [
     "r_drop_loss",
     "r_drop_loss_backward",
     "relu_moments",
+    "prune",
     "set_backend",
     "set_isa",
     "set_num_threads",
@@ -197,6 +211,12 @@ __all__ = [
     "using",
     "variance_inflation",
     "variance_shift",
+    "variational_dense",
+    "variational_dense_backward",
+    "variational_dropout",
+    "variational_dropout_backward",
+    "variational_kl",
+    "variational_kl_backward",
     "weight_drop",
     "weight_drop_backward",
     "word_dropout",

@@ -269,14 +269,24 @@ def scale_of(p: Any, log_alpha: Any) -> Any:
             raise ValueError("p must be in [0, 1) here: at 1 the noise would have an infinite variance")
         with _plan.RoundToNearest():
             return np.float64(math.sqrt(rate / (1 - rate)))
+    with _plan.RoundToNearest():
+        return np.sqrt(alpha_of(log_alpha))
+
+
+def logs(log_alpha: Any) -> NDArray[np.float64]:
+    """Return logarithms of alphas as float64, or raise naming them."""
     given = np.asarray(log_alpha)
     if given.dtype.kind not in "fiu" and given.dtype.name != "bfloat16":
         raise TypeError(f"log_alpha must be a number or an array of real numbers; got {log_alpha!r}")
-    alpha = exp(given.astype(np.float64))
+    return given.astype(np.float64)
+
+
+def alpha_of(log_alpha: Any) -> NDArray[np.float64]:
+    """Return alphas of float64."""
+    alpha = exp(logs(log_alpha))
     if not np.all(alpha < np.inf):
         raise ValueError(f"log_alpha must be below 709, the logarithm of the largest number; got {log_alpha!r}")
-    with _plan.RoundToNearest():
-        return np.sqrt(alpha)
+    return alpha
 
 
 def unchanged(x: Any, seed: Any, offset: Any, out: Any, backend: Any, num_threads: Any, name: str = "x") -> NDArray[Any]:
