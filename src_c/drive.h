@@ -44,7 +44,10 @@ typedef struct {
 } bit_source;
 
 void fd_source_open(bit_source *source, const fd_isa *isa, const fd_bits *from);
-/* n <= FD_TILE bits, valid until the next call. */
+/* Many rates take a tile's bits plane by plane, in whole groups: a group less, so that a tile which begins inside one does not
+ * end in one more. A multiple of 8. */
+static inline int64_t fd_most_bits(const fd_bits *bits) { return bits->rates.data ? FD_TILE - FD_GROUP : FD_TILE; }
+/* n bits, at most fd_most_bits, valid until the next call. */
 const uint64_t *fd_source_bits(bit_source *source, int64_t i, int64_t n, const char *ahead);
 /* Elements i, i + 1, ... that share one decision: how many (at least 1), and which. */
 int64_t fd_source_run(bit_source *source, int64_t i, int *keep);

@@ -78,8 +78,7 @@ static void dropout_range(const void *work, int64_t begin, int64_t end) {
   const dropout_job *job = (const dropout_job *)work;
   const fd_call *call = job->call;
   const int simple = job->flat && is_simple(call);
-  /* Many rates take a tile's bits plane by plane: a group less, and it never has more of them than a batch. */
-  const int64_t most = call->bits.rates.data ? FD_TILE - FD_GROUP : FD_TILE;
+  const int64_t most = fd_most_bits(&call->bits);
   bit_source source;
   fd_source_open(&source, job->isa, &call->bits);
   for (int64_t i = begin, n; i < end; i += n) {

@@ -26,8 +26,9 @@ static void packed_range(const void *work, int64_t begin, int64_t end) {
   fd_source_open(&source, job->isa, job->bits);
   const int in_place = !FD_BIG_ENDIAN && source.is_flat && !job->bits->rates.data && job->bits->first % FD_GROUP == 0 &&
                        (uintptr_t)job->out % 8 == 0;
+  const int64_t most = fd_most_bits(job->bits);
   for (int64_t i = begin, n; i < end; i += n) {
-    n = fd_min(FD_TILE, end - i);
+    n = fd_min(most, end - i);
     uint8_t *out = job->out + i / 8;
     if (in_place && n == FD_TILE)
       fd_window_groups(&source.window, (job->bits->first + (uint64_t)i) / FD_GROUP, FD_TILE_BLOCKS, (uint64_t *)(void *)out,
@@ -48,8 +49,9 @@ static void bytes_range(const void *work, int64_t begin, int64_t end) {
   const mask_job *job = (const mask_job *)work;
   bit_source source;
   fd_source_open(&source, job->isa, job->bits);
+  const int64_t most = fd_most_bits(job->bits);
   for (int64_t i = begin, n; i < end; i += n) {
-    n = fd_min(FD_TILE, end - i);
+    n = fd_min(most, end - i);
     const uint64_t *bits = fd_source_bits(&source, i, n, 0);
     uint8_t *out = job->out + i;
     int64_t k = 0;
