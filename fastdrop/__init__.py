@@ -22,6 +22,7 @@ from fastdrop._settings import (
     using,
 )
 from fastdrop.adl import adl, adl_backward
+from fastdrop.adaptive import adaptive_dropout, adaptive_dropout_backward, standout, standout_backward
 from fastdrop.alpha import alpha_dropout, alpha_dropout_backward, feature_alpha_dropout, feature_alpha_dropout_backward
 from fastdrop.analysis import (
     dropout_regularizer,
@@ -120,6 +121,8 @@ __all__ = [
     "Stream",
     "adl",
     "adl_backward",
+    "adaptive_dropout",
+    "adaptive_dropout_backward",
     "alpha_dropout",
     "alpha_dropout_backward",
     "apply_mask",
@@ -203,6 +206,8 @@ __all__ = [
     "spatial_dropout_backward",
     "targeted_dropout",
     "targeted_dropout_backward",
+    "standout",
+    "standout_backward",
     "token_dropout",
     "token_dropout_backward",
     "uniform",

@@ -605,10 +605,10 @@ def shared(log_alpha: Any, rule: str, shape: Sequence[int] | None) -> tuple[NDAr
 
 def pair(weights: ArrayLike, log_sigma2: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return means and logarithms of variances, checked, in the type that is computed with."""
-    means = _plan.array_of(weights, "weights")
-    _plan.check(means, 0.0, None, 0, None, None, None, log_sigma2, "weights", "log_sigma2")
+    means, log_variances = _plan.array_of(weights, "weights"), _plan.array_of(log_sigma2, "log_sigma2")
+    _plan.check(means, 0.0, None, 0, None, None, None, log_variances, "weights", "log_sigma2")
     compute = compute_type(means.dtype)
-    return np.asarray(means).astype(compute, copy=False), np.asarray(log_sigma2, means.dtype).astype(compute, copy=False)
+    return np.asarray(means).astype(compute, copy=False), np.asarray(log_variances).astype(compute, copy=False)
 
 
 def unclipped(means: NDArray[Any], log_variances: NDArray[Any]) -> NDArray[Any]:
