@@ -21,8 +21,8 @@ from fastdrop._settings import (
     show_config,
     using,
 )
-from fastdrop.adl import adl, adl_backward
 from fastdrop.adaptive import adaptive_dropout, adaptive_dropout_backward, standout, standout_backward
+from fastdrop.adl import adl, adl_backward
 from fastdrop.alpha import alpha_dropout, alpha_dropout_backward, feature_alpha_dropout, feature_alpha_dropout_backward
 from fastdrop.analysis import (
     dropout_regularizer,
@@ -119,10 +119,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Stream",
-    "adl",
-    "adl_backward",
     "adaptive_dropout",
     "adaptive_dropout_backward",
+    "adl",
+    "adl_backward",
     "alpha_dropout",
     "alpha_dropout_backward",
     "apply_mask",
@@ -179,20 +179,20 @@ __all__ = [
     "layer_drop",
     "locked_dropout",
     "locked_dropout_backward",
+    "log_alpha_of",
+    "log_alpha_of_backward",
     "matrix_completion_regularizer",
     "multinomial_dropout",
     "multinomial_dropout_backward",
     "multinomial_probabilities",
-    "log_alpha_of",
-    "log_alpha_of_backward",
     "normal",
     "nuclear_norm_envelope",
     "patch_dropout",
     "patch_dropout_backward",
+    "prune",
     "r_drop_loss",
     "r_drop_loss_backward",
     "relu_moments",
-    "prune",
     "set_backend",
     "set_isa",
     "set_num_threads",
@@ -204,10 +204,10 @@ __all__ = [
     "spatial_concrete_dropout_backward",
     "spatial_dropout",
     "spatial_dropout_backward",
-    "targeted_dropout",
-    "targeted_dropout_backward",
     "standout",
     "standout_backward",
+    "targeted_dropout",
+    "targeted_dropout_backward",
     "token_dropout",
     "token_dropout_backward",
     "uniform",

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastdrop import _plan
 from fastdrop._masks import compute_type
 from fastdrop._settings import using
+from fastdrop.concrete import number_of
 from fastdrop.elementary import sigmoid
 
 __all__ = ["adaptive_dropout", "adaptive_dropout_backward", "standout", "standout_backward"]
@@ -31,8 +32,8 @@ class Gate:
     def __init__(self, like: NDArray[Any], logits: Any, alpha: Any, beta: Any, seed: Any, offset: Any, start: Any) -> None:
         _plan.count_of(start, "start")
         self.shape, self.compute, self.start = like.shape, compute_type(like.dtype), start
-        self.alpha = self.compute(finite(alpha, "alpha"))
-        place = self.alpha * np.asarray(logits, like.dtype).astype(self.compute) + self.compute(finite(beta, "beta"))
+        self.alpha = self.compute(number_of(alpha, "alpha"))
+        place = self.alpha * np.asarray(logits, like.dtype).astype(self.compute) + self.compute(number_of(beta, "beta"))
         self.unknown = np.isnan(place)
         self.keep = np.where(self.unknown, self.compute(0), sigmoid(place))
         self.drop = self.compute(1) - self.keep
@@ -81,14 +82,6 @@ class Gate:
         if given.shape != self.shape[: given.ndim]:
             raise ValueError(f"{name} must have the shape {self.shape[:1]}, a loss for each example; got {given.shape}")
         return given.astype(self.compute).reshape(given.shape + (1,) * (len(self.shape) - given.ndim))
-
-
-def finite(value: Any, name: str) -> float:
-    if not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number; got {value!r} ({type(value).__name__})")
-    if not np.isfinite(value):
-        raise ValueError(f"{name} must be finite; got {value!r}")
-    return float(value)
 
 
 def adaptive_dropout(

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastdrop import _plan
 from fastdrop._masks import compute_type
 from fastdrop._settings import using
+from fastdrop.concrete import number_of
 from fastdrop.elementary import exp, log, sigmoid, softplus
 from fastdrop.noise import alpha_of, gaussian_dropout, gaussian_dropout_backward, logs, summed_to
 
@@ -269,9 +270,8 @@ def clamped(log_alpha: Any, most: float | None) -> tuple[NDArray[np.float64], ND
     given = logs(log_alpha)
     if most is None:
         return given, np.ones(given.shape, np.bool_)
-    if not isinstance(most, (int, float, np.integer, np.floating)) or math.isnan(most):
-        raise TypeError(f"max_log_alpha must be a number, or None for no bound; got {most!r}")
-    return np.minimum(given, most), given <= most
+    bound = number_of(most, "max_log_alpha")
+    return np.minimum(given, bound), given <= bound
 
 
 def is_type_a(type: str, log_alpha: NDArray[Any], layer: Dense) -> bool:
@@ -731,7 +731,7 @@ def prune(
     Raises
     ------
     TypeError, ValueError
-        As in `log_alpha_of`; `threshold` not a number.
+        As in `log_alpha_of`; `threshold` not a finite number.
 
     References
     ----------
@@ -743,10 +743,9 @@ def prune(
     >>> fastdrop.prune(np.array([1.0, 0.01]), np.array([-4.0, -4.0]))
     (array([1., 0.]), array([ True, False]))
     """
-    if not isinstance(threshold, (int, float, np.integer, np.floating)) or math.isnan(threshold):
-        raise TypeError(f"threshold must be a number; got {threshold!r}")
+    least = number_of(threshold, "threshold")
     with using(backend=backend, num_threads=num_threads), _plan.RoundToNearest(), np.errstate(all="ignore"):
-        pruned = np.clip(unclipped(*pair(weights, log_sigma2)), *LOG_ALPHAS) >= threshold
+        pruned = np.clip(unclipped(*pair(weights, log_sigma2)), *LOG_ALPHAS) >= least
     made = np.array(weights)
     made[pruned] = 0
     return made, ~np.asarray(pruned)

@@ -421,7 +421,7 @@ def test_bad_layers(error, words, arguments):
         (ValueError, "does not broadcast .* of weights", lambda x, w: fastdrop.variational_dropout(x, w, np.ones(4), "B")),
         (TypeError, "log_alpha must be", lambda x, w: fastdrop.variational_dropout(x, w, "small")),
         (TypeError, "max_log_alpha must be", lambda x, w: fastdrop.variational_dropout(x, w, 0.0, max_log_alpha="1")),
-        (TypeError, "max_log_alpha must be", lambda x, w: fastdrop.variational_dropout(x, w, 0.0, max_log_alpha=np.nan)),
+        (ValueError, "max_log_alpha must be", lambda x, w: fastdrop.variational_dropout(x, w, 0.0, max_log_alpha=np.nan)),
         (ValueError, "below 709", lambda x, w: fastdrop.variational_dropout(x, w, 1e3, "B", max_log_alpha=None)),
         (ValueError, "below 709", lambda x, w: fastdrop.variational_dropout(x, w, np.nan)),
         (ValueError, r"log_sigma2 must have .*\(4, 3\)", lambda x, w: fastdrop.variational_dense(x, w, w[:2])),
@@ -435,7 +435,7 @@ def test_bad_layers(error, words, arguments):
         (TypeError, "log_sigma2 must have the dtype", lambda x, w: fastdrop.prune(w, w.astype(np.float32))),
         (TypeError, "weights must have a floating", lambda x, w: fastdrop.log_alpha_of(np.ones(3, int), np.ones(3))),
         (ValueError, "grad must have the shape", lambda x, w: fastdrop.log_alpha_of_backward(x, w, w)),
-        (TypeError, "threshold must be", lambda x, w: fastdrop.prune(w, w, np.nan)),
+        (ValueError, "threshold must be", lambda x, w: fastdrop.prune(w, w, np.nan)),
     ],
 )
 def test_bad_arguments(error, words, call):
