@@ -12,6 +12,7 @@ from variants import DTYPES, assert_same_bytes, by_reference, normal
 
 import fastdrop
 from fastdrop.elementary import sigmoid
+from fastdrop.testing import spoiled
 
 SEED, OFFSET = 51, 52
 KEY = {"seed": SEED, "offset": OFFSET}
@@ -202,9 +203,12 @@ def test_disarm_varies_less_than_arm():
 # Bits and arguments -------------------------------------------------------------------------------------------------
 
 
-def in_all_ways(dtype):
-    x, logits, grad = (normal((300, 401), dtype, seed) for seed in (1, 2, 3))
-    losses, others = normal(300, seed=4), normal(300, seed=5)
+def large(dtype):
+    """Return x, logits, a gradient and two rows of losses."""
+    return [normal((300, 401), dtype, seed) for seed in (1, 2, 3)] + [normal(300, seed=seed) for seed in (4, 5)]
+
+
+def in_all_ways(x, logits, grad, losses, others):
     made = []
     for inverted, training in itertools.product([False, True], [False, True]):
         rule = {"inverted": inverted, "training": training, "start": 5, **KEY}
@@ -218,8 +222,19 @@ def in_all_ways(dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, ml_dtypes.bfloat16])
 def test_engines_agree(engine, dtype):
-    for got, want in zip(in_all_ways(dtype), by_reference(in_all_ways, dtype), strict=True):
+    given = large(dtype)
+    for got, want in zip(in_all_ways(*given), by_reference(in_all_ways, *given), strict=True):
         assert_same_bytes(got, want)
+
+
+def test_in_a_hostile_environment():
+    """Rounding towards zero and flushed subnormals, set by others, change nothing."""
+    given = large(np.float32)
+    want = in_all_ways(*given)
+    with spoiled():
+        found = in_all_ways(*given)
+    for got, other in zip(found, want, strict=True):
+        assert_same_bytes(got, other)
 
 
 def test_keys_are_drawn_once():
