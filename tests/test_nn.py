@@ -51,6 +51,18 @@ CASES = {
     "MultinomialDropout": (lambda: nn.MultinomialDropout(5), (normal((6, 8)),), {"probabilities": np.arange(1.0, 9)}),
     "ADL": (lambda: nn.ADL(1.0), (normal((4, 5, 3, 2)),), {}),
     "ADL, importance": (lambda: nn.ADL(0.0), (normal((4, 5, 3, 2)),), {}),
+    "VariationalDense": (
+        lambda: nn.VariationalDense(WEIGHT.T.copy(), normal((7, 5), seed=4) - 3, bias=BIAS.copy()),
+        (normal((4, 7)),),
+        {},
+    ),
+    "VariationalDropout": (lambda: nn.VariationalDropout(WEIGHT.T.copy(), np.array(-1.0)), (normal((4, 7)),), {}),
+    "VariationalDropout, B": (
+        lambda: nn.VariationalDropout(WEIGHT.T.copy(), np.full((7, 5), -1.5), "B", bias=BIAS.copy()),
+        (normal((4, 7)),),
+        {},
+    ),
+    "AdaptiveDropout": (lambda: nn.AdaptiveDropout(beta=0.3), (normal((6, 8)),), {"logits": normal((6, 8), seed=2)}),
     "TargetedDropout": (lambda: nn.TargetedDropout(0.5), (normal((5, 12)),), {}),
     "AlphaDropout": (lambda: nn.AlphaDropout(0.3, mean=0.1), (normal((6, 8)),), {}),
     "FeatureAlphaDropout": (lambda: nn.FeatureAlphaDropout(0.3), (normal((6, 8, 2)),), {}),
@@ -109,7 +121,7 @@ def test_every_function_with_a_backward_pass_has_a_layer():
 def test_a_layer_gives_the_bytes_of_its_function(name):
     layer, arrays, more = made(name)
     function = getattr(fastdrop, type(layer).functions[0].__name__)
-    options = {key: value for key, value in layer.options.items() if key != "through_sum"}
+    options = {key: value for key, value in layer.options.items() if key not in ("through_sum", "estimator")}
     options |= layer.own_parameters | {layer.rate_name: layer.p}
     for offset in range(3):
         y = layer.forward(*arrays, **more)
@@ -272,6 +284,15 @@ def test_a_learned_rate_and_its_regularizer():
     np.testing.assert_array_equal(of_weights, want[1])
     logit -= 1.0
     assert layer.learned_rate < 0.2
+
+
+def test_the_gradient_of_logits_is_to_be_had():
+    x, logits = normal((6, 8)), normal((6, 8), seed=2)
+    layer = nn.AdaptiveDropout(estimator="straight_through", seed=42)
+    layer.forward(x, logits)
+    want = fastdrop.adaptive_dropout_backward(x, logits, estimator="straight_through", x=x, seed=42)
+    for one, other in zip(layer.backward(x), want, strict=True):
+        assert_same_bytes(one, other)
 
 
 # Models -------------------------------------------------------------------------------------------------------------

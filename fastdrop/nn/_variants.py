@@ -18,6 +18,7 @@ from fastdrop.streams import Stream
 
 __all__ = [
     "ADL",
+    "AdaptiveDropout",
     "AlphaDropout",
     "AttentionDropout",
     "ConcreteDropout",
@@ -47,6 +48,8 @@ __all__ = [
     "TokenDropout",
     "Uout",
     "Variant",
+    "VariationalDense",
+    "VariationalDropout",
     "WeightDrop",
     "WordDropout",
     "Zoneout",
@@ -56,6 +59,7 @@ __all__ = [
 BY_THE_LAYER = {"seed", "offset", "training", "num_tokens", "log_alpha"}
 BY_THE_CALLER = {"residual", "tokens", "allowed", "bias", "probabilities"}
 NOT_OFFERED = {"out", "backend", "num_threads", "start", "global_shape", "global_start", "return_indices"}
+NOT_OFFERED |= {"antithetic", "losses", "antithetic_losses"}  # estimators over several passes are the caller's
 
 Function = Callable[..., Any]
 
@@ -152,6 +156,12 @@ class Variant(Layer):
         self._stream = None if seed is None else seed if isinstance(seed, Stream) else Stream(seed)
         if self.rate_name == "p" and not callable(self.p) and not isinstance(self.p, np.ndarray):
             _plan.rate_of(self.p)
+
+    def add_parameters(self, **arrays: NDArray[Any] | None) -> None:
+        """Take those that are not None as parameters."""
+        for name, array in arrays.items():
+            if array is not None:
+                self.add_parameter(name, array)
 
     # Passes
 
@@ -358,6 +368,77 @@ class SpatialConcreteDropout(
     """`ConcreteDropout` of whole feature maps: `fastdrop.spatial_concrete_dropout`."""
 
 
+class VariationalDense(
+    Variant, forward=fastdrop.variational_dense, backward=fastdrop.variational_dense_backward, rate="threshold"
+):
+    """A linear layer that learns the noise of each weight: `fastdrop.variational_dense`.
+
+    Parameters
+    ----------
+    weights, log_sigma2 : numpy.ndarray
+        Of shape (in, out), to be trained in place: the parameters of these names.
+    threshold, seed
+        As in `fastdrop.variational_dense` and `Variant`.
+    bias : numpy.ndarray, optional
+        Of shape (out,): the parameter ``bias``.
+    """
+
+    def __init__(
+        self,
+        weights: NDArray[Any],
+        log_sigma2: NDArray[Any],
+        threshold: Any = 3.0,
+        *,
+        bias: NDArray[Any] | None = None,
+        seed: Any = None,
+    ) -> None:
+        super().__init__(threshold=threshold, seed=seed)
+        self.add_parameters(weights=weights, log_sigma2=log_sigma2, bias=bias)
+
+
+class VariationalDropout(
+    Variant, forward=fastdrop.variational_dropout, backward=fastdrop.variational_dropout_backward, rate="type"
+):
+    """A linear layer with Kingma, Salimans and Welling's noise of learned variance: `fastdrop.variational_dropout`.
+
+    Parameters
+    ----------
+    weights, log_alpha : numpy.ndarray
+        To be trained in place: the parameters of these names.
+    type, max_log_alpha, seed
+        As in `fastdrop.variational_dropout` and `Variant`.
+    bias : numpy.ndarray, optional
+        The parameter ``bias``.
+    """
+
+    def __init__(
+        self,
+        weights: NDArray[Any],
+        log_alpha: NDArray[Any],
+        type: Any = "A",
+        *,
+        bias: NDArray[Any] | None = None,
+        seed: Any = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(type, seed=seed, **options)
+        self.add_parameters(weights=weights, log_alpha=log_alpha, bias=bias)
+
+
+class AdaptiveDropout(Variant, forward=fastdrop.adaptive_dropout, backward=fastdrop.adaptive_dropout_backward, rate="alpha"):
+    """Keeps units with probabilities that follow logits: `fastdrop.adaptive_dropout`, ``forward(x, logits)``.
+
+    With an `estimator`, "straight_through", ``backward(grad)`` returns the gradients of both.
+    """
+
+    def remember(self, *inputs: Any, **more: Any) -> dict[str, Any]:
+        """Return the logits; and the input, where an estimator needs it."""
+        given = super().remember(*inputs, **more)
+        if self.options["estimator"] == "none":
+            del given["x"]
+        return given
+
+
 # Importance ---------------------------------------------------------------------------------------------------------
 
 
@@ -472,6 +553,4 @@ class DropConnect(Variant, forward=fastdrop.drop_connect, backward=fastdrop.drop
         self, weight: NDArray[Any], p: Any = 0.5, *, bias: NDArray[Any] | None = None, seed: Any = None, **options: Any
     ) -> None:
         super().__init__(p, seed=seed, **options)
-        self.add_parameter("weight", weight)
-        if bias is not None:
-            self.add_parameter("bias", bias)
+        self.add_parameters(weight=weight, bias=bias)
