@@ -371,7 +371,8 @@ def variational_dropout(
     on_inputs = is_type_a(type, log_alpha, layer)
     with using(backend=backend, num_threads=num_threads), _plan.RoundToNearest(), np.errstate(all="ignore"):
         if training and not on_inputs:
-            return layer.rounded(layer.spread(variance_of(layer, log_alpha), seed, offset, start))
+            variance = alpha_of(log_alpha).astype(layer.compute) * (layer.weights * layer.weights)
+            return layer.rounded(layer.spread(variance, seed, offset, start))
         noisy = noisy_rows(layer, log_alpha, seed, offset, training, start)
         return layer.rounded(layer.affine(noisy, layer.weights))
 
@@ -431,12 +432,15 @@ def variational_dropout_backward(
     on_inputs = is_type_a(type, log_alpha, layer)
     outer = layer.grad(grad)
     with using(backend=backend, num_threads=num_threads), _plan.RoundToNearest(), np.errstate(all="ignore"):
-        seed, offset = _plan.key_of(seed, offset, True) if training else (seed, offset)
+        alpha = alpha_of(log_alpha).astype(layer.compute)
         _plan.check(outer, 0.0, seed, offset, None, None, None, name="grad")
+        _plan.count_of(start, "start")
+        if training:  # draws, once every argument has been found good
+            seed, offset = _plan.key_of(seed, offset, True)
         if training and not on_inputs:
-            variance = variance_of(layer, log_alpha)
+            variance = alpha * (layer.weights * layer.weights)
             dx, dweights, dvariance = layer.spread_backward(outer, variance, seed, offset, start)
-            dweights += ((layer.weights + layer.weights) * alpha_of(log_alpha).astype(layer.compute)) * dvariance
+            dweights += ((layer.weights + layer.weights) * alpha) * dvariance
             dlog_alpha = summed_to((dvariance * variance).astype(np.float64), log_alpha.shape)
         else:
             noisy = noisy_rows(layer, log_alpha, seed, offset, training, start)
@@ -453,12 +457,6 @@ def variational_dropout_backward(
             )
         dlog_alpha = np.where(free, dlog_alpha, 0.0)
         return layer.gradients(outer, dx, layer.rounded(dweights, layer.weights.shape), dlog_alpha)
-
-
-def variance_of(layer: Dense, log_alpha: NDArray[np.float64]) -> NDArray[Any]:
-    """Return the variance of each weight, alpha * weights**2."""
-    made: NDArray[Any] = alpha_of(log_alpha).astype(layer.compute) * (layer.weights * layer.weights)
-    return made
 
 
 def noisy_rows(

@@ -398,6 +398,21 @@ def test_keys_are_drawn_once():
         assert stream.offset == OFFSET + 1
 
 
+@pytest.mark.parametrize("type", ["A", "B"])
+def test_the_backward_passes_draw_once_or_not_at_all(type):
+    x, weights, _, _, grad = operands()
+    stream = fastdrop.Stream(SEED, OFFSET)
+    for bad in ({"start": -1}, {"log_alpha": 1e3, "max_log_alpha": None}):
+        with pytest.raises(ValueError, match=r"start must be|below 709"):
+            fastdrop.variational_dropout_backward(
+                **{"grad": grad, "x": x, "weights": weights, "log_alpha": 0.0, "type": type, "seed": stream, **bad}
+            )
+    got = fastdrop.variational_dropout_backward(grad, x, weights, -1.0, type, seed=stream)
+    assert stream.offset == OFFSET + 1
+    for one, other in zip(got, fastdrop.variational_dropout_backward(grad, x, weights, -1.0, type, **KEY), strict=True):
+        assert_same_bytes(one, other)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_backward_passes_need_a_seed(training):
     x, weights, log_sigma2, _, grad = operands()
