@@ -220,11 +220,6 @@ def normal(dtype: str, case: Case) -> NDArray[Any]:
     return fastdrop.normal(case.n, seed=case.seed, offset=case.offset, start=case.start, dtype=dtype)
 
 
-def elementary(dtype: str, name: str, case: Case) -> NDArray[Any]:
-    """Return an elementary function of awkward values."""
-    return _plan.elementary(name, values((case.n,), dtype), None, None, None)
-
-
 def mask(packed: bool, case: Case) -> NDArray[Any]:
     """Return the mask alone, a byte or a bit an element."""
     shape, keywords = case.laid()
@@ -276,11 +271,6 @@ OPS = {
         f"{name}-{dtype}": Op(functools.partial(noise, dtype, kind, params), 2**49, (0.0,), laid=False)
         for name, (kind, params) in NOISES.items()
         for dtype in DTYPES
-    },
-    **{
-        f"{name}-{dtype}": Op(functools.partial(elementary, dtype, name), 2**50, (0.0,), laid=False)
-        for name in _plan.FUNCTIONS
-        for dtype in ("float32", "float64")
     },
     **{
         f"{name}-{dtype}": Op(functools.partial(function, dtype, how))
