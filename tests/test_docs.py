@@ -1,6 +1,7 @@
 """Every example of the README and of the public docstrings, run."""
 
 import doctest
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 
 import fastdrop
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "docs/techniques.md"]
+MODULES = ["elementary", "schedules"]  # the others have this in their own tests
 
 
 def examples_of_the_package():
@@ -21,11 +24,11 @@ def examples_of_the_package():
     return found
 
 
-def examples_of_the_readme():
-    """Return the doctests of the README's Python blocks, as one: a block goes on from the ones before it."""
-    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(), flags=re.MULTILINE | re.DOTALL)
+def examples_of_the_page(path):
+    """Return the doctests of a page's Python blocks, as one: a block goes on from the ones before it."""
+    blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     text = "\n".join(block for block in blocks if ">>>" in block)
-    return doctest.DocTestParser().get_doctest(text, {}, "README", str(README), 0)
+    return doctest.DocTestParser().get_doctest(text, {}, path.name, str(path), 0)
 
 
 def run(test):
@@ -41,9 +44,17 @@ def test_docstrings(name):
     assert sum(run(test) for test in examples_of_the_package()[name]) > 0
 
 
-@pytest.mark.skipif(not README.is_file(), reason="no README beside the tests")
-def test_readme():
-    assert run(examples_of_the_readme()) > 0
+@pytest.mark.parametrize("module", MODULES)
+def test_docstrings_of_modules(module):
+    tests = doctest.DocTestFinder().find(importlib.import_module(f"fastdrop.{module}"))
+    assert sum(run(test) for test in tests) > 0
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages(page):
+    if not (ROOT / page).is_file():
+        pytest.skip("no such page beside the tests")
+    assert run(examples_of_the_page(ROOT / page)) > 0
 
 
 @pytest.mark.parametrize("name", [name for name in fastdrop.__all__ if name != "Stream"])
