@@ -348,6 +348,94 @@ static void check_operations(const fd_isa *isa) {
   }
 }
 
+/* Noise and elementary functions. Their definition is in Python (fastdrop/backends); what it gives for these calls is kept
+ * here as one number a call, FNV-1a over the elements' bits. */
+static uint64_t digest_of(uint64_t digest, const void *array, int64_t itemsize, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    uint64_t bits = 0;
+    uint32_t four;
+    uint16_t two;
+    if (itemsize == 8) memcpy(&bits, (const char *)array + 8 * i, 8);
+    if (itemsize == 4) memcpy(&four, (const char *)array + 4 * i, 4), bits = four;
+    if (itemsize == 2) memcpy(&two, (const char *)array + 2 * i, 2), bits = two;
+    digest = (digest ^ bits) * UINT64_C(0x100000001B3);
+  }
+  return digest;
+}
+
+enum { NOISY = 40000 + 3 };
+static const uint64_t fnv = UINT64_C(0xCBF29CE484222325);
+
+static void check_digest(const fd_isa *isa, const char *what, int which, uint64_t got, uint64_t want) {
+  if (got != want) fprintf(stderr, "%s %d: 0x%016" PRIX64 "\n", what, which, got);
+  check(got == want, fd_isa_name(isa), what, (uint64_t)which, NOISY);
+}
+
+static void check_functions(const fd_isa *isa) {
+  static const uint64_t want[FD_FUNCTIONS][2] = {
+      {UINT64_C(0x4A5D723BD291C1C9), UINT64_C(0x67974E65654C51E4)},
+      {UINT64_C(0xF54C24793005D3FD), UINT64_C(0x886D98C6158A92E3)},
+      {UINT64_C(0xDEC0FCA5E081C8AB), UINT64_C(0x8772DAA66EBDD8B9)},
+      {UINT64_C(0xC53AB84F3E7D18F6), UINT64_C(0x699E3C019D6B4CAC)},
+      {UINT64_C(0x403411EBB68E12F4), UINT64_C(0x097DD84964C93E50)}};
+  static double u[NOISY], x[NOISY], y[NOISY];
+  for (int f = 0; f < FD_FUNCTIONS; f++)
+    for (int dtype = FD_FLOAT32; dtype <= FD_FLOAT64; dtype++) {
+      const int in_unit = f == FD_LOG || f == FD_LOGIT;
+      fd_uniform(isa, (fd_key){42, 7}, 1, NOISY, dtype, u, 2);
+      for (int64_t i = 0; i < NOISY; i++)
+        set_element(x, dtype, i, in_unit ? element(u, dtype, i) : (element(u, dtype, i) - 0.5) * 256);
+      fd_function(isa, f, dtype, x, y, NOISY, 2);
+      check_digest(isa, "function", 10 * f + dtype, digest_of(fnv, y, dtype ? 8 : 4, NOISY), want[f][dtype]);
+    }
+}
+
+static void check_normals(const fd_isa *isa) {
+  static const uint64_t want[2] = {UINT64_C(0xE5A6D5CA4F0F7E3F), UINT64_C(0x85FAF37C748B7761)};
+  static double z[NOISY];
+  for (int dtype = FD_FLOAT32; dtype <= FD_FLOAT64; dtype++) {
+    fd_normal(isa, (fd_key){42, 7}, (UINT64_C(1) << 40) + 1, NOISY, dtype, z, 2);
+    check_digest(isa, "normals", dtype, digest_of(fnv, z, dtype ? 8 : 4, NOISY), want[dtype]);
+  }
+}
+
+static void check_noise(const fd_isa *isa) {
+  static const uint64_t want[FD_NOISES][FD_DTYPES] = {
+      {UINT64_C(0xA30A30064B463C19), UINT64_C(0xF0D00B734F3CB103),
+       UINT64_C(0x21D83209B3B68B01), UINT64_C(0x8213B79C14ADED39)},
+      {UINT64_C(0x43B7445CD86687ED), UINT64_C(0xDEAA6EA2FFD67B91),
+       UINT64_C(0x92AB93A745EA063B), UINT64_C(0xE57B82D8386D6207)},
+      {UINT64_C(0xA1C72E9EADEDC269), UINT64_C(0xCD75E5534FEC859D),
+       UINT64_C(0x20066B2A9937986B), UINT64_C(0xD75BB312B454E055)},
+      {UINT64_C(0x59F3B27B95C7B068), UINT64_C(0x9A55A1D9CABF68FA),
+       UINT64_C(0xF6739112F9058E46), UINT64_C(0x1F0F1ED7D56B5DAE)},
+      {UINT64_C(0x3468C6311DCEF817), UINT64_C(0x4493512F7C23265D),
+       UINT64_C(0x47AAC88D80C46236), UINT64_C(0xA2E8EFF0AAE2445D)}};
+  static const double params[FD_NOISES][5] = {{0.5}, {0.75}, {0x1p-20}, {0x1p-20}, {9, 0x1p-23, 10, 1.125, 3.25}};
+  static double u[NOISY], x[NOISY], other[NOISY], y[NOISY + 64], sums[NOISY / FD_NOISE_TILE + 1];
+  fd_uniform(isa, (fd_key){1, 2}, 0, NOISY, FD_FLOAT64, u, 1);
+  for (int noise = 0; noise < FD_NOISES; noise++)
+    for (int dtype = 0; dtype < FD_DTYPES; dtype++) {
+      const int64_t n = NOISY, itemsize = dtype == FD_FLOAT32 ? 4 : dtype == FD_FLOAT64 ? 8 : 2;
+      fd_layout flat;
+      fd_layout_of(&flat, 1, &n, &itemsize, itemsize);
+      for (int64_t i = 0; i < n; i++) set_element(x, dtype, i, u[i] * 8 - 4), set_element(other, dtype, i, u[n - 1 - i] * 3);
+      memset(y, 0xA5, sizeof y);
+      unsigned char *out = (unsigned char *)y + GUARD + dtype * itemsize;
+      fd_noise_call call = {.key = {42, 7}, .first = 5, .noise = noise, .dtype = dtype, .n = n, .sums = 0};
+      memcpy(call.params, params[noise], sizeof call.params);
+      call.x = (fd_array){x, &flat}, call.y = (fd_array){out, &flat}, call.other = (fd_array){other, &flat};
+      if (noise == FD_GAUSSIAN || noise == FD_CONCRETE) call.sums = sums;
+      call.bypass_bytes = (noise + dtype) % 2 ? 0 : INT64_MAX;
+      fd_noise_apply(isa, &call, 1 + dtype % 3);
+      check(guards_hold((unsigned char *)y, (size_t)((n + dtype) * itemsize)), fd_isa_name(isa), "guards of noise", 0, n);
+      memmove(y, out, (size_t)(n * itemsize));
+      uint64_t digest = digest_of(fnv, y, itemsize, n);
+      if (call.sums) digest = digest_of(digest, sums, 8, (n + FD_NOISE_TILE - 1) / FD_NOISE_TILE);
+      check_digest(isa, "noise", 10 * noise + dtype, digest, want[noise][dtype]);
+    }
+}
+
 int main(int argc, char **argv) {
   if (argc != 2) {
     fprintf(stderr, "usage: %s philox4x32_10.kat\n", argv[0]);
@@ -364,6 +452,9 @@ int main(int argc, char **argv) {
     check(!fd_contracts(isa), fd_isa_name(isa), "no contraction", 0, 0);
     check_isa(isa);
     check_operations(isa);
+    check_functions(isa);
+    check_normals(isa);
+    check_noise(isa);
     printf("%s: %d checks, %d failed\n", fd_isa_name(isa), checks - checks_before, failures - before);
   }
   return failures != 0;
