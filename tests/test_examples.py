@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from example_runs import EXAMPLES, run_example
 
+import fastdrop
 from fastdrop import nn
 
 pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="no examples beside the tests")
@@ -124,6 +125,21 @@ def test_all_rows_of_digits_run(network):
         model.backward(y)
         missing = {name for name, value in model.gradients.items() if not value.any()}
         assert not missing, row
+
+
+def test_the_divergence_has_the_gradient_of_its_share(network):
+    digits, rng = network("digits_mlp"), np.random.default_rng(0)
+    layer = in_double(digits.noisy(4, 3, rng))
+    digits.diverge(layer, 0.3)
+    given = [layer.own_parameters[name] for name in ("weights", "log_sigma2")]
+    for value, name in zip(given, ("weights", "log_sigma2"), strict=True):
+        direction, kept, costs = rng.standard_normal(value.shape), value.copy(), []
+        for sign in (1, -1):
+            value[...] = kept + sign * 1e-6 * direction
+            costs.append(0.3 * float(fastdrop.variational_kl(fastdrop.log_alpha_of(*given))))
+        value[...] = kept
+        want = float((layer.own_gradients[name] * direction).sum())
+        assert (costs[0] - costs[1]) / 2e-6 == pytest.approx(want, rel=1e-5)
 
 
 def test_resume(tmp_path):
