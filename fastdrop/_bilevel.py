@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdrop._checks import at_least_one, positive
+from fastdrop._checks import at_least_one, positive_number
 from fastdrop._optional import row_of_axes, track
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def learned_rates(
     0.4
     """
     every = at_least_one(every, "every")
-    logits = Logits(start, positive(learning_rate, "learning_rate"), bounds)
+    logits = Logits(start, positive_number(learning_rate, "learning_rate"), bounds)
     history: list[Rates] = []
     losses: list[float] = []
     for step in track(range(at_least_one(steps, "steps")), "steps", progress):

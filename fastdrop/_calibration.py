@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._checks import at_least_one, probabilities_of
+from fastdrop._checks import at_least_one, check_indices, probabilities_of
 from fastdrop._optional import axes, missing
 
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ def calibration(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> 
         raise TypeError(f"labels must be integers; got {y.dtype}")
     if p.ndim != 2 or y.shape != p.shape[:1] or not p.size:
         raise ValueError(f"probabilities must have shape (N, classes) and labels (N,), N > 0; got {p.shape} and {y.shape}")
-    if y.min() < 0 or y.max() >= p.shape[1]:
-        raise ValueError(f"labels must be in [0, {p.shape[1]}), the classes; got {y.min()} to {y.max()}")
+    check_indices(y, p.shape[1], "labels", "the classes")
     size = at_least_one(bins, "bins")
     best = p.argmax(axis=1)
     confidence = np.minimum(p[np.arange(len(p)), best], 1.0)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
+from fastdrop._checks import finite_scalar, real_array
 from fastdrop._masks import compute_type
 from fastdrop._settings import using
-from fastdrop.concrete import number_of
 from fastdrop.elementary import sigmoid
 
 __all__ = ["adaptive_dropout", "adaptive_dropout_backward", "standout", "standout_backward"]
@@ -32,8 +32,8 @@ class Gate:
     def __init__(self, like: NDArray[Any], logits: Any, alpha: Any, beta: Any, seed: Any, offset: Any, start: Any) -> None:
         _plan.count_of(start, "start")
         self.shape, self.compute, self.start = like.shape, compute_type(like.dtype), start
-        self.alpha = self.compute(number_of(alpha, "alpha"))
-        place = self.alpha * np.asarray(logits, like.dtype).astype(self.compute) + self.compute(number_of(beta, "beta"))
+        self.alpha = self.compute(finite_scalar(alpha, "alpha"))
+        place = self.alpha * np.asarray(logits, like.dtype).astype(self.compute) + self.compute(finite_scalar(beta, "beta"))
         self.unknown = np.isnan(place)
         self.keep = np.where(self.unknown, self.compute(0), sigmoid(place))
         self.drop = self.compute(1) - self.keep
@@ -76,9 +76,7 @@ class Gate:
 
     def each(self, losses: Any, name: str) -> NDArray[Any]:
         """Return losses, one for each index of the leading axes, so that they broadcast to the elements."""
-        given = np.asarray(losses)
-        if given.dtype.kind not in "fiu" and given.dtype.name != "bfloat16":
-            raise TypeError(f"{name} must be real numbers; got {losses!r}")
+        given = real_array(losses, name, flags=False)
         if given.shape != self.shape[: given.ndim]:
             raise ValueError(f"{name} must have the shape {self.shape[:1]}, a loss for each example; got {given.shape}")
         return given.astype(self.compute).reshape(given.shape + (1,) * (len(self.shape) - given.ndim))

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
+from fastdrop._checks import share_of
 from fastdrop._masks import apply, beside_grad, compute_type, stored
 from fastdrop._settings import using
 from fastdrop._sums import fixed_sum
 from fastdrop.elementary import sigmoid
-from fastdrop.importance import share_of
 from fastdrop.shared import DataFormat, map_axes
 
 __all__ = ["adl", "adl_backward"]

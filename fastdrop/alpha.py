@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
+from fastdrop._checks import finite_number, positive_number
 from fastdrop.shared import map_axes
 
 __all__ = ["alpha_dropout", "alpha_dropout_backward", "feature_alpha_dropout", "feature_alpha_dropout_backward"]
@@ -16,24 +17,9 @@ __all__ = ["alpha_dropout", "alpha_dropout_backward", "feature_alpha_dropout", "
 SATURATION = -1.7580993408473766  # what SELU tends to for large negative inputs: -lambda alpha of the paper
 
 
-def number_of(value: Any, name: str) -> float:
-    """Return a finite number, or raise naming it."""
-    try:
-        number = math.nan if isinstance(value, str) else float(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a finite number; got {value!r} ({type(value).__name__})") from None
-    except (ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be a finite number; got {value!r}")
-    return number
-
-
 def factors_of(p: Any, mean: Any, var: Any) -> tuple[float, float, float]:
     """Return (a, b, c): a kept x becomes a x + b, a dropped one c."""
-    p, mean, var = _plan.rate_of(p), number_of(mean, "mean"), number_of(var, "var")
-    if var <= 0:
-        raise ValueError(f"var must be above 0; got {var!r}")
+    p, mean, var = _plan.rate_of(p), finite_number(mean, "mean"), positive_number(var, "var")
     if p == 0:
         return 1.0, -0.0, mean  # -0.0 is the number that changes nothing when it is added: 0.0 would change -0.0
     if p == 1:

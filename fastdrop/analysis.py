@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
-from fastdrop.alpha import number_of
+from fastdrop._checks import finite_number, floats_of
 from fastdrop.elementary import sigmoid
 from fastdrop.functional import Mode
 
@@ -33,16 +33,6 @@ __all__ = [
 
 Noise = Literal["dropout", "uout"]
 Floats = NDArray[np.float64]
-
-
-def floats_of(value: ArrayLike, name: str, ndim: int | None = None) -> Floats:
-    """Return real numbers in float64, or raise naming them."""
-    given = np.asarray(value)
-    if given.dtype.kind not in "biuf" and given.dtype.name != "bfloat16":
-        raise TypeError(f"{name} must be real numbers; got {given.dtype}")
-    if ndim is not None and given.ndim != ndim:
-        raise ValueError(f"{name} must have {ndim} dimensions; got shape {given.shape}")
-    return given.astype(np.float64)
 
 
 # Variance shift -----------------------------------------------------------------------------------------------------
@@ -163,7 +153,7 @@ def variances(
     p: ArrayLike, mean: ArrayLike, var: ArrayLike, weights: ArrayLike | None, correlation: Any, noise: Any
 ) -> tuple[Floats, Floats]:
     """Return the variance at inference and what noise adds to it, both over the sum of the squared weights."""
-    c, v, rho = floats_of(mean, "mean"), floats_of(var, "var"), number_of(correlation, "correlation")
+    c, v, rho = floats_of(mean, "mean"), floats_of(var, "var"), finite_number(correlation, "correlation")
     if not (np.isfinite(c).all() and ((v > 0) & (v < np.inf)).all()):
         raise ValueError(f"mean must be finite, and var finite and above 0; got {mean!r} and {var!r}")
     if not -1 <= rho <= 1:

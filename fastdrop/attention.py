@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
+from fastdrop._checks import at_least_one
 from fastdrop._masks import apply, apply_counted, beside_grad, block_mask, compute_type
 from fastdrop._settings import using
 from fastdrop._sums import fixed_sum
@@ -224,8 +225,7 @@ def dropped_how(p: Any, mode: Any, shared: Any, window: Any, renormalize: bool |
     if mode not in ("element", "column"):
         raise ValueError(f"mode must be 'element' or 'column'; got {mode!r}")
     shared_axes(shared)
-    if _plan.count_of(window, "window") < 1:
-        raise ValueError(f"window must be >= 1; got {window}")
+    at_least_one(window, "window")
     if renormalize is None:
         return rate, mode == "column" or window > 1
     if window > 1 and not renormalize:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
+from fastdrop._checks import finite_scalar, non_negative_scalar, positive_scalar
 from fastdrop._masks import compute_type
 from fastdrop._sums import fixed_sum
 from fastdrop.elementary import sigmoid, softplus
@@ -35,37 +35,16 @@ class Softness(NamedTuple):
     slope_of_rate: float
 
 
-def number_of(value: Any, name: str) -> float:
-    """Return a finite number, given as such or as an array of one element, or raise naming it."""
-    try:
-        if isinstance(value, (str, bytes)) or np.size(value) != 1:
-            raise TypeError
-        number = float(np.asarray(value).reshape(()))
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number; got {value!r} ({type(value).__name__})") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite; got {value!r}")
-    return number
-
-
-def positive(value: Any, name: str) -> float:
-    """Return a number above 0, or raise naming it."""
-    number = number_of(value, name)
-    if number <= 0:
-        raise ValueError(f"{name} must be above 0; got {value!r}")
-    return number
-
-
 def rates_of(p_logit: Any) -> tuple[float, float, float]:
     """Return the clamped logit, and p and 1 - p, each with its full relative accuracy."""
-    logit = min(max(number_of(p_logit, "p_logit"), -MOST), MOST)
+    logit = min(max(finite_scalar(p_logit, "p_logit"), -MOST), MOST)
     p, keep = sigmoid(np.array([logit, -logit])).tolist()
     return logit, p, keep
 
 
 def softness(p_logit: Any, temperature: Any, epsilon: Any) -> Softness:
     """Return the parameters of the mask."""
-    t, least = positive(temperature, "temperature"), positive(epsilon, "epsilon")
+    t, least = positive_scalar(temperature, "temperature"), positive_scalar(epsilon, "epsilon")
     _, p, keep = rates_of(p_logit)
     with _plan.RoundToNearest():
         odds = (keep + least) / (p + least)
@@ -361,10 +340,8 @@ def weights_of(weights: Any) -> list[NDArray[np.float64]]:
 
 def regularizers_of(weight_regularizer: Any, dropout_regularizer: Any) -> tuple[float, float]:
     """Return the two factors, checked."""
-    found = number_of(weight_regularizer, "weight_regularizer"), number_of(dropout_regularizer, "dropout_regularizer")
-    if min(found) < 0:
-        raise ValueError(f"weight_regularizer and dropout_regularizer must be >= 0; got {found[0]} and {found[1]}")
-    return found
+    of_weights = non_negative_scalar(weight_regularizer, "weight_regularizer")
+    return of_weights, non_negative_scalar(dropout_regularizer, "dropout_regularizer")
 
 
 def concrete_regularizer(

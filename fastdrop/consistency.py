@@ -10,8 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop.alpha import number_of
-from fastdrop.analysis import floats_of
+from fastdrop._checks import check_indices, floats_of, non_negative_number
 
 __all__ = ["r_drop_loss", "r_drop_loss_backward"]
 
@@ -149,9 +148,7 @@ def checked(first: ArrayLike, second: ArrayLike, targets: ArrayLike, alpha: Any,
         )
     if classes.dtype.kind not in "iu":
         raise TypeError(f"targets must be integers; got {classes.dtype}")
-    weight = number_of(alpha, "alpha")
-    if weight < 0:
-        raise ValueError(f"alpha must be >= 0; got {alpha!r}")
+    weight = non_negative_number(alpha, "alpha")
     if form not in ("paper", "code"):
         raise ValueError(f"form must be 'paper' or 'code'; got {form!r}")
     counts = np.ones(classes.shape, np.bool_) if mask is None else np.asarray(mask)
@@ -160,8 +157,7 @@ def checked(first: ArrayLike, second: ArrayLike, targets: ArrayLike, alpha: Any,
     if counts.shape != classes.shape:
         raise ValueError(f"mask must have the shape of targets, {classes.shape}; got {counts.shape}")
     chosen = classes[counts].astype(np.int64)
-    if chosen.size and not 0 <= chosen.min() <= chosen.max() < logits.shape[-1]:
-        raise ValueError(f"targets must be in [0, {logits.shape[-1]}), the classes; got {chosen.min()} to {chosen.max()}")
+    check_indices(chosen, logits.shape[-1], "targets", "the classes")
     share = 1.0 / max(chosen.size, 1)
     factors = (share, weight * share) if form == "paper" else (0.5 * share, weight)
     return Passes(counts, log_softmax(logits[counts]), log_softmax(others[counts]), chosen, *factors)

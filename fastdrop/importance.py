@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
+from fastdrop._checks import real_array, share_of
 from fastdrop._geometry import axes_of
 from fastdrop._masks import beside_grad, compute_type, stored
 from fastdrop._settings import using
@@ -89,7 +90,7 @@ def keep_probabilities(
     array([[0.5, 0.5, 0.5, 1. ],
            [0.5, 0.5, 0.5, 1. ]])
     """
-    given, rate, least = scores_of(scores), _plan.rate_of(p), share_of(floor, "floor")
+    given, rate, least = real_array(scores, "scores"), _plan.rate_of(p), share_of(floor, "floor")
     axes = tuple(range(given.ndim)) if axis is None else axes_of(axis, given.ndim, "axis")
     check_values(given)
     if not given.size:
@@ -102,28 +103,12 @@ def keep_probabilities(
         return np.array(np.moveaxis(keep.reshape(moved.shape), last, axes), order="C")
 
 
-def scores_of(scores: ArrayLike) -> NDArray[Any]:
-    """Return an array of real numbers, or raise naming it."""
-    given = np.asarray(scores)
-    if given.dtype.kind not in "biuf" and given.dtype.name != "bfloat16":
-        raise TypeError(f"scores must be real numbers >= 0; got an array of {given.dtype}")
-    return given
-
-
 def check_values(scores: NDArray[Any]) -> None:
     """Raise unless all scores are finite and not negative."""
     good = (scores >= 0) & (scores < np.inf)
     if not good.all():
         index = tuple(map(int, np.argwhere(~good)[0]))
         raise ValueError(f"scores must be finite and >= 0; got {scores[index]} at index {index}")
-
-
-def share_of(value: Any, name: str) -> float:
-    """Return a number in [0, 1], or raise naming it."""
-    try:
-        return _plan.rate_of(value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} must be a number in [0, 1]; got {value!r}") from None
 
 
 def filled(scores: NDArray[np.float64], mean: float, floor: float) -> NDArray[np.float64]:
@@ -208,7 +193,7 @@ def importance_dropped(
 ) -> NDArray[Any]:
     """Forward and backward are one: dropout with a rate for each element."""
     p, axis, floor, shared_axes = options
-    values, given = _plan.array_of(x, name, out), scores_of(scores)
+    values, given = _plan.array_of(x, name, out), real_array(scores, "scores")
     try:
         np.broadcast_to(given, values.shape)
     except ValueError:
@@ -400,9 +385,7 @@ def shares_of(probabilities: ArrayLike, features: int) -> NDArray[np.uint64]:
 
     Integers from the first rounding on, so that no order of summation matters.
     """
-    given = np.asarray(probabilities)
-    if given.dtype.kind not in "biuf":
-        raise TypeError(f"probabilities must be real numbers >= 0; got an array of {given.dtype}")
+    given = real_array(probabilities, "probabilities")
     if given.shape != (features,):
         raise ValueError(f"probabilities must have shape {(features,)}, one a feature; got {given.shape}")
     with _plan.RoundToNearest(), np.errstate(all="ignore"):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastdrop import _plan
+from fastdrop._checks import non_negative_scalar, real_array
 from fastdrop._masks import compute_type
 from fastdrop._sums import fixed_sum
 from fastdrop.elementary import exp
@@ -111,14 +112,7 @@ def gaussian_noise(
     >>> fastdrop.gaussian_noise(np.ones(3, np.float32), 0.1, seed=42)
     array([1.0287042 , 0.99211764, 0.85478634], dtype=float32)
     """
-    try:
-        if isinstance(stddev, (str, bytes)):
-            raise TypeError
-        deviation = float(stddev)
-    except (TypeError, ValueError):
-        raise TypeError(f"stddev must be a number >= 0; got {stddev!r} ({type(stddev).__name__})") from None
-    if not 0 <= deviation < math.inf:
-        raise ValueError(f"stddev must be a finite number >= 0; got {stddev!r}")
+    deviation = non_negative_scalar(stddev, "stddev")
     if not training:
         return unchanged(x, seed, offset, out, backend, num_threads)
     return _plan.noise(x, "additive", (deviation,), None, False, seed, offset, out, start, backend, num_threads)[0]
@@ -275,10 +269,7 @@ def scale_of(p: Any, log_alpha: Any) -> Any:
 
 def logs(log_alpha: Any) -> NDArray[np.float64]:
     """Return logarithms of alphas as float64, or raise naming them."""
-    given = np.asarray(log_alpha)
-    if given.dtype.kind not in "fiu" and given.dtype.name != "bfloat16":
-        raise TypeError(f"log_alpha must be a number or an array of real numbers; got {log_alpha!r}")
-    return given.astype(np.float64)
+    return real_array(log_alpha, "log_alpha", flags=False).astype(np.float64)
 
 
 def alpha_of(log_alpha: Any) -> NDArray[np.float64]:

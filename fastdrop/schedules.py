@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fastdrop import _plan
+from fastdrop._checks import at_least_one, finite_number, positive_number
 from fastdrop._state import collect, distribute, require_entries
-from fastdrop.alpha import number_of
 from fastdrop.paths import drop_path_rates
 
 __all__ = [
@@ -54,26 +54,10 @@ MOST_POINTS = 1000  # of a plotted curve: more than a figure has pixels
 
 def checked_rate(value: Any, name: str) -> float:
     """Return a rate, or raise naming it."""
-    rate = number_of(value, name)
+    rate = finite_number(value, name)
     if not 0 <= rate <= 1:
         raise ValueError(f"{name} must be in [0, 1], a probability of dropping; got {value!r}")
     return rate
-
-
-def checked_count(value: Any, name: str) -> int:
-    """Return a number of steps or layers that is at least 1, or raise naming it."""
-    count = _plan.count_of(value, name)
-    if not count:
-        raise ValueError(f"{name} must be at least 1; got 0")
-    return count
-
-
-def checked_positive(value: Any, name: str) -> float:
-    """Return a number above 0, or raise naming it."""
-    number = number_of(value, name)
-    if number <= 0:
-        raise ValueError(f"{name} must be above 0; got {value!r}")
-    return number
 
 
 def schedule_of(value: Any, name: str = "schedule") -> StepToRate:
@@ -156,7 +140,7 @@ class Ramp(Schedule):
     def __post_init__(self) -> None:
         checked_rate(self.start, "start")
         checked_rate(self.end, "end")
-        checked_count(self.steps, "steps")
+        at_least_one(self.steps, "steps")
         _plan.count_of(self.begin, "begin")
 
     def rate(self, step: int) -> float:
@@ -195,7 +179,7 @@ class Polynomial(Ramp):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checked_positive(self.power, "power")
+        positive_number(self.power, "power")
 
     def share(self, progress: float) -> float:
         """Return 1 - (1 - progress)**power."""
@@ -213,7 +197,7 @@ class Exponential(Schedule):
     def __post_init__(self) -> None:
         checked_rate(self.start, "start")
         checked_rate(self.end, "end")
-        checked_positive(self.gamma, "gamma")
+        positive_number(self.gamma, "gamma")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -230,8 +214,8 @@ class Stepwise(Schedule):
 
     def __post_init__(self) -> None:
         checked_rate(self.p, "p")
-        checked_positive(self.factor, "factor")
-        checked_count(self.every, "every")
+        positive_number(self.factor, "factor")
+        at_least_one(self.every, "every")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -262,7 +246,7 @@ class Early(Schedule):
 
     def __post_init__(self) -> None:
         checked_rate(self.p, "p")
-        checked_count(self.cutoff, "cutoff")
+        at_least_one(self.cutoff, "cutoff")
         if self.shape not in ("constant", "linear"):
             raise ValueError(f"shape must be 'constant' or 'linear'; got {self.shape!r}")
 
@@ -283,7 +267,7 @@ class Late(Schedule):
 
     def __post_init__(self) -> None:
         checked_rate(self.p, "p")
-        checked_count(self.cutoff, "cutoff")
+        at_least_one(self.cutoff, "cutoff")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -307,7 +291,7 @@ class Curriculum(Schedule):
 
     def __post_init__(self) -> None:
         checked_rate(self.p, "p")
-        checked_positive(self.gamma, "gamma")
+        positive_number(self.gamma, "gamma")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -329,7 +313,7 @@ def scheduled_drop_path(p: float, num_cells: int, steps: int) -> list[Scaled]:
     .. [1] B. Zoph, V. Vasudevan, J. Shlens, Q. V. Le, "Learning transferable architectures for scalable image
        recognition", CVPR 2018.
     """
-    return layerwise(Linear(0.0, p, steps), checked_count(num_cells, "num_cells"))
+    return layerwise(Linear(0.0, p, steps), at_least_one(num_cells, "num_cells"))
 
 
 # Of others ----------------------------------------------------------------------------------------------------------
@@ -344,7 +328,7 @@ class Scaled(Schedule):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", schedule_of(self.schedule))
-        if number_of(self.factor, "factor") < 0:
+        if finite_number(self.factor, "factor") < 0:
             raise ValueError(f"factor must be 0 or more; got {self.factor!r}")
 
     def rate(self, step: int) -> float:
@@ -408,7 +392,7 @@ class Phases(Schedule):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedules", tuple(schedule_of(one, "schedules") for one in self.schedules))
-        object.__setattr__(self, "lengths", tuple(checked_count(length, "lengths") for length in self.lengths))
+        object.__setattr__(self, "lengths", tuple(at_least_one(length, "lengths") for length in self.lengths))
         if len(self.schedules) != len(self.lengths) + 1:
             raise ValueError(
                 f"lengths must have one entry fewer than schedules, as the last does not end; got {len(self.lengths)} for "
@@ -468,10 +452,10 @@ class ValidationDriven(Schedule):
         check_bounds(low, high)
         if not low <= checked_rate(p, "p") <= high:
             raise ValueError(f"p must be between low and high, {low!r} and {high!r}; got {p!r}")
-        if number_of(tolerance, "tolerance") < 0:
+        if finite_number(tolerance, "tolerance") < 0:
             raise ValueError(f"tolerance must be 0 or more; got {tolerance!r}")
         self.p, self.low, self.high = float(p), low, high
-        self.change, self.tolerance = checked_positive(change, "change"), tolerance
+        self.change, self.tolerance = positive_number(change, "change"), tolerance
         self._gap = math.nan  # when the rate last moved; none yet
 
     def rate(self, step: int) -> float:
@@ -481,7 +465,7 @@ class ValidationDriven(Schedule):
     def update(self, training_loss: float, validation_loss: float) -> float:
         """Take in new losses, both finite, and return the rate from now on."""
         with _plan.RoundToNearest():
-            gap = number_of(validation_loss, "validation_loss") - number_of(training_loss, "training_loss")
+            gap = finite_number(validation_loss, "validation_loss") - finite_number(training_loss, "training_loss")
             moved = 0.0 if math.isnan(self._gap) else gap - self._gap
             if abs(moved) > self.tolerance:
                 self.p = min(self.high, max(self.low, self.p + math.copysign(self.change, moved)))
@@ -524,7 +508,7 @@ def plot(schedules: Mapping[str, StepToRate] | Iterable[StepToRate], steps: int,
     ImportError
         Matplotlib is not installed.
     """
-    count = checked_count(steps, "steps")
+    count = at_least_one(steps, "steps")
     if ax is None:
         ax = new_axes()
     named = schedules if isinstance(schedules, Mapping) else {f"_{number}": one for number, one in enumerate(schedules)}

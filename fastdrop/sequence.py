@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
+from fastdrop._checks import check_indices
 from fastdrop._settings import using
 from fastdrop.functional import Rate, geometry_of
 
@@ -32,8 +33,7 @@ def checked_tokens(tokens: ArrayLike, shape: tuple[int, ...], num_embeddings: in
         raise TypeError(f"tokens must be an array of integers; got {ids.dtype}")
     if len(shape) != 3 or ids.shape != shape[:2]:
         raise ValueError(f"tokens must have shape (B, T) and x (B, T, D); got {ids.shape} and {shape}")
-    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < num_embeddings:
-        raise ValueError(f"tokens must be in [0, {num_embeddings}), the vocabulary; got {ids.min()} to {ids.max()}")
+    check_indices(ids, num_embeddings, "tokens", "the vocabulary")
     return ids.astype(np.int64)
 
 

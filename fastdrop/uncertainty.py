@@ -34,7 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan, elementary
 from fastdrop._calibration import Calibration, calibration, ood_auroc, plot_histograms
-from fastdrop._checks import at_least_one, positive, probabilities_of
+from fastdrop._checks import at_least_one, positive_number, probabilities_of
 from fastdrop._counting import WORD_BYTES, KeptCounts
 from fastdrop._geometry import axes_of
 from fastdrop._masks import compute_type
@@ -290,7 +290,7 @@ class Regression(Moments):
 
     def __init__(self, precision: float, targets: ArrayLike | None = None) -> None:
         super().__init__()
-        self.precision = positive(precision, "precision")
+        self.precision = positive_number(precision, "precision")
         self.targets = None if targets is None else np.asarray(targets, np.float64)
         if self.targets is not None and self.targets.ndim not in (1, 2):
             raise ValueError(f"targets must have shape (N,) or (N, D); got {self.targets.shape}")
@@ -707,5 +707,5 @@ def model_precision(p: float, length_scale: float, samples: int, weight_decay: f
     rate = _plan.rate_of(p)
     if rate == 1.0:
         raise ValueError("p must be below 1: a network that drops all of it says nothing")
-    square = positive(length_scale, "length_scale") ** 2
-    return (1.0 - rate) * square / (2.0 * at_least_one(samples, "samples") * positive(weight_decay, "weight_decay"))
+    square = positive_number(length_scale, "length_scale") ** 2
+    return (1.0 - rate) * square / (2.0 * at_least_one(samples, "samples") * positive_number(weight_decay, "weight_decay"))

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
+from fastdrop._checks import non_negative_number
 from fastdrop._masks import compute_type, stored
 from fastdrop._settings import using
-from fastdrop.alpha import number_of
 
 __all__ = ["uout", "uout_backward"]
 
@@ -113,14 +113,6 @@ def uout_backward(
     return with_noise(grad, "grad", beta, seed, offset, training, out, start, backend, num_threads)
 
 
-def half_width(beta: Any) -> float:
-    """Return beta as a finite number >= 0, or raise naming it."""
-    width = number_of(beta, "beta")
-    if width < 0:
-        raise ValueError(f"beta must be >= 0; got {beta!r}")
-    return width
-
-
 def with_noise(
     x: ArrayLike,
     name: str,
@@ -134,7 +126,7 @@ def with_noise(
     num_threads: int | None,
 ) -> NDArray[Any]:
     """Forward and backward are one: the factors are constants, made again from (seed, offset)."""
-    array, width, backward = _plan.array_of(x, name, out), half_width(beta), name == "grad"
+    array, width, backward = _plan.array_of(x, name, out), non_negative_number(beta, "beta"), name == "grad"
     if not training:
         return _plan.dropout(x, 0.0, seed, offset, False, "inverted", out, start, backend, num_threads, backward)
     type = compute_type(array.dtype)

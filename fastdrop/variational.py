@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
+from fastdrop._checks import finite_scalar
 from fastdrop._masks import compute_type
 from fastdrop._settings import using
-from fastdrop.concrete import number_of
 from fastdrop.elementary import exp, log, sigmoid, softplus
 from fastdrop.noise import alpha_of, gaussian_dropout, gaussian_dropout_backward, logs, summed_to
 
@@ -270,7 +270,7 @@ def clamped(log_alpha: Any, most: float | None) -> tuple[NDArray[np.float64], ND
     given = logs(log_alpha)
     if most is None:
         return given, np.ones(given.shape, np.bool_)
-    bound = number_of(most, "max_log_alpha")
+    bound = finite_scalar(most, "max_log_alpha")
     return np.minimum(given, bound), given <= bound
 
 
@@ -741,7 +741,7 @@ def prune(
     >>> fastdrop.prune(np.array([1.0, 0.01]), np.array([-4.0, -4.0]))
     (array([1., 0.]), array([ True, False]))
     """
-    least = number_of(threshold, "threshold")
+    least = finite_scalar(threshold, "threshold")
     with using(backend=backend, num_threads=num_threads), _plan.RoundToNearest(), np.errstate(all="ignore"):
         pruned = np.clip(unclipped(*pair(weights, log_sigma2)), *LOG_ALPHAS) >= least
     made = np.array(weights)

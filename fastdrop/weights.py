@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
+from fastdrop._checks import non_negative_scalar
 from fastdrop._settings import using
 from fastdrop.analysis import linear_moments
 from fastdrop.functional import Mode, Rate, geometry_of
@@ -494,26 +495,13 @@ def shakeout(
            [-4.25,  0.25]])
     """
     given, rate = _plan.array_of(weight, "weight"), _plan.rate_of(p)
-    geometry, reversal = unit_axes(given, per), strength_of(c)
+    geometry, reversal = unit_axes(given, per), non_negative_scalar(c, "c")
     if not training:
         return _plan.dropout(weight, rate, seed, offset, False, "inverted", out, 0, backend, num_threads)
     kept, dropped = shaken(given, rate, reversal)
     return _plan.transform(
         kept, rate, seed, offset, "select", None, dropped, out, 0, backend, num_threads, geometry, name="weight"
     )
-
-
-def strength_of(c: Any) -> float:
-    """Return shakeout's c as a finite number >= 0, or raise naming it."""
-    if isinstance(c, (str, bytes, complex, np.complexfloating)):
-        raise TypeError(f"c must be a number >= 0; got {c!r}")
-    try:
-        value = float(c)
-    except (TypeError, ValueError):
-        raise TypeError(f"c must be a number >= 0; got {c!r} ({type(c).__name__})") from None
-    if not 0.0 <= value < np.inf:
-        raise ValueError(f"c must be finite and >= 0; got {c!r}")
-    return value
 
 
 def shaken(weight: NDArray[Any], p: float, c: float) -> tuple[NDArray[Any], NDArray[Any]]:
