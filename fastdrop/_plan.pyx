@@ -969,35 +969,48 @@ cdef int perform_noise_in_python(NoiseWork work) except -1:
 
 
 def elementary(str name, x, out, backend, num_threads):
-    """y = f(x) for each element; the 16-bit types through float32."""
+    """y = f(x) for each element: straight from x into y where the kernel can read and write them, else by a copy."""
     cdef np.ndarray given = x if isinstance(x, np.ndarray) else np.asarray(x)
-    cdef int kind = kind_of(given, "x"), function = FUNCTIONS.index(name)
+    cdef int kind = kind_of(given, "x")
     cdef Settings settings = settings_of(backend, num_threads)
-    cdef const _native.fd_isa *kernels = settings.kernels
-    cdef int threads = threads_of(settings), compute = kind if kind == _native.FD_FLOAT64 else _native.FD_FLOAT32
-    cdef int64_t n = np.PyArray_SIZE(given)
     if out is not None:
         check_out(out, given)
-    type = np.float64 if compute == _native.FD_FLOAT64 else np.float32
-    with RoundToNearest(), np.errstate(all="ignore"):
-        values = np.asarray(given).astype(type, order="C")  # a copy, and the result's place
-        if settings.module is not None:
-            values[...] = settings.module.elementary(name, values.reshape(-1)).reshape(values.shape)
-        elif n:
-            call_function(kernels, function, compute, values, threads)
-        if out is not None:
-            out[...] = values
-            return out
-        y = new_like(given)
-        np.asarray(y)[...] = values
+    cdef np.ndarray y = new_like(given) if out is None else out
+    if settings.module is None and is_function_operand(given, kind) and is_function_operand(y, kind):
+        call_function(name, kind, readable(given, y), y, settings)
+    else:
+        with RoundToNearest(), np.errstate(all="ignore"):
+            (np.asarray(y) if out is None else out)[...] = elementary_of_copy(name, given, kind, settings)
     return wrapped(given, y, out)
 
 
-cdef void call_function(const _native.fd_isa *kernels, int function, int dtype, np.ndarray values, int threads) noexcept:
-    cdef void *data = np.PyArray_DATA(values)
-    cdef int64_t n = np.PyArray_SIZE(values)
-    with nogil:
-        _native.function(kernels, function, dtype, data, data, n, threads)
+cdef bint is_function_operand(np.ndarray a, int kind):
+    """Whether the kernels of elementary functions, which know flat arrays of float32 and float64, can have it as it is."""
+    return kind in (_native.FD_FLOAT32, _native.FD_FLOAT64) and np.PyArray_CheckExact(a) and is_plain(a)
+
+
+cdef object elementary_of_copy(str name, np.ndarray x, int kind, Settings settings):
+    """f(x), in C order and the compute type: the 16-bit types go through float32."""
+    cdef int compute = kind if kind == _native.FD_FLOAT64 else _native.FD_FLOAT32
+    values = np.asarray(x).astype(np.float64 if compute == _native.FD_FLOAT64 else np.float32, order="C")
+    if settings.module is None:
+        call_function(name, compute, values, values, settings)
+    else:
+        values[...] = settings.module.elementary(name, values.reshape(-1)).reshape(values.shape)
+    return values
+
+
+cdef int call_function(str name, int dtype, np.ndarray x, np.ndarray y, Settings settings) except -1:
+    """y = f(x) for flat arrays, which may be one."""
+    cdef const _native.fd_isa *kernels = settings.kernels
+    cdef int function = FUNCTIONS.index(name), threads = threads_of(settings)
+    cdef const void *read = np.PyArray_DATA(x)
+    cdef void *written = np.PyArray_DATA(y)
+    cdef int64_t n = np.PyArray_SIZE(x)
+    if n:
+        with nogil:
+            _native.function(kernels, function, dtype, read, written, n, threads)
+    return 0
 
 
 def fold_in(seed, data):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tracemalloc
 from pathlib import Path
 
 import mpmath
@@ -108,6 +109,82 @@ def test_dtypes_outputs_and_layouts(dtype):
     assert elementary.softplus(inside, out=inside) is inside
     assert equal_bytes(inside, y)
     assert elementary.exp(x[:0]).shape == (0, 4)
+
+
+LAYOUTS = {
+    "C": lambda a: a,
+    "Fortran": np.asfortranarray,
+    "backwards": lambda a: a[::-1].copy()[::-1],
+    "every other": lambda a: np.repeat(a, 2, axis=1)[:, ::2],
+    "transposed": lambda a: a.T.copy().T,
+    "misaligned": lambda a: misaligned(a),
+    "subclass": lambda a: a.copy().view(Subclass),
+}
+
+
+class Subclass(np.ndarray):
+    pass
+
+
+def misaligned(a):
+    made = np.empty(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
+    made[...] = a
+    return made
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("into", LAYOUTS)
+@pytest.mark.parametrize("of", LAYOUTS)
+def test_layouts_of_input_and_output(of, into, dtype):
+    x = ((np.arange(60, dtype=np.float32) - 30) / 8).astype(dtype).reshape(5, 12)
+    want = elementary.sigmoid(x)
+    given, out = LAYOUTS[of](x), LAYOUTS[into](np.zeros_like(x))
+    before = given.copy()
+    for engine in ENGINES:
+        out[...] = 0
+        with engine.using():
+            made = elementary.sigmoid(given)
+            assert elementary.sigmoid(given, out=out) is out
+        assert type(made) is type(given)
+        assert made.strides == np.empty_like(given).strides
+        assert equal_bytes(np.array(made, order="C", subok=False), want), str(engine)
+        assert equal_bytes(np.array(out, order="C", subok=False), want), str(engine)
+    assert np.array_equal(given, before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shift", [-65536, -5, -1, 0, 1, 5, 65536])
+def test_outputs_that_overlap_the_input(shift, dtype):
+    line = np.linspace(-4, 4, 210_000, dtype=np.float32).astype(dtype)
+    inside = slice(70_000, 140_000)
+    want = elementary.sigmoid(line[inside].copy())
+    for engine in ENGINES:
+        memory = line.copy()
+        out = memory[inside.start + shift : inside.stop + shift] if shift else memory[inside]
+        with engine.using():
+            elementary.sigmoid(memory[inside], out=out)
+        assert equal_bytes(out, want), str(engine)
+        untouched = np.ones(line.size, np.bool_)
+        untouched[inside.start + shift : inside.stop + shift] = False
+        assert equal_bytes(memory[untouched], line[untouched])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_plain_arrays_are_not_copied(dtype):
+    x = np.linspace(-4, 4, 100_000).astype(dtype)
+    out = np.empty_like(x)
+    with fastdrop.using(backend="c"):
+        tracemalloc.start()
+        try:
+            elementary.sigmoid(x, out=out)
+            elementary.sigmoid(x, out=x)
+            in_place = tracemalloc.get_traced_memory()[1]
+            elementary.sigmoid(out)
+            new = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert in_place < x.nbytes / 4
+    assert x.nbytes <= new < x.nbytes * 5 / 4
 
 
 def test_bad_input():
