@@ -1,4 +1,4 @@
-"""Build the two extension modules; everything declarative is in pyproject.toml.
+"""Build the extension modules; everything declarative is in pyproject.toml.
 
 Each instruction set is one C file with flags of its own: the rest of the library is built for the plain machine,
 and the choice is made at run time. A set that the compiler rejects is left out with a message. OpenMP is used where
@@ -110,10 +110,11 @@ def extension(name):
     return Extension(
         f"fastdrop.{name}",
         [f"fastdrop/{name}.pyx"],
-        depends=[str(path) for path in sorted(SOURCES.iterdir())],  # else a changed C file is not linked again
+        # Else a changed C file is not linked again, and a changed declaration not seen.
+        depends=[str(path) for path in sorted([*SOURCES.iterdir(), *Path("fastdrop").glob("*.pxd")])],
         include_dirs=[str(SOURCES), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     )
 
 
-setup(ext_modules=[extension("_native"), extension("_plan")], cmdclass={"build_ext": BuildExt})
+setup(ext_modules=[extension(name) for name in ("_native", "_plan", "_numbers")], cmdclass={"build_ext": BuildExt})

@@ -7,9 +7,6 @@ from typing_extensions import disjoint_base
 
 STREAM: int
 FLOATS: str
-PYTHON_CHUNK: int
-NOISES: tuple[str, ...]
-FUNCTIONS: tuple[str, ...]
 override: ContextVar[Settings | None]
 
 @disjoint_base
@@ -32,9 +29,6 @@ class RoundToNearest:
 
 @disjoint_base
 class Work: ...
-
-@disjoint_base
-class NoiseWork: ...
 
 def set_process_settings(settings: Settings) -> None: ...
 def set_forked() -> None: ...
@@ -103,23 +97,4 @@ def dropout_mask(
     num_threads: Any,
     geometry: tuple[Any, ...] | None = None,
 ) -> NDArray[Any]: ...
-def words(n: Any, seed: Any, offset: Any, start: Any) -> NDArray[Any]: ...
-def uniform(shape: Any, seed: Any, offset: Any, start: Any, dtype: Any) -> NDArray[Any]: ...
-def normal(shape: Any, seed: Any, offset: Any, start: Any, dtype: Any) -> NDArray[Any]: ...
-def noise(
-    x: Any,
-    noise: str,
-    params: Any,
-    other: Any,
-    with_sums: bool,
-    seed: Any,
-    offset: Any,
-    out: Any,
-    start: Any,
-    backend: Any,
-    num_threads: Any,
-    backward: bool = False,
-    other_name: str = "other",
-) -> tuple[NDArray[Any], NDArray[Any] | None]: ...
-def elementary(name: str, x: Any, out: Any, backend: Any, num_threads: Any) -> NDArray[Any]: ...
 def fold_in(seed: Any, data: Any) -> int: ...

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop import _plan
+from fastdrop import _numbers, _plan
 from fastdrop._checks import finite_scalar, non_negative_scalar, positive_scalar
 from fastdrop._masks import compute_type
 from fastdrop._sums import fixed_sum
@@ -118,7 +118,7 @@ def concrete_dropout(
     params = softness(p_logit, temperature, epsilon).params
     if not training:
         return unchanged(x, seed, offset, out, backend, num_threads)
-    return _plan.noise(x, "concrete", params, None, False, seed, offset, out, start, backend, num_threads)[0]
+    return _numbers.noise(x, "concrete", params, None, False, seed, offset, out, start, backend, num_threads)[0]
 
 
 def concrete_dropout_backward(
@@ -173,7 +173,7 @@ def concrete_dropout_backward(
     soft = softness(p_logit, temperature, epsilon)
     if not training:
         return unchanged(grad, seed, offset, out, backend, num_threads, "grad"), np.float64(0)
-    dx, sums = _plan.noise(grad, "concrete", soft.params, x, True, seed, offset, out, start, backend, num_threads, True, "x")
+    dx, sums = _numbers.noise(grad, "concrete", soft.params, x, True, seed, offset, out, start, backend, num_threads, True, "x")
     assert sums is not None
     return dx, np.float64(soft.slope_of_rate) * total(sums)
 
@@ -308,7 +308,7 @@ def map_factors(
     axes, type = map_axes(array, data_format, name), compute_type(array.dtype)
     shape = tuple(1 if axis in axes else size for axis, size in enumerate(array.shape))
     ones = np.ones(shape, type)
-    factors, _ = _plan.noise(
+    factors, _ = _numbers.noise(
         ones, "concrete", soft.params, None, False, *(key := _plan.key_of(seed, offset)), None, 0, backend, num_threads
     )
     if x is None:
@@ -318,7 +318,7 @@ def map_factors(
         for axis in axes:
             products = fixed_sum(products, axis)
     gradients = products.reshape(shape).astype(type)
-    _, sums = _plan.noise(gradients, "concrete", soft.params, ones, True, *key, None, 0, backend, num_threads, True)
+    _, sums = _numbers.noise(gradients, "concrete", soft.params, ones, True, *key, None, 0, backend, num_threads, True)
     return factors, sums
 
 

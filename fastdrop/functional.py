@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastdrop import _plan
+from fastdrop import _numbers, _plan
 
 __all__ = ["apply_mask", "dropout", "dropout_backward", "dropout_mask", "uniform", "words"]
 
@@ -337,7 +337,7 @@ def words(n: int, *, seed: Any, offset: int = 0, start: int = 0) -> NDArray[np.u
     >>> [f"{word:08x}" for word in fastdrop.words(4, seed=0)]
     ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
     """
-    return _plan.words(n, seed, offset, start)
+    return _numbers.words(n, seed, offset, start)
 
 
 def uniform(
@@ -377,4 +377,4 @@ def uniform(
     >>> fastdrop.uniform(3, seed=42)
     array([0.6129599 , 0.4685865 , 0.07323176], dtype=float32)
     """
-    return _plan.uniform(shape, seed, offset, start, dtype)
+    return _numbers.uniform(shape, seed, offset, start, dtype)

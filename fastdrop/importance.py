@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop import _plan
+from fastdrop import _numbers, _plan
 from fastdrop._checks import real_array, share_of
 from fastdrop._geometry import axes_of
 from fastdrop._masks import beside_grad, compute_type, stored
@@ -403,7 +403,7 @@ def shares_of(probabilities: ArrayLike, features: int) -> NDArray[np.uint64]:
 
 def factors_drawn(shares: NDArray[np.uint64], k: int, first: int, rows: int, seed: int, offset: int) -> NDArray[np.float64]:
     """Return what each feature of the rows from `first` on is multiplied by: its count over k times its probability."""
-    words = _plan.words(rows * k, seed, offset, first * k).astype(np.uint64)
+    words = _numbers.words(rows * k, seed, offset, first * k).astype(np.uint64)
     drawn = np.searchsorted(np.cumsum(shares), words, side="right") + np.repeat(np.arange(rows) * shares.size, k)
     counts = np.bincount(drawn, minlength=rows * shares.size).reshape(rows, shares.size)
     expected = k * np.maximum(shares, np.uint64(1)).astype(np.float64)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastdrop import _plan
+from fastdrop import _numbers, _plan
 from fastdrop._checks import non_negative_scalar, real_array
 from fastdrop._masks import compute_type
 from fastdrop._sums import fixed_sum
@@ -70,7 +70,7 @@ def normal(
     >>> fastdrop.normal(3, seed=42)
     array([ 0.2870415, -0.0788236, -1.4521368], dtype=float32)
     """
-    return _plan.normal(shape, seed, offset, start, dtype)
+    return _numbers.normal(shape, seed, offset, start, dtype)
 
 
 def gaussian_noise(
@@ -115,7 +115,7 @@ def gaussian_noise(
     deviation = non_negative_scalar(stddev, "stddev")
     if not training:
         return unchanged(x, seed, offset, out, backend, num_threads)
-    return _plan.noise(x, "additive", (deviation,), None, False, seed, offset, out, start, backend, num_threads)[0]
+    return _numbers.noise(x, "additive", (deviation,), None, False, seed, offset, out, start, backend, num_threads)[0]
 
 
 def gaussian_dropout(
@@ -180,7 +180,7 @@ def gaussian_dropout(
     if not training:
         return unchanged(x, seed, offset, out, backend, num_threads)
     if np.ndim(scale) == 0:
-        return _plan.noise(x, "gaussian", (scale,), None, False, seed, offset, out, start, backend, num_threads)[0]
+        return _numbers.noise(x, "gaussian", (scale,), None, False, seed, offset, out, start, backend, num_threads)[0]
     y, _ = each_scaled(x, None, scale, seed, offset, out, start, backend, num_threads)
     return y
 
@@ -240,7 +240,9 @@ def gaussian_dropout_backward(
         dx, dscaled = each_scaled(grad, x, scale, seed, offset, out, start, backend, num_threads)
         return dx if x is None else (dx, dscaled)
     with_sums = x is not None
-    dx, sums = _plan.noise(grad, "gaussian", (scale,), x, with_sums, seed, offset, out, start, backend, num_threads, True, "x")
+    dx, sums = _numbers.noise(
+        grad, "gaussian", (scale,), x, with_sums, seed, offset, out, start, backend, num_threads, True, "x"
+    )
     return dx if sums is None else (dx, half_scale(scale) * total(sums))
 
 
@@ -314,7 +316,7 @@ def each_scaled(
     _plan.check(array, 0.0, seed, offset, out, backend, num_threads, values, name, "x")
     type = compute_type(array.dtype)
     zeros = np.zeros(array.shape, type)
-    z, _ = _plan.noise(zeros, "additive", (1.0,), None, False, seed, offset, zeros, start, backend, num_threads)
+    z, _ = _numbers.noise(zeros, "additive", (1.0,), None, False, seed, offset, zeros, start, backend, num_threads)
     with _plan.RoundToNearest(), np.errstate(all="ignore"):
         y = np.asarray(array).astype(type) * (type(1) + scale.astype(type) * z)
         slopes = None

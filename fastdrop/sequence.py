@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop import _plan
+from fastdrop import _numbers, _plan
 from fastdrop._checks import check_indices
 from fastdrop._settings import using
 from fastdrop.functional import Rate, geometry_of
@@ -331,7 +331,7 @@ def choose_tokens(samples: int, tokens: int, p: float, ordered: bool, seed: int,
     """Return the positions of the tokens kept, of shape (samples, number_kept(tokens, p))."""
     if p == 0.0:
         return np.broadcast_to(np.arange(tokens), (samples, tokens))
-    halves = _plan.words(2 * samples * tokens, seed, offset, 0).astype(np.uint64).reshape(samples, tokens, 2)
+    halves = _numbers.words(2 * samples * tokens, seed, offset, 0).astype(np.uint64).reshape(samples, tokens, 2)
     keys = halves[..., 1] << np.uint64(32) | halves[..., 0]
     kept = np.argsort(keys, axis=1, kind="stable")[:, : number_kept(tokens, p)]
     return np.sort(kept, axis=1) if ordered else kept

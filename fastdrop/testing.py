@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastdrop
-from fastdrop import _native, _plan, _settings
+from fastdrop import _native, _numbers, _plan, _settings
 
 __all__ = [
     "COMPUTED",
@@ -205,7 +205,7 @@ def noise(dtype: str, kind: str, params: Sequence[float], case: Case) -> NDArray
     other = np.abs(values((case.n,), dtype, 3))
     with_sums = kind in ("gaussian", "concrete")
     with guarded(case.n, dtype) as y:
-        _, sums = _plan.noise(
+        _, sums = _numbers.noise(
             values((case.n,), dtype), kind, params, other, with_sums, case.seed, case.offset, y, case.start, None, None
         )
     if sums is None:

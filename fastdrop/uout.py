@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop import _plan
+from fastdrop import _numbers, _plan
 from fastdrop._checks import non_negative_number
 from fastdrop._masks import compute_type, stored
 from fastdrop._settings import using
@@ -132,8 +132,8 @@ def with_noise(
     type = compute_type(array.dtype)
     with using(backend=backend, num_threads=num_threads):
         end = _plan.count_of(start, "start") + array.size
-        _plan.uniform(0, 0, offset, end, type)  # finds what is wrong before a key is drawn
-        noise = _plan.uniform(array.shape, *_plan.key_of(seed, offset, backward), start, type)
+        _numbers.uniform(0, 0, offset, end, type)  # finds what is wrong before a key is drawn
+        noise = _numbers.uniform(array.shape, *_plan.key_of(seed, offset, backward), start, type)
         with _plan.RoundToNearest(), np.errstate(all="ignore"):
             factor = (noise + noise - type(1)) * type(width) + type(1)
             return stored(array.astype(type) * factor, array, out)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop import _plan
+from fastdrop import _numbers, _plan
 from fastdrop._checks import finite_scalar
 from fastdrop._masks import compute_type
 from fastdrop._settings import using
@@ -92,14 +92,14 @@ class Dense:
         """Return the layer's result for weights that are normal, of mean `weights` and of this variance each."""
         mean = self.affine(self.rows, self.weights)
         variances = (self.rows * self.rows) @ variance
-        return _plan.noise(mean, "spread", (LEAST_VARIANCE,), variances, False, seed, offset, mean, start, None, None)[0]
+        return _numbers.noise(mean, "spread", (LEAST_VARIANCE,), variances, False, seed, offset, mean, start, None, None)[0]
 
     def spread_backward(
         self, grad: NDArray[Any], variance: NDArray[Any], seed: Any, offset: int, start: int
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Return the gradients of `spread` with respect to rows, weights and variance."""
         squares = self.rows * self.rows
-        slopes, _ = _plan.noise(
+        slopes, _ = _numbers.noise(
             grad, "spread_slope", (LEAST_VARIANCE,), squares @ variance, False, seed, offset, None, start, None, None, True
         )
         dx, dweights = self.affine_backward(grad, self.rows, self.weights)

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 import fastdrop
-from fastdrop import _native, _plan
+from fastdrop import _native, _numbers, _plan
 from fastdrop.testing import Case, compute
 
 CONFIG = fastdrop.config()
@@ -87,7 +87,7 @@ def test_multiplication_and_addition_round_apart(isa):
 def test_no_fused_multiplications_anywhere():
     assert FUSED.findall("\tvfmadd231ps %zmm0\n\tvfnmsub132sd %xmm1\n\tfmla v0.4s\n\tfmadd d0\n")
     assert not FUSED.findall("\tvmulps %zmm0,%zmm1\n\tvaddps %zmm0\n")
-    code = disassembled(_native, _plan)
+    code = disassembled(_native, _numbers, _plan)
     assert "mul" in code
     assert not FUSED.findall(code)
 

@@ -157,13 +157,13 @@ def test_patches(engine, dtype, ordered):
 
 
 def test_equal_keys_go_to_the_lower_index(monkeypatch):
-    from fastdrop import _plan
+    from fastdrop import _numbers
 
     halves = np.array([5, 1, 5, 0, 5, 1, 4, 1, 5, 0], np.uint32)  # keys: high 1, 0, 1, 1, 0; low 5, 5, 5, 4, 5
-    monkeypatch.setattr(_plan, "words", lambda n, *_: halves)
+    monkeypatch.setattr(_numbers, "words", lambda n, *_: halves)
     _, indices = fastdrop.patch_dropout(np.ones((1, 6, 1)), 0.0001, return_indices=True, seed=1)
     assert indices.tolist() == [[1, 4, 3, 0]]
-    monkeypatch.setattr(_plan, "words", lambda n, *_: np.resize(np.array([7, 0, 3, 0], np.uint32), n))
+    monkeypatch.setattr(_numbers, "words", lambda n, *_: np.resize(np.array([7, 0, 3, 0], np.uint32), n))
     _, indices = fastdrop.patch_dropout(np.ones((2, 401, 1)), 0.25, return_indices=True, seed=1)  # keys 7, 3, 7, 3, ...
     assert indices.tolist() == [[*range(1, 400, 2), *range(0, 200, 2)]] * 2
 
