@@ -26,6 +26,7 @@ INLINE u64v v_mul(u64v a, u64v b) { return _mm256_mul_epu32(a, b); }
 INLINE u64v v_and(u64v a, u64v b) { return _mm256_and_si256(a, b); }
 INLINE u64v v_or(u64v a, u64v b) { return _mm256_or_si256(a, b); }
 INLINE u64v v_andnot(u64v not_this, u64v a) { return _mm256_andnot_si256(not_this, a); }
+INLINE u64v v_xor(u64v a, u64v b) { return _mm256_xor_si256(a, b); }
 /* The first is the fresh product: the other two are ready before it. */
 INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return _mm256_xor_si256(a, _mm256_xor_si256(b, c)); }
 /* A swap of the halves: cheaper than a 64-bit shift, and what it leaves on top is not looked at. */

@@ -26,6 +26,7 @@ INLINE u64v v_mul(u64v a, u64v b) { return _mm512_mul_epu32(a, b); }
 INLINE u64v v_and(u64v a, u64v b) { return _mm512_and_si512(a, b); }
 INLINE u64v v_or(u64v a, u64v b) { return _mm512_or_si512(a, b); }
 INLINE u64v v_andnot(u64v not_this, u64v a) { return _mm512_andnot_si512(not_this, a); }
+INLINE u64v v_xor(u64v a, u64v b) { return _mm512_xor_si512(a, b); }
 INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
 /* A swap of the halves: cheaper than a 64-bit shift, and what it leaves on top is not looked at. */
 INLINE u64v v_high(u64v a) { return _mm512_shuffle_epi32(a, 0xB1); }

@@ -25,6 +25,7 @@ INLINE u64v v_mul(u64v a, u64v b) { return vmull_u32(vmovn_u64(a), vmovn_u64(b))
 INLINE u64v v_and(u64v a, u64v b) { return vandq_u64(a, b); }
 INLINE u64v v_or(u64v a, u64v b) { return vorrq_u64(a, b); }
 INLINE u64v v_andnot(u64v not_this, u64v a) { return vbicq_u64(a, not_this); }
+INLINE u64v v_xor(u64v a, u64v b) { return veorq_u64(a, b); }
 /* The first is the fresh product: the other two are ready before it. */
 INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return veorq_u64(a, veorq_u64(b, c)); }
 INLINE u64v v_high(u64v a) { return vshrq_n_u64(a, 32); }

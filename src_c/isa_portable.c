@@ -20,6 +20,7 @@ INLINE u64v v_mul(u64v a, u64v b) { return (uint64_t)(uint32_t)a * (uint32_t)b; 
 INLINE u64v v_and(u64v a, u64v b) { return a & b; }
 INLINE u64v v_or(u64v a, u64v b) { return a | b; }
 INLINE u64v v_andnot(u64v not_this, u64v a) { return a & ~not_this; }
+INLINE u64v v_xor(u64v a, u64v b) { return a ^ b; }
 INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return a ^ (b ^ c); }
 INLINE u64v v_high(u64v a) { return a >> 32; }
 INLINE int v_any(u64v a) { return a != 0; }
