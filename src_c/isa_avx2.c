@@ -14,12 +14,13 @@
 typedef __m256i u64v;
 enum { LANES = 4, CHAINS = 4, BYPASS_AHEAD = 20000 };
 
-/* So ordered that v_join's unpacking leaves the blocks in their natural order. */
-static const int lane_of_block[LANES] = {0, 2, 1, 3};
+/* Blocks lie in the lanes so that v_join's unpacking leaves them in their natural order. */
 INLINE u64v v_lane_numbers(void) { return _mm256_setr_epi64x(0, 2, 1, 3); }
 
 INLINE u64v v_set(uint64_t a) { return _mm256_set1_epi64x((long long)a); }
-INLINE u64v v_load(const uint64_t *from) { return _mm256_loadu_si256((const __m256i *)from); }
+INLINE u64v v_load_blocks(const uint64_t *from) {
+  return _mm256_permute4x64_epi64(_mm256_loadu_si256((const __m256i *)from), 0xD8);
+}
 INLINE void v_store(uint64_t *to, u64v a) { _mm256_storeu_si256((__m256i *)to, a); }
 INLINE u64v v_add(u64v a, u64v b) { return _mm256_add_epi64(a, b); }
 INLINE u64v v_mul(u64v a, u64v b) { return _mm256_mul_epu32(a, b); }

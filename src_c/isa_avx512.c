@@ -14,12 +14,13 @@
 typedef __m512i u64v;
 enum { LANES = 8, CHAINS = 4, BYPASS_AHEAD = 20000 };
 
-/* So ordered that v_join's unpacking leaves the blocks in their natural order. */
-static const int lane_of_block[LANES] = {0, 2, 4, 6, 1, 3, 5, 7};
+/* Blocks lie in the lanes so that v_join's unpacking leaves them in their natural order. */
 INLINE u64v v_lane_numbers(void) { return _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7); }
 
 INLINE u64v v_set(uint64_t a) { return _mm512_set1_epi64((long long)a); }
-INLINE u64v v_load(const uint64_t *from) { return _mm512_loadu_si512(from); }
+INLINE u64v v_load_blocks(const uint64_t *from) {
+  return _mm512_permutexvar_epi64(v_lane_numbers(), _mm512_loadu_si512(from));
+}
 INLINE void v_store(uint64_t *to, u64v a) { _mm512_storeu_si512(to, a); }
 INLINE u64v v_add(u64v a, u64v b) { return _mm512_add_epi64(a, b); }
 INLINE u64v v_mul(u64v a, u64v b) { return _mm512_mul_epu32(a, b); }

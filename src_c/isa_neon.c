@@ -14,11 +14,10 @@
 typedef uint64x2_t u64v;
 enum { LANES = 2, CHAINS = 4, BYPASS_AHEAD = 4096 };
 
-static const int lane_of_block[LANES] = {0, 1};
 INLINE u64v v_lane_numbers(void) { return vcombine_u64(vcreate_u64(0), vcreate_u64(1)); }
 
 INLINE u64v v_set(uint64_t a) { return vdupq_n_u64(a); }
-INLINE u64v v_load(const uint64_t *from) { return vld1q_u64(from); }
+INLINE u64v v_load_blocks(const uint64_t *from) { return vld1q_u64(from); }
 INLINE void v_store(uint64_t *to, u64v a) { vst1q_u64(to, a); }
 INLINE u64v v_add(u64v a, u64v b) { return vaddq_u64(a, b); }
 INLINE u64v v_mul(u64v a, u64v b) { return vmull_u32(vmovn_u64(a), vmovn_u64(b)); }

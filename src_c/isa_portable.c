@@ -9,11 +9,10 @@
 typedef uint64_t u64v;
 enum { LANES = 1, CHAINS = 4, BYPASS_AHEAD = 0 };
 
-static const int lane_of_block[LANES] = {0};
 INLINE u64v v_lane_numbers(void) { return 0; }
 
 INLINE u64v v_set(uint64_t a) { return a; }
-INLINE u64v v_load(const uint64_t *from) { return *from; }
+INLINE u64v v_load_blocks(const uint64_t *from) { return *from; }
 INLINE void v_store(uint64_t *to, u64v a) { *to = a; }
 INLINE u64v v_add(u64v a, u64v b) { return a + b; }
 INLINE u64v v_mul(u64v a, u64v b) { return (uint64_t)(uint32_t)a * (uint32_t)b; }
