@@ -89,7 +89,7 @@ static void dropout_range(const void *work, int64_t begin, int64_t end) {
       const int64_t at = i * job->itemsize;
       before = lead((const char *)call->y.data + at, job->itemsize);
       if (before && n == most) n = before; /* the tiles that follow begin at a cache line */
-      ahead = (const char *)call->x.data + at + (job->bypass ? n * job->itemsize : 0);
+      ahead = (const char *)call->x.data + at + (job->bypass ? job->isa->ahead : 0); /* where the last tile's ended */
     }
     const uint64_t *bits = fd_source_bits(&source, i, n, ahead);
     const fd_tile tile = tile_at(job, i, n, bits, job->bypass && !before);

@@ -89,6 +89,7 @@ struct fd_isa {
   widen_kernel *widen[FD_DTYPES];
   double (*multiply_add)(double a, double b, double c); /* in two roundings, or the build is wrong */
   void (*fence)(void);                                  /* orders the stores that bypass the caches */
+  int64_t ahead;                                        /* so many bytes ahead of those stores, the input is fetched */
 };
 
 /* Null where the compiler or the architecture left it out. */

@@ -74,7 +74,7 @@ INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropp
   return _mm512_mask_mov_pd(dropped, f64_mask(bits, i), kept);
 }
 
-/* float16 and bfloat16: sixteen in half a register, computed with as float32. */
+/* float16: sixteen in half a register, computed with as float32. */
 INLINE __m256i half_load(const uint16_t *from) { return _mm256_loadu_si256((const __m256i *)from); }
 INLINE void half_store(uint16_t *to, __m256i a) { _mm256_storeu_si256((__m256i *)to, a); }
 INLINE void half_stream(uint16_t *to, __m256i a) { _mm256_stream_si256((__m256i *)to, a); }
@@ -82,20 +82,45 @@ INLINE __m256i f16_narrow(f32_v a) { return _mm512_cvtps_ph(a, _MM_FROUND_TO_NEA
 INLINE f32_v f16_load(const uint16_t *from) { return _mm512_cvtph_ps(half_load(from)); }
 INLINE void f16_store(uint16_t *to, f32_v a) { half_store(to, f16_narrow(a)); }
 INLINE void f16_stream(uint16_t *to, f32_v a) { half_stream(to, f16_narrow(a)); }
-/* The upper half of a float32, rounded to nearest even by adding what makes the lower half carry. A NaN is left alone: an
- * operation has made it quiet, so that its upper half is one too. */
-INLINE __m256i bf16_narrow(f32_v a) {
+
+/* bfloat16, thirty-two a register: float32 in pairs, of whose words each second one is stored. */
+typedef struct {
+  f32_v low, high;
+} pair_v;
+enum { PAIR_LANES = 2 * F32_LANES };
+INLINE pair_v pair_set(float a) { return (pair_v){f32_set(a), f32_set(a)}; }
+INLINE pair_v pair_load(const float *from) { return (pair_v){f32_load(from), f32_load(from + F32_LANES)}; }
+INLINE void pair_store(float *to, pair_v a) { f32_store(to, a.low), f32_store(to + F32_LANES, a.high); }
+INLINE pair_v pair_mul(pair_v a, pair_v b) { return (pair_v){f32_mul(a.low, b.low), f32_mul(a.high, b.high)}; }
+INLINE pair_v pair_add(pair_v a, pair_v b) { return (pair_v){f32_add(a.low, b.low), f32_add(a.high, b.high)}; }
+INLINE pair_v pair_keep(const uint64_t *bits, int64_t i, pair_v a) {
+  return (pair_v){f32_keep(bits, i, a.low), f32_keep(bits, i + F32_LANES, a.high)};
+}
+INLINE pair_v pair_select(const uint64_t *bits, int64_t i, pair_v kept, pair_v dropped) {
+  return (pair_v){f32_select(bits, i, kept.low, dropped.low), f32_select(bits, i + F32_LANES, kept.high, dropped.high)};
+}
+
+INLINE f32_v bf16_upper(__m256i a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16)); }
+INLINE pair_v bf16_load(const uint16_t *from) {
+  return (pair_v){bf16_upper(half_load(from)), bf16_upper(half_load(from + F32_LANES))};
+}
+/* To nearest even, in the upper half of each lane, by adding what makes the lower half carry. A NaN is left alone: an operation
+ * has made it quiet, so that its upper half is one too. */
+INLINE __m512i bf16_rounded(f32_v a) {
   const __m512i bits = _mm512_castps_si512(a);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
   const __mmask16 is_number = _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q);
-  const __m512i up = _mm512_mask_add_epi32(bits, is_number, bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
-  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(up, 16));
+  return _mm512_mask_add_epi32(bits, is_number, bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
 }
-INLINE f32_v bf16_load(const uint16_t *from) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half_load(from)), 16));
+INLINE __m512i bf16_narrow(pair_v a) {
+  static const uint16_t upper_halves[PAIR_LANES] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                                                    33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+  return _mm512_permutex2var_epi16(bf16_rounded(a.low), _mm512_loadu_si512(upper_halves), bf16_rounded(a.high));
 }
-INLINE void bf16_store(uint16_t *to, f32_v a) { half_store(to, bf16_narrow(a)); }
-INLINE void bf16_stream(uint16_t *to, f32_v a) { half_stream(to, bf16_narrow(a)); }
+INLINE void bf16_store(uint16_t *to, pair_v a) { _mm512_storeu_si512(to, bf16_narrow(a)); }
+INLINE void bf16_stream(uint16_t *to, pair_v a) { _mm512_stream_si512((__m512i *)to, bf16_narrow(a)); }
+#define BF16_COMPUTE(f) pair_##f
+#define BF16_LANES PAIR_LANES
 
 /* table[index % 32] for sixteen indices: the table in two registers. */
 INLINE f32_v f32_lookup(const float table[32], const uint32_t *index) {
