@@ -16,6 +16,7 @@ from cpython.float cimport PyFloat_AsDouble, PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
+from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 
 import numpy as np
@@ -726,6 +727,8 @@ cdef double round_to_compute(value, int dtype) except? -1.0:
         raise TypeError(f"scale must be a number; got {value!r} ({type(value).__name__})") from None
     except OverflowError:
         raise ValueError(f"scale must be a number that a double holds; got {value!r}") from None
+    if number != number:
+        return NAN  # whatever payload the caller's had
     with RoundToNearest(), np.errstate(over="ignore"):
         return number if dtype == _native.FD_FLOAT64 else float(np.float32(number))
 

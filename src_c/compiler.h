@@ -13,6 +13,12 @@
 #define UNROLL(n)
 #endif
 
+#if defined(_MSC_VER) && !defined(__clang__)
+#define NOINLINE __declspec(noinline)
+#else
+#define NOINLINE __attribute__((noinline))
+#endif
+
 /* Keeps gcc's scheduler from undoing an interleaving that the source has by design. */
 #if defined(__GNUC__)
 #define KEEP_ORDER() __asm__ volatile("" :::)

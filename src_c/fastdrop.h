@@ -100,7 +100,7 @@ typedef struct {
 typedef struct {
   fd_bits bits;
   int op, dtype;
-  double scale, shift, fill;    /* already rounded to the compute type */
+  double scale, shift, fill;    /* already rounded to the compute type; not a NaN with a payload of its own */
   int64_t n;
   fd_array x, y, other, bias;   /* of dtype */
   int64_t bypass_bytes;         /* an output of at least this size is written past the caches */

@@ -104,13 +104,12 @@ INLINE f32_v bf16_upper(__m256i a) { return _mm512_castsi512_ps(_mm512_slli_epi3
 INLINE pair_v bf16_load(const uint16_t *from) {
   return (pair_v){bf16_upper(half_load(from)), bf16_upper(half_load(from + F32_LANES))};
 }
-/* To nearest even, in the upper half of each lane, by adding what makes the lower half carry. A NaN is left alone: an operation
- * has made it quiet, so that its upper half is one too. */
+/* To nearest even, in the upper half of each lane, by adding what makes the lower half carry. A NaN stays one: it is that of an
+ * operation or comes of a bfloat16, so its lower half is 0 and nothing carries. */
 INLINE __m512i bf16_rounded(f32_v a) {
   const __m512i bits = _mm512_castps_si512(a);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __mmask16 is_number = _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q);
-  return _mm512_mask_add_epi32(bits, is_number, bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+  return _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
 }
 INLINE __m512i bf16_narrow(pair_v a) {
   static const uint16_t upper_halves[PAIR_LANES] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,

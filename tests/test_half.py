@@ -97,6 +97,15 @@ def test_every_value_times_a_scale(engine, every, scale, hostile):
     assert equal_bytes(y, wanted)
 
 
+@pytest.mark.parametrize("payload", [0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF, 0x7FF8000020000000])
+def test_a_scale_that_is_nan_makes_nan_whatever_its_payload(engine, every, payload):
+    scale = np.array(payload, np.uint64).view(np.float64)[()]
+    with engine.using():
+        y = fastdrop.apply_mask(every, np.ones(every.shape, bool), scale=scale)
+    assert np.isnan(exact(y)).all()
+
+
+
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.999, 1 - 2**-20])
 def test_every_value_through_dropout(engine, every, p):
     """The scale is 1 / (1 - p) in float32, not in the narrow type."""
