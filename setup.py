@@ -117,4 +117,6 @@ def extension(name):
     )
 
 
-setup(ext_modules=[extension(name) for name in ("_native", "_plan", "_numbers")], cmdclass={"build_ext": BuildExt})
+setup(
+    ext_modules=[extension(name) for name in ("_native", "_plan", "_numbers", "functional")], cmdclass={"build_ext": BuildExt}
+)

@@ -1,5 +1,6 @@
-# What `_numbers.pyx` shares with `_plan.pyx`. It is this package's own and may change with any version; only `_native.pxd` is
-# for other people's Cython. What `dropout` calls stays in `_plan.pyx` beside it, where the compiler can see through it.
+# What `_numbers.pyx` and `functional.pyx` share with `_plan.pyx`. It is this package's own and may change with any version;
+# only `_native.pxd` is for other people's Cython. What `drop` calls stays in `_plan.pyx` beside it, where the compiler can see
+# through it.
 cimport numpy as np
 from libc.stdint cimport int64_t, uint64_t
 
@@ -49,3 +50,9 @@ cdef void bind(np.ndarray a, _native.fd_array *to, _native.fd_layout *space) noe
 cdef object chunk(np.ndarray a, int64_t begin, int64_t end, object type)
 cdef np.ndarray new_like(np.ndarray x)
 cdef object wrapped(np.ndarray x, np.ndarray y, object out)
+
+# Dropout
+cpdef tuple geometry_of(noise_shape, shared_axes, global_shape, global_start)
+cdef object drop(
+    x, p, seed, offset, training, mode, out, start, backend, num_threads, bint backward, geometry, bias, residual, factor,
+)

@@ -35,6 +35,7 @@ cdef extern from "numpy/arrayobject.h":
 
 STREAM = _native.FD_STREAM
 
+cdef int64_t WORTH_RELEASING = 2048                # a call on fewer elements is over before the GIL were released
 cdef uint64_t ELEMENTS_END = <uint64_t>1 << 55   # indices of elements of a mask
 
 FLOATS = "float32, float64, float16 and bfloat16 (of ml_dtypes)"
@@ -42,6 +43,7 @@ FLOATS = "float32, float64, float16 and bfloat16 (of ml_dtypes)"
 
 # What runs: settings ------------------------------------------------------------------------------------------------
 
+@cython.freelist(8)
 cdef class Settings:
     """Which backend, instruction set and number of threads; a part that is None or 0 is left to the settings below."""
 
@@ -416,6 +418,13 @@ cdef int set_rate(Work work, p, object sized) except -1:
     return 0
 
 
+cpdef tuple geometry_of(noise_shape, shared_axes, global_shape, global_start):
+    """Return the four, or None where the mask has the array's own shape."""
+    if noise_shape is None and shared_axes is None and global_shape is None and global_start is None:
+        return None
+    return noise_shape, shared_axes, global_shape, global_start
+
+
 cdef int place(Work work, object sized, int64_t n, start, tuple geometry) except -1:
     """Where the mask lies: `geometry` is (noise_shape, shared_axes, global_shape, global_start), or None."""
     if geometry is None:
@@ -511,8 +520,11 @@ cdef int perform_in_c(Work work) except -1:
     bind(work.other, &call.other, &other_layout)
     bind(work.bias, &call.bias, &bias_layout)
     call.bypass_bytes = bypass_bytes
-    with nogil:
+    if call.n < WORTH_RELEASING:
         _native.apply(kernels, &call, threads)
+    else:
+        with nogil:
+            _native.apply(kernels, &call, threads)
     return 0
 
 
@@ -616,9 +628,8 @@ cdef object result_of(Work work, object out):
     return wrapped(x, y, out)
 
 
-def dropout(
-    x, p, seed, offset, training, mode, out, start, backend, num_threads, bint backward=False, geometry=None, bias=None,
-    residual=None, factor=None,
+cdef object drop(
+    x, p, seed, offset, training, mode, out, start, backend, num_threads, bint backward, geometry, bias, residual, factor,
 ):
     """Forward and backward are one kernel: the mask is made again from (seed, offset).
 
@@ -654,6 +665,15 @@ def dropout(
         work.op |= _native.FD_WITH_RATES
     key(seed, offset, backward, &work.key)
     return result_of(work, out)
+
+
+def dropout(
+    x, p, seed, offset, training, mode, out, start, backend, num_threads, bint backward=False, geometry=None, bias=None,
+    residual=None, factor=None,
+):
+    """The same, for what is built on it."""
+    return drop(
+        x, p, seed, offset, training, mode, out, start, backend, num_threads, backward, geometry, bias, residual, factor)
 
 
 def transform(

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
 from fastdrop._checks import finite_number, floats_of
+from fastdrop._types import Mode
 from fastdrop.elementary import sigmoid
-from fastdrop.functional import Mode
 
 __all__ = [
     "dropout_regularizer",

@@ -15,7 +15,6 @@ from fastdrop._geometry import axes_of
 from fastdrop._masks import beside_grad, compute_type, stored
 from fastdrop._settings import using
 from fastdrop._sums import fixed_sum
-from fastdrop.functional import geometry_of
 
 __all__ = [
     "importance_dropout",
@@ -200,7 +199,7 @@ def importance_dropped(
         raise ValueError(
             f"scores have shape {given.shape}, which does not broadcast to {values.shape}, that of {name}"
         ) from None
-    geometry = geometry_of(None, shared_axes, None, None)
+    geometry = _plan.geometry_of(None, shared_axes, None, None)
     rates: Any = _plan.rate_of(p)
     if training:
         keep = keep_probabilities(given, rates, axis=axis, floor=floor)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
-from fastdrop.functional import Rate, geometry_of
+from fastdrop._types import Rate
 
 __all__ = ["drop_path", "drop_path_backward", "drop_path_rates", "layer_drop"]
 
@@ -102,7 +102,7 @@ def drop_path(
            [0., 0.],
            [0., 0.]], dtype=float32)
     """
-    geometry = geometry_of(None, shared_path_axes(x, mode), None, None)
+    geometry = _plan.geometry_of(None, shared_path_axes(x, mode), None, None)
     scaling = scaling_of(scale, training)
     return _plan.dropout(x, p, seed, offset, training, scaling, out, 0, backend, num_threads, False, geometry, None, residual)
 
@@ -147,7 +147,7 @@ def drop_path_backward(
     >>> fastdrop.drop_path_backward(np.ones((4, 1), np.float32), 0.5, seed=42).ravel()
     array([2., 0., 0., 0.], dtype=float32)
     """
-    geometry = geometry_of(None, shared_path_axes(grad, mode), None, None)
+    geometry = _plan.geometry_of(None, shared_path_axes(grad, mode), None, None)
     scaling = scaling_of(scale, training)
     return _plan.dropout(grad, p, seed, offset, training, scaling, out, 0, backend, num_threads, True, geometry)
 

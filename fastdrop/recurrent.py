@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
-from fastdrop.functional import Rate
+from fastdrop._types import Rate
 
 __all__ = ["zoneout", "zoneout_backward"]
 

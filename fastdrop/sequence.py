@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastdrop import _numbers, _plan
 from fastdrop._checks import check_indices
 from fastdrop._settings import using
-from fastdrop.functional import Rate, geometry_of
+from fastdrop._types import Rate
 
 __all__ = [
     "embedding_dropout",
@@ -71,7 +71,7 @@ def drop_words(
                 f"without tokens, {name} is the weight matrix, of shape (V, D), per is 'batch' and num_embeddings its V; "
                 f"got shape {values.shape}, per {per!r} and num_embeddings {num_embeddings!r}"
             )
-        geometry = geometry_of(None, 1, None, None)
+        geometry = _plan.geometry_of(None, 1, None, None)
         return _plan.dropout(x, p, seed, offset, training, "inverted", out, 0, backend, num_threads, backward, geometry)
     if num_embeddings is None:
         raise ValueError("num_embeddings must be given beside tokens: the size of the vocabulary")
@@ -222,7 +222,7 @@ def drop_occurrences(x: ArrayLike, p: Rate, seed: Any, offset: int, training: bo
         raise ValueError("word_dropout needs the embedding's axis, the last; got a 0-d array")
     out, backend, num_threads = run
     mode = "standard" if training else "inverted"  # never scaled: not in training, not outside it
-    geometry = geometry_of(None, -1, None, None)
+    geometry = _plan.geometry_of(None, -1, None, None)
     return _plan.dropout(x, p, seed, offset, training, mode, out, 0, backend, num_threads, backward, geometry)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import _plan
 from fastdrop._geometry import axes_of, sizes_of
-from fastdrop.functional import Rate
+from fastdrop._types import Rate
 
 __all__ = [
     "dropout1d",

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from fastdrop import _plan
 from fastdrop._checks import non_negative_scalar
 from fastdrop._settings import using
+from fastdrop._types import Mode, Rate
 from fastdrop.analysis import linear_moments
-from fastdrop.functional import Mode, Rate, geometry_of
 from fastdrop.streams import fold_in
 
 __all__ = [
@@ -37,7 +37,7 @@ def drop_weights(
     if variational and not np.ndim(weight):
         raise ValueError("variational=True drops output rows, the first axis of the weights; a 0-d array has none")
     out, backend, num_threads = run
-    geometry = geometry_of(None, range(1, np.ndim(weight)), None, None) if variational else None
+    geometry = _plan.geometry_of(None, range(1, np.ndim(weight)), None, None) if variational else None
     return _plan.dropout(weight, p, seed, offset, training, "inverted", out, 0, backend, num_threads, backward, geometry)
 
 
@@ -429,7 +429,7 @@ def unit_axes(weight: ArrayLike, per: str) -> tuple[Any, ...] | None:
         raise ValueError(f"per must be 'unit', a decision for each input unit, or 'weight'; got {per!r}")
     if np.ndim(weight) != 2:
         raise ValueError(f"per 'unit' decides for each column of weights of shape (out, in); got shape {np.shape(weight)}")
-    return geometry_of(None, 0, None, None)
+    return _plan.geometry_of(None, 0, None, None)
 
 
 def shakeout(

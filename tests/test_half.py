@@ -105,7 +105,6 @@ def test_a_scale_that_is_nan_makes_nan_whatever_its_payload(engine, every, paylo
     assert np.isnan(exact(y)).all()
 
 
-
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.999, 1 - 2**-20])
 def test_every_value_through_dropout(engine, every, p):
     """The scale is 1 / (1 - p) in float32, not in the narrow type."""

@@ -1,47 +1,18 @@
+# cython: language_level=3, freethreading_compatible=True, embedsignature=False
 """The functions: stateless, each one call of the plan that checks its arguments and runs it."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any, Literal
-
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from fastdrop cimport _plan
 from fastdrop import _numbers, _plan
 
 __all__ = ["apply_mask", "dropout", "dropout_backward", "dropout_mask", "uniform", "words"]
 
-Mode = Literal["inverted", "standard"]
-Rate = float | NDArray[Any]
-
-
-def geometry_of(noise_shape: Any, shared_axes: Any, global_shape: Any, global_start: Any) -> tuple[Any, ...] | None:
-    """Return the four, or None where the mask has the array's own shape: nearly always, so that this must cost nothing."""
-    if noise_shape is shared_axes is global_shape is global_start is None:
-        return None
-    return noise_shape, shared_axes, global_shape, global_start
-
 
 def dropout(
-    x: ArrayLike,
-    p: Rate = 0.5,
-    *,
-    seed: Any = None,
-    offset: int = 0,
-    training: bool = True,
-    mode: Mode = "inverted",
-    out: NDArray[Any] | None = None,
-    start: int = 0,
-    backend: str | None = None,
-    num_threads: int | None = None,
-    noise_shape: Sequence[int | None] | None = None,
-    shared_axes: int | Sequence[int] | None = None,
-    global_shape: Sequence[int] | None = None,
-    global_start: Sequence[int] | None = None,
-    residual: NDArray[Any] | None = None,
-    bias: NDArray[Any] | None = None,
-) -> NDArray[Any]:
+    x, p=0.5, *, seed=None, offset=0, training=True, mode="inverted", out=None, start=0, backend=None, num_threads=None,
+    noise_shape=None, shared_axes=None, global_shape=None, global_start=None, residual=None, bias=None,
+):
     """Drop elements at random and scale the others.
 
     Element i is dropped where its uniform number U(i), a function of (seed, offset, i) alone, is below `p`. So the
@@ -146,27 +117,15 @@ def dropout(
            [0., 0.],
            [0., 0.]], dtype=float32)
     """
-    geometry = geometry_of(noise_shape, shared_axes, global_shape, global_start)
-    return _plan.dropout(x, p, seed, offset, training, mode, out, start, backend, num_threads, False, geometry, bias, residual)
+    geometry = _plan.geometry_of(noise_shape, shared_axes, global_shape, global_start)
+    return _plan.drop(
+        x, p, seed, offset, training, mode, out, start, backend, num_threads, False, geometry, bias, residual, None)
 
 
 def dropout_backward(
-    grad: ArrayLike,
-    p: Rate = 0.5,
-    *,
-    seed: Any,
-    offset: int = 0,
-    training: bool = True,
-    mode: Mode = "inverted",
-    out: NDArray[Any] | None = None,
-    start: int = 0,
-    backend: str | None = None,
-    num_threads: int | None = None,
-    noise_shape: Sequence[int | None] | None = None,
-    shared_axes: int | Sequence[int] | None = None,
-    global_shape: Sequence[int] | None = None,
-    global_start: Sequence[int] | None = None,
-) -> NDArray[Any]:
+    grad, p=0.5, *, seed, offset=0, training=True, mode="inverted", out=None, start=0, backend=None, num_threads=None,
+    noise_shape=None, shared_axes=None, global_shape=None, global_start=None,
+):
     """Return the gradient of `dropout` with respect to its input.
 
     The mask is a constant of the forward pass, made again here from the same (seed, offset): nothing was stored.
@@ -202,25 +161,15 @@ def dropout_backward(
     >>> fastdrop.dropout_backward(grad, 0.5, seed=42)
     array([2., 0., 0., 0., 0., 2., 2., 0.], dtype=float32)
     """
-    geometry = geometry_of(noise_shape, shared_axes, global_shape, global_start)
-    return _plan.dropout(grad, p, seed, offset, training, mode, out, start, backend, num_threads, True, geometry)
+    geometry = _plan.geometry_of(noise_shape, shared_axes, global_shape, global_start)
+    return _plan.drop(
+        grad, p, seed, offset, training, mode, out, start, backend, num_threads, True, geometry, None, None, None)
 
 
 def dropout_mask(
-    shape: int | Sequence[int],
-    p: Rate = 0.5,
-    *,
-    seed: Any,
-    offset: int = 0,
-    packed: bool = False,
-    start: int = 0,
-    backend: str | None = None,
-    num_threads: int | None = None,
-    noise_shape: Sequence[int | None] | None = None,
-    shared_axes: int | Sequence[int] | None = None,
-    global_shape: Sequence[int] | None = None,
-    global_start: Sequence[int] | None = None,
-) -> NDArray[Any]:
+    shape, p=0.5, *, seed, offset=0, packed=False, start=0, backend=None, num_threads=None, noise_shape=None,
+    shared_axes=None, global_shape=None, global_start=None,
+):
     """Return the mask that `dropout` applies: True where an element is kept.
 
     Parameters
@@ -254,19 +203,11 @@ def dropout_mask(
     >>> fastdrop.dropout_mask((2, 4), 0.5, seed=42, packed=True)
     array([97], dtype=uint8)
     """
-    geometry = geometry_of(noise_shape, shared_axes, global_shape, global_start)
+    geometry = _plan.geometry_of(noise_shape, shared_axes, global_shape, global_start)
     return _plan.dropout_mask(shape, p, seed, offset, packed, start, backend, num_threads, geometry)
 
 
-def apply_mask(
-    x: ArrayLike,
-    mask: NDArray[Any],
-    scale: float = 1.0,
-    *,
-    out: NDArray[Any] | None = None,
-    backend: str | None = None,
-    num_threads: int | None = None,
-) -> NDArray[Any]:
+def apply_mask(x, mask, scale=1.0, *, out=None, backend=None, num_threads=None):
     """Apply a mask of the caller's own: keep elements, times `scale`, or set them to +0.0.
 
     Its gradient with respect to `x` is the same function of the gradient with respect to its result.
@@ -305,7 +246,7 @@ def apply_mask(
     return _plan.apply_mask(x, mask, scale, out, backend, num_threads)
 
 
-def words(n: int, *, seed: Any, offset: int = 0, start: int = 0) -> NDArray[np.uint32]:
+def words(n, *, seed, offset=0, start=0):
     """Return random 32-bit words: Philox4x32-10 in counter mode.
 
     Parameters
@@ -340,14 +281,7 @@ def words(n: int, *, seed: Any, offset: int = 0, start: int = 0) -> NDArray[np.u
     return _numbers.words(n, seed, offset, start)
 
 
-def uniform(
-    shape: int | Sequence[int],
-    *,
-    seed: Any,
-    offset: int = 0,
-    start: int = 0,
-    dtype: DTypeLike = np.float32,
-) -> NDArray[Any]:
+def uniform(shape, *, seed, offset=0, start=0, dtype=np.float32):
     """Return random numbers, uniform in the open interval (0, 1): never 0, never 1.
 
     Parameters
