@@ -35,7 +35,9 @@ cdef extern from "numpy/arrayobject.h":
 
 STREAM = _native.FD_STREAM
 
-cdef int64_t WORTH_RELEASING = 2048                # a call on fewer elements is over before the GIL were released
+cdef int64_t NEVER = 1 << 62
+cdef int64_t ALWAYS_MAPPED = 1 << 25             # bytes; glibc takes more than that from the system, not from what was freed
+cdef int64_t WORTH_RELEASING = 2048              # a call on fewer elements is over sooner than the GIL is released
 cdef uint64_t ELEMENTS_END = <uint64_t>1 << 55   # indices of elements of a mask
 
 FLOATS = "float32, float64, float16 and bfloat16 (of ml_dtypes)"
@@ -73,7 +75,7 @@ override = ContextVar("fastdrop_settings", default=None)  # what `using` set in 
 cdef object override_variable = override
 cdef Settings process_settings = None                     # what `set_backend` and its like set
 cdef bint forked = False
-cdef int64_t bypass_bytes = 1 << 62
+cdef int64_t bypass_bytes = NEVER
 
 
 def set_process_settings(Settings settings not None):
@@ -397,6 +399,7 @@ cdef class Work:
     cdef int op, dtype
     cdef double scale, shift, fill
     cdef np.ndarray x, y, bias, other
+    cdef bint y_is_new                       # made for this call
     cdef double rate                         # p, of all elements
     cdef np.ndarray rates                    # or a p for each: float32 or float64, of the shape of x
     cdef np.ndarray packed, flags            # or the caller's own mask
@@ -520,6 +523,8 @@ cdef int perform_in_c(Work work) except -1:
     bind(work.other, &call.other, &other_layout)
     bind(work.bias, &call.bias, &bias_layout)
     call.bypass_bytes = bypass_bytes
+    if work.y_is_new and np.PyArray_NBYTES(work.y) > ALWAYS_MAPPED:
+        call.bypass_bytes = NEVER  # the system has just zeroed its pages through the caches
     if call.n < WORTH_RELEASING:
         _native.apply(kernels, &call, threads)
     else:
@@ -622,6 +627,7 @@ cdef object wrapped(np.ndarray x, np.ndarray y, object out):
 
 cdef object result_of(Work work, object out):
     """Perform into `out`, or into a new array of x's kind and memory order."""
+    work.y_is_new = out is None
     work.y = new_like(work.x) if out is None else out
     y, x = work.y, work.x
     perform(work)
