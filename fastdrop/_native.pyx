@@ -22,7 +22,6 @@ cdef extern from "fastdrop.h" nogil:
     void fd_function(const fd_isa *isa, int function, int dtype, const void *x, void *y, int64_t n, int threads)
     uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data)
     void fd_philox(const fd_isa *isa, const uint32_t *counter, const uint32_t *key, uint32_t *out)
-    int fd_useful_threads(int64_t n, int allowed)
     const char *fd_build()
     int fd_has_openmp()
     uint64_t fd_float_begin()
@@ -121,11 +120,6 @@ def build():
 def has_openmp():
     """Return whether the kernels were built with OpenMP."""
     return bool(fd_has_openmp())
-
-
-def useful_threads(int64_t n, int allowed):
-    """Return how many of the threads allowed a call on `n` elements uses."""
-    return fd_useful_threads(n, allowed) if fd_has_openmp() else 1
 
 
 def contracts(str isa):

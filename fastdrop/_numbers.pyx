@@ -52,7 +52,7 @@ def words(n, seed, offset, start):
     cdef _native.fd_key stream
     cdef np.ndarray out = np.empty(count, np.uint32)
     cdef const _native.fd_isa *kernels = settings.kernels
-    cdef int threads = threads_of(settings)
+    cdef int threads = threads_of(settings, count)
     cdef void *data = np.PyArray_DATA(out)
     key(seed, offset, True, &stream)
     if count and settings.module is None:
@@ -85,7 +85,7 @@ cdef object numbers(str name, shape, seed, offset, start, dtype):
     cdef Settings settings = effective()
     cdef _native.fd_key stream
     cdef const _native.fd_isa *kernels = settings.kernels
-    cdef int threads = threads_of(settings)
+    cdef int threads = threads_of(settings, n)
     cdef void *data = np.PyArray_DATA(out)
     cdef bint is_normal = name == "normal"
     key(seed, offset, True, &stream)
@@ -160,7 +160,7 @@ cdef int perform_noise(NoiseWork work) except -1:
     cdef _native.fd_noise_call call
     cdef _native.fd_layout x_layout, y_layout, other_layout
     cdef const _native.fd_isa *kernels = work.settings.kernels
-    cdef int threads = threads_of(work.settings), k
+    cdef int threads = threads_of(work.settings, np.PyArray_SIZE(work.x)), k
     if work.settings.module is not None:
         return perform_noise_in_python(work)
     call.key, call.first = work.key, work.first
@@ -240,7 +240,7 @@ cdef object elementary_of_copy(str name, np.ndarray x, int kind, Settings settin
 cdef int call_function(str name, int dtype, np.ndarray x, np.ndarray y, Settings settings) except -1:
     """y = f(x) for flat arrays, which may be one."""
     cdef const _native.fd_isa *kernels = settings.kernels
-    cdef int function = FUNCTIONS.index(name), threads = threads_of(settings)
+    cdef int function = FUNCTIONS.index(name), threads = threads_of(settings, np.PyArray_SIZE(x))
     cdef const void *read = np.PyArray_DATA(x)
     cdef void *written = np.PyArray_DATA(y)
     cdef int64_t n = np.PyArray_SIZE(x)

@@ -27,7 +27,8 @@ cdef class RoundToNearest:
 
 cpdef Settings effective()
 cdef Settings settings_of(backend, num_threads)
-cdef int threads_of(Settings settings) noexcept
+cpdef int useful_threads(int64_t n, int allowed) noexcept
+cdef int threads_of(Settings settings, int64_t n) noexcept
 
 # Checks of numbers
 cpdef int64_t count_of(value, str name) except -1

@@ -34,6 +34,9 @@ cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(np.ndarray, np.NPY_ORDER, void *, int)
 
 STREAM = _native.FD_STREAM
+# Elements that make it worth waking another thread: in a row of calls 32768 would do, after a pause 500000
+# (docs/performance.md has the measurement).
+LEAST_PER_THREAD = 2**17
 
 cdef int64_t NEVER = 1 << 62
 cdef int64_t ALWAYS_MAPPED = 1 << 25             # bytes; glibc takes more than that from the system, not from what was freed
@@ -76,6 +79,8 @@ cdef object override_variable = override
 cdef Settings process_settings = None                     # what `set_backend` and its like set
 cdef bint forked = False
 cdef int64_t bypass_bytes = NEVER
+cdef int64_t least_per_thread = LEAST_PER_THREAD
+cdef bint has_openmp = _native.has_openmp()
 
 
 def set_process_settings(Settings settings not None):
@@ -114,8 +119,20 @@ cdef Settings settings_of(backend, num_threads):
     return merged(chosen(backend, None, num_threads), settings)
 
 
-cdef int threads_of(Settings settings) noexcept:
-    return 1 if forked else settings.num_threads
+def set_least_per_thread(int64_t n):
+    """Use another thread only where each has at least `n` elements."""
+    global least_per_thread
+    least_per_thread = n
+
+
+cpdef int useful_threads(int64_t n, int allowed) noexcept:
+    """Return how many of the threads allowed a call on `n` elements uses."""
+    cdef int64_t useful = n // least_per_thread
+    return <int>min(useful, allowed) if useful > 1 and has_openmp else 1
+
+
+cdef int threads_of(Settings settings, int64_t n) noexcept:
+    return 1 if forked else useful_threads(n, settings.num_threads)
 
 
 cdef class RoundToNearest:
@@ -513,8 +530,9 @@ cdef int perform_in_c(Work work) except -1:
     cdef BitsLayouts bits_space
     cdef _native.fd_layout x_layout, y_layout, other_layout, bias_layout
     cdef const _native.fd_isa *kernels = work.settings.kernels
-    cdef int threads = threads_of(work.settings)
+    cdef int threads
     call.n = np.PyArray_SIZE(work.x)
+    threads = threads_of(work.settings, call.n)
     bind_bits(work, None if work.steps is None else (<object>work.x).shape, call.n, &call.bits, &bits_space)
     call.op, call.dtype = work.op, work.dtype
     call.scale, call.shift, call.fill = work.scale, work.shift, work.fill
@@ -829,7 +847,7 @@ def dropout_mask(shape, p, seed, offset, bint packed, start, backend, num_thread
         return out
     cdef void *data = np.PyArray_DATA(out)
     if work.settings.module is None:
-        kernels, threads = work.settings.kernels, threads_of(work.settings)
+        kernels, threads = work.settings.kernels, threads_of(work.settings, n)
         bind_bits(work, sizes, n, &bits, &space)
         with nogil:
             _native.mask(kernels, &bits, n, data, packed, threads)

@@ -42,6 +42,7 @@ __all__ = [
     "past_caches",
     "special_rates",
     "spoiled",
+    "threads_on_small_arrays",
     "zoo",
 ]
 
@@ -59,7 +60,7 @@ GUARD = 0xA5  # the byte that guards are filled with
 
 # Sizes around each block of the work: a mask byte's word, a group of one plane, a tile.
 SIZES = (0, 1, 31, 32, 127, 128, 129, TILE - 1, TILE, TILE + 1, 3 * TILE + 3)
-THREADED_SIZE = (THREADS * 8 + 1) * TILE + 3  # the smallest worth `THREADS` threads is a little less
+THREADED_SIZE = (THREADS * 8 + 1) * TILE + 3  # three shares of more than a tile, in `threads_on_small_arrays`
 # Around a group, 2**32 elements, 2**32 groups. Each operation's own last indices come on top.
 STARTS = (0, 1, 127, 128, 2**32 - 5, 2**39 - 1)
 # Nothing, one unit of 2**-64, a digit far down, usual rates, all digits set, everything.
@@ -307,6 +308,16 @@ def laid_cases(op: str) -> Iterator[Case]:
             rates=list(RATES_OF)[(k + row) % len(RATES_OF)],
             past_caches=(k + row // 3) % 2 == 1,
         )
+
+
+@contextmanager
+def threads_on_small_arrays() -> Iterator[None]:
+    """Use each thread allowed from `THREADED_SIZE` elements on: what threads do is seen without waiting for large arrays."""
+    _plan.set_least_per_thread(8 * TILE)
+    try:
+        yield
+    finally:
+        _plan.set_least_per_thread(_plan.LEAST_PER_THREAD)
 
 
 @contextmanager

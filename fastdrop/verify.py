@@ -19,7 +19,20 @@ from numpy.typing import NDArray
 
 import fastdrop
 from fastdrop import _native
-from fastdrop.testing import DTYPES, OPS, REFERENCE, THREADS, TILE, Engine, cases, compute, engines, equal_bytes, zoo
+from fastdrop.testing import (
+    DTYPES,
+    OPS,
+    REFERENCE,
+    THREADS,
+    TILE,
+    Engine,
+    cases,
+    compute,
+    engines,
+    equal_bytes,
+    threads_on_small_arrays,
+    zoo,
+)
 
 __all__ = ["Mismatch", "Outcome", "checks", "every_engine"]
 
@@ -178,7 +191,7 @@ def cases_on_threads(engine: Engine, rows: list[Row]) -> str:
 
 def bytes_of_reference(engine: Engine, table: list[Row]) -> str:
     for threads in threads_of(engine):
-        with replace(engine, num_threads=threads).using():
+        with threads_on_small_arrays(), replace(engine, num_threads=threads).using():
             for row in table:
                 require_answer(row, row.run(), f"threads: {threads}")
     return cases_on_threads(engine, table)
@@ -189,7 +202,7 @@ def float_environment(engine: Engine, table: list[Row]) -> str:
     calm = hostile = own_arithmetic()
     rows = [row for row in table if row.answer.dtype.kind == "f" and row.answer.size > TILE]
     for threads in threads_of(engine):
-        with replace(engine, num_threads=threads).using():
+        with threads_on_small_arrays(), replace(engine, num_threads=threads).using():
             for row in rows:
                 got, hostile, after = in_hostile_environment(row.run)
                 require_equal(f"{row.name}, threads: {threads}: the thread's own arithmetic after it", after, hostile)

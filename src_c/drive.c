@@ -18,14 +18,6 @@ int fd_has_openmp(void) {
 #endif
 }
 
-/* A second thread is worth waking when each has this many elements (docs/performance.md has the measurement). */
-enum { LEAST_PER_THREAD = 8 * FD_TILE };
-
-int fd_useful_threads(int64_t n, int allowed) {
-  const int64_t useful = n / LEAST_PER_THREAD;
-  return useful < 2 ? 1 : (int)fd_min(useful, allowed);
-}
-
 static void run_piece(range_work *work, const void *job, int64_t begin, int64_t end) {
   const uint64_t found = fd_float_begin();
   work(job, begin, end);
@@ -33,12 +25,13 @@ static void run_piece(range_work *work, const void *job, int64_t begin, int64_t 
 }
 
 void fd_parallel(range_work *work, const void *job, int64_t n, int threads) {
-  const int pieces = fd_has_openmp() ? fd_useful_threads(n, threads) : 1;
+  const int64_t tiles = (n + FD_TILE - 1) / FD_TILE;
+  const int pieces = fd_has_openmp() ? (int)fd_min(tiles, threads) : 1;
   if (pieces <= 1) {
     run_piece(work, job, 0, n);
     return;
   }
-  const int64_t tiles = (n + FD_TILE - 1) / FD_TILE, share = (tiles + pieces - 1) / pieces * FD_TILE;
+  const int64_t share = (tiles + pieces - 1) / pieces * FD_TILE;
 #ifdef _OPENMP
 #pragma omp parallel for num_threads(pieces) schedule(static)
 #endif

@@ -1,7 +1,8 @@
 /* fastdrop.h: the whole C surface of fastdrop.
  *
  * Plain C11; no Python.h, no NumPy, no mutable globals: the instruction set and the number of threads travel in each
- * call, so that calls from many threads cannot meet. Nothing here validates: the caller has checked every argument.
+ * call, so that calls from many threads cannot meet. Nothing here validates: the caller has checked every argument, and says how many
+ * threads a call is worth.
  * What each random bit is stands in docs/stream.md.
  */
 #ifndef FASTDROP_H
@@ -162,9 +163,6 @@ uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data);
 
 /* One Philox4x32-10 block, for known answers. */
 void fd_philox(const fd_isa *isa, const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
-
-/* Threads that a call with n elements is worth, of the number allowed. */
-int fd_useful_threads(int64_t n, int allowed);
 
 /* The compiler of this build, and its flags where the build system told them. */
 const char *fd_build(void);

@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 import fastdrop
-from fastdrop.testing import REFERENCE, engines
+from fastdrop.testing import REFERENCE, engines, threads_on_small_arrays
 
 DATA = Path(__file__).parent / "data"
 LARGE = "FASTDROP_TEST_LARGE"
@@ -40,7 +40,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _settings_put_back():
     before = fastdrop.get_backend(), fastdrop.get_isa(), fastdrop.get_num_threads()
-    yield
+    with threads_on_small_arrays():
+        yield
     fastdrop.set_backend(before[0])
     fastdrop.set_isa(before[1])
     fastdrop.set_num_threads(before[2])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop import _native
+from fastdrop import _native, _plan
 from fastdrop.testing import (
     DTYPES,
     GEOMETRIES,
@@ -98,8 +98,8 @@ def test_sizes_lie_around_the_tile_of_the_kernels():
 
 @pytest.mark.skipif(not _native.has_openmp(), reason="this build has no OpenMP")
 def test_the_table_runs_on_several_threads():
-    assert _native.useful_threads(THREADED_SIZE, THREADS) == THREADS
-    assert _native.useful_threads(SIZES[-1], THREADS) == 1
+    assert _plan.useful_threads(THREADED_SIZE, THREADS) == THREADS
+    assert _plan.useful_threads(SIZES[-1], THREADS) == 1
 
 
 @pytest.fixture(params=["through the caches", "past the caches"])
