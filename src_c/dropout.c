@@ -18,9 +18,9 @@ typedef struct {
 /* Whether x is the only operand. */
 static int is_simple(const fd_call *call) { return call->op == FD_SCALE || call->op == FD_AFFINE; }
 
-/* Elements before the first at which y is aligned to a cache line. */
-static int64_t lead(const char *y, int64_t itemsize) {
-  const int64_t past = (int64_t)((uintptr_t)y % 64);
+/* Elements before the first that begins a cache line. */
+static int64_t lead(const char *from, int64_t itemsize) {
+  const int64_t past = (int64_t)((uintptr_t)from % 64);
   return past ? (64 - past) / itemsize : 0;
 }
 
@@ -87,8 +87,9 @@ static void dropout_range(const void *work, int64_t begin, int64_t end) {
     const char *ahead = 0;
     if (job->flat) {
       const int64_t at = i * job->itemsize;
-      before = lead((const char *)call->y.data + at, job->itemsize);
-      if (before && n == most) n = before; /* the tiles that follow begin at a cache line */
+      /* Streaming stores need whole lines. In the caches, reading across two lines costs more than writing across them. */
+      before = lead((const char *)(job->bypass ? call->y.data : call->x.data) + at, job->itemsize);
+      if (before && end - i > 2 * most) n = before; /* the tiles that follow begin at a line */
       ahead = (const char *)call->x.data + at + (job->bypass ? job->isa->ahead : 0); /* where the last tile's ended */
     }
     const uint64_t *bits = fd_source_bits(&source, i, n, ahead);

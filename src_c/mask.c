@@ -27,14 +27,13 @@ static void packed_range(const void *work, int64_t begin, int64_t end) {
   const int in_place = !FD_BIG_ENDIAN && source.is_flat && !job->bits->rates.data && job->bits->first % FD_GROUP == 0 &&
                        (uintptr_t)job->out % 8 == 0;
   const int64_t most = fd_most_bits(job->bits);
-  for (int64_t i = begin, n; i < end; i += n) {
+  const int64_t whole = in_place ? (end - begin) / FD_TILE : 0; /* tiles made where they belong */
+  if (whole)
+    fd_window_groups(&source.window, (job->bits->first + (uint64_t)begin) / FD_GROUP, whole * FD_TILE_BLOCKS,
+                     (uint64_t *)(void *)(job->out + begin / 8), 0);
+  for (int64_t i = begin + whole * FD_TILE, n; i < end; i += n) {
     n = fd_min(most, end - i);
-    uint8_t *out = job->out + i / 8;
-    if (in_place && n == FD_TILE)
-      fd_window_groups(&source.window, (job->bits->first + (uint64_t)i) / FD_GROUP, FD_TILE_BLOCKS, (uint64_t *)(void *)out,
-                       0);
-    else
-      store_bits(out, fd_source_bits(&source, i, n, 0), n);
+    store_bits(job->out + i / 8, fd_source_bits(&source, i, n, 0), n);
   }
 }
 

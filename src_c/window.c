@@ -39,14 +39,9 @@ void fd_window_groups(const bit_window *window, uint64_t first_group, int64_t co
     window->isa->keep_bits(&window->call, window->rate.fixed, first_group, count, bits, ahead);
 }
 
-/* bits[k] = the 64 bits from bit 64 * k + shift on, in place. */
+/* bits[k] = the 64 bits from bit 64 * k + shift on, 0 < shift < 64, in place. */
 static void shift_down(uint64_t *bits, int64_t words, int shift) {
-  const uint64_t *from = bits + shift / 64;
-  const int low = shift % 64;
-  if (low == 0)
-    memmove(bits, from, (size_t)words * 8);
-  else
-    for (int64_t k = 0; k < words; k++) bits[k] = from[k] >> low | from[k + 1] << (64 - low);
+  for (int64_t k = 0; k < words; k++) bits[k] = bits[k] >> shift | bits[k + 1] << (64 - shift);
 }
 
 const uint64_t *fd_window_bits(bit_window *window, uint64_t index, int64_t n, const char *ahead) {
@@ -58,6 +53,7 @@ const uint64_t *fd_window_bits(bit_window *window, uint64_t index, int64_t n, co
   if (count > carried) fd_window_groups(window, first + (uint64_t)carried, count - carried, bits + 2 * carried, ahead);
   window->carried_group = last;
   memcpy(window->carried, bits + 2 * (count - 1), sizeof window->carried);
-  if (shift) shift_down(bits, (n + 63) / 64, shift);
+  bits += shift / 64;
+  if (shift % 64) shift_down(bits, (n + 63) / 64, shift % 64);
   return bits;
 }
