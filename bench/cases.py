@@ -66,7 +66,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Target:
-    """What is wanted: the time of one contender in a case, as a multiple of another's, at most `most`, or at least `least`."""
+    """What is wanted: the time of one contender in a case, as a multiple of another's, at most `most`, or at least `least`.
+
+    `limit` says what keeps it from being met where it is not, and `parts` names what shows it: times of parts of the work, each
+    as what it is, its case and its contender.
+    """
 
     name: str
     case: str
@@ -74,6 +78,8 @@ class Target:
     against: str
     most: float | None = None
     least: float | None = None
+    limit: str = ""
+    parts: tuple[tuple[str, str, str], ...] = ()
 
     def met(self, ratio: float) -> bool:
         """Return whether a measured ratio is what is wanted."""

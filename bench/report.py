@@ -35,7 +35,8 @@ td.text.short, th.text.short { min-width: 0; white-space: nowrap; }
 tr.fastdrop td:first-child { color: var(--own); font-weight: 600; }
 tr.yardstick td { color: var(--soft); }
 .met { color: var(--good); } .unmet { color: var(--bad); font-weight: 600; }
-.interval { color: var(--soft); font-size: .92em; }
+.interval, .about { color: var(--soft); font-size: .92em; }
+.about { margin: .2em 0 0; white-space: normal; max-width: 34rem; }
 figure { margin: .8rem 0; } figure svg { width: 100%; height: auto; display: block; max-width: 44rem; }
 @media (max-width: 36rem) {
   th, td { padding-right: .5rem; } .interval { display: block; }
@@ -125,13 +126,21 @@ def items(texts: Iterable[str]) -> str:
 # Sections ---------------------------------------------------------------------------------------------------------------
 
 
+def why_not(verdict: tables.Verdict) -> str:
+    """Return what keeps a target from being met, with the times that show it."""
+    times = "; ".join(f"{text} {timed.time}{'' if timed.whole else ' ns'}" for text, timed in verdict.times)
+    each = "" if any(timed.whole for _, timed in verdict.times) else ", an element"
+    return f'<p class="about">{escape(verdict.target.limit)} Measured{each}: {escape(times)}.</p>'
+
+
 def targets_section(record: Record) -> str:
     met, unmet = Markup('<span class="met">met</span>'), Markup('<span class="unmet">not met</span>')
     words = {True: met, False: unmet, None: "not measured"}
     rows = []
     for verdict in tables.targets(record):
         measured = with_interval(verdict.measured) if verdict.measured else "–"
-        rows.append(("", [verdict.target.name, words[verdict.met], measured, verdict.target.wanted]))
+        name: Any = verdict.target.name if verdict.met is not False else Markup(escape(verdict.target.name) + why_not(verdict))
+        rows.append(("", [name, words[verdict.met], measured, verdict.target.wanted]))
     for line in record.of_kind("memory"):
         measured = "–" if line["bytes"] is None else f"{line['bytes']:,} B"
         fits = None if line["bytes"] is None else line["bytes"] <= line["most"]
@@ -139,7 +148,8 @@ def targets_section(record: Record) -> str:
         rows.append(("", [name, words[fits], measured, f"≤ {line['most']:,} B"]))
     return (
         "<p>What was wanted before the kernels were written, as multiples of times measured in the same rounds; the interval "
-        "is the bootstrap's, 95 %.</p>" + table(["target", "", "measured", "wanted"], rows)
+        "is the bootstrap's, 95 %. Beside one that is not met stands what limits it, with times of parts of the work from the "
+        "same run.</p>" + table(["target", "", "measured", "wanted"], rows)
     )
 
 

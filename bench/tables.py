@@ -78,10 +78,14 @@ class Cell:
         return self.case.nbytes / self.seconds / 1e9
 
     @property
+    def whole(self) -> bool:
+        """Whether a call is what counts: because it is small, or no work on elements."""
+        return self.case.size <= 4096 or self.case.group == "training"
+
+    @property
     def time(self) -> str:
-        """The time as its readers want it: of a call where that is small or no work on elements, else of an element."""
-        whole = self.case.size <= 4096 or self.case.group == "training"
-        return duration(self.seconds) if whole else f"{three(self.per_element)}"
+        """The time as its readers want it: of a call, or of an element."""
+        return duration(self.seconds) if self.whole else f"{three(self.per_element)}"
 
 
 def cell(record: Record, case: str, contender: str) -> Cell | None:
@@ -129,6 +133,7 @@ class Verdict:
     target: Target
     measured: Estimate | None
     met: bool | None
+    times: tuple[tuple[str, Cell], ...] = ()  # of the two that are compared, and of parts of the work
 
 
 def targets(record: Record) -> list[Verdict]:
@@ -139,7 +144,10 @@ def targets(record: Record) -> list[Verdict]:
             found.append(Verdict(target, None, None))
             continue
         ratio = record.ratio(target.case, target.of, target.against)
-        found.append(Verdict(target, ratio, target.met(ratio.value)))
+        whole = [(label(name), target.case, name) for name in (target.of, target.against)]
+        times = [(text, cell(record, case, name)) for text, case, name in (*whole, *target.parts)]
+        met = target.met(ratio.value)
+        found.append(Verdict(target, ratio, met, tuple((text, timed) for text, timed in times if timed)))
     return found
 
 
@@ -153,11 +161,14 @@ class Loss:
 
 
 def losses(record: Record) -> list[Loss]:
-    """Return where a peer, or the copy, is surely ahead: the whole interval lies above 1. The largest factors come first."""
+    """Return where a peer, or the copy, is surely ahead: the whole interval lies above 1. The largest factors come first.
+
+    Parts of the work are left out: the whole of it is there.
+    """
     found = []
     for name, case in record.cases.items():
         own = next((name for name in ("c", "step-fastdrop") if name in case.contenders), None)
-        if own is None or not record.has(name, own):
+        if own is None or not record.has(name, own) or case.group == "parts":
             continue
         for other in record.contenders(name):
             if role(other) == "fastdrop" or other in ("multiply", "multiply-new", "step-none"):

@@ -40,6 +40,11 @@ def multiply_new(job: Job) -> Call:
     return lambda: job.x * scale
 
 
+def touch_new(job: Job) -> Call:
+    step = 4096 // job.x.itemsize
+    return lambda: np.empty_like(job.x).reshape(-1)[::step].fill(0)
+
+
 COPIES: dict[str, Make] = {**dict.fromkeys((*WORKS, "words"), copy), "backward": copy_both}
 
 ADAPTER = Adapter(
@@ -47,5 +52,6 @@ ADAPTER = Adapter(
         Contender("copy", "numpy.copyto", COPIES, EVERYTHING, "yardstick"),
         Contender("multiply", "numpy.multiply, out=", dict.fromkeys(WORKS, multiply), EVERYTHING, "yardstick"),
         Contender("multiply-new", "x * s, new result", {"dropout": multiply_new}, EVERY_DTYPE, "yardstick"),
+        Contender("touch-new", "a new array, a number a page", {"dropout": touch_new}, EVERY_DTYPE, "yardstick"),
     ),
 )
