@@ -358,6 +358,19 @@ def test_targets_are_met_or_not_or_not_measured():
         assert verdicts[1].met is None
 
 
+def test_beside_a_target_that_is_not_met_stands_what_limits_it():
+    known = {case.name: case for entry in cases.read().entries for case in entry.cases}
+    for target in cases.read().targets:
+        for _, case, contender in target.parts:
+            assert contender in known[case].contenders, (target.name, case, contender)
+    part = known["bits-64K-p0.1"]
+    late, early = (made_record({"c": ratio}, cases=[known["64K-p0.1"], part]) for ratio in (3.0, 2.0))
+    from fastdrop.bench.report import targets_section
+
+    assert re.search(r"ports.*the bits alone 45\.8;? ", targets_section(late).replace("ns", " "))
+    assert "the bits alone" not in targets_section(early)
+
+
 def test_changes_show_where_the_intervals_are_apart():
     before = made_record({"c": (1.0, 1.1), "numba": (2.0, 2.2), "numpy": (5.0, 6.0)})
     now = made_record({"c": (1.2, 1.3), "numba": (1.0, 1.1), "numpy": (5.5, 7.0)})
