@@ -14,7 +14,7 @@
 typedef __m256i u64v;
 enum { LANES = 4, CHAINS = 4, BYPASS_AHEAD = 20000 };
 
-/* Blocks lie in the lanes so that v_join's unpacking leaves them in their natural order. */
+/* Blocks lie in the lanes so that v_order's unpacking leaves them in their natural order. */
 INLINE u64v v_lane_numbers(void) { return _mm256_setr_epi64x(0, 2, 1, 3); }
 
 INLINE u64v v_set(uint64_t a) { return _mm256_set1_epi64x((long long)a); }
@@ -34,11 +34,11 @@ INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return _mm256_xor_si256(a, _mm256_x
 INLINE u64v v_high(u64v a) { return _mm256_shuffle_epi32(a, 0xB1); }
 INLINE int v_any(u64v a) { return !_mm256_testz_si256(a, a); }
 INLINE void v_prefetch(const char *p) { _mm_prefetch(p, _MM_HINT_T0); }
-INLINE void v_join(u64v w0, u64v w1, u64v w2, u64v w3, u64v out[2]) {
-  const u64v low = _mm256_blend_epi32(w0, _mm256_shuffle_epi32(w1, 0xA0), 0xAA);
-  const u64v high = _mm256_blend_epi32(w2, _mm256_shuffle_epi32(w3, 0xA0), 0xAA);
-  out[0] = _mm256_unpacklo_epi64(low, high);
-  out[1] = _mm256_unpackhi_epi64(low, high);
+INLINE u64v v_pair(u64v low, u64v high) { return _mm256_blend_epi32(low, _mm256_shuffle_epi32(high, 0xA0), 0xAA); }
+INLINE void v_order(u64v pair[2]) {
+  const u64v low = pair[0], high = pair[1];
+  pair[0] = _mm256_unpacklo_epi64(low, high);
+  pair[1] = _mm256_unpackhi_epi64(low, high);
 }
 
 /* float32, eight a register: a byte of the mask is broadcast and each lane looks at its own bit. */

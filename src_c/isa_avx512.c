@@ -14,7 +14,7 @@
 typedef __m512i u64v;
 enum { LANES = 8, CHAINS = 4, BYPASS_AHEAD = 20000 };
 
-/* Blocks lie in the lanes so that v_join's unpacking leaves them in their natural order. */
+/* Blocks lie in the lanes so that v_order's unpacking leaves them in their natural order. */
 INLINE u64v v_lane_numbers(void) { return _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7); }
 
 INLINE u64v v_set(uint64_t a) { return _mm512_set1_epi64((long long)a); }
@@ -33,11 +33,11 @@ INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return _mm512_ternarylogic_epi64(a,
 INLINE u64v v_high(u64v a) { return _mm512_shuffle_epi32(a, 0xB1); }
 INLINE int v_any(u64v a) { return _mm512_test_epi64_mask(a, a) != 0; }
 INLINE void v_prefetch(const char *p) { _mm_prefetch(p, _MM_HINT_T0); }
-INLINE void v_join(u64v w0, u64v w1, u64v w2, u64v w3, u64v out[2]) {
-  const u64v low = _mm512_mask_shuffle_epi32(w0, 0xAAAA, w1, 0xA0);
-  const u64v high = _mm512_mask_shuffle_epi32(w2, 0xAAAA, w3, 0xA0);
-  out[0] = _mm512_unpacklo_epi64(low, high);
-  out[1] = _mm512_unpackhi_epi64(low, high);
+INLINE u64v v_pair(u64v low, u64v high) { return _mm512_mask_shuffle_epi32(low, 0xAAAA, high, 0xA0); }
+INLINE void v_order(u64v pair[2]) {
+  const u64v low = pair[0], high = pair[1];
+  pair[0] = _mm512_unpacklo_epi64(low, high);
+  pair[1] = _mm512_unpackhi_epi64(low, high);
 }
 
 /* float32, sixteen a register: the packed bits are the mask register. */

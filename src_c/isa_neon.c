@@ -30,10 +30,11 @@ INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return veorq_u64(a, veorq_u64(b, c)
 INLINE u64v v_high(u64v a) { return vshrq_n_u64(a, 32); }
 INLINE int v_any(u64v a) { return (vgetq_lane_u64(a, 0) | vgetq_lane_u64(a, 1)) != 0; }
 INLINE void v_prefetch(const char *p) { __builtin_prefetch(p); }
-INLINE void v_join(u64v w0, u64v w1, u64v w2, u64v w3, u64v out[2]) {
-  const u64v low = vsliq_n_u64(w0, w1, 32), high = vsliq_n_u64(w2, w3, 32);
-  out[0] = vzip1q_u64(low, high);
-  out[1] = vzip2q_u64(low, high);
+INLINE u64v v_pair(u64v low, u64v high) { return vsliq_n_u64(low, high, 32); }
+INLINE void v_order(u64v pair[2]) {
+  const u64v low = pair[0], high = pair[1];
+  pair[0] = vzip1q_u64(low, high);
+  pair[1] = vzip2q_u64(low, high);
 }
 
 /* float32, four a register: a nibble of the mask is broadcast and each lane looks at its own bit. */

@@ -24,10 +24,8 @@ INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return a ^ (b ^ c); }
 INLINE u64v v_high(u64v a) { return a >> 32; }
 INLINE int v_any(u64v a) { return a != 0; }
 INLINE void v_prefetch(const char *p) { (void)p; }
-INLINE void v_join(u64v w0, u64v w1, u64v w2, u64v w3, u64v out[2]) {
-  out[0] = (uint32_t)w0 | w1 << 32;
-  out[1] = (uint32_t)w2 | w3 << 32;
-}
+INLINE u64v v_pair(u64v low, u64v high) { return (uint32_t)low | high << 32; }
+INLINE void v_order(u64v pair[2]) { (void)pair; } /* one block: they are in order */
 
 /* Values, a byte of the mask at a time: compute, then select by AND, in loops that a compiler turns into vectors. */
 static const uint32_t own_bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
