@@ -40,7 +40,8 @@ enum {
   FD_MASKED_OPS = 10,   /* those above take keep bits; what follows is what noise does */
   FD_MULTIPLY = 10,     /* x * factor */
   FD_ADD = 11,          /* x + factor */
-  FD_OPS = 12
+  FD_STRETCH = 12,      /* x * (1 + scale * factor) */
+  FD_OPS = 13
 };
 
 /* Continuous noise. z is a normal number of each element, u a uniform one in (0, 1); letters are parameters, in order. Where

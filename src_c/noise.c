@@ -64,14 +64,23 @@ static void noise_tile(const noise_job *job, int64_t i, int64_t n, noise_buffers
   if (call->other.data)
     other = widened(job, fd_flat_tile(call->other, i, n, job->itemsize, buffers->stored), n, buffers->other);
   void *slopes = call->sums ? buffers->slopes : 0;
-  const fd_noise_tile noise = {buffers->noise, other, buffers->factors, slopes, n, call->params};
-  job->isa->noise[call->noise][job->is_double](&noise);
+  const int at_once = call->noise == FD_GAUSSIAN && !slopes; /* no pass of its own makes factors of the noise */
+  if (!at_once) {
+    const fd_noise_tile noise = {buffers->noise, other, buffers->factors, slopes, n, call->params};
+    job->isa->noise[call->noise][job->is_double](&noise);
+  }
   if (call->sums)
     call->sums[i / FD_NOISE_TILE] = job->isa->sum[job->is_double](widened(job, x, n, buffers->wide), other, slopes, n);
   const int y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize);
   void *y = y_is_flat ? (char *)call->y.data + i * job->itemsize : buffers->y;
-  const fd_tile values = {.x = x, .factors = buffers->factors, .y = y, .bits = no_bits, .n = n, .bypass = job->bypass};
-  apply_from_line(job, &values, job->adds ? FD_ADD : FD_MULTIPLY);
+  const fd_tile values = {.x = x,
+                          .factors = at_once ? buffers->noise : buffers->factors,
+                          .y = y,
+                          .bits = no_bits,
+                          .n = n,
+                          .scale = call->params[0],
+                          .bypass = job->bypass};
+  apply_from_line(job, &values, at_once ? FD_STRETCH : job->adds ? FD_ADD : FD_MULTIPLY);
   if (!y_is_flat) fd_scatter(y, (char *)call->y.data, call->y.layout, i, n, job->itemsize);
 }
 
