@@ -553,13 +553,17 @@ cdef int perform_in_c(Work work) except -1:
 
 # The backends in Python: flat chunks of 32- or 64-bit floats --------------------------------------------------------
 
+cdef object in_c_order(np.ndarray a):
+    """What is cut to get elements in C order. Without axes of one element: a flat index knows 32 axes, an array 64."""
+    plain = np.asarray(a)
+    return plain.reshape(-1) if np.PyArray_IS_C_CONTIGUOUS(a) else plain.squeeze().flat
+
+
 cdef object chunk(np.ndarray a, int64_t begin, int64_t end, type):
     """Elements begin .. end - 1 in C order, in the compute type."""
     if a is None:
         return None
-    plain = np.asarray(a)
-    flat = plain.reshape(-1) if np.PyArray_IS_C_CONTIGUOUS(a) else plain.flat
-    return np.ascontiguousarray(flat[begin:end]).astype(type, copy=False)
+    return np.ascontiguousarray(in_c_order(a)[begin:end]).astype(type, copy=False)
 
 
 cdef object bits_in_python(Work work, tuple shape, int64_t begin, int64_t end):
@@ -567,7 +571,7 @@ cdef object bits_in_python(Work work, tuple shape, int64_t begin, int64_t end):
     if work.packed is not None:
         return work.packed[begin // 8 : (end + 7) // 8]
     if work.flags is not None:
-        return np.packbits(np.asarray(work.flags.flat[begin:end], np.bool_), bitorder="little")
+        return np.packbits(np.asarray(in_c_order(work.flags)[begin:end], np.bool_), bitorder="little")
     cdef _native.fd_rate single = _native.rate_of(work.rate)
     module, bits = work.settings.module, np.empty((end - begin + 7) // 8, np.uint8)
     rate = 2**64 if single.all else single.fixed

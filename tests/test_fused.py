@@ -216,6 +216,18 @@ def test_shapes(engine, name):
     assert equal_bytes(np.asarray(y), np.asarray(fused(x, kept, 1 / 0.6, np.asarray(bias), residual)))
 
 
+@pytest.mark.skipif(np.__version__.startswith("1."), reason="NumPy 1 has 32 dimensions")
+def test_all_the_dimensions_of_numpy(engine):
+    """64, also where an operand's memory is not in the order of its indices."""
+    flat = awkward(24, "float32").reshape(2, 3, 4)
+    shape = (2, *[1] * 30, 3, *[1] * 30, 4, 1)
+    p, mask = np.linspace(0, 1, 24).reshape(2, 3, 4), np.arange(24).reshape(2, 3, 4) % 3 == 0
+    x, rates, flags = (np.asfortranarray(a).reshape(shape, order="F") for a in (flat, p, mask))
+    y = fastdrop.dropout(flat, p, residual=flat, **KEY)
+    assert equal_bytes(fastdrop.dropout(x, rates, residual=x, **KEY).reshape(flat.shape), y)
+    assert equal_bytes(fastdrop.apply_mask(x, flags).reshape(flat.shape), fastdrop.apply_mask(flat, mask))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["x", "residual", "bias"])
 def test_in_place(engine, name, dtype):

@@ -239,6 +239,7 @@ def test_an_empty_block_has_no_index_past_the_end(engine):
 # Layouts ------------------------------------------------------------------------------------------------------------
 
 CUBE = (18, 20, 23)
+MOST_AXES = 32 if np.__version__.startswith("1.") else 64
 VIEWS = {
     "Fortran": np.asfortranarray,
     "transposed": lambda x: x.transpose(2, 0, 1),
@@ -249,6 +250,7 @@ VIEWS = {
     "0-d": lambda x: x[0, 1, 2],
     "empty": lambda x: x[:, 5:5],
     "32 dimensions": lambda x: x.reshape(-1)[: 2**12].reshape((1, 2) * 12 + (1,) * 8).swapaxes(3, 21),
+    "most dimensions": lambda x: x.reshape(-1)[: 2**10].reshape((2,) * 10 + (1,) * (MOST_AXES - 10)).swapaxes(3, 30).T,
 }
 
 
