@@ -50,6 +50,7 @@ def require(holds: bool, name: str, what: str, value: Any) -> None:
 def finite_number(value: Any, name: str) -> float:
     """Return a finite number."""
     try:
+        _plan.check_scalar(value)
         number = math.nan if isinstance(value, str) else float(value)
     except TypeError:
         raise TypeError(f"{name} must be a finite number; got {value!r} ({type(value).__name__})") from None

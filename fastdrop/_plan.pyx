@@ -195,6 +195,14 @@ cdef uint64_t first_index(start, int64_t n, uint64_t end, str what) except? 0xFF
     return first
 
 
+cpdef int check_scalar(value) except -1:
+    """Raise TypeError if NumPy's `float` takes what is no real number: a string's, a complex one's real part, an array's."""
+    if isinstance(value, (np.ndarray, np.generic)) and (
+            value.ndim or value.dtype.kind not in "biufO" and value.dtype.name != "bfloat16"):
+        raise TypeError
+    return 0
+
+
 cdef double rate(p) except? -1.0:
     """A probability."""
     cdef double value
@@ -202,8 +210,7 @@ cdef double rate(p) except? -1.0:
         value = PyFloat_AsDouble(p)
     else:
         try:
-            if isinstance(p, (np.ndarray, np.generic)) and (p.ndim or p.dtype.kind not in "biufO"):
-                raise TypeError  # NumPy would take a string's number, a complex one's real part
+            check_scalar(p)
             value = PyFloat_AsDouble(p)
         except TypeError:
             raise TypeError(
@@ -767,8 +774,9 @@ cdef double round_to_compute(value, int dtype) except? -1.0:
     """A factor, rounded once to the type that is computed with."""
     cdef double number
     try:
-        if isinstance(value, (str, bytes)):
+        if isinstance(value, (str, bytes, bytearray)):
             raise TypeError  # Python would take the number written there
+        check_scalar(value)
         with RoundToNearest():
             number = float(value)
     except TypeError:

@@ -19,7 +19,7 @@ def test_what_all_of_them_answer(check):
     for bad in (math.nan, math.inf, -math.inf, 10**400):
         with pytest.raises(ValueError, match=r"^c must be .*finite.*; got "):
             check(bad, "c")
-    for bad in (None, 1j, [1.0, 2.0], {}):
+    for bad in (None, 1j, np.complex64(2), np.array(2j), [1.0, 2.0], {}):
         with pytest.raises(TypeError, match=r"^c must be a .*number; got .* \(\w+\)$"):
             check(bad, "c")
 
@@ -28,6 +28,8 @@ def test_what_all_of_them_answer(check):
 def test_a_string_is_a_bad_value_of_a_number(check):
     with pytest.raises(ValueError, match="c must be a finite number; got '2'"):
         check("2", "c")
+    with pytest.raises(TypeError, match=r"c must be a finite number; got array\('2'"):
+        check(np.array("2"), "c")
 
 
 @pytest.mark.parametrize("check", SCALARS)

@@ -383,6 +383,11 @@ BAD_MASKS = [
     (np.ones((3, 4), bool), b"2", TypeError, "scale must be a number; got b'2'"),
     (np.ones((3, 4), bool), None, TypeError, "scale must be a number; got None"),
     (np.ones((3, 4), bool), 2j, TypeError, "scale must be a number; got 2j"),
+    (np.ones((3, 4), bool), np.complex64(2), TypeError, r"scale must be a number; got .*2\+0j"),
+    (np.ones((3, 4), bool), np.array("2"), TypeError, r"scale must be a number; got array\('2'"),
+    (np.ones((3, 4), bool), np.array("two"), TypeError, r"scale must be a number; got array\('two'"),
+    (np.ones((3, 4), bool), np.array([2.0]), TypeError, r"scale must be a number; got array\(\[2\.\]\)"),
+    (np.ones((3, 4), bool), bytearray(b"2"), TypeError, r"scale must be a number; got bytearray\(b'2'\)"),
     (np.ones((3, 4), bool), [2.0], TypeError, r"scale must be a number; got \[2\.0\]"),
     (np.ones((3, 4), bool), 10**400, ValueError, "scale must be a number that a double holds; got 1000"),
 ]

@@ -1,8 +1,10 @@
 """A rate an element: exact to 2**-64, the same bits as one rate where they agree, and factors of each element's own."""
 
+import fractions
 import itertools
 import math
 
+import ml_dtypes
 import numpy as np
 import pytest
 from oracle import fixed, keep, uniform_number
@@ -152,6 +154,13 @@ def test_rates_lie_in_memory_as_they_like(engine, layout, rates_dtype):
 def test_other_real_types_of_rates(engine, dtype):
     p = np.resize(np.array([0, 1] if np.dtype(dtype).kind in "iu" else [0, 0.25, 0.1, 1], dtype), 300)
     assert np.array_equal(dropped(300, p), dropped(300, p.astype(np.float64)))
+
+
+@pytest.mark.parametrize("type", [np.float16, np.float32, ml_dtypes.bfloat16, np.bool_, fractions.Fraction])
+def test_one_rate_of_another_real_type(engine, type):
+    for given in (type(1), np.array(type(1))):
+        assert not fastdrop.dropout(np.ones(5), given, **KEY).any()
+        assert (fastdrop.apply_mask(np.ones(5), np.ones(5, bool), given) == 1).all()
 
 
 def test_rates_may_be_overwritten_by_the_result(engine):
