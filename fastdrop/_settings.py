@@ -16,7 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from fastdrop import _native, _plan
+try:
+    from fastdrop import _native, _plan
+except ImportError as error:
+    if importlib.util.find_spec("fastdrop._native") is not None:
+        raise
+    raise ImportError(
+        f"{Path(__file__).parent} is fastdrop's source, without the modules that are compiled when it is installed: "
+        'run Python in another folder, or build them here by pip install -e "."'
+    ) from error
 
 __all__ = [
     "config",

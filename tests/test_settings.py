@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,3 +262,14 @@ def test_a_backend_whose_package_is_missing(monkeypatch):
         with pytest.raises(ImportError, match=message):
             refused()
     assert fastdrop.config()["backends"] == ["c", "numpy"]
+
+
+def test_the_source_in_the_way_of_what_is_installed(run_python, tmp_path):
+    """Python looks first where it is started: in a checkout it finds the package without its compiled modules."""
+    folder = tmp_path / "fastdrop"
+    folder.mkdir()
+    for name in ("__init__.py", "_settings.py"):
+        shutil.copy(Path(fastdrop.__file__).with_name(name), folder)
+    done = run_python("import fastdrop")
+    assert done.returncode == 1
+    assert f"ImportError: {folder} is fastdrop's source, without the modules that are compiled" in done.stderr
