@@ -36,8 +36,8 @@ td.text.short, th.text.short { min-width: 0; white-space: nowrap; }
 tr.fastdrop td:first-child { color: var(--own); font-weight: 600; }
 tr.yardstick td { color: var(--soft); }
 .met { color: var(--good); } .unmet { color: var(--bad); font-weight: 600; }
-.interval, .about { color: var(--soft); font-size: .92em; }
-.about { margin: .2em 0 0; white-space: normal; max-width: 34rem; }
+.interval, tr.about td { color: var(--soft); font-size: .92em; }
+tr:has(+ tr.about) td { border-bottom: 0; } tr.about td { padding: 0 1.5rem .4rem 0; }
 figure { margin: .8rem 0; } figure svg { width: 100%; height: auto; display: block; max-width: 44rem; }
 @media (max-width: 36rem) {
   th, td { padding-right: .5rem; } .interval { display: block; }
@@ -86,14 +86,20 @@ def html(value: Any) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]], text: Sequence[int] = ()) -> str:
-    """Return a table; a row is its class and its cells, and `text` says which columns besides the first are no numbers."""
+    """Return a table; a row is its class and its cells, and `text` says which columns besides the first are no numbers.
+
+    A single cell is as wide as the table.
+    """
 
     def kind(k: int) -> str:
         return ' class="text"' if k in text else ""
 
+    def wide(row: Sequence[Any]) -> str:
+        return f' colspan="{len(headings)}"' if len(row) < len(headings) else ""
+
     head = "".join(f"<th{kind(k)}>{html(heading)}</th>" for k, heading in enumerate(headings))
     body = "".join(
-        f'<tr class="{name}">' + "".join(f"<td{kind(k)}>{html(cell)}</td>" for k, cell in enumerate(row)) + "</tr>"
+        f'<tr class="{name}">' + "".join(f"<td{kind(k)}{wide(row)}>{html(cell)}</td>" for k, cell in enumerate(row)) + "</tr>"
         for name, row in rows
     )
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -131,7 +137,7 @@ def why_not(verdict: tables.Verdict) -> str:
     """Return what keeps a target from being met, with the times that show it."""
     times = "; ".join(f"{text} {timed.time}{'' if timed.whole else ' ns'}" for text, timed in verdict.times)
     each = "" if any(timed.whole for _, timed in verdict.times) else ", an element"
-    return f'<p class="about">{escape(verdict.target.limit)} Measured{each}: {escape(times)}.</p>'
+    return f"{verdict.target.limit} Measured{each}: {times}."
 
 
 def targets_section(record: Record) -> str:
@@ -140,8 +146,9 @@ def targets_section(record: Record) -> str:
     rows = []
     for verdict in tables.targets(record):
         measured = with_interval(verdict.measured) if verdict.measured else "–"
-        name: Any = verdict.target.name if verdict.met is not False else Markup(escape(verdict.target.name) + why_not(verdict))
-        rows.append(("", [name, words[verdict.met], measured, verdict.target.wanted]))
+        rows.append(("", [verdict.target.name, words[verdict.met], measured, verdict.target.wanted]))
+        if verdict.met is False:
+            rows.append(("about", [why_not(verdict)]))
     for line in record.of_kind("memory"):
         measured = "–" if line["bytes"] is None else f"{line['bytes']:,} B"
         fits = None if line["bytes"] is None else line["bytes"] <= line["most"]
