@@ -89,6 +89,11 @@ const uint32_t *fd_some_words(const fd_isa *isa, const philox_call *call, uint64
 
 static inline int64_t fd_itemsize(int dtype) { return dtype == FD_FLOAT64 ? 8 : dtype == FD_FLOAT32 ? 4 : 2; }
 static inline int64_t fd_min(int64_t a, int64_t b) { return a < b ? a : b; }
+/* Elements before the first that begins a cache line. */
+static inline int64_t fd_lead(const void *from, int64_t itemsize) {
+  const int64_t past = (int64_t)((uintptr_t)from % 64);
+  return past ? (64 - past) / itemsize : 0;
+}
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 enum { FD_BIG_ENDIAN = 1 };

@@ -18,12 +18,6 @@ typedef struct {
 /* Whether x is the only operand. */
 static int is_simple(const fd_call *call) { return call->op == FD_SCALE || call->op == FD_AFFINE; }
 
-/* Elements before the first that begins a cache line. */
-static int64_t lead(const char *from, int64_t itemsize) {
-  const int64_t past = (int64_t)((uintptr_t)from % 64);
-  return past ? (64 - past) / itemsize : 0;
-}
-
 /* A tile of which each element has a factor of its own, 1 / (1 - rate). In short pieces, so that the divisions of one overlap
  * with the memory traffic of the one before. */
 static void apply_with_rates(const dropout_job *job, int64_t i, const fd_tile *tile) {
@@ -88,7 +82,7 @@ static void dropout_range(const void *work, int64_t begin, int64_t end) {
     if (job->flat) {
       const int64_t at = i * job->itemsize;
       /* Streaming stores need whole lines. In the caches, reading across two lines costs more than writing across them. */
-      before = lead((const char *)(job->bypass ? call->y.data : call->x.data) + at, job->itemsize);
+      before = fd_lead((const char *)(job->bypass ? call->y.data : call->x.data) + at, job->itemsize);
       if (before && end - i > 2 * most) n = before; /* the tiles that follow begin at a line */
       ahead = (const char *)call->x.data + at + (job->bypass ? job->isa->ahead : 0); /* where the last tile's ended */
     }
@@ -116,7 +110,7 @@ static void shared_range(const void *work, int64_t begin, int64_t end) {
     int keep;
     const int64_t run_end = fd_min(end, i + fd_source_run(&source, i, &keep));
     for (int64_t n; i < run_end; i += n) {
-      const int64_t before = lead((const char *)call->y.data + i * job->itemsize, job->itemsize);
+      const int64_t before = fd_lead((const char *)call->y.data + i * job->itemsize, job->itemsize);
       n = fd_min(before ? before : FD_TILE, run_end - i);
       fd_tile tile = tile_at(job, i, n, keep ? all : none, job->bypass && !before);
       if (!keep) tile.x = nothing;

@@ -37,7 +37,7 @@ static const void *widened(const noise_job *job, const void *stored, int64_t n, 
 /* Past the caches only from where y is aligned to a line. */
 static void apply_from_line(const noise_job *job, const fd_tile *tile, int op) {
   apply_kernel *const apply = job->isa->apply[job->call->dtype][op];
-  const int64_t past = (int64_t)((uintptr_t)tile->y % 64) / job->itemsize, before = past ? 64 / job->itemsize - past : 0;
+  const int64_t before = fd_lead(tile->y, job->itemsize);
   if (!tile->bypass || before == 0 || before >= tile->n) {
     fd_tile ordinary = *tile;
     ordinary.bypass = tile->bypass && before == 0;
