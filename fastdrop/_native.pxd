@@ -4,8 +4,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "fastdrop.h" nogil:
+    enum:
+        FD_MAX_DIMS  # an array's size, so a constant to Cython too
     int FD_STREAM
-    int FD_MAX_DIMS
     int FD_FLOAT32
     int FD_FLOAT64
     int FD_FLOAT16
@@ -31,8 +32,8 @@ cdef extern from "fastdrop.h" nogil:
 
     ctypedef struct fd_layout:
         int ndim
-        int64_t shape[64]
-        int64_t strides[64]
+        int64_t shape[FD_MAX_DIMS]
+        int64_t strides[FD_MAX_DIMS]
 
     ctypedef struct fd_array:
         void *data

@@ -511,8 +511,8 @@ cdef struct BitsLayouts:
 
 
 cdef int bind_bits(Work work, tuple shape, int64_t n, _native.fd_bits *bits, BitsLayouts *space) except -1:
-    cdef int64_t sizes[64]
-    cdef int64_t steps[64]
+    cdef int64_t sizes[_native.FD_MAX_DIMS]
+    cdef int64_t steps[_native.FD_MAX_DIMS]
     cdef int64_t one = 1
     cdef int k
     bits.key = work.key
@@ -829,6 +829,8 @@ cdef tuple shape_of(shape):
         sizes = tuple(shape)
     except TypeError:
         sizes = (shape,)
+    if len(sizes) > _native.FD_MAX_DIMS:  # as many as bind_bits and the layouts have room for
+        raise ValueError(f"shape must have at most {_native.FD_MAX_DIMS} dimensions; got {len(sizes)}")
     return tuple([count_of(size, "each size in shape") for size in sizes])
 
 

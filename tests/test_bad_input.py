@@ -153,6 +153,20 @@ def test_dropout_arrays_and_seeds(function, name, value, exception, pattern):
     refuses(function, {array: X, **arguments}, exception, f"{array} {pattern}" if name == "x" else pattern)
 
 
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("ndim", [65, 66, 1000])
+def test_more_dimensions_than_an_array_can_have(packed, ndim):
+    """A packed mask has one dimension itself, so NumPy never sees the shape."""
+    for geometry in ({}, {"shared_axes": 0}, {"noise_shape": (1,) * ndim}, {"global_shape": (2,) * ndim}):
+        with pytest.raises(ValueError, match=f"at most 64 dimensions; got {ndim}"):
+            fastdrop.dropout_mask((1,) * ndim, 0.5, seed=1, packed=packed, **geometry)
+
+
+def test_as_many_dimensions_as_the_kernels_have():
+    mask = fastdrop.dropout_mask((1,) * 63 + (9,), 0.5, seed=1, packed=True, shared_axes=0)
+    assert mask.tobytes() == fastdrop.dropout_mask(9, 0.5, seed=1, packed=True).tobytes()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "exception", "pattern"),
     table(shape=SHAPES, p=RATES, offset=OFFSETS, start=STARTS, backend=BACKENDS, num_threads=THREADS, seed=SEEDS),
