@@ -7,5 +7,5 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent
-if not list((ROOT / "fastdrop").glob("_native.*.so")):
+if not list((ROOT / "fastdrop" / "_core").glob("native.*.so")):
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]

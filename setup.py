@@ -44,10 +44,10 @@ int main(void) {
 
 
 class BuildExt(build_ext):
-    """Compiles the C sources of ``_native`` file by file, each with its own flags."""
+    """Compiles the C sources of ``native`` file by file, each with its own flags."""
 
     def build_extension(self, ext):
-        if ext.name.endswith("_native"):
+        if ext.name.endswith(".native"):
             msvc = self.compiler.compiler_type == "msvc"
             flags = MSVC_FLAGS if msvc else UNIX_FLAGS
             macros, objects = self.instruction_sets(flags, msvc)
@@ -109,14 +109,14 @@ class BuildExt(build_ext):
 def extension(name):
     return Extension(
         f"fastdrop.{name}",
-        [f"fastdrop/{name}.pyx"],
+        [f"fastdrop/{name.replace('.', '/')}.pyx"],
         # Else a changed C file is not linked again, and a changed declaration not seen.
-        depends=[str(path) for path in sorted([*SOURCES.iterdir(), *Path("fastdrop").glob("*.pxd")])],
+        depends=[str(path) for path in sorted([*SOURCES.iterdir(), *Path("fastdrop").rglob("*.px[di]")])],
         include_dirs=[str(SOURCES), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     )
 
 
-setup(
-    ext_modules=[extension(name) for name in ("_native", "_plan", "_numbers", "functional")], cmdclass={"build_ext": BuildExt}
-)
+MODULES = ("_core.native", "_core.plan", "_core.numbers", "variants.dropout")
+
+setup(ext_modules=[extension(name) for name in MODULES], cmdclass={"build_ext": BuildExt})

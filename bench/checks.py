@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fastdrop.testing import equal_bytes
-from fastdrop.verify import Mismatch
+from fastdrop.verify.cases import equal_bytes
+from fastdrop.verify.runner import Mismatch
 
 from .contender import Array, Contender, Job
 

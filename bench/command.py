@@ -10,8 +10,8 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from fastdrop._screens import FAILURE, end, errors_in_one_line, progress_bar, show, table
-from fastdrop._settings import checked_isa
+from fastdrop._cli.screens import FAILURE, end, errors_in_one_line, progress_bar, show, table
+from fastdrop._core.settings import checked_isa
 
 from . import tables
 from .cases import Case, Entry

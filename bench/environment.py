@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fastdrop
-from fastdrop import _native, _settings
+from fastdrop._core import native, settings
 
 from .contenders import adapters
 from .data import available_bytes
@@ -25,14 +25,14 @@ def describe(threads: int, isa: str | None) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "cpu": processor(),
-        "processors": _settings.automatic_num_threads(),
+        "processors": settings.automatic_num_threads(),
         "caches": caches(),
         "memory_bytes": memory(),
         "huge_pages": huge_pages(),
         "system": platform.platform(),
         "python": platform.python_version() + ("" if getattr(sys, "_is_gil_enabled", lambda: True)() else ", free-threaded"),
-        "build": _native.build(),
-        "openmp": _native.has_openmp(),
+        "build": native.build(),
+        "openmp": native.has_openmp(),
         "isa": isa or fastdrop.get_isa(),
         "isas": fastdrop.config()["isas"],
         "threads": threads,

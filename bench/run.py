@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 import fastdrop
-from fastdrop import _settings
+from fastdrop._core import settings
 
 from . import environment, memory
 from .cases import Case, Entry, matching, read
@@ -223,7 +223,7 @@ def run(
     """
     with fastdrop.using(isa=isa, num_threads=threads):  # refuses what cannot be
         record = Record()
-        record.add({"kind": "environment", **environment.describe(_settings.checked_num_threads(threads), isa)})
+        record.add({"kind": "environment", **environment.describe(settings.checked_num_threads(threads), isa)})
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fastdrop-bench-"))
         workers = [stack.enter_context(Worker(number, threads, isa, folder)) for number in range(mode.processes)]

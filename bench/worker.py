@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 import fastdrop
-from fastdrop.verify import Mismatch, every_engine
+from fastdrop.verify.runner import Mismatch, every_engine
 
 from .cases import Case
 from .checks import check, equal_results

@@ -10,7 +10,7 @@ Examples
 
 from pathlib import Path
 
-from fastdrop._settings import (
+from fastdrop._core.settings import (
     config,
     get_backend,
     get_isa,
@@ -21,10 +21,9 @@ from fastdrop._settings import (
     show_config,
     using,
 )
-from fastdrop.adaptive import adaptive_dropout, adaptive_dropout_backward, standout, standout_backward
-from fastdrop.adl import adl, adl_backward
-from fastdrop.alpha import alpha_dropout, alpha_dropout_backward, feature_alpha_dropout, feature_alpha_dropout_backward
-from fastdrop.analysis import (
+from fastdrop.losses import r_drop_loss, r_drop_loss_backward
+from fastdrop.random import Stream, fold_in
+from fastdrop.theory import (
     dropout_regularizer,
     dropout_regularizer_gradient,
     fast_dropout_moments,
@@ -36,7 +35,10 @@ from fastdrop.analysis import (
     variance_inflation,
     variance_shift,
 )
-from fastdrop.attention import (
+from fastdrop.variants.adaptive import adaptive_dropout, adaptive_dropout_backward, standout, standout_backward
+from fastdrop.variants.adl import adl, adl_backward
+from fastdrop.variants.alpha import alpha_dropout, alpha_dropout_backward, feature_alpha_dropout, feature_alpha_dropout_backward
+from fastdrop.variants.attention import (
     attention_dropout,
     attention_dropout_backward,
     drop_head,
@@ -44,41 +46,8 @@ from fastdrop.attention import (
     drop_key,
     drop_key_backward,
 )
-from fastdrop.blocks import drop_block, drop_block_backward, drop_block_gamma
-from fastdrop.concrete import (
-    concrete_dropout,
-    concrete_dropout_backward,
-    concrete_regularizer,
-    concrete_regularizer_backward,
-    spatial_concrete_dropout,
-    spatial_concrete_dropout_backward,
-)
-from fastdrop.consistency import r_drop_loss, r_drop_loss_backward
-from fastdrop.functional import apply_mask, dropout, dropout_backward, dropout_mask, uniform, words
-from fastdrop.importance import (
-    importance_dropout,
-    importance_dropout_backward,
-    keep_probabilities,
-    multinomial_dropout,
-    multinomial_dropout_backward,
-    multinomial_probabilities,
-    targeted_dropout,
-    targeted_dropout_backward,
-)
-from fastdrop.noise import gaussian_dropout, gaussian_dropout_backward, gaussian_noise, normal
-from fastdrop.paths import drop_path, drop_path_backward, drop_path_rates, layer_drop
-from fastdrop.recurrent import zoneout, zoneout_backward
-from fastdrop.sequence import (
-    embedding_dropout,
-    embedding_dropout_backward,
-    patch_dropout,
-    patch_dropout_backward,
-    token_dropout,
-    token_dropout_backward,
-    word_dropout,
-    word_dropout_backward,
-)
-from fastdrop.shared import (
+from fastdrop.variants.blocks import drop_block, drop_block_backward, drop_block_gamma
+from fastdrop.variants.channels import (
     dropout1d,
     dropout1d_backward,
     dropout2d,
@@ -92,9 +61,40 @@ from fastdrop.shared import (
     spatial_dropout,
     spatial_dropout_backward,
 )
-from fastdrop.streams import Stream, fold_in
-from fastdrop.uout import uout, uout_backward
-from fastdrop.variational import (
+from fastdrop.variants.concrete import (
+    concrete_dropout,
+    concrete_dropout_backward,
+    concrete_regularizer,
+    concrete_regularizer_backward,
+    spatial_concrete_dropout,
+    spatial_concrete_dropout_backward,
+)
+from fastdrop.variants.depth import drop_path, drop_path_backward, drop_path_rates, layer_drop
+from fastdrop.variants.dropout import apply_mask, dropout, dropout_backward, dropout_mask, uniform, words
+from fastdrop.variants.gaussian import gaussian_dropout, gaussian_dropout_backward, gaussian_noise, normal
+from fastdrop.variants.importance import (
+    importance_dropout,
+    importance_dropout_backward,
+    keep_probabilities,
+    multinomial_dropout,
+    multinomial_dropout_backward,
+    multinomial_probabilities,
+    targeted_dropout,
+    targeted_dropout_backward,
+)
+from fastdrop.variants.recurrent import zoneout, zoneout_backward
+from fastdrop.variants.tokens import (
+    embedding_dropout,
+    embedding_dropout_backward,
+    patch_dropout,
+    patch_dropout_backward,
+    token_dropout,
+    token_dropout_backward,
+    word_dropout,
+    word_dropout_backward,
+)
+from fastdrop.variants.uniform import uout, uout_backward
+from fastdrop.variants.variational import (
     log_alpha_of,
     log_alpha_of_backward,
     prune,
@@ -105,7 +105,7 @@ from fastdrop.variational import (
     variational_kl,
     variational_kl_backward,
 )
-from fastdrop.weights import (
+from fastdrop.variants.weights import (
     drop_connect,
     drop_connect_backward,
     drop_connect_moments,

@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line, or say what to install for it."""
     try:
-        from fastdrop.cli import cli
+        from fastdrop._cli.commands import cli
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in {"click", "rich"}:

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop import _numbers
+from fastdrop._core import numbers
 
 __all__ = ["exp", "log", "logit", "sigmoid", "softplus"]
 
@@ -57,7 +57,7 @@ def exp(
     >>> elementary.exp(np.array([0, 1], np.float32))
     array([1.       , 2.7182817], dtype=float32)
     """
-    return _numbers.elementary("exp", x, out, backend, num_threads)
+    return numbers.elementary("exp", x, out, backend, num_threads)
 
 
 def log(
@@ -92,7 +92,7 @@ def log(
     >>> elementary.log(np.array([1, 2], np.float32))
     array([0.       , 0.6931472], dtype=float32)
     """
-    return _numbers.elementary("log", x, out, backend, num_threads)
+    return numbers.elementary("log", x, out, backend, num_threads)
 
 
 def sigmoid(
@@ -126,7 +126,7 @@ def sigmoid(
     >>> elementary.sigmoid(np.array([-2, 0, 2], np.float32))
     array([0.11920292, 0.5       , 0.880797  ], dtype=float32)
     """
-    return _numbers.elementary("sigmoid", x, out, backend, num_threads)
+    return numbers.elementary("sigmoid", x, out, backend, num_threads)
 
 
 def logit(
@@ -160,7 +160,7 @@ def logit(
     >>> elementary.logit(np.array([0.25, 0.5, 0.75], np.float32))
     array([-1.0986123,  0.       ,  1.0986123], dtype=float32)
     """
-    return _numbers.elementary("logit", x, out, backend, num_threads)
+    return numbers.elementary("logit", x, out, backend, num_threads)
 
 
 def softplus(
@@ -194,4 +194,4 @@ def softplus(
     >>> elementary.softplus(np.array([-1, 0, 1], np.float32))
     array([0.3132617, 0.6931472, 1.3132617], dtype=float32)
     """
-    return _numbers.elementary("softplus", x, out, backend, num_threads)
+    return numbers.elementary("softplus", x, out, backend, num_threads)

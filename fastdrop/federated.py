@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop import _plan
-from fastdrop._checks import at_least_one
-from fastdrop.streams import fold_in
+from fastdrop._core import plan
+from fastdrop._core.checks import at_least_one
+from fastdrop.random import fold_in
 
 __all__ = ["Update", "aggregate", "client_seed", "extract", "kept_units"]
 
@@ -121,7 +121,7 @@ def kept_units(units: Mapping[str, int], p: float | Mapping[str, float], seed: i
         raise ValueError(f"p must have a rate for each of the layers {sorted(units)}; it has {sorted(rates)}")
     return {
         layer: np.flatnonzero(
-            _plan.dropout_mask(size, _plan.rate_of(rates[layer]), fold_in(seed, layer), 0, False, 0, None, None)
+            plan.dropout_mask(size, plan.rate_of(rates[layer]), fold_in(seed, layer), 0, False, 0, None, None)
         )
         for layer, size in units.items()
     }
@@ -221,7 +221,7 @@ def aggregate(
             where, value = places(name, totals[name].shape, axes, update.kept), np.asarray(given)
             if value.shape != counts[name][where].shape:
                 raise ValueError(f"the update of {name!r} has shape {value.shape}; its units make {counts[name][where].shape}")
-            with _plan.RoundToNearest(), np.errstate(all="ignore"):
+            with plan.RoundToNearest(), np.errstate(all="ignore"):
                 totals[name][where] += value.astype(np.float64) * weight
             counts[name][where] += weight
     return {name: mean(totals[name], counts[name], value) for name, value in parameters.items()}, counts
@@ -230,7 +230,7 @@ def aggregate(
 def mean(total: NDArray[np.float64], count: NDArray[np.int64], otherwise: NDArray[Any]) -> NDArray[Any]:
     """Return total / count in the dtype of `otherwise`, whose value stands where nothing was counted."""
     result = otherwise.copy()
-    with _plan.RoundToNearest(), np.errstate(all="ignore"):
+    with plan.RoundToNearest(), np.errstate(all="ignore"):
         np.copyto(result, (total / np.maximum(count, 1)).astype(result.dtype), where=count > 0)
     return result
 

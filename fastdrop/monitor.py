@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop import _plan
-from fastdrop._checks import at_least_one
-from fastdrop._optional import row_of_axes
+from fastdrop._core import plan
+from fastdrop._core.checks import at_least_one
+from fastdrop._core.optional import row_of_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,7 +147,7 @@ class Monitor:
         return self._write(entry)
 
     def _write(self, entry: Entry) -> Entry:
-        entry = {"step": _plan.count_of(self.step, "step"), **{key: plain(value) for key, value in entry.items()}}
+        entry = {"step": plan.count_of(self.step, "step"), **{key: plain(value) for key, value in entry.items()}}
         if self._file is None:
             self._kept.append(entry)
         else:

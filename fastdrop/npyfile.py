@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdrop.functional import dropout, dropout_mask
+from fastdrop.variants.dropout import dropout, dropout_mask
 
 __all__ = ["Applied", "apply_file"]
 

@@ -23,10 +23,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fastdrop import _plan
-from fastdrop._checks import at_least_one, finite_number, positive_number
-from fastdrop._state import collect, distribute, require_entries
-from fastdrop.paths import drop_path_rates
+from fastdrop._core import plan
+from fastdrop._core.checks import at_least_one, finite_number, positive_number
+from fastdrop._core.state import collect, distribute, require_entries
+from fastdrop.variants.depth import drop_path_rates
 
 __all__ = [
     "Clipped",
@@ -73,8 +73,8 @@ class Schedule:
 
     def __call__(self, step: int) -> float:
         """Return the rate at a step, counted from 0."""
-        number = _plan.count_of(step, "step")
-        with _plan.RoundToNearest():
+        number = plan.count_of(step, "step")
+        with plan.RoundToNearest():
             return min(1.0, max(0.0, self.rate(number)))
 
     def rate(self, step: int) -> float:
@@ -141,7 +141,7 @@ class Ramp(Schedule):
         checked_rate(self.start, "start")
         checked_rate(self.end, "end")
         at_least_one(self.steps, "steps")
-        _plan.count_of(self.begin, "begin")
+        plan.count_of(self.begin, "begin")
 
     def rate(self, step: int) -> float:
         """Return the rate: exactly `start` before the ramp, exactly `end` after it."""
@@ -464,7 +464,7 @@ class ValidationDriven(Schedule):
 
     def update(self, training_loss: float, validation_loss: float) -> float:
         """Take in new losses, both finite, and return the rate from now on."""
-        with _plan.RoundToNearest():
+        with plan.RoundToNearest():
             gap = finite_number(validation_loss, "validation_loss") - finite_number(training_loss, "training_loss")
             moved = 0.0 if math.isnan(self._gap) else gap - self._gap
             if abs(moved) > self.tolerance:

@@ -11,9 +11,9 @@ import hypothesis
 import pytest
 
 import fastdrop
-from fastdrop.testing import REFERENCE, engines, threads_on_small_arrays
+from fastdrop.verify.cases import REFERENCE, engines, threads_on_small_arrays
 
-DATA = Path(__file__).parent / "data"
+KNOWN_ANSWERS = Path(fastdrop.__file__).parent / "known_answers"
 LARGE = "FASTDROP_TEST_LARGE"
 
 hypothesis.settings.register_profile(
@@ -58,7 +58,7 @@ def engine(request):
 
 @pytest.fixture(scope="session")
 def golden():
-    return json.loads((DATA / "stream1_golden.json").read_text())
+    return json.loads((KNOWN_ANSWERS / "stream1_golden.json").read_text())
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 import fastdrop
-from fastdrop import _native, _settings
-from fastdrop.testing import Engine
+from fastdrop._core import native, settings
+from fastdrop.verify.cases import Engine
 
 from ..contender import EVERY_DTYPE, SEED, Absent, Adapter, Array, Call, Contender, Job
 
@@ -80,10 +80,10 @@ def on(engine: Engine, make: Callable[[Job], Call], least_threads: int = 1) -> C
     """Return the same way, but absent where the engine is."""
 
     def made(job: Job) -> Call:
-        if engine.isa and not _native.isas().get(engine.isa):
+        if engine.isa and not native.isas().get(engine.isa):
             raise Absent(f"this machine or build lacks the instruction set {engine.isa}")
-        if least_threads > _settings.automatic_num_threads():
-            raise Absent(f"this process may use {_settings.automatic_num_threads()} processors only")
+        if least_threads > settings.automatic_num_threads():
+            raise Absent(f"this process may use {settings.automatic_num_threads()} processors only")
         if reason := engine.missing():
             raise Absent(reason)
         return make(job)

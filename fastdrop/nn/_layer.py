@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdrop import _plan
-from fastdrop._state import require_entries
-from fastdrop.streams import Stream
+from fastdrop._core import plan
+from fastdrop._core.state import require_entries
+from fastdrop.random import Stream
 
 __all__ = ["Layer", "Sequential"]
 
@@ -161,7 +161,7 @@ class Layer:
 
     def advance(self, steps: int = 1) -> None:
         """Let the schedules inside go on by so many steps: to be called after each update of the weights."""
-        number = _plan.count_of(steps, "steps")
+        number = plan.count_of(steps, "steps")
         for _, layer in self.walk():
             layer.go_on(number)
 

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import fastdrop
-from fastdrop import _plan, elementary
-from fastdrop._state import collect, distribute
+from fastdrop import elementary
+from fastdrop._core import plan
+from fastdrop._core.state import collect, distribute
 from fastdrop.nn._layer import Layer
-from fastdrop.streams import Stream
+from fastdrop.random import Stream
 
 __all__ = [
     "ADL",
@@ -155,7 +156,7 @@ class Variant(Layer):
         self.step = 0
         self._stream = None if seed is None else seed if isinstance(seed, Stream) else Stream(seed)
         if self.rate_name == "p" and not callable(self.p) and not isinstance(self.p, np.ndarray):
-            _plan.rate_of(self.p)
+            plan.rate_of(self.p)
 
     def add_parameters(self, **arrays: NDArray[Any] | None) -> None:
         """Take those that are not None as parameters."""
@@ -231,7 +232,7 @@ class Variant(Layer):
     def load_own_state(self, state: Mapping[str, Any]) -> None:
         """Take over what `own_state` returned."""
         super().load_own_state(state)
-        self.step = _plan.count_of(state["step"], "step")
+        self.step = plan.count_of(state["step"], "step")
         entries = {key.removeprefix("stream."): value for key, value in state.items() if key.startswith("stream.")}
         self._stream = Stream.from_state_dict(entries)
         distribute({"p": self.p}, state)
@@ -338,7 +339,7 @@ class ConcreteDropout(
 
     def __init__(self, p: float = 0.1, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        rate = _plan.rate_of(p)
+        rate = plan.rate_of(p)
         if rate in (0.0, 1.0):
             raise ValueError(f"p must be between 0 and 1, to begin with; got {p!r}")
         self.add_parameter("p_logit", elementary.logit(np.array(rate)))

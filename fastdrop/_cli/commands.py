@@ -1,0 +1,206 @@
+"""The command line: what is typed, to calls; what they return, to screens. The work is done elsewhere."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.progress import TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+import fastdrop
+from fastdrop._cli.screens import FAILURE, end, errors_in_one_line, progress_bar, show, table
+from fastdrop._core import settings
+from fastdrop.bench.command import bench
+from fastdrop.npyfile import Applied, apply_file
+from fastdrop.verify.runner import Outcome, checks
+
+__all__ = ["cli"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(fastdrop.__version__)
+def cli() -> None:
+    """Dropout for NumPy arrays that costs no more than a copy and is reproducible to the bit."""
+
+
+# Signals ------------------------------------------------------------------------------------------------------------
+
+
+class Stopped(BaseException):
+    """A signal asks the process to end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    for other in STOPPING:
+        signal.signal(other, signal.SIG_IGN)  # one is enough: what cleans up must not be stopped too
+    raise Stopped(number)
+
+
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+@contextmanager
+def stopping_cleanly() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and SIGHUP end the block as an exception does, with all that it cleans up."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, stop)
+        yield
+    except Stopped as stopped:
+        name = signal.Signals(stopped.number).name
+        end(f"stopped by {name}; no half-written file is left", 128 + stopped.number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+# Arguments ----------------------------------------------------------------------------------------------------------
+
+
+def integer(text: str) -> int:
+    """Read a whole number, decimal or with the prefix 0x, 0o or 0b."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a whole number") from None
+
+
+THREADS = click.option("--threads", type=int, help="The most threads to use; the result does not depend on it.")
+
+
+# apply --------------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("source", metavar="IN.npy", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("target", metavar="OUT.npy", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("-p", type=float, required=True, help="The probability of dropping an element, in [0, 1].")
+@click.option(
+    "--seed",
+    type=integer,
+    metavar="INTEGER",
+    required=True,
+    help="In [0, 2**64), decimal or 0x...: the same seed, the same mask.",
+)
+@click.option(
+    "--offset",
+    type=integer,
+    metavar="INTEGER",
+    default="0",
+    show_default=True,
+    help="Which mask under the seed: in [0, 2**64).",
+)
+@click.option("--backend", type=click.Choice(list(settings.BACKENDS)), help="What computes; all give the same bytes.")
+@THREADS
+def apply(source: Path, target: Path, p: float, seed: int, offset: int, backend: str | None, threads: int | None) -> None:
+    """Apply dropout to a file.
+
+    Drops elements of the array in IN.npy, scales the others by 1 / (1 - p), and writes OUT.npy. The files may be larger
+    than memory, and may be one and the same. OUT.npy appears when all is done.
+    """
+    bar = progress_bar(TaskProgressColumn(), TimeRemainingColumn())
+    with stopping_cleanly(), errors_in_one_line(), fastdrop.using(backend=backend, num_threads=threads), bar:
+        task = bar.add_task(target.name)
+        applied = apply_file(
+            source,
+            target,
+            p,
+            seed=seed,
+            offset=offset,
+            progress=lambda n, size: bar.update(task, completed=n, total=size),
+        )
+    show_applied(target, applied)
+
+
+def show_applied(target: Path, applied: Applied) -> None:
+    gigabytes, size = applied.nbytes / 1e9, applied.size
+    share = f"{applied.dropped / size:.4%} ({applied.dropped:,} of {size:,})" if size else "nothing: the array is empty"
+    click.echo(target)
+    click.echo(f"  shape    {applied.shape}, {applied.dtype}")
+    click.echo(f"  dropped  {share}")
+    click.echo(f"  time     {applied.seconds:.2f} s, {gigabytes / applied.seconds:.2f} GB/s")
+    click.echo(f"  SHA-256  {applied.sha256}")
+
+
+# verify -------------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.pass_context
+def verify(ctx: click.Context) -> None:
+    """Check the kernels on this machine.
+
+    All that can run here must give the known answers and the same bytes, on any number of threads, whatever the
+    settings of floating point that it finds. The exit code is 0 if it does, else 1.
+    """
+    began = time.perf_counter()
+    outcomes = []
+    with progress_bar(TimeElapsedColumn()) as bar:
+        task = bar.add_task("checking", total=None)
+        for outcome in checks():
+            outcomes.append(outcome)
+            bar.update(task, description=f"checked {outcome.engine}, {outcome.check}")
+    failed = show_outcomes(outcomes, time.perf_counter() - began)
+    ctx.exit(FAILURE if failed else 0)
+
+
+VERDICTS = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("skipped", "dim")}
+
+
+def show_outcomes(outcomes: list[Outcome], seconds: float) -> list[Outcome]:
+    rows = table("engine", "check", "result", "ms", "about", right=["ms"])
+    for outcome in outcomes:
+        detail = "see below" if outcome.passed is False else outcome.detail
+        verdict = Text(*VERDICTS[outcome.passed])
+        rows.add_row(outcome.engine, outcome.check, verdict, f"{outcome.seconds * 1e3:.1f}", detail)
+    failed = [outcome for outcome in outcomes if outcome.passed is False]
+    ran = sum(outcome.passed is not None for outcome in outcomes)
+    show(rows, "")
+    for outcome in failed:
+        show(Text(f"FAILED {outcome.engine}, {outcome.check}: {outcome.detail}", "red"))
+    show(f"{len(failed)} of {ran} checks failed" if failed else f"all {ran} checks passed in {seconds:.2f} s")
+    return failed
+
+
+# info ---------------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def info(as_json: bool) -> None:
+    """Show what runs, and on what."""
+    found = fastdrop.config()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    variables = {"backend": "FASTDROP_BACKEND", "isa": "FASTDROP_ISA", "num_threads": "FASTDROP_NUM_THREADS"}
+    rows = table("setting", "value", "set in the environment by")
+    for name, value in found.items():
+        rows.add_row(name, as_text(name, value), variables.get(name, ""))
+    show(rows)
+
+
+def as_text(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if name.endswith("bytes") else str(value)
+
+
+# bench --------------------------------------------------------------------------------------------------------------
+
+cli.add_command(bench)

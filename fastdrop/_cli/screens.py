@@ -1,0 +1,68 @@
+"""What commands share: errors in one line, progress bars, tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from fastdrop.verify.runner import Mismatch
+
+__all__ = ["FAILURE", "USAGE", "end", "errors_in_one_line", "progress_bar", "show", "table"]
+
+USAGE, FAILURE = 2, 1  # exit codes: what was asked for cannot be; it could, but did not work out
+
+
+def end(message: str, exit_code: int) -> NoReturn:
+    """End with an error, in one line and without a traceback."""
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    sys.exit(exit_code)
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Turn the errors that a user can cause into sentences."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError) as error:
+        end(str(error), USAGE)
+    except OSError as error:
+        about = f"{error.filename}: " if error.filename else ""
+        end(f"{about}{error.strerror or error}", FAILURE)
+    except (ImportError, Mismatch) as error:
+        end(str(error), FAILURE)
+
+
+def progress_bar(*columns: Any) -> Progress:
+    """Return a bar on standard error, which shows on a terminal alone."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *columns,
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    )
+
+
+def table(*headings: str, right: Sequence[str] = ()) -> Table:
+    """Return an empty table that wraps what is too long for it: nothing is cut off."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in headings:
+        made.add_column(heading, overflow="fold", justify="right" if heading in right else "left")
+    return made
+
+
+def show(*lines: Table | Text | str) -> None:
+    """Print to standard output, as wide as the terminal, or 80 columns."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    for line in lines:
+        console.print(line)

@@ -1,0 +1,86 @@
+"""What random numbers do to elements: for the backends in Python, and the definition of `src_c/noise.inc`.
+
+Each noise makes of a number for each element (and of an operand, for those that have one) what the element is multiplied by
+or, for those in `ADDED`, what is added to it; and the slope that the gradient of its parameter is summed with, or None.
+Arrays are flat, all of one type, float32 or float64; parameters are numbers of that type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdrop._core.arithmetic import fixed_sum
+from fastdrop._core.backends import elementary
+
+Floats = NDArray[Any]
+Made = tuple[Floats, Floats | None]
+
+
+def gaussian(z: Floats, other: Floats | None, scale: Any) -> Made:
+    """X * (1 + scale z)."""
+    return z.dtype.type(1) + scale * z, z
+
+
+def additive(z: Floats, other: Floats | None, scale: Any) -> Made:
+    """X + scale z."""
+    return scale * z, None
+
+
+def spread(z: Floats, variance: Floats, least: Any) -> Made:
+    """X + sqrt(variance + least) z."""
+    return np.sqrt(variance + least) * z, None
+
+
+def spread_slope(z: Floats, variance: Floats, least: Any) -> Made:
+    """G * z / (2 sqrt(variance + least)): the gradient of `spread` with respect to the variance."""
+    return (z * z.dtype.type(0.5)) / np.sqrt(variance + least), None
+
+
+def power(r: Floats, exponent: float) -> Floats:
+    """R to a power: by squaring and a square root where twice the exponent is a whole number up to 64, else by logarithms."""
+    doubled = 2 * exponent
+    if not (1 <= doubled <= 64 and doubled == int(doubled)):
+        exp, log = (
+            functions[r.dtype == np.float64] for functions in (elementary.FUNCTIONS["exp"], elementary.FUNCTIONS["log"])
+        )
+        made: Floats = exp(r.dtype.type(exponent) * log(r))
+        return made
+    result = np.sqrt(r) if int(doubled) % 2 else np.ones_like(r)
+    whole, square = int(exponent), r
+    while whole:
+        if whole % 2:
+            result = result * square
+        whole //= 2
+        square = square * square
+    return result
+
+
+def concrete(u: Floats, other: Floats | None, odds: Any, least: Any, exponent: Any, scale: Any, steepness: Any) -> Made:
+    """X * (1 - drop) scale, drop the softened indicator 1 / (1 + r**exponent)."""
+    one = u.dtype.type(1)
+    r = odds * (((one - u) + least) / (u + least))
+    drop = one / (one + power(r, float(exponent)))
+    kept = (one - drop) * scale
+    return kept, kept * scale - (drop * kept) * steepness
+
+
+def tile_sums(products: Floats, tile: int) -> NDArray[np.float64]:
+    """Return the sum of each tile in float64: the second half is added to the first until one number is left."""
+    padded = np.zeros(-(-products.size // tile) * tile)
+    padded[: products.size] = products
+    return fixed_sum(padded.reshape(-1, tile))[:, 0]
+
+
+NOISES: dict[str, Callable[..., Made]] = {
+    "gaussian": gaussian,
+    "additive": additive,
+    "spread": spread,
+    "spread_slope": spread_slope,
+    "concrete": concrete,
+}
+NUMBERS = dict.fromkeys(NOISES, "normal") | {"concrete": "uniform"}
+ADDED = ("additive", "spread")

@@ -1,0 +1,153 @@
+"""Checks of arguments that several modules share; what the functions of the kernels themselves take, the plan checks.
+
+Each returns what it was given, as what it must be, or raises naming it. A *number* is one that `float` takes, and a string is
+a bad value of one, as in a table of settings. A *scalar* may also be an array of one element, as a learned parameter is, and
+a string is none.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastdrop._core import plan
+
+__all__ = [
+    "at_least_one",
+    "check_indices",
+    "finite_number",
+    "finite_scalar",
+    "floats_of",
+    "non_negative_number",
+    "non_negative_scalar",
+    "positive_number",
+    "positive_scalar",
+    "probabilities_of",
+    "real_array",
+    "share_of",
+]
+
+# Counts and numbers -------------------------------------------------------------------------------------------------
+
+
+def at_least_one(value: Any, name: str) -> int:
+    """Return a number of things of which there is one at least."""
+    number = plan.count_of(value, name)
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1; got {number}")
+    return number
+
+
+def require(holds: bool, name: str, what: str, value: Any) -> None:
+    """Raise unless it holds that `name` is `what`."""
+    if not holds:
+        raise ValueError(f"{name} must be {what}; got {value!r}")
+
+
+def finite_number(value: Any, name: str) -> float:
+    """Return a finite number."""
+    try:
+        plan.check_scalar(value)
+        number = math.nan if isinstance(value, str) else float(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a finite number; got {value!r} ({type(value).__name__})") from None
+    except (ValueError, OverflowError):
+        number = math.nan
+    require(math.isfinite(number), name, "a finite number", value)
+    return number
+
+
+def positive_number(value: Any, name: str) -> float:
+    """Return a finite number above 0."""
+    number = finite_number(value, name)
+    require(number > 0, name, "above 0", value)
+    return number
+
+
+def non_negative_number(value: Any, name: str) -> float:
+    """Return a finite number that is 0 or more."""
+    number = finite_number(value, name)
+    require(number >= 0, name, ">= 0", value)
+    return number
+
+
+def share_of(value: Any, name: str) -> float:
+    """Return a number in [0, 1]."""
+    try:
+        return plan.rate_of(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} must be a number in [0, 1]; got {value!r}") from None
+
+
+# Scalars ------------------------------------------------------------------------------------------------------------
+
+
+def scalar(value: Any, name: str) -> float:
+    """Return a number, NaN or infinite too."""
+    try:
+        if isinstance(value, (str, bytes)) or np.iscomplexobj(value) or np.size(value) != 1:
+            raise TypeError
+        return float(np.asarray(value).reshape(()))
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number; got {value!r} ({type(value).__name__})") from None
+    except OverflowError:
+        return math.inf
+
+
+def finite_scalar(value: Any, name: str) -> float:
+    """Return a finite number, given as such or as an array of one element."""
+    number = scalar(value, name)
+    require(math.isfinite(number), name, "finite", value)
+    return number
+
+
+def positive_scalar(value: Any, name: str) -> float:
+    """Return a finite number above 0, given as such or as an array of one element."""
+    number = scalar(value, name)
+    require(0 < number < math.inf, name, "finite and above 0", value)
+    return number
+
+
+def non_negative_scalar(value: Any, name: str) -> float:
+    """Return a finite number that is 0 or more, given as such or as an array of one element."""
+    number = scalar(value, name)
+    require(0 <= number < math.inf, name, "finite and >= 0", value)
+    return number
+
+
+# Arrays -------------------------------------------------------------------------------------------------------------
+
+
+def real_array(value: ArrayLike, name: str, *, flags: bool = True) -> NDArray[Any]:
+    """Return an array of real numbers, of whatever dtype it is; of bool only where `flags` may be given for numbers."""
+    given = np.asarray(value)
+    if given.dtype.kind not in ("biuf" if flags else "iuf") and given.dtype.name != "bfloat16":
+        raise TypeError(f"{name} must be real numbers; got {f'an array of {given.dtype}' if given.ndim else repr(value)}")
+    return given
+
+
+def floats_of(value: ArrayLike, name: str, ndim: int | None = None) -> NDArray[np.float64]:
+    """Return real numbers in float64, of `ndim` dimensions where that is given."""
+    given = real_array(value, name)
+    if ndim is not None and given.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} dimensions; got shape {given.shape}")
+    return given.astype(np.float64)
+
+
+def check_indices(indices: NDArray[Any], size: int, name: str, what: str) -> None:
+    """Raise unless all indices are those of `size` things, which the message calls `what`."""
+    if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < size:
+        raise ValueError(f"{name} must be in [0, {size}), {what}; got {indices.min()} to {indices.max()}")
+
+
+def probabilities_of(given: ArrayLike) -> NDArray[np.float64]:
+    """Return probabilities with classes along the last axis; what rounding puts above 1 passes."""
+    p = np.asarray(given, np.float64)
+    if p.ndim == 0 or p.shape[-1] == 0:
+        raise ValueError(f"probabilities must have an axis of classes, the last one; got shape {p.shape}")
+    if not ((p >= 0) & (p <= 1 + 1e-2)).all():
+        raise ValueError("probabilities must be in [0, 1] (after a softmax, say); some are not")
+    return p

@@ -1,0 +1,101 @@
+# The only file that restates C. `native.pyx` holds the compiled kernels: other Cython modules reach them through the
+# functions declared here, which is also how a Cython user does it (`cimport fastdrop._core.native`).
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+
+cdef extern from "fastdrop.h" nogil:
+    enum:
+        FD_MAX_DIMS  # an array's size, so a constant to Cython too
+    int FD_STREAM
+    int FD_FLOAT32
+    int FD_FLOAT64
+    int FD_FLOAT16
+    int FD_BFLOAT16
+    int FD_SCALE
+    int FD_WITH_BIAS
+    int FD_WITH_RATES
+    int FD_WITH_RESIDUAL
+    int FD_AFFINE
+    int FD_SELECT
+    int FD_NOISE_TILE
+
+    ctypedef struct fd_isa:
+        pass
+
+    ctypedef struct fd_key:
+        uint64_t seed
+        uint64_t offset
+
+    ctypedef struct fd_rate:
+        uint64_t fixed
+        int all
+
+    ctypedef struct fd_layout:
+        int ndim
+        int64_t shape[FD_MAX_DIMS]
+        int64_t strides[FD_MAX_DIMS]
+
+    ctypedef struct fd_array:
+        void *data
+        const fd_layout *layout
+
+    ctypedef struct fd_bits:
+        fd_key key
+        fd_rate rate
+        fd_array rates
+        int rates_dtype
+        uint64_t first
+        const fd_layout *mask_layout
+        const uint8_t *packed
+        fd_array flags
+
+    ctypedef struct fd_call:
+        fd_bits bits
+        int op
+        int dtype
+        double scale
+        double shift
+        double fill
+        int64_t n
+        fd_array x
+        fd_array y
+        fd_array other
+        fd_array bias
+        int64_t bypass_bytes
+
+    ctypedef struct fd_noise_call:
+        fd_key key
+        uint64_t first
+        int noise
+        int dtype
+        double params[5]
+        int64_t n
+        fd_array x
+        fd_array y
+        fd_array other
+        double *sums
+        int64_t bypass_bytes
+
+
+cdef const fd_isa *find_isa(str name) except NULL
+cdef fd_rate rate_of(double p) noexcept nogil
+cdef double inverted_scale(double p, int dtype) noexcept nogil
+cdef double standard_scale(double p, int dtype) noexcept nogil
+cdef void layout_of(
+    fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize
+) noexcept nogil
+cdef int64_t first_bad_rate(const fd_isa *isa, const void *rates, int dtype, int64_t n) noexcept nogil
+cdef void apply(const fd_isa *isa, const fd_call *call, int threads) noexcept nogil
+cdef void mask(const fd_isa *isa, const fd_bits *bits, int64_t n, void *out, bint packed, int threads) noexcept nogil
+cdef void words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, void *out, int threads) noexcept nogil
+cdef void uniform(
+    const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads
+) noexcept nogil
+cdef void normal(
+    const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads
+) noexcept nogil
+cdef void noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) noexcept nogil
+cdef void function(
+    const fd_isa *isa, int function, int dtype, const void *x, void *y, int64_t n, int threads
+) noexcept nogil
+cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil

@@ -1,0 +1,692 @@
+"""Monte Carlo dropout: any forward pass run many times, its results reduced as they come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Protocol, TypeVar, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastdrop import elementary
+from fastdrop._core import plan
+from fastdrop._core.arithmetic import fixed_sum
+from fastdrop._core.checks import at_least_one, positive_number, probabilities_of
+from fastdrop._core.geometry import axes_of
+from fastdrop._core.optional import track
+from fastdrop._core.settings import using
+from fastdrop.random import Stream, fold_in
+from fastdrop.uncertainty.counting import WORD_BYTES, KeptCounts
+from fastdrop.uncertainty.reliability import Calibration, calibration, ood_auroc, plot_histograms
+from fastdrop.variants._masks import compute_type
+
+__all__ = [
+    "Calibration",
+    "Classification",
+    "Moments",
+    "Reduction",
+    "Regression",
+    "Samples",
+    "calibration",
+    "entropy",
+    "mc_dropout",
+    "mc_predict",
+    "model_precision",
+    "ood_auroc",
+    "pass_seed",
+    "plot_histograms",
+]
+
+CHUNK = 2**15  # elements: as many of five arrays as a second-level cache holds
+RUN = 2**19  # elements whose masks are counted together: packed, with their counters, in a second-level cache
+DOMAIN = "mc"  # under which name passes derive their seeds
+
+
+# Reductions ---------------------------------------------------------------------------------------------------------
+
+
+class Reduction(Protocol):
+    """What takes the results of passes, one after the other."""
+
+    count: int
+
+    def update(self, y: NDArray[Any]) -> None:
+        """Take the result of one more pass."""
+
+
+class Moments:
+    """Mean and variance of the results, by Welford's method: one pass through memory, nothing else kept.
+
+    Attributes
+    ----------
+    count : int
+        How many results there were.
+    mean : numpy.ndarray
+        Their mean, of float64 where they are, else of float32.
+    m2 : numpy.ndarray
+        The sum of the squares of their differences from the mean.
+
+    Notes
+    -----
+    The update with result y number n is ``d = y - mean; mean += d * (1 / n); m2 += d * (y - mean)``, each operation
+    rounded once, in this order.
+
+    References
+    ----------
+    .. [1] B. P. Welford, "Note on a method for calculating corrected sums of squares and products", Technometrics 4 (1962).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdrop.uncertainty import Moments
+    >>> moments = Moments()
+    >>> for y in (1.0, 2.0, 6.0):
+    ...     moments.update(np.array([y]))
+    >>> moments.mean, moments.variance().round(6)
+    (array([3.]), array([4.666667]))
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: NDArray[Any] = np.zeros(0)
+        self.m2: NDArray[Any] = np.zeros(0)
+        self._scratch: NDArray[Any] = np.zeros((2, 0))
+
+    def begin(self, shape: tuple[int, ...], type: type[np.floating[Any]]) -> None:
+        """Set everything to zero, for results of a shape."""
+        self.mean, self.m2 = np.zeros(shape, type), np.zeros(shape, type)
+        self._scratch = np.empty((2, min(self.mean.size, CHUNK)), type)
+
+    def update(self, y: NDArray[Any]) -> None:
+        """Take one more result.
+
+        Parameters
+        ----------
+        y : numpy.ndarray of float32, float64, float16 or bfloat16
+            Of the same shape each time.
+        """
+        values = plan.array_of(y, "y")
+        if not self.count:
+            self.begin(values.shape, compute_type(values.dtype))
+        elif values.shape != self.mean.shape:
+            raise ValueError(f"each pass must have the same shape; got {values.shape} after {self.mean.shape}")
+        self.count += 1
+        flat, mean, m2 = values.reshape(-1), self.mean.reshape(-1), self.m2.reshape(-1)
+        with plan.RoundToNearest(), np.errstate(all="ignore"):
+            weight = self.mean.dtype.type(1.0 / self.count)
+            for at in range(0, flat.size, CHUNK):
+                part = slice(at, at + CHUNK)
+                welford(flat[part], weight, mean[part], m2[part], *self._scratch)
+
+    def variance(self) -> NDArray[Any]:
+        """Return the variance of the results: their squared distance from the mean, on average (divided by `count`)."""
+        with plan.RoundToNearest(), np.errstate(all="ignore"):
+            spread: NDArray[Any] = self.m2 / self.m2.dtype.type(max(self.count, 1))
+            return spread
+
+    def std(self) -> NDArray[Any]:
+        """Return the square root of `variance`."""
+        variance = self.variance()
+        with plan.RoundToNearest(), np.errstate(all="ignore"):
+            deviation: NDArray[Any] = np.sqrt(variance)
+            return deviation
+
+
+def welford(
+    y: NDArray[Any], weight: Any, mean: NDArray[Any], m2: NDArray[Any], difference: NDArray[Any], term: NDArray[Any]
+) -> None:
+    """Update mean and m2 with one more y, whose weight is 1 over how many there are; the last two are room to work in."""
+    difference, term = difference[: y.size], term[: y.size]
+    np.subtract(y, mean, out=difference)
+    np.multiply(difference, weight, out=term)
+    np.add(mean, term, out=mean)
+    np.subtract(y, mean, out=term)
+    np.multiply(difference, term, out=term)
+    np.add(m2, term, out=m2)
+
+
+class Classification(Moments):
+    """What passes of a classifier say together: their results are probabilities, the classes along the last axis.
+
+    Has the mean and the variance of `Moments`, and of these the measures of uncertainty.
+
+    Attributes
+    ----------
+    votes : numpy.ndarray of int64
+        How many passes have each class as their most probable one (the first of them, where there are several).
+
+    Notes
+    -----
+    With p_t the probabilities of pass t and p their mean: the predictive entropy H[p] is all the uncertainty; the expected
+    entropy, the mean of H[p_t], what would stay if the weights were known; the mutual information, their difference,
+    what the passes disagree about (BALD). In nats.
+
+    References
+    ----------
+    .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation: representing model uncertainty in deep learning",
+       ICML 2016.
+    .. [2] N. Houlsby, F. Huszar, Z. Ghahramani, M. Lengyel, "Bayesian active learning for classification and preference
+       learning", arXiv:1112.5745, 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdrop.uncertainty import Classification
+    >>> found = Classification()
+    >>> found.update(np.array([[1.0, 0.0], [0.5, 0.5]]))
+    >>> found.update(np.array([[0.0, 1.0], [0.5, 0.5]]))
+    >>> found.predictive_entropy.round(3), found.expected_entropy.round(3), found.mutual_information.round(3)
+    (array([0.693, 0.693]), array([0.   , 0.693]), array([0.693, 0.   ]))
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.votes: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._entropies: NDArray[np.float64] = np.zeros(0)  # the sum over the passes
+
+    def begin(self, shape: tuple[int, ...], type: type[np.floating[Any]]) -> None:
+        """Set everything to zero, for results of a shape."""
+        super().begin(shape, type)
+        self.votes, self._entropies = np.zeros(shape, np.int64), np.zeros(shape[:-1])
+
+    def update(self, y: NDArray[Any]) -> None:
+        """Take the probabilities of one more pass, of shape (..., classes)."""
+        entropies = entropy(y)
+        super().update(y)
+        classes = self.votes.shape[-1]
+        best = np.argmax(np.asarray(y), axis=-1).reshape(-1)
+        self.votes.reshape(-1, classes)[np.arange(best.size), best] += 1
+        with plan.RoundToNearest():
+            self._entropies += entropies
+
+    @property
+    def prediction(self) -> NDArray[np.int64]:
+        """The most probable class, by the mean of the probabilities."""
+        best: NDArray[np.int64] = np.argmax(self.mean, axis=-1)
+        return best
+
+    @property
+    def predictive_entropy(self) -> NDArray[np.float64]:
+        """H of the mean probabilities: the uncertainty of the prediction, of both kinds."""
+        return entropy(self.mean)
+
+    @property
+    def expected_entropy(self) -> NDArray[np.float64]:
+        """The mean of the passes' entropies: what the data leave open."""
+        with plan.RoundToNearest():
+            return self._entropies / max(self.count, 1)
+
+    @property
+    def mutual_information(self) -> NDArray[np.float64]:
+        """Between the prediction and the weights (BALD): what the passes disagree about. Never below 0."""
+        with plan.RoundToNearest():
+            return np.maximum(self.predictive_entropy - self.expected_entropy, 0.0)
+
+    @property
+    def variation_ratio(self) -> NDArray[np.float64]:
+        """The share of passes whose most probable class is not the most frequent one."""
+        with plan.RoundToNearest():
+            ratio: NDArray[np.float64] = 1.0 - self.votes.max(axis=-1) / max(self.count, 1)
+        return ratio
+
+
+class Regression(Moments):
+    """What passes of a regression say together, about observations with noise of a known precision.
+
+    Has the mean and the variance of `Moments`, and of these the predictive variance and, where there are targets, their
+    log likelihood.
+
+    Parameters
+    ----------
+    precision : float
+        tau, one over the variance of the observations' noise; see `model_precision`.
+    targets : array_like, optional
+        What was observed: of the shape of the results, which is (N,) or (N, D).
+
+    Notes
+    -----
+    With several outputs the predictive covariance of the paper is that of the results plus I / tau; this is its diagonal.
+    The log likelihood is ``logsumexp_t(-tau / 2 ||target - y_t||**2) - log T - D / 2 log(2 pi) + D / 2 log tau``: the T
+    passes as a mixture of Gaussians.
+
+    References
+    ----------
+    .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation: representing model uncertainty in deep learning",
+       ICML 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdrop.uncertainty import Regression
+    >>> found = Regression(precision=4.0, targets=np.array([1.0]))
+    >>> for y in (0.0, 2.0):
+    ...     found.update(np.array([y]))
+    >>> found.predictive_variance, found.log_likelihood.round(4)
+    (array([1.25]), array([-2.2258]))
+    """
+
+    def __init__(self, precision: float, targets: ArrayLike | None = None) -> None:
+        super().__init__()
+        self.precision = positive_number(precision, "precision")
+        self.targets = None if targets is None else np.asarray(targets, np.float64)
+        if self.targets is not None and self.targets.ndim not in (1, 2):
+            raise ValueError(f"targets must have shape (N,) or (N, D); got {self.targets.shape}")
+        self._largest: NDArray[np.float64] = np.zeros(0)  # exponent so far
+        self._total: NDArray[np.float64] = np.zeros(0)  # of exp(exponent - largest)
+
+    def update(self, y: NDArray[Any]) -> None:
+        """Take the predictions of one more pass."""
+        if self.targets is not None and np.shape(y) != self.targets.shape:
+            raise ValueError(f"a pass must have the shape of the targets, {self.targets.shape}; got {np.shape(y)}")
+        super().update(y)
+        if self.targets is None:
+            return
+        with plan.RoundToNearest(), np.errstate(over="ignore"):
+            apart = self.targets - np.asarray(y, np.float64)
+            square = apart * apart if apart.ndim == 1 else fixed_sum(apart * apart)[..., 0]
+            exponent = np.maximum(-0.5 * self.precision * square, np.finfo(np.float64).min)
+            largest = exponent if self.count == 1 else np.maximum(self._largest, exponent)
+            more = elementary.exp(exponent - largest)
+            self._total = more if self.count == 1 else self._total * elementary.exp(self._largest - largest) + more
+            self._largest = largest
+
+    @property
+    def predictive_variance(self) -> NDArray[Any]:
+        """The variance of what will be observed: that of the results, and the noise's, 1 / tau."""
+        variance = self.variance()
+        with plan.RoundToNearest(), np.errstate(all="ignore"):
+            total: NDArray[Any] = variance + variance.dtype.type(1.0 / self.precision)
+            return total
+
+    @property
+    def log_likelihood(self) -> NDArray[np.float64]:
+        """The log likelihood of each target under all passes together, of shape (N,)."""
+        if self.targets is None or not self.count:
+            raise ValueError("the log likelihood needs targets, and at least one pass")
+        size = 1 if self.targets.ndim == 1 else self.targets.shape[1]
+        logs = elementary.log(np.array([self.count, 2 * math.pi / self.precision]))
+        with plan.RoundToNearest():
+            likelihood: NDArray[np.float64] = self._largest + elementary.log(self._total) - (logs[0] + 0.5 * size * logs[1])
+        return likelihood
+
+
+class Samples:
+    """All results, kept: for what no running statistic can tell. Takes the memory of as many passes.
+
+    Attributes
+    ----------
+    values : list of numpy.ndarray
+    """
+
+    def __init__(self) -> None:
+        self.values: list[NDArray[Any]] = []
+
+    @property
+    def count(self) -> int:
+        """How many results there were."""
+        return len(self.values)
+
+    def update(self, y: NDArray[Any]) -> None:
+        """Keep a copy of one more result."""
+        self.values.append(np.array(y))
+
+
+# Passes -------------------------------------------------------------------------------------------------------------
+
+Reduced = TypeVar("Reduced", bound=Reduction)
+
+
+def pass_seed(seed: int, offset: int, number: int) -> int:
+    """Return the seed of pass `number` of the Monte Carlo run that (seed, offset) names.
+
+    Examples
+    --------
+    >>> from fastdrop.uncertainty import pass_seed
+    >>> pass_seed(42, 0, 0) == pass_seed(42, 0, 1)
+    False
+    """
+    return fold_in(fold_in(fold_in(seed, DOMAIN), offset), number)
+
+
+def passes_of(forward: Any, seed: Any, offset: int) -> Callable[[Any, int], Any]:
+    """Return what runs pass number k on an input, for a function or for layers."""
+    own = getattr(forward, "forward", None)
+    if callable(own):
+        if seed is not None:
+            raise TypeError("seed must not be given with layers: they draw from streams of their own")
+        return lambda x, number: own(x)
+    if not callable(forward):
+        raise TypeError(f"forward must be a function of (x, stream), or have a method forward(x); got {forward!r}")
+    seed, offset = plan.key_of(seed, offset)
+    return lambda x, number: forward(x, Stream(pass_seed(seed, offset, number)))
+
+
+@contextmanager
+def sampling(forward: Any) -> Iterator[None]:
+    """Have layers drop for a while without remembering passes, and then be in the mode they were in."""
+    if not hasattr(forward, "sampling"):
+        yield
+        return
+    was_training, was_sampling = forward.training, forward.sampling
+    forward.eval(sampling=True)
+    try:
+        yield
+    finally:
+        if was_training:
+            forward.train()
+        else:
+            forward.eval(sampling=was_sampling)
+
+
+@overload
+def mc_predict(
+    forward: Any, x: Any, samples: int = 100, seed: Any = None, *, offset: int = 0, batch: int = 1, progress: bool = False
+) -> Moments: ...
+
+
+@overload
+def mc_predict(
+    forward: Any,
+    x: Any,
+    samples: int = 100,
+    seed: Any = None,
+    *,
+    reduce: Reduced,
+    offset: int = 0,
+    batch: int = 1,
+    progress: bool = False,
+) -> Reduced: ...
+
+
+def mc_predict(
+    forward: Any,
+    x: Any,
+    samples: int = 100,
+    seed: Any = None,
+    *,
+    reduce: Any = None,
+    offset: int = 0,
+    batch: int = 1,
+    progress: bool = False,
+) -> Any:
+    """Run a forward pass many times with its masks on, and reduce the results as they come (Monte Carlo dropout).
+
+    Parameters
+    ----------
+    forward : callable or object with a method ``forward``
+        A function of (x, stream): it gives the stream as the seed to whatever it calls,
+        ``fastdrop.dropout(x, 0.1, seed=stream)``, as often as it likes. Or layers of `fastdrop.nn`, whose ``forward(x)`` draws
+        from streams of their own: they are put into ``eval(sampling=True)``, and afterwards into the mode they were in.
+        Other objects with a method ``forward(x)`` are called in the mode they are in.
+    x : array_like
+        Handed to `forward`; anything it takes, where `batch` is 1.
+    samples : int, default 100
+        How many passes.
+    seed : int, Stream, numpy.random.SeedSequence, numpy.random.Generator or None
+        As in `fastdrop.dropout`; drawn from once. Pass k has a stream of its own, derived from (seed, offset) and k alone
+        (`pass_seed`), so that it is the same whoever runs it. Not to be given for layers.
+    reduce : Reduction, optional
+        What becomes of the results: `Moments` (a new one, by default), `Classification`, `Regression`, `Samples`, or
+        anything with a method ``update(y)`` and an integer ``count``. One that has had passes gets those that follow:
+        50 passes and then 50 more, with the same (seed, offset), are 100.
+    offset : int, default 0
+        Which run under the seed this is, in [0, 2**64).
+    batch : int, default 1
+        Passes to run as one: `x` is stacked so often along its first axis, and the result cut apart. Faster for small
+        inputs; takes the memory of so many passes. The masks are those of the stacked array, so they depend on `batch`. Not
+        for forward passes in which samples see each other (batch statistics, masks shared over the batch).
+    progress : bool, default False
+        Show a progress bar (by rich).
+
+    Returns
+    -------
+    Reduction
+        `reduce`, or a new `Moments`.
+
+    Raises
+    ------
+    TypeError
+        `forward` is neither; a seed beside layers.
+    ValueError
+        `samples` or `batch` below 1; results that change their shape.
+
+    See Also
+    --------
+    mc_dropout : for a bare activation.
+
+    Notes
+    -----
+    `Moments` are the same to the bit for any backend and number of threads wherever the results of `forward` are. In memory
+    are one result and the statistics.
+
+    References
+    ----------
+    .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation: representing model uncertainty in deep learning",
+       ICML 2016.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> from fastdrop.uncertainty import Classification, mc_predict
+    >>> x = np.linspace(-3, 3, 7, dtype=np.float32)[:, np.newaxis]
+    >>> def forward(x, stream):
+    ...     score = fastdrop.dropout(x, 0.3, seed=stream) * np.float32([-1, 1])
+    ...     return np.exp(score) / np.exp(score).sum(axis=1, keepdims=True)
+    >>> found = mc_predict(forward, x, 100, seed=42, reduce=Classification())
+    >>> found.prediction
+    array([0, 0, 0, 0, 1, 1, 1])
+    >>> int(found.predictive_entropy.argmax())
+    3
+    """
+    samples, batch = at_least_one(samples, "samples"), at_least_one(batch, "batch")
+    found: Any = Moments() if reduce is None else reduce
+    run = passes_of(forward, seed, offset)
+    first = found.count
+    groups = range(first, first + samples, batch)
+    with sampling(forward):
+        for number in track(groups, "passes", progress):
+            size = min(batch, first + samples - number)
+            if size == 1:
+                found.update(np.asarray(run(x, number)))
+            else:
+                for y in stacked(run, x, number, size):
+                    found.update(y)
+    return found
+
+
+def stacked(run: Callable[[Any, int], Any], x: ArrayLike, number: int, size: int) -> NDArray[Any]:
+    """Return the results of `size` passes, run as one on as many copies of the input."""
+    values = np.asarray(x)
+    y = np.asarray(run(np.concatenate([values] * size), number))
+    if y.ndim == 0 or len(y) != size * len(values):
+        raise ValueError(
+            f"with batch, forward must keep the first axis: from {size * len(values)} samples it made shape {y.shape}"
+        )
+    return y.reshape(size, len(values), *y.shape[1:])
+
+
+def mc_dropout(
+    x: ArrayLike,
+    p: float = 0.5,
+    samples: int = 100,
+    seed: Any = None,
+    *,
+    offset: int = 0,
+    shared_axes: int | Sequence[int] | None = None,
+    backend: str | None = None,
+    num_threads: int | None = None,
+    progress: bool = False,
+) -> Moments:
+    """Return mean and variance of the dropout of an activation over many masks, at little more than the masks' price.
+
+    The same masks as ``mc_predict(lambda x, stream: dropout(x, p, seed=stream), x, samples, seed)``; but as an element is
+    either dropped or not, its statistics follow from how often it was kept, and that is counted without touching `x`.
+
+    Parameters
+    ----------
+    x : array_like of float32, float64, float16 or bfloat16
+        The activation.
+    p : float, default 0.5
+        Probability of dropping an element, in [0, 1].
+    samples : int, default 100
+        How many masks.
+    seed, offset
+        As in `mc_predict`.
+    shared_axes, backend, num_threads
+        As in `fastdrop.dropout`.
+    progress : bool, default False
+        Show a progress bar (by rich).
+
+    Returns
+    -------
+    Moments
+        To which more passes can be added.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `fastdrop.dropout`; and where `samples` is below 1.
+
+    Notes
+    -----
+    With v the value of an element where it is kept, and k the number of the T masks that keep it, the mean is v (k / T) and
+    the sum of squares v v (k (T - k) / T): counted exactly, so that they do not carry the rounding errors of T updates,
+    and the same to the bit for any backend and number of threads. Takes memory for the two, and a byte an element
+    (two, for 256 masks or more).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdrop.uncertainty import mc_dropout
+    >>> found = mc_dropout(np.float32([1, 2, 3]), 0.25, samples=400, seed=42)
+    >>> found.mean.round(2), found.variance().round(1)  # near x and x**2 / 3
+    (array([1.02, 1.95, 2.93], dtype=float32), array([0.3, 1.4, 3.1], dtype=float32))
+    """
+    values = plan.array_of(x, "x")
+    rate = plan.rate_of(p)
+    count = at_least_one(samples, "samples")
+    shared = () if shared_axes is None else axes_of(shared_axes, values.ndim, "shared_axes")
+    shape = [1 if axis in shared else size for axis, size in enumerate(values.shape)]
+    seed, offset = plan.key_of(seed, offset)
+    found = Moments()
+    found.begin(values.shape, compute_type(values.dtype))
+    found.count = count
+    with using(backend=backend, num_threads=num_threads):
+        seeds = [pass_seed(seed, offset, number) for number in range(count)]
+        kept = kept_counts(math.prod(shape), rate, seeds, progress).reshape(shape)
+    with plan.RoundToNearest(), np.errstate(all="ignore"):
+        scale = 1.0 / (1.0 - rate) if rate < 1.0 else 0.0
+        flat, times = values.reshape(-1), np.broadcast_to(kept, values.shape).reshape(-1)
+        for at in range(0, flat.size, CHUNK):
+            part = slice(at, at + CHUNK)
+            of_counts(flat[part], times[part], scale, count, found.mean.reshape(-1)[part], found.m2.reshape(-1)[part])
+    return found
+
+
+def kept_counts(size: int, p: float, seeds: Sequence[int], progress: bool) -> NDArray[Any]:
+    """Return how many of the masks of these seeds keep each element."""
+    counts = np.empty(size, np.min_scalar_type(len(seeds)))
+    steps = [(at, seed) for at in range(0, size, RUN) for seed in seeds]
+    for at, group in groupby(track(steps, "masks", progress), key=itemgetter(0)):
+        part = counts[at : at + RUN]
+        padded = -(-part.size // (8 * WORD_BYTES)) * 8 * WORD_BYTES
+        counters = KeptCounts()
+        for _, seed in group:
+            counters.add(plan.dropout_mask(padded, p, seed, 0, True, at, None, None))
+        part[:] = counters.counts(part.size)
+    return counts
+
+
+def of_counts(x: NDArray[Any], kept: NDArray[Any], scale: float, samples: int, mean: NDArray[Any], m2: NDArray[Any]) -> None:
+    """Fill in the mean and the sum of squares of elements that were kept so often; what never was, is 0 whatever its value."""
+    type = mean.dtype.type
+    value = x.astype(type, copy=False) * type(scale)
+    value = value.astype(x.dtype, copy=False).astype(type, copy=False)  # rounded as dropout rounds it
+    np.copyto(value, 0.0, where=kept == 0)
+    times = kept.astype(type)
+    np.divide(times, type(samples), out=mean)
+    np.multiply(value, mean, out=mean)
+    np.subtract(type(samples), times, out=m2)
+    np.multiply(m2, times, out=m2)
+    np.divide(m2, type(samples), out=m2)
+    np.multiply(value, m2, out=m2)
+    np.multiply(value, m2, out=m2)
+
+
+# What follows from them ---------------------------------------------------------------------------------------------
+
+
+def entropy(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Return the entropy of distributions along the last axis, in nats; 0 log 0 is 0.
+
+    Parameters
+    ----------
+    probabilities : array_like
+        Of shape (..., classes), in [0, 1].
+
+    Returns
+    -------
+    numpy.ndarray of float64
+        Of shape (...,).
+
+    Raises
+    ------
+    ValueError
+        No axis of classes, or a number outside [0, 1].
+
+    Examples
+    --------
+    >>> from fastdrop.uncertainty import entropy
+    >>> entropy([[0.5, 0.5], [1.0, 0.0]]).round(4)
+    array([0.6931, 0.    ])
+    """
+    p = probabilities_of(probabilities)
+    logs = elementary.log(np.where(p > 0, p, 1.0))
+    with plan.RoundToNearest():
+        total: NDArray[np.float64] = 0.0 - fixed_sum(p * logs)[..., 0]
+    return total
+
+
+def model_precision(p: float, length_scale: float, samples: int, weight_decay: float) -> float:
+    """Return the precision tau that training with dropout and weight decay implies: (1 - p) l**2 / (2 N lambda).
+
+    Parameters
+    ----------
+    p : float
+        Probability of dropping, in [0, 1).
+    length_scale : float
+        l, of the prior: large where the function is expected to vary slowly.
+    samples : int
+        N, how many the network was trained on.
+    weight_decay : float
+        lambda, where the objective is the mean squared error plus lambda ||W||**2.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        One of them is not positive, or p is 1.
+
+    References
+    ----------
+    .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation: representing model uncertainty in deep learning",
+       ICML 2016.
+
+    Examples
+    --------
+    >>> from fastdrop.uncertainty import model_precision
+    >>> model_precision(0.5, length_scale=0.5, samples=64, weight_decay=0.0078125)
+    0.125
+    """
+    rate = plan.rate_of(p)
+    if rate == 1.0:
+        raise ValueError("p must be below 1: a network that drops all of it says nothing")
+    square = positive_number(length_scale, "length_scale") ** 2
+    return (1.0 - rate) * square / (2.0 * at_least_one(samples, "samples") * positive_number(weight_decay, "weight_decay"))

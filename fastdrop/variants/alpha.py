@@ -1,0 +1,285 @@
+"""Dropout that keeps the mean and the variance: for self-normalizing networks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastdrop._core import plan
+from fastdrop._core.checks import finite_number, positive_number
+from fastdrop.variants.channels import map_axes
+
+__all__ = ["alpha_dropout", "alpha_dropout_backward", "feature_alpha_dropout", "feature_alpha_dropout_backward"]
+
+SATURATION = -1.7580993408473766  # what SELU tends to for large negative inputs: -lambda alpha of the paper
+
+
+def factors_of(p: Any, mean: Any, var: Any) -> tuple[float, float, float]:
+    """Return (a, b, c): a kept x becomes a x + b, a dropped one c."""
+    p, mean, var = plan.rate_of(p), finite_number(mean, "mean"), positive_number(var, "var")
+    if p == 0:
+        return 1.0, -0.0, mean  # -0.0 is the number that changes nothing when it is added: 0.0 would change -0.0
+    if p == 1:
+        return 0.0, mean, mean  # c tends to the mean as p tends to 1
+    with plan.RoundToNearest():
+        keep, distance = 1.0 - p, SATURATION - mean
+        a = 1.0 / math.sqrt(keep * (p * distance * distance / var + 1.0))
+        b = mean - a * (keep * mean + p * SATURATION)
+        return a, b, a * SATURATION + b
+
+
+def drop(
+    x: NDArray[Any],
+    p: float,
+    factors: tuple[float, float, float],
+    shared: tuple[int, ...],
+    seed: Any,
+    offset: int,
+    training: bool,
+    out: NDArray[Any] | None,
+    backend: str | None,
+    num_threads: int | None,
+) -> NDArray[Any]:
+    """Run the forward pass with one decision along the `shared` axes."""
+    if not training:
+        return plan.dropout(x, p, seed, offset, False, "inverted", out, 0, backend, num_threads)
+    geometry = (None, shared, None, None) if shared else None
+    return plan.transform(x, p, seed, offset, "affine", factors, None, out, 0, backend, num_threads, geometry)
+
+
+def drop_backward(
+    grad: NDArray[Any],
+    p: float,
+    factors: tuple[float, float, float],
+    shared: tuple[int, ...],
+    seed: Any,
+    offset: int,
+    training: bool,
+    out: NDArray[Any] | None,
+    backend: str | None,
+    num_threads: int | None,
+) -> NDArray[Any]:
+    """Run the backward pass: a times the gradient where kept."""
+    geometry = (None, shared, None, None) if shared else None
+    return plan.dropout(
+        grad, p, seed, offset, training, "inverted", out, 0, backend, num_threads, True, geometry, factor=factors[0]
+    )
+
+
+def alpha_dropout(
+    x: ArrayLike,
+    p: float = 0.5,
+    *,
+    mean: float = 0.0,
+    var: float = 1.0,
+    seed: Any = None,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    backend: str | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    """Set elements at random to SELU's negative saturation, then restore the mean and the variance.
+
+    Parameters
+    ----------
+    x : array_like of float32, float64, float16 or bfloat16
+        Any shape, strides and order; activations of SELU.
+    p : float, default 0.5
+        Probability of dropping an element, in [0, 1]. One number. (The paper writes q for that of keeping, and finds
+        0.05 to 0.1 enough.)
+    mean, var : float, default 0 and 1
+        The mean and the variance that the elements of `x` have, and the result is to have.
+    seed, offset, training, out, backend, num_threads
+        As in `dropout`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `out`, or a new array of the shape, dtype and memory order of `x`; outside training `x` itself.
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        As in `dropout`; for a `p` that is an array, a `mean` or `var` that is not finite, a `var` that is not above 0.
+
+    Notes
+    -----
+    A kept element becomes a x + b, a dropped one c = a alpha' + b, where alpha' = -1.7580993408473766 and, with the keep
+    probability q = 1 - p,
+
+        a = (q (p (alpha' - mean)**2 / var + 1))**(-1/2),    b = mean - a (q mean + p alpha').
+
+    They are computed in double and rounded once to the type that is computed with (float32 for the 16-bit ones); a x is
+    rounded, then the sum. PyTorch and Keras have the same values up to rounding. p = 0 leaves `x` as it is. p = 1 gives the
+    mean everywhere, the limit of c: zeros by default, as in PyTorch (in Keras, a division by zero). Elements have the same
+    bits as in `dropout`. The mean and the variance are kept only for an `x` that has the ones assumed.
+
+    References
+    ----------
+    .. [1] G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, "Self-normalizing neural networks", NIPS 2017.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> fastdrop.alpha_dropout(np.zeros(4), 0.5, seed=42)
+    array([ 0.77919393, -0.77919393, -0.77919393, -0.77919393])
+    """
+    x = np.asanyarray(x)
+    factors = factors_of(p, mean, var)
+    return drop(x, p, factors, (), seed, offset, training, out, backend, num_threads)
+
+
+def alpha_dropout_backward(
+    grad: ArrayLike,
+    p: float = 0.5,
+    *,
+    mean: float = 0.0,
+    var: float = 1.0,
+    seed: Any,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    backend: str | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    """Return the gradient of `alpha_dropout` with respect to its input: a times `grad` where kept, +0.0 where dropped.
+
+    Parameters
+    ----------
+    grad : array_like of float32, float64, float16 or bfloat16
+        The gradient with respect to the result of `alpha_dropout`, of the same shape.
+    p, mean, var, offset, training
+        What the forward pass was given.
+    seed : int, Stream, numpy.random.SeedSequence or numpy.random.Generator
+        What the forward pass used, as in `dropout_backward`.
+    out, backend, num_threads
+        As in `dropout`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `out`, or a new array like `grad`; outside training, `grad` itself.
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        As in `alpha_dropout`; and where `seed` is None.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> fastdrop.alpha_dropout_backward(np.ones(4), 0.5, seed=42)
+    array([0.88640489, 0.        , 0.        , 0.        ])
+    """
+    grad = np.asanyarray(grad)
+    factors = factors_of(p, mean, var)
+    return drop_backward(grad, p, factors, (), seed, offset, training, out, backend, num_threads)
+
+
+def feature_alpha_dropout(
+    x: ArrayLike,
+    p: float = 0.5,
+    *,
+    mean: float = 0.0,
+    var: float = 1.0,
+    seed: Any = None,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    backend: str | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    """Do what `alpha_dropout` does to whole channels: one decision for each sample and channel.
+
+    Parameters
+    ----------
+    x : array_like of float32, float64, float16 or bfloat16
+        Of shape (N, C) or (N, C, ...): the first two axes are samples and channels, whatever follows, as they are for
+        PyTorch's function.
+    p : float, default 0.5
+        Probability of dropping a channel, in [0, 1]. One number.
+    mean, var : float, default 0 and 1
+        As in `alpha_dropout`.
+    seed, offset, training, out, backend, num_threads
+        As in `dropout`.
+
+    Returns
+    -------
+    numpy.ndarray
+        As of `alpha_dropout`.
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        As in `alpha_dropout`; and for an array of fewer than two dimensions.
+
+    Notes
+    -----
+    The values are those of `alpha_dropout`. Channel c of sample n has the bit of index n C + c, as in `spatial_dropout`.
+
+    References
+    ----------
+    .. [1] G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, "Self-normalizing neural networks", NIPS 2017.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> fastdrop.feature_alpha_dropout(np.zeros((2, 2, 3)), 0.5, seed=42)[:, :, 0]
+    array([[ 0.77919393, -0.77919393],
+           [-0.77919393, -0.77919393]])
+    """
+    x = np.asanyarray(x)
+    factors, shared = factors_of(p, mean, var), map_axes(x, "channels_first", "x")
+    return drop(x, p, factors, shared, seed, offset, training, out, backend, num_threads)
+
+
+def feature_alpha_dropout_backward(
+    grad: ArrayLike,
+    p: float = 0.5,
+    *,
+    mean: float = 0.0,
+    var: float = 1.0,
+    seed: Any,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    backend: str | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    """Return the gradient of `feature_alpha_dropout` with respect to its input.
+
+    Parameters
+    ----------
+    grad : array_like of float32, float64, float16 or bfloat16
+        The gradient with respect to the result of `feature_alpha_dropout`, of the same shape.
+    p, mean, var, offset, training
+        What the forward pass was given.
+    seed : int, Stream, numpy.random.SeedSequence or numpy.random.Generator
+        What the forward pass used, as in `dropout_backward`.
+    out, backend, num_threads
+        As in `dropout`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `out`, or a new array like `grad`; outside training, `grad` itself.
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        As in `feature_alpha_dropout`; and where `seed` is None.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> fastdrop.feature_alpha_dropout_backward(np.ones((2, 2, 3)), 0.5, seed=42)[:, :, 0]
+    array([[0.88640489, 0.        ],
+           [0.        , 0.        ]])
+    """
+    grad = np.asanyarray(grad)
+    factors, shared = factors_of(p, mean, var), map_axes(grad, "channels_first", "grad")
+    return drop_backward(grad, p, factors, shared, seed, offset, training, out, backend, num_threads)

@@ -1,0 +1,234 @@
+"""Checks of the machine at hand: that everything which can run here gives the bytes that are promised.
+
+The expected bytes are known answers, written by other programs, and the NumPy backend's, which is the definition.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastdrop
+from fastdrop._core import native
+from fastdrop.verify.cases import (
+    DTYPES,
+    OPS,
+    REFERENCE,
+    THREADS,
+    TILE,
+    Engine,
+    cases,
+    compute,
+    engines,
+    equal_bytes,
+    threads_on_small_arrays,
+    zoo,
+)
+
+__all__ = ["Mismatch", "Outcome", "checks", "every_engine"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a check ended; `passed` is None where there was nothing to check, and `detail` says why."""
+
+    engine: str
+    check: str
+    passed: bool | None
+    detail: str
+    seconds: float
+
+
+class Mismatch(Exception):
+    """A check failed: the text says where."""
+
+
+def every_engine() -> list[Engine]:
+    """Return each backend, and of C each instruction set, the reference first; some may be `missing`."""
+    return [REFERENCE, *dict.fromkeys(replace(engine, num_threads=None) for engine in engines())]
+
+
+def checks() -> Iterator[Outcome]:
+    """Run every check on everything that can run here.
+
+    Yields
+    ------
+    Outcome
+        As each check ends. A check that raises has failed: nothing is raised from here.
+
+    Examples
+    --------
+    >>> from fastdrop import verify
+    >>> all(outcome.passed is not False for outcome in verify.checks())
+    True
+    """
+    with REFERENCE.using():
+        table = [Row(name, run, run()) for name, run in calls()]
+    for engine in every_engine():
+        if reason := engine.missing():
+            yield Outcome(str(engine), "installed", None, reason, 0.0)
+            continue
+        for check in checks_of(engine):
+            yield outcome(engine, check, table)
+
+
+def checks_of(engine: Engine) -> list[Check]:
+    found: list[Check] = [known_answers, float_environment]
+    if engine != REFERENCE:
+        found.insert(1, bytes_of_reference)
+    if engine.backend == "numba":
+        found.insert(0, first_use)
+    if engine.isa:
+        found.append(contraction)
+    return found
+
+
+def outcome(engine: Engine, check: Check, table: list[Row]) -> Outcome:
+    began = time.perf_counter()
+    try:
+        detail, passed = check(engine, table), True
+    except Exception as error:  # whatever a broken build raises, the other checks go on
+        detail, passed = str(error) if isinstance(error, Mismatch) else f"{type(error).__name__}: {error}", False
+    name = check.__name__.replace("_", " ")
+    return Outcome(str(engine), name, passed, detail, time.perf_counter() - began)
+
+
+# The table ----------------------------------------------------------------------------------------------------------
+
+Call = Callable[[], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A call of the library, and the reference's answer."""
+
+    name: str
+    run: Call
+    answer: NDArray[Any]
+
+
+Check = Callable[[Engine, list[Row]], str]
+
+SAMPLE = 23  # of the tests' cases one in 23 is taken: a prime, so that all sizes, starts and rates come up
+
+
+def calls() -> Iterator[tuple[str, Call]]:
+    """Yield what every engine computes: a sample of each operation's cases, and arrays of every memory layout."""
+    for op in OPS:
+        for case in itertools.islice(cases(op), 0, None, SAMPLE):
+            yield str(case), partial(compute, case)
+    for dtype in DTYPES:
+        for layout, x in zoo(dtype).items():
+            yield f"{dtype}, {layout}", partial(fastdrop.dropout, x, 0.1, seed=len(layout))
+
+
+# The checks ---------------------------------------------------------------------------------------------------------
+
+
+def require_equal(name: str, got: object, expected: object) -> None:
+    if got != expected:
+        raise Mismatch(f"{name}: {got} instead of {expected}")
+
+
+def require_answer(row: Row, got: NDArray[Any], circumstances: str) -> None:
+    if not equal_bytes(got, row.answer):
+        raise Mismatch(f"{row.name}, {circumstances}: the bytes are not the reference's")
+
+
+def first_use(engine: Engine, table: list[Row]) -> str:
+    """Not a check: takes the compilation out of the time of those that follow."""
+    with engine.using():
+        for row in table:
+            row.run()
+    return "compiled, or loaded"
+
+
+def known_answers(engine: Engine, table: list[Row]) -> str:
+    golden = json.loads(data_file("stream1_golden.json"))
+    blocks = [line for line in data_file("philox4x32_10.kat").splitlines() if line and not line.startswith("#")]
+    for line in blocks:
+        counter, key, out = ([int(word, 16) for word in part.split()] for part in line.replace("->", "|").split("|"))
+        require_equal(f"philox of {line}", list(engine.philox(counter, key)), out)
+    with engine.using():
+        for entry in golden["words"]:
+            words = fastdrop.words(len(entry["words"]), **key_of(entry))
+            require_equal(f"words of {key_of(entry)}", [f"{word:08x}" for word in words], entry["words"])
+        for entry in golden["keep"]:
+            mask = fastdrop.dropout_mask(entry["n"], entry["p"], packed=True, **key_of(entry))
+            require_equal(f"mask of {key_of(entry)}, p={entry['p']}", mask.tobytes().hex(), entry["packed_little"])
+        for entry in golden["fold_in"]:
+            derived = fastdrop.fold_in(int(entry["seed"]), int(entry["data"]))
+            require_equal(f"fold_in({entry['seed']}, {entry['data']})", derived, int(entry["result"]))
+    return f"{len(blocks) + sum(len(golden[part]) for part in ('words', 'keep', 'fold_in'))} answers"
+
+
+def data_file(name: str) -> str:
+    return importlib.resources.files("fastdrop").joinpath("known_answers", name).read_text()
+
+
+def key_of(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: int(entry[name]) for name in ("seed", "offset", "start")}
+
+
+def threads_of(engine: Engine) -> tuple[int, ...]:
+    """Return the numbers of threads to try: the backends in Python use one."""
+    return (1, THREADS) if engine.isa else (1,)
+
+
+def cases_on_threads(engine: Engine, rows: list[Row]) -> str:
+    numbers = " and ".join(map(str, threads_of(engine)))
+    return f"{len(rows)} cases, {numbers} thread{'s' if engine.isa else ''}"
+
+
+def bytes_of_reference(engine: Engine, table: list[Row]) -> str:
+    for threads in threads_of(engine):
+        with threads_on_small_arrays(), replace(engine, num_threads=threads).using():
+            for row in table:
+                require_answer(row, row.run(), f"threads: {threads}")
+    return cases_on_threads(engine, table)
+
+
+def float_environment(engine: Engine, table: list[Row]) -> str:
+    """With subnormals flushed and rounding toward zero in the calling thread: the same bytes, and left as it was."""
+    calm = hostile = own_arithmetic()
+    rows = [row for row in table if row.answer.dtype.kind == "f" and row.answer.size > TILE]
+    for threads in threads_of(engine):
+        with threads_on_small_arrays(), replace(engine, num_threads=threads).using():
+            for row in rows:
+                got, hostile, after = in_hostile_environment(row.run)
+                require_equal(f"{row.name}, threads: {threads}: the thread's own arithmetic after it", after, hostile)
+                require_answer(row, got, f"threads: {threads}, flushing and rounding toward zero")
+    if hostile == calm:
+        return "this machine has no settings to change"
+    return cases_on_threads(engine, rows)
+
+
+def in_hostile_environment(run: Call) -> tuple[NDArray[Any], list[float], list[float]]:
+    """Return what a call gives there, and the thread's own arithmetic before and after it."""
+    found = native.float_spoil()
+    try:
+        before = own_arithmetic()
+        return run(), before, own_arithmetic()
+    finally:
+        native.float_end(found)
+
+
+def own_arithmetic() -> list[float]:
+    """Compute what depends on the calling thread's rounding, and on its treatment of subnormals."""
+    three, smallest = np.array([3.0]), np.array([2.0**-1074])
+    return [(1.0 / three).item(), (-1.0 / three).item(), (smallest * 1.0).item()]
+
+
+def contraction(engine: Engine, table: list[Row]) -> str:
+    if native.contracts(str(engine.isa)):
+        raise Mismatch("a * b + c is computed with one rounding: the build lacks -ffp-contract=off")
+    return "a * b + c has two roundings"

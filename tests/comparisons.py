@@ -1,0 +1,33 @@
+"""What the tests of the variants share: dtypes, arrays, how an engine's result is compared with the reference's."""
+
+import ml_dtypes
+import numpy as np
+
+from fastdrop.verify.cases import REFERENCE
+
+DTYPES = [np.dtype(t) for t in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)]
+
+
+def normal(shape, dtype=np.float64, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def scale_of(p, dtype):
+    """Return 1 / (1 - p), rounded once to the type that is computed with."""
+    return (np.float64 if dtype == np.float64 else np.float32)(1 / (1 - p))
+
+
+def times(x, factor):
+    """Return x * factor, computed in the factor's type and rounded once to that of x."""
+    return (x.astype(factor.dtype) * factor).astype(x.dtype)
+
+
+def assert_same_bytes(got, want):
+    assert got.dtype == want.dtype
+    assert got.shape == want.shape
+    assert got.tobytes() == want.tobytes()
+
+
+def by_reference(function, *args, **kwargs):
+    with REFERENCE.using():
+        return function(*args, **kwargs)

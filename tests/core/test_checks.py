@@ -1,0 +1,77 @@
+"""The checks that modules share: what they return, what they refuse and how they say it."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fastdrop._core import checks
+
+NUMBERS = [checks.finite_number, checks.positive_number, checks.non_negative_number]
+SCALARS = [checks.finite_scalar, checks.positive_scalar, checks.non_negative_scalar]
+
+
+@pytest.mark.parametrize("check", NUMBERS + SCALARS)
+def test_what_all_of_them_answer(check):
+    for given in (2, 2.0, np.float32(2), np.array(2.0), np.int64(2), True + 1):
+        assert check(given, "c") == 2.0
+        assert type(check(given, "c")) is float
+    for bad in (math.nan, math.inf, -math.inf, 10**400):
+        with pytest.raises(ValueError, match=r"^c must be .*finite.*; got "):
+            check(bad, "c")
+    for bad in (None, 1j, np.complex64(2), np.array(2j), [1.0, 2.0], {}):
+        with pytest.raises(TypeError, match=r"^c must be a .*number; got .* \(\w+\)$"):
+            check(bad, "c")
+
+
+@pytest.mark.parametrize("check", NUMBERS)
+def test_a_string_is_a_bad_value_of_a_number(check):
+    with pytest.raises(ValueError, match="c must be a finite number; got '2'"):
+        check("2", "c")
+    with pytest.raises(TypeError, match=r"c must be a finite number; got array\('2'"):
+        check(np.array("2"), "c")
+
+
+@pytest.mark.parametrize("check", SCALARS)
+def test_a_scalar_may_be_an_array_of_one_element_and_is_no_string(check):
+    assert check(np.array([[2.0]]), "c") == check([2.0], "c") == 2.0
+    for bad in ("2", b"2", np.complex64(2), np.array([]), np.array(["2"])[:0]):
+        with pytest.raises(TypeError, match="c must be a number; got "):
+            check(bad, "c")
+
+
+@pytest.mark.parametrize(
+    ("check", "bad", "message"),
+    [
+        (checks.positive_number, 0, "c must be above 0; got 0"),
+        (checks.non_negative_number, -1, "c must be >= 0; got -1"),
+        (checks.positive_scalar, 0, "c must be finite and above 0; got 0"),
+        (checks.non_negative_scalar, -1, "c must be finite and >= 0; got -1"),
+        (checks.at_least_one, 0, "c must be at least 1; got 0"),
+        (checks.share_of, 1.5, r"c must be a number in \[0, 1\]; got 1\.5"),
+    ],
+)
+def test_ranges(check, bad, message):
+    with pytest.raises(ValueError, match=message):
+        check(bad, "c")
+    assert check(1, "c") == 1
+    assert checks.non_negative_number(0, "c") == checks.non_negative_scalar(0, "c") == checks.finite_number(0, "c") == 0
+
+
+def test_real_arrays():
+    assert checks.real_array([True, False], "x").dtype == np.bool_
+    assert checks.floats_of([1, 2], "x", 1).dtype == np.float64
+    with pytest.raises(TypeError, match="x must be real numbers; got an array of bool"):
+        checks.real_array([True, False], "x", flags=False)
+    with pytest.raises(TypeError, match="x must be real numbers; got None"):
+        checks.real_array(None, "x")
+    with pytest.raises(ValueError, match=r"x must have 2 dimensions; got shape \(2,\)"):
+        checks.floats_of([1, 2], "x", 2)
+
+
+def test_indices():
+    checks.check_indices(np.array([0, 2]), 3, "labels", "the classes")
+    checks.check_indices(np.array([], np.int64), 0, "labels", "the classes")
+    for bad in ([-1, 0], [0, 3]):
+        with pytest.raises(ValueError, match=rf"labels must be in \[0, 3\), the classes; got {bad[0]} to {bad[1]}"):
+            checks.check_indices(np.array(bad), 3, "labels", "the classes")

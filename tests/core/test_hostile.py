@@ -1,0 +1,278 @@
+"""What else goes on in the process must not show in the bits: floating-point settings, threads, forks."""
+
+import importlib.util
+import os
+import platform
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import fastdrop
+from fastdrop.variants.blocks import exact_gamma
+from fastdrop.verify.cases import (
+    OPS,
+    REFERENCE,
+    THREADED_SIZE,
+    Case,
+    awkward,
+    compute,
+    engines,
+    equal_bytes,
+    laid_cases,
+    spoiled,
+)
+
+CASES = [Case(op, n, 77, 0.3) for op in OPS for n in (1000, THREADED_SIZE)]
+SUBNORMAL, ONE, TEN = np.array([5e-324]), np.array([1.0]), np.array([10.0])
+
+
+def environment():
+    """Return whether this thread has subnormals, and rounds to nearest."""
+    return (SUBNORMAL * ONE).item() > 0, (ONE / TEN).item() == 0.1  # 0.1 is rounded up
+
+
+def expected():
+    with REFERENCE.using():
+        return [compute(case) for case in CASES]
+
+
+# Floating point -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64", "aarch64", "arm64"), reason="nothing to flush with")
+def test_the_environment_is_hostile_in_the_block_and_only_there():
+    assert environment() == (True, True)
+    with spoiled():
+        assert environment() == (False, False)
+    assert environment() == (True, True)
+
+
+def test_bits_in_a_hostile_environment(engine):
+    wanted = expected()
+    with spoiled():
+        before = environment()
+        found = [compute(case) for case in CASES]
+        after = environment()
+    assert all(map(equal_bytes, found, wanted))
+    assert before == after  # the caller's environment is its own
+
+
+def test_laid_masks_in_a_hostile_environment(engine):
+    for case in [case for op in OPS for case in laid_cases(op) if case.n < THREADED_SIZE][::7]:
+        with REFERENCE.using():
+            wanted = compute(case)
+        with spoiled():
+            found = compute(case)
+        assert equal_bytes(found, wanted), case
+
+
+@pytest.mark.parametrize("p", [0.1, 1 / 3, 0.9, 2**-60, 3 * 2**-65])
+def test_rates_and_scales_in_a_hostile_environment(engine, p):
+    x = np.linspace(1, 2, 500)
+    for mode, training in (("inverted", True), ("standard", True), ("standard", False)):
+        y = fastdrop.dropout(x, p, seed=1, mode=mode, training=training)
+        with spoiled():
+            z = fastdrop.dropout(x, p, seed=1, mode=mode, training=training)
+        assert equal_bytes(y, z)
+
+
+def variants(x):
+    """Return results of the variants that compute something in Python."""
+    options = {"seed": 2, "offset": 3}
+    return [
+        *(fastdrop.alpha_dropout(np.ones(30), p, mean=0.1, var=0.7, **options) for p in (0.05, 0.3, 0.6)),
+        fastdrop.feature_alpha_dropout_backward(x, 1 / 3, **options),
+        fastdrop.group_dropout(x, 1 / 3, group_size=7, **options),
+        fastdrop.zoneout(x, x[::-1], 0.1, **options),
+        fastdrop.zoneout(x, x[::-1], 0.1, training=False),
+        *fastdrop.zoneout_backward(x, 0.1, training=False, **options),
+    ]
+
+
+def test_variants_in_a_hostile_environment(engine):
+    x = np.geomspace(1e-44, 1, 600).astype(np.float32).reshape(4, 5, 30)
+    wanted = variants(x)
+    with spoiled():
+        found = variants(x)
+    assert all(map(equal_bytes, found, wanted))
+
+
+BLOCKS_AND_ATTENTION = {
+    "drop_block": lambda x: fastdrop.drop_block(x, 0.3, 2, exact_rate=True, seed=1),
+    "drop_block by sample": lambda x: fastdrop.drop_block(x, 0.3, 2, scale="sample", seed=1),
+    "drop_head": lambda x: fastdrop.drop_head(x, 0.4, seed=1),
+    "columns": lambda x: fastdrop.attention_dropout(x, 0.3, mode="column", window=3, seed=1),
+    "columns, backward": lambda x: fastdrop.attention_dropout_backward(x, 0.3, mode="column", weights=x[::-1], seed=1),
+    "drop_key": lambda x: fastdrop.drop_key(x, 0.3, fill=-1 / 3, seed=1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", ml_dtypes.bfloat16], ids=str)
+@pytest.mark.parametrize("variant", BLOCKS_AND_ATTENTION)
+def test_blocks_and_attention_in_a_hostile_environment(engine, variant, dtype):
+    """Counts, sums and the rate that is solved for are NumPy's, beside the kernels."""
+    x = (np.linspace(1, 2, 4 * 5 * 6 * 7) / 3).reshape(4, 5, 6, 7).astype(dtype)
+    x[0, 0] *= x.dtype.type(ml_dtypes.finfo(dtype).tiny)  # subnormal numbers
+    y = BLOCKS_AND_ATTENTION[variant](x)
+    exact_gamma.cache_clear()
+    with spoiled():
+        before = environment(), np.geterr()
+        z = BLOCKS_AND_ATTENTION[variant](x)
+        after = environment(), np.geterr()
+    assert y.tobytes() == z.tobytes()
+    assert before == after  # the caller's environment is its own
+
+
+@pytest.mark.parametrize("p", [0.1, 1 / 3, 0.9])
+def test_rates_of_blocks_in_a_hostile_environment(p):
+    for exact_rate in (False, True):
+        gamma = fastdrop.drop_block_gamma(p, (14, 9), (5, 3), exact_rate=exact_rate)
+        exact_gamma.cache_clear()
+        with spoiled():
+            assert fastdrop.drop_block_gamma(p, (14, 9), (5, 3), exact_rate=exact_rate) == gamma
+
+
+AROUND_THE_POOL = """
+    import fastdrop
+    from fastdrop._core import native
+    from fastdrop.verify.cases import REFERENCE, THREADED_SIZE, Case, awkward, compute, equal_bytes
+
+    cases = [Case("dropout-float32", THREADED_SIZE), Case("dropout-float64", THREADED_SIZE)]
+    with REFERENCE.using():
+        wanted = [compute(case) for case in cases]
+    found = []
+    def run():
+        with fastdrop.using(num_threads=3):
+            found.append([compute(case) for case in cases])
+    def run_spoiled():
+        before = native.float_spoil()
+        run()
+        native.float_end(before)
+    def run_with_torch():
+        import torch
+        assert torch.set_flush_denormal(True)
+        run()
+        torch.set_flush_denormal(False)
+    {calls}
+    for results in found:
+        assert all(map(equal_bytes, results, wanted))
+    print("equal", len(found))
+"""
+
+
+@pytest.mark.parametrize("calls", ["run_spoiled(); run(); run_spoiled()", "run(); run_spoiled(); run()"])
+def test_hostile_before_and_after_the_threads_exist(run_python, calls):
+    """A pool's threads begin with the settings of the thread that makes them, and keep them."""
+    done = run_python(AROUND_THE_POOL.format(calls=calls))
+    assert done.stdout == "equal 3\n", done.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+@pytest.mark.parametrize("calls", ["run(); run_with_torch(); run()", "run_with_torch(); run(); run_with_torch()"])
+def test_pytorch_flushes_subnormals(run_python, calls):
+    done = run_python(AROUND_THE_POOL.format(calls=calls))
+    assert done.stdout == "equal 3\n", done.stderr
+
+
+def test_numpys_error_settings_are_not_asked(engine):
+    x = awkward(500, "float32")
+    y = fastdrop.dropout(x, 0.3, seed=1)
+    with np.errstate(all="raise"):
+        assert equal_bytes(fastdrop.dropout(x, 0.3, seed=1), y)
+
+
+# Python's threads ---------------------------------------------------------------------------------------------------
+
+
+def test_many_threads_at_once():
+    wanted = expected()
+    usable = [engine for engine in (REFERENCE, *engines()) if engine.missing() is None]
+
+    def work(k):
+        engine = usable[k % len(usable)]
+        with engine.using():
+            return all(equal_bytes(compute(case), result) for case, result in zip(CASES, wanted, strict=True))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(40)))
+
+
+def test_other_threads_run_during_a_call():
+    """With no switching by the clock, this thread sees the middle of the other's call only if that gave up the GIL."""
+    x = np.ones(2**24, np.float32)
+    interval = sys.getswitchinterval()
+
+    def seen_in_the_middle():
+        begun, ended = threading.Event(), threading.Event()
+
+        def call():
+            begun.set()
+            fastdrop.dropout(x, 0.1, seed=1, out=x, num_threads=1)
+            ended.set()
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        begun.wait(60)
+        middle = not ended.is_set()
+        thread.join()
+        return middle
+
+    sys.setswitchinterval(1000)
+    try:
+        assert any(seen_in_the_middle() for _ in range(20))
+    finally:
+        sys.setswitchinterval(interval)
+
+
+# Forks --------------------------------------------------------------------------------------------------------------
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+@needs_fork
+@pytest.mark.parametrize("before", ["parallel region", "nothing"])
+def test_fork(run_python, before):
+    """OpenMP's threads do not come along: a child that waited for them would be ended by its alarm."""
+    done = run_python(
+        f"""
+        import os, signal
+        import fastdrop
+        from fastdrop.verify.cases import THREADED_SIZE, Case, compute, equal_bytes
+        cases = [Case(op, THREADED_SIZE) for op in ("dropout-float32", "packed-mask", "words", "uniform-float64")]
+        with fastdrop.using(num_threads={3 if before == "parallel region" else 1}):
+            wanted = [compute(case) for case in cases]
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            with fastdrop.using(num_threads=3):
+                os._exit(0 if all(map(equal_bytes, map(compute, cases), wanted)) else 1)
+        print("child:", os.waitpid(child, 0)[1])
+        with fastdrop.using(num_threads=3):
+            print("parent:", all(map(equal_bytes, map(compute, cases), wanted)))
+        """
+    )
+    assert done.stdout == "child: 0\nparent: True\n", done.stderr
+
+
+@needs_fork
+def test_multiprocessing_by_fork(run_python):
+    done = run_python(
+        """
+        import multiprocessing
+        import fastdrop
+        from fastdrop.verify.cases import THREADED_SIZE, Case, compute, equal_bytes
+        case = Case("dropout-float32", THREADED_SIZE)
+        def work(k):
+            with fastdrop.using(num_threads=3):
+                return compute(case)
+        wanted = work(0)
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            results = pool.map_async(work, range(4)).get(timeout=60)
+        print([equal_bytes(result, wanted) for result in results])
+        """
+    )
+    assert done.stdout == "[True, True, True, True]\n", done.stderr

@@ -1,0 +1,257 @@
+"""Arrays as they lie in memory: the mask follows the logical index, and only the output is written to."""
+
+import numpy as np
+import pytest
+
+import fastdrop
+from fastdrop.verify.cases import DTYPES, GUARD, LINE, THREADED_SIZE, awkward, equal_bytes, zoo
+
+KEY = {"seed": 31, "offset": 32}
+NAMES = list(zoo("float32"))
+
+
+def guards(shape, dtype, before=0):
+    """Return an array whose bytes are all GUARD, `before` bytes past a cache line."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.full(size + LINE + before, GUARD, np.uint8)
+    begin = -memory.__array_interface__["data"][0] % LINE + before
+    return memory[begin : begin + size].view(dtype).reshape(shape)
+
+
+def every_other(shape, dtype):
+    """Along the first and the last axis."""
+    ends = {0, len(shape) - 1}
+    wide = guards([2 * n + 1 if axis in ends else n for axis, n in enumerate(shape)], dtype)
+    return wide[(..., *(slice(1, None, 2) if axis in ends else slice(None) for axis in range(len(shape))))]
+
+
+def reversed_axes(shape, dtype):
+    return guards(shape, dtype)[(..., *[slice(None, None, -1)] * len(shape))]
+
+
+def field(shape, dtype):
+    return guards(shape, [("before", np.int8), ("value", dtype), ("after", np.int16)])["value"]
+
+
+OUTPUTS = {
+    "C": guards,
+    "Fortran": lambda shape, dtype: guards(shape[::-1], dtype).T,
+    "every other": every_other,
+    "reversed": reversed_axes,
+    "a structure's field": field,
+    "misaligned": lambda shape, dtype: guards(shape, dtype, before=1),
+}
+
+
+def memory_of(array):
+    """Return the bytes of what an array is a view of."""
+    while array.base is not None:
+        array = array.base
+    return array.view(np.uint8)
+
+
+def contiguous(x, p=0.4, **more):
+    """Return what the C-ordered copy of an array gives."""
+    return fastdrop.dropout(np.array(x, order="C", subok=False), p, **KEY, **more)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_inputs(engine, name, dtype):
+    x = zoo(dtype)[name]
+    before = x.copy()
+    y = fastdrop.dropout(x, 0.4, **KEY)
+    assert equal_bytes(y, contiguous(x))
+    assert type(y) is np.ndarray
+    assert y.strides == np.empty_like(x).strides
+    assert y.flags.writeable
+    assert not np.shares_memory(x, y)
+    assert equal_bytes(x, before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs(engine, name, output, dtype):
+    """The output is written, all of it, and nothing beside it or between its elements."""
+    x = zoo(dtype)[name]
+    y = contiguous(x)
+    out = OUTPUTS[output](x.shape, dtype)
+    memory = memory_of(out)
+    before = memory.copy()
+    assert fastdrop.dropout(x, 0.4, out=out, **KEY) is out
+    assert equal_bytes(out, y)
+    out[np.isnan(y)] = 0  # payloads are not promised
+    after = memory.copy()
+    memory[...] = before
+    out[...] = np.where(np.isnan(y), y.dtype.type(0), y)
+    assert np.array_equal(after, memory)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_in_place(engine, output, dtype):
+    for shape in ((), (0, 3), (5,), (70, 3, 40)):
+        x = OUTPUTS[output](shape, dtype)
+        x[...] = awkward(x.size, dtype).reshape(shape)
+        y = contiguous(x)
+        assert fastdrop.dropout(x, 0.4, out=x, **KEY) is x
+        assert equal_bytes(x, y)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_arrays_with_strides(engine, dtype):
+    """Enough for several threads, each of which finds its own place in the array."""
+    rows, columns = 331, THREADED_SIZE // 331 + 2
+    x = awkward(2 * rows * columns, dtype).reshape(columns, 2 * rows)[:, ::-2].T
+    for output in OUTPUTS:
+        out = OUTPUTS[output](x.shape, dtype)
+        assert equal_bytes(fastdrop.dropout(x, 0.4, out=out, **KEY), contiguous(x)), output
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_masks_have_the_logical_index(engine, name):
+    x = np.ones_like(zoo("float32")[name])
+    mask = fastdrop.dropout_mask(x.shape, 0.4, **KEY)
+    assert mask.dtype == bool
+    assert mask.shape == x.shape
+    assert np.array_equal(mask, fastdrop.dropout(x, 0.4, **KEY) != 0)
+
+
+def test_shapes(engine):
+    u = fastdrop.uniform((3, 4, 5), seed=1)
+    assert u.flags.c_contiguous
+    assert np.array_equal(u.ravel(), fastdrop.uniform(60, seed=1))
+    assert fastdrop.uniform((), seed=1).shape == ()
+    assert fastdrop.uniform([2, 0], seed=1).shape == (2, 0)
+    assert fastdrop.dropout_mask(np.int64(5), seed=1).shape == (5,)
+    assert fastdrop.dropout_mask((), seed=1).shape == ()
+    assert fastdrop.dropout_mask((3, 3), seed=1, packed=True).shape == (2,)
+    assert fastdrop.dropout_mask((3, 0), seed=1, packed=True).shape == (0,)
+    assert fastdrop.words(0, seed=1).shape == (0,)
+
+
+# What is not an ndarray ---------------------------------------------------------------------------------------------
+
+
+def test_lists_and_numbers(engine):
+    y = fastdrop.dropout([[1.0, 2.0], [3.0, 4.0]], 0.4, **KEY)
+    assert equal_bytes(y, contiguous(np.array([[1.0, 2.0], [3.0, 4.0]])))
+    assert fastdrop.dropout(2.0, 0.0, seed=1) == np.float64(2)
+    assert fastdrop.dropout(np.float32(2), 0.0, seed=1).dtype == np.float32
+
+
+class Tagged(np.ndarray):
+    def __array_finalize__(self, parent):
+        self.tag = getattr(parent, "tag", "none")
+
+
+def test_subclasses_come_back(engine):
+    x = zoo("float32")["sliced"]
+    tagged = x.view(Tagged)
+    tagged.tag = "kept"
+    y = fastdrop.dropout(tagged, 0.4, **KEY)
+    assert type(y) is Tagged
+    assert y.tag == "kept"
+    assert equal_bytes(np.asarray(y), contiguous(x))
+    out = np.empty(x.shape, np.float32)
+    assert fastdrop.dropout(tagged, 0.4, out=out, **KEY) is out
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # NumPy's, of its matrix
+def test_matrix(engine):
+    x = np.matrix(awkward(35, "float64").reshape(5, 7))
+    y = fastdrop.dropout(x, 0.4, **KEY)
+    assert type(y) is np.matrix
+    assert equal_bytes(np.asarray(y), contiguous(x))
+
+
+def test_masked_arrays_stay_masked(engine):
+    values = awkward(50, "float64")
+    x = np.ma.masked_invalid(values)
+    y = fastdrop.dropout(x, 0.4, **KEY)
+    assert type(y) is np.ma.MaskedArray
+    assert np.array_equal(y.mask, x.mask)
+    assert equal_bytes(np.asarray(y), contiguous(values))
+    y[0] = np.ma.masked
+    assert np.array_equal(x.mask, ~np.isfinite(values))  # its own mask, not the input's
+
+
+def test_memory_maps(engine, tmp_path):
+    x = awkward(10_000, "float32").reshape(100, 100)
+    np.save(tmp_path / "x.npy", x)
+    read = np.load(tmp_path / "x.npy", mmap_mode="r")
+    written = np.lib.format.open_memmap(tmp_path / "y.npy", mode="w+", dtype=np.float32, shape=x.shape)
+    assert type(fastdrop.dropout(read, 0.4, **KEY)) is type(np.positive(read))
+    assert fastdrop.dropout(read, 0.4, out=written, **KEY) is written
+    written.flush()
+    assert equal_bytes(np.load(tmp_path / "y.npy"), contiguous(x))
+
+
+# Overlap: the result is as if there was none, as NumPy's ufuncs have it ---------------------------------------------
+
+
+def result_beside_ufuncs(memory, views):
+    """Write dropout's result, then one known not to overlap, through the same views; return both memories."""
+    ours, theirs = memory.copy(), memory.copy()
+    x, out = views(ours)
+    assert fastdrop.dropout(x, 0.4, out=out, **KEY) is out
+    x, out = views(theirs)
+    np.positive(contiguous(x), out=out)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shift", [-9000, -4096, -129, -16, -1, 1, 2, 31, 128, 5000])
+def test_shifted_outputs(engine, dtype, shift):
+    memory = awkward(20_000, dtype)
+    n = memory.size - abs(shift)
+    x_begin, out_begin = max(-shift, 0), max(shift, 0)
+    assert equal_bytes(*result_beside_ufuncs(memory, lambda m: (m[x_begin : x_begin + n], m[out_begin : out_begin + n])))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_other_overlaps(engine, dtype):
+    memory = awkward(120 * 120, dtype).reshape(120, 120)
+    views = {
+        "transposed": lambda m: (m, m.T),
+        "reversed": lambda m: (m, m[::-1, ::-1]),
+        "next row": lambda m: (m[:-1], m[1:]),
+        "next column": lambda m: (m[:, :-1], m[:, 1:]),
+        "interleaved": lambda m: (m[:, ::2], m[:, 1::2]),
+        "a row over all": lambda m: (np.broadcast_to(m[5], m.shape), m),
+    }
+    for name, pair in views.items():
+        assert equal_bytes(*result_beside_ufuncs(memory, pair)), name
+
+
+def test_output_that_overlaps_itself(engine):
+    """Which of the values that share a place is left there is not promised; that it is one of them is."""
+    windows = np.lib.stride_tricks.sliding_window_view
+    memory = np.zeros(5003, np.float32)
+    out = windows(memory, 4, writeable=True)
+    x = 1 + np.arange(out.size, dtype=np.float32).reshape(out.shape)
+    y = contiguous(x)
+    fastdrop.dropout(x, 0.4, out=out, **KEY)
+    for i, value in enumerate(memory):
+        assert value in [y[i - k, k] for k in range(4) if 0 <= i - k < len(y)]
+
+
+def test_in_place_on_an_array_that_overlaps_itself(engine):
+    """All is read before anything is written: what is left is the value that was there scaled once, or 0."""
+    width = 300
+    memory = np.arange(1, 3000, dtype=np.float64)
+    x = np.lib.stride_tricks.sliding_window_view(memory, width, writeable=True)
+    scaled, kept = memory / 0.5, fastdrop.dropout_mask(x.shape, 0.5, **KEY)
+    fastdrop.dropout(x, 0.5, out=x, **KEY)
+    assert (memory[memory != 0] == scaled[memory != 0]).all()
+    assert memory[0] == scaled[0] * kept[0, 0]  # the one place that nothing else shares
+    assert memory.any()
+
+
+def test_byte_swapped_arrays_are_refused(engine):
+    x = np.ones(5, np.dtype(np.float32).newbyteorder())
+    with pytest.raises(TypeError, match=r"x has dtype .* byte order .* converts it"):
+        fastdrop.dropout(x, seed=1)
+    with pytest.raises(TypeError, match="out must have the dtype of the input"):
+        fastdrop.dropout(np.ones(5, np.float32), seed=1, out=x)

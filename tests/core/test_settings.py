@@ -1,0 +1,276 @@
+"""Which backend, instruction set and number of threads: by call, context, process and environment."""
+
+import asyncio
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastdrop
+from fastdrop._core import native, settings
+from fastdrop._core.backends import reference
+from fastdrop.verify.cases import THREADED_SIZE, awkward, equal_bytes
+
+ISAS = fastdrop.config()["isas"]
+
+
+def in_force():
+    return fastdrop.get_backend(), fastdrop.get_isa(), fastdrop.get_num_threads()
+
+
+@pytest.fixture
+def calls_of_the_reference(monkeypatch):
+    """Count how often the NumPy backend is asked for a mask."""
+    calls = []
+    keep_bits = reference.keep_bits
+
+    def counted(*arguments):
+        calls.append(arguments)
+        keep_bits(*arguments)
+
+    monkeypatch.setattr(reference, "keep_bits", counted)
+    return calls
+
+
+# Who wins -----------------------------------------------------------------------------------------------------------
+
+
+def test_settings_are_what_runs(calls_of_the_reference):
+    def runs():
+        before = len(calls_of_the_reference)
+        fastdrop.dropout_mask(8, seed=1)
+        return len(calls_of_the_reference) > before
+
+    assert not runs()
+    fastdrop.set_backend("numpy")
+    assert runs()
+    with fastdrop.using(backend="c"):
+        assert not runs()
+        fastdrop.dropout_mask(8, seed=1, backend="numpy")
+        assert len(calls_of_the_reference) == 2
+        with fastdrop.using(isa="portable"):
+            assert not runs()
+            with fastdrop.using(backend="numpy"):
+                assert runs()
+    assert runs()
+
+
+def test_a_block_leaves_open_what_it_does_not_name():
+    fastdrop.set_num_threads(1)
+    fastdrop.set_isa("portable")
+    with fastdrop.using(backend="numpy"):
+        assert in_force() == ("numpy", "portable", 1)
+        fastdrop.set_num_threads(2)
+        assert in_force() == ("numpy", "portable", 2)
+        with fastdrop.using(num_threads=3):
+            assert in_force() == ("numpy", "portable", 3)
+            with fastdrop.using(backend="c", isa=ISAS[-1]):
+                assert in_force() == ("c", ISAS[-1], 3)
+        assert in_force() == ("numpy", "portable", 2)
+    assert in_force() == ("c", "portable", 2)
+
+
+def test_a_block_ends_when_it_raises():
+    before = in_force()
+    with pytest.raises(KeyError), fastdrop.using(backend="numpy"):
+        raise KeyError
+    assert in_force() == before
+
+
+def test_config_shows_what_is_in_force():
+    with fastdrop.using(backend="numpy", isa="portable", num_threads=1):
+        shown = fastdrop.config()
+    assert {"backend": "numpy", "isa": "portable", "num_threads": 1, "stream": 1}.items() <= shown.items()
+    assert shown["version"] == fastdrop.__version__
+    assert shown["numpy"] == np.__version__
+    assert {"c", "numpy"} <= set(shown["backends"])
+    assert set(shown["isas"]) <= set(shown["isas_built"])
+    assert shown["openmp"] is native.has_openmp()
+    assert shown["cache_bytes"] > 0
+
+
+def test_show_config_prints_all_of_it(capsys):
+    fastdrop.show_config()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(fastdrop.config())
+
+
+# Threads and tasks have their own -----------------------------------------------------------------------------------
+
+
+def test_a_block_is_its_threads_own():
+    seen = []
+    inside, looked = threading.Event(), threading.Event()
+
+    def other():
+        with fastdrop.using(backend="numpy"):
+            inside.set()
+            assert looked.wait(60)
+            seen.append(fastdrop.get_backend())
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert inside.wait(60)
+    seen.append(fastdrop.get_backend())
+    looked.set()
+    thread.join()
+    assert seen == ["c", "numpy"]
+
+
+def test_a_block_is_its_tasks_own():
+    async def task(backend):
+        seen = []
+        with fastdrop.using(backend=backend):
+            for _ in range(3):
+                await asyncio.sleep(0)  # the other task runs
+                seen.append(fastdrop.get_backend())
+        return seen
+
+    async def both():
+        return await asyncio.gather(task("numpy"), task("c"))
+
+    assert asyncio.run(both()) == [["numpy"] * 3, ["c"] * 3]
+    assert fastdrop.get_backend() == "c"
+
+
+def test_the_process_setting_is_everybodys():
+    fastdrop.set_backend("numpy")
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(fastdrop.get_backend()))
+    thread.start()
+    thread.join()
+    assert seen == ["numpy"]
+
+
+# Threads of a call --------------------------------------------------------------------------------------------------
+
+
+def test_any_number_of_threads_is_harmless():
+    x = awkward(THREADED_SIZE, "float32")
+    alone = fastdrop.dropout(x, 0.3, seed=1, num_threads=1)
+    for number in (2, 3, 7, 10**6, 10**30):
+        assert equal_bytes(fastdrop.dropout(x, 0.3, seed=1, num_threads=number), alone)
+    fastdrop.set_num_threads(10**6)
+    assert equal_bytes(fastdrop.dropout(x, 0.3, seed=1), alone)
+
+
+@pytest.mark.parametrize(
+    ("line", "processors"),
+    [("max 100000", float("inf")), ("150000 100000", 1.5), ("400000 100000", 4.0), ("50000", 0.5)],
+)
+def test_quota_of_a_control_group(line, processors):
+    assert settings.quota(line) == processors
+
+
+@pytest.mark.parametrize(("quota", "threads"), [(0.5, 1), (1.9, 1), (2.0, 2), (float("inf"), 8)])
+def test_automatic_threads_stay_within_the_quota(monkeypatch, quota, threads):
+    monkeypatch.setattr(settings, "cgroup_quota", lambda: quota)
+    monkeypatch.setattr(settings.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert settings.automatic_num_threads() == threads
+
+
+# Environment --------------------------------------------------------------------------------------------------------
+
+SHOW = "import json, fastdrop; print(json.dumps(fastdrop.config()))"
+
+
+@pytest.mark.parametrize(
+    ("environment", "shown"),
+    [
+        ({}, {"backend": "c", "isa": ISAS[-1]}),
+        ({"FASTDROP_BACKEND": "numpy", "FASTDROP_NUM_THREADS": "3"}, {"backend": "numpy", "num_threads": 3}),
+        ({"FASTDROP_BACKEND": "", "FASTDROP_ISA": "", "FASTDROP_NUM_THREADS": ""}, {"backend": "c", "isa": ISAS[-1]}),
+        *(({"FASTDROP_ISA": isa}, {"isa": isa}) for isa in ISAS),
+    ],
+)
+def test_environment(run_python, environment, shown):
+    done = run_python(SHOW, **environment)
+    assert done.returncode == 0, done.stderr
+    assert shown.items() <= json.loads(done.stdout).items()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("FASTDROP_BACKEND", "cuda", "unknown backend 'cuda': the backends are 'c', 'numba', 'numpy'"),
+        ("FASTDROP_ISA", "sse9", f"unknown instruction set 'sse9': this build has {', '.join(map(repr, ISAS))}"),
+        ("FASTDROP_NUM_THREADS", "0", "num_threads must be an integer >= 1; got 0"),
+        ("FASTDROP_NUM_THREADS", "-2", "num_threads must be an integer >= 1; got -2"),
+        ("FASTDROP_NUM_THREADS", "many", "num_threads must be an integer >= 1; got 'many'"),
+        ("FASTDROP_NUM_THREADS", "1.5", "num_threads must be an integer >= 1; got '1.5'"),
+    ],
+)
+def test_a_wrong_environment_is_an_error(monkeypatch, name, value, message):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="environment variable") as raised:
+        settings.from_environment()
+    assert str(raised.value).startswith(f"environment variable {name}: {message}")
+
+
+def test_a_wrong_environment_stops_the_import(run_python):
+    done = run_python("import fastdrop", FASTDROP_BACKEND="cuda")
+    assert done.returncode != 0
+    assert "ValueError: environment variable FASTDROP_BACKEND: unknown backend 'cuda'" in done.stderr
+
+
+# What is not there --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sse9", "", "C", ["c"], 512])
+def test_unknown_names(name):
+    before = in_force()
+    with pytest.raises(ValueError, match=r"unknown backend .*'c', 'numba', 'numpy'"):
+        fastdrop.set_backend(name)
+    with pytest.raises(ValueError, match=r"unknown instruction set .*this build has 'portable'"):
+        fastdrop.set_isa(name)
+    assert in_force() == before
+
+
+@pytest.fixture
+def lesser_machine(monkeypatch):
+    """A machine that can run the weakest instruction set alone, of a build that has one more."""
+    monkeypatch.setattr(native, "isas", lambda: {"portable": True, "avx1024": False})
+
+
+@pytest.mark.usefixtures("lesser_machine")
+def test_an_instruction_set_that_the_machine_lacks(monkeypatch):
+    message = "this machine cannot run 'avx1024'; of this build's instruction sets it runs 'portable'"
+    before = in_force()
+    with pytest.raises(RuntimeError, match=message):
+        fastdrop.set_isa("avx1024")
+    with pytest.raises(RuntimeError, match=message), fastdrop.using(isa="avx1024"):
+        pass
+    monkeypatch.setenv("FASTDROP_ISA", "avx1024")
+    with pytest.raises(RuntimeError, match=f"environment variable FASTDROP_ISA: {message}"):
+        settings.from_environment()
+    assert in_force() == before
+
+
+@pytest.mark.usefixtures("lesser_machine")
+def test_the_best_that_the_machine_runs_is_the_default(monkeypatch):
+    monkeypatch.delenv("FASTDROP_ISA", raising=False)
+    assert settings.from_environment().isa == "portable"
+
+
+def test_a_backend_whose_package_is_missing(monkeypatch):
+    monkeypatch.setitem(settings.BACKENDS, "numba", ("fastdrop._core.backends.numba", "no_such_package"))
+    message = r'backend \'numba\' needs no_such_package: pip install "fastdrop-kernels\[no_such_package\]"'
+    for refused in (lambda: fastdrop.set_backend("numba"), lambda: fastdrop.dropout(np.ones(3), backend="numba")):
+        with pytest.raises(ImportError, match=message):
+            refused()
+    assert fastdrop.config()["backends"] == ["c", "numpy"]
+
+
+def test_the_source_in_the_way_of_what_is_installed(run_python, tmp_path):
+    """Python looks first where it is started: in a checkout it finds the package without its compiled modules."""
+    folder, package = tmp_path / "fastdrop", Path(fastdrop.__file__).parent
+    for source in package.rglob("*.py"):
+        copy = folder / source.relative_to(package)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, copy)
+    done = run_python("import fastdrop")
+    assert done.returncode == 1
+    assert f"ImportError: {folder} is fastdrop's source, without the modules that are compiled" in done.stderr

@@ -1,0 +1,354 @@
+"""The command line, as its user has it: in a process of its own where that matters."""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import fastdrop
+from fastdrop._core import native
+
+pytest.importorskip("rich")
+from click.testing import CliRunner
+
+from fastdrop._cli.commands import cli
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], prog_name="fastdrop")
+
+
+def process(folder, *arguments, **options):
+    command = [sys.executable, "-m", "fastdrop", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, **options)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    x = np.linspace(-1, 1, 30_000, dtype=np.float32).reshape(100, 300)
+    x[::3] = 0  # zeros that are none of dropout's
+    np.save(tmp_path / "in.npy", x)
+    return tmp_path
+
+
+# apply --------------------------------------------------------------------------------------------------------------
+
+
+def test_apply_writes_what_the_library_computes(folder):
+    done = process(folder, "apply", "in.npy", "out.npy", "-p", "0.1", "--seed", "42", "--offset", "3")
+    assert (done.returncode, done.stderr) == (0, "")
+    x = np.load(folder / "in.npy")
+    np.save(folder / "expected.npy", fastdrop.dropout(x, 0.1, seed=42, offset=3))
+    assert (folder / "out.npy").read_bytes() == (folder / "expected.npy").read_bytes()
+    dropped = x.size - fastdrop.dropout_mask(x.shape, 0.1, seed=42, offset=3).sum()
+    assert f"{dropped / x.size:.4%} ({dropped:,} of 30,000)" in done.stdout
+    assert "(100, 300), float32" in done.stdout
+    assert " s, " in done.stdout
+    assert "GB/s" in done.stdout
+    assert hashlib.sha256((folder / "out.npy").read_bytes()).hexdigest() in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0)], ids=str)
+def test_apply_takes_scalars_and_empty_arrays(folder, shape):
+    x = np.full(shape, 3.5)
+    np.save(folder / "in.npy", x)
+    done = run("apply", folder / "in.npy", folder / "out.npy", "-p", 0.5, "--seed", 1)
+    assert done.exit_code == 0, done.output
+    np.testing.assert_array_equal(np.load(folder / "out.npy"), fastdrop.dropout(x, 0.5, seed=1))
+
+
+@pytest.mark.parametrize("seed", [0, 2**64 - 1, 2**63])
+@pytest.mark.parametrize("written", [str, hex])
+def test_apply_takes_every_seed(folder, seed, written):
+    done = run("apply", folder / "in.npy", folder / "in.npy", "-p", 0.5, "--seed", written(seed))
+    assert done.exit_code == 0, done.output
+    kept = fastdrop.dropout_mask((100, 300), 0.5, seed=seed)
+    assert not np.load(folder / "in.npy")[~kept].any()
+
+
+@pytest.mark.parametrize("options", [("--threads", 1), ("--threads", 2), ("--backend", "numpy")])
+def test_apply_gives_the_same_bytes_whatever_computes(folder, options):
+    for name, extra in (("plain.npy", ()), ("other.npy", options)):
+        assert run("apply", folder / "in.npy", folder / name, "-p", 0.3, "--seed", 9, *extra).exit_code == 0
+    assert (folder / "plain.npy").read_bytes() == (folder / "other.npy").read_bytes()
+
+
+def bad_files(folder):
+    np.save(folder / "integers.npy", np.arange(9))
+    np.save(folder / "swapped.npy", np.arange(9, dtype=np.dtype("f8").newbyteorder("S")))
+    np.save(folder / "objects.npy", np.array([None, 1], object), allow_pickle=True)
+    np.savez(folder / "many.npz", x=np.ones(3))
+    whole = (folder / "in.npy").read_bytes()
+    (folder / "short.npy").write_bytes(whole[:-1])
+    (folder / "text.npy").write_text("0.1 0.2 0.3")
+    (folder / "nothing.npy").write_bytes(b"")
+    (folder / "header.npy").write_bytes(whole.replace(b"'<f4', 'for", b'(((""", \'for'))
+
+
+SOURCES = {
+    "integers.npy": "int64",
+    "swapped.npy": "byte order",
+    "objects.npy": "objects",
+    "many.npz": "not a complete .npy file",
+    "short.npy": "not a complete .npy file",
+    "text.npy": "not a complete .npy file",
+    "nothing.npy": "not a complete .npy file",
+    "header.npy": "not a complete .npy file",
+    "absent.npy": "does not exist",
+    ".": "is a directory",
+}
+
+
+@pytest.mark.parametrize(("source", "said"), SOURCES.items())
+def test_apply_refuses_files_in_one_line(folder, source, said):
+    bad_files(folder)
+    done = run("apply", folder / source, folder / "out.npy", "-p", 0.1, "--seed", 1)
+    assert done.exit_code == 2
+    assert said in done.output.splitlines()[-1]
+    assert source in done.output
+    assert "Traceback" not in done.output
+    assert not (folder / "out.npy").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("-p", 1.5, "--seed", 1), "p must be in [0, 1]"),
+        (("-p", -0.1, "--seed", 1), "p must be in [0, 1]"),
+        (("-p", "nan", "--seed", 1), "p must be in [0, 1]"),
+        (("-p", "half", "--seed", 1), "'half' is not a valid float"),
+        (("-p", 0.1, "--seed", -1), "seed must be an integer in [0, 2**64)"),
+        (("-p", 0.1, "--seed", 2**64), "seed must be an integer in [0, 2**64)"),
+        (("-p", 0.1, "--seed", "0.5"), "'0.5' is not a whole number"),
+        (("-p", 0.1, "--seed", 1, "--offset", 2**64), "offset must be an integer in [0, 2**64)"),
+        (("-p", 0.1, "--seed", 1, "--threads", 0), "num_threads must be an integer >= 1"),
+        (("-p", 0.1, "--seed", 1, "--backend", "cuda"), "'cuda' is not one of"),
+        (("-p", 0.1), "Missing option '--seed'"),
+        (("--seed", 1), "Missing option '-p'"),
+    ],
+)
+def test_apply_refuses_arguments_in_one_line(folder, options, said):
+    (folder / "out.npy").write_bytes(b"old")
+    done = run("apply", folder / "in.npy", folder / "out.npy", *options)
+    assert done.exit_code == 2
+    assert said in done.output.splitlines()[-1]
+    assert (folder / "out.npy").read_bytes() == b"old"
+
+
+def test_apply_says_where_there_is_no_folder(folder):
+    done = run("apply", folder / "in.npy", folder / "absent" / "out.npy", "-p", 0.1, "--seed", 1)
+    assert done.exit_code == 1
+    assert "there is no folder" in done.output
+
+
+# The signals' handlers are what a shell's command has, whatever the tests run under.
+INTERRUPTIBLE = """
+import signal
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fastdrop.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "fortran_order"),
+    [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGHUP, False), (signal.SIGTERM, True)],
+)
+def test_interrupted_apply_leaves_no_file(tmp_path, number, fortran_order):
+    shape = (2**16, 2**16)  # a hole of 16 GiB: the slowest backend would be at it for minutes
+    np.lib.format.open_memmap(tmp_path / "in.npy", "w+", np.float32, shape, fortran_order=fortran_order)
+    (tmp_path / "out.npy").write_bytes(b"old")
+    options = ["-p", "0.1", "--seed", "1", "--backend", "numpy"]
+    command = [sys.executable, "-c", INTERRUPTIBLE, "apply", "in.npy", "out.npy", *options]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        while not any(path.stat().st_size > 2**20 for path in tmp_path.glob(".fastdrop-*.part")):
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.send_signal(number)
+        said = running.communicate()[1]
+    assert running.returncode == 128 + number
+    assert said == f"Error: stopped by {number.name}; no half-written file is left\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.npy", "out.npy"]
+    assert (tmp_path / "out.npy").read_bytes() == b"old"
+
+
+FULL = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # like a disk that is full after so many bytes
+from fastdrop.__main__ import main
+main()
+"""
+
+
+def test_apply_to_a_full_disk_leaves_no_file(folder):
+    command = [sys.executable, "-c", FULL, "apply", "in.npy", "out.npy", "-p", "0.1", "--seed", "1"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "Error: File too large\n")
+    assert [path.name for path in folder.iterdir()] == ["in.npy"]
+
+
+def test_apply_shows_its_progress_on_a_terminal_alone(folder):
+    pty = pytest.importorskip("pty")
+    master, terminal = pty.openpty()
+    with open(master, "rb", buffering=0) as screen, open(terminal, "wb", buffering=0) as stderr:
+        command = [sys.executable, "-m", "fastdrop", "apply", "in.npy", "out.npy", "-p", "0.1", "--seed", "1"]
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=stderr, timeout=120)
+        seen = screen.read(2**16)
+    assert b"out.npy" in seen
+    assert b"100%" in seen
+    assert b"\x1b" not in done.stdout
+
+
+# verify, info, bench ------------------------------------------------------------------------------------------------
+
+
+def test_verify_passes_here(tmp_path):
+    done = process(tmp_path, "verify")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "checks passed" in done.stdout
+    assert "FAILED" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for isa in fastdrop.config()["isas"]:
+        assert f"c-{isa} " in done.stdout
+
+
+def test_verify_fails_and_says_where(monkeypatch):
+    monkeypatch.setattr(native, "contracts", lambda isa: isa == "portable")
+    done = run("verify")
+    assert done.exit_code == 1
+    assert "FAILED c-portable, contraction: a * b + c" in done.output
+    assert "1 of " in done.output.splitlines()[-1]
+
+
+def test_info_is_the_configuration():
+    assert json.loads(run("info", "--json").output) == fastdrop.config()
+    shown = run("info").output
+    for name in fastdrop.config():
+        assert f"\n{name} " in shown
+    assert fastdrop.config()["isas"][-1] in shown
+    assert "FASTDROP_NUM_THREADS" in shown
+
+
+def test_info_shows_what_the_environment_asks_for(tmp_path):
+    wanted = {"FASTDROP_ISA": "portable", "FASTDROP_NUM_THREADS": "1"}
+    done = process(tmp_path, "info", "--json", env=os.environ | wanted)
+    assert json.loads(done.stdout)["isa"] == "portable"
+    assert json.loads(done.stdout)["num_threads"] == 1
+
+
+def bench(*arguments):
+    pytest.importorskip("sklearn")
+    return run("bench", "--quick", *arguments)
+
+
+def test_bench_shows_a_table_and_writes_record_and_report(tmp_path):
+    pytest.importorskip("matplotlib")
+    record, html = tmp_path / "record.jsonl", tmp_path / "report.html"
+    done = bench("--only", "64K", "--only", "c", "--only", "idiom-pcg64", "--record", record, "--html", html)
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    for name in ("numpy.copyto", f"fastdrop, C ({fastdrop.get_isa()})", "idiom, PCG64"):
+        (line,) = [line for line in lines if line.startswith(f"{name}  ")]
+        assert len(re.findall(r"[0-9.]+", line.removeprefix(name))) >= 4  # two rates, a time and a ratio each
+    assert "PyTorch F.dropout" not in done.output
+    assert "C, portable" in " ".join(done.output.split())
+    assert max(map(len, lines)) <= 80
+    assert "\n        that is there; the others" in done.output  # the legend is not folded
+    assert "</html>" in html.read_text()
+    again = bench("--only", "64K-p0.1", "--only", "c", "--against", record)
+    assert again.exit_code == 0, again.output
+    assert re.search(r"\d of 1 rows: no difference that shows", again.output)
+
+
+def test_bench_ends_with_an_error_where_fastdrop_is_wrong(monkeypatch):
+    """A record in which a kernel gave other bytes."""
+    from fastdrop.bench import command
+
+    def wrong(*arguments, **more):
+        found = measure(*arguments, **more)
+        why = "the bytes are not the reference's"
+        found.add({"kind": "refused", "case": "64K-p0.1", "contender": "c", "why": why, "own": True})
+        return found
+
+    measure = command.run
+    monkeypatch.setattr(command, "run", wrong)
+    done = bench("--only", "64K-p0.1", "--only", "c")
+    assert done.exit_code == 1
+    assert "WRONG: fastdrop, C, 64K-p0.1: the bytes are not the reference's" in done.output
+    assert done.output.endswith("Error: fastdrop's own results are wrong: see above\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--only", "abacus"), "--only 'abacus' fits no case, group or contender; groups are size, call"),
+        (("--threads", 0), "num_threads must be an integer >= 1"),
+        (("--threads", "many"), "'many' is not a valid integer"),
+        (("--isa", "mmx"), "unknown instruction set 'mmx': this build has 'portable'"),
+        (("--against", "absent.jsonl"), "does not exist"),
+        (("--against", __file__), "is not a record of fastdrop's benchmark"),
+        (("--html", "/no/such/folder/report.html"), "there is no folder /no/such/folder"),
+        (("--record", "/no/such/folder/record.jsonl"), "there is no folder /no/such/folder"),
+    ],
+)
+def test_bench_refuses_options_in_one_line_before_measuring(monkeypatch, options, said):
+    from fastdrop.bench import run as bench_run
+
+    monkeypatch.setattr(bench_run, "ask_all", None)  # would be called to measure
+    done = run("bench", "--quick", *options)
+    assert done.exit_code == 2
+    assert said in done.output.splitlines()[-1]
+    assert "Traceback" not in done.output
+
+
+def test_bench_refuses_an_instruction_set_that_is_not_here(monkeypatch):
+    monkeypatch.setattr(native, "isas", lambda: {"portable": True, "avx512": False})
+    done = run("bench", "--isa", "avx512")
+    assert done.exit_code == 2
+    assert "this machine cannot run 'avx512'" in done.output
+
+
+NO_SKLEARN = """
+import os, sys
+os.environ["PYTHONPATH"] = sys.argv.pop(1)  # for the processes that measure
+from fastdrop.__main__ import main
+main()
+"""
+
+
+def test_bench_without_scikit_learn_says_what_to_install(tmp_path):
+    (tmp_path / "sklearn").mkdir()
+    (tmp_path / "sklearn" / "__init__.py").write_text("raise ModuleNotFoundError('sklearn')\n")
+    command = [sys.executable, "-c", NO_SKLEARN, str(tmp_path), "bench", "--quick", "--only", "64K"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == 'Error: the benchmark needs scikit-learn: pip install "fastdrop-kernels[bench]"\n'
+
+
+WITHOUT = "import sys; sys.modules[{!r}] = None; from fastdrop.__main__ import main; main()"
+
+
+@pytest.mark.parametrize("package", ["click", "rich"])
+def test_command_line_without_its_packages_says_what_to_install(tmp_path, package):
+    command = [sys.executable, "-c", WITHOUT.format(package), "info"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == f'fastdrop: the command line needs {package}: pip install "fastdrop-kernels[cli]"\n'
+
+
+def test_help_names_the_commands_in_full():
+    shown = run("--help").output
+    for name in ("apply", "bench", "info", "verify"):
+        assert f"  {name}" in shown
+    assert "..." not in shown.partition("Commands:")[2]
+    assert run("--version").output == f"fastdrop, version {fastdrop.__version__}\n"

@@ -1,0 +1,184 @@
+"""Federated dropout: masks made again from eight bytes, parts, and their mean, to the bit."""
+
+import doctest
+import hashlib
+import re
+
+import numpy as np
+import oracle
+import pytest
+from comparisons import DTYPES, assert_same_bytes, by_reference, normal
+from example_runs import run_example
+
+import fastdrop
+from fastdrop import federated
+from fastdrop.federated import Update, aggregate, client_seed, extract, kept_units
+from fastdrop.verify.cases import spoiled
+
+AXES = {"w1": (None, "a"), "b1": ("a",), "w2": ("a", "b"), "w3": ("b", None)}
+UNITS = {"a": 9, "b": 6}
+
+
+def network(dtype=np.float32, seed=0):
+    shapes = {"w1": (4, 9), "b1": (9,), "w2": (9, 6), "w3": (6, 3)}
+    return {name: normal(shape, dtype, seed + k) for k, (name, shape) in enumerate(shapes.items())}
+
+
+def clients(dtype=np.float32, run=42, number=5):
+    """Return updates: each client's part of a network of its own, and its weight."""
+    updates = []
+    for client in range(number):
+        kept = kept_units(UNITS, 0.5, client_seed(run, 3, client))
+        updates.append(Update(extract(network(dtype, 10 * client + 10), AXES, kept), kept, client * 7 + 1))
+    return updates
+
+
+def slow_mean(server, axes, updates):
+    """Return the mean of each coordinate, by a loop over coordinates and clients."""
+    result = {name: value.copy() for name, value in server.items()}
+    for name, value in server.items():
+        for place in np.ndindex(*value.shape):
+            total, count = 0.0, 0
+            for update in updates:
+                layers = zip(axes[name], place, strict=True)
+                if all(layer is None or unit in update.kept[layer] for layer, unit in layers):
+                    inside = tuple(
+                        unit if layer is None else list(update.kept[layer]).index(unit)
+                        for layer, unit in zip(axes[name], place, strict=True)
+                    )
+                    total += float(update.parameters[name][inside]) * update.weight
+                    count += update.weight
+            if count:
+                result[name][place] = np.array(total / count).astype(value.dtype)
+    return result
+
+
+def test_a_seed_names_the_masks():
+    """By the definition of the stream: the layer is folded into the client's seed, that into the round's."""
+    name = int.from_bytes(hashlib.sha256(b"federated").digest()[:8], "little")
+    seed = oracle.fold_in(oracle.fold_in(oracle.fold_in(42, name), 3), 7)
+    assert client_seed(42, 3, 7) == seed < 2**64
+    layer = int.from_bytes(hashlib.sha256(b"a").digest()[:8], "little")
+    want = [i for i, keep in enumerate(oracle.keep(oracle.fold_in(seed, layer), 0, 0, 50, 0.3)) if keep]
+    np.testing.assert_array_equal(kept_units({"a": 50}, 0.3, seed)["a"], want)
+
+
+def test_rounds_clients_and_layers_have_masks_of_their_own():
+    masks = set()
+    for round in range(3):
+        for client in (*range(3), "phone"):
+            for units in kept_units({"a": 64, "b": 64}, 0.5, client_seed(1, round, client)).values():
+                masks.add(units.tobytes())
+    assert len(masks) == 3 * 4 * 2
+
+
+def test_the_same_units_by_every_engine(engine):
+    seed = client_seed(5, 0, 1)
+    assert_same_bytes(kept_units({"a": 5000}, 0.1, seed)["a"], by_reference(kept_units, {"a": 5000}, 0.1, seed)["a"])
+
+
+def test_a_rate_for_each_layer():
+    kept = kept_units({"a": 30, "b": 20, "c": 30}, {"a": 0.0, "b": 1.0, "c": 0.5}, 1)
+    np.testing.assert_array_equal(kept["a"], np.arange(30))
+    assert kept["b"].shape == (0,)
+    np.testing.assert_array_equal(kept["c"], kept_units({"c": 30}, 0.5, 1)["c"])
+    assert abs(kept_units({"a": 100_000}, 0.25, 9)["a"].size - 75_000) < 5 * np.sqrt(100_000 * 0.1875)
+
+
+def test_a_part_computes_what_the_masked_network_does():
+    """A network whose dropped units are masked, and its part, give the same output."""
+    whole = network(np.float64)
+    kept = kept_units(UNITS, 0.5, client_seed(1, 0, 0))
+    part, x = extract(whole, AXES, kept), normal((5, 4))
+
+    def forward(weights, mask_a=1.0, mask_b=1.0):
+        a = np.maximum(x @ weights["w1"] + weights["b1"], 0) * mask_a
+        return np.maximum(a @ weights["w2"], 0) * mask_b @ weights["w3"]
+
+    masks = [np.isin(np.arange(size), kept[layer]) for layer, size in UNITS.items()]
+    np.testing.assert_allclose(forward(part), forward(whole, *masks), rtol=1e-12)
+    part["w1"][:] = 0  # a copy
+    assert whole["w1"].all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_mean_to_the_bit(dtype):
+    server, updates = network(dtype), clients(dtype)
+    new, counts = aggregate(server, AXES, iter(updates))
+    want = slow_mean(server, AXES, updates)
+    for name, value in new.items():
+        assert_same_bytes(value, want[name])
+        assert counts[name].dtype == np.int64
+        assert_same_bytes(value[counts[name] == 0], server[name][counts[name] == 0])
+    assert any((counts[name] == 0).any() for name in counts)  # or the line above says nothing
+    assert_same_bytes(server["w2"], network(dtype)["w2"])
+
+
+def test_the_server_makes_the_masks_again():
+    """What the server needs beside the trained numbers is the eight bytes of each client."""
+    server, updates = network(), clients()
+    seeds = [client_seed(42, 3, client).to_bytes(8, "little") for client in range(5)]
+    again = [
+        Update(update.parameters, kept_units(UNITS, 0.5, int.from_bytes(seed, "little")), update.weight)
+        for seed, update in zip(seeds, updates, strict=True)
+    ]
+    with fastdrop.using(backend="numpy"), spoiled():
+        got, counts = aggregate(server, AXES, again)
+    want, counted = aggregate(server, AXES, updates)
+    for name in server:
+        assert_same_bytes(got[name], want[name])
+        assert_same_bytes(counts[name], counted[name])
+
+
+def test_one_client_with_everything_replaces_the_server():
+    kept = kept_units(UNITS, 0.0, 1)
+    new, counts = aggregate(network(), AXES, [Update(network(seed=50), kept, 7)])
+    for name, value in network(seed=50).items():
+        assert_same_bytes(new[name], value)
+        assert (counts[name] == 7).all()
+
+
+def test_nobody():
+    new, counts = aggregate(network(), AXES, [])
+    for name, value in network().items():
+        assert_same_bytes(new[name], value)
+        assert not counts[name].any()
+    nothing = kept_units(UNITS, 1.0, 1)
+    part = extract(network(), AXES, nothing)
+    assert part["w2"].shape == (0, 0)
+    assert not aggregate(network(), AXES, [Update(part, nothing)])[1]["w2"].any()
+
+
+def test_bad_input():
+    server = network()
+    update = clients(number=1)[0]
+    for call, error, match in (
+        (lambda: kept_units({"a": 3}, 1.5, 1), ValueError, "1.5"),
+        (lambda: kept_units({"a": 3}, {"b": 0.5}, 1), ValueError, r"\['a'\]; it has \['b'\]"),
+        (lambda: client_seed(1, -1, 2), ValueError, "-1"),
+        (lambda: client_seed(1, 0, 2.0), TypeError, "2.0"),
+        (lambda: extract(server, {"w1": (None,)}, update.kept), ValueError, r"each axis of 'w1'"),
+        (lambda: extract(server, AXES, {"a": np.array([0])}), ValueError, "'b'; kept has only"),
+        (lambda: extract(server, AXES, {"a": np.array([9]), "b": np.array([0])}), ValueError, "only 9"),
+        (lambda: extract(server, AXES, {"a": np.array([1, 1]), "b": np.array([0])}), ValueError, "rising"),
+        (lambda: extract(server, AXES, {"a": np.array([-1]), "b": np.array([0])}), ValueError, "rising"),
+        (lambda: aggregate(server, AXES, [update._replace(weight=0)]), ValueError, "weight must be at least 1"),
+        (lambda: aggregate(server, AXES, [update._replace(parameters={})]), ValueError, "must have the parameters"),
+        (lambda: aggregate(server, AXES, [update._replace(parameters=server)]), ValueError, r"'w1' has shape \(4, 9\)"),
+    ):
+        with pytest.raises(error, match=match):
+            call()
+
+
+def test_the_example_in_short(tmp_path):
+    shown = run_example("federated.py", "--short", "--figure", tmp_path / "accuracy.png", folder=tmp_path)
+    assert (tmp_path / "accuracy.png").stat().st_size > 10_000
+    megabytes = [float(found) for found in re.findall(r"0\.\d+? +│ +([\d.]+) +│", shown)]
+    assert len(megabytes) == 3
+    assert megabytes[0] > megabytes[1] > megabytes[2] > 0.4 * megabytes[0]
+
+
+def test_examples():
+    result = doctest.testmod(federated)
+    assert result.attempted
+    assert not result.failed

@@ -1,0 +1,84 @@
+"""R-Drop's loss against its formula, sample by sample, and its gradients against differences."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.special
+from comparisons import normal
+
+import fastdrop
+
+
+def loss_of(first, second, targets, alpha, counts, form):
+    """Transcribe the loss."""
+    entropy = divergence = 0.0
+    for a, b, target, count in zip(first, second, targets, counts, strict=True):
+        if count:
+            p, q = scipy.special.softmax(a), scipy.special.softmax(b)
+            entropy -= math.log(p[target]) + math.log(q[target])
+            divergence += 0.5 * (scipy.special.kl_div(p, q).sum() + scipy.special.kl_div(q, p).sum())
+    n = sum(counts)
+    return (entropy + alpha * divergence) / n if form == "paper" else entropy / (2 * n) + alpha * divergence
+
+
+@pytest.fixture
+def passes():
+    return normal((6, 5), seed=1) * 3, normal((6, 5), seed=2) * 3, np.array([0, 4, 2, 1, 3, 3])
+
+
+@pytest.mark.parametrize("form", ["paper", "code"])
+@pytest.mark.parametrize("counts", [[True] * 6, [True, False, True, True, False, True]])
+def test_r_drop(passes, form, counts):
+    want = loss_of(*passes, 0.7, counts, form)
+    assert math.isclose(fastdrop.r_drop_loss(*passes, 0.7, mask=counts, form=form), want, rel_tol=1e-12)
+    if all(counts):
+        assert math.isclose(fastdrop.r_drop_loss(*passes, 0.7, form=form), want, rel_tol=1e-12)
+    folded = [array.reshape(2, 3, *array.shape[1:]) for array in (*passes, np.array(counts))]
+    assert math.isclose(fastdrop.r_drop_loss(*folded[:3], 0.7, mask=folded[3], form=form), want, rel_tol=1e-12)
+    gradients = fastdrop.r_drop_loss_backward(*passes, 0.7, mask=counts, form=form)
+    for k, gradient in enumerate(gradients):
+        for index in np.ndindex(6, 5):
+            sides = []
+            for step in (1e-5, -1e-5):
+                moved = [array.copy() for array in passes]
+                moved[k][index] += step
+                sides.append(loss_of(*moved, 0.7, counts, form))
+            assert abs((sides[0] - sides[1]) / 2e-5 - gradient[index]) < 1e-8
+    folded_gradients = fastdrop.r_drop_loss_backward(*folded[:3], 0.7, mask=folded[3], form=form)
+    assert np.array_equal(folded_gradients[1].reshape(6, 5), gradients[1])
+
+
+def test_passes_that_agree_have_the_cross_entropy_alone(passes):
+    first, _, targets = passes
+    for alpha in (0.0, 5.0):
+        loss = fastdrop.r_drop_loss(first, first, targets, alpha)
+        assert math.isclose(loss, loss_of(first, first, targets, 0.0, [True] * 6, "paper"), rel_tol=1e-13)
+    large = np.array([[1e4, 0.0], [0.0, -1e4]])
+    assert fastdrop.r_drop_loss(large, large, [0, 0]) == 0.0
+    assert fastdrop.r_drop_loss(first, first, targets, mask=np.zeros(6, bool)) == 0.0
+    assert fastdrop.r_drop_loss(np.ones((0, 3)), np.ones((0, 3)), np.ones(0, int)) == 0.0
+    assert not fastdrop.r_drop_loss_backward(first, first, targets, mask=np.zeros(6, bool))[0].any()
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "arguments"),
+    [
+        (ValueError, "first and second must have one shape", {"second": np.ones((2, 4))}),
+        (ValueError, "first and second must have one shape", {"targets": [0, 1, 2]}),
+        (TypeError, "targets must be integers", {"targets": [0.0, 1.0]}),
+        (ValueError, r"targets must be in \[0, 3\)", {"targets": [0, 3]}),
+        (ValueError, r"targets must be in \[0, 3\)", {"targets": [-1, 0]}),
+        (TypeError, "first must be real numbers", {"first": [[1j] * 3] * 2}),
+        (ValueError, "alpha must be >= 0", {"alpha": -1}),
+        (ValueError, "alpha must be a finite number", {"alpha": np.nan}),
+        (TypeError, "mask must be of bool", {"mask": [1, 0]}),
+        (ValueError, "mask must have the shape of targets", {"mask": [True]}),
+        (ValueError, "form must be 'paper'", {"form": "sum"}),
+    ],
+)
+def test_bad_r_drop(error, words, arguments):
+    good = {"first": np.ones((2, 3)), "second": np.ones((2, 3)), "targets": [0, 1]}
+    for function in (fastdrop.r_drop_loss, fastdrop.r_drop_loss_backward):
+        with pytest.raises(error, match=words):
+            function(**{**good, **arguments})

@@ -1,0 +1,421 @@
+"""Closed forms against Monte Carlo over real masks, against SciPy, against sums written out."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.special
+import scipy.stats
+from comparisons import normal
+
+import fastdrop
+
+# Variance shift -----------------------------------------------------------------------------------------------------
+
+N = 400_000
+
+
+def correlated(n, features, mean, var, correlation, seed):
+    """Return normal variables of this mean, variance and correlation."""
+    rng = np.random.default_rng(seed)
+    common, own = rng.standard_normal((n, 1)), rng.standard_normal((n, features))
+    return mean + math.sqrt(var) * (math.sqrt(correlation) * common + math.sqrt(1 - correlation) * own)
+
+
+@pytest.mark.parametrize(("p", "mean", "var"), [(0.5, 0.0, 1.0), (0.2, 1.5, 0.5), (0.7, -1.0, 4.0)])
+def test_variance_shift_of_real_masks(p, mean, var):
+    x = correlated(N, 1, mean, var, 0, 1)
+    for mode in ("inverted", "standard"):
+        y = fastdrop.dropout(x, p, seed=2, mode=mode)
+        outside = fastdrop.dropout(x, p, training=False, mode=mode)
+        assert abs(outside.var() / y.var() / fastdrop.variance_shift(p, mean, var) - 1) < 0.015
+    assert math.isclose(fastdrop.variance_inflation(p, mean, var), 1 + p / (1 - p) * (1 + mean**2 / var), rel_tol=1e-14)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.9])
+def test_variance_shift_through_weights(correlation):
+    w = np.array([[1.0, 2.0, -0.5, 1.5], [1.0, -1.0, 1.0, -1.0]])
+    x = correlated(N, 4, 0.7, 2.0, correlation, 3)
+    found = fastdrop.variance_shift(0.4, 0.7, 2.0, weights=w, correlation=correlation)
+    assert found.shape == (2,)
+    with_masks = fastdrop.dropout(x, 0.4, seed=4) @ w.T
+    assert np.allclose((x @ w.T).var(axis=0) / with_masks.var(axis=0), found, rtol=0.015)
+    for row, one in zip(w, found, strict=True):
+        assert fastdrop.variance_shift(0.4, 0.7, 2.0, weights=row, correlation=correlation) == one
+
+
+def test_variance_shift_of_uniform_noise():
+    x = correlated(N, 1, 0.7, 2.0, 0, 5)
+    y = fastdrop.uout(x, 0.9, seed=6)
+    assert abs(x.var() / y.var() / fastdrop.variance_shift(0.9, 0.7, 2.0, noise="uout") - 1) < 0.005
+    assert math.isclose(fastdrop.variance_shift(0.5, noise="uout"), 3 / (3 + 0.25), rel_tol=1e-15)  # the paper's
+
+
+def test_variance_shift_at_the_ends():
+    assert fastdrop.variance_shift(0.0, 3.0, 2.0) == 1.0
+    assert fastdrop.variance_shift(1.0) == 0.0
+    assert fastdrop.variance_inflation(1.0) == math.inf
+    assert isinstance(fastdrop.variance_shift(0.5), float)
+    found = fastdrop.variance_shift([[0.0], [1.0]], [0.0, 1.0, 2.0])
+    assert found.tolist() == [[1.0] * 3, [0.0] * 3]
+    shifts = fastdrop.variance_shift(np.linspace(0, 1, 11), 1.0, 2.0)
+    assert (np.diff(shifts) < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "arguments"),
+    [
+        (ValueError, r"p must be in \[0, 1\]", {"p": 1.1}),
+        (ValueError, r"p must be in \[0, 1\]", {"p": [0.5, np.nan]}),
+        (ValueError, "half width", {"p": -0.1, "noise": "uout"}),
+        (TypeError, "p must be real numbers", {"p": "a"}),
+        (ValueError, "var finite and above 0", {"var": 0.0}),
+        (ValueError, "mean must be finite", {"mean": np.inf}),
+        (ValueError, r"correlation must be in \[-1, 1\]", {"correlation": 1.1}),
+        (ValueError, "correlation -0.6 is not possible", {"correlation": -0.6, "weights": [1.0, 1.0, 1.0]}),
+        (ValueError, "weights must have shape", {"weights": 1.0}),
+        (ValueError, "not all be 0", {"weights": [[1.0, 1.0], [0.0, 0.0]]}),
+        (ValueError, "noise must be 'dropout'", {"noise": "gauss"}),
+    ],
+)
+def test_bad_variance_shift(error, words, arguments):
+    for function in (fastdrop.variance_shift, fastdrop.variance_inflation):
+        with pytest.raises(error, match=words):
+            function(**{"p": 0.5, **arguments})
+
+
+# Moments ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["standard", "inverted"])
+def test_fast_dropout_moments_of_real_masks(mode):
+    x, weight, bias, n = normal((3, 5), seed=1), normal((4, 5), seed=2), normal(4, seed=3), 40_000
+    mean, variance = fastdrop.fast_dropout_moments(x, weight, 0.3, bias, mode=mode)
+    dropped = fastdrop.dropout(np.broadcast_to(x, (n, 3, 5)), 0.3, seed=4, mode=mode)
+    y = dropped @ weight.T + bias
+    assert (np.abs(y.mean(axis=0) - mean) < 5 * np.sqrt(variance / n)).all()
+    assert np.allclose(y.var(axis=0), variance, rtol=0.05)
+
+
+def test_fast_dropout_and_drop_connect_have_the_same_moments():
+    x, weight, bias = normal((3, 5), seed=1), normal((4, 5), seed=2), normal(4, seed=3)
+    for mode in ("standard", "inverted"):
+        want = fastdrop.drop_connect_moments(x, weight, 0.3, bias=bias, mode=mode, drop_bias=False)
+        for found, other in zip(fastdrop.fast_dropout_moments(x, weight, 0.3, bias, mode=mode), want, strict=True):
+            assert found.tobytes() == other.tobytes()
+    one = fastdrop.fast_dropout_moments(x[1], weight, 0.3)
+    assert one[0].shape == one[1].shape == (4,)
+    mean, variance = fastdrop.fast_dropout_moments(x.astype(np.float16), weight, 1.0, bias, mode="inverted")
+    assert (mean == bias).all()
+    assert mean.dtype == np.float64
+    assert not variance.any()
+
+
+@pytest.mark.parametrize("mode", ["standard", "inverted"])
+def test_gradients_of_fast_dropout_moments(mode):
+    operands = [normal((2, 3, 5), seed=1), normal((4, 5), seed=2), normal(4, seed=3)]
+    grads = normal((2, 3, 4), seed=4), normal((2, 3, 4), seed=5)
+
+    def loss(x, weight, bias):
+        moments = fastdrop.fast_dropout_moments(x, weight, 0.3, bias, mode=mode)
+        return sum((g * moment).sum() for g, moment in zip(grads, moments, strict=True))
+
+    found = fastdrop.fast_dropout_moments_backward(*grads, *operands[:2], 0.3, mode=mode)
+    for k, want in enumerate(found):
+        assert want.shape == operands[k].shape
+        for index in np.ndindex(want.shape):
+            sides = []
+            for step in (1e-4, -1e-4):
+                moved = [operand.copy() for operand in operands]
+                moved[k][index] += step
+                sides.append(loss(*moved))
+            assert abs((sides[0] - sides[1]) / 2e-4 - want[index]) < 1e-8
+
+
+def expectation(function, mean, variance):
+    """Return the mean of a function of a normal variable, by quadrature."""
+    s, points = math.sqrt(variance), (-mean / math.sqrt(variance), 0)
+    density = scipy.stats.norm.pdf
+    found, _ = scipy.integrate.quad(lambda t: function(mean + s * t) * density(t), -12, 12, points=points, limit=200)
+    return found
+
+
+GAUSSIANS = list(itertools.product((-10.0, -3.0, -0.5, 0.0, 1.0, 4.0, 9.0), (0.01, 0.5, 4.0, 25.0, 1e4)))
+
+
+def test_sigmoid_moments_against_quadrature():
+    for m, v in GAUSSIANS:
+        mean, variance = fastdrop.sigmoid_moments(m, v)
+        first, second = (expectation(lambda t, k=k: scipy.special.expit(t) ** k, m, v) for k in (1, 2))
+        assert abs(mean - first) < 0.0165
+        assert abs(variance - (second - first**2)) < 0.015
+    mean, variance = fastdrop.sigmoid_moments(np.array([[-1.0], [2.0]]), np.array([0.0, 1.0, 1e300]))
+    assert np.allclose(mean[:, 0], scipy.special.expit([-1.0, 2.0]), rtol=1e-15)
+    assert variance[:, 0].tolist() == [0.0, 0.0]
+    assert np.allclose(mean[:, 2], 0.5)
+    assert np.allclose(variance[:, 2], 0.25)
+
+
+def test_the_variance_of_the_sigmoid_follows_from_its_mean():
+    """The mean's derivative by m is the mean of sigmoid (1 - sigmoid), which gives the second moment: here by differences."""
+    for m, v in GAUSSIANS:
+        above, below = (fastdrop.sigmoid_moments(m + step, v)[0] for step in (1e-5, -1e-5))
+        mean, variance = fastdrop.sigmoid_moments(m, v)
+        assert math.isclose(variance, mean - (above - below) / 2e-5 - mean**2, rel_tol=1e-6, abs_tol=1e-10)
+
+
+def test_relu_moments_against_quadrature():
+    for m, v in GAUSSIANS:
+        mean, variance = fastdrop.relu_moments(m, v)
+        first, second = (expectation(lambda t, k=k: max(t, 0.0) ** k, m, v) for k in (1, 2))
+        scale = max(abs(m), math.sqrt(v))
+        assert abs(mean - first) < 1e-9 * scale
+        assert abs(variance - (second - first**2)) < 1e-8 * scale**2
+
+
+def test_relu_moments_at_the_ends():
+    mean, variance = fastdrop.relu_moments([-2.0, 0.0, 2.0, 1e6, -1e6, 1e200], [0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
+    assert mean.tolist() == [0.0, 0.0, 2.0, 1e6, 0.0, 1e200]
+    assert variance.tolist() == [0.0, 0.0, 0.0, 1.0, 0.0, 1.0]  # no loss by cancellation
+    rectified = scipy.stats.norm.cdf(-5.0), scipy.stats.norm.pdf(-5.0)
+    assert math.isclose(fastdrop.relu_moments(-5.0, 1.0)[0], -5 * rectified[0] + rectified[1], rel_tol=1e-10)
+
+
+def test_moments_through_a_layer_and_its_activation():
+    """Fast dropout end to end: moments of a wide layer's units against real masks."""
+    x, weight, n = np.abs(normal(200, seed=1)), normal((6, 200), seed=2) / 14, 20_000
+    mean, variance = fastdrop.fast_dropout_moments(x, weight, 0.5, mode="inverted")
+    units = fastdrop.dropout(np.broadcast_to(x, (n, 200)), 0.5, seed=3) @ weight.T
+    found = fastdrop.relu_moments(mean, variance)
+    rectified = np.maximum(units, 0)
+    assert np.allclose(rectified.mean(axis=0), found[0], atol=0.02)
+    assert np.allclose(rectified.var(axis=0), found[1], rtol=0.06, atol=0.01)
+    squashed = scipy.special.expit(units)
+    found = fastdrop.sigmoid_moments(mean, variance)
+    assert np.allclose(squashed.mean(axis=0), found[0], atol=0.02)
+    assert np.allclose(squashed.var(axis=0), found[1], atol=0.015)
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "call"),
+    [
+        (ValueError, "x must have shape", lambda: fastdrop.fast_dropout_moments(np.ones(3), np.ones((2, 4)))),
+        (ValueError, "x must have shape", lambda: fastdrop.fast_dropout_moments(1.0, np.ones((2, 4)))),
+        (ValueError, "weight must have 2 dim", lambda: fastdrop.fast_dropout_moments(np.ones(3), np.ones(3))),
+        (ValueError, "bias must have shape", lambda: fastdrop.fast_dropout_moments([1.0], [[1.0]], 0.5, [1.0, 2.0])),
+        (ValueError, "p must be in", lambda: fastdrop.fast_dropout_moments([1.0], [[1.0]], 1.5)),
+        (ValueError, "mode must be", lambda: fastdrop.fast_dropout_moments([1.0], [[1.0]], 0.5, mode="up")),
+        (TypeError, "x must be real", lambda: fastdrop.fast_dropout_moments([1j], [[1.0]])),
+        (ValueError, "grad_mean", lambda: fastdrop.fast_dropout_moments_backward([1.0, 2.0], [1.0], [1.0], [[1.0]])),
+        (ValueError, "variance must be >= 0", lambda: fastdrop.sigmoid_moments(0.0, -1.0)),
+        (ValueError, "variance must be >= 0", lambda: fastdrop.relu_moments(0.0, [1.0, np.nan])),
+        (TypeError, "mean must be real", lambda: fastdrop.relu_moments("a", 1.0)),
+    ],
+)
+def test_bad_moments(error, words, call):
+    with pytest.raises(error, match=words):
+        call()
+
+
+# The regulariser ----------------------------------------------------------------------------------------------------
+
+
+def network(widths, seed=1):
+    """Return weights and the second moment of the inputs."""
+    weights = [normal((out, into), seed=seed + i) for i, (into, out) in enumerate(itertools.pairwise(widths))]
+    root = normal((widths[0], widths[0]), seed=seed + 50)
+    return weights, root @ root.T / widths[0]
+
+
+def by_subsets(weights, cov, p):
+    """Transcribe the paper's sum: over all subsets of hidden layers, over one unit of each."""
+    a, k, total = p / (1 - p), len(weights) - 1, 0.0
+    values, vectors = np.linalg.eigh(cov)
+    root = vectors * np.sqrt(values)
+
+    def product(first, last):  # of the layers first .. last - 1
+        found = np.eye(weights[first].shape[1] if first < len(weights) else len(weights[-1]))
+        for layer in range(first, last):
+            found = weights[layer] @ found
+        return found
+
+    for size in range(1, k + 1):
+        for subset in itertools.combinations(range(1, k + 1), size):
+            for units in itertools.product(*(range(len(weights[j - 1])) for j in subset)):
+                term = np.sum((product(0, subset[0])[units[0]] @ root) ** 2)
+                for (j, i), (next_j, next_i) in itertools.pairwise(zip(subset, units, strict=True)):
+                    term *= product(j, next_j)[next_i, i] ** 2
+                total += a**size * term * np.sum(product(subset[-1], k + 1)[:, units[-1]] ** 2)
+    return total
+
+
+@pytest.mark.parametrize("widths", [(3, 4, 2), (3, 2, 4, 2), (2, 3, 2, 3, 2)])
+def test_the_regularizer_against_the_sum_over_subsets(widths):
+    weights, cov = network(widths)
+    assert math.isclose(fastdrop.dropout_regularizer(weights, cov, 0.3), by_subsets(weights, cov, 0.3), rel_tol=1e-11)
+
+
+def test_the_regularizer_of_two_layers():
+    (v, u), cov = network((5, 7, 3))
+    want = 0.25 / 0.75 * sum((u[:, j] ** 2).sum() * (v[j] @ cov @ v[j]) for j in range(7))
+    assert math.isclose(fastdrop.dropout_regularizer([v, u], cov, 0.25), want, rel_tol=1e-13)
+    plain = 0.25 / 0.75 * sum((u[:, j] ** 2).sum() * (v[j] ** 2).sum() for j in range(7))
+    assert math.isclose(fastdrop.dropout_regularizer([v, u], None, 0.25), plain, rel_tol=1e-13)
+    assert math.isclose(fastdrop.dropout_regularizer([v, u], p=0.25), plain, rel_tol=1e-13)
+
+
+@pytest.mark.parametrize("layers", [None, (1,), (0, 2)])
+def test_the_regularizer_of_real_masks(layers):
+    """The expected loss with masks is that without and the regulariser: over inputs whose moment is exactly C."""
+    weights, _ = network((4, 6, 5, 3))
+    inputs, targets, repeats = normal((10, 4), seed=8), normal((10, 3), seed=9), 40_000
+    dropped = (0, 1) if layers is None else layers
+    rates = (0.2, 0.4)[: len(dropped)]
+    x = np.broadcast_to(inputs, (repeats, 10, 4))
+    for i, weight in enumerate(weights):
+        x = x @ weight.T
+        if i in dropped:
+            x = fastdrop.dropout(x, rates[dropped.index(i)], seed=10, offset=i)
+    losses = ((x - targets) ** 2).sum(axis=2).mean(axis=1)
+    plain = ((inputs @ np.linalg.multi_dot([w.T for w in weights]) - targets) ** 2).sum(axis=1).mean()
+    found = fastdrop.dropout_regularizer(weights, inputs.T @ inputs / 10, rates, layers=layers)
+    assert found > 0.2 * plain
+    assert abs(losses.mean() - plain - found) < 5 * losses.std() / math.sqrt(repeats)
+    assert losses.std() / math.sqrt(repeats) < 0.005 * found
+
+
+@pytest.mark.parametrize("layers", [None, (1,), (0, 1, 2)])
+def test_the_gradient_of_the_regularizer_by_differences(layers):
+    weights, cov = network((3, 4, 2, 3))
+    found = fastdrop.dropout_regularizer_gradient(weights, cov, 0.3, layers=layers)
+    for k, gradient in enumerate(found):
+        assert gradient.shape == weights[k].shape
+        for index in np.ndindex(gradient.shape):
+            sides = []
+            for step in (1e-5, -1e-5):
+                moved = [weight.copy() for weight in weights]
+                moved[k][index] += step
+                sides.append(fastdrop.dropout_regularizer(moved, cov, 0.3, layers=layers))
+            assert abs((sides[0] - sides[1]) / 2e-5 - gradient[index]) < 1e-6 * max(1, np.abs(gradient).max())
+
+
+def test_the_gradient_of_two_layers():
+    (v, u), cov = network((5, 7, 3))
+    of_v, of_u = fastdrop.dropout_regularizer_gradient([v, u], cov, 0.25)
+    a, shares = 1 / 3, np.einsum("ji,ik,jk->j", v, cov, v)
+    assert np.allclose(of_u, 2 * a * shares * u, rtol=1e-12)
+    assert np.allclose(of_v, 2 * a * (u**2).sum(axis=0)[:, np.newaxis] * (v @ cov), rtol=1e-12)
+
+
+def test_the_envelope_is_a_bound():
+    for seed in range(20):
+        weights, cov = network((4, 5, 3, 2), seed=100 * seed)
+        product = np.linalg.multi_dot(weights[::-1])
+        bound = fastdrop.nuclear_norm_envelope(product, cov, 0.3, (5, 3))
+        assert 0 < bound < fastdrop.dropout_regularizer(weights, cov, 0.3)
+    values, vectors = np.linalg.eigh(cov)
+    nuclear = np.linalg.svd(product @ (vectors * np.sqrt(values)) @ vectors.T, compute_uv=False).sum()
+    a = 0.3 / 0.7
+    assert math.isclose(bound, (a / 5 + a / 3 + a * a / 15) * nuclear**2, rel_tol=1e-12)
+
+
+def equalised(product, cov, width):
+    """Return the factors of a product, whose units all have the same share of the nuclear norm; width is a power of 2."""
+    values, vectors = np.linalg.eigh(cov)
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    left, singular, right = np.linalg.svd(product @ root, full_matrices=False)
+    hadamard = np.ones((1, 1))
+    while len(hadamard) < width:
+        hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
+    turn = hadamard[: len(singular)] / math.sqrt(width)
+    u = left * np.sqrt(singular) @ turn
+    v = turn.T @ (np.sqrt(singular)[:, np.newaxis] * right) @ np.linalg.inv(root)
+    return [v, u]
+
+
+@pytest.mark.parametrize("width", [4, 16])
+def test_equalised_factors_attain_the_envelope(width):
+    (first, second), cov = network((6, 4, 3))
+    product = second @ first
+    weights = equalised(product, cov, width)
+    assert np.allclose(weights[1] @ weights[0], product, rtol=1e-9)
+    bound = fastdrop.nuclear_norm_envelope(product, cov, 0.4, width)
+    assert math.isclose(fastdrop.dropout_regularizer(weights, cov, 0.4), bound, rel_tol=1e-9)
+    gradient = fastdrop.dropout_regularizer_gradient(weights, cov, 0.4)
+    assert math.isclose(sum((g * w).sum() for g, w in zip(gradient, weights, strict=True)), 4 * bound, rel_tol=1e-9)
+    weights[0][0] *= 1.1  # other factors of the same product
+    weights[1][:, 0] /= 1.1
+    weights[0][1:] *= 1.2
+    weights[1][:, 1:] /= 1.2
+    assert math.isclose(fastdrop.dropout_regularizer(weights, cov, 0.4), bound, rel_tol=1e-9)  # scale does not count
+    turned = [np.diag([1.0, 0.5, 2.0, 1.0]) @ first, second @ np.diag([1.0, 2.0, 0.5, 1.0])]
+    assert fastdrop.dropout_regularizer(turned, cov, 0.4) > 1.01 * fastdrop.nuclear_norm_envelope(product, cov, 0.4, 4)
+
+
+def test_matrix_completion_of_real_masks():
+    u, v, matrix = normal((4, 3), seed=1), normal((5, 3), seed=2), normal((4, 5), seed=3)
+    rows, columns = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.3, 0.1, 0.2, 0.25, 0.15])
+    found = fastdrop.matrix_completion_regularizer(u, v, 0.4, row_probabilities=rows, column_probabilities=columns)
+    n = 40_000
+    masks = fastdrop.dropout(np.ones((n, 4, 5, 3)), 0.4, seed=4)  # a mask for each entry that is drawn
+    errors = (matrix - np.einsum("ik,nijk,jk->nij", u, masks, v)) ** 2
+    losses = np.einsum("nij,i,j->n", errors, rows, columns)
+    plain = rows @ (matrix - u @ v.T) ** 2 @ columns
+    assert abs(losses.mean() - plain - found) < 5 * losses.std() / math.sqrt(n)
+    assert losses.std() / math.sqrt(n) < 0.015 * found
+    weighted = np.sqrt(rows)[:, np.newaxis] * (u @ v.T) * np.sqrt(columns)
+    assert 0 < fastdrop.nuclear_norm_envelope(weighted, None, 0.4, 3) < found
+    uniform = fastdrop.matrix_completion_regularizer(u, v, 0.4)
+    assert math.isclose(uniform, fastdrop.dropout_regularizer([v.T, u], None, 0.4) / 20, rel_tol=1e-13)
+
+
+def test_the_regularizer_at_the_ends():
+    weights, cov = network((3, 4, 2))
+    assert fastdrop.dropout_regularizer(weights, cov, 0.0) == 0.0
+    assert fastdrop.dropout_regularizer(weights[:1], cov, 0.5) == 0.0  # no hidden layer
+    assert fastdrop.dropout_regularizer(weights, cov, 0.5, layers=()) == 0.0
+    assert not any(g.any() for g in fastdrop.dropout_regularizer_gradient(weights, cov, 0.0))
+    assert fastdrop.nuclear_norm_envelope(weights[0], cov, 0.0, 4) == 0.0
+    assert fastdrop.matrix_completion_regularizer(weights[0], weights[0], 0.0) == 0.0
+
+
+W = (np.ones((4, 3)), np.ones((2, 4)))
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "call"),
+    [
+        (ValueError, "p must be below 1", lambda: fastdrop.dropout_regularizer(W, None, 1.0)),
+        (ValueError, r"p must be in \[0, 1\]", lambda: fastdrop.dropout_regularizer(W, None, -0.1)),
+        (ValueError, "p must be one number, or one for each", lambda: fastdrop.dropout_regularizer(W, None, [0.1, 0.2])),
+        (ValueError, "at least one layer", lambda: fastdrop.dropout_regularizer([])),
+        (ValueError, r"weights\[1\] must take the 4 outputs", lambda: fastdrop.dropout_regularizer([W[0], W[0]])),
+        (ValueError, r"weights\[0\] must have 2 dim", lambda: fastdrop.dropout_regularizer([np.ones(3)])),
+        (TypeError, r"weights\[0\] must be real", lambda: fastdrop.dropout_regularizer([np.array([["a"]])])),
+        (ValueError, "layers must be increasing", lambda: fastdrop.dropout_regularizer(W, layers=(1, 0))),
+        (ValueError, "layers must be increasing", lambda: fastdrop.dropout_regularizer(W, layers=(2,))),
+        (TypeError, "each of layers must be an integer", lambda: fastdrop.dropout_regularizer(W, layers=(0.5,))),
+        (ValueError, "cov must have shape", lambda: fastdrop.dropout_regularizer(W, np.eye(4))),
+        (ValueError, "cov must be symmetric", lambda: fastdrop.dropout_regularizer(W, np.triu(np.ones((3, 3))))),
+        (ValueError, "no negative eigenvalues", lambda: fastdrop.nuclear_norm_envelope(W[0], -np.eye(3), 0.5, 4)),
+        (ValueError, "widths must be >= 1", lambda: fastdrop.nuclear_norm_envelope(W[0], None, 0.5, 0)),
+        (ValueError, "widths must be >= 1", lambda: fastdrop.nuclear_norm_envelope(W[0], None, 0.5, ())),
+        (TypeError, "each of widths must be an integer", lambda: fastdrop.nuclear_norm_envelope(W[0], None, 0.5, 1.5)),
+        (ValueError, "u and v must have as many", lambda: fastdrop.matrix_completion_regularizer(W[0], W[1])),
+        (
+            ValueError,
+            "row_probabilities must have shape",
+            lambda: fastdrop.matrix_completion_regularizer(W[0], W[0], row_probabilities=[1.0]),
+        ),
+        (
+            ValueError,
+            "column_probabilities must have shape",
+            lambda: fastdrop.matrix_completion_regularizer(W[0], W[0], column_probabilities=[1.0, 0.0, -1.0, 0.0]),
+        ),
+    ],
+)
+def test_bad_regularizer(error, words, call):
+    with pytest.raises(error, match=words):
+        call()

@@ -1,0 +1,232 @@
+"""Schedules: the papers' formulas, composition, state, and what is said about bad input."""
+
+import math
+import pickle
+import platform
+
+import numpy as np
+import pytest
+
+import fastdrop
+from fastdrop import schedules
+from fastdrop.schedules import (
+    Clipped,
+    Constant,
+    Cosine,
+    Curriculum,
+    Early,
+    Exponential,
+    Late,
+    Linear,
+    Phases,
+    Polynomial,
+    Scaled,
+    Schedule,
+    Stepwise,
+    ValidationDriven,
+    layerwise,
+    scheduled_drop_path,
+)
+from fastdrop.verify.cases import spoiled
+
+STEPS = (0, 1, 7, 49, 50, 99, 100, 101, 100_000)
+EARLY_LINEAR = [*np.linspace(0.4, 0.0, 50), *np.zeros(50)]  # as the authors' code makes it
+
+
+def clip(t):
+    return min(max(t, 0.0), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "formula"),
+    [
+        (Constant(0.3), lambda t: 0.3),
+        (Linear(0.1, 0.7, 100), lambda t: 0.1 + 0.6 * clip(t / 100)),
+        (Linear(0.7, 0.1, 40, begin=30), lambda t: 0.7 - 0.6 * clip((t - 30) / 40)),
+        (Cosine(0.5, 0.1, 100), lambda t: 0.1 + 0.4 * 0.5 * (1 + math.cos(math.pi * clip(t / 100)))),
+        (Polynomial(0.5, 0.1, 100, 3), lambda t: 0.1 + 0.4 * (1 - clip(t / 100)) ** 3),
+        (Exponential(0.5, 0.1, 0.02), lambda t: 0.1 + 0.4 * math.exp(-0.02 * t)),
+        (Stepwise(0.8, 0.5, 50), lambda t: 0.8 * 0.5 ** math.floor(t / 50)),
+        (Early(0.4, 50), lambda t: 0.4 if t < 50 else 0.0),
+        (Early(0.4, 50, "linear"), lambda t: EARLY_LINEAR[t] if t < 100 else 0.0),
+        (Late(0.4, 50), lambda t: 0.0 if t < 50 else 0.4),
+        (Curriculum(0.5, 0.1), lambda t: 1 - ((1 - 0.5) * math.exp(-0.1 * t) + 0.5)),
+        (Scaled(Linear(0.0, 0.4, 100), 0.25), lambda t: 0.1 * clip(t / 100)),
+        (Clipped(Linear(0.0, 1.0, 100), 0.2, 0.6), lambda t: min(max(clip(t / 100), 0.2), 0.6)),
+        (
+            Phases((0.1, Linear(0.2, 0.4, 50), 0.5), (7, 93)),
+            lambda t: 0.1 if t < 7 else 0.2 + 0.2 * clip((t - 7) / 50) if t < 100 else 0.5,
+        ),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, Schedule) else "",
+)
+def test_formulas(schedule, formula):
+    assert [schedule(t) for t in STEPS] == pytest.approx([formula(t) for t in STEPS], abs=1e-15)
+    assert pickle.loads(pickle.dumps(schedule)) == schedule
+    assert hash(schedule) == hash(pickle.loads(pickle.dumps(schedule)))
+
+
+def test_ramps_end_exactly():
+    for ramp in (Linear(0.1, 0.3, 7), Cosine(0.1, 0.3, 7), Polynomial(0.1, 0.3, 7, 1.7)):
+        assert (ramp(0), ramp(7), ramp(10**9)) == (0.1, 0.3, 0.3)
+
+
+def test_rates_stay_in_range():
+    assert Stepwise(0.4, 2.0, 1)(3) == 1.0
+    assert Stepwise(0.4, 2.0, 1)(10**6) == 1.0
+    assert Stepwise(0.0, 2.0, 1)(10**6) == 0.0
+    assert Constant(0.4).scaled(3.0)(0) == 1.0
+    assert [Early(0.3, 1, "linear")(t) for t in (0, 1)] == [0.3, 0.0]
+
+
+def test_a_schedule_of_ones_own_is_clipped():
+    class Wild(Schedule):
+        def rate(self, step):
+            return step - 1.5
+
+    assert [Wild()(t) for t in (0, 2, 9)] == [0.0, 0.5, 1.0]
+    assert Wild().clipped(0.1, 0.3)(2) == 0.3
+
+
+def test_layerwise_gives_the_rates_of_the_paper_and_of_timm():
+    for rule in ("paper", "timm"):
+        rates = [schedule(5) for schedule in layerwise(0.3, 7, rule)]
+        assert rates == fastdrop.drop_path_rates(0.3, 7, rule).tolist()
+    assert [schedule(50) for schedule in layerwise(Linear(0.0, 0.4, 100), 2)] == pytest.approx([0.1, 0.2])
+    assert layerwise(0.3, 0) == []
+
+
+def test_scheduled_drop_path_is_that_of_nasnet():
+    """Transcribed from the code's description: keep shrinks with the cell, then with the step."""
+    p, num_cells, total = 0.3, 5, 200
+    for cell, schedule in enumerate(scheduled_drop_path(p, num_cells, total)):
+        for step in (0, 1, 150, 200, 900):
+            keep = 1 - p
+            keep = 1 - (cell + 1) / num_cells * (1 - keep)
+            keep = 1 - min(1.0, step / total) * (1 - keep)
+            assert schedule(step) == pytest.approx(1 - keep, abs=1e-15)
+
+
+def test_composition_reads_from_left_to_right():
+    schedule = Linear(0.0, 0.5, 10).then(10, Constant(0.8).scaled(0.5)).clipped(0.1, 0.45)
+    assert [schedule(t) for t in (0, 4, 9, 10, 99)] == [0.1, 0.2, 0.45, 0.4, 0.4]
+
+
+# The gap ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_rate_follows_the_gap():
+    p = ValidationDriven(0.2, change=0.1, tolerance=0.05, low=0.1, high=0.35)
+    gaps = [0.10, 0.14, 0.16, 0.30, 0.80, 0.76, 0.70, 0.10, 0.00, 0.06]
+    rates = [p.update(1.0, 1.0 + gap) for gap in gaps]
+    # first; within the tolerance; beyond it; beyond; at the bound; within; back; on; at the bound; up again
+    assert rates == pytest.approx([0.2, 0.2, 0.3, 0.35, 0.35, 0.35, 0.25, 0.15, 0.1, 0.2])
+    assert p(0) == p(1000) == p.p
+
+
+def test_noise_within_the_tolerance_does_nothing():
+    p = ValidationDriven(0.2, change=0.1, tolerance=0.05)
+    assert len({p.update(1.0, 1.3 + 0.04 * (-1) ** k) for k in range(40)}) > 1
+    steady = ValidationDriven(0.2, change=0.1, tolerance=0.1)
+    assert {steady.update(1.0, 1.3 + 0.04 * (-1) ** k) for k in range(40)} == {0.2}
+
+
+def test_the_state_of_the_gap_is_kept_through_composition():
+    def new():
+        return Phases((0.1, Scaled(ValidationDriven(0.2, change=0.1), 0.5)), (10,))
+
+    first, second = new(), new()
+    first.schedules[1].schedule.update(1.0, 1.1)
+    first.schedules[1].schedule.update(1.0, 1.3)
+    second.load_state_dict({key: np.asarray(value) for key, value in first.state_dict().items()})
+    assert second(20) == first(20) == pytest.approx(0.15)
+    for pair in ((first, second), (pickle.loads(pickle.dumps(first)), second)):
+        assert len({one.schedules[1].schedule.update(1.0, 1.2) for one in pair}) == 1
+    assert Linear(0.0, 0.5, 10).state_dict() == {}
+
+
+# Bad input ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "sentence"),
+    [
+        (lambda: Constant(1.5), ValueError, "p must be in [0, 1], a probability of dropping; got 1.5"),
+        (lambda: Constant("0.5"), ValueError, "p must be a finite number; got '0.5'"),
+        (lambda: Linear(0.1, -0.1, 10), ValueError, "end must be in [0, 1]"),
+        (lambda: Cosine(math.nan, 0.1, 10), ValueError, "start must be a finite number; got nan"),
+        (lambda: Linear(0.1, 0.2, 0), ValueError, "steps must be at least 1; got 0"),
+        (lambda: Linear(0.1, 0.2, 1.5), TypeError, "steps must be an integer >= 0; got 1.5 (float)"),
+        (lambda: Linear(0.1, 0.2, 10, begin=-1), ValueError, "begin must be >= 0; got -1"),
+        (lambda: Polynomial(0.1, 0.2, 10, 0), ValueError, "power must be above 0; got 0"),
+        (lambda: Exponential(0.1, 0.2, -1.0), ValueError, "gamma must be above 0; got -1.0"),
+        (lambda: Stepwise(0.1, 0.0, 10), ValueError, "factor must be above 0; got 0.0"),
+        (lambda: Early(0.1, 10, "cosine"), ValueError, "shape must be 'constant' or 'linear'; got 'cosine'"),
+        (lambda: Scaled(0.1, -2), ValueError, "factor must be 0 or more; got -2"),
+        (lambda: Clipped(0.1, 0.5, 0.2), ValueError, "low must not be above high; got low 0.5 and high 0.2"),
+        (lambda: Phases((0.1, 0.2), ()), ValueError, "lengths must have one entry fewer than schedules"),
+        (lambda: Phases((0.1, None), (3,)), TypeError, "schedules must be a finite number; got None"),
+        (lambda: ValidationDriven(0.9, high=0.5), ValueError, "p must be between low and high, 0.0 and 0.5; got 0.9"),
+        (lambda: ValidationDriven(0.1, change=0), ValueError, "change must be above 0; got 0"),
+        (lambda: ValidationDriven(0.1, tolerance=-1), ValueError, "tolerance must be 0 or more; got -1"),
+        (lambda: ValidationDriven(0.1).update(1.0, math.nan), ValueError, "validation_loss must be a finite number; got nan"),
+        (lambda: ValidationDriven(0.1).load_state_dict({"p": 0.1}), ValueError, "missing: gap"),
+        (lambda: Linear(0.1, 0.2, 3).load_state_dict({"p": 0.1}), ValueError, "does not fit the schedule Linear; unknown: p"),
+        (lambda: Linear(0.1, 0.2, 3)(-1), ValueError, "step must be >= 0; got -1"),
+        (lambda: Linear(0.1, 0.2, 3)(0.5), TypeError, "step must be an integer >= 0; got 0.5 (float)"),
+        (lambda: Schedule()(0), NotImplementedError, "Schedule has no rate(step)"),
+    ],
+)
+def test_bad_input_is_answered_by_a_sentence(make, error, sentence):
+    with pytest.raises(error) as caught:
+        make()
+    assert sentence in str(caught.value)
+
+
+# Surroundings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64", "aarch64", "arm64"), reason="nothing to spoil with")
+def test_a_hostile_environment_does_not_leak_in():
+    def raw():
+        return [(0.1 * (1.0 - t / 97) + 0.7 * (t / 97)).hex() for t in range(97)]
+
+    def rates():
+        gap = ValidationDriven(0.1, change=0.1)
+        followed = [gap.update(1.0, 1.1 + k / 7).hex() for k in range(5)]
+        ramps = Linear(0.1, 0.7, 97), Cosine(0.1, 0.7, 97), Curriculum(0.7, 0.013), *layerwise(0.7, 3)
+        return followed + [schedule(t).hex() for schedule in ramps for t in range(97)]
+
+    before, raw_before = rates(), raw()
+    with spoiled():
+        inside, raw_inside = rates(), raw()
+    assert inside == before
+    assert raw_inside != raw_before
+
+
+def test_plot():
+    pytest.importorskip("matplotlib").use("agg")
+    from matplotlib import pyplot
+
+    ax = schedules.plot({"late": Late(0.3, 5), "early": Early(0.3, 5)}, 10)
+    assert [line.get_label() for line in ax.get_lines()] == ["late", "early"]
+    assert ax.get_lines()[0].get_xydata().tolist() == [[t, 0.3 if t >= 5 else 0.0] for t in range(10)]
+    assert len(schedules.plot([Constant(0.1)], 10**6, ax).get_lines()[2].get_xdata()) == schedules.MOST_POINTS
+    single = Linear(0.0, 0.5, 10).plot(1)
+    assert single.get_legend().get_texts()[0].get_text() == "Linear"
+    pyplot.close("all")
+    with pytest.raises(ValueError, match="steps must be at least 1"):
+        schedules.plot([Constant(0.1)], 0, ax)
+
+
+def test_without_matplotlib_the_error_says_what_to_install(run_python):
+    program = """
+    import sys
+    sys.modules["matplotlib"] = None
+    from fastdrop.schedules import Constant
+    try:
+        Constant(0.1).plot(10)
+    except ImportError as error:
+        print(error)
+    """
+    assert 'plots need Matplotlib: pip install "fastdrop-kernels[plot]"' in run_python(program).stdout

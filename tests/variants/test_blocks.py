@@ -1,0 +1,241 @@
+"""DropBlock against a loop over seeds and cells, its rates against closed forms, its gradient, its arguments."""
+
+import itertools
+import math
+from fractions import Fraction
+
+import ml_dtypes
+import numpy as np
+import pytest
+from oracle import fixed, uniform_number
+
+import fastdrop
+from fastdrop.verify.cases import equal_bytes
+
+DTYPES = (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
+KEY = {"seed": 51, "offset": 52}
+
+
+def values(shape, dtype=np.float64):
+    return np.linspace(-2, 3, math.prod(shape)).reshape(shape).astype(dtype)
+
+
+def slow_mask(shape, gamma, block, shared=False):
+    """Return a keep mask, channels first: a loop over places, and at each seed one over the block's cells."""
+    samples, channels, *spatial = shape
+    mask = np.ones(shape, bool)
+    block = [min(size, length) for size, length in zip(spatial, block, strict=True)]
+    places = [range(size - length + 1) for size, length in zip(spatial, block, strict=True)]
+    decisions = itertools.product(range(samples), range(1 if shared else channels), *places)
+    for index, (n, c, *corner) in enumerate(decisions):
+        if uniform_number(KEY["seed"], KEY["offset"], index) < fixed(gamma):
+            for step in itertools.product(*map(range, block)):
+                cell = tuple(begin + more for begin, more in zip(corner, step, strict=True))
+                mask[(n, slice(None) if shared else c, *cell)] = False
+    return mask
+
+
+def slow_drop_block(x, mask, scale):
+    """Return keep ? x * size / kept : 0, an element at a time, rounded to the type computed with, then to that of x."""
+    compute = np.float64 if x.dtype == np.float64 else np.float32
+    y = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        counted = {"batch": mask, "sample": mask[index[0]], "none": np.ones(1)}[scale]
+        if mask[index]:
+            y[index] = compute(x[index]) * compute(counted.size / int(counted.sum()))
+    return y
+
+
+GEOMETRIES = [
+    ((2, 3, 17), (4,)),
+    ((2, 2, 9, 7), (3, 3)),
+    ((2, 2, 6, 9), (2, 5)),
+    ((2, 3, 5, 70), (4, 66)),
+    ((2, 1, 4, 5, 6), (2, 3, 1)),
+    ((3, 2, 3, 4), (7, 2)),
+    ((2, 2, 6, 6), (1, 1)),
+]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(("shape", "block"), GEOMETRIES)
+def test_blocks_are_those_of_a_loop(engine, shape, block, shared):
+    x = values(shape)
+    gamma = fastdrop.drop_block_gamma(0.4, shape[2:], block)
+    want = slow_drop_block(x, slow_mask(shape, gamma, block, shared), "none")
+    assert 0 < np.count_nonzero(want) < x.size
+    assert equal_bytes(fastdrop.drop_block(x, 0.4, block, shared_channels=shared, scale="none", **KEY), want)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("scale", ["batch", "sample", "none"])
+def test_scales_and_types(engine, scale, dtype):
+    shape, block = (3, 2, 7, 8), (3, 2)
+    x = values(shape, dtype)
+    mask = slow_mask(shape, fastdrop.drop_block_gamma(0.3, shape[2:], block), block)
+    assert len({int(sample.sum()) for sample in mask}) > 1
+    want = slow_drop_block(x, mask, scale)
+    for function in (fastdrop.drop_block, fastdrop.drop_block_backward):
+        y = function(x, 0.3, block, scale=scale, **KEY)
+        assert y.dtype == x.dtype
+        assert y.tobytes() == want.tobytes()
+        out = x.copy()
+        assert function(out, 0.3, block, scale=scale, out=out, **KEY) is out
+        assert out.tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("scale", ["batch", "sample"])
+def test_any_layout(engine, scale):
+    x = values((2, 3, 6, 8))
+    want = fastdrop.drop_block(x, 0.3, 3, scale=scale, **KEY)
+    assert np.array_equal(fastdrop.drop_block(np.asfortranarray(x), 0.3, 3, scale=scale, **KEY), want)
+    last = np.moveaxis(x, 1, -1)
+    for array in (last, last.copy()):
+        y = fastdrop.drop_block(array, 0.3, 3, scale=scale, data_format="channels_last", **KEY)
+        assert np.array_equal(y, np.moveaxis(want, 1, -1))
+
+
+def test_a_block_drops_what_is_not_finite():
+    x = np.full((1, 1, 8), np.nan, np.float32)
+    x[...] = [np.nan, np.inf, -np.inf, -1, -0.0, 1, 2, 3]
+    y = fastdrop.drop_block(x, 1.0, 8, **KEY)
+    assert y.tobytes() == bytes(x.nbytes)
+
+
+# Rates --------------------------------------------------------------------------------------------------------------
+
+
+def expected_share(gamma, spatial, block):
+    """Return the expected share of cells dropped: for each cell, the places that cover it counted one by one."""
+    places = list(itertools.product(*(range(size - length + 1) for size, length in zip(spatial, block, strict=True))))
+    total = Fraction(0)
+    for cell in itertools.product(*map(range, spatial)):
+        n = sum(all(p <= c < p + b for p, c, b in zip(place, cell, block, strict=True)) for place in places)
+        total += 1 - (1 - Fraction(gamma)) ** n
+    return float(total / math.prod(spatial))
+
+
+@pytest.mark.parametrize("p", [1e-12, 0.1, 0.5, 0.999])
+@pytest.mark.parametrize(("spatial", "block"), [((14, 14), (7, 7)), ((5, 9), (4, 3)), ((3, 4, 5), (2, 2, 2)), ((11,), (11,))])
+def test_the_exact_gamma_solves_its_equation(spatial, block, p):
+    gamma = fastdrop.drop_block_gamma(p, spatial, block, exact_rate=True)
+    assert expected_share(gamma, spatial, block) == pytest.approx(p, rel=1e-13)
+
+
+def test_the_papers_gamma():
+    assert fastdrop.drop_block_gamma(0.1, (14, 14), 7) == pytest.approx(0.1 / 49 * 14**2 / 8**2, rel=1e-15)
+    assert fastdrop.drop_block_gamma(0.2, (5, 9, 4), (2, 3, 9)) == pytest.approx(0.2 * 180 / 24 / (4 * 7 * 1), rel=1e-15)
+    assert expected_share(fastdrop.drop_block_gamma(0.1, (14, 14), 7), (14, 14), (7, 7)) == pytest.approx(0.0929, abs=5e-5)
+    assert fastdrop.drop_block_gamma(1.0, (14, 14), 1) == 1.0
+
+
+def measured_share(size, exact_rate):
+    """Return the share dropped of a large sample of maps: in float16, in parts."""
+    x = np.ones(((1400 // size), 1000, size, size), np.float16)
+    options = {"exact_rate": exact_rate, "scale": "none", "out": np.empty_like(x), "seed": 53}
+    kept = sum(np.count_nonzero(fastdrop.drop_block(x, 0.1, 7, offset=k, **options)) for k in range(3))
+    return 1 - kept / (3 * x.size)
+
+
+def test_the_measured_rate_on_14_by_14():
+    assert measured_share(14, True) == pytest.approx(0.1, rel=0.01)
+    assert measured_share(14, False) == pytest.approx(0.0929, rel=0.01)
+
+
+def test_the_measured_rate_on_28_by_28():
+    assert measured_share(28, True) == pytest.approx(0.1, rel=0.01)
+
+
+def test_the_moments_of_a_cell():
+    """A cell without scaling is kept with (1 - gamma)**n: corners have n = 1, the middle has the most."""
+    x = np.ones((400, 500, 5))
+    y = fastdrop.drop_block(x, 0.4, 3, scale="none", **KEY)
+    gamma = fastdrop.drop_block_gamma(0.4, (5,), 3)
+    for cell, n in enumerate([1, 2, 3, 2, 1]):
+        keep = (1 - gamma) ** n
+        error = math.sqrt(keep * (1 - keep) / 200_000)
+        assert abs(y[..., cell].mean() - keep) < 4.5 * error
+        assert y[..., cell].var() == pytest.approx(keep * (1 - keep), rel=0.02)
+
+
+# Ends, gradient, randomness -----------------------------------------------------------------------------------------
+
+
+def test_the_ends_of_the_rate(engine):
+    x = values((2, 2, 6, 6), np.float32)
+    for scale in ("batch", "sample", "none"):
+        for exact_rate in (False, True):
+            assert equal_bytes(fastdrop.drop_block(x, 0, 3, exact_rate=exact_rate, scale=scale, **KEY), x)
+        assert equal_bytes(fastdrop.drop_block(x, 1, 3, exact_rate=True, scale=scale, **KEY), np.zeros_like(x))
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 5), (2, 0, 5), (2, 2, 0), (2, 2, 3, 0)])
+def test_nothing(engine, shape):
+    for scale in ("batch", "sample", "none"):
+        assert fastdrop.drop_block(np.ones(shape), 0.5, 3, scale=scale, **KEY).shape == shape
+
+
+def test_outside_training():
+    x, stream = values((2, 2, 6)), fastdrop.Stream(1)
+    assert fastdrop.drop_block(x, training=False, seed=stream) is x
+    assert stream.offset == 0
+    out = np.empty_like(x)
+    assert fastdrop.drop_block_backward(x, training=False, seed=1, out=out) is out
+    assert equal_bytes(out, x)
+
+
+@pytest.mark.parametrize("scale", ["batch", "sample", "none"])
+def test_backward_is_the_gradient(scale):
+    x, w = values((2, 2, 6)), values((2, 2, 6))[::-1]
+    step = 2.0**-10
+    differences = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        nudge = np.zeros_like(x)
+        nudge[index] = step
+        above, below = (fastdrop.drop_block(x + sign * nudge, 0.4, 2, scale=scale, **KEY) for sign in (1, -1))
+        differences[index] = (w * (above - below)).sum() / (2 * step)
+    assert np.allclose(fastdrop.drop_block_backward(w, 0.4, 2, scale=scale, **KEY), differences, atol=1e-9)
+
+
+def test_a_stream_is_drawn_from_once():
+    x, stream = values((2, 2, 6)), fastdrop.Stream(51, 52)
+    assert equal_bytes(fastdrop.drop_block(x, 0.4, 2, seed=stream), fastdrop.drop_block(x, 0.4, 2, **KEY))
+    assert stream.offset == 53
+
+
+BAD = [
+    (ValueError, "three", {"x": np.ones((2, 3))}),
+    (ValueError, "three", {"x": np.ones((1,) * 6)}),
+    (TypeError, "x must have a floating-point dtype", {"x": np.ones((2, 3, 4), int)}),
+    (ValueError, "p must be in", {"p": 1.5}),
+    (TypeError, "p must be", {"p": "much"}),
+    (ValueError, "block_size", {"block_size": 0}),
+    (ValueError, "block_size", {"block_size": (2, 2)}),
+    (TypeError, "block_size", {"block_size": 2.0}),
+    (ValueError, "scale must be", {"scale": "map"}),
+    (ValueError, "data_format must be", {"data_format": "NCHW"}),
+    (ValueError, "out must have the shape", {"out": np.ones(3)}),
+    (ValueError, "unknown backend", {"backend": "abacus"}),
+    (ValueError, "offset", {"offset": -1}),
+]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("error", "message", "bad"), BAD)
+def test_bad_input(error, message, bad, training):
+    """Nothing is drawn: a stream stays where it is."""
+    stream = fastdrop.Stream(1)
+    with pytest.raises(error, match=message):
+        fastdrop.drop_block(**{"x": np.ones((2, 3, 4)), "seed": stream, "training": training, **bad})
+    assert stream.offset == 0
+
+
+def test_bad_input_elsewhere():
+    with pytest.raises(TypeError, match="seed must be given"):
+        fastdrop.drop_block_backward(np.ones((1, 1, 5)), seed=None)
+    with pytest.raises(TypeError, match="grad must have"):
+        fastdrop.drop_block_backward(np.ones((1, 1, 5), int), seed=1)
+    with pytest.raises(ValueError, match="spatial"):
+        fastdrop.drop_block_gamma(0.1, (3, 0), 2)
+    with pytest.raises(TypeError, match="spatial"):
+        fastdrop.drop_block_gamma(0.1, 14, 2)

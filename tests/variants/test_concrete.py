@@ -1,0 +1,167 @@
+"""Concrete dropout against a transcription of its formula with NumPy's own logarithms and finite differences."""
+
+import numpy as np
+import pytest
+
+import fastdrop
+from fastdrop.verify.cases import DTYPES, engines, equal_bytes
+
+SEED, OFFSET, EPSILON = 17, 5, 1e-7
+SIZE = 100_003  # enough for three threads, and not a whole number of tiles
+
+
+def soft_mask(u, p, t):
+    """The paper's formula, in the authors' code's form, in float64."""
+    z = (np.log(p + EPSILON) - np.log(1 - p + EPSILON) + np.log(u + EPSILON) - np.log(1 - u + EPSILON)) / t
+    return (1 - 1 / (1 + np.exp(-z))) / (1 - p)
+
+
+def rate(logit):
+    return 1 / (1 + np.exp(-logit))
+
+
+@pytest.mark.parametrize("temperature", [0.1, 2 / 3, 0.5, 0.37])
+@pytest.mark.parametrize("logit", [-2.2, 0.0, 1.5])
+def test_the_papers_formula(temperature, logit):
+    x = np.random.default_rng(1).normal(size=5000)
+    u = fastdrop.uniform(5000, seed=SEED, offset=OFFSET, dtype=np.float64)
+    y = fastdrop.concrete_dropout(x, logit, temperature, seed=SEED, offset=OFFSET)
+    np.testing.assert_allclose(y, x * soft_mask(u, rate(logit), temperature), rtol=1e-9, atol=1e-12)
+    single = fastdrop.concrete_dropout(x.astype(np.float32), logit, temperature, seed=SEED, offset=OFFSET)
+    u = fastdrop.uniform(5000, seed=SEED, offset=OFFSET).astype(np.float64)
+    np.testing.assert_allclose(single, x * soft_mask(u, rate(logit), temperature), rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 2 / 3, 0.37])
+def test_gradients(temperature):
+    rng = np.random.default_rng(2)
+    x, g, logit, h = rng.normal(size=3000), rng.normal(size=3000), -1.3, 1e-6
+    dx, dlogit = fastdrop.concrete_dropout_backward(g, x, logit, temperature, seed=SEED)
+
+    def loss(logit):
+        return (g * fastdrop.concrete_dropout(x, logit, temperature, seed=SEED)).sum()
+
+    assert dlogit == pytest.approx((loss(logit + h) - loss(logit - h)) / (2 * h), rel=1e-5)
+    ones = fastdrop.concrete_dropout(np.ones_like(x), logit, temperature, seed=SEED)
+    np.testing.assert_array_equal(dx, g * ones)
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_spatial_form(data_format):
+    rng = np.random.default_rng(3)
+    x, g, logit, h = rng.normal(size=(6, 4, 5, 4)), rng.normal(size=(6, 4, 5, 4)), -0.4, 1e-6
+    u = fastdrop.uniform((6, 4), seed=SEED, dtype=np.float64)
+    factors = soft_mask(u, rate(logit), 2 / 3)
+    factors = factors[:, :, None, None] if data_format == "channels_first" else factors[:, None, None, :]
+
+    def forward(logit):
+        return fastdrop.spatial_concrete_dropout(x, logit, seed=SEED, data_format=data_format)
+
+    np.testing.assert_allclose(forward(logit), x * factors, rtol=1e-9)
+    dx, dlogit = fastdrop.spatial_concrete_dropout_backward(g, x, logit, seed=SEED, data_format=data_format)
+    np.testing.assert_allclose(dx, g * factors, rtol=1e-9)
+    assert dlogit == pytest.approx((g * (forward(logit + h) - forward(logit - h))).sum() / (2 * h), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bits_of_every_engine(dtype):
+    rng = np.random.default_rng(4)
+    x, g = rng.normal(size=(2, SIZE)).astype(dtype)
+    maps = x[:99_960].reshape(60, 7, 238)
+
+    def results():
+        dx, dlogit = fastdrop.concrete_dropout_backward(g, x, -1.0, seed=SEED)
+        spatial, dspatial = fastdrop.spatial_concrete_dropout_backward(maps, maps, 0.7, seed=SEED)
+        return [
+            fastdrop.concrete_dropout(x, -1.0, seed=SEED),
+            fastdrop.concrete_dropout(x, -1.0, 0.37, seed=SEED),
+            fastdrop.spatial_concrete_dropout(maps, 0.7, seed=SEED),
+            dx,
+            spatial,
+            np.array([dlogit, dspatial]),
+        ]
+
+    with fastdrop.using(backend="numpy"):
+        want = results()
+    for engine in engines():
+        if engine.missing():
+            continue
+        with engine.using():
+            for got, wanted in zip(results(), want, strict=True):
+                assert equal_bytes(got, wanted), str(engine)
+
+
+def test_cuts_order_and_layout():
+    x = np.random.default_rng(5).normal(size=(300, 70)).astype(np.float32)
+    whole = fastdrop.concrete_dropout(x, -1.0, seed=SEED, start=2**40)
+    part = fastdrop.concrete_dropout(x[100:], -1.0, seed=SEED, start=2**40 + 100 * 70)
+    assert equal_bytes(part, whole[100:])
+    assert equal_bytes(fastdrop.concrete_dropout(np.asfortranarray(x), -1.0, seed=SEED, start=2**40), whole)
+    inside = x.copy()
+    assert fastdrop.concrete_dropout(inside, -1.0, seed=SEED, start=2**40, out=inside) is inside
+    assert equal_bytes(inside, whole)
+
+
+def test_mean_is_nearly_one():
+    for logit in (-3.0, -1.4, 0.0):
+        y = fastdrop.concrete_dropout(np.ones(10**6), logit, seed=SEED)
+        assert abs(y.mean() - 1) < 0.004  # 0.998 to 1, and the noise of a million
+        assert abs((y * (1 - rate(logit)) < 0.5).mean() - rate(logit)) < 0.002  # s is above 1/2 with probability p
+
+
+def test_regularizer():
+    rng = np.random.default_rng(6)
+    weights, logit, h = [rng.normal(size=(7, 5)), rng.normal(size=5)], -1.7, 1e-6
+    how = {"weight_regularizer": 3e-3, "dropout_regularizer": 2e-2}
+    p = rate(logit)
+    want = 3e-3 * sum((w**2).sum() for w in weights) / (1 - p) + 2e-2 * 7 * (p * np.log(p) + (1 - p) * np.log(1 - p))
+    assert fastdrop.concrete_regularizer(logit, weights, 7, **how) == pytest.approx(want, rel=1e-12)
+    dlogit, (dkernel, dbias) = fastdrop.concrete_regularizer_backward(logit, weights, 7, **how)
+    rise = [fastdrop.concrete_regularizer(logit + s * h, weights, 7, **how) for s in (1, -1)]
+    assert dlogit == pytest.approx((rise[0] - rise[1]) / (2 * h), rel=1e-6)
+    np.testing.assert_allclose(dkernel, 2 * 3e-3 * weights[0] / (1 - p))
+    np.testing.assert_allclose(dbias, 2 * 3e-3 * weights[1] / (1 - p))
+
+
+def test_outside_training_and_at_the_bounds():
+    x = np.arange(5, dtype=np.float32)
+    assert fastdrop.concrete_dropout(x, -1.0, training=False) is x
+    dx, dlogit = fastdrop.concrete_dropout_backward(x, x, -1.0, seed=1, training=False)
+    assert dx is x
+    assert dlogit == 0
+    for logit in (-1e9, 1e9):
+        assert np.isfinite(fastdrop.concrete_dropout(x, logit, seed=1)).all()
+    assert fastdrop.concrete_dropout(x[:0], -1.0, seed=1).shape == (0,)
+    assert fastdrop.concrete_dropout_backward(x[:0], x[:0], -1.0, seed=1)[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"p_logit": "0"}, TypeError, "p_logit"),
+        ({"p_logit": [1.0, 2.0]}, TypeError, "p_logit"),
+        ({"p_logit": np.nan}, ValueError, "p_logit"),
+        ({"temperature": 0}, ValueError, "temperature"),
+        ({"temperature": None}, TypeError, "temperature"),
+        ({"epsilon": -1}, ValueError, "epsilon"),
+        ({"seed": -1}, ValueError, "seed"),
+        ({"x": np.arange(3)}, TypeError, "x must have a floating-point dtype"),
+        ({"start": 2**50}, OverflowError, "past the end"),
+        ({"out": np.empty(4, np.float32)}, ValueError, "out must have the shape"),
+        ({"backend": "fortran"}, ValueError, "backend"),
+    ],
+)
+def test_bad_input(arguments, error, message):
+    arguments = {"x": np.ones(3, np.float32), "p_logit": -1.0, "seed": 1, **arguments}
+    with pytest.raises(error, match=message):
+        fastdrop.concrete_dropout(arguments.pop("x"), arguments.pop("p_logit"), **arguments)
+
+
+def test_backward_needs_seed_and_matching_input():
+    g = np.ones(3, np.float32)
+    with pytest.raises(TypeError, match="seed must be given"):
+        fastdrop.concrete_dropout_backward(g, g, -1.0, seed=None)
+    with pytest.raises(ValueError, match="x must have the shape"):
+        fastdrop.concrete_dropout_backward(g, g[:2], -1.0, seed=1)
+    with pytest.raises(ValueError, match="regularizer"):
+        fastdrop.concrete_regularizer(-1.0, g, 3, weight_regularizer=-1)
