@@ -238,7 +238,7 @@ ROWS = [
     dense("standard, p = 0.5", lambda: nn.Dropout(0.5, mode="standard")),
     dense("Gaussian, p = 0.5", lambda: nn.GaussianDropout(0.5)),
     dense("Gaussian noise, 0.5", lambda: nn.GaussianNoise(0.5)),
-    dense("uniform noise, 0.5", lambda: nn.Uout(0.5)),
+    dense("uniform noise, 0.5", lambda: nn.UniformDropout(0.5)),
     Row("concrete, from 0.3", "dense", concrete),
     dense("importance, p = 0.5", by_magnitude),
     dense("adaptive", adaptive),

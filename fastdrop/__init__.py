@@ -22,7 +22,7 @@ from fastdrop._core.settings import (
     using,
 )
 from fastdrop.losses import r_drop_loss, r_drop_loss_backward
-from fastdrop.random import Stream, fold_in
+from fastdrop.random import Key, Stream, fold_in, normal, uniform, words
 from fastdrop.theory import (
     dropout_regularizer,
     dropout_regularizer_gradient,
@@ -54,10 +54,6 @@ from fastdrop.variants.channels import (
     dropout2d_backward,
     dropout3d,
     dropout3d_backward,
-    group_dropout,
-    group_dropout_backward,
-    locked_dropout,
-    locked_dropout_backward,
     spatial_dropout,
     spatial_dropout_backward,
 )
@@ -70,8 +66,9 @@ from fastdrop.variants.concrete import (
     spatial_concrete_dropout_backward,
 )
 from fastdrop.variants.depth import drop_path, drop_path_backward, drop_path_rates, layer_drop
-from fastdrop.variants.dropout import apply_mask, dropout, dropout_backward, dropout_mask, uniform, words
-from fastdrop.variants.gaussian import gaussian_dropout, gaussian_dropout_backward, gaussian_noise, normal
+from fastdrop.variants.dropout import apply_mask, dropout, dropout_backward, dropout_mask
+from fastdrop.variants.gaussian import gaussian_dropout, gaussian_dropout_backward, gaussian_noise
+from fastdrop.variants.groups import group_dropout, group_dropout_backward, locked_dropout, locked_dropout_backward
 from fastdrop.variants.importance import (
     importance_dropout,
     importance_dropout_backward,
@@ -93,7 +90,7 @@ from fastdrop.variants.tokens import (
     word_dropout,
     word_dropout_backward,
 )
-from fastdrop.variants.uniform import uout, uout_backward
+from fastdrop.variants.uniform import uniform_dropout, uniform_dropout_backward
 from fastdrop.variants.variational import (
     log_alpha_of,
     log_alpha_of_backward,
@@ -118,6 +115,7 @@ from fastdrop.variants.weights import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Key",
     "Stream",
     "adaptive_dropout",
     "adaptive_dropout_backward",
@@ -211,8 +209,8 @@ __all__ = [
     "token_dropout",
     "token_dropout_backward",
     "uniform",
-    "uout",
-    "uout_backward",
+    "uniform_dropout",
+    "uniform_dropout_backward",
     "using",
     "variance_inflation",
     "variance_shift",

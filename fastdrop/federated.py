@@ -120,9 +120,7 @@ def kept_units(units: Mapping[str, int], p: float | Mapping[str, float], seed: i
     if rates.keys() != units.keys():
         raise ValueError(f"p must have a rate for each of the layers {sorted(units)}; it has {sorted(rates)}")
     return {
-        layer: np.flatnonzero(
-            plan.dropout_mask(size, plan.rate_of(rates[layer]), fold_in(seed, layer), 0, False, 0, None, None)
-        )
+        layer: np.flatnonzero(plan.old_mask(size, plan.as_rate(rates[layer]), fold_in(seed, layer), 0, False, 0, None, None))
         for layer, size in units.items()
     }
 

@@ -73,7 +73,7 @@ class Schedule:
 
     def __call__(self, step: int) -> float:
         """Return the rate at a step, counted from 0."""
-        number = plan.count_of(step, "step")
+        number = plan.as_count(step, "step")
         with plan.RoundToNearest():
             return min(1.0, max(0.0, self.rate(number)))
 
@@ -141,7 +141,7 @@ class Ramp(Schedule):
         checked_rate(self.start, "start")
         checked_rate(self.end, "end")
         at_least_one(self.steps, "steps")
-        plan.count_of(self.begin, "begin")
+        plan.as_count(self.begin, "begin")
 
     def rate(self, step: int) -> float:
         """Return the rate: exactly `start` before the ramp, exactly `end` after it."""

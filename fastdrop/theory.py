@@ -227,7 +227,7 @@ def linear_layer(x: ArrayLike, weight: ArrayLike, p: Any, mode: Any) -> tuple[Fl
         raise ValueError(f"x must have shape (..., in) and weight (out, in); got {rows.shape} and {matrix.shape}")
     if mode not in ("standard", "inverted"):
         raise ValueError(f"mode must be 'standard' or 'inverted'; got {mode!r}")
-    return rows, matrix, plan.rate_of(p)
+    return rows, matrix, plan.as_rate(p)
 
 
 def fast_dropout_moments(
@@ -552,7 +552,7 @@ def linear_network(
     for i, (first, second) in enumerate(itertools.pairwise(matrices)):
         if second.shape[1] != first.shape[0]:
             raise ValueError(f"weights[{i + 1}] must take the {first.shape[0]} outputs of the layer before; got {second.shape}")
-    dropped = list(range(len(matrices) - 1)) if layers is None else [plan.count_of(i, "each of layers") for i in layers]
+    dropped = list(range(len(matrices) - 1)) if layers is None else [plan.as_count(i, "each of layers") for i in layers]
     if dropped != sorted(set(dropped)) or (dropped and dropped[-1] >= len(matrices)):
         raise ValueError(f"layers must be increasing indices of the {len(matrices)} weights; got {layers!r}")
     noise = [0.0] * len(matrices)
@@ -639,7 +639,7 @@ def nuclear_norm_envelope(
     """
     matrix = floats_of(weight, "weight", 2)
     each: Any = [widths] if np.ndim(widths) == 0 else widths
-    sizes = [plan.count_of(size, "each of widths") for size in each]
+    sizes = [plan.as_count(size, "each of widths") for size in each]
     if not sizes or min(sizes) < 1:
         raise ValueError(f"widths must be >= 1, one for each layer that is dropped; got {widths!r}")
     noise = noise_variances(p, len(sizes))
@@ -700,7 +700,7 @@ def matrix_completion_regularizer(
         raise ValueError(f"u and v must have as many columns; got shapes {left.shape} and {right.shape}")
     rows = entry_probabilities(row_probabilities, len(left), "row_probabilities")
     columns = entry_probabilities(column_probabilities, len(right), "column_probabilities")
-    (a,) = noise_variances(plan.rate_of(p), 1)
+    (a,) = noise_variances(plan.as_rate(p), 1)
     return a * float(((rows @ (left * left)) * (columns @ (right * right))).sum())
 
 

@@ -474,7 +474,7 @@ for name, log_alpha in (("log alpha", lambda a: -0.7), ("log alphas", lambda a: 
 add("gaussian-backward", "0.3 and log alpha", FLAT, lambda a: fastdrop.gaussian_dropout_backward(a.grad, 0.3, x=a.x, **a.key))
 both("gaussian", fastdrop.gaussian_dropout, None, {"0.3 of many": ((MANY,), {"p": 0.3})})
 both("gaussian-noise", fastdrop.gaussian_noise, None, {"0.7": (FLAT, {"stddev": 0.7}, "chunked")})
-both("uniform-noise", fastdrop.uout, fastdrop.uout_backward, {"0.2": (FLAT, {"beta": 0.2}, "chunked")})
+both("uniform-noise", fastdrop.uniform_dropout, fastdrop.uniform_dropout_backward, {"0.2": (FLAT, {"half_width": 0.2}, "chunked")})
 for technique, forward, backward in (
     ("alpha", fastdrop.alpha_dropout, fastdrop.alpha_dropout_backward),
     ("feature-alpha", fastdrop.feature_alpha_dropout, fastdrop.feature_alpha_dropout_backward),

@@ -35,7 +35,7 @@ __all__ = [
 
 def at_least_one(value: Any, name: str) -> int:
     """Return a number of things of which there is one at least."""
-    number = plan.count_of(value, name)
+    number = plan.as_count(value, name)
     if number < 1:
         raise ValueError(f"{name} must be at least 1; got {number}")
     return number
@@ -77,7 +77,7 @@ def non_negative_number(value: Any, name: str) -> float:
 def share_of(value: Any, name: str) -> float:
     """Return a number in [0, 1]."""
     try:
-        return plan.rate_of(value)
+        return plan.as_rate(value)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} must be a number in [0, 1]; got {value!r}") from None
 

@@ -12,20 +12,25 @@ import numpy as np
 from fastdrop._core cimport native
 from fastdrop._core.plan cimport (
     PYTHON_CHUNK,
+    REPEATED,
+    Call,
     RoundToNearest,
     Settings,
+    Work,
+    begin,
     bind,
     bypass_bytes,
     check_out,
+    check_seed,
     chunk,
-    count_of,
-    effective,
+    as_count,
+    draw_key,
     first_index,
     is_plain,
-    key,
     kind_of,
     new_like,
     operand,
+    place_elements,
     readable,
     round_to_compute,
     settings_of,
@@ -36,6 +41,8 @@ from fastdrop._core.plan cimport (
     writable,
 )
 
+from fastdrop._core.backends import noise as definitions
+
 np.import_array()
 
 cdef uint64_t WORDS_END = <uint64_t>1 << 50      # indices of words
@@ -44,158 +51,219 @@ cdef uint64_t PAIRS_END = <uint64_t>1 << 49      # indices of values that take t
 
 # Random numbers -----------------------------------------------------------------------------------------------------
 
-def words(n, seed, offset, start):
-    """Words of domain 0."""
-    cdef int64_t count = count_of(n, "n")
-    cdef uint64_t first = first_index(start, count, WORDS_END, "words")
-    cdef Settings settings = effective()
-    cdef native.fd_key stream
-    cdef np.ndarray out = np.empty(count, np.uint32)
+def words(n, Call call not None):
+    """Return words of domain 0."""
+    cdef int64_t count = as_count(n, "n")
+    cdef uint64_t first = first_index(call.start, count, WORDS_END, "words")
+    cdef Settings settings = settings_of(call.backend, call.num_threads)
+    cdef native.fd_key key
+    cdef np.ndarray out = random_result((count,), np.dtype(np.uint32), call)
+    cdef np.ndarray made = out if is_plain(out) else np.empty(count, np.uint32)
     cdef const native.fd_isa *kernels = settings.kernels
     cdef int threads = threads_of(settings, count)
-    cdef void *data = np.PyArray_DATA(out)
-    key(seed, offset, True, &stream)
+    cdef void *data = np.PyArray_DATA(made)
+    draw_key(call.seed, call.offset, &key)
     if count and settings.module is None:
         with nogil:
-            native.words(kernels, stream, first, count, data, threads)
+            native.words(kernels, key, first, count, data, threads)
     elif count:
-        settings.module.words(stream.seed, stream.offset, first, out)
+        settings.module.words(key.seed, key.offset, first, made)
+    if made is not out:
+        np.copyto(out, made)
     return out
 
 
-def uniform(shape, seed, offset, start, dtype):
-    """Uniforms in (0, 1)."""
-    return numbers("uniform", shape, seed, offset, start, dtype)
-
-
-def normal(shape, seed, offset, start, dtype):
-    """Normal numbers."""
-    return numbers("normal", shape, seed, offset, start, dtype)
-
-
-cdef object numbers(str name, shape, seed, offset, start, dtype):
-    """Random numbers of float32, one word each, or of float64, two words each."""
+def numbers(str name, shape, dtype, Call call not None):
+    """Return random numbers, "uniform" or "normal", of float32 (a word per number) or float64 (two)."""
     cdef tuple sizes = shape_of(shape)
-    cdef int64_t n = size_of(sizes)
+    cdef np.npy_intp dims[native.FD_MAX_DIMS]
+    cdef int64_t n = size_of(sizes), at
+    cdef Work work = Work.__new__(Work)
+    cdef int k
     if np.dtype(dtype) not in (np.float32, np.float64):
-        raise TypeError(f"dtype must be one of float32 and float64, in this machine's byte order; got {np.dtype(dtype)!r}")
-    cdef int kind = kind_of(np.empty(0, dtype), "dtype")
-    cdef uint64_t first = first_word_index(start, n, kind)
-    cdef np.ndarray out = np.empty(sizes, dtype)
-    cdef Settings settings = effective()
-    cdef native.fd_key stream
-    cdef const native.fd_isa *kernels = settings.kernels
-    cdef int threads = threads_of(settings, n)
-    cdef void *data = np.PyArray_DATA(out)
-    cdef bint is_normal = name == "normal"
-    key(seed, offset, True, &stream)
-    if n and settings.module is None:
+        raise TypeError(f"dtype must be float32 or float64, in this machine's byte order; got {np.dtype(dtype)!r}")
+    for k in range(len(sizes)):
+        dims[k] = sizes[k]
+    work.dtype = kind_of(np.empty(0, dtype), "dtype")
+    place_numbers(work, call, len(sizes), dims)
+    work.settings = settings_of(call.backend, call.num_threads)
+    cdef np.ndarray out = random_result(sizes, np.dtype(dtype), call)
+    cdef np.ndarray made = out if is_plain(out) else np.empty(sizes, dtype)
+    draw_key(call.seed, call.offset, &work.key)
+    cdef int64_t run = run_length(work, n)
+    for at in range(0, n, max(run, 1)):
+        fill_numbers(work, name == "normal", made.reshape(-1), at, min(run, n - at))
+    if made is not out:
+        np.copyto(out, made)
+    return out
+
+
+cdef np.ndarray random_result(tuple shape, dtype, Call call):
+    """The caller's `out`, checked, or a new array; and the seed, which must be there, checked."""
+    check_seed(call.seed, call.offset, REPEATED)
+    if call.out is None:
+        return np.empty(shape, dtype)
+    check_out(call.out, np.broadcast_to(np.empty((), dtype), shape))
+    return call.out
+
+
+cdef int fill_numbers(Work work, bint is_normal, np.ndarray flat, int64_t at, int64_t n) except -1:
+    """Fill n numbers from position `at` on: neighbours in the stream."""
+    cdef const native.fd_isa *kernels = work.settings.kernels
+    cdef int threads = threads_of(work.settings, n)
+    cdef uint64_t first = index_at(work, at)
+    cdef char *data = <char *>np.PyArray_DATA(flat) + at * np.PyArray_ITEMSIZE(flat)
+    if work.settings.module is None:
         with nogil:
             if is_normal:
-                native.normal(kernels, stream, first, n, kind, data, threads)
+                native.normal(kernels, work.key, first, n, work.dtype, data, threads)
             else:
-                native.uniform(kernels, stream, first, n, kind, data, threads)
-    elif n:
-        with RoundToNearest(), np.errstate(all="ignore"):
-            getattr(settings.module, name)(stream.seed, stream.offset, first, out.reshape(-1))
-    return out
+                native.uniform(kernels, work.key, first, n, work.dtype, data, threads)
+        return 0
+    with RoundToNearest(), np.errstate(all="ignore"):
+        make = work.settings.module.normal if is_normal else work.settings.module.uniform
+        make(work.key.seed, work.key.offset, first, flat[at : at + n])
+    return 0
 
 
-cdef uint64_t first_word_index(start, int64_t n, int dtype) except? 0xFFFFFFFFFFFFFFFF:
-    """The global index of the first of n numbers."""
-    if dtype == native.FD_FLOAT64:
-        return first_index(start, n, PAIRS_END, "float64 numbers")
-    return first_index(start, n, WORDS_END, "float32 numbers")
+cdef int place_numbers(Work work, Call call, int ndim, np.npy_intp *dims) except -1:
+    """Where the numbers of an array are in the stream."""
+    if work.dtype == native.FD_FLOAT64:
+        return place_elements(work, call, ndim, dims, PAIRS_END, "float64 numbers")
+    return place_elements(work, call, ndim, dims, WORDS_END, "float32 numbers")
+
+
+cdef int64_t run_length(Work work, int64_t n) noexcept:
+    """How many of n numbers, in C order, are neighbours in the stream: all of them, or a row of a block of a larger array."""
+    cdef int inner = work.mask.ndim - 1
+    if not work.is_laid:
+        return n
+    return work.mask.shape[inner] if work.mask.strides[inner] == 1 else 1
+
+
+cdef uint64_t index_at(Work work, int64_t element) noexcept:
+    """The index in the stream of an element, counted in C order."""
+    cdef uint64_t index = work.first
+    cdef int axis
+    if not work.is_laid:
+        return index + element
+    for axis in range(work.mask.ndim - 1, -1, -1):
+        index += (element % work.mask.shape[axis]) * work.mask.strides[axis]
+        element //= work.mask.shape[axis]
+    return index
 
 
 # Noise --------------------------------------------------------------------------------------------------------------
 
 NOISES = ("gaussian", "additive", "spread", "spread_slope", "concrete")  # in the order of fastdrop.h
 
-cdef class NoiseWork:
-    """One call of noise, checked. The operands have the shape of x."""
+cdef class Noise:
+    """Which noise, and with what: one call, checked."""
 
-    cdef str noise
-    cdef int dtype
+    cdef Work work                           # x, y, other, key, place, engine
+    cdef str name
     cdef tuple params                        # rounded to the compute type
-    cdef np.ndarray x, y, other
-    cdef np.ndarray sums                     # float64, one a tile; or None
-    cdef native.fd_key key
-    cdef uint64_t first
-    cdef Settings settings
+    cdef np.ndarray sums                     # float64, one per tile of each run; or None
 
 
-def noise(
-    x, str noise, params, other, bint with_sums, seed, offset, out, start, backend, num_threads, bint backward=False,
-    str other_name="other",
-):
-    """What a noise does to x; and the tiles' parts of its parameter's gradient, or None (fastdrop.h has the formulas)."""
-    cdef NoiseWork work = NoiseWork.__new__(NoiseWork)
-    work.x = x if isinstance(x, np.ndarray) else np.asarray(x)
-    work.dtype = kind_of(work.x, "grad" if backward else "x")
-    work.noise = noise
-    work.params = tuple([round_to_compute(value, work.dtype) for value in params])
-    work.first = first_word_index(start, np.PyArray_SIZE(work.x), work.dtype)
-    work.settings = settings_of(backend, num_threads)
+def noise(Call call not None, x, str name, params, other=None, *, bint with_sums=False, str other_name="other"):
+    """Return what a noise does to x, and the tiles' parts of its parameter's gradient or None (fastdrop.h has the formulas)."""
+    cdef Noise noise = Noise.__new__(Noise)
+    cdef Work work = begin(call, x, call.array_name())
+    noise.work, noise.name = work, name
+    noise.params = tuple([round_to_compute(value, work.dtype) for value in params])
+    place_numbers(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
     if other is not None:
         work.other = operand(other, work.x, (<object>work.x).shape, other_name)
-    if out is not None:
-        check_out(out, work.x)
+    if call.out is not None:
+        check_out(call.out, work.x)
+    check_seed(call.seed, call.offset, call.use)
+    cdef np.ndarray given = work.x, y = new_like(work.x) if call.out is None else call.out
+    cdef int64_t n = np.PyArray_SIZE(given), run = run_length(work, n)
     if with_sums:
-        work.sums = np.zeros(-(-np.PyArray_SIZE(work.x) // native.FD_NOISE_TILE))
-    key(seed, offset, backward, &work.key)
-    cdef np.ndarray given = work.x, y = new_like(work.x) if out is None else out
-    if np.PyArray_SIZE(given):
+        noise.sums = np.zeros((n // run if n else 0) * -(-run // native.FD_NOISE_TILE))
+    draw_key(call.seed, call.offset, &work.key)
+    if n:
         work.x = readable(given, y)
         if work.other is not None:
             work.other = readable(work.other, y)
         work.y = writable(y)
-        perform_noise(work)
+        if run < n:
+            flatten(work)
+        perform_noise(noise, n, run)
         if work.y is not y:
-            np.copyto(y, work.y)
-    return wrapped(given, y, out), work.sums
+            np.copyto(y, work.y.reshape((<object>y).shape))
+    return wrapped(given, y, call.out), noise.sums
 
 
-cdef int perform_noise(NoiseWork work) except -1:
+cdef int flatten(Work work) except -1:
+    """Flat arrays in C order, in which each run of a block of a larger array lies in one piece."""
+    work.x = np.ascontiguousarray(work.x).reshape(-1)
+    work.other = None if work.other is None else np.ascontiguousarray(work.other).reshape(-1)
+    work.y = np.empty(np.PyArray_SIZE(work.x), work.x.dtype)
+    return 0
+
+
+cdef int perform_noise(Noise noise, int64_t n, int64_t run) except -1:
+    cdef int64_t at, tiles = -(-run // native.FD_NOISE_TILE)
+    if noise.work.settings.module is not None:
+        return perform_noise_in_python(noise, n, run)
+    for at in range(0, n, run):
+        perform_run(noise, at, run, at // run * tiles)
+    return 0
+
+
+cdef int perform_run(Noise noise, int64_t at, int64_t n, int64_t first_sum) except -1:
+    """n elements from `at` on, the whole or a part of flat arrays."""
+    cdef Work work = noise.work
     cdef native.fd_noise_call call
     cdef native.fd_layout x_layout, y_layout, other_layout
     cdef const native.fd_isa *kernels = work.settings.kernels
-    cdef int threads = threads_of(work.settings, np.PyArray_SIZE(work.x)), k
-    if work.settings.module is not None:
-        return perform_noise_in_python(work)
-    call.key, call.first = work.key, work.first
-    call.noise, call.dtype = NOISES.index(work.noise), work.dtype
-    for k in range(len(work.params)):
-        call.params[k] = work.params[k]
-    call.n = np.PyArray_SIZE(work.x)
-    bind(work.x, &call.x, &x_layout)
-    bind(work.y, &call.y, &y_layout)
-    bind(work.other, &call.other, &other_layout)
-    call.sums = NULL if work.sums is None else <double *>np.PyArray_DATA(work.sums)
+    cdef int threads = threads_of(work.settings, n), k
+    call.key, call.first = work.key, index_at(work, at)
+    call.noise, call.dtype = NOISES.index(noise.name), work.dtype
+    for k in range(len(noise.params)):
+        call.params[k] = noise.params[k]
+    call.n = n
+    bind_part(work.x, at, n, &call.x, &x_layout)
+    bind_part(work.y, at, n, &call.y, &y_layout)
+    bind_part(work.other, at, n, &call.other, &other_layout)
+    call.sums = NULL if noise.sums is None else <double *>np.PyArray_DATA(noise.sums) + first_sum
     call.bypass_bytes = bypass_bytes
     with nogil:
         native.noise_apply(kernels, &call, threads)
     return 0
 
 
-cdef int perform_noise_in_python(NoiseWork work) except -1:
-    from fastdrop._core.backends import noise as definitions
+cdef void bind_part(np.ndarray a, int64_t at, int64_t n, native.fd_array *to, native.fd_layout *space) noexcept:
+    """All of an array, or n elements of a flat one."""
+    cdef int64_t itemsize
+    bind(a, to, space)
+    if a is not None and n < np.PyArray_SIZE(a):
+        itemsize = np.PyArray_ITEMSIZE(a)
+        to.data = <char *>np.PyArray_DATA(a) + at * itemsize
+        native.layout_of(space, 1, &n, &itemsize, itemsize)
 
+
+cdef int perform_noise_in_python(Noise noise, int64_t n, int64_t run) except -1:
+    cdef Work work = noise.work
     module, type = work.settings.module, np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
-    cdef int64_t n = np.PyArray_SIZE(work.x), begin, end
+    cdef int64_t begin, end, tile = native.FD_NOISE_TILE, at, done = 0
     y = np.empty(n, np.asarray(work.y).dtype)
-    numbers_of = getattr(module, definitions.NUMBERS[work.noise])
+    numbers_of = getattr(module, definitions.NUMBERS[noise.name])
     with RoundToNearest(), np.errstate(all="ignore"):
-        for begin in range(0, n, PYTHON_CHUNK):
-            end = min(begin + PYTHON_CHUNK, n)
-            random = np.empty(end - begin, type)
-            numbers_of(work.key.seed, work.key.offset, work.first + begin, random)
-            x, other = chunk(work.x, begin, end, type), chunk(work.other, begin, end, type)
-            factors, slopes = definitions.NOISES[work.noise](random, other, *[type(value) for value in work.params])
-            y[begin:end] = x + factors if work.noise in definitions.ADDED else x * factors
-            if work.sums is not None:
-                tile = native.FD_NOISE_TILE
-                work.sums[begin // tile : -(-end // tile)] = definitions.tile_sums((x * other) * slopes, tile)
+        for at in range(0, n, run):
+            for begin in range(at, at + run, PYTHON_CHUNK):
+                end = min(begin + PYTHON_CHUNK, at + run)
+                random = np.empty(end - begin, type)
+                numbers_of(work.key.seed, work.key.offset, index_at(work, begin), random)
+                x, other = chunk(work.x, begin, end, type), chunk(work.other, begin, end, type)
+                factors, slopes = definitions.NOISES[noise.name](random, other, *[type(value) for value in noise.params])
+                y[begin:end] = x + factors if noise.name in definitions.ADDED else x * factors
+                if noise.sums is not None:
+                    parts = definitions.tile_sums((x * other) * slopes, tile)
+                    noise.sums[done : done + len(parts)] = parts
+                    done += len(parts)
     np.copyto(np.asarray(work.y), y.reshape((<object>work.y).shape))
     return 0
 
@@ -248,3 +316,16 @@ cdef int call_function(str name, int dtype, np.ndarray x, np.ndarray y, Settings
         with nogil:
             native.function(kernels, function, dtype, read, written, n, threads)
     return 0
+
+
+# Transition
+
+
+def old_noise(x, str noise_name, params, other, bint with_sums, seed, offset, out, start, backend, num_threads,
+              bint backward=False, str other_name="other"):
+    call = Call(seed, offset, True, out, start, None, None, backend, num_threads, backward)
+    return noise(call, x, noise_name, params, other, with_sums=with_sums, other_name=other_name)
+
+
+def old_words(n, seed, offset, start):
+    return words(n, Call(seed, offset, True, None, start))

@@ -1,4 +1,4 @@
-# What `numbers.pyx` and `functional.pyx` share with `plan.pyx`. It is this package's own and may change with any version;
+# What `numbers.pyx` and `dropout.pyx` share with `plan.pyx`. It is this package's own and may change with any version;
 # only `native.pxd` is for other people's Cython. What `drop` calls stays in `plan.pyx` beside it, where the compiler can see
 # through it.
 cimport numpy as np
@@ -31,12 +31,20 @@ cpdef int useful_threads(int64_t n, int allowed) noexcept
 cdef int threads_of(Settings settings, int64_t n) noexcept
 
 # Checks of numbers
-cpdef int64_t count_of(value, str name) except -1
+cpdef int64_t as_count(value, str name) except -1
 cdef uint64_t first_index(start, int64_t n, uint64_t end, str what) except? 0xFFFFFFFFFFFFFFFF
-cdef int key(seed, offset, bint required, native.fd_key *out) except -1
 cdef double round_to_compute(value, int dtype) except? -1.0
 cdef tuple shape_of(shape)
 cdef int64_t size_of(tuple shape) except -1
+
+# Seeds. What the caller is going to do with the mask says which seeds make sense.
+cdef enum:
+    FORWARD   # a mask that nobody may need again: any seed, or none
+    REPEATED  # a mask or random numbers for their own sake: any seed, but there must be one
+    BACKWARD  # the mask of a forward pass, made again: no seed with a state, which would give the next mask
+
+cdef int check_seed(seed, offset, int use) except -1
+cdef int draw_key(seed, offset, native.fd_key *out) except -1
 
 # Checks of arrays
 cdef int kind_of(np.ndarray x, str name) except -1
@@ -52,8 +60,39 @@ cdef object chunk(np.ndarray a, int64_t begin, int64_t end, object type)
 cdef np.ndarray new_like(np.ndarray x)
 cdef object wrapped(np.ndarray x, np.ndarray y, object out)
 
-# Dropout
-cpdef tuple geometry_of(noise_shape, shared_axes, global_shape, global_start)
-cdef object drop(
-    x, p, seed, offset, training, mode, out, start, backend, num_threads, bint backward, geometry, bias, residual, factor,
-)
+
+cdef class Work:
+    cdef int op, dtype
+    cdef double scale, shift, fill
+    cdef np.ndarray x, y, bias, other
+    cdef bint y_is_new                       # made for this call
+    cdef double rate                         # p, of all elements
+    cdef np.ndarray rates                    # or a p for each: float32 or float64, of the shape of x
+    cdef object factor                       # what kept elements are multiplied by, where no mode says it; or None
+    cdef np.ndarray packed, flags            # or the caller's own mask
+    cdef native.fd_key key
+    cdef uint64_t first                      # the mask's first index
+    cdef bint is_laid                        # whether `mask` says how it goes on; else in C order
+    cdef native.fd_layout mask
+    cdef Settings settings
+
+
+cdef class Call:
+    cdef readonly object seed, offset, training, out, start, global_shape, global_start, backend, num_threads
+    cdef int use
+    cdef str array_name(self)
+
+
+cdef class Pass:
+    cdef readonly Call call
+    cdef readonly np.ndarray x, y
+    cdef readonly tuple others, key
+    cdef readonly object compute
+    cdef Settings settings
+    cdef object token, errors
+    cdef uint64_t float_state
+
+
+cdef object finish_dropping(Call call, Work work, x, p, noise_shape, shared_axes, mode, bias, residual)
+cdef Work begin(Call call, x, str name)
+cdef int place_elements(Work work, Call call, int ndim, np.npy_intp *dims, uint64_t end, str what) except -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
 import importlib.util
 import operator
 import os
@@ -187,6 +188,7 @@ def set_default(**changes: Any) -> None:
     plan.set_process_settings(process)
 
 
+plan.register_chosen(chosen)
 process = from_environment()
 plan.set_process_settings(process)
 plan.set_bypass_bytes(last_level_cache() // 4)
@@ -367,10 +369,8 @@ def config() -> dict[str, Any]:
     >>> fastdrop.config()["stream"]
     1
     """
-    from fastdrop import __version__
-
     return {
-        "version": __version__,
+        "version": importlib.metadata.version("fastdrop-kernels"),
         "stream": plan.STREAM,
         "backend": get_backend(),
         "backends": available_backends(),

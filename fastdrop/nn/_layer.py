@@ -161,7 +161,7 @@ class Layer:
 
     def advance(self, steps: int = 1) -> None:
         """Let the schedules inside go on by so many steps: to be called after each update of the weights."""
-        number = plan.count_of(steps, "steps")
+        number = plan.as_count(steps, "steps")
         for _, layer in self.walk():
             layer.go_on(number)
 

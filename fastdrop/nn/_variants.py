@@ -47,7 +47,7 @@ __all__ = [
     "SpatialDropout",
     "TargetedDropout",
     "TokenDropout",
-    "Uout",
+    "UniformDropout",
     "Variant",
     "VariationalDense",
     "VariationalDropout",
@@ -156,7 +156,7 @@ class Variant(Layer):
         self.step = 0
         self._stream = None if seed is None else seed if isinstance(seed, Stream) else Stream(seed)
         if self.rate_name == "p" and not callable(self.p) and not isinstance(self.p, np.ndarray):
-            plan.rate_of(self.p)
+            plan.as_rate(self.p)
 
     def add_parameters(self, **arrays: NDArray[Any] | None) -> None:
         """Take those that are not None as parameters."""
@@ -232,7 +232,7 @@ class Variant(Layer):
     def load_own_state(self, state: Mapping[str, Any]) -> None:
         """Take over what `own_state` returned."""
         super().load_own_state(state)
-        self.step = plan.count_of(state["step"], "step")
+        self.step = plan.as_count(state["step"], "step")
         entries = {key.removeprefix("stream."): value for key, value in state.items() if key.startswith("stream.")}
         self._stream = Stream.from_state_dict(entries)
         distribute({"p": self.p}, state)
@@ -303,8 +303,8 @@ class GaussianNoise(Variant, forward=fastdrop.gaussian_noise, backward=passed_on
     """Adds normal numbers: `fastdrop.gaussian_noise`. The standard deviation may have a schedule, in [0, 1]."""
 
 
-class Uout(Variant, forward=fastdrop.uout, backward=fastdrop.uout_backward, rate="beta"):
-    """Multiplies by uniform numbers around 1: `fastdrop.uout`. Its half width may have a schedule, in [0, 1]."""
+class UniformDropout(Variant, forward=fastdrop.uniform_dropout, backward=fastdrop.uniform_dropout_backward, rate="half_width"):
+    """Multiplies by uniform numbers around 1: `fastdrop.uniform_dropout`. Its half width may have a schedule, in [0, 1]."""
 
 
 class AlphaDropout(Variant, forward=fastdrop.alpha_dropout, backward=fastdrop.alpha_dropout_backward):
@@ -339,7 +339,7 @@ class ConcreteDropout(
 
     def __init__(self, p: float = 0.1, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        rate = plan.rate_of(p)
+        rate = plan.as_rate(p)
         if rate in (0.0, 1.0):
             raise ValueError(f"p must be between 0 and 1, to begin with; got {p!r}")
         self.add_parameter("p_logit", elementary.logit(np.array(rate)))

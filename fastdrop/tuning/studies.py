@@ -201,7 +201,7 @@ def search(
     """
     checked_space(space)
     folds = at_least_one(folds, "folds")
-    seed = plan.word_of(seed, "seed")
+    seed = plan.as_word(seed, "seed")
     if method not in ("tpe", "grid"):
         raise ValueError(f"method must be 'tpe' or 'grid'; got {method!r}")
     grid = list(combinations(space, at_least_one(points, "points"))) if method == "grid" else []
@@ -351,7 +351,7 @@ def planned_of(
         for entry in found:
             if fits(entry["choice"], space) and all(entry["choice"] != other["choice"] for other in fitting):
                 fitting.append(entry)
-        study.set_user_attr("planned", fitting[: plan.count_of(warm, "warm")])
+        study.set_user_attr("planned", fitting[: plan.as_count(warm, "warm")])
     planned: list[dict[str, Any]] = study.user_attrs["planned"]
     return planned
 

@@ -16,8 +16,8 @@ from fastdrop import elementary
 from fastdrop._core import plan
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import at_least_one, positive_number, probabilities_of
-from fastdrop._core.geometry import axes_of
 from fastdrop._core.optional import track
+from fastdrop._core.plan import as_axes
 from fastdrop._core.settings import using
 from fastdrop.random import Stream, fold_in
 from fastdrop.uncertainty.counting import WORD_BYTES, KeptCounts
@@ -109,7 +109,7 @@ class Moments:
         y : numpy.ndarray of float32, float64, float16 or bfloat16
             Of the same shape each time.
         """
-        values = plan.array_of(y, "y")
+        values = plan.as_array(y, "y")
         if not self.count:
             self.begin(values.shape, compute_type(values.dtype))
         elif values.shape != self.mean.shape:
@@ -566,10 +566,10 @@ def mc_dropout(
     >>> found.mean.round(2), found.variance().round(1)  # near x and x**2 / 3
     (array([1.02, 1.95, 2.93], dtype=float32), array([0.3, 1.4, 3.1], dtype=float32))
     """
-    values = plan.array_of(x, "x")
-    rate = plan.rate_of(p)
+    values = plan.as_array(x, "x")
+    rate = plan.as_rate(p)
     count = at_least_one(samples, "samples")
-    shared = () if shared_axes is None else axes_of(shared_axes, values.ndim, "shared_axes")
+    shared = () if shared_axes is None else as_axes(shared_axes, values.ndim, "shared_axes")
     shape = [1 if axis in shared else size for axis, size in enumerate(values.shape)]
     seed, offset = plan.key_of(seed, offset)
     found = Moments()
@@ -596,7 +596,7 @@ def kept_counts(size: int, p: float, seeds: Sequence[int], progress: bool) -> ND
         padded = -(-part.size // (8 * WORD_BYTES)) * 8 * WORD_BYTES
         counters = KeptCounts()
         for _, seed in group:
-            counters.add(plan.dropout_mask(padded, p, seed, 0, True, at, None, None))
+            counters.add(plan.old_mask(padded, p, seed, 0, True, at, None, None))
         part[:] = counters.counts(part.size)
     return counts
 
@@ -685,7 +685,7 @@ def model_precision(p: float, length_scale: float, samples: int, weight_decay: f
     >>> model_precision(0.5, length_scale=0.5, samples=64, weight_decay=0.0078125)
     0.125
     """
-    rate = plan.rate_of(p)
+    rate = plan.as_rate(p)
     if rate == 1.0:
         raise ValueError("p must be below 1: a network that drops all of it says nothing")
     square = positive_number(length_scale, "length_scale") ** 2

@@ -23,7 +23,7 @@ def compute_type(dtype: Any) -> type[np.floating[Any]]:
 
 def beside_grad(x: ArrayLike, name: str, grad: NDArray[Any]) -> NDArray[Any]:
     """Return an input of the forward pass that a backward pass takes beside the gradient, or raise naming it."""
-    array = plan.array_of(x, name)
+    array = plan.as_array(x, name)
     if array.shape != grad.shape or array.dtype != grad.dtype:
         raise ValueError(
             f"{name} must have grad's shape {grad.shape} and dtype {grad.dtype}; got shape {array.shape} and {array.dtype}"
@@ -74,7 +74,7 @@ def block_mask(
     if 0 in shape:
         return np.ones(shape, np.bool_)
     places = (*lead, *(size - length + 1 for size, length in zip(spatial, block, strict=True)))
-    free = plan.dropout_mask(places, gamma, seed, offset, False, 0, None, None)
+    free = plan.old_mask(places, gamma, seed, offset, False, 0, None, None)
     if places == shape:
         return free
     n = math.prod(shape)

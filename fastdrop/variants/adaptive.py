@@ -30,7 +30,7 @@ class Gate:
     """What decides: the probability of keeping each element, and the place of its numbers in the stream."""
 
     def __init__(self, like: NDArray[Any], logits: Any, alpha: Any, beta: Any, seed: Any, offset: Any, start: Any) -> None:
-        plan.count_of(start, "start")
+        plan.as_count(start, "start")
         self.shape, self.compute, self.start = like.shape, compute_type(like.dtype), start
         self.alpha = self.compute(finite_scalar(alpha, "alpha"))
         place = self.alpha * np.asarray(logits, like.dtype).astype(self.compute) + self.compute(finite_scalar(beta, "beta"))
@@ -47,7 +47,7 @@ class Gate:
 
     def at_least(self, numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return where U(i) is not below numbers in [0, 1]."""
-        return plan.dropout_mask(self.shape, numbers, self.seed, self.offset, False, self.start, None, None)
+        return plan.old_mask(self.shape, numbers, self.seed, self.offset, False, self.start, None, None)
 
     def mask(self) -> NDArray[np.bool_]:
         return self.at_least(self.rates)
@@ -152,7 +152,7 @@ def adaptive_dropout(
     >>> fastdrop.adaptive_dropout(np.maximum(h, 0), h, training=False)
     array([1.761594 , 0.       , 0.       , 0.7310586], dtype=float32)
     """
-    array, logits = plan.array_of(x, "x", out), plan.array_of(logits, "logits")
+    array, logits = plan.as_array(x, "x", out), plan.as_array(logits, "logits")
     plan.check(array, 0.0, seed, offset, out, backend, num_threads, logits, "x", "logits")
     with using(backend=backend, num_threads=num_threads), plan.RoundToNearest(), np.errstate(all="ignore"):
         gate = Gate(array, logits, alpha, beta, seed, offset, start)
@@ -254,7 +254,7 @@ def adaptive_dropout_backward(
     >>> dlogits.shape
     (1, 4)
     """
-    outer, logits = plan.array_of(grad, "grad", out), plan.array_of(logits, "logits")
+    outer, logits = plan.as_array(grad, "grad", out), plan.as_array(logits, "logits")
     for other, name in ((logits, "logits"), (x, "x")):
         plan.check(outer, 0.0, seed, offset, out, backend, num_threads, other, "grad", name)
     check_estimator(estimator, training, inverted, {"x": x, "losses": losses, "antithetic_losses": antithetic_losses})

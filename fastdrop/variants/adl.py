@@ -11,9 +11,10 @@ from fastdrop._core import plan
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import share_of
 from fastdrop._core.settings import using
+from fastdrop._core.types import DataFormat
 from fastdrop.elementary import sigmoid
+from fastdrop.variants._axes import axes_of_maps
 from fastdrop.variants._masks import apply, beside_grad, compute_type, stored
-from fastdrop.variants.channels import DataFormat, map_axes
 
 __all__ = ["adl", "adl_backward"]
 
@@ -90,7 +91,7 @@ def adl(
     array([[[-0.14, -0.09,  4.91,  0.88],
             [-0.14, -0.19,  2.95,  2.64]]])
     """
-    array = plan.array_of(x, "x", out)
+    array = plan.as_array(x, "x", out)
     rate, level, axes = checked(array, "x", drop_rate, threshold, data_format)
     if not training:
         return plan.dropout(x, 0.0, seed, offset, False, "inverted", out, 0, backend, num_threads)
@@ -151,7 +152,7 @@ def adl_backward(
     array([[[1., 1., 0., 1.],
             [1., 1., 0., 1.]]])
     """
-    given = plan.array_of(grad, "grad", out)
+    given = plan.as_array(grad, "grad", out)
     rate, level, axes = checked(given, "grad", drop_rate, threshold, data_format)
     array = beside_grad(x, "x", given)
     if not training:
@@ -172,14 +173,14 @@ def checked(
     x: NDArray[Any], name: str, drop_rate: Any, threshold: Any, data_format: DataFormat
 ) -> tuple[float, float, tuple[int, ...]]:
     """Return the rate, the threshold and the axes, the channels' first; or raise naming what is wrong."""
-    places = map_axes(x, data_format, name)
+    places = axes_of_maps(x, data_format, name)
     channels = 1 if data_format == "channels_first" else x.ndim - 1
     return share_of(drop_rate, "drop_rate"), share_of(threshold, "threshold"), (channels, *places)
 
 
 def is_dropping(rate: float, seed: int, offset: int) -> bool:
     """Return whether the batch loses places, as opposed to being multiplied."""
-    return not plan.dropout_mask(1, rate, seed, offset, False, 0, None, None)[0]
+    return not plan.old_mask(1, rate, seed, offset, False, 0, None, None)[0]
 
 
 def attention_of(x: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
 from fastdrop._core.checks import finite_number, positive_number
-from fastdrop.variants.channels import map_axes
+from fastdrop.variants._axes import axes_of_maps
 
 __all__ = ["alpha_dropout", "alpha_dropout_backward", "feature_alpha_dropout", "feature_alpha_dropout_backward"]
 
@@ -19,7 +19,7 @@ SATURATION = -1.7580993408473766  # what SELU tends to for large negative inputs
 
 def factors_of(p: Any, mean: Any, var: Any) -> tuple[float, float, float]:
     """Return (a, b, c): a kept x becomes a x + b, a dropped one c."""
-    p, mean, var = plan.rate_of(p), finite_number(mean, "mean"), positive_number(var, "var")
+    p, mean, var = plan.as_rate(p), finite_number(mean, "mean"), positive_number(var, "var")
     if p == 0:
         return 1.0, -0.0, mean  # -0.0 is the number that changes nothing when it is added: 0.0 would change -0.0
     if p == 1:
@@ -233,7 +233,7 @@ def feature_alpha_dropout(
            [-0.77919393, -0.77919393]])
     """
     x = np.asanyarray(x)
-    factors, shared = factors_of(p, mean, var), map_axes(x, "channels_first", "x")
+    factors, shared = factors_of(p, mean, var), axes_of_maps(x, "channels_first", "x")
     return drop(x, p, factors, shared, seed, offset, training, out, backend, num_threads)
 
 
@@ -281,5 +281,5 @@ def feature_alpha_dropout_backward(
            [0.        , 0.        ]])
     """
     grad = np.asanyarray(grad)
-    factors, shared = factors_of(p, mean, var), map_axes(grad, "channels_first", "grad")
+    factors, shared = factors_of(p, mean, var), axes_of_maps(grad, "channels_first", "grad")
     return drop_backward(grad, p, factors, shared, seed, offset, training, out, backend, num_threads)

@@ -206,7 +206,7 @@ def attention_dropout_backward(
 
 def attention_array(x: ArrayLike, name: str, out: Any) -> NDArray[Any]:
     """Return an array of four dimensions, or raise naming it."""
-    array = plan.array_of(x, name, out)
+    array = plan.as_array(x, name, out)
     if array.ndim != 4:
         raise ValueError(f"{name} must have four dimensions, batch and heads first; got an array of shape {array.shape}")
     return array
@@ -221,7 +221,7 @@ def shared_axes(shared: Any) -> tuple[int, ...]:
 
 def dropped_how(p: Any, mode: Any, shared: Any, window: Any, renormalize: bool | None) -> tuple[float, bool]:
     """Return the rate and whether rows are renormalised, or raise naming what is wrong."""
-    rate = plan.rate_of(p)
+    rate = plan.as_rate(p)
     if mode not in ("element", "column"):
         raise ValueError(f"mode must be 'element' or 'column'; got {mode!r}")
     shared_axes(shared)
@@ -402,12 +402,12 @@ def heads_dropped(
     x: ArrayLike, name: str, p: float, seed: Any, offset: int, training: bool, out: Any, backend: Any, num_threads: Any
 ) -> NDArray[Any]:
     """Forward and backward are one: the mask is made again from (seed, offset)."""
-    rate, array = plan.rate_of(p), attention_array(x, name, out)
+    rate, array = plan.as_rate(p), attention_array(x, name, out)
     if not training:
         return plan.dropout(x, rate, seed, offset, False, "inverted", out, 0, backend, num_threads, name == "grad")
     with using(backend=backend, num_threads=num_threads):
         key = plan.key_of(seed, offset, name == "grad")
-        heads = plan.dropout_mask(array.shape[:2], rate, *key, False, 0, None, None)
+        heads = plan.old_mask(array.shape[:2], rate, *key, False, 0, None, None)
         return apply_counted(array, heads[:, :, None, None], True, out)
 
 
@@ -556,7 +556,7 @@ def keys_dropped_how(
     shape: tuple[int, ...], p: Any, shared: Any, empty_rows: Any, allowed: Any
 ) -> tuple[float, NDArray[np.bool_] | None]:
     """Return the rate and what is allowed, or raise naming what is wrong."""
-    rate = plan.rate_of(p)
+    rate = plan.as_rate(p)
     shared_axes(shared)
     if empty_rows not in ("keep", "fill"):
         raise ValueError(f"empty_rows must be 'keep' or 'fill'; got {empty_rows!r}")
@@ -583,7 +583,7 @@ def key_mask(
     shape: tuple[int, ...], rate: float, shared: str, empty_rows: str, allowed: NDArray[np.bool_] | None, seed: int, offset: int
 ) -> NDArray[np.bool_]:
     """Return a mask that broadcasts to `shape`."""
-    mask = plan.dropout_mask(noise_shape(shape, "element", shared), rate, seed, offset, False, 0, None, None)
+    mask = plan.old_mask(noise_shape(shape, "element", shared), rate, seed, offset, False, 0, None, None)
     if empty_rows == "keep":
         left = mask if allowed is None else mask & allowed
         mask = mask | ~left.any(axis=-1, keepdims=True)

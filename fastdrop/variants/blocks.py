@@ -206,7 +206,7 @@ def drop_block_gamma(
     >>> round(fastdrop.drop_block_gamma(0.1, (14, 14), 7, exact_rate=True), 6)
     0.006764
     """
-    rate, sizes = plan.rate_of(p), sizes_from(spatial, "spatial", "sizes")
+    rate, sizes = plan.as_rate(p), sizes_from(spatial, "spatial", "sizes")
     block = clipped_block(block_size, sizes)
     if exact_rate:
         return exact_gamma(rate, sizes, block)
@@ -230,7 +230,7 @@ def masked(
 ) -> NDArray[Any]:
     """Forward and backward are one: the mask is made again from (seed, offset)."""
     p, block_size, exact_rate, shared_channels, scale, data_format = options
-    rate, array = plan.rate_of(p), plan.array_of(x, name, out)
+    rate, array = plan.as_rate(p), plan.as_array(x, name, out)
     samples, channels, *spatial = channels_first_shape(array, name, data_format)
     block = clipped_block(block_size, spatial)
     if scale not in ("batch", "sample", "none"):

@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from fastdrop._core import numbers, plan
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import finite_scalar, non_negative_scalar, positive_scalar
+from fastdrop._core.types import DataFormat
 from fastdrop.elementary import sigmoid, softplus
+from fastdrop.variants._axes import axes_of_maps
 from fastdrop.variants._masks import compute_type
-from fastdrop.variants.channels import DataFormat, map_axes
 from fastdrop.variants.gaussian import total, unchanged
 
 __all__ = [
@@ -118,7 +119,7 @@ def concrete_dropout(
     params = softness(p_logit, temperature, epsilon).params
     if not training:
         return unchanged(x, seed, offset, out, backend, num_threads)
-    return numbers.noise(x, "concrete", params, None, False, seed, offset, out, start, backend, num_threads)[0]
+    return numbers.old_noise(x, "concrete", params, None, False, seed, offset, out, start, backend, num_threads)[0]
 
 
 def concrete_dropout_backward(
@@ -173,7 +174,9 @@ def concrete_dropout_backward(
     soft = softness(p_logit, temperature, epsilon)
     if not training:
         return unchanged(grad, seed, offset, out, backend, num_threads, "grad"), np.float64(0)
-    dx, sums = numbers.noise(grad, "concrete", soft.params, x, True, seed, offset, out, start, backend, num_threads, True, "x")
+    dx, sums = numbers.old_noise(
+        grad, "concrete", soft.params, x, True, seed, offset, out, start, backend, num_threads, True, "x"
+    )
     assert sums is not None
     return dx, np.float64(soft.slope_of_rate) * total(sums)
 
@@ -229,7 +232,7 @@ def spatial_concrete_dropout(
     soft = softness(p_logit, temperature, epsilon)
     if not training:
         return unchanged(x, seed, offset, out, backend, num_threads)
-    array = plan.array_of(x, "x", out)
+    array = plan.as_array(x, "x", out)
     factors, _ = map_factors(array, data_format, soft, None, seed, offset, backend, num_threads, "x")
     return multiplied(array, factors, out)
 
@@ -283,7 +286,7 @@ def spatial_concrete_dropout_backward(
     soft = softness(p_logit, temperature, epsilon)
     if not training:
         return unchanged(grad, seed, offset, out, backend, num_threads, "grad"), np.float64(0)
-    array = plan.array_of(grad, "grad", out)
+    array = plan.as_array(grad, "grad", out)
     plan.check(array, 0.0, seed, offset, out, backend, num_threads, x, "grad", "x")
     factors, sums = map_factors(array, data_format, soft, x, seed, offset, backend, num_threads, "grad")
     assert sums is not None
@@ -305,10 +308,10 @@ def map_factors(
 
     To the kernels a map is one element: of value 1 going forward; its gradient is the sum of its elements' gradients times x.
     """
-    axes, type = map_axes(array, data_format, name), compute_type(array.dtype)
+    axes, type = axes_of_maps(array, data_format, name), compute_type(array.dtype)
     shape = tuple(1 if axis in axes else size for axis, size in enumerate(array.shape))
     ones = np.ones(shape, type)
-    factors, _ = numbers.noise(
+    factors, _ = numbers.old_noise(
         ones, "concrete", soft.params, None, False, *(key := plan.key_of(seed, offset)), None, 0, backend, num_threads
     )
     if x is None:
@@ -318,7 +321,7 @@ def map_factors(
         for axis in axes:
             products = fixed_sum(products, axis)
     gradients = products.reshape(shape).astype(type)
-    _, sums = numbers.noise(gradients, "concrete", soft.params, ones, True, *key, None, 0, backend, num_threads, True)
+    _, sums = numbers.old_noise(gradients, "concrete", soft.params, ones, True, *key, None, 0, backend, num_threads, True)
     return factors, sums
 
 
@@ -335,7 +338,7 @@ def multiplied(array: NDArray[Any], factors: NDArray[Any], out: NDArray[Any] | N
 def weights_of(weights: Any) -> list[NDArray[np.float64]]:
     """Return one array or several, as float64."""
     several = weights if isinstance(weights, (list, tuple)) else [weights]
-    return [plan.array_of(each, "weights").astype(np.float64) for each in several]
+    return [plan.as_array(each, "weights").astype(np.float64) for each in several]
 
 
 def regularizers_of(weight_regularizer: Any, dropout_regularizer: Any) -> tuple[float, float]:
@@ -390,7 +393,7 @@ def concrete_regularizer(
     -9.259e-06
     """
     weight, entropy = regularizers_of(weight_regularizer, dropout_regularizer)
-    dimension, squares = plan.count_of(input_dim, "input_dim"), weights_of(weights)
+    dimension, squares = plan.as_count(input_dim, "input_dim"), weights_of(weights)
     logit, p, keep = rates_of(p_logit)
     log_keep, log_p = (-softplus(np.array([logit, -logit]))).tolist()
     with plan.RoundToNearest():
@@ -433,7 +436,7 @@ def concrete_regularizer_backward(
     (-3.6911e-06, array([2.736e-06, 2.736e-06]))
     """
     weight, entropy = regularizers_of(weight_regularizer, dropout_regularizer)
-    dimension, several = plan.count_of(input_dim, "input_dim"), weights_of(weights)
+    dimension, several = plan.as_count(input_dim, "input_dim"), weights_of(weights)
     logit, p, keep = rates_of(p_logit)
     with plan.RoundToNearest(), np.errstate(all="ignore"):
         norm = sum((total(fixed_sum((each * each).reshape(-1))) for each in several), np.float64(0))

@@ -187,7 +187,7 @@ def drop_path_rates(p: float, depth: int, rule: Literal["paper", "timm"] = "pape
     >>> fastdrop.drop_path_rates(0.5, 3, "timm")
     array([0.  , 0.25, 0.5 ])
     """
-    last, count = plan.rate_of(p), plan.count_of(depth, "depth")
+    last, count = plan.as_rate(p), plan.as_count(depth, "depth")
     if rule not in ("paper", "timm"):
         raise ValueError(f"rule must be 'paper' or 'timm'; got {rule!r}")
     begin = 1 if rule == "paper" else 0
@@ -250,6 +250,6 @@ def layer_drop(
     """
     if seed is None or not training:
         seed = plan.key_of(None, 0)[0]  # nothing of the caller's is drawn from; the other arguments are checked all the same
-    count = plan.count_of(depth, "depth")
-    keep = plan.dropout_mask(count, p, seed, offset, False, 0, backend, num_threads)
+    count = plan.as_count(depth, "depth")
+    keep = plan.old_mask(count, p, seed, offset, False, 0, backend, num_threads)
     return keep if training else np.ones_like(keep)

@@ -1,12 +1,11 @@
 # cython: language_level=3, freethreading_compatible=True, embedsignature=False
 """The functions: stateless, each one call of the plan that checks its arguments and runs it."""
 
-import numpy as np
+from fastdrop._core.plan cimport BACKWARD, Call, begin, finish_dropping
 
-from fastdrop._core cimport plan
-from fastdrop._core import numbers, plan
+from fastdrop._core import plan
 
-__all__ = ["apply_mask", "dropout", "dropout_backward", "dropout_mask", "uniform", "words"]
+__all__ = ["apply_mask", "dropout", "dropout_backward", "dropout_mask"]
 
 
 def dropout(
@@ -117,9 +116,10 @@ def dropout(
            [0., 0.],
            [0., 0.]], dtype=float32)
     """
-    geometry = plan.geometry_of(noise_shape, shared_axes, global_shape, global_start)
-    return plan.drop(
-        x, p, seed, offset, training, mode, out, start, backend, num_threads, False, geometry, bias, residual, None)
+    cdef Call call = Call.__new__(Call)
+    call.seed, call.offset, call.training, call.out, call.start = seed, offset, training, out, start
+    call.global_shape, call.global_start, call.backend, call.num_threads = global_shape, global_start, backend, num_threads
+    return finish_dropping(call, begin(call, x, "x"), x, p, noise_shape, shared_axes, mode, bias, residual)
 
 
 def dropout_backward(
@@ -161,9 +161,11 @@ def dropout_backward(
     >>> fastdrop.dropout_backward(grad, 0.5, seed=42)
     array([2., 0., 0., 0., 0., 2., 2., 0.], dtype=float32)
     """
-    geometry = plan.geometry_of(noise_shape, shared_axes, global_shape, global_start)
-    return plan.drop(
-        grad, p, seed, offset, training, mode, out, start, backend, num_threads, True, geometry, None, None, None)
+    cdef Call call = Call.__new__(Call)
+    call.seed, call.offset, call.training, call.out, call.start = seed, offset, training, out, start
+    call.global_shape, call.global_start, call.backend, call.num_threads = global_shape, global_start, backend, num_threads
+    call.use = BACKWARD
+    return finish_dropping(call, begin(call, grad, "grad"), grad, p, noise_shape, shared_axes, mode, None, None)
 
 
 def dropout_mask(
@@ -203,8 +205,8 @@ def dropout_mask(
     >>> fastdrop.dropout_mask((2, 4), 0.5, seed=42, packed=True)
     array([97], dtype=uint8)
     """
-    geometry = plan.geometry_of(noise_shape, shared_axes, global_shape, global_start)
-    return plan.dropout_mask(shape, p, seed, offset, packed, start, backend, num_threads, geometry)
+    call = Call(seed, offset, True, None, start, global_shape, global_start, backend, num_threads)
+    return plan.dropout_mask(shape, p, call, noise_shape, shared_axes, packed)
 
 
 def apply_mask(x, mask, scale=1.0, *, out=None, backend=None, num_threads=None):
@@ -244,71 +246,3 @@ def apply_mask(x, mask, scale=1.0, *, out=None, backend=None, num_threads=None):
     array([2., 0., 0., 8.], dtype=float32)
     """
     return plan.apply_mask(x, mask, scale, out, backend, num_threads)
-
-
-def words(n, *, seed, offset=0, start=0):
-    """Return random 32-bit words: Philox4x32-10 in counter mode.
-
-    Parameters
-    ----------
-    n : int
-        How many.
-    seed, offset
-        As in `dropout`: the key, and the upper half of the counter.
-    start : int, default 0
-        The index of the first word; the last must be below 2**50.
-
-    Returns
-    -------
-    numpy.ndarray
-        Of uint32 and shape ``(n,)``.
-
-    Raises
-    ------
-    TypeError, ValueError, OverflowError
-        As in `dropout`; and where `seed` is None.
-
-    References
-    ----------
-    .. [1] J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
-
-    Examples
-    --------
-    >>> import fastdrop
-    >>> [f"{word:08x}" for word in fastdrop.words(4, seed=0)]
-    ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
-    """
-    return numbers.words(n, seed, offset, start)
-
-
-def uniform(shape, *, seed, offset=0, start=0, dtype=np.float32):
-    """Return random numbers, uniform in the open interval (0, 1): never 0, never 1.
-
-    Parameters
-    ----------
-    shape : int or sequence of int
-        The shape of the result.
-    seed, offset
-        As in `dropout`.
-    start : int, default 0
-        The index of the first number; the last must be below 2**50 (float32) or 2**49 (float64).
-    dtype : {numpy.float32, numpy.float64}
-        float32 takes one word an element and has 2**23 values; float64 takes two and has 2**52.
-
-    Returns
-    -------
-    numpy.ndarray
-        Of `dtype` and `shape`, in C order.
-
-    Raises
-    ------
-    TypeError, ValueError, OverflowError
-        As in `dropout`; and where `seed` is None.
-
-    Examples
-    --------
-    >>> import fastdrop
-    >>> fastdrop.uniform(3, seed=42)
-    array([0.6129599 , 0.4685865 , 0.07323176], dtype=float32)
-    """
-    return numbers.uniform(shape, seed, offset, start, dtype)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
 from fastdrop._core.arithmetic import fixed_sum
@@ -15,62 +14,7 @@ from fastdrop._core.checks import non_negative_scalar, real_array
 from fastdrop.elementary import exp
 from fastdrop.variants._masks import compute_type
 
-__all__ = ["gaussian_dropout", "gaussian_dropout_backward", "gaussian_noise", "normal"]
-
-
-def normal(
-    shape: int | Sequence[int],
-    *,
-    seed: Any,
-    offset: int = 0,
-    start: int = 0,
-    dtype: DTypeLike = np.float32,
-) -> NDArray[Any]:
-    """Return random numbers of the standard normal distribution.
-
-    Number i is the inverse of the distribution function at a uniform number that is made of word i alone: so any chunk can be
-    had by itself, and every backend, instruction set and number of threads gives the same bits.
-
-    Parameters
-    ----------
-    shape : int or sequence of int
-        The shape of the result.
-    seed, offset
-        As in `dropout`.
-    start : int, default 0
-        The index of the first number; the last must be below 2**50 (float32) or 2**49 (float64).
-    dtype : {numpy.float32, numpy.float64}
-        float32 takes the word w of each index, u = (w + 1/2) / 2**32; float64 takes two words and is the normal number at
-        `uniform`'s u.
-
-    Returns
-    -------
-    numpy.ndarray
-        Of `dtype` and `shape`, in C order.
-
-    Raises
-    ------
-    TypeError, ValueError, OverflowError
-        As in `dropout`; and where `seed` is None.
-
-    Notes
-    -----
-    float32: piecewise polynomials, one for each power of two of u or 1 - u, of a fit of our own (src_c/fit_normal.py). Absolute
-    error below 7.5e-7, values up to 6.34 from 0, and none smaller than one at a lower u. float64: algorithm AS 241 [1]_ with a
-    logarithm of our own, relative error below 1e-14, values up to 8.2 from 0.
-
-    References
-    ----------
-    .. [1] M. J. Wichura, "Algorithm AS 241: the percentage points of the normal distribution", Applied Statistics 37 (1988)
-       477-484.
-
-    Examples
-    --------
-    >>> import fastdrop
-    >>> fastdrop.normal(3, seed=42)
-    array([ 0.2870415, -0.0788236, -1.4521368], dtype=float32)
-    """
-    return numbers.normal(shape, seed, offset, start, dtype)
+__all__ = ["gaussian_dropout", "gaussian_dropout_backward", "gaussian_noise"]
 
 
 def gaussian_noise(
@@ -115,7 +59,7 @@ def gaussian_noise(
     deviation = non_negative_scalar(stddev, "stddev")
     if not training:
         return unchanged(x, seed, offset, out, backend, num_threads)
-    return numbers.noise(x, "additive", (deviation,), None, False, seed, offset, out, start, backend, num_threads)[0]
+    return numbers.old_noise(x, "additive", (deviation,), None, False, seed, offset, out, start, backend, num_threads)[0]
 
 
 def gaussian_dropout(
@@ -180,7 +124,7 @@ def gaussian_dropout(
     if not training:
         return unchanged(x, seed, offset, out, backend, num_threads)
     if np.ndim(scale) == 0:
-        return numbers.noise(x, "gaussian", (scale,), None, False, seed, offset, out, start, backend, num_threads)[0]
+        return numbers.old_noise(x, "gaussian", (scale,), None, False, seed, offset, out, start, backend, num_threads)[0]
     y, _ = each_scaled(x, None, scale, seed, offset, out, start, backend, num_threads)
     return y
 
@@ -240,7 +184,7 @@ def gaussian_dropout_backward(
         dx, dscaled = each_scaled(grad, x, scale, seed, offset, out, start, backend, num_threads)
         return dx if x is None else (dx, dscaled)
     with_sums = x is not None
-    dx, sums = numbers.noise(
+    dx, sums = numbers.old_noise(
         grad, "gaussian", (scale,), x, with_sums, seed, offset, out, start, backend, num_threads, True, "x"
     )
     return dx if sums is None else (dx, half_scale(scale) * total(sums))
@@ -260,7 +204,7 @@ def total(sums: NDArray[np.float64]) -> np.float64:
 def scale_of(p: Any, log_alpha: Any) -> Any:
     """Return sqrt(alpha): a number or an array of float64."""
     if log_alpha is None:
-        rate = plan.rate_of(p)
+        rate = plan.as_rate(p)
         if rate == 1:
             raise ValueError("p must be in [0, 1) here: at 1 the noise would have an infinite variance")
         with plan.RoundToNearest():
@@ -284,7 +228,7 @@ def alpha_of(log_alpha: Any) -> NDArray[np.float64]:
 
 def unchanged(x: Any, seed: Any, offset: Any, out: Any, backend: Any, num_threads: Any, name: str = "x") -> NDArray[Any]:
     """Return what noise leaves outside training: x itself, after the checks of a call in training."""
-    array = plan.array_of(x, name, out)
+    array = plan.as_array(x, name, out)
     plan.check(array, 0.0, seed, offset, out, backend, num_threads, name=name)
     if out is None:
         return x if isinstance(x, np.ndarray) else array
@@ -305,7 +249,7 @@ def each_scaled(
     num_threads: Any,
 ) -> tuple[NDArray[Any], Any]:
     """Multiply by 1 + scale z, a scale for each; and, given the values whose gradients x are, the gradient of log alpha."""
-    array = plan.array_of(x, "x" if values is None else "grad", out)
+    array = plan.as_array(x, "x" if values is None else "grad", out)
     try:
         np.broadcast_to(scale, array.shape)
     except ValueError:
@@ -316,7 +260,7 @@ def each_scaled(
     plan.check(array, 0.0, seed, offset, out, backend, num_threads, values, name, "x")
     type = compute_type(array.dtype)
     zeros = np.zeros(array.shape, type)
-    z, _ = numbers.noise(zeros, "additive", (1.0,), None, False, seed, offset, zeros, start, backend, num_threads)
+    z, _ = numbers.old_noise(zeros, "additive", (1.0,), None, False, seed, offset, zeros, start, backend, num_threads)
     with plan.RoundToNearest(), np.errstate(all="ignore"):
         y = np.asarray(array).astype(type) * (type(1) + scale.astype(type) * z)
         slopes = None

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastdrop._core import numbers, plan
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import real_array, share_of
-from fastdrop._core.geometry import axes_of
+from fastdrop._core.plan import as_axes
 from fastdrop._core.settings import using
 from fastdrop.variants._masks import beside_grad, compute_type, stored
 
@@ -89,8 +89,8 @@ def keep_probabilities(
     array([[0.5, 0.5, 0.5, 1. ],
            [0.5, 0.5, 0.5, 1. ]])
     """
-    given, rate, least = real_array(scores, "scores"), plan.rate_of(p), share_of(floor, "floor")
-    axes = tuple(range(given.ndim)) if axis is None else axes_of(axis, given.ndim, "axis")
+    given, rate, least = real_array(scores, "scores"), plan.as_rate(p), share_of(floor, "floor")
+    axes = tuple(range(given.ndim)) if axis is None else as_axes(axis, given.ndim, "axis")
     check_values(given)
     if not given.size:
         return np.zeros(given.shape)
@@ -192,7 +192,7 @@ def importance_dropped(
 ) -> NDArray[Any]:
     """Forward and backward are one: dropout with a rate for each element."""
     p, axis, floor, shared_axes = options
-    values, given = plan.array_of(x, name, out), real_array(scores, "scores")
+    values, given = plan.as_array(x, name, out), real_array(scores, "scores")
     try:
         np.broadcast_to(given, values.shape)
     except ValueError:
@@ -200,7 +200,7 @@ def importance_dropped(
             f"scores have shape {given.shape}, which does not broadcast to {values.shape}, that of {name}"
         ) from None
     geometry = plan.geometry_of(None, shared_axes, None, None)
-    rates: Any = plan.rate_of(p)
+    rates: Any = plan.as_rate(p)
     if training:
         keep = keep_probabilities(given, rates, axis=axis, floor=floor)
         with plan.RoundToNearest():
@@ -373,7 +373,7 @@ def multinomial_probabilities(x: ArrayLike) -> NDArray[np.float64]:
 
 def features_of(x: ArrayLike, name: str, out: Any = None) -> NDArray[Any]:
     """Return an array with an axis of features, or raise naming it."""
-    array = plan.array_of(x, name, out)
+    array = plan.as_array(x, name, out)
     if not array.ndim:
         raise ValueError(f"{name} must have features along its last axis; a 0-d array has none")
     return array
@@ -402,7 +402,7 @@ def shares_of(probabilities: ArrayLike, features: int) -> NDArray[np.uint64]:
 
 def factors_drawn(shares: NDArray[np.uint64], k: int, first: int, rows: int, seed: int, offset: int) -> NDArray[np.float64]:
     """Return what each feature of the rows from `first` on is multiplied by: its count over k times its probability."""
-    words = numbers.words(rows * k, seed, offset, first * k).astype(np.uint64)
+    words = numbers.old_words(rows * k, seed, offset, first * k).astype(np.uint64)
     drawn = np.searchsorted(np.cumsum(shares), words, side="right") + np.repeat(np.arange(rows) * shares.size, k)
     counts = np.bincount(drawn, minlength=rows * shares.size).reshape(rows, shares.size)
     expected = k * np.maximum(shares, np.uint64(1)).astype(np.float64)
@@ -425,7 +425,7 @@ def drawn(
 ) -> NDArray[Any]:
     """Forward and backward are one: the counts are constants, made again from (seed, offset)."""
     array = features_of(x, name, out)
-    trials, features = plan.count_of(k, "k"), array.shape[-1]
+    trials, features = plan.as_count(k, "k"), array.shape[-1]
     if not trials:
         raise ValueError("k must be >= 1, the number of draws; got 0")
     if per not in ("sample", "batch"):
@@ -598,8 +598,8 @@ def targeted(
 ) -> NDArray[Any]:
     """`targeted_dropout`, whose values are the weights, and its backward pass, whose are the gradient."""
     p, fraction, per = options
-    array = beside_grad(weight, "weight", plan.array_of(values, name, out))
-    rate, share, backward = plan.rate_of(p), share_of(fraction, "fraction"), name == "grad"
+    array = beside_grad(weight, "weight", plan.as_array(values, name, out))
+    rate, share, backward = plan.as_rate(p), share_of(fraction, "fraction"), name == "grad"
     rates = np.where(targets_of(array, share, per), rate, 0.0) if training else rate
     return plan.dropout(values, rates, seed, offset, training, "inverted", out, 0, backend, num_threads, backward, factor=1.0)
 

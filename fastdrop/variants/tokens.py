@@ -40,7 +40,7 @@ def checked_tokens(tokens: ArrayLike, shape: tuple[int, ...], num_embeddings: in
 def words_kept(tokens: NDArray[np.int64], p: float, num_embeddings: int, seed: Any, offset: int, per: str) -> NDArray[np.bool_]:
     """Return whether each token's word type is kept: one packed bit a word type is made, and those wanted are read."""
     sequences = len(tokens) if per == "sequence" else 1
-    packed = plan.dropout_mask(sequences * num_embeddings, p, seed, offset, True, 0, None, None)
+    packed = plan.old_mask(sequences * num_embeddings, p, seed, offset, True, 0, None, None)
     index = tokens + num_embeddings * np.arange(sequences)[:, np.newaxis]
     kept: NDArray[np.bool_] = (packed[index >> 3] >> (index & 7).astype(np.uint8) & 1).astype(np.bool_)
     return kept
@@ -62,7 +62,7 @@ def drop_words(
 ) -> NDArray[Any]:
     """`embedding_dropout` and its backward pass: one function, as the mask is a constant."""
     name = "grad" if backward else "x"
-    values = plan.array_of(x, name)
+    values = plan.as_array(x, name)
     if per not in ("batch", "sequence"):
         raise ValueError(f"per must be 'batch' or 'sequence'; got {per!r}")
     if tokens is None:
@@ -75,8 +75,8 @@ def drop_words(
         return plan.dropout(x, p, seed, offset, training, "inverted", out, 0, backend, num_threads, backward, geometry)
     if num_embeddings is None:
         raise ValueError("num_embeddings must be given beside tokens: the size of the vocabulary")
-    ids = checked_tokens(tokens, values.shape, plan.count_of(num_embeddings, "num_embeddings"))
-    rate = plan.rate_of(p)
+    ids = checked_tokens(tokens, values.shape, plan.as_count(num_embeddings, "num_embeddings"))
+    rate = plan.as_rate(p)
     if not training:
         return plan.dropout(x, rate, seed, offset, False, "inverted", out, 0, backend, num_threads, backward)
     if out is not None:
@@ -331,7 +331,7 @@ def choose_tokens(samples: int, tokens: int, p: float, ordered: bool, seed: int,
     """Return the positions of the tokens kept, of shape (samples, number_kept(tokens, p))."""
     if p == 0.0:
         return np.broadcast_to(np.arange(tokens), (samples, tokens))
-    halves = numbers.words(2 * samples * tokens, seed, offset, 0).astype(np.uint64).reshape(samples, tokens, 2)
+    halves = numbers.old_words(2 * samples * tokens, seed, offset, 0).astype(np.uint64).reshape(samples, tokens, 2)
     keys = halves[..., 1] << np.uint64(32) | halves[..., 0]
     kept = np.argsort(keys, axis=1, kind="stable")[:, : number_kept(tokens, p)]
     return np.sort(kept, axis=1) if ordered else kept
@@ -339,10 +339,10 @@ def choose_tokens(samples: int, tokens: int, p: float, ordered: bool, seed: int,
 
 def checked_choice(x: ArrayLike, p: float, num_prefix_tokens: Any, name: str) -> tuple[NDArray[Any], float, int]:
     """Return an array of (N, L, ...), the rate, and the number of tokens that are always kept, or raise naming one."""
-    values, rate = plan.array_of(x, name), plan.rate_of(p)
+    values, rate = plan.as_array(x, name), plan.as_rate(p)
     if values.ndim < 2:
         raise ValueError(f"{name} must have samples and tokens as its first two axes; got shape {values.shape}")
-    prefix = plan.count_of(num_prefix_tokens, "num_prefix_tokens")
+    prefix = plan.as_count(num_prefix_tokens, "num_prefix_tokens")
     if prefix > values.shape[1]:
         raise ValueError(f"num_prefix_tokens must be at most the {values.shape[1]} tokens of {name}; got {prefix}")
     return values, rate, prefix
@@ -501,7 +501,7 @@ def token_dropout_backward(
         return plan.dropout(grad, rate, seed, offset, False, "inverted", None, 0, backend, num_threads, True)
     if gather and num_tokens is None:
         raise ValueError("num_tokens must be given: the number of tokens of the forward pass, which a gather forgets")
-    whole = values.shape[1] if num_tokens is None else plan.count_of(num_tokens, "num_tokens")
+    whole = values.shape[1] if num_tokens is None else plan.as_count(num_tokens, "num_tokens")
     tokens = whole - prefix
     expected = prefix + number_kept(tokens, rate) if gather else whole
     if tokens < 0 or values.shape[1] != expected:

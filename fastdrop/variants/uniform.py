@@ -1,43 +1,47 @@
-"""Uniform multiplicative noise: dropout's stand-in beside batch normalisation."""
+"""Uniform multiplicative noise: a replacement for dropout beside batch normalisation."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core import numbers, plan
+from fastdrop._core import numbers
 from fastdrop._core.checks import non_negative_number
-from fastdrop._core.settings import using
-from fastdrop.variants._masks import compute_type, stored
+from fastdrop._core.plan import Call
+from fastdrop._core.types import Backend, FixedSeed, Seed
+from fastdrop.variants._backward import backward_of
 
-__all__ = ["uout", "uout_backward"]
+__all__ = ["uniform_dropout", "uniform_dropout_backward"]
 
 
-def uout(
+def uniform_dropout(
     x: ArrayLike,
-    beta: float = 0.1,
+    half_width: float = 0.1,
     *,
-    seed: Any = None,
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
     start: int = 0,
-    backend: str | None = None,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Multiply each element by 1 + r, r uniform in (-beta, beta): Uout.
+    """Multiply each element by 1 + r, with r uniform in (-half_width, half_width). The paper calls this Uout.
 
-    It shifts the variance between training and inference far less than dropout does; see `variance_shift`.
+    The variance differs between training and inference far less than with dropout; see `fastdrop.theory.variance_shift`.
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
         Any shape, strides and order.
-    beta : float, default 0.1
-        The half width of the noise, finite and >= 0. Above 1 the noise turns signs. Its variance is beta**2 / 3.
-    seed, offset, training, out, start, backend, num_threads
+    half_width : float, default 0.1
+        Half the width of the noise's interval, finite and >= 0; the paper's beta. Above 1 the noise turns signs. The noise has
+        the variance half_width**2 / 3.
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
     Returns
@@ -48,14 +52,14 @@ def uout(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; a bad `beta`.
+        As in `dropout`; and for a bad `half_width`.
 
     Notes
     -----
-    With T the type that is computed with (float32 for the 16-bit ones) and u the element of ``uniform(x.shape, dtype=T)``
-    with the same seed, offset and start, the factor is 1 + T(beta) (2 u - 1): the difference is exact, the product, the
-    sum and the product with x are rounded once each, the result once more to the dtype of `x`. As float64 uniforms take
-    two words each, the noise of a float64 array is not that of a float32 one.
+    T is the type that is computed with: float32 for the 16-bit types. u is the element of ``uniform(x.shape, dtype=T)`` with
+    the same seed, offset and start. The factor is 1 + T(half_width) (2 u - 1). The difference is exact; the product, the sum and
+    the product with x are rounded once each, and the result once more to the dtype of `x`. float64 uniforms take two words each,
+    so the noise of a float64 array is not that of a float32 array.
 
     References
     ----------
@@ -65,75 +69,46 @@ def uout(
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> fastdrop.uout(np.full(3, 10.0, np.float32), 0.1, seed=42)
+    >>> fastdrop.uniform_dropout(np.full(3, 10.0, np.float32), 0.1, seed=42)
     array([10.22592 ,  9.937173,  9.146463], dtype=float32)
     """
-    return with_noise(x, "x", beta, seed, offset, training, out, start, backend, num_threads)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    return multiply_by_noise(x, half_width, call)
 
 
-def uout_backward(
+@backward_of(uniform_dropout)
+def uniform_dropout_backward(
     grad: ArrayLike,
-    beta: float = 0.1,
+    half_width: float = 0.1,
     *,
-    seed: Any,
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
     start: int = 0,
-    backend: str | None = None,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Return the gradient of `uout` with respect to its input: `grad` times the same factors.
-
-    Parameters
-    ----------
-    grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to `uout`'s result, of the same shape and dtype.
-    beta, seed, offset, training, start
-        What the forward pass was given; see `dropout_backward` about `seed`.
-    out, backend, num_threads
-        As in `dropout`.
-
-    Returns
-    -------
-    numpy.ndarray
-        `out`, or a new array like `grad`; outside training `grad` itself.
-
-    Raises
-    ------
-    TypeError, ValueError, OverflowError
-        As in `uout`; and where `seed` is None.
+    """Return the gradient of `uniform_dropout` with respect to its input: `grad` times the same factors.
 
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> fastdrop.uout_backward(np.ones(3, np.float32), 0.1, seed=42)
+    >>> fastdrop.uniform_dropout_backward(np.ones(3, np.float32), 0.1, seed=42)
     array([1.022592 , 0.9937173, 0.9146463], dtype=float32)
     """
-    return with_noise(grad, "grad", beta, seed, offset, training, out, start, backend, num_threads)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
+    return multiply_by_noise(grad, half_width, call)
 
 
-def with_noise(
-    x: ArrayLike,
-    name: str,
-    beta: Any,
-    seed: Any,
-    offset: int,
-    training: bool,
-    out: NDArray[Any] | None,
-    start: int,
-    backend: str | None,
-    num_threads: int | None,
-) -> NDArray[Any]:
-    """Forward and backward are one: the factors are constants, made again from (seed, offset)."""
-    array, width, backward = plan.array_of(x, name, out), non_negative_number(beta, "beta"), name == "grad"
-    if not training:
-        return plan.dropout(x, 0.0, seed, offset, False, "inverted", out, start, backend, num_threads, backward)
-    type = compute_type(array.dtype)
-    with using(backend=backend, num_threads=num_threads):
-        end = plan.count_of(start, "start") + array.size
-        numbers.uniform(0, 0, offset, end, type)  # finds what is wrong before a key is drawn
-        noise = numbers.uniform(array.shape, *plan.key_of(seed, offset, backward), start, type)
-        with plan.RoundToNearest(), np.errstate(all="ignore"):
-            factor = (noise + noise - type(1)) * type(width) + type(1)
-            return stored(array.astype(type) * factor, array, out)
+def multiply_by_noise(x: ArrayLike, half_width: Any, call: Call) -> NDArray[Any]:
+    """Return `x` times the noise's factors, which are constants to the backward pass."""
+    width = non_negative_number(half_width, "half_width")
+    if not call.is_training:
+        return call.unchanged(x)
+    with call.arrays(x) as run:
+        uniform = numbers.numbers("uniform", run.x.shape, run.compute, run.own_call())
+        factors = (uniform + uniform - run.compute(1)) * run.compute(width) + run.compute(1)
+        return run.store(run.x.astype(run.compute) * factors)

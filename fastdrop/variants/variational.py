@@ -45,7 +45,7 @@ class Dense:
     """A dense layer's operands, checked, in the type that is computed with; `rows` are those of x, an example each."""
 
     def __init__(self, x: ArrayLike, weights: ArrayLike, bias: ArrayLike | None) -> None:
-        given, matrix = plan.array_of(x, "x"), plan.array_of(weights, "weights")
+        given, matrix = plan.as_array(x, "x"), plan.as_array(weights, "weights")
         if not given.ndim or matrix.ndim != 2 or given.shape[-1] != len(matrix):
             raise ValueError(f"x must have shape (..., in) and weights (in, out); got {given.shape} and {matrix.shape}")
         self.dtype, self.shape = given.dtype, given.shape
@@ -57,7 +57,7 @@ class Dense:
 
     def operand(self, value: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[Any]:
         """Return an operand in the compute type, or raise naming it."""
-        array = np.asarray(plan.array_of(value, name))
+        array = np.asarray(plan.as_array(value, name))
         if array.dtype != self.dtype or array.shape != shape:
             raise (TypeError if array.dtype != self.dtype else ValueError)(
                 f"{name} must have the dtype of x, {self.dtype}, and shape {shape}; got {array.dtype} and {array.shape}"
@@ -92,14 +92,14 @@ class Dense:
         """Return the layer's result for weights that are normal, of mean `weights` and of this variance each."""
         mean = self.affine(self.rows, self.weights)
         variances = (self.rows * self.rows) @ variance
-        return numbers.noise(mean, "spread", (LEAST_VARIANCE,), variances, False, seed, offset, mean, start, None, None)[0]
+        return numbers.old_noise(mean, "spread", (LEAST_VARIANCE,), variances, False, seed, offset, mean, start, None, None)[0]
 
     def spread_backward(
         self, grad: NDArray[Any], variance: NDArray[Any], seed: Any, offset: int, start: int
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Return the gradients of `spread` with respect to rows, weights and variance."""
         squares = self.rows * self.rows
-        slopes, _ = numbers.noise(
+        slopes, _ = numbers.old_noise(
             grad, "spread_slope", (LEAST_VARIANCE,), squares @ variance, False, seed, offset, None, start, None, None, True
         )
         dx, dweights = self.affine_backward(grad, self.rows, self.weights)
@@ -190,7 +190,7 @@ def variational_dense(
     with using(backend=backend, num_threads=num_threads), plan.RoundToNearest(), np.errstate(all="ignore"):
         if training:
             return layer.rounded(layer.spread(exp(log_variance), seed, offset, start))
-        plan.word_of(offset, "offset")
+        plan.as_word(offset, "offset")
         return layer.rounded(layer.affine(layer.rows, prune(layer.weights, log_variance, threshold)[0]))
 
 
@@ -434,7 +434,7 @@ def variational_dropout_backward(
     with using(backend=backend, num_threads=num_threads), plan.RoundToNearest(), np.errstate(all="ignore"):
         alpha = alpha_of(log_alpha).astype(layer.compute)
         plan.check(outer, 0.0, seed, offset, None, None, None, name="grad")
-        plan.count_of(start, "start")
+        plan.as_count(start, "start")
         if training:  # draws, once every argument has been found good
             seed, offset = plan.key_of(seed, offset, True)
         if training and not on_inputs:
@@ -593,7 +593,7 @@ def shared(log_alpha: Any, rule: str, shape: Sequence[int] | None) -> tuple[NDAr
         raise ValueError(f"rule must be 'molchanov' or 'kingma'; got {rule!r}")
     if shape is None:
         return given, 1.0
-    sizes = tuple(plan.count_of(size, "a size in shape") for size in shape)
+    sizes = tuple(plan.as_count(size, "a size in shape") for size in shape)
     check_broadcast(given, sizes, "the weights")
     return given, math.prod(sizes) / max(1, given.size)
 
@@ -603,7 +603,7 @@ def shared(log_alpha: Any, rule: str, shape: Sequence[int] | None) -> tuple[NDAr
 
 def pair(weights: ArrayLike, log_sigma2: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return means and logarithms of variances, checked, in the type that is computed with."""
-    means, log_variances = plan.array_of(weights, "weights"), plan.array_of(log_sigma2, "log_sigma2")
+    means, log_variances = plan.as_array(weights, "weights"), plan.as_array(log_sigma2, "log_sigma2")
     plan.check(means, 0.0, None, 0, None, None, None, log_variances, "weights", "log_sigma2")
     compute = compute_type(means.dtype)
     return np.asarray(means).astype(compute, copy=False), np.asarray(log_variances).astype(compute, copy=False)

@@ -151,7 +151,7 @@ class Layer:
     def __init__(
         self, x: ArrayLike, weight: ArrayLike, p: float, bias: ArrayLike | None, per: str, mode: str, training: bool
     ) -> None:
-        given, matrix = plan.array_of(x, "x"), plan.array_of(weight, "weight")
+        given, matrix = plan.as_array(x, "x"), plan.as_array(weight, "weight")
         if given.ndim != 2 or matrix.ndim != 2 or given.shape[1] != matrix.shape[1]:
             raise ValueError(f"x must have shape (N, in) and weight (out, in); got {given.shape} and {matrix.shape}")
         if per not in ("example", "batch"):
@@ -162,14 +162,14 @@ class Layer:
         self.compute = np.dtype(np.float64 if given.dtype == np.float64 else np.float32)
         self.examples = 1 if per == "example" and training else len(given)  # of a group
         self.groups = len(given) if per == "example" and training else 1
-        self.p, self.mode, self.training = plan.rate_of(p), mode, training
+        self.p, self.mode, self.training = plan.as_rate(p), mode, training
         self.x = self.grouped(given)
         self.weight = self.operand(matrix, matrix.shape, "weight")
         self.bias = None if bias is None else self.operand(bias, matrix.shape[:1], "bias")
 
     def operand(self, value: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[Any]:
         """Return an operand in the compute type, or raise naming it."""
-        array = plan.array_of(value, name)
+        array = plan.as_array(value, name)
         if array.dtype != self.dtype:
             raise TypeError(f"{name} must have the dtype of x, {self.dtype}; got {array.dtype}")
         if array.shape != shape:
@@ -494,7 +494,7 @@ def shakeout(
     array([[ 8.25, -0.25],
            [-4.25,  0.25]])
     """
-    given, rate = plan.array_of(weight, "weight"), plan.rate_of(p)
+    given, rate = plan.as_array(weight, "weight"), plan.as_rate(p)
     geometry, reversal = unit_axes(given, per), non_negative_scalar(c, "c")
     if not training:
         return plan.dropout(weight, rate, seed, offset, False, "inverted", out, 0, backend, num_threads)
@@ -559,5 +559,5 @@ def shakeout_backward(
     array([[2., 0., 0., 0.]], dtype=float32)
     """
     geometry = unit_axes(grad, per)
-    rate = plan.rate_of(p)
+    rate = plan.as_rate(p)
     return plan.dropout(grad, rate, seed, offset, training, "inverted", out, 0, backend, num_threads, True, geometry)

@@ -44,7 +44,7 @@ CASES = {
     "GaussianDropout, a logarithm": (lambda: nn.GaussianDropout(log_alpha=-1.0), (normal((6, 8)),), {}),
     "GaussianDropout, logarithms": (lambda: nn.GaussianDropout(log_alpha=np.linspace(-4, 0, 8)), (normal((6, 8)),), {}),
     "GaussianNoise": (lambda: nn.GaussianNoise(1.5), (normal((6, 8)),), {}),
-    "Uout": (lambda: nn.Uout(0.3), (normal((6, 8)),), {}),
+    "UniformDropout": (lambda: nn.UniformDropout(0.3), (normal((6, 8)),), {}),
     "ConcreteDropout": (lambda: nn.ConcreteDropout(0.3), (normal((6, 8)),), {}),
     "SpatialConcreteDropout": (lambda: nn.SpatialConcreteDropout(0.3, 0.5), (normal((6, 8, 3)),), {}),
     "ImportanceDropout": (lambda: nn.ImportanceDropout(0.3), (normal((6, 8)),), {"scores": np.arange(8.0)}),

@@ -26,17 +26,17 @@ def test_uout(engine, dtype):
     noise = np.array([uniform_of(i, compute) for i in range(5, 5 + 117)], compute).reshape(9, 13)
     factors = (compute(2) * noise - compute(1)) * compute(0.3) + compute(1)
     want = (x.astype(compute) * factors).astype(dtype)
-    assert_same_bytes(fastdrop.uout(x, 0.3, start=5, **KEY), want)
-    assert_same_bytes(fastdrop.uout_backward(np.asfortranarray(x), 0.3, start=5, **KEY), want)
-    assert_same_bytes(fastdrop.uout(x[2:], 0.3, start=5 + 26, **KEY), want[2:])
+    assert_same_bytes(fastdrop.uniform_dropout(x, 0.3, start=5, **KEY), want)
+    assert_same_bytes(fastdrop.uniform_dropout_backward(np.asfortranarray(x), 0.3, start=5, **KEY), want)
+    assert_same_bytes(fastdrop.uniform_dropout(x[2:], 0.3, start=5 + 26, **KEY), want[2:])
     out = np.asfortranarray(x)
-    assert fastdrop.uout(out, 0.3, start=5, out=out, **KEY) is out
+    assert fastdrop.uniform_dropout(out, 0.3, start=5, out=out, **KEY) is out
     assert_same_bytes(np.ascontiguousarray(out), want)
 
 
 def test_moments_of_uout():
     n, beta = 200_000, 0.5
-    factors = fastdrop.uout(np.ones(n), beta, seed=3)
+    factors = fastdrop.uniform_dropout(np.ones(n), beta, seed=3)
     deviation = beta / np.sqrt(3)
     assert abs(factors.mean() - 1) < 5 * deviation / np.sqrt(n)
     assert abs(factors.std() / deviation - 1) < 0.01
@@ -46,23 +46,23 @@ def test_moments_of_uout():
 
 def test_the_gradient_of_uout_by_differences():
     x, grad = normal(40), normal(40, seed=1)
-    above, below = (fastdrop.uout(x + s * 1e-3, 0.4, **KEY) for s in (1, -1))
-    assert np.allclose(grad * (above - below) / 2e-3, fastdrop.uout_backward(grad, 0.4, **KEY), rtol=1e-10)
+    above, below = (fastdrop.uniform_dropout(x + s * 1e-3, 0.4, **KEY) for s in (1, -1))
+    assert np.allclose(grad * (above - below) / 2e-3, fastdrop.uniform_dropout_backward(grad, 0.4, **KEY), rtol=1e-10)
 
 
 def test_uout_at_the_ends():
     x = normal((4, 3))
-    assert fastdrop.uout(x, training=False) is x
-    assert fastdrop.uout_backward(x, seed=1, training=False) is x
-    assert_same_bytes(fastdrop.uout(x, 0.0, seed=1), x)
-    assert fastdrop.uout(np.ones((0, 3)), seed=1).shape == (0, 3)
-    assert fastdrop.uout(np.float64(2), 0.1, seed=1).shape == ()
+    assert fastdrop.uniform_dropout(x, training=False) is x
+    assert fastdrop.uniform_dropout_backward(x, seed=1, training=False) is x
+    assert_same_bytes(fastdrop.uniform_dropout(x, 0.0, seed=1), x)
+    assert fastdrop.uniform_dropout(np.ones((0, 3)), seed=1).shape == (0, 3)
+    assert fastdrop.uniform_dropout(np.float64(2), 0.1, seed=1).shape == ()
     stream = fastdrop.Stream(SEED, OFFSET)
-    assert_same_bytes(fastdrop.uout(x, seed=stream), fastdrop.uout(x, **KEY))
+    assert_same_bytes(fastdrop.uniform_dropout(x, seed=stream), fastdrop.uniform_dropout(x, **KEY))
     assert stream.offset == OFFSET + 1
     for training in (True, False):
         with pytest.raises(TypeError, match="seed must be given"):
-            fastdrop.uout_backward(x, seed=None, training=training)
+            fastdrop.uniform_dropout_backward(x, seed=None, training=training)
 
 
 @pytest.mark.parametrize(
@@ -84,18 +84,18 @@ def test_uout_at_the_ends():
 def test_bad_uout(error, words, arguments):
     stream = fastdrop.Stream(1)
     with pytest.raises(error, match=words):
-        fastdrop.uout(**{"x": np.ones(2), "seed": stream, **arguments})
+        fastdrop.uniform_dropout(**{"x": np.ones(2), "seed": stream, **arguments})
     assert stream.offset == 0
 
 
 def test_engines_agree_on_large_arrays(engine):
     x = normal((300, 210), np.float32)
-    assert_same_bytes(fastdrop.uout(x, 0.3, **KEY), by_reference(fastdrop.uout, x, 0.3, **KEY))
+    assert_same_bytes(fastdrop.uniform_dropout(x, 0.3, **KEY), by_reference(fastdrop.uniform_dropout, x, 0.3, **KEY))
 
 
 def test_a_hostile_floating_point_environment():
     x = normal((30, 40), np.float32) * np.float32(1e-39)
-    want = fastdrop.uout(x, 0.3, **KEY)
+    want = fastdrop.uniform_dropout(x, 0.3, **KEY)
     with spoiled():
-        found = fastdrop.uout(x, 0.3, **KEY)
+        found = fastdrop.uniform_dropout(x, 0.3, **KEY)
     assert_same_bytes(found, want)

@@ -18,7 +18,7 @@ from numba.extending import overload, register_jitable
 from numpy.typing import NDArray
 
 from fastdrop._core.backends import elementary as definitions
-from fastdrop._core.geometry import blocks_of
+from fastdrop._core.backends.indices import blocks_of
 
 Floats = NDArray[Any]  # float32 or float64
 Words = NDArray[np.uint64]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdrop._core.backends.elementary import FUNCTIONS, normal32, normal64
-from fastdrop._core.geometry import blocks_of
+from fastdrop._core.backends.indices import blocks_of
 
 Floats = NDArray[Any]  # float32 or float64
 Words = NDArray[np.uint64]  # 32-bit words in 64-bit lanes: the products of Philox need the room

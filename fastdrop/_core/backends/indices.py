@@ -1,0 +1,32 @@
+"""Indices of a mask's elements, in any order, and the blocks of the stream that they lie in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["blocks_of", "indices"]
+
+GROUP = 128  # elements to a block
+
+
+def indices(first: int, sizes: Sequence[int], steps: Sequence[int], begin: int, n: int) -> NDArray[np.int64]:
+    """Return the mask's index of each of the elements begin .. begin + n - 1 of an array, in C order."""
+    element = np.arange(begin, begin + n)
+    index = np.full(n, first)
+    for size, step in zip(reversed(sizes), reversed(steps), strict=True):
+        element, position = np.divmod(element, size)
+        index += position * step
+    return index
+
+
+def blocks_of(index: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the blocks that the indices lie in, each once, and for each index the position of its block among them."""
+    block = index // GROUP
+    low, high = int(block.min()), int(block.max())
+    if high - low < index.size:  # close together: no need to sort
+        return np.arange(low, high + 1, dtype=np.uint64), block - low
+    found, position = np.unique(block, return_inverse=True)
+    return found.astype(np.uint64), position

@@ -1,0 +1,438 @@
+# A call of a variant: where its randomness comes from, where its result goes, what runs it. Every variant passes through here,
+# so one order holds for all: check everything, allocate the result, draw the key, then write.
+
+@cython.freelist(8)
+cdef class Call:
+    """The keywords that every variant has, unchecked until an array is there.
+
+    Parameters
+    ----------
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
+        As `fastdrop.dropout` has them.
+    backward : bool
+        Whether the mask of a forward pass is made again: then the array is called ``grad`` in messages, and a seed with a
+        state is refused.
+    """
+
+    def __cinit__(
+        self, seed=None, offset=0, training=True, out=None, start=0, global_shape=None, global_start=None, backend=None,
+        num_threads=None, bint backward=False
+    ):
+        self.seed, self.offset, self.training, self.out, self.start = seed, offset, training, out, start
+        self.global_shape, self.global_start = global_shape, global_start
+        self.backend, self.num_threads, self.use = backend, num_threads, BACKWARD if backward else FORWARD
+
+    @property
+    def is_training(self):
+        """Whether elements are dropped."""
+        return is_true(self.training, "training")
+
+    def drop(
+        self, x, p, shared_axes=None, *, noise_shape=None, mode="inverted", bias=None, residual=None, factor=None, str name=None
+    ):
+        """Return `dropout` of x. `factor` is what kept elements are multiplied by in training, where no mode says it."""
+        cdef Work work = begin(self, x, name or self.array_name())
+        work.factor = factor
+        return finish_dropping(self, work, x, p, noise_shape, shared_axes, mode, bias, residual)
+
+    def affine(self, x, p, factors, shared_axes=None):
+        """Return keep ? x * scale + shift : fill, of the factors (scale, shift, fill). For training alone."""
+        cdef Work work = begin(self, x, self.array_name())
+        work.op = native.FD_AFFINE
+        work.scale, work.shift, work.fill = [round_to_compute(factor, work.dtype) for factor in factors]
+        return finish_masked(self, work, p, shared_axes)
+
+    def select(self, x, p, other, shared_axes=None, *, names=("x", "other")):
+        """Return keep ? x : other. For training alone."""
+        cdef Work work = begin(self, x, names[0])
+        work.op = native.FD_SELECT
+        work.other = operand(other, work.x, (<object>work.x).shape, names[1])
+        return finish_masked(self, work, p, shared_axes)
+
+    def unchanged(self, x, str name=None):
+        """Return what a variant leaves outside training: x itself, after the checks of a call in training."""
+        cdef Work work = begin(self, x, name or self.array_name())
+        check_seed(self.seed, self.offset, self.use)
+        if self.out is None:
+            return x if isinstance(x, np.ndarray) else work.x
+        check_out(self.out, work.x)
+        np.copyto(self.out, work.x)
+        return self.out
+
+    def arrays(self, x, *, str name=None, shape=None, p=None, **others):
+        """Return a `Pass` over x and other arrays of its shape and dtype, for a variant that computes in several steps.
+
+        `shape` is that of the result where it is not x's, `p` a rate to be checked with the rest. An operand that is None is not
+        there.
+        """
+        cdef Work work = begin(self, x, name or self.array_name())
+        cdef tuple operands = tuple([
+            None if other is None else np.asarray(operand(other, work.x, (<object>work.x).shape, called))
+            for called, other in others.items()])
+        if p is not None:
+            set_rate(work, p, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
+        if self.out is not None:
+            check_out(self.out, work.x)
+        check_seed(self.seed, self.offset, self.use)
+        first_index(self.start, 0, ELEMENTS_END, "elements")
+        return Pass(self, work.x, operands, work.settings, shape)
+
+    cdef str array_name(self):
+        return "grad" if self.use == BACKWARD else "x"
+
+
+cdef Work begin(Call call, x, str name):
+    """The array and the engine of a call, checked."""
+    cdef Work work = Work.__new__(Work)
+    work.x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    work.dtype = kind_of(work.x, name)
+    work.settings = settings_of(call.backend, call.num_threads)
+    return work
+
+
+cdef object finish(Call call, Work work):
+    """Allocate the result, draw the key, run: what every pass over elements ends with."""
+    cdef np.ndarray x = work.x, y
+    if call.out is not None:
+        check_out(call.out, x)
+    check_seed(call.seed, call.offset, call.use)
+    work.y_is_new = call.out is None
+    y = new_like(x) if call.out is None else call.out
+    work.y = y
+    draw_key(call.seed, call.offset, &work.key)
+    perform(work)
+    return wrapped(x, y, call.out)
+
+
+cdef object finish_masked(Call call, Work work, p, shared_axes):
+    """The same for an operation with a mask of the stream."""
+    set_rate(work, p, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
+    place_mask(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), None, shared_axes)
+    return finish(call, work)
+
+
+cdef object finish_dropping(Call call, Work work, x, p, noise_shape, shared_axes, mode, bias, residual):
+    """Forward and backward are one kernel: the mask is made again from (seed, offset)."""
+    cdef int scaling = scaling_of(mode)
+    set_rate(work, p, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
+    place_mask(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), noise_shape, shared_axes)
+    work.op = native.FD_SCALE
+    if bias is not None:
+        work.bias = operand(bias, work.x, (<object>work.x).shape[-1:], "bias")
+        work.op |= native.FD_WITH_BIAS
+    if residual is not None:
+        work.other = operand(residual, work.x, (<object>work.x).shape, "residual")
+        work.op |= native.FD_WITH_RESIDUAL
+    if not is_true(call.training, "training"):
+        return without_dropping(call, work, x, scaling)
+    if work.factor is not None:
+        work.scale = round_to_compute(work.factor, work.dtype)
+    elif scaling != INVERTED:
+        work.scale = 1.0
+    elif work.rates is None:
+        work.scale = native.inverted_scale(work.rate, work.dtype)
+    else:
+        work.op |= native.FD_WITH_RATES
+    return finish(call, work)
+
+
+cdef object without_dropping(Call call, Work work, x, int scaling):
+    """Outside training: x itself; in standard mode x (1 - p), where p = 1 leaves 0 also of infinities."""
+    if call.out is not None:
+        check_out(call.out, work.x)
+    check_seed(call.seed, call.offset, call.use)
+    if scaling != STANDARD and work.op == native.FD_SCALE:
+        if call.out is None:
+            return x if isinstance(x, np.ndarray) else work.x
+        np.copyto(call.out, work.x)
+        return call.out
+    cdef np.ndarray given = work.x
+    work.y_is_new = call.out is None
+    cdef np.ndarray y = new_like(given) if call.out is None else call.out
+    work.y = y
+    if scaling == STANDARD and work.rates is not None:
+        scale_by_keep_rates(work)
+    else:
+        work.scale = native.standard_scale(work.rate, work.dtype) if scaling == STANDARD else 1.0
+        work.rate = work.rate == 1.0 if scaling == STANDARD else 0.0
+        work.rates = None
+        work.key.seed = work.key.offset = 0
+        perform(work)
+    return wrapped(given, y, call.out)
+
+
+cdef int scale_by_keep_rates(Work work) except -1:
+    """(x + bias) (1 - p) + residual with a p for each element: no mask, so NumPy, whose arithmetic rounds as the kernels do."""
+    type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
+    with RoundToNearest(), np.errstate(all="ignore"):
+        value = np.asarray(work.x).astype(type)  # not a subclass, which may have a product of its own
+        if work.bias is not None:
+            value += work.bias.astype(type)
+        value *= (1.0 - work.rates.astype(np.float64)).astype(type)
+        value[work.rates == 1] = 0
+        if work.other is not None:
+            value = work.other.astype(type) + value
+        np.asarray(work.y)[...] = value
+    return 0
+
+
+# Scaling ------------------------------------------------------------------------------------------------------------
+
+cdef enum:
+    INVERTED  # kept values times 1 / (1 - p) in training
+    STANDARD  # kept values as they are in training, all of them times 1 - p outside it
+    UNSCALED  # values as they are, in training and outside it
+
+
+cdef int scaling_of(mode) except -1:
+    if mode == "inverted":
+        return INVERTED
+    if mode == "standard":
+        return STANDARD
+    if mode == "unscaled":
+        return UNSCALED
+    raise ValueError(f"mode must be 'inverted', 'standard' or 'unscaled'; got {mode!r}")
+
+
+cdef bint is_true(value, str name) except -1:
+    """A flag, which is a bool and nothing that merely has a truth value, such as "no"."""
+    if value is True:
+        return True
+    if value is False:
+        return False
+    if isinstance(value, np.bool_):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False; got {value!r} ({type(value).__name__})")
+
+
+def check_flag(value, str name):
+    """Return a flag as a bool, or raise naming it."""
+    return is_true(value, name)
+
+
+def check_mode(mode, allowed=("inverted", "standard")):
+    """Return the scaling convention, or raise naming the ones that the function has."""
+    if mode not in allowed:
+        raise ValueError(f"mode must be {' or '.join(map(repr, allowed))}; got {mode!r}")
+    return mode
+
+
+# Several steps ------------------------------------------------------------------------------------------------------
+
+cdef class Pass:
+    """The checked arrays of one call, its result, and its key: for variants that compute in several steps.
+
+    As a context, it has the call's backend and threads in force, floating point as the stream's values are defined with, and
+    NumPy's warnings off. The result is allocated before the key is drawn, and the key when the context is entered.
+
+    Attributes
+    ----------
+    x : numpy.ndarray
+        The array, of whatever subclass it was.
+    others : tuple of numpy.ndarray or None
+        The other arrays, in the order of `Call.arrays`.
+    y : numpy.ndarray
+        The result: the caller's `out`, or a new array.
+    compute : type
+        What elements are computed with: numpy.float32 or numpy.float64.
+    key : tuple of int
+        The (seed, offset), once the context is entered.
+    """
+
+    def __cinit__(self, Call call, np.ndarray x, tuple others, Settings settings, shape):
+        self.call, self.x, self.others, self.settings = call, x, others, settings
+        self.compute = np.float64 if np.PyArray_TYPE(x) == np.NPY_FLOAT64 else np.float32
+        if call.out is not None:
+            self.y = call.out
+        else:
+            self.y = new_like(x) if shape is None else np.empty(shape, x.dtype)
+
+    def __enter__(self):
+        cdef native.fd_key found
+        if is_true(self.call.training, "training"):
+            draw_key(self.call.seed, self.call.offset, &found)
+        else:
+            found.seed = found.offset = 0
+        self.key = found.seed, found.offset
+        self.token = override.set(self.settings)
+        self.errors = np.errstate(all="ignore")
+        self.errors.__enter__()
+        self.float_state = native.float_begin()
+        return self
+
+    def __exit__(self, *error):
+        native.float_end(self.float_state)
+        self.errors.__exit__(*error)
+        override.reset(self.token)
+
+    def mask(self, shape, p, shared_axes=None, *, bint packed=False, bint is_global=True):
+        """Return keep flags of a shape, or packed keep bits, with this call's key and, if `is_global`, its place in a larger array."""
+        cdef Call call = self.own_call(is_global)
+        return make_mask(call, shape, p, None, shared_axes, packed)
+
+    def drop(self, x, p, shared_axes=None, *, mode="inverted", factor=None, out=None, bint is_global=True):
+        """Return `dropout` of another array with this call's key; in training, whatever the call's."""
+        cdef Call call = self.own_call(is_global)
+        call.out = out
+        return call.drop(x, p, shared_axes, mode=mode, factor=factor)
+
+    def apply(self, mask, scale=1.0, x=None, out=None):
+        """Return keep ? x * scale : 0 in `out`, by default the result, of x, by default the array."""
+        return apply_mask(self.x if x is None else x, mask, scale, self.y if out is None else out, None, None)
+
+    def store(self, values):
+        """Return the result with these values, rounded once to its dtype."""
+        np.asarray(self.y)[...] = values
+        return self.result()
+
+    def result(self):
+        """Return the result, of the array's own kind where the caller gave no `out`."""
+        return wrapped(self.x, self.y, self.call.out)
+
+    def own_call(self, bint is_global=True):
+        """Return a call with this key, at this place in a larger array if `is_global`, under the settings in force."""
+        cdef Call call = Call.__new__(Call)
+        call.seed, call.offset = self.key
+        if is_global:
+            call.start, call.global_shape, call.global_start = self.call.start, self.call.global_shape, self.call.global_start
+        return call
+
+
+# Masks --------------------------------------------------------------------------------------------------------------
+
+cdef tuple shape_of(shape):
+    try:
+        sizes = tuple(shape)
+    except TypeError:
+        sizes = (shape,)
+    if len(sizes) > native.FD_MAX_DIMS:  # as many as the layouts have room for
+        raise ValueError(f"shape must have at most {native.FD_MAX_DIMS} dimensions; got {len(sizes)}")
+    return tuple([as_count(size, "each size in shape") for size in sizes])
+
+
+cdef int64_t size_of(tuple shape) except -1:
+    size = 1
+    for length in shape:
+        size *= length
+    if size > 0x7FFFFFFFFFFFFFFF:
+        raise OverflowError(f"shape {shape} has 2**63 elements or more")
+    return size
+
+
+cdef object make_mask(Call call, shape, p, noise_shape, shared_axes, bint packed):
+    """Keep flags, or packed keep bits."""
+    cdef Work work = Work.__new__(Work)
+    cdef tuple sizes = shape_of(shape)
+    cdef int64_t n = size_of(sizes)
+    cdef np.npy_intp dims[native.FD_MAX_DIMS]
+    cdef np.ndarray out
+    cdef int k
+    for k in range(len(sizes)):
+        dims[k] = sizes[k]
+    set_rate(work, p, len(sizes), dims)
+    place_mask(work, call, len(sizes), dims, noise_shape, shared_axes)
+    work.settings = settings_of(call.backend, call.num_threads)
+    check_seed(call.seed, call.offset, call.use)
+    out = np.empty((n + 7) // 8, np.uint8) if packed else np.empty(sizes, np.bool_)
+    draw_key(call.seed, call.offset, &work.key)
+    if n:
+        fill_mask(work, n, out, packed)
+    return out
+
+
+cdef int fill_mask(Work work, int64_t n, np.ndarray out, bint packed) except -1:
+    cdef native.fd_bits bits
+    cdef BitsLayouts space
+    cdef const native.fd_isa *kernels = work.settings.kernels
+    cdef int threads = threads_of(work.settings, n)
+    cdef void *data = np.PyArray_DATA(out)
+    if work.settings.module is None:
+        bind_bits(work, n, &bits, &space)
+        with nogil:
+            native.mask(kernels, &bits, n, data, packed, threads)
+        return 0
+    flat = out if packed else out.reshape(-1)
+    for begin in range(0, n, PYTHON_CHUNK):
+        end = min(begin + PYTHON_CHUNK, n)
+        with RoundToNearest():
+            made = bits_in_python(work, begin, end)
+        if packed:
+            flat[begin // 8 : (end + 7) // 8] = made
+        else:
+            flat[begin:end] = np.unpackbits(made, count=end - begin, bitorder="little")
+    return 0
+
+
+def dropout_mask(shape, p, Call call not None, noise_shape=None, shared_axes=None, packed=False):
+    """Return keep flags, or packed keep bits, which must have a seed."""
+    call.use = REPEATED
+    return make_mask(call, shape, p, noise_shape, shared_axes, is_true(packed, "packed"))
+
+
+def apply_mask(x, mask, scale, out, backend, num_threads):
+    """Return keep ? x * scale : +0, with the caller's own mask."""
+    cdef Call call = Call.__new__(Call)
+    call.seed, call.out, call.backend, call.num_threads = 0, out, backend, num_threads
+    cdef Work work = begin(call, x, "x")
+    work.op = native.FD_SCALE
+    work.scale = round_to_compute(scale, work.dtype)
+    take_mask(work, mask, out)
+    return finish(call, work)
+
+
+cdef int take_mask(Work work, mask, out) except -1:
+    """The caller's own keep flags or keep bits, copied where the result is going to overwrite them."""
+    cdef int64_t n = np.PyArray_SIZE(work.x)
+    given = np.asarray(mask)
+    if given.dtype == np.bool_:
+        try:
+            work.flags = np.broadcast_to(given, (<object>work.x).shape)
+        except ValueError:
+            raise ValueError(
+                f"mask has shape {given.shape}, which does not broadcast to the shape {(<object>work.x).shape} of x"
+            ) from None
+    elif given.dtype == np.uint8:
+        if given.shape != ((n + 7) // 8,):
+            raise ValueError(
+                f"a packed mask of {n} elements must have shape {((n + 7) // 8,)}, eight elements to a byte; got {given.shape}")
+        work.packed = np.ascontiguousarray(given)
+    else:
+        raise TypeError(f"mask must be of bool, or packed in uint8; got {given.dtype}")
+    if out is not None and np.may_share_memory(given, out):
+        work.packed = None if work.packed is None else work.packed.copy()
+        work.flags = None if work.flags is None else work.flags.copy()
+    return 0
+
+
+# Results ------------------------------------------------------------------------------------------------------------
+
+cdef np.ndarray new_like(np.ndarray x):
+    """A new array; a subclass makes its own, so that a masked array's mask or an attribute comes along."""
+    cdef np.ndarray y = PyArray_NewLikeArray(x, np.NPY_KEEPORDER, NULL, 1)
+    if not np.PyArray_SAMESHAPE(y, x) or np.PyArray_TYPE(y) != np.PyArray_TYPE(x):
+        raise ValueError(f"a new array of the class {type(x).__name__} has another shape or dtype than the one it is made like")
+    return y
+
+
+cdef object wrapped(np.ndarray x, np.ndarray y, object out):
+    """The result y: of x's own kind, where the caller gave no `out`."""
+    return (<object>x).__array_wrap__(y) if out is None and not np.PyArray_CheckExact(x) else y
+
+
+cdef double round_to_compute(value, int dtype) except? -1.0:
+    """A factor, rounded once to the type that is computed with."""
+    cdef double number
+    try:
+        if isinstance(value, (str, bytes, bytearray)):
+            raise TypeError  # Python would take the number written there
+        check_scalar(value)
+        with RoundToNearest():
+            number = float(value)
+    except TypeError:
+        raise TypeError(f"scale must be a number; got {value!r} ({type(value).__name__})") from None
+    except OverflowError:
+        raise ValueError(f"scale must be a number that a double holds; got {value!r}") from None
+    if number != number:
+        return NAN  # whatever payload the caller's had
+    with RoundToNearest(), np.errstate(over="ignore"):
+        return number if dtype == native.FD_FLOAT64 else float(np.float32(number))

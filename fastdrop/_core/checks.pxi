@@ -1,0 +1,164 @@
+# Checks of numbers and arrays. Each returns what the core computes with, or raises naming the argument.
+
+cdef object as_integer(value):
+    """An integer of whatever class; a bool is none here."""
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+cdef uint64_t word(value, str name) except? 0xFFFFFFFFFFFFFFFF:
+    """An integer in [0, 2**64)."""
+    cdef object integer = value
+    if not PyLong_CheckExact(value):
+        try:
+            integer = as_integer(value)
+        except TypeError:
+            raise TypeError(f"{name} must be an integer in [0, 2**64); got {value!r} ({type(value).__name__})") from None
+    try:
+        return PyLong_AsUnsignedLongLong(integer)
+    except OverflowError:
+        raise ValueError(f"{name} must be an integer in [0, 2**64); got {value!r}") from None
+
+
+def as_word(value, str name):
+    """Return `value` as an integer in [0, 2**64), or raise naming it."""
+    return word(value, name)
+
+
+cpdef int64_t as_count(value, str name) except -1:
+    """Return `value` as a number of things, or raise naming it."""
+    try:
+        number = as_integer(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer >= 0; got {value!r} ({type(value).__name__})") from None
+    if number < 0:
+        raise ValueError(f"{name} must be >= 0; got {number}")
+    if number > 0x7FFFFFFFFFFFFFFF:
+        raise OverflowError(f"{name} must be below 2**63; got {number}")
+    return number
+
+
+cdef uint64_t first_index(start, int64_t n, uint64_t end, str what) except? 0xFFFFFFFFFFFFFFFF:
+    """The global index of the first of n, all of which must be below `end`."""
+    if PyLong_CheckExact(start) and start == 0 and <uint64_t>n <= end:
+        return 0
+    try:
+        first = as_integer(start)
+    except TypeError:
+        raise TypeError(f"start must be an integer >= 0; got {start!r} ({type(start).__name__})") from None
+    if first < 0:
+        raise ValueError(f"start must be >= 0; got {first}")
+    if first + n > end:
+        raise OverflowError(
+            f"stream {STREAM} has 2**{int(end).bit_length() - 1} {what}; start {first} with {n} of them goes past the end")
+    return first
+
+
+cpdef int check_scalar(value) except -1:
+    """Raise TypeError for what `float` takes and is no real number: a bool, a string's or a complex array, any array of one."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError
+    if isinstance(value, (np.ndarray, np.generic)) and (
+            value.ndim or value.dtype.kind not in "iufO" and value.dtype.name != "bfloat16"):
+        raise TypeError
+    return 0
+
+
+cdef int kind_of(np.ndarray x, str name) except -1:
+    """Which of the element types an array has."""
+    cdef int number = np.PyArray_TYPE(x)
+    if not np.PyArray_ISNOTSWAPPED(x):
+        raise TypeError(
+            f"{name} has dtype {x.dtype.str!r}, in the other byte order than this machine's; "
+            f"{name}.astype({name}.dtype.newbyteorder('=')) converts it")
+    if number == np.NPY_FLOAT32:
+        return native.FD_FLOAT32
+    if number == np.NPY_FLOAT64:
+        return native.FD_FLOAT64
+    if number == np.NPY_FLOAT16:
+        return native.FD_FLOAT16
+    if np.PyTypeNum_ISUSERDEF(number) and x.dtype.name == "bfloat16":
+        return native.FD_BFLOAT16
+    raise TypeError(f"{name} must have a floating-point dtype, {FLOATS}; got {x.dtype}")
+
+
+cpdef int check_out(out, np.ndarray x) except -1:
+    """Raise unless `out` can take a result like `x`."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a numpy.ndarray; got {type(out).__name__}")
+    cdef np.ndarray y = out
+    if np.PyArray_TYPE(y) != np.PyArray_TYPE(x) or not np.PyArray_ISNOTSWAPPED(y):
+        raise TypeError(f"out must have the dtype of the input, {x.dtype.str!r}; got {y.dtype.str!r}")
+    if not np.PyArray_SAMESHAPE(y, x):
+        raise ValueError(f"out must have the shape of the input, {(<object>x).shape}; got {(<object>y).shape}")
+    if not np.PyArray_ISWRITEABLE(y):
+        raise ValueError("out is read-only")
+    return 0
+
+
+def as_array(x, str name, out=None):
+    """Return `x` as an array of a dtype that is computed with, or raise naming it; an `out` must be of its shape and dtype."""
+    cdef np.ndarray array = x if isinstance(x, np.ndarray) else np.asarray(x)
+    kind_of(array, name)
+    if out is not None:
+        check_out(out, array)
+    return array
+
+
+cdef bint overlaps_itself(np.ndarray a):
+    """Whether two indices may share memory: an axis must step over all that the shorter steps reach."""
+    cdef int64_t reach = np.PyArray_ITEMSIZE(a)
+    for step, size in sorted((abs(a.strides[k]), a.shape[k]) for k in range(a.ndim) if a.shape[k] > 1):
+        if step < reach:
+            return True
+        reach += step * (size - 1)
+    return False
+
+
+cdef bint is_plain(np.ndarray a):
+    return np.PyArray_IS_C_CONTIGUOUS(a) and np.PyArray_ISALIGNED(a)
+
+
+cdef bint is_same_memory(np.ndarray a, np.ndarray b):
+    """Whether equal indices, and only they, share memory."""
+    cdef int k
+    if np.PyArray_DATA(a) != np.PyArray_DATA(b):
+        return False
+    for k in range(np.PyArray_NDIM(a)):
+        if np.PyArray_DIM(a, k) > 1 and np.PyArray_STRIDE(a, k) != np.PyArray_STRIDE(b, k):
+            return False
+    return True
+
+
+cdef np.ndarray readable(np.ndarray a, np.ndarray y):
+    """The operand `a`, or a copy where it is misaligned or would be overwritten while it is read."""
+    cdef uintptr_t first, second, size
+    if is_plain(a) and is_plain(y) and np.PyArray_NBYTES(a) == np.PyArray_NBYTES(y):
+        first, second = <uintptr_t>np.PyArray_DATA(a), <uintptr_t>np.PyArray_DATA(y)
+        size = np.PyArray_NBYTES(a)
+        return a if first == second or first >= second + size or second >= first + size else a.copy()
+    if np.PyArray_ISALIGNED(a) and (is_same_memory(a, y) or not np.may_share_memory(a, y)):
+        return a
+    return np.array(a, order="K", subok=False)
+
+
+cdef np.ndarray writable(np.ndarray y):
+    """The output `y`, or another array in its place where it is misaligned or two of its indices share memory."""
+    if not is_plain(y) and (not np.PyArray_ISALIGNED(y) or overlaps_itself(y)):
+        return np.empty((<object>y).shape, y.dtype)
+    return y
+
+
+cdef np.ndarray operand(value, object x, tuple shape, str name):
+    """An array of the dtype of x, broadcast to its shape."""
+    cdef np.ndarray array
+    try:
+        array = value if isinstance(value, np.ndarray) else np.asarray(value, (<object>x).dtype)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be an array of the dtype of the input, {x.dtype.str!r}; got {value!r}") from None
+    if np.PyArray_TYPE(array) != np.PyArray_TYPE(x) or not np.PyArray_ISNOTSWAPPED(array):
+        raise TypeError(f"{name} must have the dtype of the input, {x.dtype.str!r}; got {array.dtype.str!r}")
+    if (<object>array).shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}; got {(<object>array).shape}")
+    return np.broadcast_to(array, (<object>x).shape)

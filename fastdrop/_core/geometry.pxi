@@ -1,0 +1,164 @@
+# How a mask lies over an array. The mask has an index space of its own: element (i0, i1, ...) of the array has the bit of index
+# first + i0 * steps[0] + i1 * steps[1] + ...; the step of an axis that shares one decision is 0.
+
+cdef int64_t TOO_FAR = 1 << 62  # no index of a stream is as large: sums and products stop there instead of overflowing
+
+cdef struct Place:
+    # A block of `sizes` that begins at `begin` in an array of `whole`, whose mask is shared along some axes.
+    int ndim
+    int64_t sizes[native.FD_MAX_DIMS]
+    int64_t whole[native.FD_MAX_DIMS]
+    int64_t begin[native.FD_MAX_DIMS]
+    bint shared[native.FD_MAX_DIMS]
+
+
+cdef int64_t times(int64_t a, int64_t b) noexcept:
+    return TOO_FAR if b and a > TOO_FAR // b else a * b
+
+
+cdef int64_t plus(int64_t a, int64_t b) noexcept:
+    return min(a + b, TOO_FAR)
+
+
+def as_sizes(value, str name):
+    """Return a sequence of integers as a tuple, or raise naming it."""
+    try:
+        return tuple([operator.index(size) for size in value])
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of integers; got {value!r}") from None
+
+
+def as_axes(axes, int ndim, str name):
+    """Return one axis or several, negative ones counted from the end, as a sorted tuple, or raise naming them."""
+    is_one = hasattr(axes, "__index__") and np.ndim(axes) == 0  # every array has that method
+    given = as_sizes([axes] if is_one else axes, name)
+    for axis in given:
+        if not -ndim <= axis < ndim:
+            raise ValueError(f"{name} {given} are out of range for an array of {ndim} dimensions")
+    found = tuple(sorted(axis % ndim for axis in given))
+    if len(set(found)) < len(found):
+        raise ValueError(f"{name} {given} name an axis twice")
+    return found
+
+
+cdef bint share_plainly(Place *place, shared_axes) except -1:
+    """Mark the axes of a tuple of integers in order, as the variants give them; say whether it was one."""
+    cdef Py_ssize_t axis, k = -1
+    if not PyTuple_CheckExact(shared_axes):
+        return False
+    for number in <tuple>shared_axes:
+        if not PyLong_CheckExact(number):
+            return False
+        axis = number
+        if not k < axis < place.ndim:
+            return False
+        k = axis
+    for number in <tuple>shared_axes:
+        place.shared[<Py_ssize_t>number] = True
+    return True
+
+
+cdef int share(Place *place, noise_shape, shared_axes) except -1:
+    """Mark the axes along which one decision is shared."""
+    cdef int k
+    if noise_shape is None:
+        if shared_axes is not None and not share_plainly(place, shared_axes):
+            for k in as_axes(shared_axes, place.ndim, "shared_axes"):
+                place.shared[k] = True
+        return 0
+    if shared_axes is not None:
+        raise ValueError("noise_shape and shared_axes say the same in two ways: give one of them")
+    shape = tuple([place.whole[k] for k in range(place.ndim)])
+    try:
+        noise = tuple(size if given is None else operator.index(given) for given, size in zip(noise_shape, shape, strict=True))
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"noise_shape must have a size, 1 or None for each axis of shape {shape}; got {noise_shape!r}") from None
+    for k in range(place.ndim):
+        if noise[k] not in (1, shape[k]):
+            raise ValueError(
+                f"noise_shape {noise} does not broadcast to shape {shape}: each size must be 1, None or the array's")
+        place.shared[k] = noise[k] == 1 and shape[k] != 1
+    return 0
+
+
+cdef int place_block(Place *place, global_shape, global_start) except -1:
+    """Where in the larger array the block begins; by default the block is the whole."""
+    cdef int k
+    if global_shape is None:
+        if global_start is not None:
+            raise ValueError("global_start needs global_shape, the shape of the larger array")
+        for k in range(place.ndim):
+            place.whole[k], place.begin[k] = place.sizes[k], 0
+        return 0
+    shape = tuple([place.sizes[k] for k in range(place.ndim)])
+    whole = as_sizes(global_shape, "global_shape")
+    begin = (0,) * len(whole) if global_start is None else as_sizes(global_start, "global_start")
+    if not len(whole) == len(begin) == len(shape):
+        raise ValueError(
+            f"global_shape {whole} and global_start {begin} must have a number for each axis of the block's shape {shape}")
+    if any([b < 0 or b + n > w for b, n, w in zip(begin, shape, whole, strict=True)]):
+        raise ValueError(f"a block of shape {shape} from {begin} on is not inside global_shape {whole}")
+    for k in range(place.ndim):
+        place.whole[k], place.begin[k] = min(whole[k], TOO_FAR), min(begin[k], TOO_FAR)
+    return 0
+
+
+cdef int lay(Work work, Place *place, uint64_t start, uint64_t end) except -1:
+    """The mask's first index and its steps over the block; all indices must be below `end`."""
+    cdef int64_t steps[native.FD_MAX_DIMS]
+    cdef int64_t step = 1, first = min(start, <uint64_t>TOO_FAR), last
+    cdef int k
+    cdef bint is_empty = False
+    for k in range(place.ndim - 1, -1, -1):
+        is_empty = is_empty or not place.sizes[k]
+        steps[k] = 0 if place.shared[k] else step
+        if not place.shared[k]:
+            step = times(step, place.whole[k])
+    last = first
+    for k in range(place.ndim):
+        first = plus(first, times(steps[k], place.begin[k]))
+        last = plus(last, times(steps[k], place.begin[k] + max(place.sizes[k] - 1, 0)))
+        if place.sizes[k] <= 1:
+            steps[k] = 0
+    if is_empty:  # no element, no index: where it would be may be past the end of the stream
+        first = 0
+    elif <uint64_t>last >= end:
+        raise OverflowError(f"stream {STREAM} has 2**{int(end).bit_length() - 1} elements; this mask would reach index "
+                            f"{last if last < TOO_FAR else '2**62 or more'}")
+    work.first, work.is_laid = first, True
+    native.layout_of(&work.mask, place.ndim, place.sizes, steps, 1)
+    return 0
+
+
+cdef int place_mask(Work work, Call call, int ndim, np.npy_intp *dims, noise_shape, shared_axes) except -1:
+    """Where the mask of a call lies over elements of a shape."""
+    cdef Place place
+    if noise_shape is None and shared_axes is None:
+        return place_elements(work, call, ndim, dims, ELEMENTS_END, "elements")
+    measure(&place, ndim, dims)
+    place_block(&place, call.global_shape, call.global_start)
+    share(&place, noise_shape, shared_axes)
+    return lay(work, &place, first_index(call.start, 0, ELEMENTS_END, "elements"), ELEMENTS_END)
+
+
+cdef int place_elements(Work work, Call call, int ndim, np.npy_intp *dims, uint64_t end, str what) except -1:
+    """The same where each element has an index of its own, of which the stream has `end`."""
+    cdef Place place
+    cdef int64_t n = 1
+    cdef int k
+    if call.global_shape is None and call.global_start is None:
+        for k in range(ndim):
+            n = n * dims[k]
+        work.first = first_index(call.start, n, end, what)
+        return 0
+    measure(&place, ndim, dims)
+    place_block(&place, call.global_shape, call.global_start)
+    return lay(work, &place, first_index(call.start, 0, end, what), end)
+
+
+cdef void measure(Place *place, int ndim, np.npy_intp *dims) noexcept:
+    cdef int k
+    place.ndim = ndim
+    for k in range(ndim):
+        place.sizes[k], place.shared[k] = dims[k], False

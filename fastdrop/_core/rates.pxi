@@ -1,0 +1,64 @@
+# The probability of dropping: one number, or an array of them. This is the one place that says what a rate is.
+
+cdef double rate(p) except? -1.0:
+    """A probability that is one number. A bool is none, and neither is a string, a list or an array of one element."""
+    cdef double value
+    cdef uint64_t found
+    if PyFloat_CheckExact(p):
+        value = PyFloat_AsDouble(p)
+    else:
+        found = native.float_begin()  # a Decimal, say, is converted by the caller's rounding mode otherwise
+        try:
+            check_scalar(p)
+            value = PyFloat_AsDouble(p)
+        except TypeError:
+            raise TypeError(
+                f"p must be a number in [0, 1], the probability of dropping; got {p!r} ({type(p).__name__})") from None
+        except OverflowError:
+            value = -1.0
+        finally:
+            native.float_end(found)
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"p must be in [0, 1], the probability of dropping; got {p!r}")
+    return value + 0.0  # -0.0 is 0
+
+
+def as_rate(p):
+    """Return `p` as one probability, or raise naming it."""
+    return rate(p)
+
+
+cdef np.ndarray rates(p, int ndim, np.npy_intp *dims):
+    """An array of probabilities, broadcast to a shape, or raise naming the first that is none."""
+    cdef np.ndarray each
+    cdef int64_t bad, size
+    cdef const native.fd_isa *kernels = effective().kernels
+    cdef int dtype
+    cdef void *data
+    if p.dtype.kind not in "fiu" and p.dtype.name != "bfloat16":
+        raise TypeError(f"p must be a number or an array of real numbers in [0, 1]; got an array of {p.dtype}")
+    with RoundToNearest():
+        each = np.ascontiguousarray(p, p.dtype if p.dtype in (np.float32, np.float64) else np.float64)
+        if not np.PyArray_ISNOTSWAPPED(each):
+            each = each.astype(each.dtype.newbyteorder("="))
+    size, data = np.PyArray_SIZE(each), np.PyArray_DATA(each)
+    dtype = native.FD_FLOAT32 if np.PyArray_TYPE(each) == np.NPY_FLOAT32 else native.FD_FLOAT64
+    with nogil:
+        bad = native.first_bad_rate(kernels, data, dtype, size)
+    if bad < size:
+        index = tuple(map(int, np.unravel_index(bad, p.shape)))
+        raise ValueError(f"each p must be in [0, 1], the probability of dropping; got {p[index]!r} at index {index}")
+    shape = tuple([dims[k] for k in range(ndim)])
+    try:
+        return np.broadcast_to(each, shape)
+    except ValueError:
+        raise ValueError(f"p has shape {p.shape}, which does not broadcast to the shape {shape} of the elements") from None
+
+
+cdef int set_rate(Work work, p, int ndim, np.npy_intp *dims) except -1:
+    """p, for elements of a shape: one number, or an array of at least one dimension."""
+    if isinstance(p, np.ndarray) and np.PyArray_NDIM(<np.ndarray>p):
+        work.rates = rates(p, ndim, dims)
+    else:
+        work.rate = rate(p)
+    return 0

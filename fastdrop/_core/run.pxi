@@ -1,0 +1,167 @@
+# What is done, to what, with which bits: a checked call, and how the C kernels or a backend in Python run it.
+
+@cython.freelist(8)
+cdef class Work:
+    """One call, checked. The operands have the shape of x; what is None is not there."""
+
+    def __cinit__(self):
+        self.rate = self.scale = self.shift = self.fill = 0.0
+
+
+cdef int perform(Work work) except -1:
+    """Run it, for operands that may overlap, be misaligned or have steps of any size."""
+    cdef np.ndarray y = work.y
+    if not np.PyArray_SIZE(work.x):
+        return 0
+    work.x = readable(work.x, y)
+    if work.bias is not None:
+        work.bias = readable(work.bias, y)
+    if work.other is not None:
+        work.other = readable(work.other, y)
+    if work.rates is not None:
+        work.rates = readable(work.rates, y)
+    work.y = writable(y)
+    if work.settings.module is None:
+        perform_in_c(work)
+    else:
+        perform_in_python(work)
+    if work.y is not y:
+        np.copyto(y, work.y)
+    return 0
+
+
+cdef void layout(np.ndarray a, native.fd_layout *out) noexcept:
+    cdef int64_t flat_shape, flat_stride
+    if np.PyArray_IS_C_CONTIGUOUS(a):
+        flat_shape, flat_stride = np.PyArray_SIZE(a), np.PyArray_ITEMSIZE(a)
+        native.layout_of(out, 1, &flat_shape, &flat_stride, flat_stride)
+    else:
+        native.layout_of(
+            out, np.PyArray_NDIM(a), <int64_t *>np.PyArray_DIMS(a), <int64_t *>np.PyArray_STRIDES(a),
+            np.PyArray_ITEMSIZE(a))
+
+
+cdef void bind(np.ndarray a, native.fd_array *to, native.fd_layout *space) noexcept:
+    if a is None:
+        to.data, to.layout = NULL, NULL
+        return
+    layout(a, space)
+    to.data, to.layout = np.PyArray_DATA(a), space
+
+
+cdef struct BitsLayouts:
+    native.fd_layout mask, rates, flags
+
+
+cdef int bind_bits(Work work, int64_t n, native.fd_bits *bits, BitsLayouts *space) except -1:
+    cdef int64_t one = 1
+    bits.key = work.key
+    bits.first = work.first
+    bits.packed = NULL if work.packed is None else <const uint8_t *>np.PyArray_DATA(work.packed)
+    bind(work.flags, &bits.flags, &space.flags)
+    bind(work.rates, &bits.rates, &space.rates)
+    bits.rate = native.rate_of(work.rate)
+    if work.rates is not None:
+        bits.rates_dtype = kind_of(work.rates, "p")
+    if work.is_laid:
+        bits.mask_layout = &work.mask
+    else:
+        native.layout_of(&space.mask, 1, &n, &one, 1)
+        bits.mask_layout = &space.mask
+    return 0
+
+
+cdef int perform_in_c(Work work) except -1:
+    cdef native.fd_call call
+    cdef BitsLayouts bits_space
+    cdef native.fd_layout x_layout, y_layout, other_layout, bias_layout
+    cdef const native.fd_isa *kernels = work.settings.kernels
+    cdef int threads
+    call.n = np.PyArray_SIZE(work.x)
+    threads = threads_of(work.settings, call.n)
+    bind_bits(work, call.n, &call.bits, &bits_space)
+    call.op, call.dtype = work.op, work.dtype
+    call.scale, call.shift, call.fill = work.scale, work.shift, work.fill
+    bind(work.x, &call.x, &x_layout)
+    bind(work.y, &call.y, &y_layout)
+    bind(work.other, &call.other, &other_layout)
+    bind(work.bias, &call.bias, &bias_layout)
+    call.bypass_bytes = bypass_bytes
+    if work.y_is_new and np.PyArray_NBYTES(work.y) > ALWAYS_MAPPED:
+        call.bypass_bytes = NEVER  # the system has just zeroed its pages through the caches
+    if call.n < WORTH_RELEASING:
+        native.apply(kernels, &call, threads)
+    else:
+        with nogil:
+            native.apply(kernels, &call, threads)
+    return 0
+
+
+# The backends in Python: flat chunks of 32- or 64-bit floats
+
+cdef object in_c_order(np.ndarray a):
+    """What is cut to get elements in C order. Without axes of one element: a flat index knows 32 axes, an array 64."""
+    plain = np.asarray(a)
+    return plain.reshape(-1) if np.PyArray_IS_C_CONTIGUOUS(a) else plain.squeeze().flat
+
+
+cdef object chunk(np.ndarray a, int64_t begin, int64_t end, type):
+    """Elements begin .. end - 1 in C order, in the compute type."""
+    if a is None:
+        return None
+    return np.ascontiguousarray(in_c_order(a)[begin:end]).astype(type, copy=False)
+
+
+cdef object bits_in_python(Work work, int64_t begin, int64_t end):
+    """Packed keep bits of the elements begin .. end - 1."""
+    if work.packed is not None:
+        return work.packed[begin // 8 : (end + 7) // 8]
+    if work.flags is not None:
+        return np.packbits(np.asarray(in_c_order(work.flags)[begin:end], np.bool_), bitorder="little")
+    cdef native.fd_rate single = native.rate_of(work.rate)
+    module, bits = work.settings.module, np.empty((end - begin + 7) // 8, np.uint8)
+    rate = 2**64 if single.all else single.fixed
+    if not work.is_laid and work.rates is None:
+        module.keep_bits(work.key.seed, work.key.offset, rate, work.first + begin, end - begin, bits)
+        return bits
+    sizes, steps = mask_axes(work) if work.is_laid else ((end,), (1,))
+    if work.rates is not None:
+        rate = chunk(work.rates, begin, end, np.float64)
+    index = indices(work.first, sizes, steps, begin, end - begin)
+    module.keep_bits_at(work.key.seed, work.key.offset, rate, index, bits)
+    return bits
+
+
+cdef tuple mask_axes(Work work):
+    """The sizes and steps of a mask that is laid over elements, as Python has them."""
+    return (tuple([work.mask.shape[k] for k in range(work.mask.ndim)]),
+            tuple([work.mask.strides[k] for k in range(work.mask.ndim)]))
+
+
+cdef int perform_in_python(Work work) except -1:
+    module, type = work.settings.module, np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
+    cdef tuple shape = (<object>work.x).shape
+    cdef np.ndarray y = np.asarray(work.y)  # a subclass may have a flat index, a product of its own
+    cdef int64_t n = np.PyArray_SIZE(work.x), begin, end
+    made = y.reshape(-1) if np.PyArray_IS_C_CONTIGUOUS(y) else np.empty(n, y.dtype)
+    with RoundToNearest(), np.errstate(all="ignore"):
+        for begin in range(0, n, PYTHON_CHUNK):
+            end = min(begin + PYTHON_CHUNK, n)
+            bits = bits_in_python(work, begin, end)
+            x, other = chunk(work.x, begin, end, type), chunk(work.other, begin, end, type)
+            straight = made.dtype == type and other is None  # else an operand may be overwritten before it is read
+            out = made[begin:end] if straight else np.empty(end - begin, type)
+            if work.op == native.FD_AFFINE:
+                module.affine(x, out, bits, type(work.scale), type(work.shift), type(work.fill))
+            elif work.op == native.FD_SELECT:
+                module.select(x, out, bits, other)
+            else:
+                factor = type(work.scale)
+                if work.op & native.FD_WITH_RATES:
+                    factor = (1.0 / (1.0 - chunk(work.rates, begin, end, np.float64))).astype(type)
+                module.scale(x, out, bits, factor, chunk(work.bias, begin, end, type), other)
+            if not straight:
+                made[begin:end] = out
+    if not np.PyArray_IS_C_CONTIGUOUS(y):
+        np.copyto(y, made.reshape(shape))
+    return 0

@@ -1,0 +1,36 @@
+"""Which axes share one decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = ["axes_of_layouts", "axes_of_maps", "check_data_format"]
+
+
+def axes_of_layouts(x: ArrayLike, layouts: Sequence[str], name: str) -> tuple[int, ...]:
+    """Return the axes after the channels, where `x` has as many dimensions as one of the layouts, such as "NCHW"."""
+    ndim = np.ndim(x)
+    for layout in layouts:
+        if len(layout) == ndim:
+            return tuple(range(layout.index("C") + 1, ndim))
+    wanted = " or ".join(f"({', '.join(layout)})" for layout in layouts)
+    raise ValueError(f"{name} must have the dimensions {wanted}; got shape {np.shape(x)}")
+
+
+def axes_of_maps(x: ArrayLike, data_format: Any, name: str) -> tuple[int, ...]:
+    """Return the axes that are neither the samples' nor the channels'."""
+    check_data_format(data_format)
+    ndim = np.ndim(x)
+    if ndim < 2:
+        raise ValueError(f"{name} must have an axis of samples and one of channels; got shape {np.shape(x)}")
+    return tuple(range(2, ndim) if data_format == "channels_first" else range(1, ndim - 1))
+
+
+def check_data_format(data_format: Any) -> None:
+    """Raise unless it is one of the two."""
+    if data_format not in ("channels_first", "channels_last"):
+        raise ValueError(f"data_format must be 'channels_first' or 'channels_last'; got {data_format!r}")

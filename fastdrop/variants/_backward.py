@@ -1,0 +1,75 @@
+"""Docstrings of backward functions, made from those of their forward functions: the two have the same keywords."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+__all__ = ["backward_of"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+SECTIONS = ("Parameters", "Returns", "Raises", "See Also", "Notes", "References", "Examples")
+OF_THE_CALL = ("seed", "out", "backend", "num_threads")
+
+GRAD = """\
+grad : array_like of float32, float64, float16 or bfloat16
+    The gradient with respect to the result of `{forward}`, of the same shape."""
+SEED = """\
+seed : int, Key or numpy.random.SeedSequence
+    The key that the forward pass used. A stream or a generator is refused, because it would draw another one."""
+RETURNS = """\
+numpy.ndarray
+    `out`, or a new array like `grad`; outside training, `grad` itself."""
+RAISES = """\
+TypeError, ValueError, OverflowError
+    As in `{forward}`; and for a seed that is missing or has a state."""
+
+
+def backward_of(forward: Callable[..., Any]) -> Callable[[Function], Function]:
+    """Return a decorator that completes the docstring of the backward function of `forward`.
+
+    The function's own docstring has a first line and what only it can say: parameters that `forward` lacks, other returns,
+    notes, an example.
+    """
+
+    def complete(function: Function) -> Function:
+        function.__doc__ = docstring(function, forward)
+        return function
+
+    return complete
+
+
+def docstring(function: Callable[..., Any], forward: Callable[..., Any]) -> str:
+    """Return the whole docstring of a backward function, in numpydoc's sections."""
+    summary, own = sections(inspect.cleandoc(function.__doc__ or ""))
+    own["Parameters"] = parameters(function, own.get("Parameters", "")).format(forward=forward.__name__)
+    own.setdefault("Returns", RETURNS)
+    own.setdefault("Raises", RAISES.format(forward=forward.__name__))
+    own.setdefault("See Also", f"{forward.__name__} : the forward pass, with the meaning of each parameter.")
+    parts = [f"{name}\n{'-' * len(name)}\n{own[name]}" for name in SECTIONS if name in own]
+    return "\n\n".join([summary, *parts]) + "\n"
+
+
+def sections(text: str) -> tuple[str, dict[str, str]]:
+    """Return the text before the first section, and the sections by name."""
+    parts = re.split(rf"^({'|'.join(SECTIONS)})\n-+\n", text, flags=re.MULTILINE)
+    return parts[0].strip(), {name: body.strip("\n") for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def parameters(function: Callable[..., Any], own: str) -> str:
+    """Return the section of parameters: those described already, the rest by what they were in the forward pass."""
+    described = {name.strip() for line in re.findall(r"^(\S[^:\n]*)(?: :|$)", own, re.MULTILINE) for name in line.split(",")}
+    names = [name for name in inspect.signature(function).parameters if name not in described]
+    given = ", ".join(name for name in names if name != "grad" and name not in OF_THE_CALL)
+    run = ", ".join(name for name in names if name in OF_THE_CALL and name != "seed")
+    parts = [
+        GRAD if "grad" in names else "",
+        own,
+        f"{given}\n    What the forward pass was given." if given else "",
+        SEED if "seed" in names else "",
+        f"{run}\n    As in `dropout`." if run else "",
+    ]
+    return "\n".join(part for part in parts if part)
