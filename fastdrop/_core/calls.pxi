@@ -35,19 +35,19 @@ cdef class Call:
         work.factor = factor
         return finish_dropping(self, work, x, p, noise_shape, shared_axes, mode, bias, residual)
 
-    def affine(self, x, p, factors, shared_axes=None):
+    def affine(self, x, p, factors, shared_axes=None, *, noise_shape=None):
         """Return keep ? x * scale + shift : fill, of the factors (scale, shift, fill). For training alone."""
         cdef Work work = begin(self, x, self.array_name())
         work.op = native.FD_AFFINE
         work.scale, work.shift, work.fill = [round_to_compute(factor, work.dtype) for factor in factors]
-        return finish_masked(self, work, p, shared_axes)
+        return finish_masked(self, work, p, noise_shape, shared_axes)
 
-    def select(self, x, p, other, shared_axes=None, *, names=("x", "other")):
+    def select(self, x, p, other, shared_axes=None, *, noise_shape=None, names=("x", "other")):
         """Return keep ? x : other. For training alone."""
         cdef Work work = begin(self, x, names[0])
         work.op = native.FD_SELECT
         work.other = operand(other, work.x, (<object>work.x).shape, names[1])
-        return finish_masked(self, work, p, shared_axes)
+        return finish_masked(self, work, p, noise_shape, shared_axes)
 
     def unchanged(self, x, str name=None):
         """Return what a variant leaves outside training: x itself, after the checks of a call in training."""
@@ -104,10 +104,10 @@ cdef object finish(Call call, Work work):
     return wrapped(x, y, call.out)
 
 
-cdef object finish_masked(Call call, Work work, p, shared_axes):
+cdef object finish_masked(Call call, Work work, p, noise_shape, shared_axes):
     """The same for an operation with a mask of the stream."""
     set_rate(work, p, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
-    place_mask(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), None, shared_axes)
+    place_mask(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), noise_shape, shared_axes)
     return finish(call, work)
 
 

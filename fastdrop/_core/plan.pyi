@@ -82,9 +82,18 @@ class Call:
         factor: Any = None,
         name: str | None = None,
     ) -> NDArray[Any]: ...
-    def affine(self, x: ArrayLike, p: Any, factors: Any, shared_axes: Any = None) -> NDArray[Any]: ...
+    def affine(
+        self, x: ArrayLike, p: Any, factors: Any, shared_axes: Any = None, *, noise_shape: Any = None
+    ) -> NDArray[Any]: ...
     def select(
-        self, x: ArrayLike, p: Any, other: Any, shared_axes: Any = None, *, names: tuple[str, str] = ("x", "other")
+        self,
+        x: ArrayLike,
+        p: Any,
+        other: Any,
+        shared_axes: Any = None,
+        *,
+        noise_shape: Any = None,
+        names: tuple[str, str] = ("x", "other"),
     ) -> NDArray[Any]: ...
     def unchanged(self, x: ArrayLike, name: str | None = None) -> NDArray[Any]: ...
     def arrays(

@@ -179,14 +179,14 @@ def dropout(dtype: str, operands: Sequence[str], case: Case) -> NDArray[Any]:
 def transform(dtype: str, op: str, case: Case) -> NDArray[Any]:
     """Do what other kinds of dropout do to values."""
     shape, keywords = case.laid()
-    names = ("noise_shape", "shared_axes", "global_shape", "global_start")
-    geometry = tuple(keywords.pop(name, None) for name in names)
-    other = values(shape, dtype, 7) if op == "select" else None
+    p = keywords.pop("p")
+    sharing = {name: keywords.pop(name) for name in ("noise_shape", "shared_axes") if name in keywords}
     with guarded(math.prod(shape), dtype) as y:
-        plan.transform(
-            values(shape, dtype), **keywords, op=op, factors=(1.2, -0.1, -1.7), other=other, out=y.reshape(shape),
-            backend=None, num_threads=None, geometry=geometry,
-        )  # fmt: skip
+        call = plan.Call(out=y.reshape(shape), **keywords)
+        if op == "affine":
+            call.affine(values(shape, dtype), p, (1.2, -0.1, -1.7), **sharing)
+        else:
+            call.select(values(shape, dtype), p, values(shape, dtype, 7), **sharing)
     return y
 
 
@@ -206,9 +206,8 @@ def noise(dtype: str, kind: str, params: Sequence[float], case: Case) -> NDArray
     other = np.abs(values((case.n,), dtype, 3))
     with_sums = kind in ("gaussian", "concrete")
     with guarded(case.n, dtype) as y:
-        _, sums = numbers.noise(
-            values((case.n,), dtype), kind, params, other, with_sums, case.seed, case.offset, y, case.start, None, None
-        )
+        call = plan.Call(case.seed, case.offset, out=y, start=case.start)
+        _, sums = numbers.noise(call, values((case.n,), dtype), kind, params, other, with_sums=with_sums)
     if sums is None:
         return y
     with plan.RoundToNearest():  # the same also in a hostile environment

@@ -158,7 +158,7 @@ def test_affine(engine, dtype):
         with np.errstate(all="ignore"):
             scale, shift, fill = (compute(factor) for factor in factors)
             wanted = np.where(kept, x.astype(compute) * scale + shift, fill).astype(dtype)
-            y = plan.transform(x, p, *KEY.values(), "affine", factors, None, None, 0, None, None)
+            y = plan.Call(**KEY).affine(x, p, factors)
         assert equal_bytes(y, wanted)
 
 
@@ -167,7 +167,7 @@ def test_select(engine, dtype):
     x, other, _ = operands((2 * TILE + 9,), dtype)
     for p in (0.0, 0.3, 1.0, special_rates(x.shape)):
         kept = fastdrop.dropout_mask(x.size, p, **KEY)
-        y = plan.transform(x, p, *KEY.values(), "select", (), other, None, 0, None, None)
+        y = plan.Call(**KEY).select(x, p, other)
         assert equal_bytes(y, np.where(kept, x, other))
 
 

@@ -126,7 +126,7 @@ def test_every_value_outside_training(engine, every, p):
 def test_every_value_selected(engine, every):
     """No arithmetic, no change; a NaN stays one."""
     kept = fastdrop.dropout_mask(every.shape, 0.5, **KEY)
-    y = plan.transform(every, 0.5, *KEY.values(), "select", (), every[::-1], None, 0, None, None)
+    y = plan.Call(**KEY).select(every, 0.5, every[::-1])
     assert equal_bytes(y, np.where(kept, every, every[::-1]))
     assert equal_bytes(fastdrop.dropout(every, 0.0, **KEY), every)
 

@@ -24,6 +24,7 @@ CALLS = {
     "uniform": lambda seed, **more: fastdrop.uniform(300, seed=seed, **more),
     "an empty mask": lambda seed, **more: fastdrop.dropout_mask(0, seed=seed, **more),
 }
+FORWARD = [name for name in CALLS if "backward" not in name]
 
 
 # Drawing ------------------------------------------------------------------------------------------------------------
@@ -42,7 +43,7 @@ def test_seed_and_offset_are_read_only():
             setattr(stream, name, 1)
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", FORWARD)
 def test_each_call_uses_a_stream_once(engine, name):
     call = CALLS[name]
     stream = fastdrop.Stream(3, 2**32 - 1)
@@ -52,7 +53,7 @@ def test_each_call_uses_a_stream_once(engine, name):
     assert stream.state_dict() == {"stream": 1, "seed": 3, "offset": 2**32 + 2, "spawned": 0}
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", FORWARD)
 def test_numpys_seeds(name):
     call = CALLS[name]
     sequence = np.random.SeedSequence(99)
@@ -64,9 +65,42 @@ def test_numpys_seeds(name):
         drawn = int(twin.integers(0, 2**64, dtype=np.uint64))
         assert equal_bytes(call(generator, offset=offset), call(drawn, offset=offset))
     assert generator.bit_generator.state == twin.bit_generator.state
+    assert equal_bytes(call(np.random.PCG64(99)), call(int(np.random.default_rng(99).integers(0, 2**64, dtype=np.uint64))))
 
 
-@pytest.mark.parametrize("seed", [np.uint64(LAST), np.int8(3), True, np.array(5)])
+@pytest.mark.parametrize("name", CALLS)
+def test_a_key_is_a_seed(engine, name):
+    call = CALLS[name]
+    assert equal_bytes(call(fastdrop.Key(3, 2**32)), call(3, offset=2**32))
+    with pytest.raises(ValueError, match="offset comes from the key"):
+        call(fastdrop.Key(3, 2**32), offset=1)
+
+
+@pytest.mark.parametrize("name", set(CALLS) - set(FORWARD))
+@pytest.mark.parametrize("seed", [fastdrop.Stream(3), np.random.default_rng(3), np.random.PCG64(3)], ids=lambda s: type(s).__name__)
+def test_a_seed_with_a_state_makes_no_mask_again(name, seed):
+    """It would give the next mask, and so a wrong gradient."""
+    with pytest.raises(TypeError, match=r"key = .*; then y = dropout\(x, p, seed=key\)"):
+        CALLS[name](seed)
+    if isinstance(seed, fastdrop.Stream):
+        assert seed.offset == 0
+
+
+def test_keys():
+    assert fastdrop.Key() != fastdrop.Key()
+    assert fastdrop.Key(42, 7) == (42, 7)
+    assert fastdrop.Key(np.random.SeedSequence(9)).seed == int(np.random.SeedSequence(9).generate_state(1, np.uint64)[0])
+    assert pickle.loads(pickle.dumps(fastdrop.Key(1, 2))) == fastdrop.Key(1, 2)
+    assert fastdrop.Stream(fastdrop.Key(4, 5)).offset == 5
+    stream = fastdrop.Stream(8, 3)
+    assert stream.key() == stream.key() == stream.next() == fastdrop.Key(8, 3)
+    assert stream.key() == (8, 4)
+    for bad, error in (((-1,), ValueError), ((2**64,), ValueError), ((1.5,), TypeError), ((1, -1), ValueError), ((True,), TypeError)):
+        with pytest.raises(error):
+            fastdrop.Key(*bad)
+
+
+@pytest.mark.parametrize("seed", [np.uint64(LAST), np.int8(3), np.array(5)])
 def test_any_integer_is_a_seed(seed):
     assert equal_bytes(fastdrop.words(9, seed=seed, offset=seed), fastdrop.words(9, seed=int(seed), offset=int(seed)))
     assert fastdrop.Stream(seed) == fastdrop.Stream(int(seed))
