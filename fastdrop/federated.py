@@ -148,15 +148,15 @@ def kept_units(
     {'hidden': array([1, 3, 5, 6])}
     """
     require_mapping(units, "units", "layers to their numbers of units")
-    rates = p if isinstance(p, Mapping) else dict.fromkeys(units, plan.rate_of(p))
+    rates = p if isinstance(p, Mapping) else dict.fromkeys(units, plan.as_rate(p))
     if rates.keys() != units.keys():
         raise ValueError(f"p must have one rate for each of the layers {sorted(units)}; it has {sorted(rates)}")
     if count not in ("fixed", "random"):
         raise ValueError(f"count must be 'fixed' or 'random'; got {count!r}")
-    number = plan.word_of(seed, "seed")
+    number = plan.as_word(seed, "seed")
     choose = fixed_number if count == "fixed" else random_number
     return {
-        layer: choose(plan.count_of(size, f"units[{layer!r}]"), plan.rate_of(rates[layer]), fold_in(number, layer))
+        layer: choose(plan.as_count(size, f"units[{layer!r}]"), plan.as_rate(rates[layer]), fold_in(number, layer))
         for layer, size in units.items()
     }
 

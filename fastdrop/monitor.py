@@ -229,7 +229,7 @@ class Monitor:
         return self._write({"kind": "gradient", "layer": name, **norms, "zeros": zeros})
 
     def _write(self, entry: Entry) -> Entry:
-        entry = {"step": plan.count_of(self.step, "step"), **{key: json_value(value) for key, value in entry.items()}}
+        entry = {"step": plan.as_count(self.step, "step"), **{key: json_value(value) for key, value in entry.items()}}
         if self._file is None:
             self._kept.append(entry)
         else:

@@ -96,7 +96,7 @@ class Schedule:
         TypeError, ValueError
             The step is not an integer >= 0.
         """
-        number = plan.count_of(step, "step")
+        number = plan.as_count(step, "step")
         with plan.RoundToNearest():
             return min(1.0, max(0.0, self.rate(number)))
 

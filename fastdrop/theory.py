@@ -191,10 +191,10 @@ def noise_variance(p: ArrayLike | None, half_width: ArrayLike | None = None) -> 
 def rate_array(p: ArrayLike) -> Floats:
     """Return one probability of dropping or an array of them; each is checked as a single one is."""
     if np.ndim(p) == 0:
-        return np.asarray(plan.rate_of(p))
+        return np.asarray(plan.as_rate(p))
     rates = real_array(p, "p", flags=False).astype(np.float64)
     for bad in rates[~((rates >= 0) & (rates <= 1))]:
-        plan.rate_of(float(bad))
+        plan.as_rate(float(bad))
     return rates
 
 
@@ -244,7 +244,7 @@ def checked_layer(x: ArrayLike, weight: ArrayLike, p: Any, bias: ArrayLike | Non
     biases = None if bias is None else floats_of(bias, "bias")
     if biases is not None and biases.shape != matrix.shape[1:]:
         raise ValueError(f"bias must have shape {matrix.shape[1:]}; got {biases.shape}")
-    return rows, matrix, plan.rate_of(p), biases
+    return rows, matrix, plan.as_rate(p), biases
 
 
 def fast_dropout_moments(
@@ -586,7 +586,7 @@ def linear_network(
         if second.shape[1] != first.shape[0]:
             shape = second.T.shape
             raise ValueError(f"weights[{i + 1}] must take the {first.shape[0]} outputs of the layer before; got {shape}")
-    dropped = list(range(len(matrices) - 1)) if layers is None else [plan.count_of(i, "each of layers") for i in layers]
+    dropped = list(range(len(matrices) - 1)) if layers is None else [plan.as_count(i, "each of layers") for i in layers]
     if dropped != sorted(set(dropped)) or (dropped and dropped[-1] >= len(matrices)):
         raise ValueError(f"layers must be increasing indices of the {len(matrices)} weights; got {layers!r}")
     noise = [0.0] * len(matrices)

@@ -79,7 +79,7 @@ def dropped_share(layer: Any, seen: Pass) -> float | None:
 
 @dropped_share.register(layers.GaussianDropout)
 @dropped_share.register(layers.GaussianNoise)
-@dropped_share.register(layers.Uout)
+@dropped_share.register(layers.UniformDropout)
 @dropped_share.register(layers.VariationalDense)
 @dropped_share.register(layers.VariationalDropout)
 def _(layer: Variant, seen: Pass) -> float | None:

@@ -12,12 +12,11 @@ from typing import Any, Protocol, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop import elementary
+from fastdrop import dropout_mask, elementary
 from fastdrop._core import plan
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import at_least_one, positive_number, probabilities_of
 from fastdrop._core.optional import track
-from fastdrop._core.plan import as_axes
 from fastdrop._core.settings import using
 from fastdrop.random import Stream, fold_in
 from fastdrop.uncertainty.counting import WORD_BYTES, KeptCounts
@@ -450,7 +449,7 @@ def pass_runner(forward: Any, seed: Any, offset: int) -> Callable[[Any, int], An
         return lambda x, number: own(x)
     if not callable(forward):
         raise TypeError(f"forward must be a function of (x, stream), or have a method forward(x); got {forward!r}")
-    seed, offset = plan.key_of(seed, offset)
+    seed, offset = plan.find_key(seed, offset)
     return lambda x, number: forward(x, Stream(pass_seed(seed, offset, number)))
 
 
@@ -515,7 +514,7 @@ def mc_predict(
         The input of `forward`. If `batch` is 1, it may be anything that `forward` takes.
     samples : int, default 100
         The number of passes.
-    seed : int, Stream, numpy.random.SeedSequence, numpy.random.Generator or None
+    seed : int, Key, Stream, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None
         As in `fastdrop.dropout`. It is drawn from once. Pass k has a stream of its own, which depends on (seed, offset) and k
         alone (`pass_seed`). A seed must not be given for layers.
     reduce : Reduction, optional
@@ -660,12 +659,12 @@ def mc_dropout(
     values = plan.as_array(x, "x")
     rate = plan.as_rate(p)
     count = at_least_one(samples, "samples")
-    shared = () if shared_axes is None else as_axes(shared_axes, values.ndim, "shared_axes")
+    shared = () if shared_axes is None else plan.as_axes(shared_axes, values.ndim, "shared_axes")
     shape = [1 if axis in shared else size for axis, size in enumerate(values.shape)]
-    seed, offset = plan.key_of(seed, offset)
     found = Moments()
     found.begin(values.shape, compute_type(values.dtype))
     found.count = count
+    seed, offset = plan.find_key(seed, offset)
     with using(backend=backend, num_threads=num_threads):
         seeds = [pass_seed(seed, offset, number) for number in range(count)]
         kept = kept_counts(math.prod(shape), rate, seeds, progress).reshape(shape)
@@ -687,7 +686,7 @@ def kept_counts(size: int, p: float, seeds: Sequence[int], progress: bool) -> ND
         padded = -(-part.size // (8 * WORD_BYTES)) * 8 * WORD_BYTES
         counters = KeptCounts()
         for _, seed in group:
-            counters.add(plan.old_mask(padded, p, seed, 0, True, at, None, None))
+            counters.add(dropout_mask(padded, p, seed=seed, packed=True, start=at))
         part[:] = counters.counts(part.size)
     return counts
 

@@ -48,7 +48,7 @@ def test_variance_shift_through_weights(correlation):
 
 def test_variance_shift_of_uniform_noise():
     x = correlated(N, 1, 0.7, 2.0, 0, 5)
-    y = fastdrop.uout(x, 0.9, seed=6)
+    y = fastdrop.uniform_dropout(x, 0.9, seed=6)
     found = fastdrop.variance_shift(mean=0.7, var=2.0, half_width=0.9)
     assert abs(x.var() / y.var() / found - 1) < 0.005
     assert math.isclose(fastdrop.variance_shift(half_width=0.5), 3 / (3 + 0.25), rel_tol=1e-15)  # the paper's
