@@ -934,7 +934,7 @@ def dropped(x: np.ndarray, stream: fastdrop.Stream) -> np.ndarray:
 
 
 def predicted(reduce: Any, of: Callable[[Any], Any] = lambda y: y, **options: Any) -> Any:
-    return uncertainty.mc_predict(lambda x, s: of(dropped(x, s)), pattern((12, 5)), 9, 77, reduce=reduce, **options)
+    return uncertainty.mc_predict(lambda x, s: of(dropped(x, s)), pattern((12, 5)), 9, seed=77, reduce=reduce, **options)
 
 
 def moments(found: Any) -> list[Any]:

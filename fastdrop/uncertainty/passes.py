@@ -18,6 +18,7 @@ from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import at_least_one, positive_number, probabilities_of
 from fastdrop._core.optional import track
 from fastdrop._core.settings import using
+from fastdrop._core.types import Backend, Seed
 from fastdrop.random import Stream, fold_in
 from fastdrop.uncertainty.counting import WORD_BYTES, KeptCounts
 from fastdrop.variants._masks import compute_type
@@ -440,7 +441,7 @@ def pass_seed(seed: int, offset: int, number: int) -> int:
     return fold_in(fold_in(fold_in(seed, DOMAIN), offset), number)
 
 
-def pass_runner(forward: Any, seed: Any, offset: int) -> Callable[[Any, int], Any]:
+def pass_runner(forward: Any, seed: Seed | None, offset: int) -> Callable[[Any, int], Any]:
     """Return a function of (x, k) that runs pass k on an input."""
     own = getattr(forward, "forward", None)
     if callable(own):
@@ -472,7 +473,14 @@ def sampling(forward: Any) -> Iterator[None]:
 
 @overload
 def mc_predict(
-    forward: Any, x: Any, samples: int = 100, seed: Any = None, *, offset: int = 0, batch: int = 1, progress: bool = False
+    forward: Any,
+    x: Any,
+    samples: int = 100,
+    *,
+    batch: int = 1,
+    progress: bool = False,
+    seed: Seed | None = None,
+    offset: int = 0,
 ) -> Moments: ...
 
 
@@ -481,12 +489,12 @@ def mc_predict(
     forward: Any,
     x: Any,
     samples: int = 100,
-    seed: Any = None,
     *,
     reduce: Reduced,
-    offset: int = 0,
     batch: int = 1,
     progress: bool = False,
+    seed: Seed | None = None,
+    offset: int = 0,
 ) -> Reduced: ...
 
 
@@ -494,12 +502,12 @@ def mc_predict(
     forward: Any,
     x: Any,
     samples: int = 100,
-    seed: Any = None,
     *,
     reduce: Any = None,
-    offset: int = 0,
     batch: int = 1,
     progress: bool = False,
+    seed: Seed | None = None,
+    offset: int = 0,
 ) -> Any:
     """Run a forward pass many times with dropout on, and reduce the results one by one (Monte Carlo dropout).
 
@@ -514,15 +522,10 @@ def mc_predict(
         The input of `forward`. If `batch` is 1, it may be anything that `forward` takes.
     samples : int, default 100
         The number of passes.
-    seed : int, Key, Stream, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None
-        As in `fastdrop.dropout`. It is drawn from once. Pass k has a stream of its own, which depends on (seed, offset) and k
-        alone (`pass_seed`). A seed must not be given for layers.
     reduce : Reduction, optional
         The object that takes the results: `Moments` (a new one by default), `Classification`, `Regression`, `Samples`, or any
         object with a method ``update(y)`` and an integer ``count``. If it already has results, the passes that follow are run:
         50 passes and then 50 more, with the same (seed, offset), are the same as 100.
-    offset : int, default 0
-        The number of the run under the seed, in [0, 2**64).
     batch : int, default 1
         The number of passes to run as one. `x` is repeated this many times along its first axis, and the result is cut apart.
         This is faster for small inputs and takes the memory of `batch` passes. The masks are the masks of the repeated
@@ -530,6 +533,11 @@ def mc_predict(
         by masks shared over the batch).
     progress : bool, default False
         Show a progress bar (with rich).
+    seed : int, Key, Stream, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None
+        As in `fastdrop.dropout`. It is drawn from once. Pass k has a stream of its own, which depends on (seed, offset) and k
+        alone (`pass_seed`). A seed must not be given for layers.
+    offset : int, default 0
+        The number of the run under the seed, in [0, 2**64).
 
     Returns
     -------
@@ -602,19 +610,19 @@ def mc_dropout(
     x: ArrayLike,
     p: float = 0.5,
     samples: int = 100,
-    seed: Any = None,
     *,
-    offset: int = 0,
     shared_axes: int | Sequence[int] | None = None,
-    backend: str | None = None,
-    num_threads: int | None = None,
     progress: bool = False,
+    seed: Seed | None = None,
+    offset: int = 0,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
 ) -> Moments:
     """Return mean and variance of the dropout of an activation over many masks, from counts of the masks.
 
-    The masks are those of ``mc_predict(lambda x, stream: dropout(x, p, seed=stream), x, samples, seed)``. An element is either
-    dropped or kept, so its mean and variance follow from the number of masks that keep it. The masks are counted without
-    reading `x`, so the whole costs little more than making the masks.
+    The masks are those of ``mc_predict(lambda x, stream: dropout(x, p, seed=stream), x, samples, seed=seed)``. An element is
+    either dropped or kept, so its mean and variance follow from the number of masks that keep it. The masks are counted
+    without reading `x`, so the whole costs little more than making the masks.
 
     Parameters
     ----------
@@ -624,12 +632,14 @@ def mc_dropout(
         Probability of dropping an element, in [0, 1].
     samples : int, default 100
         The number of masks.
-    seed, offset
-        As in `mc_predict`.
-    shared_axes, backend, num_threads
+    shared_axes : int or sequence of int, optional
         As in `fastdrop.dropout`.
     progress : bool, default False
         Show a progress bar (with rich).
+    seed, offset
+        As in `mc_predict`.
+    backend, num_threads
+        As in `fastdrop.dropout`.
 
     Returns
     -------

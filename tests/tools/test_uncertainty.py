@@ -239,12 +239,12 @@ def test_passes_have_the_same_bytes_by_every_engine(engine):
 
 def test_a_stream_is_drawn_from_once():
     stream = fastdrop.Stream(42)
-    first = mc_predict(drop, np.ones(64), 5, stream)
-    second = mc_predict(drop, np.ones(64), 5, stream)
+    first = mc_predict(drop, np.ones(64), 5, seed=stream)
+    second = mc_predict(drop, np.ones(64), 5, seed=stream)
     assert stream.offset == 2
     assert first.mean.tobytes() != second.mean.tobytes()
-    assert_same_bytes(second.mean, mc_predict(drop, np.ones(64), 5, 42, offset=1).mean)
-    assert mc_dropout(np.ones(64), 0.3, 5, stream).mean.tobytes() != second.mean.tobytes()
+    assert_same_bytes(second.mean, mc_predict(drop, np.ones(64), 5, seed=42, offset=1).mean)
+    assert mc_dropout(np.ones(64), 0.3, 5, seed=stream).mean.tobytes() != second.mean.tobytes()
     assert stream.offset == 3
 
 
@@ -316,13 +316,13 @@ def test_layers_are_put_back_into_their_mode(mode):
 def test_bad_input():
     x, stream = np.ones(3), fastdrop.Stream(1)
     for call, error, match in (
-        (lambda: mc_predict(drop, x, 0, stream), ValueError, "samples must be at least 1"),
-        (lambda: mc_predict(drop, x, 5, stream, batch=0), ValueError, "batch must be at least 1"),
-        (lambda: mc_predict("drop", x, 5, stream), TypeError, "forward must be a function"),
-        (lambda: mc_dropout(x, 1.5, 5, stream), ValueError, "1.5"),
-        (lambda: mc_dropout(x, 0.5, 0, stream), ValueError, "samples"),
-        (lambda: mc_dropout(x.astype(int), 0.5, 5, stream), TypeError, "int64"),
-        (lambda: mc_dropout(x, 0.5, 5, stream, shared_axes=4), ValueError, "shared_axes"),
+        (lambda: mc_predict(drop, x, 0, seed=stream), ValueError, "samples must be at least 1"),
+        (lambda: mc_predict(drop, x, 5, seed=stream, batch=0), ValueError, "batch must be at least 1"),
+        (lambda: mc_predict("drop", x, 5, seed=stream), TypeError, "forward must be a function"),
+        (lambda: mc_dropout(x, 1.5, 5, seed=stream), ValueError, "1.5"),
+        (lambda: mc_dropout(x, 0.5, 0, seed=stream), ValueError, "samples"),
+        (lambda: mc_dropout(x.astype(int), 0.5, 5, seed=stream), TypeError, "int64"),
+        (lambda: mc_dropout(x, 0.5, 5, seed=stream, shared_axes=4), ValueError, "shared_axes"),
     ):
         with pytest.raises(error, match=match):
             call()
