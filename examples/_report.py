@@ -14,12 +14,24 @@ def mean_and_spread(values) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def compared(values, others, words=("smaller", "larger")) -> str:
-    """Return how values compare with others, fold by fold or seed by seed: by the mean difference, if above the spread."""
+def compared(values, others, unit, words=("smaller", "larger")) -> str:
+    """Return how values compare with others, pair by pair: the mean difference, its spread, and the number of pairs.
+
+    `unit` is what there is a pair of values for, in the plural: "folds", say.
+    """
+    if len(values) < 2:
+        return f"not comparable: that takes two {unit} or more"
     mean, spread = mean_and_spread(np.subtract(others, values))
-    smaller, larger = words
-    verdict = smaller if mean > spread else larger if mean < -spread else "the same within the spread"
-    return f"{verdict}, by {mean:.3f} ± {spread:.3f} over {len(values)}"
+    difference = f"{words[0] if mean > 0 else words[1]} by {abs(mean):.3f} ± {spread:.3f}"
+    verdict = difference if abs(mean) > spread else f"the same within the spread ({difference})"
+    return f"{verdict} over {len(values)} {unit}"
+
+
+def conclude(lines, short: bool) -> None:
+    """Print conclusions, or, after a short run, that there are none."""
+    found = list(lines)
+    for line in ["This run is too short to draw conclusions from it."] if short else found:
+        console.print(line)
 
 
 def save_figure(figure, path: Path) -> None:

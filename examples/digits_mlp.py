@@ -19,7 +19,7 @@ from _attention import Attention
 from _digits import LABELS, SEED, Outcome, folds, steps_of, train, train_in_torch
 from _network import Dense, Relu, Residual, Selu, Shaped
 from _recurrent import Gru
-from _report import compared, console, mean_and_spread, save_figure
+from _report import compared, conclude, console, mean_and_spread, save_figure
 from rich.progress import Progress
 from rich.table import Table
 from threadpoolctl import threadpool_limits
@@ -257,7 +257,7 @@ ROWS = [
     scheduled("curriculum", lambda steps: schedules.Curriculum(0.5, 10 / steps)),
     scheduled("early", lambda steps: schedules.Early(0.5, steps // 2)),
     scheduled("late", lambda steps: schedules.Late(0.5, steps // 2)),
-    scheduled("driven by the gap", lambda steps: schedules.ValidationDriven(0.2, change=0.05, tolerance=0.02)),
+    scheduled("driven by the gap", lambda steps: schedules.ValidationDriven(0.2, target=0.2, gain=0.3)),
     Row("inverted, 0.3 then 0.6", "dense", layerwise),
     Row("none", "SELU", lambda rng, steps: mlp(rng, activation=Selu, gain=1.0)),
     Row("alpha, p = 0.2", "SELU", lambda rng, steps: mlp(rng, lambda: nn.AlphaDropout(0.2), activation=Selu, gain=1.0)),
@@ -348,7 +348,7 @@ def conclusion(results: Results, network: str) -> str:
     best = sorted(variants, key=lambda name: -of_folds(variants[name], "validation_accuracy")[0])[:3]
     gaps = {name: [outcome.gap for outcome in outcomes] for name, outcomes in variants.items()}
     gap = [outcome.gap for outcome in without_any]
-    return "\n".join(f"{network}, {name}: the gap is {compared(gaps[name], gap)} folds" for name in best)
+    return "\n".join(f"{network}, {name}: the gap is {compared(gaps[name], gap, 'folds')}" for name in best)
 
 
 def beside_torch(results: Results) -> Iterator[str]:
@@ -357,7 +357,7 @@ def beside_torch(results: Results) -> Iterator[str]:
         ours = results.get(("dense", name))
         if network == "PyTorch" and ours and len(ours) > 1:
             accuracies = [[outcome.validation_accuracy for outcome in outcomes] for outcomes in (theirs, ours)]
-            yield f"PyTorch, {name}: validation accuracy is {compared(*accuracies, ('lower', 'higher'))} folds"
+            yield f"PyTorch, {name}: validation accuracy is {compared(*accuracies, 'folds', ('lower', 'higher'))}"
             yield f"PyTorch, {name}: a step takes {microseconds(theirs)} µs, here {microseconds(ours)}"
 
 
@@ -402,10 +402,8 @@ def main(number_of_folds, epochs, only, network, short, with_torch, figure):
         with_torch = False
     results = run(rows, number_of_folds, epochs, with_torch)
     console.print(table(results))
-    for name in dict.fromkeys(row.network for row in rows):
-        console.print(conclusion(results, name))
-    for line in beside_torch(results):
-        console.print(line)
+    networks = dict.fromkeys(row.network for row in rows)
+    conclude([*(conclusion(results, name) for name in networks), *beside_torch(results)], short)
     console.print(f"seed {SEED}, {epochs} epochs of {steps_of(1)} steps, one thread")
     if figure:
         draw(results, figure)

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 from _network import cross_entropy
-from _report import console, mean_and_spread, save_figure
+from _report import conclude, console, mean_and_spread, save_figure
 from rich.progress import track
 from rich.table import Table
 from sklearn.datasets import load_digits
@@ -119,6 +119,7 @@ def main(rounds, short, figure):
         mean, spread = mean_and_spread(curve[-10:, 1])
         lines.add_row(str(p), f"{curve[-1, 0]:.2f}", f"{mean:.3f} ± {spread:.3f}")
     console.print(lines)
+    conclude([], short)
     if figure:
         draw(curves, figure)
 

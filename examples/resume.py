@@ -45,7 +45,7 @@ def network(seed: int, steps: int) -> nn.Sequential:
             "drop": nn.Dropout(schedules.Curriculum(0.5, 10 / steps)),
             "second": Dense(UNITS, UNITS, rng, drop=nn.WeightDrop(0.2)),
             "relu2": Relu(),
-            "drop2": nn.Dropout(schedules.ValidationDriven(0.3, change=0.05, tolerance=0.01)),
+            "drop2": nn.Dropout(schedules.ValidationDriven(0.3, target=0.1, tolerance=0.01)),
             "last": Dense(UNITS, 10, rng, gain=1.0),
         },
         seed=seed,

@@ -16,7 +16,7 @@ import click
 import numpy as np
 from _network import Adam, Dense, cross_entropy, train_step
 from _recurrent import Gru
-from _report import compared, console, mean_and_spread, save_figure
+from _report import compared, conclude, console, mean_and_spread, save_figure
 from rich.progress import Progress
 from rich.table import Table
 from threadpoolctl import threadpool_limits
@@ -134,8 +134,8 @@ def table(curves: Curves) -> Table:
 def conclusions(curves: Curves) -> Iterator[str]:
     """Yield who did better than whom, seed by seed."""
     for one, other in itertools.combinations(reversed(curves), 2):
-        verdict = compared(best(curves[one]), best(curves[other]), ("better", "worse"))
-        yield f"{one} against {other}, best validation: {verdict} seeds"
+        verdict = compared(best(curves[one]), best(curves[other]), "seeds", ("better", "worse"))
+        yield f"{one} against {other}, best validation: {verdict}"
 
 
 def draw(curves: Curves, path: Path) -> None:
@@ -163,8 +163,7 @@ def main(seeds, steps, short, figure):
     seeds, steps = (2, 10) if short else (seeds, steps)
     curves = run(seeds, steps, every=max(5, steps // 30))
     console.print(table(curves))
-    for line in conclusions(curves):
-        console.print(line)
+    conclude(conclusions(curves), short)
     if figure:
         draw(curves, figure)
 

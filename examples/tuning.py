@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 import numpy as np
 from _network import Adam, Dense, Relu, batches, cross_entropy, train_step
-from _report import compared, console, mean_and_spread, save_figure
+from _report import compared, conclude, console, mean_and_spread, save_figure
 from rich.table import Table
 from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedKFold
@@ -176,6 +176,15 @@ def table(losses, found, trained):
     return lines
 
 
+def conclusions(losses):
+    """Yield how the rates that were found compare with no dropout, network by network."""
+    for task, by_rates in losses.items():
+        for name, values in by_rates.items():
+            if name.startswith(("found", "trained")):
+                verdict = compared(values, by_rates["no dropout"], "networks")
+                yield f"{name}: the loss on the test digits is {verdict}, against no dropout ({task})"
+
+
 def draw(found, path):
     """Draw the best loss so far over the trials, with and without what was known."""
     from matplotlib import pyplot
@@ -204,11 +213,7 @@ def main(trials, short, store, figure):
         losses = on_test(given, found, trained, test, epochs, networks)
     console.print(f"the first trial of {WARM!r} is from {found[WARM].trials[0].origin!r}")
     console.print(table(losses, found, trained))
-    for task, of_task in losses.items():
-        for name, values in of_task.items():
-            if name.startswith(("found", "trained")):
-                verdict = compared(values, of_task["no dropout"])
-                console.print(f"{name}: the loss on the test digits is {verdict} networks, against no dropout ({task})")
+    conclude(conclusions(losses), short)
     if figure:
         draw(found, figure)
 

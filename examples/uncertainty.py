@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 from _network import Adam, Dense, Relu, batches, softmax, train_step
-from _report import compared, console, mean_and_spread, save_figure
+from _report import compared, conclude, console, mean_and_spread, save_figure
 from rich.progress import track
 from rich.table import Table
 from sklearn.datasets import load_digits
@@ -110,12 +110,12 @@ def conclusions(results):
         return [rows[name][key] for rows in results]
 
     for name in LABELLED:
-        verdict = compared(of(name, "ECE, many"), of(name, "ECE, one pass"))
-        yield f"{name}: the calibration error of many passes is {verdict} networks"
+        verdict = compared(of(name, "ECE, many"), of(name, "ECE, one pass"), "networks")
+        yield f"{name}: the calibration error of many passes is {verdict}"
     for name in results[0]:
         if name != DIGITS:
             one, many = of(name, "AUROC, one pass"), of(name, "AUROC, many, entropy")
-            yield f"{name}: the AUROC of many passes is {compared(one, many, ('larger', 'smaller'))} networks"
+            yield f"{name}: the AUROC of many passes is {compared(one, many, 'networks', ('larger', 'smaller'))}"
 
 
 def draw(entropies, probabilities, labels, path):
@@ -147,8 +147,7 @@ def main(networks, epochs, samples, short, figure):
     console.print(f"{networks} networks; many passes are {samples}")
     console.print(table(results, "right answers, and calibration error (ECE)", ("right", "ECE")))
     console.print(table(results, "AUROC: told from the digits", ("AUROC",)))
-    for line in conclusions(results):
-        console.print(line)
+    conclude(conclusions(results), short)
     if figure:
         draw(entropies, probabilities, labels, figure)
 

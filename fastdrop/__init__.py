@@ -25,7 +25,7 @@ from fastdrop.losses import r_drop_loss, r_drop_loss_backward
 from fastdrop.random import Key, Stream, fold_in, normal, uniform, words
 from fastdrop.theory import (
     dropout_regularizer,
-    dropout_regularizer_gradient,
+    dropout_regularizer_backward,
     fast_dropout_moments,
     fast_dropout_moments_backward,
     matrix_completion_regularizer,
@@ -154,7 +154,7 @@ __all__ = [
     "dropout_backward",
     "dropout_mask",
     "dropout_regularizer",
-    "dropout_regularizer_gradient",
+    "dropout_regularizer_backward",
     "embedding_dropout",
     "embedding_dropout_backward",
     "fast_dropout_moments",

@@ -1,14 +1,15 @@
-"""Federated dropout: each client trains a part of the network, named by a seed of eight bytes.
+"""Federated dropout: each client trains a part of the network, and a seed of eight bytes names the part.
 
-Which units a client gets follows from (seed, round, client, layer) alone. The server sends it those rows and columns of
-the weights; of what comes back it knows the places without being told, as it makes the same masks again.
+Which units a client gets depends on (seed, round, client, layer) alone. The server sends the client the rows and columns of
+the weights that belong to its units. The client sends the trained part back without saying which units it has: the server
+computes them again from the seed.
 
     seed = client_seed(run, round, client)             # the eight bytes
-    kept = kept_units({"hidden": 128}, 0.5, seed)      # by the server, and by the client if it likes
+    kept = kept_units({"hidden": 128}, 0.5, seed)      # by the server, and by the client if it needs them
     part = extract(weights, axes, kept)                # goes to the client, is trained there, comes back
     weights, counts = aggregate(weights, axes, [Update(part, kept, samples), ...])
 
-All of it is the same to the bit on every machine.
+All results have the same bits on every machine.
 
 References
 ----------
@@ -20,36 +21,46 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from fractions import Fraction
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastdrop import dropout_mask, fold_in, words
 from fastdrop._core import plan
-from fastdrop._core.checks import at_least_one
-from fastdrop.random import fold_in
+from fastdrop._core.checks import at_least_one, real_array
 
 __all__ = ["Update", "aggregate", "client_seed", "extract", "kept_units"]
 
 Parameters = Mapping[str, NDArray[Any]]
 Axes = Mapping[str, Sequence[str | None]]
 Kept = Mapping[str, NDArray[np.int64]]
+Count = Literal["fixed", "random"]
 
-DOMAIN = "federated"  # under which name rounds and clients derive their seeds
+DOMAIN = "federated"  # the name under which rounds and clients derive their seeds
 
 
 class Update(NamedTuple):
-    """What a client sends back, and what the server knows of it.
+    """The result of one client's training, as `aggregate` takes it.
 
     Attributes
     ----------
     parameters : mapping of str to numpy.ndarray
-        The client's part of the network, trained: of the shapes that `extract` gave.
+        The trained part of the network, with the shapes that `extract` gave.
     kept : mapping of str to numpy.ndarray
-        What `kept_units` says for this client.
+        The units of this client, as `kept_units` returns them.
     weight : int
-        How much it counts: the number of its samples, say.
+        The weight of this client in the mean, for example its number of samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdrop.federated import Update
+    >>> Update({"b": np.array([1.0])}, {"hidden": np.array([2])}, weight=30).weight
+    30
     """
 
     parameters: Mapping[str, ArrayLike]
@@ -58,26 +69,26 @@ class Update(NamedTuple):
 
 
 def client_seed(seed: int, round: int, client: int | str) -> int:
-    """Return the seed of a client in a round: eight bytes that name all its masks.
+    """Return the seed of a client in a round: eight bytes that determine all its masks.
 
     Parameters
     ----------
     seed : int
-        Of the whole run, in [0, 2**64).
+        The seed of the whole run, in [0, 2**64).
     round : int
-        In [0, 2**64).
+        The number of the round, in [0, 2**64).
     client : int or str
-        Its number in [0, 2**64), or its name.
+        The client's number in [0, 2**64), or its name.
 
     Returns
     -------
     int
-        In [0, 2**64). For a layer's own dropout, ``fastdrop.fold_in(client_seed(...), layer)``.
+        A seed in [0, 2**64). For the dropout of a layer, use ``fastdrop.fold_in(client_seed(...), layer)``.
 
     Raises
     ------
     TypeError, ValueError
-        As `fastdrop.fold_in`.
+        As in `fastdrop.fold_in`.
 
     Examples
     --------
@@ -88,70 +99,122 @@ def client_seed(seed: int, round: int, client: int | str) -> int:
     return fold_in(fold_in(fold_in(seed, DOMAIN), round), client)
 
 
-def kept_units(units: Mapping[str, int], p: float | Mapping[str, float], seed: int) -> dict[str, NDArray[np.int64]]:
-    """Return which units of each layer a client keeps.
+def kept_units(
+    units: Mapping[str, int], p: float | Mapping[str, float], seed: int, *, count: Count = "fixed"
+) -> dict[str, NDArray[np.int64]]:
+    """Return the units of each layer that a client keeps.
 
     Parameters
     ----------
     units : mapping of str to int
         The number of units of each layer that is dropped from, by the layer's name.
     p : float or mapping of str to float
-        Probability of dropping a unit, in [0, 1], of all layers or of each.
+        Probability of dropping a unit, in [0, 1]: one number for all layers, or one per layer.
     seed : int
-        What `client_seed` returned.
+        The client's seed, as `client_seed` returns it.
+    count : {"fixed", "random"}
+        ``"fixed"``, as in the paper: of n units round((1 - p) n) are kept, but at least one, so that the parts of all clients
+        have the same size. ``"random"``: each unit is kept independently with probability 1 - p. Then the number varies
+        between clients, and a part may have no unit of a layer.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        The units' numbers, rising: those where ``dropout_mask(n, p, seed=fold_in(seed, layer))`` is True.
+        The numbers of the kept units per layer, in increasing order.
 
     Raises
     ------
-    TypeError, ValueError
-        As `fastdrop.dropout_mask`.
+    TypeError
+        `units` is not a mapping, or a number is not of the right kind.
+    ValueError
+        A number is out of range, `p` lacks a layer, or `count` is unknown.
+
+    Notes
+    -----
+    ``"fixed"``: the shortest decimal number that stands for p counts as p, and a half is rounded up. Unit i takes the words
+    2 i (the low half) and 2 i + 1 (the high half) of ``fastdrop.words(2 * n, seed=fold_in(seed, layer))`` as one integer of
+    64 bits. The units with the smallest integers are kept; of two equal ones, the unit with the lower number comes first.
+    ``"random"``: unit i is kept where ``fastdrop.dropout_mask(n, p, seed=fold_in(seed, layer))`` is True.
+
+    References
+    ----------
+    .. [1] S. Caldas, J. Konecny, H. B. McMahan, A. Talwalkar, "Expanding the reach of federated learning by reducing client
+       resource requirements", arXiv:1812.07210, 2018.
 
     Examples
     --------
     >>> from fastdrop.federated import client_seed, kept_units
     >>> kept_units({"hidden": 8}, 0.5, client_seed(42, round=0, client=1))
-    {'hidden': array([0, 1, 2, 5])}
+    {'hidden': array([1, 3, 5, 6])}
     """
-    rates = p if isinstance(p, Mapping) else dict.fromkeys(units, p)
+    require_mapping(units, "units", "layers to their numbers of units")
+    rates = p if isinstance(p, Mapping) else dict.fromkeys(units, plan.as_rate(p))
     if rates.keys() != units.keys():
-        raise ValueError(f"p must have a rate for each of the layers {sorted(units)}; it has {sorted(rates)}")
+        raise ValueError(f"p must have one rate for each of the layers {sorted(units)}; it has {sorted(rates)}")
+    if count not in ("fixed", "random"):
+        raise ValueError(f"count must be 'fixed' or 'random'; got {count!r}")
+    number = plan.as_word(seed, "seed")
+    choose = fixed_number if count == "fixed" else random_number
     return {
-        layer: np.flatnonzero(plan.old_mask(size, plan.as_rate(rates[layer]), fold_in(seed, layer), 0, False, 0, None, None))
+        layer: choose(plan.as_count(size, f"units[{layer!r}]"), plan.as_rate(rates[layer]), fold_in(number, layer))
         for layer, size in units.items()
     }
 
 
+def fixed_number(size: int, p: float, seed: int) -> NDArray[np.int64]:
+    """Return the kept units where their number is fixed: those of the smallest random integers."""
+    number = min(size, max(1, math.floor((1 - Fraction(repr(p))) * size + Fraction(1, 2))))
+    halves = words(2 * size, seed=seed).astype(np.uint64).reshape(size, 2)
+    ranks = halves[:, 1] << np.uint64(32) | halves[:, 0]
+    return np.sort(np.argsort(ranks, kind="stable")[:number])
+
+
+def random_number(size: int, p: float, seed: int) -> NDArray[np.int64]:
+    """Return the kept units where each is kept independently of the others."""
+    return np.flatnonzero(dropout_mask(size, p, seed=seed))
+
+
+def require_mapping(value: Any, name: str, content: str) -> None:
+    """Raise unless a value is a mapping."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping of {content}; got {value!r} ({type(value).__name__})")
+
+
+def require_network(parameters: Any, axes: Any) -> None:
+    """Raise unless the parameters and their axes are mappings."""
+    require_mapping(parameters, "parameters", "names to arrays")
+    require_mapping(axes, "axes", "the parameters' names to a layer, or None, for each axis")
+
+
 def extract(parameters: Parameters, axes: Axes, kept: Kept) -> dict[str, NDArray[Any]]:
-    """Return the part of a network that has only the units kept.
+    """Return the part of a network that has only the kept units.
 
     Parameters
     ----------
     parameters : mapping of str to numpy.ndarray
         The whole network, by name.
     axes : mapping of str to sequence of str or None
-        For each parameter, the layer whose units each of its axes counts; None for an axis that stays whole. A weight
-        matrix of shape (inputs, hidden units) has ``(None, "hidden")``.
+        For each parameter and each of its axes, the layer whose units the axis counts; None for an axis that stays whole. A
+        weight matrix of shape (inputs, hidden units) has ``(None, "hidden")``.
     kept : mapping of str to numpy.ndarray
-        What `kept_units` returned.
+        The kept units, as `kept_units` returns them.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        Copies: rows and columns gathered.
+        Copies of the kept rows and columns.
 
     Raises
     ------
+    TypeError
+        `parameters`, `axes` or `kept` is not a mapping.
     ValueError
-        Axes that do not fit the parameters, or units that do not exist.
+        The axes do not fit the parameters, or a kept unit does not exist.
 
     Notes
     -----
-    The part's activations are fewer: times 1 / (1 - p) in its forward pass they make the next layer's input what it is in
-    the whole network, on average.
+    The part has fewer activations. Multiply them by 1 / (1 - p) in its forward pass: then the input of the next layer is, on
+    average, that of the whole network.
 
     Examples
     --------
@@ -163,39 +226,43 @@ def extract(parameters: Parameters, axes: Axes, kept: Kept) -> dict[str, NDArray
     (array([[0., 2.],
            [3., 5.]]), (2,))
     """
-    return {name: value[places(name, value.shape, axes, kept)] for name, value in parameters.items()}
+    require_network(parameters, axes)
+    whole = {name: np.asarray(value) for name, value in parameters.items()}
+    return {name: value[kept_index(name, value.shape, axes, kept)] for name, value in whole.items()}
 
 
 def aggregate(
     parameters: Parameters, axes: Axes, updates: Iterable[Update]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int64]]]:
-    """Return the mean of what the clients made of each coordinate; a coordinate that no client had stays as it was.
+    """Return the weighted mean of the clients' results per coordinate; a coordinate that no client had does not change.
 
     Parameters
     ----------
     parameters : mapping of str to numpy.ndarray
-        The server's network of this round. It is not changed.
+        The server's network of this round, of floats. It is not changed.
     axes : mapping of str to sequence of str or None
         As in `extract`.
     updates : iterable of Update
-        From the clients; looked at one after the other, so that they need not all be in memory.
+        The clients' results. They are read one after the other, so that they need not all be in memory.
 
     Returns
     -------
     parameters : dict of str to numpy.ndarray
         The new network, of the same shapes and dtypes.
     counts : dict of str to numpy.ndarray of int64
-        For each coordinate the sum of the weights of the clients that had it.
+        For each coordinate, the sum of the weights of the clients that had it.
 
     Raises
     ------
+    TypeError
+        An argument is not a mapping, `updates` does not hold `Update` objects, or an array is not of floats.
     ValueError
-        An update with other parameters or of other shapes than its units make, or a weight below 1.
+        An update has other parameters or shapes than its units make, or its weight is below 1.
 
     Notes
     -----
-    Weighted sums are taken in float64 in the order of `updates`, divided by the counts, and rounded to the parameter's dtype:
-    the same updates in the same order give the same bits.
+    The weighted sums are taken in float64 in the order of `updates`, divided by the counts, and rounded to the parameter's
+    dtype. The same updates in the same order give the same bits.
 
     Examples
     --------
@@ -209,40 +276,58 @@ def aggregate(
     >>> aggregate(server, axes, updates)
     ({'b': array([1., 2., 0.])}, {'b': array([3, 4, 0])})
     """
-    totals = {name: np.zeros(value.shape) for name, value in parameters.items()}
-    counts = {name: np.zeros(value.shape, np.int64) for name, value in parameters.items()}
+    require_network(parameters, axes)
+    server = {name: np.asarray(value) for name, value in parameters.items()}
+    for name, value in server.items():
+        if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
+            raise TypeError(f"the parameter {name!r} must be of floats; got {value.dtype}")
+    if not isinstance(updates, Iterable):
+        raise TypeError(f"updates must be an iterable of Update objects; got {updates!r}")
+    totals = {name: np.zeros(value.shape) for name, value in server.items()}
+    counts = {name: np.zeros(value.shape, np.int64) for name, value in server.items()}
     for update in updates:
-        weight = at_least_one(update.weight, "weight")
-        if update.parameters.keys() != parameters.keys():
-            raise ValueError(f"an update must have the parameters {sorted(parameters)}; it has {sorted(update.parameters)}")
-        for name, given in update.parameters.items():
-            where, value = places(name, totals[name].shape, axes, update.kept), np.asarray(given)
-            if value.shape != counts[name][where].shape:
-                raise ValueError(f"the update of {name!r} has shape {value.shape}; its units make {counts[name][where].shape}")
-            with plan.RoundToNearest(), np.errstate(all="ignore"):
-                totals[name][where] += value.astype(np.float64) * weight
-            counts[name][where] += weight
-    return {name: mean(totals[name], counts[name], value) for name, value in parameters.items()}, counts
+        add_update(update, axes, totals, counts)
+    return {name: mean(totals[name], counts[name], value) for name, value in server.items()}, counts
+
+
+def add_update(
+    update: Update, axes: Axes, totals: dict[str, NDArray[np.float64]], counts: dict[str, NDArray[np.int64]]
+) -> None:
+    """Add the weighted parameters of one client to the totals, and its weight to the counts."""
+    if not isinstance(update, Update):
+        raise TypeError(f"updates must be Update objects; got a {type(update).__name__}")
+    weight = at_least_one(update.weight, "weight")
+    require_mapping(update.parameters, "the parameters of an update", "names to arrays")
+    if update.parameters.keys() != totals.keys():
+        raise ValueError(f"an update must have the parameters {sorted(totals)}; it has {sorted(update.parameters)}")
+    for name, given in update.parameters.items():
+        where, value = kept_index(name, totals[name].shape, axes, update.kept), real_array(given, f"the update of {name!r}")
+        if value.shape != counts[name][where].shape:
+            raise ValueError(f"the update of {name!r} has shape {value.shape}; its units make {counts[name][where].shape}")
+        with plan.RoundToNearest(), np.errstate(all="ignore"):
+            totals[name][where] += value.astype(np.float64) * weight
+        counts[name][where] += weight
 
 
 def mean(total: NDArray[np.float64], count: NDArray[np.int64], otherwise: NDArray[Any]) -> NDArray[Any]:
-    """Return total / count in the dtype of `otherwise`, whose value stands where nothing was counted."""
+    """Return total / count in the dtype of `otherwise`, and the value of `otherwise` where the count is 0."""
     result = otherwise.copy()
     with plan.RoundToNearest(), np.errstate(all="ignore"):
         np.copyto(result, (total / np.maximum(count, 1)).astype(result.dtype), where=count > 0)
     return result
 
 
-def places(name: str, shape: tuple[int, ...], axes: Axes, kept: Kept) -> tuple[Any, ...]:
-    """Return the index of the part of a parameter that has only the units kept, or raise naming what does not fit."""
+def kept_index(name: str, shape: tuple[int, ...], axes: Axes, kept: Kept) -> tuple[Any, ...]:
+    """Return the index of the kept part of a parameter, or raise an error that names the bad entry."""
+    require_mapping(kept, "kept", "layers to their kept units")
     layers = axes.get(name)
-    if layers is None or len(layers) != len(shape):
+    if isinstance(layers, str) or not isinstance(layers, Sequence) or len(layers) != len(shape):
         raise ValueError(f"axes must name a layer or None for each axis of {name!r}, of shape {shape}; got {layers!r}")
-    return np.ix_(*(units_of(name, layer, size, kept) for layer, size in zip(layers, shape, strict=True)))
+    return np.ix_(*(units_along(name, layer, size, kept) for layer, size in zip(layers, shape, strict=True)))
 
 
-def units_of(name: str, layer: str | None, size: int, kept: Kept) -> NDArray[np.int64]:
-    """Return the units kept along one axis of a parameter."""
+def units_along(name: str, layer: str | None, size: int, kept: Kept) -> NDArray[np.int64]:
+    """Return the units that are kept along one axis of a parameter."""
     if layer is None:
         return np.arange(size)
     if layer not in kept:

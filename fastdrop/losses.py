@@ -1,6 +1,6 @@
-"""R-Drop: the loss of two passes with different masks that are to agree.
+"""R-Drop: the loss of two passes with different masks, whose predictions shall agree.
 
-In float64 with NumPy's exp and log: unlike what drops, to rounding, not to the bit.
+The functions compute in float64 with NumPy's exp and log. Their last bits may differ between machines.
 """
 
 from __future__ import annotations
@@ -19,58 +19,67 @@ Floats = NDArray[np.float64]
 
 
 class Passes(NamedTuple):
-    """Two passes, checked: one row a sample that counts."""
+    """Two checked passes, with one row per sample that counts."""
 
-    counts: NDArray[np.bool_]  # which samples do
+    counts: NDArray[np.bool_]  # True for the samples that count
     log_p: Floats
     log_q: Floats
+    log_ratio: Floats  # log_p - log_q; 0 for a class that both passes mask
     targets: NDArray[np.int64]
-    of_entropy: float  # what each cross entropy is multiplied by, and each divergence
-    of_divergence: float
+    entropy_factor: float  # multiplies the cross entropy of each sample
+    divergence_factor: float  # multiplies the divergence of each sample
 
 
 def r_drop_loss(
     first: ArrayLike,
     second: ArrayLike,
     targets: ArrayLike,
-    alpha: float = 1.0,
+    strength: float = 1.0,
     *,
     mask: ArrayLike | None = None,
     form: Form = "paper",
 ) -> float:
-    """Return the loss of two forward passes of one batch with different dropout masks, drawn together: R-Drop.
+    """Return the R-Drop loss of two forward passes of one batch with different dropout masks.
+
+    The loss is the cross entropy of both passes plus the divergence between their predictions.
 
     Parameters
     ----------
     first, second : array_like
-        The logits of the two passes, of shape (..., classes).
+        The logits of the two passes, of shape (..., classes). A class whose logit is -inf in both passes is masked: it has
+        the probability 0 and adds nothing to the divergence.
     targets : array_like of int
-        The classes, of shape (...); those of samples that do not count may be anything.
-    alpha : float, default 1
-        The weight of the divergence, finite and >= 0.
+        The classes, of shape (...). The targets of samples that do not count may have any value.
+    strength : float, default 1
+        The weight of the divergence, finite and >= 0; the paper calls it alpha.
     mask : array_like of bool, optional
-        True for the samples that count, of shape (...): padding does not.
+        True for the samples that count, of shape (...), and False for padding. By default all samples count.
     form : {"paper", "code"}
-        ``"paper"``: the mean over samples of CE(first) + CE(second) + alpha D, where CE is the cross entropy and D half the
-        sum of both Kullback-Leibler divergences. ``"code"``, as the authors' repository has it: the mean of
-        (CE(first) + CE(second)) / 2, plus alpha times the **sum** of D over samples.
+        ``"paper"``: the mean over samples of CE(first) + CE(second) + strength D, where CE is the cross entropy and D is half
+        the sum of both Kullback-Leibler divergences. ``"code"``, as in the authors' repository: the mean of
+        (CE(first) + CE(second)) / 2, plus strength times the **sum** of D over samples.
 
     Returns
     -------
     float
-        0 where no sample counts.
+        The loss; 0 where no sample counts.
 
     Raises
     ------
     TypeError
-        Logits that are not real numbers, targets that are not integers, a mask that is not of bool.
+        Logits are not real numbers, targets are not integers, or the mask is not of bool.
     ValueError
-        Shapes that do not go together, a target that is no class, a bad `alpha`, an unknown `form`.
+        Shapes do not fit together, a target is not a class, `strength` is out of range, or `form` is unknown. A class is -inf
+        in one pass only, where the divergence is infinite, or a sample has no class with a logit above -inf.
+
+    See Also
+    --------
+    r_drop_loss_backward : the gradients.
 
     Notes
     -----
-    The two passes take two offsets of one stream, or one batch that holds every sample twice: then elements have masks of
-    their own as they are. In float64 with NumPy's exp and log: the last bits are not promised.
+    For two passes with different masks, use two offsets of one seed. Or put every sample into the batch twice: its two copies
+    have different elements of the mask.
 
     References
     ----------
@@ -85,18 +94,18 @@ def r_drop_loss(
     >>> round(fastdrop.r_drop_loss(first, second, [0, 2], 0.5), 4)
     4.4504
     """
-    passes = checked(first, second, targets, alpha, mask, form)
+    passes = checked_passes(first, second, targets, strength, mask, form)
     rows = np.arange(len(passes.targets))
     entropies = -(passes.log_p[rows, passes.targets] + passes.log_q[rows, passes.targets])
-    divergences = 0.5 * (np.exp(passes.log_p) - np.exp(passes.log_q)) * (passes.log_p - passes.log_q)
-    return float(passes.of_entropy * entropies.sum() + passes.of_divergence * divergences.sum())
+    divergences = 0.5 * (np.exp(passes.log_p) - np.exp(passes.log_q)) * passes.log_ratio
+    return float(passes.entropy_factor * entropies.sum() + passes.divergence_factor * divergences.sum())
 
 
 def r_drop_loss_backward(
     first: ArrayLike,
     second: ArrayLike,
     targets: ArrayLike,
-    alpha: float = 1.0,
+    strength: float = 1.0,
     *,
     mask: ArrayLike | None = None,
     form: Form = "paper",
@@ -105,19 +114,23 @@ def r_drop_loss_backward(
 
     Parameters
     ----------
-    first, second, targets, alpha, mask, form
+    first, second, targets, strength, mask, form
         As in `r_drop_loss`.
 
     Returns
     -------
     tuple of two numpy.ndarray
-        Of float64 and the shape of the logits; 0 for samples that do not count. With probabilities P and Q and
-        d = log P - log Q, that of D by the logits of P is (P (d - sum(P d)) + P - Q) / 2.
+        Gradients of float64, of the shape of the logits. They are 0 for samples that do not count, and for masked classes.
 
     Raises
     ------
     TypeError, ValueError
         As in `r_drop_loss`.
+
+    Notes
+    -----
+    With the probabilities P and Q and d = log P - log Q, the gradient of D with respect to the logits of P is
+    (P (d - sum(P d)) + P - Q) / 2.
 
     Examples
     --------
@@ -125,30 +138,32 @@ def r_drop_loss_backward(
     >>> fastdrop.r_drop_loss_backward([[0.0, 0.0]], [[0.0, 0.0]], [0])
     (array([[-0.5,  0.5]]), array([[-0.5,  0.5]]))
     """
-    passes = checked(first, second, targets, alpha, mask, form)
-    p, q, difference = np.exp(passes.log_p), np.exp(passes.log_q), passes.log_p - passes.log_q
+    passes = checked_passes(first, second, targets, strength, mask, form)
+    p, q = np.exp(passes.log_p), np.exp(passes.log_q)
     gradients = []
-    for own, other, d in ((p, q, difference), (q, p, -difference)):
-        of_entropy = own.copy()
-        of_entropy[np.arange(len(own)), passes.targets] -= 1.0
-        of_divergence = 0.5 * (own * (d - (own * d).sum(axis=1, keepdims=True)) + own - other)
+    for own, other, d in ((p, q, passes.log_ratio), (q, p, -passes.log_ratio)):
+        entropy_gradient = own.copy()
+        entropy_gradient[np.arange(len(own)), passes.targets] -= 1.0
+        divergence_gradient = 0.5 * (own * (d - (own * d).sum(axis=1, keepdims=True)) + own - other)
         gradient = np.zeros((*passes.counts.shape, own.shape[1]))
-        gradient[passes.counts] = passes.of_entropy * of_entropy + passes.of_divergence * of_divergence
+        gradient[passes.counts] = passes.entropy_factor * entropy_gradient + passes.divergence_factor * divergence_gradient
         gradients.append(gradient)
     return gradients[0], gradients[1]
 
 
-def checked(first: ArrayLike, second: ArrayLike, targets: ArrayLike, alpha: Any, mask: ArrayLike | None, form: Any) -> Passes:
-    """Return the two passes, or raise naming what is wrong."""
+def checked_passes(
+    first: ArrayLike, second: ArrayLike, targets: ArrayLike, strength: Any, mask: ArrayLike | None, form: Any
+) -> Passes:
+    """Return the two passes, or raise an error that names the bad argument."""
     logits, others, classes = floats_of(first, "first"), floats_of(second, "second"), np.asarray(targets)
     if logits.shape != others.shape or not logits.ndim or classes.shape != logits.shape[:-1]:
         raise ValueError(
-            f"first and second must have one shape (..., classes) and targets its (...); got {logits.shape}, {others.shape} "
-            f"and {classes.shape}"
+            "first and second must have the same shape (..., classes), and targets the shape (...); "
+            f"got {logits.shape}, {others.shape} and {classes.shape}"
         )
     if classes.dtype.kind not in "iu":
         raise TypeError(f"targets must be integers; got {classes.dtype}")
-    weight = non_negative_number(alpha, "alpha")
+    weight = non_negative_number(strength, "strength")
     if form not in ("paper", "code"):
         raise ValueError(f"form must be 'paper' or 'code'; got {form!r}")
     counts = np.ones(classes.shape, np.bool_) if mask is None else np.asarray(mask)
@@ -160,7 +175,18 @@ def checked(first: ArrayLike, second: ArrayLike, targets: ArrayLike, alpha: Any,
     check_indices(chosen, logits.shape[-1], "targets", "the classes")
     share = 1.0 / max(chosen.size, 1)
     factors = (share, weight * share) if form == "paper" else (0.5 * share, weight)
-    return Passes(counts, log_softmax(logits[counts]), log_softmax(others[counts]), chosen, *factors)
+    return Passes(counts, *log_probabilities(logits[counts], others[counts]), chosen, *factors)
+
+
+def log_probabilities(logits: Floats, others: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the logarithms of the probabilities of each row of both passes, and the differences of the logarithms."""
+    masked = np.isneginf(logits)
+    if (masked != np.isneginf(others)).any():
+        raise ValueError("first and second must mask the same classes: a logit that is -inf in one must be -inf in the other")
+    if masked.size and masked.all(axis=1).any():
+        raise ValueError("every sample must have a class that is not masked; the logits of a sample are all -inf")
+    log_p, log_q = log_softmax(logits), log_softmax(others)
+    return log_p, log_q, np.subtract(log_p, log_q, out=np.zeros_like(log_p), where=~masked)
 
 
 def log_softmax(logits: Floats) -> Floats:

@@ -1,17 +1,17 @@
-"""Watching training: for each layer and step what was dropped and what that did to mean and variance, and the gap.
+"""Monitoring of training: the rate, the share that was dropped, moments and gradients per layer, and the losses.
 
-A `Monitor` writes one line of JSON for each thing it sees, at once, so that the file can be read while training runs and
-after it was killed. `read` reads it, `plot` draws it.
+A `Monitor` writes one line of JSON per observation, at once. So the file can be read while training runs, and after the
+process was killed. `read` reads the file, and `plot` draws it.
 
 Examples
 --------
 >>> import numpy as np, fastdrop
 >>> from fastdrop.monitor import Monitor
->>> monitor = Monitor()  # with a path, to a file
+>>> monitor = Monitor()  # with a path: writes to a file
 >>> x = np.arange(1, 1001, dtype=np.float32)
->>> seen = monitor.layer("hidden", x, fastdrop.dropout(x, 0.2, seed=42))
->>> round(seen["rate"], 2), round(seen["variance_shift"], 2)
-(0.18, 0.51)
+>>> seen = monitor.layer("hidden", x, fastdrop.dropout(x, 0.2, seed=42), rate=0.2)
+>>> seen["rate"], round(seen["dropped"], 2), round(seen["variance_shift"], 2)
+(0.2, 0.18, 0.51)
 >>> monitor.losses(training=0.3, validation=0.5)["gap"]
 0.2
 """
@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +31,8 @@ from numpy.typing import ArrayLike, NDArray
 from fastdrop._core import plan
 from fastdrop._core.checks import at_least_one
 from fastdrop._core.optional import row_of_axes
+from fastdrop.nn._measures import Pass, dropped_share, nominal_rate, replaced_share
+from fastdrop.nn._variants import Variant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,24 +42,45 @@ __all__ = ["Monitor", "plot", "read"]
 Entry = dict[str, Any]
 
 
+class Sample(NamedTuple):
+    """Evenly spaced elements of an array, and the size of the whole array."""
+
+    size: int
+    values: NDArray[Any]
+
+    @property
+    def norm(self) -> float | None:
+        """The Euclidean norm of the whole array, estimated from the elements."""
+        if not self.values.size:
+            return None
+        with np.errstate(all="ignore"):
+            values = self.values.astype(np.float64)
+            return math.sqrt(float(values @ values) * (self.size / values.size))
+
+
 class Monitor:
-    """Writes down what layers do, and losses.
+    """A log of the behaviour of layers and of the losses.
 
     Parameters
     ----------
     path : str or path-like, optional
-        Where to: a file of JSON lines, which is made or continued; half a line that a killed run left at its end is cut
-        off. Without it the entries are kept in memory.
+        The file of JSON lines to write. If it exists, it is continued; an incomplete last line, which a killed process
+        leaves, is cut off. Without a path the entries are kept in memory.
     every : int, default 1
-        Look at layers at every so many steps only.
+        Record layers in every `every`-th step only.
     sample : int, default 16384
-        Look at no more elements of an array than this, evenly spaced: rates are then within about 1 %, and a look takes a
-        fraction of a millisecond whatever the array's size.
+        The largest number of elements of an array to look at; they are evenly spaced. Shares are then right to about 0.01, and
+        a look takes a fraction of a millisecond for arrays of any size.
 
     Attributes
     ----------
     step : int
-        The step that entries get: count it on after each update of the weights. It is 0 at first.
+        The step that new entries get. It begins at 0; increase it after each update of the weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `every` or `sample` is not an integer above 0.
 
     Examples
     --------
@@ -82,72 +105,131 @@ class Monitor:
             end_after_last_line(self.path)
         self._file = None if self.path is None else self.path.open("a", encoding="utf-8")
 
-    # What is seen
+    # Observations
 
-    def layer(self, name: str, before: ArrayLike, after: ArrayLike, *, training: bool = True) -> Entry:
-        """Write down what a layer did to an array.
+    def layer(
+        self,
+        name: str,
+        before: ArrayLike,
+        after: ArrayLike,
+        *,
+        training: bool = True,
+        rate: float | None = None,
+        replacement: ArrayLike | None = 0.0,
+    ) -> Entry:
+        """Record a forward pass of a layer.
 
         Parameters
         ----------
         name : str
-            The layer's.
+            The name of the layer.
         before, after : array_like
-            Its input and its output; looked at and not kept.
+            The input and the output of the layer. They are read and not kept.
         training : bool
             Whether the layer was dropping.
+        rate : float, optional
+            The rate that the layer was meant to drop at.
+        replacement : float or array_like, default 0
+            The value of a dropped element: one number, or an array of the shape of `before`. None for a technique that drops
+            nothing, such as Gaussian noise.
 
         Returns
         -------
         dict
-            What was written. ``rate``: the share of elements that are 0 and were not; of arrays that have become smaller,
-            the share that is gone. ``mean_before``, ``variance_before``, ``mean_after``, ``variance_after``: over all
-            elements. ``variance_shift``: the variance before over that after, which is what the next layers see in
-            evaluation over what they see in training. What is not a finite number is None.
+            The entry. A number that is not finite is None in it.
+
+            - ``rate``: the rate that was meant.
+            - ``dropped``: the share that was dropped: of the elements that are equal to `replacement` after and were not
+              before; if the array became smaller, the share that is missing.
+            - ``mean_before``, ``variance_before``, ``mean_after``, ``variance_after``: over all elements.
+            - ``variance_shift``: the variance before divided by the variance after. It is the ratio of the variances that the
+              next layers see in evaluation and in training.
 
         See Also
         --------
-        fastdrop.variance_shift : what the shift should be, in closed form.
+        fastdrop.variance_shift : the shift in closed form.
 
         References
         ----------
         .. [1] X. Li, S. Chen, X. Hu, J. Yang, "Understanding the disharmony between dropout and batch normalization by
            variance shift", CVPR 2019.
         """
-        return self._seen(name, self._look(before), self._look(after), training)
+        x, y = self._look(before), self._look(after)
+        if replacement is not None and np.size(replacement) == x.size > 1:
+            replacement = self._look(replacement).values  # at the same places
+        return self._write_pass(name, (x, y), training, rate, None if replacement is None else lost_share(x, y, replacement))
+
+    def gradient(self, name: str, after: ArrayLike, before: ArrayLike) -> Entry:
+        """Record a backward pass of a layer.
+
+        Parameters
+        ----------
+        name : str
+            The name of the layer.
+        after, before : array_like
+            The gradients with respect to the output and to the input of the layer. They are read and not kept.
+
+        Returns
+        -------
+        dict
+            The entry. ``norm_after`` and ``norm_before`` are the Euclidean norms of both gradients, and ``zeros`` is the share
+            of zeros in the gradient with respect to the input. A number that is not finite is None.
+
+        Examples
+        --------
+        >>> from fastdrop.monitor import Monitor
+        >>> entry = Monitor().gradient("hidden", [3.0, 4.0], [6.0, 0.0])
+        >>> entry["norm_after"], entry["norm_before"], entry["zeros"]
+        (5.0, 6.0, 0.5)
+        """
+        return self._write_gradient(name, self._look(after), self._look(before))
 
     def losses(self, training: float, validation: float) -> Entry:
-        """Write down a training and a validation loss; ``gap`` is how much larger the second is."""
+        """Record a training and a validation loss.
+
+        Parameters
+        ----------
+        training, validation : float
+            The losses.
+
+        Returns
+        -------
+        dict
+            The entry. ``gap`` is the validation loss minus the training loss.
+        """
         training, validation = float(training), float(validation)
         return self._write({"kind": "losses", "training": training, "validation": validation, "gap": validation - training})
 
-    def _look(self, array: ArrayLike) -> tuple[int, NDArray[np.float64]]:
-        """Return the size of an array, and some of its elements: copies, so that it may be overwritten."""
+    def _look(self, array: ArrayLike) -> Sample:
+        """Return copies of evenly spaced elements, so that the array may be overwritten."""
         values = np.asarray(array)
         step = -(-values.size // self.sample) or 1
-        while step > 1 and math.gcd(step, values.size) > 1:  # so that no axis is always met at the same place
+        while step > 1 and math.gcd(step, values.size) > 1:  # so that the elements are not all at one place of an axis
             step += 1
-        return values.size, values.reshape(-1)[::step].astype(np.float64)
+        return Sample(values.size, values.reshape(-1)[::step].copy())
 
-    def _seen(
-        self, name: str, before: tuple[int, NDArray[np.float64]], after: tuple[int, NDArray[np.float64]], training: bool
+    def _write_pass(
+        self, name: str, arrays: tuple[Sample, Sample], training: bool, rate: float | None, dropped: float | None
     ) -> Entry:
-        (size, x), (left, y) = before, after
-        entry: Entry = {"kind": "layer", "layer": name, "training": bool(training), "size": size}
-        if size == left:
-            there = np.count_nonzero(x)
-            entry["rate"] = np.count_nonzero((y == 0) & (x != 0)) / there if there else None
-        else:
-            entry["rate"] = 1 - left / size if left < size else None
+        before, after = arrays
+        entry: Entry = {"kind": "layer", "layer": name, "training": bool(training), "size": before.size}
+        entry |= {"rate": None if rate is None else float(rate), "dropped": dropped}
         with np.errstate(all="ignore"):
-            for when, values in (("before", x), ("after", y)):
+            for when, seen in (("before", before), ("after", after)):
+                values = seen.values.astype(np.float64)
                 entry[f"mean_{when}"] = values.mean() if values.size else None
                 entry[f"variance_{when}"] = values.var() if values.size else None
         earlier, later = entry["variance_before"], entry["variance_after"]
         entry["variance_shift"] = earlier / later if later else None
         return self._write(entry)
 
+    def _write_gradient(self, name: str, after: Sample, before: Sample) -> Entry:
+        zeros = 1 - np.count_nonzero(before.values) / before.values.size if before.values.size else None
+        norms = {"norm_after": after.norm, "norm_before": before.norm}
+        return self._write({"kind": "gradient", "layer": name, **norms, "zeros": zeros})
+
     def _write(self, entry: Entry) -> Entry:
-        entry = {"step": plan.as_count(self.step, "step"), **{key: plain(value) for key, value in entry.items()}}
+        entry = {"step": plan.as_count(self.step, "step"), **{key: json_value(value) for key, value in entry.items()}}
         if self._file is None:
             self._kept.append(entry)
         else:
@@ -155,56 +237,119 @@ class Monitor:
             self._file.flush()
         return entry
 
-    # Layers that are watched
+    # Watched layers
 
     def watch(self, layer: Any, name: str = "") -> Any:
-        """Look at all that a layer does from now on, and return the layer.
+        """Record all forward and backward passes of a layer from now on, and return the layer.
+
+        For layers of `fastdrop.nn` the entries have the rate that was meant, set or learned, and the share that was dropped as
+        the technique drops: to 0, to the saturation value of alpha dropout, to the previous state of zoneout, by the soft
+        mask of concrete dropout. The share is None for a technique that drops nothing, such as Gaussian noise.
 
         Parameters
         ----------
         layer : object
-            With a method ``forward(x)``. Of a model of `fastdrop.nn`, all layers inside that drop are watched, under their
-            full names. An attribute ``training`` that is False is written down as such.
+            A layer or a model of `fastdrop.nn`; all layers inside that drop are watched under their full names. Or any object
+            with a method ``forward(x)``, and perhaps ``backward(grad)``. If its attribute ``training`` is False, the entries
+            say so.
         name : str, default ""
-            The layer's name; of a model, what its layers' names begin with.
+            The name of the layer; for a model, the beginning of the names of its layers.
+
+        Returns
+        -------
+        object
+            The layer.
 
         Raises
         ------
         TypeError
-            What has no method ``forward``.
+            The object has no method ``forward``.
         ValueError
-            A model in which nothing drops.
+            No layer of the model drops anything.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastdrop import nn
+        >>> from fastdrop.monitor import Monitor
+        >>> monitor, layer = Monitor(), nn.AlphaDropout(0.2, seed=42)
+        >>> y = monitor.watch(layer, "hidden").forward(np.arange(1000.0))
+        >>> monitor.entries()[0]["rate"], round(monitor.entries()[0]["dropped"], 2)
+        (0.2, 0.18)
         """
         if hasattr(layer, "walk"):
-            found = [(full, inner) for full, inner in layer.walk(name) if hasattr(inner, "rate")]
+            found = [(full, inner) for full, inner in layer.walk(name) if isinstance(inner, Variant)]
             if not found:
                 raise ValueError(f"no layer inside {layer!r} drops anything")
             for full, inner in found:
-                self._hook(inner, full, "record", lambda result: result[0])
+                self._hook(inner, "record", self._seeing_variant(inner, full or type(inner).__name__))
+                self._hook(inner, "gradient", self._seeing_backward(full or type(inner).__name__))
             return layer
         if not callable(getattr(layer, "forward", None)):
             raise TypeError(f"a layer must have a method forward(x); got {layer!r}")
-        self._hook(layer, name, "forward", lambda result: result)
+        self._hook(layer, "forward", self._seeing_forward(layer, name or type(layer).__name__))
+        if callable(getattr(layer, "backward", None)):
+            self._hook(layer, "backward", self._seeing_backward(name or type(layer).__name__))
         return layer
 
-    def _hook(self, layer: Any, name: str, method: str, output_of: Callable[[Any], Any]) -> None:
-        """Put a function in front of a method of one object, which looks at what goes in and comes out."""
+    def _hook(self, layer: Any, method: str, seeing: Callable[..., Any]) -> None:
+        """Replace a method of one object by one that also records the pass."""
         inner = getattr(layer, method)
 
-        def looking(x: Any, *more: Any, **named: Any) -> Any:
+        def watched(*inputs: Any, **named: Any) -> Any:
             if self.step % self.every:
-                return inner(x, *more, **named)
-            before = self._look(x)
-            result = inner(x, *more, **named)
-            dropping = getattr(layer, "training", True) or getattr(layer, "sampling", False)
-            self._seen(name or type(layer).__name__, before, self._look(output_of(result)), dropping)
-            return result
+                return inner(*inputs, **named)
+            return seeing(inner, inputs, named)
 
-        setattr(layer, method, looking)
+        setattr(layer, method, watched)
         self._watched.append((layer, method))
 
+    def _seeing_forward(self, layer: Any, name: str) -> Callable[..., Any]:
+        """Return a function that runs and records a forward pass of any object."""
+
+        def seeing(forward: Callable[..., Any], inputs: tuple[Any, ...], named: Entry) -> Any:
+            before = self._look(first_array(inputs, named))
+            result = forward(*inputs, **named)
+            after = self._look(result)
+            dropping = getattr(layer, "training", True) or getattr(layer, "sampling", False)
+            self._write_pass(name, (before, after), dropping, None, lost_share(before, after, 0.0))
+            return result
+
+        return seeing
+
+    def _seeing_variant(self, layer: Variant, name: str) -> Callable[..., Any]:
+        """Return a function that runs and records a forward pass of a layer of `fastdrop.nn` that drops."""
+
+        def seeing(record: Callable[..., Any], inputs: tuple[Any, ...], named: Entry) -> Any:
+            before = self._look(first_array(inputs, named))
+            arrays = dict(zip(layer.arrays[1:], inputs[1:], strict=False)) | named
+            others = {
+                key: self._look(value).values
+                for key, value in arrays.items()
+                if isinstance(value, np.ndarray) and value.size == before.size
+            }
+            rate = nominal_rate(layer)
+            y, made = record(*inputs, **named)
+            after = self._look(y)
+            dropped = dropped_share(layer, Pass(before.values, after.values, (before.size, after.size), made, others))
+            self._write_pass(name, (before, after), layer.training or layer.sampling, rate, dropped)
+            return y, made
+
+        return seeing
+
+    def _seeing_backward(self, name: str) -> Callable[..., Any]:
+        """Return a function that runs and records a backward pass."""
+
+        def seeing(backward: Callable[..., Any], inputs: tuple[Any, ...], named: Entry) -> Any:
+            after = self._look(first_array(inputs, named))
+            result = backward(*inputs, **named)
+            self._write_gradient(name, after, self._look(result[0] if isinstance(result, tuple) else result))
+            return result
+
+        return seeing
+
     def close(self) -> None:
-        """Stop watching, and close the file."""
+        """Stop watching layers, and close the file."""
         for layer, method in reversed(self._watched):
             vars(layer).pop(method, None)
         self._watched.clear()
@@ -217,19 +362,31 @@ class Monitor:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    # What was seen
+    # Entries
 
     def entries(self) -> list[Entry]:
-        """Return all entries so far; those that the file had before, too."""
+        """Return all entries so far, including those that the file had before."""
         return list(self._kept) if self.path is None else list(read(self.path))
 
     def plot(self) -> list[Axes]:
-        """Draw the entries: see `plot`."""
+        """Draw the entries; see `plot`."""
         return plot(self.entries())
 
 
-def plain(value: Any) -> Any:
-    """Return a number as JSON has them, None for what is not finite."""
+def first_array(inputs: tuple[Any, ...], named: Entry) -> Any:
+    """Return the first argument of a pass, wherever it was given."""
+    return inputs[0] if inputs else next(iter(named.values()))
+
+
+def lost_share(before: Sample, after: Sample, replacement: Any) -> float | None:
+    """Return the share of elements that are missing after, or that became `replacement`; None if the array grew."""
+    if after.size == before.size:
+        return replaced_share(before.values, after.values, replacement)
+    return 1 - after.size / before.size if after.size < before.size else None
+
+
+def json_value(value: Any) -> Any:
+    """Return a number as JSON has it, and None for a number that is not finite."""
     if isinstance(value, (float, np.floating)):
         return float(value) if math.isfinite(value) else None
     return value
@@ -239,7 +396,7 @@ def plain(value: Any) -> Any:
 
 
 def end_after_last_line(path: Path) -> None:
-    """Cut off what stands after the last line's end, if the file is there: a line that a killed run did not finish."""
+    """Cut off an incomplete last line, which a killed process leaves, if the file exists."""
     if not path.is_file():
         return
     with path.open("r+b") as file:
@@ -256,21 +413,23 @@ def end_after_last_line(path: Path) -> None:
 
 
 def read(path: Any) -> Iterator[Entry]:
-    """Yield the entries of a file that a `Monitor` wrote, or is writing.
+    """Yield the entries of a file that a `Monitor` wrote or is writing.
 
     Parameters
     ----------
     path : str or path-like
+        The file.
 
     Yields
     ------
     dict
-        See `Monitor.layer` and `Monitor.losses`; ``kind`` is ``"layer"`` or ``"losses"``, ``step`` the step.
+        An entry, as `Monitor.layer`, `Monitor.gradient` and `Monitor.losses` return it. ``kind`` is ``"layer"``,
+        ``"gradient"`` or ``"losses"``, and ``step`` is the step.
 
     Raises
     ------
     ValueError
-        A line that is not JSON, other than a last one without an end.
+        A line is not JSON. An incomplete last line is left out.
 
     Examples
     --------
@@ -285,7 +444,7 @@ def read(path: Any) -> Iterator[Entry]:
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
-                return  # still being written, or never finished
+                return  # it is still being written, or was never finished
             try:
                 yield json.loads(line)
             except json.JSONDecodeError as error:
@@ -296,17 +455,23 @@ def read(path: Any) -> Iterator[Entry]:
 
 
 def plot(entries: Iterable[Entry]) -> list[Axes]:
-    """Draw what was seen: measured rates and variance shifts over the steps, a line a layer; losses and their gap.
+    """Draw what a monitor recorded over the steps: rates, variance shifts, norms of gradients, and losses.
 
     Parameters
     ----------
     entries : iterable of dict
-        What `read` yields or `Monitor.entries` returns. Of layers only what they did in training.
+        Entries, as `read` yields or `Monitor.entries` returns them. Forward passes in evaluation are left out.
 
     Returns
     -------
     list of matplotlib.axes.Axes
-        Three, side by side in one figure.
+        Four axes, side by side in one figure. The first has two lines per layer: the share that was dropped, and in dashes
+        the rate that was meant.
+
+    Raises
+    ------
+    ImportError
+        Matplotlib is not installed.
 
     Examples
     --------
@@ -315,27 +480,39 @@ def plot(entries: Iterable[Entry]) -> list[Axes]:
     >>> figure.savefig("run.png")  # doctest: +SKIP
     """
     seen = list(entries)
-    layers: dict[str, list[Entry]] = {}
-    for entry in seen:
-        if entry["kind"] == "layer" and entry["training"]:
-            layers.setdefault(entry["layer"], []).append(entry)
-    rates, shifts, losses = found = row_of_axes(3)
-    for name, those in layers.items():
-        for ax, key in ((rates, "rate"), (shifts, "variance_shift")):
-            ax.plot([entry["step"] for entry in those], numbers(those, key), label=name)
-    rates.set(xlabel="step", ylabel="share dropped", title="measured rate")
+    passes = by_layer(entry for entry in seen if entry["kind"] == "layer" and entry["training"])
+    gradients = by_layer(entry for entry in seen if entry["kind"] == "gradient")
+    losses = {"": [entry for entry in seen if entry["kind"] == "losses"]}
+    shares, shifts, norms, gaps = found = row_of_axes(4)
+    draw_lines(shares, passes, "dropped")
+    draw_lines(shares, passes, "rate", "--")
+    draw_lines(shifts, passes, "variance_shift")
+    draw_lines(norms, gradients, "norm_before")
+    for key in ("training", "validation", "gap"):
+        draw_lines(gaps, losses, key, "--" if key == "gap" else "-", label=key)
+    shares.set(xlabel="step", ylabel="share dropped; rate in dashes", title="rate")
     shifts.set(xlabel="step", ylabel="variance in evaluation / in training", title="variance shift")
     shifts.axhline(1.0, color="0.6", linewidth=0.8)
-    those = [entry for entry in seen if entry["kind"] == "losses"]
-    for key in ("training", "validation", "gap"):
-        losses.plot([entry["step"] for entry in those], numbers(those, key), "--" if key == "gap" else "-", label=key)
-    losses.set(xlabel="step", ylabel="loss", title="generalization gap")
-    for ax, drawn in zip(found, (layers, layers, those), strict=True):
+    norms.set(xlabel="step", ylabel="norm, with respect to the input", title="gradient")
+    gaps.set(xlabel="step", ylabel="loss", title="generalization gap")
+    for ax, drawn in zip(found, (passes, passes, gradients, losses[""]), strict=True):
         if drawn:
             ax.legend()
     return list(found)
 
 
-def numbers(entries: list[Entry], key: str) -> list[float]:
-    """Return an entry's number for each, NaN where there is none."""
-    return [math.nan if entry[key] is None else entry[key] for entry in entries]
+def by_layer(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """Return entries by the name of their layer."""
+    layers: dict[str, list[Entry]] = {}
+    for entry in entries:
+        layers.setdefault(entry["layer"], []).append(entry)
+    return layers
+
+
+def draw_lines(ax: Axes, layers: dict[str, list[Entry]], key: str, style: str = "-", label: str | None = None) -> None:
+    """Draw a number of the entries over the steps, one line per layer; dashed lines of layers have no entry in the legend."""
+    for index, (name, entries) in enumerate(layers.items()):
+        values = [math.nan if entry[key] is None else entry[key] for entry in entries]
+        color: dict[str, Any] = {} if label else {"color": f"C{index}"}
+        shown = label or (name if style == "-" else None)
+        ax.plot([entry["step"] for entry in entries], values, style, label=shown, **color)

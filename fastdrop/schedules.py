@@ -1,8 +1,8 @@
-"""Rates that change in the course of training: small picklable callables, step -> p.
+"""Rates that change in the course of training: small callables, step -> p, that can be pickled.
 
-A step is one update of the weights, counted from 0. All rates are computed in double, on the host, rounded to nearest
-whatever the process has set. (Those that need an exponential or a cosine take the platform's, whose last bit may differ
-elsewhere. A mask then differs only where a random number falls between two neighbouring doubles.)
+A step is one update of the weights; the first step is 0. All rates are computed in float64 and rounded to nearest, whatever
+rounding mode the process has set. Schedules with an exponential or a cosine use the platform's functions, whose last bit may
+differ between platforms. A mask differs then only where a random number falls between two neighbouring floats.
 
 Examples
 --------
@@ -12,7 +12,7 @@ Examples
 (0.0, 0.25, 0.5)
 >>> p.clipped(0.1, 0.3)(50)
 0.25
->>> [q(100) for q in schedules.layerwise(p, 4)]  # the deeper, the more
+>>> [q(100) for q in schedules.layerwise(p, 4)]  # a larger rate for deeper layers
 [0.125, 0.25, 0.375, 0.5]
 """
 
@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fastdrop._core import plan
-from fastdrop._core.checks import at_least_one, finite_number, positive_number
+from fastdrop._core.checks import at_least_one, finite_number, non_negative_number, positive_number, share_of
+from fastdrop._core.optional import axes
 from fastdrop._core.state import collect, distribute, require_entries
 from fastdrop.variants.depth import drop_path_rates
 
@@ -52,61 +53,94 @@ StepToRate = Callable[[int], float]
 MOST_POINTS = 1000  # of a plotted curve: more than a figure has pixels
 
 
-def checked_rate(value: Any, name: str) -> float:
-    """Return a rate, or raise naming it."""
-    rate = finite_number(value, name)
-    if not 0 <= rate <= 1:
-        raise ValueError(f"{name} must be in [0, 1], a probability of dropping; got {value!r}")
-    return rate
-
-
-def schedule_of(value: Any, name: str = "schedule") -> StepToRate:
-    """Return a schedule: what is given, if it can be called with a step, or a number as a constant one."""
-    return value if callable(value) else Constant(checked_rate(value, name))
+def to_schedule(value: Any, name: str = "schedule") -> StepToRate:
+    """Return a schedule: the value itself if it is callable, or a constant schedule of a number."""
+    if callable(value):
+        return value  # type: ignore[no-any-return]
+    try:
+        return Constant(share_of(value, name))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} must be schedules or rates in [0, 1]; got {value!r}") from None
 
 
 class Schedule:
-    """What all schedules have: they are called with a step, can be scaled, clipped, followed by others, and plotted.
+    """The base class of all schedules: a schedule is called with a step and returns a rate.
 
-    One of your own needs ``rate(step)`` alone; what it returns is clipped to [0, 1].
+    To write a schedule of your own, define ``rate(step)``. Its result is clipped to [0, 1].
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import Schedule
+    >>> class Sawtooth(Schedule):
+    ...     def rate(self, step):
+    ...         return step % 10 / 20
+    >>> Sawtooth()(5), Sawtooth()(15)
+    (0.25, 0.25)
     """
 
     def __call__(self, step: int) -> float:
-        """Return the rate at a step, counted from 0."""
+        """Return the rate at a step.
+
+        Parameters
+        ----------
+        step : int
+            The step, counted from 0.
+
+        Returns
+        -------
+        float
+            The rate, in [0, 1].
+
+        Raises
+        ------
+        TypeError, ValueError
+            The step is not an integer >= 0.
+        """
         number = plan.as_count(step, "step")
         with plan.RoundToNearest():
             return min(1.0, max(0.0, self.rate(number)))
 
     def rate(self, step: int) -> float:
-        """Return the rate at a step that has been checked."""
+        """Return the rate at a step that is already checked."""
         raise NotImplementedError(f"{type(self).__name__} has no rate(step)")
 
     def scaled(self, factor: float) -> Scaled:
-        """Return this schedule times a factor."""
+        """Return this schedule times a factor; see `Scaled`."""
         return Scaled(self, factor)
 
     def clipped(self, low: float = 0.0, high: float = 1.0) -> Clipped:
-        """Return this schedule, kept between two rates."""
+        """Return this schedule with its rate kept between two bounds; see `Clipped`."""
         return Clipped(self, low, high)
 
     def then(self, after: int, schedule: Any) -> Phases:
-        """Return this schedule for so many steps, and another after them, whose steps count from there."""
+        """Return this schedule for `after` steps, followed by another schedule; see `Phases`."""
         return Phases((self, schedule), (after,))
 
     def plot(self, steps: int, ax: Any = None) -> Any:
-        """Draw the rate of the first steps, and return Matplotlib's axes; see `plot` for several in one figure."""
+        """Draw the rate of the first steps, and return Matplotlib's axes; see `plot` for several curves in one figure."""
         return plot({type(self).__name__: self}, steps, ax)
 
     def parts(self) -> dict[str, StepToRate]:
-        """Return the schedules that this one is made of, by name."""
+        """Return the schedules that this schedule is made of, by name."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what changes in the course of training: nothing, unless there is a `ValidationDriven` inside."""
+        """Return the state that changes in the course of training; it is empty without a `ValidationDriven` inside."""
         return collect(self.parts())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned.
+
+        Parameters
+        ----------
+        state : mapping of str to Any
+            The state.
+
+        Raises
+        ------
+        ValueError
+            Entries are missing or unknown.
+        """
         require_entries(state, self.state_dict(), f"the schedule {type(self).__name__}")
         distribute(self.parts(), state)
 
@@ -116,12 +150,29 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same rate at all steps."""
+    """The same rate at all steps.
+
+    Parameters
+    ----------
+    p : float
+        The rate.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The rate is not a number in [0, 1].
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import Constant
+    >>> Constant(0.3)(0), Constant(0.3)(1000)
+    (0.3, 0.3)
+    """
 
     p: float
 
     def __post_init__(self) -> None:
-        checked_rate(self.p, "p")
+        share_of(self.p, "p")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -130,7 +181,7 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Ramp(Schedule):
-    """From the rate `start` to the rate `end` in `steps` steps, from step `begin` on."""
+    """The base class of schedules that go from the rate `start` to the rate `end` in `steps` steps, from step `begin` on."""
 
     start: float
     end: float
@@ -138,8 +189,8 @@ class Ramp(Schedule):
     begin: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        checked_rate(self.start, "start")
-        checked_rate(self.end, "end")
+        share_of(self.start, "start")
+        share_of(self.end, "end")
         at_least_one(self.steps, "steps")
         plan.as_count(self.begin, "begin")
 
@@ -149,13 +200,35 @@ class Ramp(Schedule):
         return self.start * (1.0 - share) + self.end * share
 
     def share(self, progress: float) -> float:
-        """Return how much of the way is gone, 0 to 1, after that part of the time."""
+        """Return the share of the way from `start` to `end`, after this share of the steps; both are in [0, 1]."""
         raise NotImplementedError(f"{type(self).__name__} has no share(progress)")
 
 
 @dataclass(frozen=True)
 class Linear(Ramp):
-    """From `start` to `end` in a straight line of `steps` steps, from step `begin` on."""
+    """A straight line from one rate to another.
+
+    Parameters
+    ----------
+    start, end : float
+        The first and the last rate.
+    steps : int
+        The number of steps from `start` to `end`, at least 1.
+    begin : int, default 0
+        The step at which the line begins.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A rate is not in [0, 1], or a number of steps is out of range.
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import Linear
+    >>> p = Linear(0.0, 0.4, 100, begin=50)
+    >>> p(50), p(100), p(150)
+    (0.0, 0.2, 0.4)
+    """
 
     def share(self, progress: float) -> float:
         """Return the progress itself."""
@@ -164,7 +237,25 @@ class Linear(Ramp):
 
 @dataclass(frozen=True)
 class Cosine(Ramp):
-    """From `start` to `end` in half a wave of `steps` steps, from step `begin` on: flat at both ends."""
+    """Half a wave of a cosine from one rate to another, flat at both ends.
+
+    Parameters
+    ----------
+    start, end, steps, begin
+        As in `Linear`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `Linear`.
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import Cosine
+    >>> p = Cosine(0.4, 0.0, 100)
+    >>> p(0), round(p(50), 3), p(100)
+    (0.4, 0.2, 0.0)
+    """
 
     def share(self, progress: float) -> float:
         """Return (1 - cos(pi progress)) / 2."""
@@ -173,7 +264,27 @@ class Cosine(Ramp):
 
 @dataclass(frozen=True)
 class Polynomial(Ramp):
-    """From `start` to `end` in `steps` steps from step `begin` on: end + (start - end) (1 - t / steps)**power."""
+    """A power of the remaining time from one rate to another: end + (start - end) (1 - t / steps)**power.
+
+    Parameters
+    ----------
+    start, end, steps, begin
+        As in `Linear`.
+    power : float, default 2
+        The power, above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `Linear`; or the power is not above 0.
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import Polynomial
+    >>> p = Polynomial(0.4, 0.0, 100, power=2)
+    >>> p(0), p(50), p(100)
+    (0.4, 0.1, 0.0)
+    """
 
     power: float = 2.0
 
@@ -188,15 +299,35 @@ class Polynomial(Ramp):
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """From `start` towards `end`: end + (start - end) exp(-gamma t)."""
+    """An exponential approach from one rate to another: end + (start - end) exp(-gamma t).
+
+    Parameters
+    ----------
+    start, end : float
+        The first rate, and the rate that is approached.
+    gamma : float
+        The speed per step, above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A rate is not in [0, 1], or `gamma` is not above 0.
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import Exponential
+    >>> p = Exponential(0.5, 0.1, 0.01)
+    >>> p(0), round(p(100), 3), round(p(1000), 3)
+    (0.5, 0.247, 0.1)
+    """
 
     start: float
     end: float
     gamma: float
 
     def __post_init__(self) -> None:
-        checked_rate(self.start, "start")
-        checked_rate(self.end, "end")
+        share_of(self.start, "start")
+        share_of(self.end, "end")
         positive_number(self.gamma, "gamma")
 
     def rate(self, step: int) -> float:
@@ -206,14 +337,36 @@ class Exponential(Schedule):
 
 @dataclass(frozen=True)
 class Stepwise(Schedule):
-    """`p` times `factor` to the power of how often `every` steps have passed; never above 1."""
+    """A rate that is multiplied by a factor after every `every` steps; it never goes above 1.
+
+    Parameters
+    ----------
+    p : float
+        The first rate.
+    factor : float
+        The factor, above 0.
+    every : int
+        The number of steps between two changes, at least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The rate is not in [0, 1], or another number is out of range.
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import Stepwise
+    >>> p = Stepwise(0.8, 0.5, every=100)
+    >>> p(99), p(100), p(200)
+    (0.8, 0.4, 0.2)
+    """
 
     p: float
     factor: float
     every: int
 
     def __post_init__(self) -> None:
-        checked_rate(self.p, "p")
+        share_of(self.p, "p")
         positive_number(self.factor, "factor")
         at_least_one(self.every, "every")
 
@@ -225,19 +378,38 @@ class Stepwise(Schedule):
             return 1.0
 
 
-# Of papers ----------------------------------------------------------------------------------------------------------
+# Published schedules ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Early(Schedule):
-    """Early dropout: `p` in the first `cutoff` steps, none after them; against underfitting.
+    """Early dropout: the rate `p` in the first `cutoff` steps and 0 after them, against underfitting.
 
-    With ``shape="linear"`` the rate falls from `p` to 0, which the last of the early steps has already, as in the
-    authors' code. (They give the cutoff in epochs: multiply by the steps of one.)
+    Parameters
+    ----------
+    p : float
+        The first rate.
+    cutoff : int
+        The number of steps with dropout, at least 1. The paper gives it in epochs: multiply by the steps per epoch.
+    shape : {"constant", "linear"}
+        ``"constant"``: the rate is `p` until `cutoff`. ``"linear"``: it falls from `p` in the first step to 0 in the last step
+        before `cutoff`, as in the authors' code.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The rate is not in [0, 1], `cutoff` is below 1, or `shape` is unknown.
 
     References
     ----------
     .. [1] Z. Liu, Z. Xu, J. Jin, Z. Shen, T. Darrell, "Dropout reduces underfitting", ICML 2023.
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import Early
+    >>> p = Early(0.4, 100)
+    >>> p(99), p(100)
+    (0.4, 0.0)
     """
 
     p: float
@@ -245,7 +417,7 @@ class Early(Schedule):
     shape: Literal["constant", "linear"] = "constant"
 
     def __post_init__(self) -> None:
-        checked_rate(self.p, "p")
+        share_of(self.p, "p")
         at_least_one(self.cutoff, "cutoff")
         if self.shape not in ("constant", "linear"):
             raise ValueError(f"shape must be 'constant' or 'linear'; got {self.shape!r}")
@@ -260,13 +432,37 @@ class Early(Schedule):
 
 @dataclass(frozen=True)
 class Late(Schedule):
-    """Late dropout: none in the first `cutoff` steps, `p` after them; see `Early`."""
+    """Late dropout: the rate 0 in the first `cutoff` steps and `p` after them.
+
+    Parameters
+    ----------
+    p : float
+        The rate after `cutoff`.
+    cutoff : int
+        The number of steps without dropout, at least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The rate is not in [0, 1], or `cutoff` is below 1.
+
+    References
+    ----------
+    .. [1] Z. Liu, Z. Xu, J. Jin, Z. Shen, T. Darrell, "Dropout reduces underfitting", ICML 2023.
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import Late
+    >>> p = Late(0.4, 100)
+    >>> p(99), p(100)
+    (0.0, 0.4)
+    """
 
     p: float
     cutoff: int
 
     def __post_init__(self) -> None:
-        checked_rate(self.p, "p")
+        share_of(self.p, "p")
         at_least_one(self.cutoff, "cutoff")
 
     def rate(self, step: int) -> float:
@@ -276,21 +472,41 @@ class Late(Schedule):
 
 @dataclass(frozen=True)
 class Curriculum(Schedule):
-    """Curriculum dropout: from none towards `p`, p (1 - exp(-gamma t)), t in updates of the weights.
+    """Curriculum dropout: a rate that rises from 0 towards `p`, p (1 - exp(-gamma t)), for step t.
 
-    The paper's heuristic for `gamma` is 10 over the number of updates. Its theta is 1 minus this rate. The opposite
-    (its "anti-curriculum") is ``Exponential(p, 0.0, gamma)``.
+    Parameters
+    ----------
+    p : float
+        The rate that is approached. The paper's theta is 1 minus the rate.
+    gamma : float
+        The speed per step, above 0. The paper's heuristic is 10 divided by the number of all steps.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The rate is not in [0, 1], or `gamma` is not above 0.
+
+    See Also
+    --------
+    Exponential : ``Exponential(p, 0.0, gamma)`` is the paper's "anti-curriculum", whose rate falls.
 
     References
     ----------
     .. [1] P. Morerio, J. Cavazza, R. Volpi, R. Vidal, V. Murino, "Curriculum dropout", ICCV 2017.
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import Curriculum
+    >>> p = Curriculum(0.5, 10 / 1000)
+    >>> p(0), round(p(100), 3), round(p(1000), 3)
+    (0.0, 0.316, 0.5)
     """
 
     p: float
     gamma: float
 
     def __post_init__(self) -> None:
-        checked_rate(self.p, "p")
+        share_of(self.p, "p")
         positive_number(self.gamma, "gamma")
 
     def rate(self, step: int) -> float:
@@ -299,57 +515,146 @@ class Curriculum(Schedule):
 
 
 def layerwise(p: Any, depth: int, rule: Literal["paper", "timm"] = "paper") -> list[Scaled]:
-    """Return a schedule for each layer, the deeper the more: `p`, a rate or a schedule, times `drop_path_rates` of 1."""
-    return [Scaled(schedule_of(p, "p"), float(share)) for share in drop_path_rates(1.0, depth, rule)]
+    """Return one schedule per layer, with a larger rate for deeper layers: `p` times ``drop_path_rates(1.0, depth, rule)``.
+
+    Parameters
+    ----------
+    p : float or callable
+        The rate of the deepest layer, or its schedule.
+    depth : int
+        The number of layers.
+    rule : {"paper", "timm"}
+        As in `fastdrop.drop_path_rates`.
+
+    Returns
+    -------
+    list of Scaled
+        The schedules, from the first layer to the deepest.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `fastdrop.drop_path_rates`; or `p` is neither a schedule nor a rate.
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import layerwise
+    >>> [p(0) for p in layerwise(0.4, 4)]
+    [0.1, 0.2, 0.30000000000000004, 0.4]
+    """
+    return [Scaled(to_schedule(p, "p"), float(share)) for share in drop_path_rates(1.0, depth, rule)]
 
 
 def scheduled_drop_path(p: float, num_cells: int, steps: int) -> list[Scaled]:
-    """Return the rate of dropping paths for each cell: linear in the cell's depth, and in the step until `steps`.
+    """Return the schedule of each cell's drop-path rate, linear in the cell's depth and in the step: ScheduledDropPath.
 
-    Cell c, from 0, has p (c + 1) / num_cells min(1, step / steps), as in the code of NASNet.
+    Cell c, counted from 0, has the rate p (c + 1) / num_cells min(1, step / steps), as in the code of NASNet.
+
+    Parameters
+    ----------
+    p : float
+        The last rate of the last cell.
+    num_cells : int
+        The number of cells, at least 1.
+    steps : int
+        The number of steps in which the rates rise, at least 1.
+
+    Returns
+    -------
+    list of Scaled
+        The schedules, from the first cell to the last.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The rate is not in [0, 1], or another number is out of range.
 
     References
     ----------
     .. [1] B. Zoph, V. Vasudevan, J. Shlens, Q. V. Le, "Learning transferable architectures for scalable image
        recognition", CVPR 2018.
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import scheduled_drop_path
+    >>> [p(50) for p in scheduled_drop_path(0.4, 2, 100)]
+    [0.1, 0.2]
     """
     return layerwise(Linear(0.0, p, steps), at_least_one(num_cells, "num_cells"))
 
 
-# Of others ----------------------------------------------------------------------------------------------------------
+# Schedules made of others -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Scaled(Schedule):
-    """A schedule times a factor of 0 or more; never above 1."""
+    """A schedule times a factor; its rate never goes above 1.
+
+    Parameters
+    ----------
+    schedule : callable or float
+        A schedule, or a rate.
+    factor : float
+        The factor, >= 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `schedule` is neither a schedule nor a rate, or `factor` is below 0.
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import Linear, Scaled
+    >>> Scaled(Linear(0.0, 0.4, 100), 0.5)(100)
+    0.2
+    """
 
     schedule: Any
     factor: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "schedule", schedule_of(self.schedule))
-        if finite_number(self.factor, "factor") < 0:
-            raise ValueError(f"factor must be 0 or more; got {self.factor!r}")
+        object.__setattr__(self, "schedule", to_schedule(self.schedule))
+        non_negative_number(self.factor, "factor")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
         return self.factor * float(self.schedule(step))
 
     def parts(self) -> dict[str, StepToRate]:
-        """Return the schedule."""
+        """Return the schedule inside."""
         return {"schedule": self.schedule}
 
 
 @dataclass(frozen=True)
 class Clipped(Schedule):
-    """A schedule, kept between two rates."""
+    """A schedule whose rate is kept between two bounds.
+
+    Parameters
+    ----------
+    schedule : callable or float
+        A schedule, or a rate.
+    low, high : float, default 0 and 1
+        The bounds, in [0, 1]; `low` is not above `high`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `schedule` is neither a schedule nor a rate, or a bound is out of range.
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import Clipped, Linear
+    >>> p = Clipped(Linear(0.0, 0.4, 100), 0.1, 0.3)
+    >>> p(0), p(50), p(100)
+    (0.1, 0.2, 0.3)
+    """
 
     schedule: Any
     low: float = 0.0
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "schedule", schedule_of(self.schedule))
+        object.__setattr__(self, "schedule", to_schedule(self.schedule))
         check_bounds(self.low, self.high)
 
     def rate(self, step: int) -> float:
@@ -357,29 +662,35 @@ class Clipped(Schedule):
         return min(self.high, max(self.low, float(self.schedule(step))))
 
     def parts(self) -> dict[str, StepToRate]:
-        """Return the schedule."""
+        """Return the schedule inside."""
         return {"schedule": self.schedule}
 
 
 def check_bounds(low: Any, high: Any) -> None:
-    if checked_rate(low, "low") > checked_rate(high, "high"):
+    """Raise unless two numbers are bounds of a rate."""
+    if share_of(low, "low") > share_of(high, "high"):
         raise ValueError(f"low must not be above high; got low {low!r} and high {high!r}")
 
 
 @dataclass(frozen=True)
 class Phases(Schedule):
-    """Schedules one after the other, each counting its steps from its own beginning.
+    """Schedules one after the other; each counts its steps from its own beginning.
 
     Parameters
     ----------
-    schedules : sequence of schedules or rates
-        In their order.
+    schedules : sequence of callable or float
+        Schedules or rates, in order.
     lengths : sequence of int
-        The steps of each but the last, which does not end.
+        The number of steps of each schedule but the last, which does not end.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A schedule is neither a schedule nor a rate, a length is below 1, or there is not one length fewer than schedules.
 
     Examples
     --------
-    DropHead's rate falls to 0, and rises again:
+    The rate of DropHead falls to 0 and rises again:
 
     >>> from fastdrop.schedules import Linear, Phases
     >>> p = Phases((Linear(0.2, 0.0, 100), Linear(0.0, 0.2, 900)), (100,))
@@ -391,12 +702,12 @@ class Phases(Schedule):
     lengths: Any
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "schedules", tuple(schedule_of(one, "schedules") for one in self.schedules))
+        object.__setattr__(self, "schedules", tuple(to_schedule(one, "schedules") for one in self.schedules))
         object.__setattr__(self, "lengths", tuple(at_least_one(length, "lengths") for length in self.lengths))
         if len(self.schedules) != len(self.lengths) + 1:
             raise ValueError(
-                f"lengths must have one entry fewer than schedules, as the last does not end; got {len(self.lengths)} for "
-                f"{len(self.schedules)}"
+                "lengths must have one entry fewer than schedules, because the last schedule does not end; "
+                f"got {len(self.lengths)} for {len(self.schedules)}"
             )
 
     def rate(self, step: int) -> float:
@@ -408,80 +719,132 @@ class Phases(Schedule):
         return float(self.schedules[-1](step))
 
     def parts(self) -> dict[str, StepToRate]:
-        """Return the schedules, numbered."""
+        """Return the schedules by their numbers."""
         return {str(number): schedule for number, schedule in enumerate(self.schedules)}
 
 
-# Of what is measured ------------------------------------------------------------------------------------------------
+# Feedback -----------------------------------------------------------------------------------------------------------
 
 
 class ValidationDriven(Schedule):
-    """A rate that follows the generalization gap: up while the gap grows, down while it shrinks.
+    """A controller that holds the generalization gap at a target by moving the rate.
 
-    Tell it the losses from time to time (`update`), say after each epoch. The rate moves by `change` when the gap,
-    validation loss minus training loss, has moved by more than `tolerance` since the rate last moved (or since the
-    first update): smaller movements add up, and noise within the tolerance does nothing.
+    The gap is the validation loss minus the training loss. Call `update` with both losses at regular intervals, for example
+    after each epoch. The rate rises while the gap is above the target and falls while it is below:
+    p + gain (gap - target), moved by at most `max_change` per update and kept between `low` and `high`. The rate stays where
+    the gap meets the target. A large gap that does not change raises the rate until `high`.
 
     Parameters
     ----------
     p : float
-        The rate to begin with.
-    change : float
-        By how much it moves, above 0.
-    tolerance : float
-        How far the gap may go without an answer, 0 or more, in the unit of the loss.
-    low, high : float
+        The first rate.
+    target : float
+        The gap to hold, in the unit of the loss. Use a small gap that you would accept. At 0 the rate rises until the
+        network no longer overfits at all, which usually costs accuracy.
+    gain : float, default 0.1
+        The change of the rate per update and per unit of the loss, above 0. A larger gain reacts faster. A gain that is too
+        large makes the rate swing, because training reacts to a new rate with delay.
+    max_change : float, default 0.05
+        The largest change of the rate per update, above 0.
+    tolerance : float, default 0
+        The rate does not move while the gap is within this distance of the target; >= 0. Use it against noise.
+    low, high : float, default 0 and 0.8
         The bounds of the rate.
 
     Attributes
     ----------
     p : float
-        The rate now.
+        The current rate.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A number is out of range, or `p` is not between `low` and `high`.
 
     Examples
     --------
     >>> from fastdrop.schedules import ValidationDriven
-    >>> p = ValidationDriven(0.2, change=0.1, tolerance=0.05)
-    >>> p.update(training_loss=1.0, validation_loss=1.1)
-    0.2
-    >>> round(p.update(0.8, 1.0), 3), round(p.update(0.7, 0.93), 3)  # a larger gap; as good as the same
-    (0.3, 0.3)
+    >>> p = ValidationDriven(0.2, target=0.1, gain=0.5, max_change=0.1)
+    >>> round(p.update(training_loss=0.5, validation_loss=0.7), 3)  # a gap of 0.2 is 0.1 above the target
+    0.25
+    >>> round(p.update(0.5, 1.5), 3), round(p.update(0.5, 0.6), 3)  # far above it; on it
+    (0.35, 0.35)
     """
 
-    def __init__(self, p: float, *, change: float = 0.05, tolerance: float = 0.0, low: float = 0.0, high: float = 0.8) -> None:
+    def __init__(
+        self,
+        p: float,
+        *,
+        target: float,
+        gain: float = 0.1,
+        max_change: float = 0.05,
+        tolerance: float = 0.0,
+        low: float = 0.0,
+        high: float = 0.8,
+    ) -> None:
         check_bounds(low, high)
-        if not low <= checked_rate(p, "p") <= high:
-            raise ValueError(f"p must be between low and high, {low!r} and {high!r}; got {p!r}")
-        if finite_number(tolerance, "tolerance") < 0:
-            raise ValueError(f"tolerance must be 0 or more; got {tolerance!r}")
-        self.p, self.low, self.high = float(p), low, high
-        self.change, self.tolerance = positive_number(change, "change"), tolerance
-        self._gap = math.nan  # when the rate last moved; none yet
+        self.low, self.high = float(low), float(high)
+        self.p = self._within_bounds(p)
+        self.target, self.gain = finite_number(target, "target"), positive_number(gain, "gain")
+        self.max_change = positive_number(max_change, "max_change")
+        self.tolerance = non_negative_number(tolerance, "tolerance")
+
+    def _within_bounds(self, p: Any) -> float:
+        """Return a rate that is between the bounds, or raise."""
+        rate = share_of(p, "p")
+        if not self.low <= rate <= self.high:
+            raise ValueError(f"p must be between low and high, {self.low!r} and {self.high!r}; got {p!r}")
+        return rate
 
     def rate(self, step: int) -> float:
-        """Return the rate now; the step does not enter."""
+        """Return the current rate; it does not depend on the step."""
         return self.p
 
     def update(self, training_loss: float, validation_loss: float) -> float:
-        """Take in new losses, both finite, and return the rate from now on."""
+        """Move the rate according to new losses.
+
+        Parameters
+        ----------
+        training_loss, validation_loss : float
+            The losses, both finite and computed without dropout.
+
+        Returns
+        -------
+        float
+            The new rate.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A loss is not a finite number. The rate does not change then.
+        """
         with plan.RoundToNearest():
             gap = finite_number(validation_loss, "validation_loss") - finite_number(training_loss, "training_loss")
-            moved = 0.0 if math.isnan(self._gap) else gap - self._gap
-            if abs(moved) > self.tolerance:
-                self.p = min(self.high, max(self.low, self.p + math.copysign(self.change, moved)))
-                self._gap = gap
-            elif math.isnan(self._gap):
-                self._gap = gap
+            excess = gap - self.target
+            if abs(excess) > self.tolerance:
+                change = min(self.max_change, max(-self.max_change, self.gain * excess))
+                self.p = min(self.high, max(self.low, self.p + change))
         return self.p
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the rate, and the gap when it last moved (NaN before the first update)."""
-        return {"p": self.p, "gap": self._gap}
+        """Return the current rate, which is all that changes."""
+        return {"p": self.p}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned.
+
+        Parameters
+        ----------
+        state : mapping of str to Any
+            The state.
+
+        Raises
+        ------
+        ValueError
+            Entries are missing or unknown, or the rate is not between `low` and `high`.
+        """
         require_entries(state, self.state_dict(), "the schedule ValidationDriven")
-        self.p, self._gap = checked_rate(state["p"], "p"), float(state["gap"])
+        self.p = self._within_bounds(state["p"])
 
 
 # Plots --------------------------------------------------------------------------------------------------------------
@@ -492,38 +855,38 @@ def plot(schedules: Mapping[str, StepToRate] | Iterable[StepToRate], steps: int,
 
     Parameters
     ----------
-    schedules : mapping of str to schedule, or iterable of schedules
-        A curve each; a mapping's keys become the legend.
+    schedules : mapping of str to callable, or iterable of callable
+        One curve per schedule. The keys of a mapping become the legend.
     steps : int
-        How many, at least 1.
+        The number of steps, at least 1.
     ax : matplotlib.axes.Axes, optional
-        Where to; a new figure by default.
+        The axes to draw into. By default a new figure is made.
 
     Returns
     -------
     matplotlib.axes.Axes
+        The axes.
 
     Raises
     ------
     ImportError
         Matplotlib is not installed.
+    ValueError
+        `steps` is below 1.
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import Early, Late, plot
+    >>> ax = plot({"early": Early(0.4, 100), "late": Late(0.4, 100)}, 200)  # doctest: +SKIP
+    >>> ax.figure.savefig("rates.png")  # doctest: +SKIP
     """
     count = at_least_one(steps, "steps")
-    if ax is None:
-        ax = new_axes()
+    ax = axes(ax)
     named = schedules if isinstance(schedules, Mapping) else {f"_{number}": one for number, one in enumerate(schedules)}
     points = sorted({round(k * (count - 1) / (MOST_POINTS - 1)) for k in range(MOST_POINTS)})
     for name, schedule in named.items():
         ax.plot(points, [schedule(step) for step in points], label=name)
     ax.set(xlabel="step", ylabel="rate p", ylim=(0, None))
-    if any(not name.startswith("_") for name in named):  # Matplotlib leaves out what begins so
+    if any(not name.startswith("_") for name in named):  # Matplotlib leaves names that begin so out of the legend
         ax.legend()
     return ax
-
-
-def new_axes() -> Any:
-    try:
-        from matplotlib import pyplot
-    except ModuleNotFoundError as error:
-        raise ImportError('plots need Matplotlib: pip install "fastdrop-kernels[plot]"') from error
-    return pyplot.subplots(layout="constrained")[1]

@@ -1,6 +1,6 @@
-"""What dropout does to moments and losses, in closed form: variance shift, fast dropout, the regulariser it amounts to.
+"""Closed forms of the effect of dropout: variance shift, fast dropout, and the regularizers that dropout amounts to.
 
-Everything here is computed in float64 with NumPy and the BLAS it has: unlike what drops, to rounding, not to the bit.
+All functions compute in float64 with NumPy and its BLAS. Their last bits may differ between machines.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import finite_number, floats_of
+from fastdrop._core.checks import finite_number, floats_of, real_array
 from fastdrop._core.types import Mode
 from fastdrop.elementary import sigmoid
 
 __all__ = [
     "dropout_regularizer",
-    "dropout_regularizer_gradient",
+    "dropout_regularizer_backward",
     "fast_dropout_moments",
     "fast_dropout_moments_backward",
     "matrix_completion_regularizer",
@@ -31,7 +31,6 @@ __all__ = [
     "variance_shift",
 ]
 
-Noise = Literal["dropout", "uout"]
 Floats = NDArray[np.float64]
 
 
@@ -39,57 +38,57 @@ Floats = NDArray[np.float64]
 
 
 def variance_shift(
-    p: ArrayLike,
+    p: ArrayLike | None = None,
     mean: ArrayLike = 0.0,
     var: ArrayLike = 1.0,
     *,
+    half_width: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     correlation: float = 0.0,
-    noise: Noise = "dropout",
 ) -> Any:
-    """Return the variance at inference over that in training, of activations that dropout is applied to.
+    """Return the variance of activations at inference divided by their variance in training with dropout.
 
-    A batch normalisation that follows divides by the wrong one: its running variance is that of training.
+    A batch normalization that follows dropout divides by the wrong variance at inference: its running variance is that of
+    training.
 
     Parameters
     ----------
-    p : float or array_like
-        Probability of dropping, in [0, 1]; for uniform noise its half width beta, >= 0.
+    p : float or array_like, optional
+        Probability of dropping, in [0, 1]. Give either `p` or `half_width`. The result holds for both modes of `dropout`, and
+        for Gaussian noise of the variance p / (1 - p).
     mean, var : float or array_like, default 0 and 1
-        Mean and variance of the activations, without dropout; `var` is above 0.
+        Mean and variance of the activations without dropout; `var` is above 0.
+    half_width : float or array_like, optional
+        The half width of uniform noise instead of dropout, >= 0.
     weights : array_like, optional
-        Of a linear layer between dropout and the normalisation: of shape (in,), or (out, in) for a ratio for each
-        output. By default nothing is between.
+        The weights of a linear layer between dropout and the normalization, of shape (in,), or of shape (in, out) for one
+        result per output. By default there is no layer between them.
     correlation : float, default 0
-        Of each two activations that `weights` add up, in [-1, 1].
-    noise : {"dropout", "uout"}
-        ``"dropout"``: the ratio is the same in both modes of `dropout`, and with Gaussian noise of variance
-        p / (1 - p). ``"uout"``: uniform noise.
+        The correlation of any two activations that `weights` add up, in [-1, 1].
 
     Returns
     -------
     float or numpy.ndarray
-        In [0, 1], of the shape that the arguments broadcast to; 0 where p is 1.
+        The ratio, in [0, 1], of the shape that the arguments broadcast to. It is 0 where p is 1.
 
     Raises
     ------
     TypeError
-        What is not a real number.
+        An argument is not a real number, or not exactly one of `p` and `half_width` is given.
     ValueError
-        A number outside its range; an unknown `noise`; a correlation that as many variables cannot have.
+        A number is out of range, shapes do not fit together, or so many activations cannot have this correlation.
 
     See Also
     --------
     variance_inflation : the inverse.
-    uout : noise with a smaller shift.
 
     Notes
     -----
-    Noise of mean 1 and variance a, a = p / (1 - p) or beta**2 / 3, gives
+    For activations of mean c, variance v and correlation rho, multiplied by noise of mean 1 and variance a, the ratio is
 
-        v (1 + rho K) / (v (1 + rho K) + a (c**2 + v)),    K = (sum w)**2 / sum(w**2) - 1,
+        v (1 + rho K) / (v (1 + rho K) + a (c**2 + v)),    K = (sum w)**2 / sum(w**2) - 1.
 
-    for mean c, variance v and correlation rho, and K = 0 without weights.
+    Here a is p / (1 - p) for dropout and half_width**2 / 3 for uniform noise, and K is 0 without weights.
 
     References
     ----------
@@ -105,34 +104,35 @@ def variance_shift(
     0.4
     >>> round(fastdrop.variance_shift(0.5, weights=[1.0, 1.0, 1.0], correlation=0.5), 3)
     0.667
-    >>> fastdrop.variance_shift([0.1, 0.3], noise="uout").round(4)
+    >>> fastdrop.variance_shift(half_width=[0.1, 0.3]).round(4)
     array([0.9967, 0.9709])
     """
-    signal, excess = variances(p, mean, var, weights, correlation, noise)
+    signal, excess = signal_and_excess(noise_variance(p, half_width), mean, var, weights, correlation)
     with np.errstate(invalid="ignore"):
-        return plain(np.where(np.isinf(excess), 0.0, signal / (signal + excess)))
+        return float_or_array(np.where(np.isinf(excess), 0.0, signal / (signal + excess)))
 
 
 def variance_inflation(
-    p: ArrayLike,
+    p: ArrayLike | None = None,
     mean: ArrayLike = 0.0,
     var: ArrayLike = 1.0,
     *,
+    half_width: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     correlation: float = 0.0,
-    noise: Noise = "dropout",
 ) -> Any:
-    """Return the variance in training over that at inference: what dropout multiplies the variance by.
+    """Return the factor by which dropout multiplies the variance of activations in training.
 
     Parameters
     ----------
-    p, mean, var, weights, correlation, noise
+    p, mean, var, half_width, weights, correlation
         As in `variance_shift`.
 
     Returns
     -------
     float or numpy.ndarray
-        1 / `variance_shift`: without weights 1 + a (1 + mean**2 / var) with noise of variance a. Infinite where p is 1.
+        1 / `variance_shift`. Without weights it is 1 + a (1 + mean**2 / var) for noise of the variance a. It is infinite
+        where p is 1.
 
     Raises
     ------
@@ -145,14 +145,14 @@ def variance_inflation(
     >>> fastdrop.variance_inflation(0.5, mean=1.0, var=2.0)
     2.5
     """
-    signal, excess = variances(p, mean, var, weights, correlation, noise)
-    return plain(1.0 + excess / signal)
+    signal, excess = signal_and_excess(noise_variance(p, half_width), mean, var, weights, correlation)
+    return float_or_array(1.0 + excess / signal)
 
 
-def variances(
-    p: ArrayLike, mean: ArrayLike, var: ArrayLike, weights: ArrayLike | None, correlation: Any, noise: Any
+def signal_and_excess(
+    noise: Floats, mean: ArrayLike, var: ArrayLike, weights: ArrayLike | None, correlation: Any
 ) -> tuple[Floats, Floats]:
-    """Return the variance at inference and what noise adds to it, both over the sum of the squared weights."""
+    """Return the variance without noise and the variance that noise adds, both over the sum of the squared weights."""
     c, v, rho = floats_of(mean, "mean"), floats_of(var, "var"), finite_number(correlation, "correlation")
     if not (np.isfinite(c).all() and ((v > 0) & (v < np.inf)).all()):
         raise ValueError(f"mean must be finite, and var finite and above 0; got {mean!r} and {var!r}")
@@ -161,31 +161,44 @@ def variances(
     common = np.float64(0.0)
     if weights is not None:
         w = floats_of(weights, "weights")
-        if not w.ndim or not np.isfinite(w).all() or not (w != 0).any(axis=-1).all():
-            raise ValueError("weights must have shape (in,) or (out, in), be finite, and not all be 0 for an output")
+        if w.ndim not in (1, 2) or not np.isfinite(w).all() or not (w != 0).any(axis=0).all():
+            raise ValueError("weights must have shape (in,) or (in, out), be finite, and not all be 0 for an output")
+        w = np.ascontiguousarray(w.T)  # sums along the last axis have the same bits for one output and for many
         common = w.sum(axis=-1) ** 2 / (w * w).sum(axis=-1) - 1.0
     if not (1.0 + rho * common > 0).all():
         raise ValueError(f"correlation {correlation!r} is not possible with these weights: the variance would not be above 0")
-    return v * (1.0 + rho * common), noise_variance(p, noise) * (c * c + v)
+    try:
+        return v * (1.0 + rho * common), noise * (c * c + v)
+    except ValueError:
+        shapes = [np.shape(each) for each in (noise, c, v, common)]
+        raise ValueError(f"p, mean, var and the outputs of weights must broadcast; got the shapes {shapes}") from None
 
 
-def noise_variance(p: ArrayLike, noise: Any = "dropout") -> Floats:
-    """Return the variance of noise whose mean is 1."""
-    level = floats_of(p, "p")
-    if noise == "uout":
-        if not ((level >= 0) & (level < np.inf)).all():
-            raise ValueError(f"p must be finite and >= 0, the half width of the noise; got {p!r}")
-        return level * level / 3.0
-    if noise != "dropout":
-        raise ValueError(f"noise must be 'dropout' or 'uout'; got {noise!r}")
-    if not ((level >= 0) & (level <= 1)).all():
-        raise ValueError(f"p must be in [0, 1], the probability of dropping; got {p!r}")
-    with np.errstate(divide="ignore"):
-        ratio: Floats = level / (1.0 - level)
-        return ratio
+def noise_variance(p: ArrayLike | None, half_width: ArrayLike | None = None) -> Floats:
+    """Return the variance of noise of mean 1: of dropout's factors, or of uniform noise."""
+    if (p is None) == (half_width is None):
+        raise TypeError("either p or half_width must be given, and not both")
+    if p is not None:
+        rates = rate_array(p)
+        with np.errstate(divide="ignore"):
+            return np.asarray(rates / (1.0 - rates))
+    width = floats_of(half_width, "half_width")  # type: ignore[arg-type]
+    if not ((width >= 0) & (width < np.inf)).all():
+        raise ValueError(f"half_width must be finite and >= 0; got {half_width!r}")
+    return np.asarray(width * width / 3.0)
 
 
-def plain(value: Any) -> Any:
+def rate_array(p: ArrayLike) -> Floats:
+    """Return one probability of dropping or an array of them; each is checked as a single one is."""
+    if np.ndim(p) == 0:
+        return np.asarray(plan.as_rate(p))
+    rates = real_array(p, "p", flags=False).astype(np.float64)
+    for bad in rates[~((rates >= 0) & (rates <= 1))]:
+        plan.as_rate(float(bad))
+    return rates
+
+
+def float_or_array(value: Any) -> Any:
     """Return a float for an array without dimensions."""
     return value if np.ndim(value) else float(value)
 
@@ -201,9 +214,10 @@ def linear_moments(
     mode: str,
     drop_bias: bool,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return mean and variance of a linear layer whose inputs, or whose connections, are dropped: they are the same.
+    """Return mean and variance of a linear layer whose inputs or connections are dropped; both cases have the same moments.
 
-    Nothing is checked; the dtype is that of the operands. Where p is 1, inverted mode gives 0.
+    `weight` has shape (out, in). The function checks nothing and keeps the dtype of the operands. In inverted mode the
+    moments are 0 where p is 1.
     """
     kept, dropped = moment_factors(p, mode)
     mean, variance = (rows @ weight.T) * kept, (rows * rows) @ (weight * weight).T * dropped
@@ -214,62 +228,62 @@ def linear_moments(
 
 
 def moment_factors(p: float, mode: str) -> tuple[float, float]:
-    """Return mean and variance of the factor that an element is multiplied by."""
+    """Return mean and variance of the factor that multiplies an element."""
     if mode == "standard":
         return 1.0 - p, p * (1.0 - p)
     return (1.0, p / (1.0 - p)) if p < 1.0 else (0.0, 0.0)
 
 
-def linear_layer(x: ArrayLike, weight: ArrayLike, p: Any, mode: Any) -> tuple[Floats, Floats, float]:
-    """Return the operands of a linear layer in float64 and p, or raise naming what is wrong."""
+def checked_layer(x: ArrayLike, weight: ArrayLike, p: Any, bias: ArrayLike | None, mode: Any) -> tuple[Any, ...]:
+    """Return x, the weight, p and the bias of a linear layer, in float64, or raise an error that names the bad argument."""
     rows, matrix = floats_of(x, "x"), floats_of(weight, "weight", 2)
-    if not rows.ndim or rows.shape[-1] != matrix.shape[1]:
-        raise ValueError(f"x must have shape (..., in) and weight (out, in); got {rows.shape} and {matrix.shape}")
-    if mode not in ("standard", "inverted"):
-        raise ValueError(f"mode must be 'standard' or 'inverted'; got {mode!r}")
-    return rows, matrix, plan.as_rate(p)
+    if not rows.ndim or rows.shape[-1] != matrix.shape[0]:
+        raise ValueError(f"x must have shape (..., in) and weight (in, out); got {rows.shape} and {matrix.shape}")
+    if mode not in ("inverted", "standard"):
+        raise ValueError(f"mode must be 'inverted' or 'standard'; got {mode!r}")
+    biases = None if bias is None else floats_of(bias, "bias")
+    if biases is not None and biases.shape != matrix.shape[1:]:
+        raise ValueError(f"bias must have shape {matrix.shape[1:]}; got {biases.shape}")
+    return rows, matrix, plan.as_rate(p), biases
 
 
 def fast_dropout_moments(
-    x: ArrayLike, weight: ArrayLike, p: float = 0.5, bias: ArrayLike | None = None, *, mode: Mode = "standard"
+    x: ArrayLike, weight: ArrayLike, p: float = 0.5, bias: ArrayLike | None = None, *, mode: Mode = "inverted"
 ) -> tuple[Floats, Floats]:
-    """Return mean and variance of a linear layer over all masks of its input: fast dropout.
+    """Return mean and variance of the output of a linear layer over all dropout masks of its input: fast dropout.
 
-    Instead of masks, fast dropout samples or integrates the normal distribution of these moments, to which a sum of many
-    inputs tends.
+    A sum of many dropped inputs tends to a normal distribution. Fast dropout samples or integrates the normal distribution
+    of these moments instead of drawing masks.
 
     Parameters
     ----------
     x : array_like
-        The layer's input, whose elements are dropped: of shape (..., in).
+        The input of the layer, of shape (..., in). Its elements are dropped.
     weight : array_like
-        Of shape (out, in).
+        The weights, of shape (in, out).
     p : float, default 0.5
-        Probability of dropping, in [0, 1]. (The paper's p is that of keeping.)
+        Probability of dropping, in [0, 1]. (The paper's p is the probability of keeping.)
     bias : array_like, optional
-        Of shape (out,); it is not dropped.
-    mode : {"standard", "inverted"}
-        ``"standard"``, the paper: what is kept is not scaled. ``"inverted"``: it is scaled by 1 / (1 - p).
+        The bias, of shape (out,). It is not dropped.
+    mode : {"inverted", "standard"}
+        ``"inverted"``: kept elements are scaled by 1 / (1 - p). ``"standard"``, the paper: they are not scaled.
 
     Returns
     -------
     tuple of two numpy.ndarray
-        Mean and variance, of float64 and shape (..., out): with q = 1 - p, q W x + b and p q (W * W) (x * x) in standard
-        mode; W x + b and (p / q) (W * W) (x * x) in inverted mode, where p = 1 leaves b and 0.
+        Mean and variance, of float64 and shape (..., out). In inverted mode they are x W + b and
+        p / (1 - p) (x * x) (W * W), and where p is 1 they are b and 0. In standard mode they are (1 - p) x W + b and
+        p (1 - p) (x * x) (W * W).
 
     Raises
     ------
     TypeError, ValueError
-        Shapes that do not go together, what is not a real number, `p` outside [0, 1], an unknown `mode`.
+        Shapes do not fit together, an argument is not a real number, `p` is outside [0, 1], or `mode` is unknown.
 
     See Also
     --------
-    drop_connect_moments : the same moments, of connections that are dropped.
-    sigmoid_moments, relu_moments : through an activation function.
-
-    Notes
-    -----
-    In float64 and with the BLAS that NumPy has: the last bits are not promised.
+    drop_connect_moments : the same moments if connections are dropped.
+    sigmoid_moments, relu_moments : the moments after an activation function.
 
     References
     ----------
@@ -278,148 +292,164 @@ def fast_dropout_moments(
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> mean, variance = fastdrop.fast_dropout_moments([1.0, 2.0], [[3.0, -1.0]], 0.5, [10.0])
-    >>> mean, variance
-    (array([10.5]), array([3.25]))
+    >>> mean, var = fastdrop.fast_dropout_moments([1.0, 2.0], [[3.0], [-1.0]], 0.5, [10.0])
+    >>> mean, var
+    (array([11.]), array([13.]))
     """
-    rows, matrix, rate = linear_layer(x, weight, p, mode)
-    biases = None if bias is None else floats_of(bias, "bias")
-    if biases is not None and biases.shape != matrix.shape[:1]:
-        raise ValueError(f"bias must have shape {matrix.shape[:1]}; got {biases.shape}")
-    return linear_moments(rows, matrix, rate, biases, mode, False)
+    rows, matrix, rate, biases = checked_layer(x, weight, p, bias, mode)
+    return linear_moments(rows, matrix.T, rate, biases, mode, False)
 
 
 def fast_dropout_moments_backward(
     grad_mean: ArrayLike,
-    grad_variance: ArrayLike,
+    grad_var: ArrayLike,
     x: ArrayLike,
     weight: ArrayLike,
     p: float = 0.5,
+    bias: ArrayLike | None = None,
     *,
-    mode: Mode = "standard",
-) -> tuple[Floats, Floats, Floats]:
+    mode: Mode = "inverted",
+) -> tuple[Floats, Floats, Floats | None]:
     """Return the gradients of `fast_dropout_moments` with respect to input, weights and bias.
 
     Parameters
     ----------
-    grad_mean, grad_variance : array_like
-        The gradients with respect to the two results, of shape (..., out). For a sample mean + sqrt(variance) * e they
-        are g and g e / (2 sqrt(variance)).
-    x, weight, p, mode
-        What the forward pass was given.
+    grad_mean, grad_var : array_like
+        The gradients with respect to the mean and the variance, of shape (..., out). A sample mean + sqrt(var) * e whose
+        gradient is g has the gradients g and g e / (2 sqrt(var)).
+    x, weight, p, bias, mode
+        The arguments of the forward pass.
 
     Returns
     -------
-    tuple of three numpy.ndarray
-        Of float64 and the shapes of `x`, of `weight` and of a bias, (out,).
+    tuple of three
+        The gradients with respect to `x`, `weight` and `bias`, of float64 and of the shapes of these. The last one is None
+        if there is no bias.
 
     Raises
     ------
     TypeError, ValueError
-        As in `fast_dropout_moments`.
+        As in `fast_dropout_moments`; or the gradients do not have the shape of the moments.
 
     Examples
     --------
     >>> import fastdrop
-    >>> dx, dweight, dbias = fastdrop.fast_dropout_moments_backward([1.0], [1.0], [1.0, 2.0], [[3.0, -1.0]], 0.5)
+    >>> dx, dweight, dbias = fastdrop.fast_dropout_moments_backward([1.0], [1.0], [1.0, 2.0], [[3.0], [-1.0]], 0.5, [10.0])
     >>> dx, dweight, dbias
-    (array([6. , 0.5]), array([[ 2., -1.]]), array([1.]))
+    (array([21.,  3.]), array([[ 7.],
+           [-6.]]), array([1.]))
     """
-    rows, matrix, rate = linear_layer(x, weight, p, mode)
-    shape = (*rows.shape[:-1], len(matrix))
-    of_mean, of_variance = floats_of(grad_mean, "grad_mean"), floats_of(grad_variance, "grad_variance")
-    if of_mean.shape != shape or of_variance.shape != shape:
-        raise ValueError(f"grad_mean and grad_variance must have shape {shape}; got {of_mean.shape} and {of_variance.shape}")
+    rows, matrix, rate, biases = checked_layer(x, weight, p, bias, mode)
+    shape = (*rows.shape[:-1], matrix.shape[1])
+    dmean, dvar = floats_of(grad_mean, "grad_mean"), floats_of(grad_var, "grad_var")
+    if dmean.shape != shape or dvar.shape != shape:
+        raise ValueError(f"grad_mean and grad_var must have shape {shape}; got {dmean.shape} and {dvar.shape}")
     kept, dropped = moment_factors(rate, mode)
-    dx = kept * (of_mean @ matrix) + 2.0 * dropped * rows * (of_variance @ (matrix * matrix))
-    flat, means, variances = (array.reshape(-1, array.shape[-1]) for array in (rows, of_mean, of_variance))
-    dweight = kept * (means.T @ flat) + 2.0 * dropped * matrix * (variances.T @ (flat * flat))
-    return dx, dweight, means.sum(axis=0)
+    dx = kept * (dmean @ matrix.T) + 2.0 * dropped * rows * (dvar @ (matrix * matrix).T)
+    flat, means, variances = (array.reshape(-1, array.shape[-1]) for array in (rows, dmean, dvar))
+    dweight = kept * (flat.T @ means) + 2.0 * dropped * matrix * ((flat * flat).T @ variances)
+    return dx, dweight, None if biases is None else means.sum(axis=0)
 
 
-def gaussian_of(mean: ArrayLike, variance: ArrayLike) -> tuple[Floats, Floats]:
-    """Return the moments of a normal distribution, or raise naming what is wrong."""
-    center, spread = floats_of(mean, "mean"), floats_of(variance, "variance")
+def checked_normal(mean: ArrayLike, var: ArrayLike) -> tuple[Floats, Floats]:
+    """Return the moments of a normal variable in float64, or raise an error that names the bad argument."""
+    center, spread = floats_of(mean, "mean"), floats_of(var, "var")
     if not (spread >= 0).all():
-        raise ValueError("variance must be >= 0 throughout")
-    center, spread = np.broadcast_arrays(center, spread)
+        raise ValueError("var must be >= 0 throughout")
+    try:
+        np.equal(center, spread)  # for its check of the shapes: np.broadcast_shapes takes no more than 32 dimensions
+    except ValueError:
+        raise ValueError(f"mean and var must broadcast; got the shapes {center.shape} and {spread.shape}") from None
     return center, spread
 
 
-def sigmoid_moments(mean: ArrayLike, variance: ArrayLike) -> tuple[Any, Any]:
-    """Return mean and variance of the sigmoid of a normal variable, approximately.
+def sigmoid_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
+    """Return mean and variance of the sigmoid of a normal variable, by the probit approximation.
 
     Parameters
     ----------
-    mean, variance : array_like
-        Of the normal variable; the variance is >= 0.
+    mean, var : array_like
+        Mean and variance of the normal variable; the variance is >= 0.
 
     Returns
     -------
     tuple of two numpy.ndarray
-        Of float64 and the shape that the arguments broadcast to.
+        Mean and variance, of float64 and of the shape that the arguments broadcast to.
 
     Raises
     ------
     TypeError, ValueError
-        What is not a real number; a negative variance.
+        An argument is not a real number, the variance is negative, or the shapes do not broadcast.
 
     Notes
     -----
-    The paper's approximation of the mean takes the sigmoid for the normal distribution function of the same slope at 0,
-    sigmoid(x) for Phi(sqrt(pi / 8) x): M = sigmoid(k m), k = 1 / sqrt(1 + pi s**2 / 8), for a normal variable of mean m and
-    variance s**2. Its derivative by m stands for the mean of the sigmoid's, sigmoid (1 - sigmoid), which with M gives the
-    second moment: the variance is M (1 - M) (1 - k). Compared with numerical integration for m from -10 to 10 and s**2
-    up to 10,000, the mean is off by at most 0.016 and the variance by at most 0.015. That is much for a small variance: as
-    s tends to 0, (M (1 - M))**2 s**2 is better.
+    For a normal variable of mean m and variance s**2, the mean is M = sigmoid(k m) with k = 1 / sqrt(1 + pi s**2 / 8).
+    This is the approximation of Spiegelhalter and Lauritzen [1]_ and of MacKay [2]_: the normal distribution function
+    Phi(sqrt(pi / 8) x), which has the same slope at 0, replaces the sigmoid. Wang and Manning use it for the mean in fast
+    dropout. Their variance is another one: it approximates the square of the sigmoid by a shifted and scaled sigmoid.
+
+    The variance here is M (1 - M) (1 - k), a form that Daunizeau gives too, with a fitted constant instead of pi / 8 [3]_.
+    It follows from the mean: the derivative of the exact mean by m is the mean of sigmoid (1 - sigmoid). The derivative of
+    M is taken as k M (1 - M), and with M this gives the second moment.
+
+    Compared with numerical integration, for m from -10 to 10 and s**2 up to 10,000, the mean is off by at most 0.016 and the
+    variance by at most 0.015. For a small variance that is much: as s tends to 0, use (M (1 - M))**2 s**2 instead.
 
     References
     ----------
-    .. [1] S. Wang, C. Manning, "Fast dropout training", ICML 2013.
+    .. [1] D. J. Spiegelhalter, S. L. Lauritzen, "Sequential updating of conditional probabilities on directed graphical
+       structures", Networks 20 (1990).
+    .. [2] D. J. C. MacKay, "The evidence framework applied to classification networks", Neural Computation 4 (1992).
+    .. [3] J. Daunizeau, "Semi-analytical approximations to statistical moments of sigmoid and softmax mappings of normal
+       variables", arXiv:1703.00091, 2017.
 
     Examples
     --------
     >>> import fastdrop
-    >>> mean, variance = fastdrop.sigmoid_moments(0.0, 4.0)
-    >>> float(mean), round(float(variance), 4)
+    >>> mean, var = fastdrop.sigmoid_moments(0.0, 4.0)
+    >>> float(mean), round(float(var), 4)
     (0.5, 0.0941)
     """
-    m, v = gaussian_of(mean, variance)
+    m, v = checked_normal(mean, var)
     flattening = 1.0 / np.sqrt(1.0 + math.pi / 8.0 * v)
     found = sigmoid(flattening * m)
     return found, found * (1.0 - found) * (1.0 - flattening)
 
 
-def relu_moments(mean: ArrayLike, variance: ArrayLike) -> tuple[Any, Any]:
+def relu_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
     """Return mean and variance of the positive part of a normal variable.
 
     Parameters
     ----------
-    mean, variance : array_like
-        Of the normal variable; the variance is >= 0.
+    mean, var : array_like
+        Mean and variance of the normal variable; the variance is >= 0.
 
     Returns
     -------
     tuple of two numpy.ndarray
-        Of float64 and the shape that the arguments broadcast to: with r = m / s for mean m and variance s**2, and the
-        normal density phi and distribution function Phi, m Phi(r) + s phi(r), and the variance from the second moment,
-        (m**2 + s**2) Phi(r) + m s phi(r). Where the variance is 0, max(m, 0) and 0.
+        Mean and variance, of float64 and of the shape that the arguments broadcast to. Where the given variance is 0, they are
+        max(m, 0) and 0.
 
     Raises
     ------
     TypeError, ValueError
-        What is not a real number; a negative variance.
+        As in `sigmoid_moments`.
+
+    Notes
+    -----
+    The moments are exact. For mean m, variance s**2, r = m / s, and the normal density phi and distribution function Phi, the
+    mean is m Phi(r) + s phi(r), and the second moment is (m**2 + s**2) Phi(r) + m s phi(r).
 
     Examples
     --------
     >>> import fastdrop
-    >>> mean, variance = fastdrop.relu_moments([0.0, 3.0], [1.0, 0.0])
-    >>> mean.round(4), variance.round(4)
+    >>> mean, var = fastdrop.relu_moments([0.0, 3.0], [1.0, 0.0])
+    >>> mean.round(4), var.round(4)
     (array([0.3989, 3.    ]), array([0.3408, 0.    ]))
     """
-    m, v = gaussian_of(mean, variance)
+    m, v = checked_normal(mean, var)
     s, is_random = np.sqrt(v), v > 0
-    r = np.clip(m / np.where(is_random, s, 1.0), -40.0, 40.0)  # past which Phi is 0 or 1, and phi 0
+    r = np.clip(m / np.where(is_random, s, 1.0), -40.0, 40.0)  # beyond these Phi is 0 or 1, and phi is 0
     density, below, above = np.exp(-0.5 * r * r) / math.sqrt(2.0 * math.pi), normal_cdf(r), normal_cdf(-r)
     first = m * below + s * density
     share = below + r * r * below * above + r * density * (above - below) - density * density
@@ -432,7 +462,7 @@ def normal_cdf(x: Floats) -> Floats:
     return found
 
 
-# The regulariser ----------------------------------------------------------------------------------------------------
+# Regularizers -------------------------------------------------------------------------------------------------------
 
 
 def dropout_regularizer(
@@ -442,46 +472,47 @@ def dropout_regularizer(
     *,
     layers: Sequence[int] | None = None,
 ) -> float:
-    """Return what dropout adds to the expected squared loss of a linear network: its explicit regulariser.
+    """Return the explicit regularizer of dropout in a linear network: the term that it adds to the expected squared loss.
 
-    For inputs x of second moment C = E[x x^T] the expected squared loss with (inverted) dropout is that without, plus
-    E||f(x, mask) - f(x)||**2, which is this.
+    For inputs x with the second moment C = E[x^T x], the expected squared loss with (inverted) dropout is the loss without
+    dropout plus E||f(x, mask) - f(x)||**2. The function returns this term.
 
     Parameters
     ----------
     weights : sequence of array_like
-        The matrices of the layers, first to last, each of shape (out, in): f(x) = W[-1] ... W[1] W[0] x.
+        The matrices of the layers from first to last, each of shape (in, out): f(x) = x W[0] W[1] ... W[-1].
     cov : array_like, optional
-        C, of shape (in, in), symmetric; the identity by default, as for matrix factorisation.
+        The second moment C, of shape (in, in), symmetric. By default it is the identity, as for matrix factorization.
     p : float or sequence of float, default 0.5
-        Probability of dropping, in [0, 1), or one for each of `layers`.
+        Probability of dropping, in [0, 1), or one probability for each of `layers`.
     layers : sequence of int, optional
-        The layers whose outputs are dropped, by their index in `weights`, in increasing order. By default all but the
-        last: the hidden units.
+        The layers whose outputs are dropped, as increasing indices into `weights`. By default all layers but the last: the
+        hidden units.
 
     Returns
     -------
     float
-        At least 0. For two layers, f(x) = U V^T x, it is a * sum_j(||u_j||**2 v_j^T C v_j), a = p / (1 - p).
+        The term, >= 0. For two layers, f(x) = x V U with the columns v_j of V and the rows u_j of U, it is
+        a * sum_j(||u_j||**2 v_j^T C v_j), where a = p / (1 - p).
 
     Raises
     ------
     TypeError
-        What is not a real number, or an index not an integer.
+        An argument is not a real number, or an index is not an integer.
     ValueError
-        Shapes that do not go together; a `cov` that is not symmetric; `p` outside [0, 1); bad `layers`.
+        Shapes do not fit together, `cov` is not symmetric, `p` is outside [0, 1), or `layers` are not increasing indices.
 
     See Also
     --------
-    dropout_regularizer_gradient : with respect to the weights.
+    dropout_regularizer_backward : the gradient with respect to the weights.
     nuclear_norm_envelope : a lower bound that depends on the product of the weights alone.
 
     Notes
     -----
-    With k layers of d units it takes O(k d**3) operations: the excess D of the second moment S of each layer's output
-    becomes W D W^T by a layer, and then D + a diag(S + D) by dropout; its trace in the end is the result. It equals the
-    paper's sum over all subsets of dropped layers. In float64 with the BLAS that NumPy has: the last bits are not
-    promised.
+    The function takes O(k d**3) operations for k layers of d units. It follows the second moment of each layer's output and
+    the excess D of that moment with dropout. A layer turns D into W^T D W. Dropout then adds a diag(S + D), where S is the
+    moment without dropout. The result is the trace of D at the end. It equals the paper's sum over all subsets of dropped
+    layers.
 
     References
     ----------
@@ -490,14 +521,14 @@ def dropout_regularizer(
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> fastdrop.dropout_regularizer([np.array([[1.0, 2.0], [3.0, 0.0]]), np.array([[1.0, 2.0]])], np.eye(2), 0.5)
+    >>> fastdrop.dropout_regularizer([np.array([[1.0, 3.0], [2.0, 0.0]]), np.array([[1.0], [2.0]])], np.eye(2), 0.5)
     41.0
     """
     matrices, second, noise = linear_network(weights, cov, p, layers)
     return float(np.trace(moments_through(matrices, second, noise)[-1][1]))
 
 
-def dropout_regularizer_gradient(
+def dropout_regularizer_backward(
     weights: Sequence[ArrayLike],
     cov: ArrayLike | None = None,
     p: float | Sequence[float] = 0.5,
@@ -514,8 +545,8 @@ def dropout_regularizer_gradient(
     Returns
     -------
     list of numpy.ndarray
-        Of float64 and the weights' shapes. For two layers, f(x) = U V^T x, those of u_j are 2 a (v_j^T C v_j) u_j and
-        those of v_j 2 a ||u_j||**2 C v_j.
+        The gradients, of float64 and of the shapes of the weights. For two layers, f(x) = x V U, the gradient with respect to
+        u_j is 2 a (v_j^T C v_j) u_j, and with respect to v_j it is 2 a ||u_j||**2 C v_j.
 
     Raises
     ------
@@ -525,10 +556,12 @@ def dropout_regularizer_gradient(
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> weights = [np.array([[1.0, 2.0], [3.0, 0.0]]), np.array([[1.0, 2.0]])]
-    >>> fastdrop.dropout_regularizer_gradient(weights, np.eye(2), 0.5)
-    [array([[ 2.,  4.],
-           [24.,  0.]]), array([[10., 36.]])]
+    >>> weights = [np.array([[1.0, 3.0], [2.0, 0.0]]), np.array([[1.0], [2.0]])]
+    >>> first, second = fastdrop.dropout_regularizer_backward(weights, np.eye(2), 0.5)
+    >>> first, second
+    (array([[ 2., 24.],
+           [ 4.,  0.]]), array([[10.],
+           [36.]]))
     """
     matrices, second, noise = linear_network(weights, cov, p, layers)
     slope = np.eye(len(matrices[-1]))  # of the output's trace, by the second moment without noise; with noise, more
@@ -537,7 +570,7 @@ def dropout_regularizer_gradient(
     before = moments_through(matrices, second, noise)[:-1]
     for matrix, a, (moment, more) in zip(reversed(matrices), reversed(noise), reversed(before), strict=True):
         excess = excess + a * np.diag(np.diag(slope + excess))
-        gradients.append(2.0 * (excess @ matrix @ (moment + more) + slope @ matrix @ more))
+        gradients.append((2.0 * (excess @ matrix @ (moment + more) + slope @ matrix @ more)).T)
         slope, excess = matrix.T @ slope @ matrix, matrix.T @ excess @ matrix
     return gradients[::-1]
 
@@ -545,13 +578,14 @@ def dropout_regularizer_gradient(
 def linear_network(
     weights: Sequence[ArrayLike], cov: ArrayLike | None, p: Any, layers: Sequence[int] | None
 ) -> tuple[list[Floats], Floats, list[float]]:
-    """Return the matrices, the second moment of the input, and the variance of the noise after each layer."""
-    matrices = [floats_of(weight, f"weights[{i}]", 2) for i, weight in enumerate(weights)]
+    """Return the matrices as (out, in), the second moment of the input, and the variance of the noise after each layer."""
+    matrices = [floats_of(weight, f"weights[{i}]", 2).T for i, weight in enumerate(weights)]
     if not matrices:
         raise ValueError("weights must be the matrices of at least one layer; got none")
     for i, (first, second) in enumerate(itertools.pairwise(matrices)):
         if second.shape[1] != first.shape[0]:
-            raise ValueError(f"weights[{i + 1}] must take the {first.shape[0]} outputs of the layer before; got {second.shape}")
+            shape = second.T.shape
+            raise ValueError(f"weights[{i + 1}] must take the {first.shape[0]} outputs of the layer before; got {shape}")
     dropped = list(range(len(matrices) - 1)) if layers is None else [plan.as_count(i, "each of layers") for i in layers]
     if dropped != sorted(set(dropped)) or (dropped and dropped[-1] >= len(matrices)):
         raise ValueError(f"layers must be increasing indices of the {len(matrices)} weights; got {layers!r}")
@@ -562,30 +596,30 @@ def linear_network(
 
 
 def noise_variances(p: Any, count: int) -> list[float]:
-    """Return the variance of inverted dropout's factors for one p, or one p for each of `count`."""
-    rates = floats_of(p, "p")
+    """Return the variance of the factors of inverted dropout, for one p or for one p per layer, `count` times."""
+    rates = rate_array(p)
     if rates.ndim and rates.shape != (count,):
         raise ValueError(f"p must be one number, or one for each of the {count} layers that are dropped; got {p!r}")
     if (rates == 1).any():
-        raise ValueError("p must be below 1: with nothing kept, what dropout adds to the loss is infinite")
+        raise ValueError("p must be below 1: with nothing kept, the term that dropout adds to the loss is infinite")
     found: list[float] = np.broadcast_to(noise_variance(rates), (count,)).tolist()
     return found
 
 
 def second_moment(cov: ArrayLike | None, features: int) -> Floats:
-    """Return the second moment of a layer's inputs, or raise naming what is wrong."""
+    """Return the second moment of the inputs, or raise an error that says why it is none."""
     if cov is None:
         return np.eye(features)
     matrix = floats_of(cov, "cov")
     if matrix.shape != (features, features):
-        raise ValueError(f"cov must have shape {(features, features)}, one row an input; got {matrix.shape}")
+        raise ValueError(f"cov must have shape {(features, features)}, one row per input; got {matrix.shape}")
     if not np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-6 * np.abs(matrix).max(initial=0.0)):
         raise ValueError("cov must be symmetric: the second moments of the inputs")
     return matrix
 
 
 def moments_through(matrices: list[Floats], second: Floats, noise: list[float]) -> list[tuple[Floats, Floats]]:
-    """Return the second moment without noise and its excess with it: of the input, then of each layer's output."""
+    """Return the second moment without noise and its excess with noise, for the input and for the output of each layer."""
     moment, excess = second, np.zeros_like(second)
     found = [(moment, excess)]
     for matrix, a in zip(matrices, noise, strict=True):
@@ -598,34 +632,34 @@ def moments_through(matrices: list[Floats], second: Floats, noise: list[float]) 
 def nuclear_norm_envelope(
     weight: ArrayLike, cov: ArrayLike | None, p: float | Sequence[float], widths: int | Sequence[int]
 ) -> float:
-    """Return the least that `dropout_regularizer` can be over all networks with one product of weights.
+    """Return a lower bound of `dropout_regularizer` over all networks whose weights have the same product.
 
     Parameters
     ----------
     weight : array_like
-        The product W of all weights, of shape (out, in).
+        The product W of all weights, of shape (in, out).
     cov : array_like or None
         The second moment C of the input; None for the identity.
     p : float or sequence of float
-        Probability of dropping, in [0, 1), or one for each of `widths`.
+        Probability of dropping, in [0, 1), or one probability for each of `widths`.
     widths : int or sequence of int
         The number of units of each layer that is dropped.
 
     Returns
     -------
     float
-        (prod_i (1 + a_i / d_i) - 1) ||W C^(1/2)||_*^2, the squared sum of the singular values; a_i = p_i / (1 - p_i). With
-        one hidden layer (a / d) ||W C^(1/2)||_*^2, which networks attain whose units all have the same share
-        ||u_j|| ||C^(1/2) v_j|| of it: dropout regularises by the nuclear norm, and equalises.
+        (prod_i (1 + a_i / d_i) - 1) ||C^(1/2) W||_*^2 with a_i = p_i / (1 - p_i) and widths d_i, where ||.||_* is the sum of
+        the singular values.
 
     Raises
     ------
     TypeError, ValueError
-        As in `dropout_regularizer`; a width below 1, a `cov` that is not a second moment (with negative eigenvalues).
+        As in `dropout_regularizer`; or a width is below 1, or `cov` has negative eigenvalues.
 
     Notes
     -----
-    In float64 with NumPy's LAPACK: the last bits are not promised.
+    With one hidden layer the bound is (a / d) ||C^(1/2) W||_*^2. Networks whose units all have the same product
+    ||u_j|| ||C^(1/2) v_j|| attain it: dropout regularizes the nuclear norm, and makes the units equally important.
 
     References
     ----------
@@ -637,7 +671,7 @@ def nuclear_norm_envelope(
     >>> round(fastdrop.nuclear_norm_envelope(np.diag([3.0, 1.0]), None, 0.5, 4), 6)
     4.0
     """
-    matrix = floats_of(weight, "weight", 2)
+    matrix = floats_of(weight, "weight", 2).T
     each: Any = [widths] if np.ndim(widths) == 0 else widths
     sizes = [plan.as_count(size, "each of widths") for size in each]
     if not sizes or min(sizes) < 1:
@@ -659,30 +693,30 @@ def matrix_completion_regularizer(
     row_probabilities: ArrayLike | None = None,
     column_probabilities: ArrayLike | None = None,
 ) -> float:
-    """Return what dropout of the factors' columns adds to the expected squared loss of matrix completion.
+    """Return the term that dropout of the factors' columns adds to the expected squared loss of matrix completion.
 
-    Where entry (i, j) of a matrix is drawn with probability r_i c_j and fitted by u_i . (mask * v_j), the expected loss
-    is that without dropout plus this: a weighted trace norm's square, by its envelope.
+    Entry (i, j) of a matrix is drawn with the probability r_i c_j and fitted by u_i . (mask * v_j). The expected loss is the
+    loss without dropout plus this term. The envelope of the term is the square of a weighted trace norm.
 
     Parameters
     ----------
     u, v : array_like
         The factors, of shapes (rows, d) and (columns, d).
     p : float, default 0.5
-        Probability of dropping each of the d columns, in [0, 1); kept ones are scaled by 1 / (1 - p).
+        Probability of dropping each of the d columns, in [0, 1). Kept columns are scaled by 1 / (1 - p).
     row_probabilities, column_probabilities : array_like, optional
-        r and c, of shapes (rows,) and (columns,); by default each row, each column is as probable.
+        The probabilities r and c, of shapes (rows,) and (columns,). By default all rows are equally probable, and all columns.
 
     Returns
     -------
     float
-        a * sum_k((sum_i r_i u_ik**2) (sum_j c_j v_jk**2)), a = p / (1 - p). It is at least ``nuclear_norm_envelope`` of
-        diag(sqrt(r)) U V^T diag(sqrt(c)) with `p` and the width d.
+        a * sum_k((sum_i r_i u_ik**2) (sum_j c_j v_jk**2)), where a = p / (1 - p). It is at least the `nuclear_norm_envelope`
+        of diag(sqrt(r)) U V^T diag(sqrt(c)) for `p` and the width d.
 
     Raises
     ------
     TypeError, ValueError
-        What is not a real number; shapes that do not go together; `p` outside [0, 1); negative probabilities.
+        An argument is not a real number, shapes do not fit together, `p` is outside [0, 1), or probabilities are negative.
 
     References
     ----------
@@ -697,7 +731,7 @@ def matrix_completion_regularizer(
     """
     left, right = floats_of(u, "u", 2), floats_of(v, "v", 2)
     if left.shape[1] != right.shape[1]:
-        raise ValueError(f"u and v must have as many columns; got shapes {left.shape} and {right.shape}")
+        raise ValueError(f"u and v must have the same number of columns; got shapes {left.shape} and {right.shape}")
     rows = entry_probabilities(row_probabilities, len(left), "row_probabilities")
     columns = entry_probabilities(column_probabilities, len(right), "column_probabilities")
     (a,) = noise_variances(plan.as_rate(p), 1)
@@ -705,7 +739,7 @@ def matrix_completion_regularizer(
 
 
 def entry_probabilities(given: ArrayLike | None, count: int, name: str) -> Floats:
-    """Return probabilities of rows or columns, equal by default, or raise naming what is wrong."""
+    """Return probabilities of rows or columns, equal ones by default, or raise an error that says what is wrong."""
     if given is None:
         return np.full(count, 1.0 / max(count, 1))
     found = floats_of(given, name)

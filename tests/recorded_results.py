@@ -775,29 +775,36 @@ add("elementary", "logit", FLAT, lambda a: elementary.logit(a.laid(shares(FLAT))
 
 # Closed forms and losses --------------------------------------------------------------------------------------------
 
+
+def fast_moments_backward(a: Inputs, mode: str) -> tuple[np.ndarray, ...]:
+    """Return the gradients; the weights' one as (out, in), as it was recorded."""
+    dx, dweight, dbias = fastdrop.fast_dropout_moments_backward(
+        a.dense(17, 19), a.dense(17, 19, salt=3), a.dense(17, 23), a.dense(19, 23).T, 0.4, a.dense(19), mode=mode
+    )
+    return dx, dweight.T, dbias
+
+
 for technique, function in (("variance-shift", fastdrop.variance_shift), ("variance-inflation", fastdrop.variance_inflation)):
     for name, options in {
         "defaults": {},
         "moments": {"mean": 0.25, "var": 1.5},
-        "weights": {"mean": 0.25, "weights": np.abs(pattern((9, 45))) + 1, "correlation": 0.1},
+        "weights": {"mean": 0.25, "weights": np.abs(pattern((9, 45))).T + 1, "correlation": 0.1},
     }.items():
         closed(technique, name, lambda a, f=function, o=options: [f(p / 10, **o) for p in range(1, 10)])
-    closed(technique, "uniform noise", lambda a, f=function: [f(p / 10, 0.25, 1.5, noise="uout") for p in range(1, 6)])
+    closed(technique, "uniform noise", lambda a, f=function: [f(None, 0.25, 1.5, half_width=w / 10) for w in range(1, 6)])
 for name, mode in (("standard", "standard"), ("inverted", "inverted")):
     for bias in (True, False):
         closed(
             "fast-moments-forward",
             f"0.4 {name} {'bias' if bias else 'no bias'}",
             lambda a, m=mode, b=bias: fastdrop.fast_dropout_moments(
-                a.dense(17, 23), a.dense(19, 23), 0.4, a.dense(19) if b else None, mode=m
+                a.dense(17, 23), a.dense(19, 23).T, 0.4, a.dense(19) if b else None, mode=m
             ),
         )
     closed(
         "fast-moments-backward",
         f"0.4 {name}",
-        lambda a, m=mode: fastdrop.fast_dropout_moments_backward(
-            a.dense(17, 19), a.dense(17, 19, salt=3), a.dense(17, 23), a.dense(19, 23), 0.4, mode=m
-        ),
+        lambda a, m=mode: fast_moments_backward(a, m),
     )
 closed("sigmoid-moments", "-", lambda a: fastdrop.sigmoid_moments(a.dense(99), shares(99)))
 closed("relu-moments", "-", lambda a: fastdrop.relu_moments(a.dense(99), shares(99)))
@@ -805,7 +812,12 @@ closed("relu-moments", "-", lambda a: fastdrop.relu_moments(a.dense(99), shares(
 
 def network(a: Inputs) -> list[np.ndarray]:
     """Return the weights of a network of three linear layers, from 7 inputs to 4 outputs."""
-    return [a.dense(6, 7), a.dense(5, 6, salt=3), a.dense(4, 5, salt=4)]
+    return [a.dense(6, 7).T, a.dense(5, 6, salt=3).T, a.dense(4, 5, salt=4).T]
+
+
+def regularizer_gradients(a: Inputs, options: dict[str, Any]) -> list[np.ndarray]:
+    """Return the gradients as (out, in), as they were recorded."""
+    return [gradient.T for gradient in fastdrop.dropout_regularizer_backward(network(a), **options)]
 
 
 COV = pattern((7, 9)) @ pattern((7, 9)).T / 9
@@ -816,9 +828,9 @@ for name, options in {
     "one layer": {"cov": COV, "p": 0.4, "layers": [1]},
 }.items():
     closed("explicit-regularizer-forward", name, lambda a, o=options: fastdrop.dropout_regularizer(network(a), **o))
-    closed("explicit-regularizer-backward", name, lambda a, o=options: fastdrop.dropout_regularizer_gradient(network(a), **o))
-closed("nuclear-envelope", "0.4", lambda a: fastdrop.nuclear_norm_envelope(a.dense(4, 7), None, 0.4, 5))
-closed("nuclear-envelope", "second moment", lambda a: fastdrop.nuclear_norm_envelope(a.dense(4, 7), COV, [0.4, 0.2], (5, 6)))
+    closed("explicit-regularizer-backward", name, lambda a, o=options: regularizer_gradients(a, o))
+closed("nuclear-envelope", "0.4", lambda a: fastdrop.nuclear_norm_envelope(a.dense(4, 7).T, None, 0.4, 5))
+closed("nuclear-envelope", "second moment", lambda a: fastdrop.nuclear_norm_envelope(a.dense(4, 7).T, COV, [0.4, 0.2], (5, 6)))
 closed("matrix-completion", "0.4", lambda a: fastdrop.matrix_completion_regularizer(a.dense(9, 4), a.dense(7, 4), 0.4))
 closed(
     "matrix-completion",
@@ -882,8 +894,8 @@ SERVER, AXES = (
 UNITS = {"a": 40, "b": 30}
 
 
-def client_units(client: int) -> dict[str, np.ndarray]:
-    return federated.kept_units(UNITS, 0.4, federated.client_seed(42, 3, client))
+def client_units(client: int, count: str = "random") -> dict[str, np.ndarray]:
+    return federated.kept_units(UNITS, 0.4, federated.client_seed(42, 3, client), count=count)
 
 
 def aggregated() -> list[np.ndarray]:
@@ -899,7 +911,8 @@ def aggregated() -> list[np.ndarray]:
 
 number("federated", "client seed", lambda: [federated.client_seed(42, 3, client) for client in (0, 7, "phone")])
 number("federated", "units", lambda: [client_units(client)[layer] for client in range(3) for layer in UNITS])
-number("federated", "units, rates", lambda: list(federated.kept_units(UNITS, {"a": 0.2, "b": 0.7}, 17).values()))
+number("federated", "units, rates", lambda: [*federated.kept_units(UNITS, {"a": 0.2, "b": 0.7}, 17, count="random").values()])
+number("federated", "units, fixed", lambda: [client_units(client, "fixed")[layer] for client in range(3) for layer in UNITS])
 number("federated", "extract", lambda: list(federated.extract(SERVER, AXES, client_units(1)).values()))
 number("federated", "aggregate", aggregated)
 
@@ -921,11 +934,11 @@ def dropped(x: np.ndarray, stream: fastdrop.Stream) -> np.ndarray:
 
 
 def predicted(reduce: Any, of: Callable[[Any], Any] = lambda y: y, **options: Any) -> Any:
-    return uncertainty.mc_predict(lambda x, s: of(dropped(x, s)), pattern((12, 5)), 9, 77, reduce=reduce, **options)
+    return uncertainty.mc_predict(lambda x, s: of(dropped(x, s)), pattern((12, 5)), 9, seed=77, reduce=reduce, **options)
 
 
 def moments(found: Any) -> list[Any]:
-    return [found.mean, found.variance(), found.std()]
+    return [found.mean, found.variance, found.std]
 
 
 add("mc-dropout", "0.4", FLAT, lambda a: moments(uncertainty.mc_dropout(a.x, 0.4, 7, **KEY)))
@@ -993,7 +1006,7 @@ number("schedule", "drop path", lambda: [rates(s) for s in schedules.scheduled_d
 
 
 def driven() -> list[float]:
-    schedule = schedules.ValidationDriven(0.3, change=0.05, tolerance=0.01)
+    schedule = schedules.ValidationDriven(0.3, target=0.1, tolerance=0.01)
     return [schedule.update(1 - k / 16, 1 - k / 16 + abs(float(pattern((1,), k)[0])) / 8) for k in range(12)]
 
 

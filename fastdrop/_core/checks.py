@@ -30,6 +30,8 @@ __all__ = [
     "share_of",
 ]
 
+ROUNDING = 1e-2  # by which a sum of probabilities may be off: bfloat16 has 8 bits
+
 # Counts and numbers -------------------------------------------------------------------------------------------------
 
 
@@ -144,10 +146,14 @@ def check_indices(indices: NDArray[Any], size: int, name: str, what: str) -> Non
 
 
 def probabilities_of(given: ArrayLike) -> NDArray[np.float64]:
-    """Return probabilities with classes along the last axis; what rounding puts above 1 passes."""
-    p = np.asarray(given, np.float64)
+    """Return distributions over the classes along the last axis; their sums may be off by the rounding of 16-bit types."""
+    p = real_array(given, "probabilities").astype(np.float64)
     if p.ndim == 0 or p.shape[-1] == 0:
         raise ValueError(f"probabilities must have an axis of classes, the last one; got shape {p.shape}")
-    if not ((p >= 0) & (p <= 1 + 1e-2)).all():
-        raise ValueError("probabilities must be in [0, 1] (after a softmax, say); some are not")
+    if not ((p >= 0) & (p <= 1 + ROUNDING)).all():
+        raise ValueError("probabilities must be in [0, 1], for example after a softmax; some are not")
+    sums = p.sum(axis=-1).reshape(-1)
+    bad = np.flatnonzero(np.abs(sums - 1.0) > ROUNDING)
+    if bad.size:
+        raise ValueError(f"probabilities must sum to 1 over the classes; row {bad[0]} sums to {sums[bad[0]]:.6g}")
     return p

@@ -1,4 +1,4 @@
-"""What modules borrow from packages that need not be there: figures to draw into, progress bars."""
+"""Access to optional packages: Matplotlib's figures and rich's progress bars."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ T = TypeVar("T")
 
 
 def missing(what: str, error: ImportError, extra: str) -> ImportError:
-    """Return the error that says what to install."""
+    """Return an error that says which package to install for `what`."""
     package = (error.name or "a package").partition(".")[0]
     return ImportError(f'{what} needs {package}: pip install "fastdrop-kernels[{extra}]"', name=error.name)
 
 
 def axes(given: Axes | None) -> Axes:
-    """Return the Axes to draw into: those given, or new ones. Nothing is shown; their figure can be saved or closed."""
+    """Return the given axes, or new ones. The figure is not shown; the caller saves or closes it."""
     return row_of_axes(1)[0] if given is None else given
 
 
 def row_of_axes(number: int) -> Sequence[Axes]:
-    """Return new Axes, side by side in one figure."""
+    """Return new axes side by side in one figure."""
     try:
         from matplotlib import pyplot
     except ImportError as error:
@@ -36,7 +36,7 @@ def row_of_axes(number: int) -> Sequence[Axes]:
 
 
 def track(items: Iterable[T], what: str, progress: bool, total: int | None = None) -> Iterable[T]:
-    """Return the items, with a progress bar where it is wanted."""
+    """Return the items, with a progress bar if `progress` is true."""
     if not progress:
         return items
     try:

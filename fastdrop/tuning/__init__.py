@@ -1,10 +1,11 @@
-"""Finding rates: search with cross-validation that can be stopped and goes on, and learns from earlier searches.
+"""Search for dropout rates: with cross-validation in studies that are stored and continued, or by training the rates.
 
 Needs Optuna: ``pip install "fastdrop-kernels[tuning]"``.
 
-Whatever is searched for is given by name: rates of layers, variants, anything that a training function takes. Studies are
-kept in a file (SQLite) together with a description of their data; a new one first tries what was best on the data most
-like its own. That is the practical form of meta-learned rates. `learned_rates` trains them instead, with the weights.
+`search` chooses values by name: rates of layers, techniques, or any other argument of a training function. It keeps
+studies in a file (SQLite) together with a description of their data. A new study first tries the best choices of the earlier
+studies whose data are most similar, which is a practical form of meta-learning. `learned_rates` trains the rates together with
+the weights.
 
 Examples
 --------

@@ -1,4 +1,4 @@
-"""Rates that are trained: so that the weights which training at these rates leads to do well on validation data."""
+"""Training of dropout rates by bilevel optimization: rates that lead to weights with a small loss on validation data."""
 
 from __future__ import annotations
 
@@ -23,21 +23,27 @@ Rates = dict[str, float]
 Arrays = Mapping[str, NDArray[Any]]
 Train = Callable[[Rates, int], tuple[Arrays, Mapping[str, float]]]
 
-REACH = 0.01  # how far weights are moved for a difference, all together
+REACH = 0.01  # the norm of the move of all weights for a finite difference
 
 
 @dataclass(frozen=True)
 class Learned:
-    """Rates that were trained.
+    """The result of `learned_rates`.
 
     Attributes
     ----------
     rates : dict of str to float
-        At the end.
+        The rates at the end, by name.
     history : list of dict of str to float
-        After each update of the rates.
+        The rates after each update.
     losses : list of float
-        On the validation data, before each update of the rates.
+        The loss on the validation data before each update of the rates.
+
+    Examples
+    --------
+    >>> from fastdrop.tuning import Learned
+    >>> Learned({"hidden": 0.3}, [{"hidden": 0.2}, {"hidden": 0.3}], [0.5, 0.4]).rates
+    {'hidden': 0.3}
     """
 
     rates: Rates
@@ -45,7 +51,18 @@ class Learned:
     losses: list[float]
 
     def plot(self) -> list[Axes]:
-        """Draw the rates and the validation loss over the updates, side by side in one figure."""
+        """Draw the rates and the validation loss over the updates, side by side in one figure.
+
+        Returns
+        -------
+        list of matplotlib.axes.Axes
+            Two axes.
+
+        Raises
+        ------
+        ImportError
+            Matplotlib is not installed.
+        """
         rates, losses = found = row_of_axes(2)
         for name in self.rates:
             rates.plot([each[name] for each in self.history], label=name)
@@ -57,7 +74,7 @@ class Learned:
 
 
 class Logits:
-    """Rates by their logits, which are moved against gradients (Adam) within bounds."""
+    """The logits of the rates, which Adam moves within bounds."""
 
     def __init__(self, start: Mapping[str, float], learning_rate: float, bounds: tuple[float, float]) -> None:
         low, high = bounds
@@ -67,16 +84,18 @@ class Logits:
             if not low <= p <= high:
                 raise ValueError(f"rates must start within the bounds {bounds}; start[{name!r}] is {p!r}")
         if not start:
-            raise ValueError("start must have a rate for each layer whose rate is to be trained; it has none")
+            raise ValueError("start must have a rate for each layer whose rate is trained; it is empty")
         self.low, self.high, self.learning_rate, self.steps = logit(low), logit(high), learning_rate, 0
         self.values = {name: logit(p) for name, p in start.items()}
         self.moments = dict.fromkeys(start, (0.0, 0.0))
 
     @property
     def rates(self) -> Rates:
+        """The rates that the logits stand for."""
         return {name: 1.0 / (1.0 + math.exp(-value)) for name, value in self.values.items()}
 
     def update(self, slopes: Mapping[str, float]) -> None:
+        """Move the logits by one step of Adam against their gradients."""
         self.steps += 1
         size = self.learning_rate * math.sqrt(1 - 0.999**self.steps) / (1 - 0.9**self.steps)
         for name, slope in slopes.items():
@@ -105,52 +124,58 @@ def learned_rates(
     bounds: tuple[float, float] = (0.001, 0.95),
     progress: bool = False,
 ) -> Learned:
-    """Train weights and rates in turn: the weights on training data, the rates on validation data, through the weights.
+    """Train weights and rates in turn: the weights on training data, and the rates on validation data.
 
-    A rate does nothing for the validation loss of given weights; what it changes is where training leads. So its gradient
-    is that of the validation loss after one more step of training, which takes how the training loss's gradient depends on the
-    rate: the relaxation of the masks (`fastdrop.concrete_dropout`) makes that a gradient by the rate's logit.
+    The validation loss of given weights does not depend on a rate, but training with another rate leads to other weights. So
+    the gradient of a rate is the gradient of the validation loss after one more step of training. It needs to know how the
+    gradient of the training loss depends on the rate. Masks that are relaxed (`fastdrop.concrete_dropout`) give this as a
+    gradient with respect to the logit of the rate.
 
     Parameters
     ----------
     parameters : mapping of str to numpy.ndarray
-        The weights, which `update` changes in place. They are moved for a moment and put back to the bit.
+        The weights, which `update` changes in place. They are moved for a moment and restored to the bit.
     train : callable
-        ``train(rates, step)`` returns the gradients of the training loss on the batch of a step: by the weights, under the
-        names of `parameters`, and by the logit log(p / (1 - p)) of each rate, under the names of `start`. It is called
-        more than once for a step, with weights moved, and must take the same batch and the same noise.
+        ``train(rates, step)`` returns two mappings of gradients of the training loss on the batch of a step: with respect to
+        the weights, under the names of `parameters`, and with respect to the logit log(p / (1 - p)) of each rate, under the
+        names of `start`. It is called several times per step, with moved weights, and must use the same batch and the same
+        noise each time.
     update : callable
-        ``update(gradients)`` takes one step of an optimizer with the gradients by the weights.
+        ``update(gradients)`` takes one step of an optimizer with the gradients with respect to the weights.
     validate : callable
-        ``validate(step)`` returns the loss on validation data, with nothing dropped, and its gradients by the weights.
+        ``validate(step)`` returns the loss on validation data without dropout, and its gradients with respect to the weights.
     start : mapping of str to float
-        For each layer the rate to begin with.
+        The first rate of each layer.
     steps : int
-        Updates of the weights.
+        The number of updates of the weights.
     every : int, default 1
-        The rates are updated after each so many of them. An update takes two more calls of `train`, and one of `validate`.
+        The number of updates of the weights per update of the rates. An update of the rates takes two more calls of `train` and
+        one call of `validate`.
     learning_rate : float, default 0.02
-        Of the rates' logits, by Adam.
+        The learning rate of Adam for the logits of the rates.
     bounds : tuple of float, default (0.001, 0.95)
-        Within which rates stay.
+        The bounds of the rates.
     progress : bool, default False
-        Show a progress bar (by rich).
+        Show a progress bar (with rich).
 
     Returns
     -------
     Learned
+        The rates, their history, and the validation losses.
 
     Raises
     ------
-    ValueError
-        Rates that do not start within the bounds, gradients that are missing or not finite.
+    TypeError, ValueError
+        A number is out of range, a rate does not start within the bounds, or gradients are missing or not finite.
 
     Notes
     -----
-    With v the gradient of the validation loss by the weights w and L the training loss, the gradient by a logit l is
-    ``-(dL/dl(w + e v) - dL/dl(w - e v)) / (2 e)`` times the weights' learning rate, which Adam makes immaterial. It looks one
-    step ahead and takes the curvature to be alike in all directions. The rates are those for training as long as this: they
-    rise as weights begin to overfit. Validation data that choose rates are used up: judge by others.
+    Let v be the gradient of the validation loss with respect to the weights w, and L the training loss. The gradient with
+    respect to a logit l is ``-(dL/dl(w + e v) - dL/dl(w - e v)) / (2 e)`` times the learning rate of the weights, which has no
+    effect with Adam. This looks one step ahead and assumes the same curvature in all directions.
+
+    The rates fit a training of this length: they rise when the weights begin to overfit. Validation data that chose the rates
+    no longer measure the generalization; use other data for that.
 
     References
     ----------
@@ -159,8 +184,8 @@ def learned_rates(
 
     Examples
     --------
-    One weight, drawn to 1 by training and held back by dropout, which adds p / (1 - p) times its square; validation wants
-    0.6, and so p = 0.4:
+    Training pulls one weight to 1, and dropout adds p / (1 - p) times its square to the loss. The best weight for validation
+    is 0.6, which training reaches with p = 0.4:
 
     >>> import numpy as np
     >>> from fastdrop.tuning import learned_rates
@@ -185,20 +210,20 @@ def learned_rates(
             loss, direction = validate(step)
             losses.append(float(loss))
             rates = logits.rates
-            logits.update(slopes_along(parameters, direction, partial(of_logits, train, rates, step), rates))
+            logits.update(slopes_along(parameters, direction, partial(logit_gradients, train, rates, step), rates))
             history.append(logits.rates)
     return Learned(logits.rates, history, losses)
 
 
-def of_logits(train: Train, rates: Rates, step: int) -> Mapping[str, float]:
-    """Return the gradients by the logits alone."""
+def logit_gradients(train: Train, rates: Rates, step: int) -> Mapping[str, float]:
+    """Return the gradients with respect to the logits alone."""
     return train(rates, step)[1]
 
 
 def slopes_along(
     parameters: Arrays, direction: Arrays, gradients: Callable[[], Mapping[str, float]], names: Mapping[str, Any]
 ) -> Rates:
-    """Return minus the derivative of the training loss's gradient by each logit, as the weights move in a direction."""
+    """Return minus the derivative of each logit's gradient of the training loss, along a direction of the weights."""
     square = sum(float(np.vdot(value, value)) for value in direction.values())
     if direction.keys() != parameters.keys() or not square < math.inf:
         raise ValueError("validate must return a finite gradient for each of the parameters, under the same names")
@@ -216,5 +241,5 @@ def slopes_along(
             value[...] = kept[name]
     ahead, behind = found
     if ahead.keys() != names.keys() or not all(math.isfinite(float(each[name])) for each in found for name in names):
-        raise ValueError(f"train must return a finite gradient by the logit of each of the rates {sorted(names)}")
+        raise ValueError(f"train must return a finite gradient with respect to the logit of each of the rates {sorted(names)}")
     return {name: -(float(ahead[name]) - float(behind[name])) / (2 * reach) for name in names}

@@ -37,24 +37,30 @@ Choices = dict[str, Any]
 Space = Mapping[str, Any]  # for each name a tuple (low, high) or a list
 Description = Mapping[str, float]
 
-NEIGHBOURS_OF = 1000  # samples, at most, whose nearest neighbours are looked for
+MOST_NEIGHBOURS = 1000  # the largest number of samples whose nearest neighbours are searched for
 SIZES = ("samples", "features", "classes")  # compared by their ratio
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One choice that was tried.
+    """One choice that a search tried.
 
     Attributes
     ----------
     choice : dict
-        What was tried, by name.
+        The values that were tried, by name.
     scores : tuple of float
-        For each fold.
+        The score of each fold.
     score : float
-        Their mean.
+        The mean of the scores.
     origin : str
-        ``"search"``, ``"grid"``, or the name of the earlier study whose best choice it was.
+        ``"search"``, ``"grid"``, or the name of the earlier study whose best choice this is.
+
+    Examples
+    --------
+    >>> from fastdrop.tuning import search
+    >>> search(lambda fold, p: p + fold, {"p": [0.5]}, method="grid", folds=2).best_trial
+    Trial(choice={'p': 0.5}, scores=(0.5, 1.5), score=1.0, origin='grid')
     """
 
     choice: Choices
@@ -65,14 +71,25 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search found.
+    """The result of `search`.
 
     Attributes
     ----------
     trials : list of Trial
-        In the order in which they were tried.
+        All trials, in the order in which they were run.
     maximize : bool
         Whether larger scores are better.
+    best_trial : Trial
+        The trial with the best score; the first of equal ones.
+    best : dict
+        The choice of the best trial, by name.
+
+    Examples
+    --------
+    >>> from fastdrop.tuning import search
+    >>> found = search(lambda fold, p: -p, {"p": [0.1, 0.2]}, method="grid")
+    >>> found.best, len(found.trials)
+    ({'p': 0.1}, 2)
     """
 
     trials: list[Trial]
@@ -80,21 +97,26 @@ class Tuned:
 
     @property
     def best_trial(self) -> Trial:
-        """The best, and of equal ones the first."""
-        return best_of(self.trials, self.maximize)
+        """The trial with the best score; the first of equal ones."""
+        return find_best(self.trials, self.maximize)
 
     @property
     def best(self) -> Choices:
-        """What was tried in it."""
+        """The choice of the best trial, by name."""
         return self.best_trial.choice
 
     def plot(self) -> list[Axes]:
-        """Draw the scores in the order of the trials, and over each thing that was searched for.
+        """Draw the scores in the order of the trials, and over each value that was searched for.
 
         Returns
         -------
         list of matplotlib.axes.Axes
-            Side by side in one figure.
+            The axes, side by side in one figure.
+
+        Raises
+        ------
+        ImportError
+            Matplotlib is not installed.
         """
         names = sorted(self.best)
         order, *others = found = row_of_axes(1 + len(names))
@@ -117,7 +139,8 @@ class Tuned:
         return list(found)
 
 
-def best_of(trials: Sequence[Trial], maximize: bool) -> Trial:
+def find_best(trials: Sequence[Trial], maximize: bool) -> Trial:
+    """Return the trial with the best score; the first of equal ones."""
     return (max if maximize else min)(trials, key=lambda trial: trial.score)
 
 
@@ -140,51 +163,54 @@ def search(
     warm: int = 3,
     progress: bool = False,
 ) -> Tuned:
-    """Search for what makes training score best in cross-validation.
+    """Search for the choices with the best score in cross-validation.
 
     Parameters
     ----------
     train : callable
-        ``train(fold=k, **choice)`` trains on all folds but k and returns the score on fold k. It should take its own
-        randomness from seeds that depend on nothing but its arguments.
+        ``train(fold=k, **choice)`` trains on all folds but k and returns the score on fold k. Its random numbers should come
+        from seeds that depend on its arguments alone.
     space : mapping of str to tuple or list
-        What to search for, by the names that `train` knows. A tuple (low, high) is a range of numbers, a list the things to
-        choose from: ``{"input": (0.0, 0.5), "hidden": (0.0, 0.8), "variant": ["dropout", "gaussian_dropout"]}``.
+        The values to choose from, by the names of the arguments of `train`. A tuple (low, high) is a range of numbers, and a
+        list has single values: ``{"input": (0.0, 0.5), "hidden": (0.0, 0.8), "variant": ["dropout", "gaussian_dropout"]}``.
     trials : int, optional
-        How many choices to try: 50 by default; with ``"grid"`` all of them.
+        The number of choices to try. The default is 50, or all choices with ``"grid"``.
     folds : int, default 5
-        How often `train` is called for each choice.
+        The number of folds: `train` is called once per fold and choice.
     method : {"tpe", "grid"}
-        The tree-structured Parzen estimator; or all combinations, in order, the last name varying fastest.
+        ``"tpe"``: the tree-structured Parzen estimator. ``"grid"``: all combinations in order; the last name varies fastest.
     points : int, default 5
-        With ``"grid"``, how many evenly spaced numbers stand for a range.
+        The number of evenly spaced values that stand for a range with ``"grid"``.
     maximize : bool, default True
         Whether larger scores are better.
     seed : int, default 0
-        Of the search, in [0, 2**64). With the same seed, scores and versions of Optuna and NumPy, the same choices are tried,
-        in one run or in several.
+        The seed of the search, in [0, 2**64). The same seed, scores and versions of Optuna and NumPy give the same choices, in
+        one run or in several.
     store : str or path-like, optional
-        A file that keeps all trials. A study of this `name` that is in it already goes on until it has `trials`; one that
-        was interrupted repeats the trial it was in.
+        A file that keeps all trials. If it has a study of this `name`, the study is continued until it has `trials` trials. An
+        interrupted trial is repeated.
     name : str, default "search"
-        Of the study.
+        The name of the study.
     description : mapping of str to float, optional
-        Of the data: what `describe` returns. Kept in `store` for later studies.
+        A description of the data, as `describe` returns it. It is kept in `store` for later studies.
     warm : int, default 3
-        Of how many of the nearest earlier studies in `store` the best choice is tried first (equal ones once). They need
-        a description, as this one does, and the same names to search for.
+        The number of earlier studies in `store`, those with the most similar data, whose best choices are tried first. Equal
+        choices are tried once. This needs a description of both studies and the same names in both spaces.
     progress : bool, default False
-        Show a progress bar (by rich).
+        Show a progress bar (with rich).
 
     Returns
     -------
     Tuned
+        All trials, and the best one.
 
     Raises
     ------
-    ValueError
-        A space that is empty or has a bad entry, a score that is not a finite number, a study of this name that
-        searched for something else.
+    FileNotFoundError
+        The folder of `store` does not exist.
+    TypeError, ValueError
+        The space is empty or has a bad entry, another argument is out of range, a score is not a finite number, or the store
+        has a study of this name that searches for something else.
 
     References
     ----------
@@ -199,7 +225,7 @@ def search(
     >>> [trial.choice["p"] for trial in found.trials], found.best
     ([0.0, 0.125, 0.25, 0.375, 0.5], {'p': 0.25})
     """
-    checked_space(space)
+    check_space(space)
     folds = at_least_one(folds, "folds")
     seed = plan.as_word(seed, "seed")
     if method not in ("tpe", "grid"):
@@ -208,29 +234,29 @@ def search(
     total = at_least_one(trials, "trials") if trials is not None else len(grid) or 50
     searched = {key: [type(values).__name__, *values] for key, values in space.items()}
     identity = {"space": searched, "method": method, "points": points, "folds": folds, "seed": seed}
-    with quiet(), opened(store) as storage:
-        study = study_of(storage, name, maximize, identity, description)
-        planned = planned_of(storage, study, space, grid, description, warm)
+    with quiet_optuna(), open_store(store) as storage:
+        study = open_study(storage, name, maximize, identity, description)
+        planned = plan_trials(storage, study, space, grid, description, warm)
         done = len(completed(study))
         for number in track(range(done, min(total, len(grid)) if grid else total), "trials", progress):
             given = planned[number] if number < len(planned) else None
             run_trial(study, train, space, folds, given, fold_in(seed, number))
-        return Tuned([trial_of(trial) for trial in completed(study)], maximize)
+        return Tuned([to_trial(trial) for trial in completed(study)], maximize)
 
 
 def run_trial(
     study: Any, train: Callable[..., float], space: Space, folds: int, given: dict[str, Any] | None, seed: int
 ) -> None:
-    """Try one more choice: a given one, or what the sampler suggests."""
+    """Run one more trial, with the given choice or with one that the sampler suggests."""
     if given is not None:
         study.enqueue_trial(given["choice"])
-    # A sampler of its own for each trial, seeded by the trial's number: a study that goes on does as one that never stopped.
+    # Each trial has a sampler of its own, seeded by its number: so a continued study does what an uninterrupted one does.
     study.sampler = optuna.samplers.TPESampler(seed=seed % 2**32)
     trial = study.ask()
     trial.set_user_attr("origin", "search" if given is None else given["origin"])
-    choice = {key: suggested(trial, key, values) for key, values in space.items()}
+    choice = {key: suggest(trial, key, values) for key, values in space.items()}
     try:
-        scores = [score_of(train(fold=fold, **choice), choice) for fold in range(folds)]
+        scores = [finite_score(train(fold=fold, **choice), choice) for fold in range(folds)]
     except BaseException:
         study.tell(trial, state=TrialState.FAIL)
         raise
@@ -238,28 +264,28 @@ def run_trial(
     study.tell(trial, math.fsum(scores) / folds)
 
 
-def suggested(trial: Any, key: str, values: Any) -> Any:
-    """Return what a trial tries for one name."""
+def suggest(trial: Any, key: str, values: Any) -> Any:
+    """Return the value that a trial tries for one name."""
     if isinstance(values, tuple):
         return trial.suggest_float(key, *map(float, values))
     return trial.suggest_categorical(key, list(values))
 
 
-def score_of(value: Any, choice: Choices) -> float:
-    """Return a score as a float, or raise."""
+def finite_score(value: Any, choice: Choices) -> float:
+    """Return a score as a float, or raise an error if it is not finite."""
     score = float(value)
     if not math.isfinite(score):
         raise ValueError(f"train must return a finite number; it returned {value!r} for {choice}")
     return score
 
 
-def checked_space(space: Space) -> None:
-    """Raise where a space cannot be searched."""
+def check_space(space: Space) -> None:
+    """Raise unless a space can be searched."""
     if not space:
-        raise ValueError("space must name at least one thing to search for")
+        raise ValueError("space must have at least one name to search for")
     for key, values in space.items():
         if key == "fold":
-            raise ValueError("space must not use the name 'fold': train gets the fold's number under it")
+            raise ValueError("space must not use the name 'fold', under which train gets the number of the fold")
         if isinstance(values, tuple):
             if len(values) != 2 or not -math.inf < values[0] <= values[1] < math.inf:
                 raise ValueError(f"a range must be (low, high), finite and low <= high; space[{key!r}] is {values!r}")
@@ -280,8 +306,8 @@ def combinations(space: Space, points: int) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep Optuna's log lines and its notes on what it calls experimental to itself."""
+def quiet_optuna() -> Iterator[None]:
+    """Turn off Optuna's log lines, and its warnings about experimental features."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -293,7 +319,7 @@ def quiet() -> Iterator[None]:
 
 
 def connected(path: Path) -> sqlite3.Connection:
-    """Connect to a file so that what was written outlives the process, without waiting for the disk each time."""
+    """Connect to a file such that a killed process loses nothing, without waiting for the disk at each write."""
     connection = sqlite3.connect(path, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
@@ -301,8 +327,8 @@ def connected(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def opened(store: Any) -> Iterator[Any]:
-    """Open a store: a file, or one in memory where there is none."""
+def open_store(store: Any) -> Iterator[Any]:
+    """Open a store: a file, or memory if there is no file."""
     if store is None:
         yield optuna.storages.InMemoryStorage()
         return
@@ -317,8 +343,8 @@ def opened(store: Any) -> Iterator[Any]:
         storage.engine.dispose()
 
 
-def study_of(storage: Any, name: str, maximize: bool, identity: dict[str, Any], description: Description | None) -> Any:
-    """Return a study, new or going on; what an interrupted run was at counts as failed."""
+def open_study(storage: Any, name: str, maximize: bool, identity: dict[str, Any], description: Description | None) -> Any:
+    """Return a new or an existing study; the trial of an interrupted run counts as failed."""
     direction: Literal["maximize", "minimize"] = "maximize" if maximize else "minimize"
     study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
     if "identity" not in study.user_attrs:
@@ -326,8 +352,8 @@ def study_of(storage: Any, name: str, maximize: bool, identity: dict[str, Any], 
         study.set_user_attr("description", None if description is None else dict(description))
     elif (study.user_attrs["identity"], study.direction.name.lower()) != (identity, direction):
         raise ValueError(
-            f"the store has a study {name!r} that is to {study.direction.name.lower()} over {study.user_attrs['identity']}; "
-            "give this one another name"
+            f"the store has a study {name!r} that must {study.direction.name.lower()} over {study.user_attrs['identity']}; "
+            "give the new study another name"
         )
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
@@ -336,12 +362,12 @@ def study_of(storage: Any, name: str, maximize: bool, identity: dict[str, Any], 
     return study
 
 
-def planned_of(
+def plan_trials(
     storage: Any, study: Any, space: Space, grid: list[dict[str, Any]], description: Description | None, warm: int
 ) -> list[dict[str, Any]]:
-    """Return the trials that are not left to the sampler: the grid, or the best choices of the nearest studies.
+    """Return the trials that the sampler does not choose: the grid, or the best choices of the nearest studies.
 
-    The latter are settled when the study begins, and stay so if it goes on after others have been added.
+    The best choices are fixed when the study begins. They stay the same when other studies are added before it continues.
     """
     if grid:
         return grid
@@ -367,40 +393,41 @@ def fits(choice: Choices, space: Space) -> bool:
 
 
 def completed(study: Any) -> list[Any]:
-    """Return the trials that have a score, in their order."""
+    """Return the trials that have a score, in order."""
     found: list[Any] = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return found
 
 
-def trial_of(trial: Any) -> Trial:
-    """Return what is known of a finished trial."""
+def to_trial(trial: Any) -> Trial:
+    """Return the `Trial` of a finished trial of Optuna."""
     return Trial(dict(trial.params), tuple(trial.user_attrs["scores"]), trial.value, trial.user_attrs["origin"])
 
 
-# What data are like -------------------------------------------------------------------------------------------------
+# Descriptions of data -------------------------------------------------------------------------------------------------
 
 
 def describe(x: ArrayLike, y: ArrayLike) -> dict[str, float]:
-    """Return what a set of labelled data is like, in the numbers by which studies are compared.
+    """Return numbers that describe labelled data, by which `search` compares studies.
 
     Parameters
     ----------
     x : array_like
-        Samples, along the first axis.
+        The samples, along the first axis.
     y : array_like of int
-        Their classes.
+        The class of each sample.
 
     Returns
     -------
     dict of str to float
-        ``samples``, ``features``, ``classes``: how many. ``balance``: 1 where all classes are as frequent, towards 0 where one
-        has everything (the inverse Simpson index over the number of classes). ``noise``: the share of samples whose
-        nearest neighbour has another label, of up to 1,000 evenly spaced ones: of labels, noise; of classes, overlap.
+        ``samples``, ``features`` and ``classes`` are the numbers of these. ``balance`` is 1 if all classes are equally
+        frequent and tends to 0 if one class has almost all samples (the inverse Simpson index divided by the number of
+        classes). ``noise`` is the share of samples whose nearest neighbour has another label, among up to 1,000 evenly spaced
+        samples. It is large for noisy labels and for overlapping classes.
 
     Raises
     ------
     ValueError
-        Shapes that do not fit, fewer than two samples, or what is not finite.
+        Shapes do not fit together, there are fewer than two samples, or a number is not finite.
 
     Examples
     --------
@@ -428,7 +455,7 @@ def describe(x: ArrayLike, y: ArrayLike) -> dict[str, float]:
 
 def disagreement(x: Any, y: Any) -> float:
     """Return the share of samples whose nearest neighbour has another label."""
-    some = np.linspace(0, len(y) - 1, min(len(y), NEIGHBOURS_OF)).astype(np.int64)
+    some = np.linspace(0, len(y) - 1, min(len(y), MOST_NEIGHBOURS)).astype(np.int64)
     x, y = x[some], y[some]
     squares = (x * x).sum(axis=1)
     apart = squares[:, np.newaxis] - 2.0 * (x @ x.T) + squares
@@ -437,17 +464,18 @@ def disagreement(x: Any, y: Any) -> float:
 
 
 def distance(a: Description, b: Description) -> float:
-    """Return how unlike two descriptions are: sizes by the logarithm of their ratio, shares by their difference.
+    """Return the distance of two descriptions of data.
 
     Parameters
     ----------
     a, b : mapping of str to float
-        What `describe` returned, or other numbers by the same names.
+        The descriptions, as `describe` returns them, or other numbers under the same names in both.
 
     Returns
     -------
     float
-        The Euclidean distance; infinite where the names differ.
+        The Euclidean distance. ``samples``, ``features`` and ``classes`` count by the logarithm of their ratio, other numbers
+        by their difference. The distance is infinite if the names differ.
 
     Examples
     --------
@@ -461,20 +489,25 @@ def distance(a: Description, b: Description) -> float:
 
 
 def nearest(store: Any, description: Description) -> list[dict[str, Any]]:
-    """Return the best choices of the studies in a store, those on the data most alike first.
+    """Return the best choices of the studies in a store; studies with the most similar data come first.
 
     Parameters
     ----------
     store : str or path-like
-        The file.
+        The file that `search` wrote.
     description : mapping of str to float
-        What `describe` returned for the data at hand.
+        The description of the data, as `describe` returns it.
 
     Returns
     -------
     list of dict
-        ``origin``, the study's name; ``distance``, of its data; ``choice`` and ``score``, its best. Of equal distances the
-        first by name comes first.
+        One entry per study: ``origin``, its name; ``distance``, the distance of its data; ``choice`` and ``score`` of its best
+        trial. Studies with equal distances are sorted by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder of the store does not exist.
 
     Examples
     --------
@@ -487,12 +520,12 @@ def nearest(store: Any, description: Description) -> list[dict[str, Any]]:
     >>> [study["origin"] for study in nearest(store, {"samples": 5000})]
     ['large', 'small']
     """
-    with quiet(), opened(store) as storage:
+    with quiet_optuna(), open_store(store) as storage:
         return nearest_in(storage, description, set())
 
 
 def nearest_in(storage: Any, description: Description, without: set[str]) -> list[dict[str, Any]]:
-    """Return what `nearest` does, of an open store, but for some studies."""
+    """Return the result of `nearest` for an open store, without some studies."""
     found = []
     for name in sorted(optuna.get_all_study_names(storage)):
         study = optuna.load_study(study_name=name, storage=storage)
@@ -500,7 +533,7 @@ def nearest_in(storage: Any, description: Description, without: set[str]) -> lis
         if name in without or theirs is None or not done:
             continue
         apart = distance(description, theirs)
-        best = best_of([trial_of(trial) for trial in done], study.direction.name == "MAXIMIZE")
+        best = find_best([to_trial(trial) for trial in done], study.direction.name == "MAXIMIZE")
         if math.isfinite(apart):
             found.append({"origin": name, "distance": apart, "choice": best.choice, "score": best.score})
     return sorted(found, key=lambda entry: entry["distance"])

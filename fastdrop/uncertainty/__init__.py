@@ -1,12 +1,13 @@
-"""What a network does not know, read off its dropout: passes with the masks on, and what they say together.
+"""Uncertainty of a network's predictions, estimated by Monte Carlo dropout: many forward passes with dropout on.
 
-`mc_predict` runs any forward pass many times and reduces the results as they come, so that memory holds one pass and the
-statistics; `mc_dropout` does the same for a bare activation at the price of drawing the masks. Then: predictive mean and
-variance, entropies and what follows from them, calibration, and detection of what is unlike the training data.
+`mc_predict` runs any forward pass many times and reduces the results one by one, so that memory holds one result and the
+statistics. `mc_dropout` computes the same statistics for a single activation from counts of its masks, which is faster. Further
+functions give the predictive mean and variance, entropies and the measures made of them, the calibration of a classifier, and
+how well a score detects inputs that are unlike the training data.
 
-All up to the entropies and likelihoods are sums in a fixed order, of functions that have the same bits everywhere
-(`fastdrop.elementary`): the same to the bit for any backend and number of threads and on every machine, as far as the forward
-pass is.
+The statistics, entropies and likelihoods are sums in a fixed order of functions that have the same bits everywhere
+(`fastdrop.elementary`). They are the same to the bit for any backend, number of threads and machine, if the results of the
+forward pass are.
 
 Examples
 --------

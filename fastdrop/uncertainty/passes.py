@@ -1,4 +1,4 @@
-"""Monte Carlo dropout: any forward pass run many times, its results reduced as they come."""
+"""Monte Carlo dropout: any forward pass run many times, with its results reduced one by one."""
 
 from __future__ import annotations
 
@@ -12,68 +12,84 @@ from typing import Any, Protocol, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop import elementary
+from fastdrop import dropout_mask, elementary
 from fastdrop._core import plan
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import at_least_one, positive_number, probabilities_of
 from fastdrop._core.optional import track
-from fastdrop._core.plan import as_axes
 from fastdrop._core.settings import using
+from fastdrop._core.types import Backend, Seed
 from fastdrop.random import Stream, fold_in
 from fastdrop.uncertainty.counting import WORD_BYTES, KeptCounts
-from fastdrop.uncertainty.reliability import Calibration, calibration, ood_auroc, plot_histograms
 from fastdrop.variants._masks import compute_type
 
 __all__ = [
-    "Calibration",
     "Classification",
     "Moments",
     "Reduction",
     "Regression",
     "Samples",
-    "calibration",
     "entropy",
     "mc_dropout",
     "mc_predict",
     "model_precision",
-    "ood_auroc",
     "pass_seed",
-    "plot_histograms",
 ]
 
-CHUNK = 2**15  # elements: as many of five arrays as a second-level cache holds
-RUN = 2**19  # elements whose masks are counted together: packed, with their counters, in a second-level cache
-DOMAIN = "mc"  # under which name passes derive their seeds
+CHUNK = 2**15  # elements that are updated together: five arrays of them fit into a second-level cache
+RUN = 2**19  # elements whose masks are counted together: the packed masks and their counters fit into a second-level cache
+DOMAIN = "mc"  # the name under which passes derive their seeds
 
 
 # Reductions ---------------------------------------------------------------------------------------------------------
 
 
 class Reduction(Protocol):
-    """What takes the results of passes, one after the other."""
-
-    count: int
-
-    def update(self, y: NDArray[Any]) -> None:
-        """Take the result of one more pass."""
-
-
-class Moments:
-    """Mean and variance of the results, by Welford's method: one pass through memory, nothing else kept.
+    """The protocol of objects that take the results of passes one after the other.
 
     Attributes
     ----------
     count : int
-        How many results there were.
+        The number of results so far.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdrop.uncertainty import mc_predict
+    >>> class Largest:
+    ...     count, value = 0, -np.inf
+    ...     def update(self, y):
+    ...         self.count, self.value = self.count + 1, np.maximum(self.value, y)
+    >>> mc_predict(lambda x, stream: x, np.ones(2), 3, seed=42, reduce=Largest()).value
+    array([1., 1.])
+    """
+
+    count: int
+
+    def update(self, y: NDArray[Any]) -> None:
+        """Add the result of one more pass."""
+
+
+class Moments:
+    """Mean and variance of the results, computed by Welford's method without keeping the results.
+
+    Attributes
+    ----------
+    count : int
+        The number of results so far.
     mean : numpy.ndarray
-        Their mean, of float64 where they are, else of float32.
+        The mean of the results: of float64 for results of float64, otherwise of float32.
+    variance : numpy.ndarray
+        The mean of the squared differences from the mean (divided by `count`).
+    std : numpy.ndarray
+        The square root of the variance.
     m2 : numpy.ndarray
-        The sum of the squares of their differences from the mean.
+        The sum of the squared differences from the mean.
 
     Notes
     -----
-    The update with result y number n is ``d = y - mean; mean += d * (1 / n); m2 += d * (y - mean)``, each operation
-    rounded once, in this order.
+    Result number n, y, is added by ``d = y - mean; mean += d * (1 / n); m2 += d * (y - mean)``. Each operation is rounded
+    once, in this order.
 
     References
     ----------
@@ -86,7 +102,7 @@ class Moments:
     >>> moments = Moments()
     >>> for y in (1.0, 2.0, 6.0):
     ...     moments.update(np.array([y]))
-    >>> moments.mean, moments.variance().round(6)
+    >>> moments.mean, moments.variance.round(6)
     (array([3.]), array([4.666667]))
     """
 
@@ -102,12 +118,19 @@ class Moments:
         self._scratch = np.empty((2, min(self.mean.size, CHUNK)), type)
 
     def update(self, y: NDArray[Any]) -> None:
-        """Take one more result.
+        """Add one more result.
 
         Parameters
         ----------
         y : numpy.ndarray of float32, float64, float16 or bfloat16
-            Of the same shape each time.
+            The result, of the same shape each time.
+
+        Raises
+        ------
+        TypeError
+            The result has another dtype.
+        ValueError
+            The result has another shape than the results before.
         """
         values = plan.as_array(y, "y")
         if not self.count:
@@ -122,15 +145,17 @@ class Moments:
                 part = slice(at, at + CHUNK)
                 welford(flat[part], weight, mean[part], m2[part], *self._scratch)
 
+    @property
     def variance(self) -> NDArray[Any]:
-        """Return the variance of the results: their squared distance from the mean, on average (divided by `count`)."""
+        """The mean of the squared differences from the mean (divided by `count`)."""
         with plan.RoundToNearest(), np.errstate(all="ignore"):
             spread: NDArray[Any] = self.m2 / self.m2.dtype.type(max(self.count, 1))
             return spread
 
+    @property
     def std(self) -> NDArray[Any]:
-        """Return the square root of `variance`."""
-        variance = self.variance()
+        """The square root of the variance."""
+        variance = self.variance
         with plan.RoundToNearest(), np.errstate(all="ignore"):
             deviation: NDArray[Any] = np.sqrt(variance)
             return deviation
@@ -139,7 +164,7 @@ class Moments:
 def welford(
     y: NDArray[Any], weight: Any, mean: NDArray[Any], m2: NDArray[Any], difference: NDArray[Any], term: NDArray[Any]
 ) -> None:
-    """Update mean and m2 with one more y, whose weight is 1 over how many there are; the last two are room to work in."""
+    """Add one more y to mean and m2; its weight is 1 / count. The last two arrays are scratch memory."""
     difference, term = difference[: y.size], term[: y.size]
     np.subtract(y, mean, out=difference)
     np.multiply(difference, weight, out=term)
@@ -150,20 +175,34 @@ def welford(
 
 
 class Classification(Moments):
-    """What passes of a classifier say together: their results are probabilities, the classes along the last axis.
+    """Measures of uncertainty of a classifier whose results are probabilities, with the classes along the last axis.
 
-    Has the mean and the variance of `Moments`, and of these the measures of uncertainty.
+    It has the mean and the variance of `Moments` too.
 
     Attributes
     ----------
     votes : numpy.ndarray of int64
-        How many passes have each class as their most probable one (the first of them, where there are several).
+        For each class, the number of passes in which it is the most probable one. The first class wins a tie.
+    prediction : numpy.ndarray of int64
+        The most probable class by the mean of the probabilities.
+    predictive_entropy : numpy.ndarray of float64
+        The entropy of the mean probabilities: the whole uncertainty of the prediction.
+    expected_entropy : numpy.ndarray of float64
+        The mean of the entropies of the passes: the uncertainty that remains if the weights are known.
+    mutual_information : numpy.ndarray of float64
+        The difference of the two entropies: the disagreement of the passes (BALD). It is never below 0.
+    variation_ratio : numpy.ndarray of float64
+        The share of passes whose most probable class is not the one with the most votes.
+
+    Raises
+    ------
+    ValueError
+        By `update`: probabilities outside [0, 1], or a sum over the classes that is not 1. By the measures: no pass yet.
 
     Notes
     -----
-    With p_t the probabilities of pass t and p their mean: the predictive entropy H[p] is all the uncertainty; the expected
-    entropy, the mean of H[p_t], what would stay if the weights were known; the mutual information, their difference,
-    what the passes disagree about (BALD). In nats.
+    Entropies are in nats. With p_t the probabilities of pass t and p their mean, the predictive entropy is H[p], and the
+    expected entropy is the mean of H[p_t].
 
     References
     ----------
@@ -194,7 +233,7 @@ class Classification(Moments):
         self.votes, self._entropies = np.zeros(shape, np.int64), np.zeros(shape[:-1])
 
     def update(self, y: NDArray[Any]) -> None:
-        """Take the probabilities of one more pass, of shape (..., classes)."""
+        """Add the probabilities of one more pass, of shape (..., classes)."""
         entropies = entropy(y)
         super().update(y)
         classes = self.votes.shape[-1]
@@ -205,53 +244,73 @@ class Classification(Moments):
 
     @property
     def prediction(self) -> NDArray[np.int64]:
-        """The most probable class, by the mean of the probabilities."""
+        """The most probable class by the mean of the probabilities."""
+        self._require_pass()
         best: NDArray[np.int64] = np.argmax(self.mean, axis=-1)
         return best
 
     @property
     def predictive_entropy(self) -> NDArray[np.float64]:
-        """H of the mean probabilities: the uncertainty of the prediction, of both kinds."""
-        return entropy(self.mean)
+        """The entropy of the mean probabilities: the whole uncertainty of the prediction."""
+        self._require_pass()
+        return shannon_entropy(self.mean.astype(np.float64))
 
     @property
     def expected_entropy(self) -> NDArray[np.float64]:
-        """The mean of the passes' entropies: what the data leave open."""
+        """The mean of the entropies of the passes: the uncertainty that remains if the weights are known."""
+        self._require_pass()
         with plan.RoundToNearest():
-            return self._entropies / max(self.count, 1)
+            return self._entropies / self.count
 
     @property
     def mutual_information(self) -> NDArray[np.float64]:
-        """Between the prediction and the weights (BALD): what the passes disagree about. Never below 0."""
+        """The mutual information between the prediction and the weights (BALD): the disagreement of the passes."""
         with plan.RoundToNearest():
             return np.maximum(self.predictive_entropy - self.expected_entropy, 0.0)
 
     @property
     def variation_ratio(self) -> NDArray[np.float64]:
-        """The share of passes whose most probable class is not the most frequent one."""
+        """The share of passes whose most probable class is not the one with the most votes."""
+        self._require_pass()
         with plan.RoundToNearest():
-            ratio: NDArray[np.float64] = 1.0 - self.votes.max(axis=-1) / max(self.count, 1)
+            ratio: NDArray[np.float64] = 1.0 - self.votes.max(axis=-1) / self.count
         return ratio
+
+    def _require_pass(self) -> None:
+        if not self.count:
+            raise ValueError("the measures need at least one pass; there was none yet")
 
 
 class Regression(Moments):
-    """What passes of a regression say together, about observations with noise of a known precision.
+    """Predictive variance and log likelihood of a regression whose observations have noise of a known precision.
 
-    Has the mean and the variance of `Moments`, and of these the predictive variance and, where there are targets, their
-    log likelihood.
+    It has the mean and the variance of `Moments` too.
 
     Parameters
     ----------
     precision : float
-        tau, one over the variance of the observations' noise; see `model_precision`.
+        The precision tau: 1 divided by the variance of the observations' noise. See `model_precision`.
     targets : array_like, optional
-        What was observed: of the shape of the results, which is (N,) or (N, D).
+        The observations, of the shape of the results, (N,) or (N, D). Without them there is no log likelihood.
+
+    Attributes
+    ----------
+    predictive_variance : numpy.ndarray
+        The variance of a new observation: the variance of the results plus the variance of the noise, 1 / tau.
+    log_likelihood : numpy.ndarray of float64
+        The log likelihood of each target under all passes together, of shape (N,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        The precision is not above 0, or the targets do not have one or two dimensions. By `update`: a result does not have the
+        shape of the targets. By `log_likelihood`: no targets, or no pass yet.
 
     Notes
     -----
-    With several outputs the predictive covariance of the paper is that of the results plus I / tau; this is its diagonal.
-    The log likelihood is ``logsumexp_t(-tau / 2 ||target - y_t||**2) - log T - D / 2 log(2 pi) + D / 2 log tau``: the T
-    passes as a mixture of Gaussians.
+    With several outputs the predictive covariance of the paper is the covariance of the results plus I / tau;
+    `predictive_variance` is its diagonal. The log likelihood of the T passes as a mixture of Gaussians is
+    ``logsumexp_t(-tau / 2 ||target - y_t||**2) - log T - D / 2 log(2 pi) + D / 2 log tau``.
 
     References
     ----------
@@ -275,11 +334,11 @@ class Regression(Moments):
         self.targets = None if targets is None else np.asarray(targets, np.float64)
         if self.targets is not None and self.targets.ndim not in (1, 2):
             raise ValueError(f"targets must have shape (N,) or (N, D); got {self.targets.shape}")
-        self._largest: NDArray[np.float64] = np.zeros(0)  # exponent so far
-        self._total: NDArray[np.float64] = np.zeros(0)  # of exp(exponent - largest)
+        self._largest: NDArray[np.float64] = np.zeros(0)  # the largest exponent so far
+        self._total: NDArray[np.float64] = np.zeros(0)  # the sum of exp(exponent - largest)
 
     def update(self, y: NDArray[Any]) -> None:
-        """Take the predictions of one more pass."""
+        """Add the predictions of one more pass."""
         if self.targets is not None and np.shape(y) != self.targets.shape:
             raise ValueError(f"a pass must have the shape of the targets, {self.targets.shape}; got {np.shape(y)}")
         super().update(y)
@@ -296,8 +355,8 @@ class Regression(Moments):
 
     @property
     def predictive_variance(self) -> NDArray[Any]:
-        """The variance of what will be observed: that of the results, and the noise's, 1 / tau."""
-        variance = self.variance()
+        """The variance of a new observation: the variance of the results plus the variance of the noise, 1 / tau."""
+        variance = self.variance
         with plan.RoundToNearest(), np.errstate(all="ignore"):
             total: NDArray[Any] = variance + variance.dtype.type(1.0 / self.precision)
             return total
@@ -315,11 +374,24 @@ class Regression(Moments):
 
 
 class Samples:
-    """All results, kept: for what no running statistic can tell. Takes the memory of as many passes.
+    """All results themselves, for statistics that need them, such as quantiles. It takes the memory of all results.
 
     Attributes
     ----------
     values : list of numpy.ndarray
+        Copies of the results, in order.
+    count : int
+        The number of results so far.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdrop.uncertainty import Samples
+    >>> found = Samples()
+    >>> for y in (1.0, 5.0, 2.0):
+    ...     found.update(np.array([y]))
+    >>> np.median(found.values, axis=0)
+    array([2.])
     """
 
     def __init__(self) -> None:
@@ -327,11 +399,11 @@ class Samples:
 
     @property
     def count(self) -> int:
-        """How many results there were."""
+        """The number of results so far."""
         return len(self.values)
 
     def update(self, y: NDArray[Any]) -> None:
-        """Keep a copy of one more result."""
+        """Add a copy of one more result."""
         self.values.append(np.array(y))
 
 
@@ -341,7 +413,24 @@ Reduced = TypeVar("Reduced", bound=Reduction)
 
 
 def pass_seed(seed: int, offset: int, number: int) -> int:
-    """Return the seed of pass `number` of the Monte Carlo run that (seed, offset) names.
+    """Return the seed of one pass of a Monte Carlo run.
+
+    Parameters
+    ----------
+    seed, offset : int
+        The seed and the offset of the run, both in [0, 2**64).
+    number : int
+        The number of the pass, counted from 0.
+
+    Returns
+    -------
+    int
+        The seed of the pass, in [0, 2**64).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `fastdrop.fold_in`.
 
     Examples
     --------
@@ -352,22 +441,22 @@ def pass_seed(seed: int, offset: int, number: int) -> int:
     return fold_in(fold_in(fold_in(seed, DOMAIN), offset), number)
 
 
-def passes_of(forward: Any, seed: Any, offset: int) -> Callable[[Any, int], Any]:
-    """Return what runs pass number k on an input, for a function or for layers."""
+def pass_runner(forward: Any, seed: Seed | None, offset: int) -> Callable[[Any, int], Any]:
+    """Return a function of (x, k) that runs pass k on an input."""
     own = getattr(forward, "forward", None)
     if callable(own):
         if seed is not None:
-            raise TypeError("seed must not be given with layers: they draw from streams of their own")
+            raise TypeError("seed must not be given with layers, which draw from streams of their own")
         return lambda x, number: own(x)
     if not callable(forward):
         raise TypeError(f"forward must be a function of (x, stream), or have a method forward(x); got {forward!r}")
-    seed, offset = plan.key_of(seed, offset)
+    seed, offset = plan.find_key(seed, offset)
     return lambda x, number: forward(x, Stream(pass_seed(seed, offset, number)))
 
 
 @contextmanager
 def sampling(forward: Any) -> Iterator[None]:
-    """Have layers drop for a while without remembering passes, and then be in the mode they were in."""
+    """Let layers drop without recording passes for `backward`, and then restore their mode."""
     if not hasattr(forward, "sampling"):
         yield
         return
@@ -384,7 +473,14 @@ def sampling(forward: Any) -> Iterator[None]:
 
 @overload
 def mc_predict(
-    forward: Any, x: Any, samples: int = 100, seed: Any = None, *, offset: int = 0, batch: int = 1, progress: bool = False
+    forward: Any,
+    x: Any,
+    samples: int = 100,
+    *,
+    batch: int = 1,
+    progress: bool = False,
+    seed: Seed | None = None,
+    offset: int = 0,
 ) -> Moments: ...
 
 
@@ -393,12 +489,12 @@ def mc_predict(
     forward: Any,
     x: Any,
     samples: int = 100,
-    seed: Any = None,
     *,
     reduce: Reduced,
-    offset: int = 0,
     batch: int = 1,
     progress: bool = False,
+    seed: Seed | None = None,
+    offset: int = 0,
 ) -> Reduced: ...
 
 
@@ -406,62 +502,63 @@ def mc_predict(
     forward: Any,
     x: Any,
     samples: int = 100,
-    seed: Any = None,
     *,
     reduce: Any = None,
-    offset: int = 0,
     batch: int = 1,
     progress: bool = False,
+    seed: Seed | None = None,
+    offset: int = 0,
 ) -> Any:
-    """Run a forward pass many times with its masks on, and reduce the results as they come (Monte Carlo dropout).
+    """Run a forward pass many times with dropout on, and reduce the results one by one (Monte Carlo dropout).
 
     Parameters
     ----------
     forward : callable or object with a method ``forward``
-        A function of (x, stream): it gives the stream as the seed to whatever it calls,
-        ``fastdrop.dropout(x, 0.1, seed=stream)``, as often as it likes. Or layers of `fastdrop.nn`, whose ``forward(x)`` draws
-        from streams of their own: they are put into ``eval(sampling=True)``, and afterwards into the mode they were in.
-        Other objects with a method ``forward(x)`` are called in the mode they are in.
+        A function of (x, stream). It passes the stream as the seed to the functions that it calls, for example
+        ``fastdrop.dropout(x, 0.1, seed=stream)``, any number of times. Or a layer of `fastdrop.nn`, whose ``forward(x)``
+        draws from streams of its own: it is put into ``eval(sampling=True)``, and afterwards back into its mode. Other objects
+        with a method ``forward(x)`` are called in their current mode.
     x : array_like
-        Handed to `forward`; anything it takes, where `batch` is 1.
+        The input of `forward`. If `batch` is 1, it may be anything that `forward` takes.
     samples : int, default 100
-        How many passes.
-    seed : int, Stream, numpy.random.SeedSequence, numpy.random.Generator or None
-        As in `fastdrop.dropout`; drawn from once. Pass k has a stream of its own, derived from (seed, offset) and k alone
-        (`pass_seed`), so that it is the same whoever runs it. Not to be given for layers.
+        The number of passes.
     reduce : Reduction, optional
-        What becomes of the results: `Moments` (a new one, by default), `Classification`, `Regression`, `Samples`, or
-        anything with a method ``update(y)`` and an integer ``count``. One that has had passes gets those that follow:
-        50 passes and then 50 more, with the same (seed, offset), are 100.
-    offset : int, default 0
-        Which run under the seed this is, in [0, 2**64).
+        The object that takes the results: `Moments` (a new one by default), `Classification`, `Regression`, `Samples`, or any
+        object with a method ``update(y)`` and an integer ``count``. If it already has results, the passes that follow are run:
+        50 passes and then 50 more, with the same (seed, offset), are the same as 100.
     batch : int, default 1
-        Passes to run as one: `x` is stacked so often along its first axis, and the result cut apart. Faster for small
-        inputs; takes the memory of so many passes. The masks are those of the stacked array, so they depend on `batch`. Not
-        for forward passes in which samples see each other (batch statistics, masks shared over the batch).
+        The number of passes to run as one. `x` is repeated this many times along its first axis, and the result is cut apart.
+        This is faster for small inputs and takes the memory of `batch` passes. The masks are the masks of the repeated
+        array, so they depend on `batch`. Do not use it if samples depend on each other in `forward` (by batch statistics, or
+        by masks shared over the batch).
     progress : bool, default False
-        Show a progress bar (by rich).
+        Show a progress bar (with rich).
+    seed : int, Key, Stream, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None
+        As in `fastdrop.dropout`. It is drawn from once. Pass k has a stream of its own, which depends on (seed, offset) and k
+        alone (`pass_seed`). A seed must not be given for layers.
+    offset : int, default 0
+        The number of the run under the seed, in [0, 2**64).
 
     Returns
     -------
     Reduction
-        `reduce`, or a new `Moments`.
+        `reduce`, or the new `Moments`.
 
     Raises
     ------
     TypeError
-        `forward` is neither; a seed beside layers.
+        `forward` is neither a function nor has a method ``forward``, or a seed is given for layers.
     ValueError
-        `samples` or `batch` below 1; results that change their shape.
+        `samples` or `batch` is below 1, or the results change their shape.
 
     See Also
     --------
-    mc_dropout : for a bare activation.
+    mc_dropout : the same for a single activation, faster.
 
     Notes
     -----
-    `Moments` are the same to the bit for any backend and number of threads wherever the results of `forward` are. In memory
-    are one result and the statistics.
+    The statistics are the same to the bit for any backend and number of threads, if the results of `forward` are. Memory holds
+    one result and the statistics.
 
     References
     ----------
@@ -484,7 +581,7 @@ def mc_predict(
     """
     samples, batch = at_least_one(samples, "samples"), at_least_one(batch, "batch")
     found: Any = Moments() if reduce is None else reduce
-    run = passes_of(forward, seed, offset)
+    run = pass_runner(forward, seed, offset)
     first = found.count
     groups = range(first, first + samples, batch)
     with sampling(forward):
@@ -499,7 +596,7 @@ def mc_predict(
 
 
 def stacked(run: Callable[[Any, int], Any], x: ArrayLike, number: int, size: int) -> NDArray[Any]:
-    """Return the results of `size` passes, run as one on as many copies of the input."""
+    """Return the results of `size` passes that are run as one, on `size` copies of the input."""
     values = np.asarray(x)
     y = np.asarray(run(np.concatenate([values] * size), number))
     if y.ndim == 0 or len(y) != size * len(values):
@@ -513,18 +610,19 @@ def mc_dropout(
     x: ArrayLike,
     p: float = 0.5,
     samples: int = 100,
-    seed: Any = None,
     *,
-    offset: int = 0,
     shared_axes: int | Sequence[int] | None = None,
-    backend: str | None = None,
-    num_threads: int | None = None,
     progress: bool = False,
+    seed: Seed | None = None,
+    offset: int = 0,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
 ) -> Moments:
-    """Return mean and variance of the dropout of an activation over many masks, at little more than the masks' price.
+    """Return mean and variance of the dropout of an activation over many masks, from counts of the masks.
 
-    The same masks as ``mc_predict(lambda x, stream: dropout(x, p, seed=stream), x, samples, seed)``; but as an element is
-    either dropped or not, its statistics follow from how often it was kept, and that is counted without touching `x`.
+    The masks are those of ``mc_predict(lambda x, stream: dropout(x, p, seed=stream), x, samples, seed=seed)``. An element is
+    either dropped or kept, so its mean and variance follow from the number of masks that keep it. The masks are counted
+    without reading `x`, so the whole costs little more than making the masks.
 
     Parameters
     ----------
@@ -533,48 +631,50 @@ def mc_dropout(
     p : float, default 0.5
         Probability of dropping an element, in [0, 1].
     samples : int, default 100
-        How many masks.
-    seed, offset
-        As in `mc_predict`.
-    shared_axes, backend, num_threads
+        The number of masks.
+    shared_axes : int or sequence of int, optional
         As in `fastdrop.dropout`.
     progress : bool, default False
-        Show a progress bar (by rich).
+        Show a progress bar (with rich).
+    seed, offset
+        As in `mc_predict`.
+    backend, num_threads
+        As in `fastdrop.dropout`.
 
     Returns
     -------
     Moments
-        To which more passes can be added.
+        Mean and variance. More passes can be added to them.
 
     Raises
     ------
     TypeError, ValueError
-        As `fastdrop.dropout`; and where `samples` is below 1.
+        As in `fastdrop.dropout`; or `samples` is below 1.
 
     Notes
     -----
-    With v the value of an element where it is kept, and k the number of the T masks that keep it, the mean is v (k / T) and
-    the sum of squares v v (k (T - k) / T): counted exactly, so that they do not carry the rounding errors of T updates,
-    and the same to the bit for any backend and number of threads. Takes memory for the two, and a byte an element
-    (two, for 256 masks or more).
+    Let v be the value of an element where it is kept, and k the number of the T masks that keep it. The mean is v (k / T), and
+    the sum of squared differences is v v (k (T - k) / T). The counts are exact, so the results do not carry the rounding errors
+    of T updates. They are the same to the bit for any backend and number of threads. They take memory for both, and one byte
+    per element (two for 256 masks or more).
 
     Examples
     --------
     >>> import numpy as np
     >>> from fastdrop.uncertainty import mc_dropout
     >>> found = mc_dropout(np.float32([1, 2, 3]), 0.25, samples=400, seed=42)
-    >>> found.mean.round(2), found.variance().round(1)  # near x and x**2 / 3
+    >>> found.mean.round(2), found.variance.round(1)  # near x and x**2 / 3
     (array([1.02, 1.95, 2.93], dtype=float32), array([0.3, 1.4, 3.1], dtype=float32))
     """
     values = plan.as_array(x, "x")
     rate = plan.as_rate(p)
     count = at_least_one(samples, "samples")
-    shared = () if shared_axes is None else as_axes(shared_axes, values.ndim, "shared_axes")
+    shared = () if shared_axes is None else plan.as_axes(shared_axes, values.ndim, "shared_axes")
     shape = [1 if axis in shared else size for axis, size in enumerate(values.shape)]
-    seed, offset = plan.key_of(seed, offset)
     found = Moments()
     found.begin(values.shape, compute_type(values.dtype))
     found.count = count
+    seed, offset = plan.find_key(seed, offset)
     with using(backend=backend, num_threads=num_threads):
         seeds = [pass_seed(seed, offset, number) for number in range(count)]
         kept = kept_counts(math.prod(shape), rate, seeds, progress).reshape(shape)
@@ -583,7 +683,7 @@ def mc_dropout(
         flat, times = values.reshape(-1), np.broadcast_to(kept, values.shape).reshape(-1)
         for at in range(0, flat.size, CHUNK):
             part = slice(at, at + CHUNK)
-            of_counts(flat[part], times[part], scale, count, found.mean.reshape(-1)[part], found.m2.reshape(-1)[part])
+            fill_moments(flat[part], times[part], scale, count, found.mean.reshape(-1)[part], found.m2.reshape(-1)[part])
     return found
 
 
@@ -596,13 +696,13 @@ def kept_counts(size: int, p: float, seeds: Sequence[int], progress: bool) -> ND
         padded = -(-part.size // (8 * WORD_BYTES)) * 8 * WORD_BYTES
         counters = KeptCounts()
         for _, seed in group:
-            counters.add(plan.old_mask(padded, p, seed, 0, True, at, None, None))
+            counters.add(dropout_mask(padded, p, seed=seed, packed=True, start=at))
         part[:] = counters.counts(part.size)
     return counts
 
 
-def of_counts(x: NDArray[Any], kept: NDArray[Any], scale: float, samples: int, mean: NDArray[Any], m2: NDArray[Any]) -> None:
-    """Fill in the mean and the sum of squares of elements that were kept so often; what never was, is 0 whatever its value."""
+def fill_moments(x: NDArray[Any], kept: NDArray[Any], scale: float, samples: int, mean: NDArray[Any], m2: NDArray[Any]) -> None:
+    """Write the mean and the sum of squared differences of elements that `kept` of the masks keep; both are 0 for no mask."""
     type = mean.dtype.type
     value = x.astype(type, copy=False) * type(scale)
     value = value.astype(x.dtype, copy=False).astype(type, copy=False)  # rounded as dropout rounds it
@@ -617,26 +717,29 @@ def of_counts(x: NDArray[Any], kept: NDArray[Any], scale: float, samples: int, m
     np.multiply(value, m2, out=m2)
 
 
-# What follows from them ---------------------------------------------------------------------------------------------
+# Measures ---------------------------------------------------------------------------------------------
 
 
 def entropy(probabilities: ArrayLike) -> NDArray[np.float64]:
-    """Return the entropy of distributions along the last axis, in nats; 0 log 0 is 0.
+    """Return the entropy of distributions over classes, in nats.
 
     Parameters
     ----------
     probabilities : array_like
-        Of shape (..., classes), in [0, 1].
+        The distributions, of shape (..., classes): numbers in [0, 1] whose sum over the classes is 1. The sum may be off by
+        0.01, which leaves room for the rounding of 16-bit types.
 
     Returns
     -------
     numpy.ndarray of float64
-        Of shape (...,).
+        The entropies, of shape (...,). A probability of 0 adds 0.
 
     Raises
     ------
+    TypeError
+        The probabilities are not real numbers.
     ValueError
-        No axis of classes, or a number outside [0, 1].
+        There is no axis of classes, a number is outside [0, 1], or a sum is not 1.
 
     Examples
     --------
@@ -644,7 +747,11 @@ def entropy(probabilities: ArrayLike) -> NDArray[np.float64]:
     >>> entropy([[0.5, 0.5], [1.0, 0.0]]).round(4)
     array([0.6931, 0.    ])
     """
-    p = probabilities_of(probabilities)
+    return shannon_entropy(probabilities_of(probabilities))
+
+
+def shannon_entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the entropy of distributions along the last axis that are checked already."""
     logs = elementary.log(np.where(p > 0, p, 1.0))
     with plan.RoundToNearest():
         total: NDArray[np.float64] = 0.0 - fixed_sum(p * logs)[..., 0]
@@ -652,27 +759,28 @@ def entropy(probabilities: ArrayLike) -> NDArray[np.float64]:
 
 
 def model_precision(p: float, length_scale: float, samples: int, weight_decay: float) -> float:
-    """Return the precision tau that training with dropout and weight decay implies: (1 - p) l**2 / (2 N lambda).
+    """Return the precision tau of the observations that training with dropout and weight decay implies.
 
     Parameters
     ----------
     p : float
         Probability of dropping, in [0, 1).
     length_scale : float
-        l, of the prior: large where the function is expected to vary slowly.
+        The length scale l of the prior: large for a function that is expected to vary slowly.
     samples : int
-        N, how many the network was trained on.
+        The number N of training samples.
     weight_decay : float
-        lambda, where the objective is the mean squared error plus lambda ||W||**2.
+        The factor lambda of the objective: mean squared error plus lambda ||W||**2.
 
     Returns
     -------
     float
+        tau = (1 - p) l**2 / (2 N lambda).
 
     Raises
     ------
-    ValueError
-        One of them is not positive, or p is 1.
+    TypeError, ValueError
+        An argument is not a number above 0, or p is not in [0, 1).
 
     References
     ----------
@@ -687,6 +795,6 @@ def model_precision(p: float, length_scale: float, samples: int, weight_decay: f
     """
     rate = plan.as_rate(p)
     if rate == 1.0:
-        raise ValueError("p must be below 1: a network that drops all of it says nothing")
+        raise ValueError("p must be below 1: a network that drops everything predicts nothing")
     square = positive_number(length_scale, "length_scale") ** 2
     return (1.0 - rate) * square / (2.0 * at_least_one(samples, "samples") * positive_number(weight_decay, "weight_decay"))

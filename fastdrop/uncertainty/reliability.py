@@ -1,4 +1,4 @@
-"""Whether probabilities are what they say, and whether uncertainty tells the known from the unknown."""
+"""Calibration of a classifier's probabilities, and detection of inputs that are unlike the training data."""
 
 from __future__ import annotations
 
@@ -20,16 +20,29 @@ __all__ = ["Calibration", "calibration", "ood_auroc", "plot_histograms"]
 
 @dataclass(frozen=True)
 class Calibration:
-    """How right a classifier is, by how sure it is: one number for each bin of confidence.
+    """The accuracy of a classifier per bin of confidence; `calibration` returns it.
 
     Attributes
     ----------
     edges : numpy.ndarray
-        Of the bins, from 0 to 1; a bin has its upper edge.
+        The edges of the bins, from 0 to 1. A bin includes its upper edge.
     counts : numpy.ndarray of int64
-        Predictions in each bin.
-    confidence, accuracy : numpy.ndarray
-        The mean of the predicted probabilities, and the share that was right; NaN where a bin is empty.
+        The number of predictions in each bin.
+    confidence : numpy.ndarray
+        The mean confidence in each bin; NaN for an empty bin.
+    accuracy : numpy.ndarray
+        The share of right predictions in each bin; NaN for an empty bin.
+    ece : float
+        The expected calibration error.
+    mce : float
+        The maximum calibration error.
+
+    Examples
+    --------
+    >>> from fastdrop.uncertainty import calibration
+    >>> found = calibration([[0.8, 0.2], [0.8, 0.2], [0.3, 0.7]], [0, 1, 1], bins=5)
+    >>> found.accuracy.round(3), round(found.mce, 3)
+    (array([  nan,   nan,   nan, 0.667,   nan]), 0.1)
     """
 
     edges: NDArray[np.float64]
@@ -39,18 +52,36 @@ class Calibration:
 
     @property
     def ece(self) -> float:
-        """The expected calibration error: the mean over the predictions of their bin's |accuracy - confidence|."""
+        """The expected calibration error: the mean over all predictions of |accuracy - confidence| of their bin."""
         used = self.counts > 0
         gaps = np.abs(self.accuracy - self.confidence)[used]
         return float(sum(n * gap for n, gap in zip(self.counts[used], gaps, strict=True)) / self.counts.sum())
 
     @property
     def mce(self) -> float:
-        """The largest calibration error of a bin."""
+        """The maximum calibration error: the largest |accuracy - confidence| of a bin."""
         return float(np.nanmax(np.abs(self.accuracy - self.confidence)))
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the reliability diagram: accuracy over confidence, a bar a bin; what is calibrated follows the diagonal."""
+        """Draw the reliability diagram: accuracy over confidence, one bar per bin.
+
+        The bars of a calibrated classifier follow the diagonal.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            The axes to draw into. By default a new figure is made.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The axes.
+
+        Raises
+        ------
+        ImportError
+            Matplotlib is not installed.
+        """
         ax = axes(ax)
         widths = np.diff(self.edges)
         ax.bar(self.edges[:-1], self.accuracy, widths, align="edge", color="C0", edgecolor="white", label="accuracy")
@@ -62,28 +93,30 @@ class Calibration:
 
 
 def calibration(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> Calibration:
-    """Return how right a classifier is, by how sure it is.
+    """Return the accuracy of a classifier per bin of confidence.
 
     Parameters
     ----------
     probabilities : array_like
-        Of shape (N, classes), in [0, 1]. The prediction is the most probable class, the confidence its probability.
+        The predicted distributions, of shape (N, classes), as in `entropy`. The prediction is the most probable class, and the
+        confidence is its probability.
     labels : array_like of int
         The true classes, of shape (N,).
     bins : int, default 15
-        Of equal width.
+        The number of bins, which have equal widths.
 
     Returns
     -------
     Calibration
-        Sums are taken in the order of the predictions, so that the same input gives the same bits.
+        Accuracy and confidence per bin, and the calibration errors. Sums are taken in the order of the predictions, so that
+        the same input gives the same bits.
 
     Raises
     ------
     TypeError
-        Labels that are no integers.
+        The labels are not integers, or the probabilities are not real numbers.
     ValueError
-        Shapes that do not fit, no prediction at all, or a number outside its range.
+        Shapes do not fit together, there is no prediction, a number is out of range, or probabilities do not sum to 1.
 
     References
     ----------
@@ -91,7 +124,7 @@ def calibration(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> 
 
     Examples
     --------
-    >>> from fastdrop.uncertainty import reliability
+    >>> from fastdrop.uncertainty import calibration
     >>> found = calibration([[0.8, 0.2], [0.8, 0.2], [0.3, 0.7]], [0, 1, 1], bins=5)
     >>> found.counts, round(found.ece, 3)
     (array([0, 0, 0, 3, 0]), 0.1)
@@ -118,25 +151,26 @@ def calibration(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> 
 
 
 def ood_auroc(known: ArrayLike, unknown: ArrayLike) -> float:
-    """Return how well scores tell inputs unlike the training data from those like it (needs scikit-learn).
+    """Return how well a score detects inputs that are unlike the training data, as an AUROC (needs scikit-learn).
 
     Parameters
     ----------
     known, unknown : array_like
-        A score for each input of the two kinds, larger where it is less familiar: an entropy, a mutual information.
+        The scores of inputs that are like the training data, and of inputs that are not. A score is larger for less familiar
+        inputs: an entropy or a mutual information, for example.
 
     Returns
     -------
     float
-        The area under the receiver operating characteristic: the probability that an unknown input has the larger score.
-        1 is perfect, 0.5 is chance.
+        The area under the receiver operating characteristic: the probability that an unknown input has a larger score than a
+        known one. 1 is perfect, 0.5 is chance.
 
     Raises
     ------
     ImportError
         scikit-learn is not installed.
     ValueError
-        One of them is empty, or has NaN.
+        There are no scores of one kind, or a score is NaN.
 
     References
     ----------
@@ -163,22 +197,33 @@ def ood_auroc(known: ArrayLike, unknown: ArrayLike) -> float:
 def plot_histograms(
     scores: Mapping[str, ArrayLike], ax: Axes | None = None, *, xlabel: str = "predictive entropy (nats)", bins: int = 30
 ) -> Axes:
-    """Draw the distributions of a score over several sets of inputs, by name, over each other.
+    """Draw histograms of a score for several sets of inputs into one figure.
 
     Parameters
     ----------
     scores : mapping of str to array_like
-        For each set its scores.
+        The scores of each set, by the name of the set.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; new ones by default.
+        The axes to draw into. By default a new figure is made.
     xlabel : str, optional
-        What the score is.
+        The label of the axis of scores.
     bins : int, default 30
-        Of equal width, over all of them.
+        The number of bins, which have equal widths and cover all scores.
 
     Returns
     -------
     matplotlib.axes.Axes
+        The axes.
+
+    Raises
+    ------
+    ImportError
+        Matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from fastdrop.uncertainty import plot_histograms
+    >>> ax = plot_histograms({"known": [0.1, 0.2], "unknown": [0.8, 0.9]})  # doctest: +SKIP
     """
     ax = axes(ax)
     arrays: dict[str, Any] = {name: np.asarray(given, np.float64).reshape(-1) for name, given in scores.items()}

@@ -60,7 +60,33 @@ def test_a_seed_names_the_masks():
     assert client_seed(42, 3, 7) == seed < 2**64
     layer = int.from_bytes(hashlib.sha256(b"a").digest()[:8], "little")
     want = [i for i, keep in enumerate(oracle.keep(oracle.fold_in(seed, layer), 0, 0, 50, 0.3)) if keep]
+    np.testing.assert_array_equal(kept_units({"a": 50}, 0.3, seed, count="random")["a"], want)
+    words = [oracle.word(oracle.fold_in(seed, layer), 0, i) for i in range(100)]
+    ranks = [words[2 * unit + 1] << 32 | words[2 * unit] for unit in range(50)]
+    want = sorted(sorted(range(50), key=lambda unit: (ranks[unit], unit))[:35])
     np.testing.assert_array_equal(kept_units({"a": 50}, 0.3, seed)["a"], want)
+
+
+@pytest.mark.parametrize(
+    ("size", "p", "number"),
+    [(8, 0.5, 4), (5, 0.5, 3), (10, 0.8, 2), (15, 0.9, 2), (100, 0.93, 7), (3, 0.99, 1), (7, 1.0, 1), (7, 0.0, 7), (0, 0.5, 0)],
+)
+def test_every_client_keeps_the_same_number_of_units(size, p, number):
+    """As in the paper: round((1 - p) n) of n units, a half rounded up, and at least one."""
+    parts = [kept_units({"a": size}, p, client_seed(7, round, 3))["a"] for round in range(40)]
+    assert {len(part) for part in parts} == {number}
+    assert all((np.diff(part) > 0).all() and set(part) <= set(range(size)) for part in parts)
+
+
+def test_each_unit_is_kept_as_often_as_any_other():
+    parts = [kept_units({"a": 20}, 0.75, client_seed(7, round, 3))["a"] for round in range(4000)]
+    counts = np.bincount(np.concatenate(parts), minlength=20)
+    assert np.abs(counts - 1000).max() < 4.5 * np.sqrt(4000 * 0.25 * 0.75)
+
+
+def test_units_with_equal_words_are_ranked_by_their_number(monkeypatch):
+    monkeypatch.setattr(federated, "words", lambda n, **key: np.zeros(n, np.uint32))
+    np.testing.assert_array_equal(kept_units({"a": 6}, 0.5, 1)["a"], [0, 1, 2])
 
 
 def test_rounds_clients_and_layers_have_masks_of_their_own():
@@ -74,15 +100,17 @@ def test_rounds_clients_and_layers_have_masks_of_their_own():
 
 def test_the_same_units_by_every_engine(engine):
     seed = client_seed(5, 0, 1)
-    assert_same_bytes(kept_units({"a": 5000}, 0.1, seed)["a"], by_reference(kept_units, {"a": 5000}, 0.1, seed)["a"])
+    for count in ("fixed", "random"):
+        want = by_reference(kept_units, {"a": 5000}, 0.1, seed, count=count)["a"]
+        assert_same_bytes(kept_units({"a": 5000}, 0.1, seed, count=count)["a"], want)
 
 
 def test_a_rate_for_each_layer():
-    kept = kept_units({"a": 30, "b": 20, "c": 30}, {"a": 0.0, "b": 1.0, "c": 0.5}, 1)
+    kept = kept_units({"a": 30, "b": 20, "c": 30}, {"a": 0.0, "b": 1.0, "c": 0.5}, 1, count="random")
     np.testing.assert_array_equal(kept["a"], np.arange(30))
     assert kept["b"].shape == (0,)
-    np.testing.assert_array_equal(kept["c"], kept_units({"c": 30}, 0.5, 1)["c"])
-    assert abs(kept_units({"a": 100_000}, 0.25, 9)["a"].size - 75_000) < 5 * np.sqrt(100_000 * 0.1875)
+    np.testing.assert_array_equal(kept["c"], kept_units({"c": 30}, 0.5, 1, count="random")["c"])
+    assert abs(kept_units({"a": 100_000}, 0.25, 9, count="random")["a"].size - 75_000) < 5 * np.sqrt(100_000 * 0.1875)
 
 
 def test_a_part_computes_what_the_masked_network_does():
@@ -143,7 +171,7 @@ def test_nobody():
     for name, value in network().items():
         assert_same_bytes(new[name], value)
         assert not counts[name].any()
-    nothing = kept_units(UNITS, 1.0, 1)
+    nothing = kept_units(UNITS, 1.0, 1, count="random")
     part = extract(network(), AXES, nothing)
     assert part["w2"].shape == (0, 0)
     assert not aggregate(network(), AXES, [Update(part, nothing)])[1]["w2"].any()
@@ -162,6 +190,39 @@ def test_bad_input():
         (lambda: extract(server, AXES, {"a": np.array([9]), "b": np.array([0])}), ValueError, "only 9"),
         (lambda: extract(server, AXES, {"a": np.array([1, 1]), "b": np.array([0])}), ValueError, "rising"),
         (lambda: extract(server, AXES, {"a": np.array([-1]), "b": np.array([0])}), ValueError, "rising"),
+        (lambda: kept_units([3], 0.5, 1), TypeError, r"units must be a mapping .* got \[3\] \(list\)"),
+        (lambda: kept_units(3, 0.5, 1), TypeError, "units must be a mapping"),
+        (lambda: kept_units({"a": 3}, [0.5], 1), TypeError, "p must be a number"),
+        (lambda: kept_units({"a": -3}, 0.5, 1), ValueError, "-3"),
+        (lambda: kept_units({"a": 2.5}, 0.5, 1), TypeError, "2.5"),
+        (lambda: kept_units({"a": 3}, 0.5, "x"), TypeError, "seed must be"),
+        (lambda: kept_units({}, 0.5, "x"), TypeError, "seed must be"),
+        (lambda: kept_units({}, 1.5, 1), ValueError, "1.5"),
+        (lambda: kept_units({"a": 3}, 0.5, 1, count="any"), ValueError, "count must be 'fixed' or 'random'; got 'any'"),
+        (lambda: extract([server["w1"]], AXES, update.kept), TypeError, "parameters must be a mapping"),
+        (lambda: extract(server, [("a",)], update.kept), TypeError, "axes must be a mapping"),
+        (lambda: extract(server, AXES, [np.array([0])]), TypeError, "kept must be a mapping"),
+        (lambda: extract(server, {**AXES, "b1": 3}, update.kept), ValueError, r"each axis of 'b1', .* got 3"),
+        (lambda: extract(server, {**AXES, "w1": "ab"}, update.kept), ValueError, r"each axis of 'w1', .* got 'ab'"),
+        (lambda: extract(server, AXES, {**update.kept, "a": None}), ValueError, "rising"),
+        (lambda: aggregate(3, AXES, []), TypeError, "parameters must be a mapping"),
+        (lambda: aggregate(server, 3, [update]), TypeError, "axes must be a mapping"),
+        (lambda: aggregate(server, 3, []), TypeError, "axes must be a mapping"),
+        (lambda: aggregate(server, AXES, update), TypeError, "updates must be Update objects"),
+        (lambda: aggregate(server, AXES, 3), TypeError, "updates must be an iterable of Update objects; got 3"),
+        (lambda: aggregate(server, AXES, [(1, 2, 3)]), TypeError, "updates must be Update objects"),
+        (
+            lambda: aggregate(server, AXES, [update._replace(parameters=[1])]),
+            TypeError,
+            "parameters of an update",
+        ),
+        (lambda: aggregate(server, AXES, [update._replace(kept=[1])]), TypeError, "kept must be a mapping"),
+        (lambda: aggregate({"b": np.zeros(3, int)}, {"b": (None,)}, []), TypeError, "'b' must be of floats; got int64"),
+        (
+            lambda: aggregate(server, AXES, [update._replace(parameters={**update.parameters, "b1": "x"})]),
+            TypeError,
+            "the update of 'b1' must be real numbers",
+        ),
         (lambda: aggregate(server, AXES, [update._replace(weight=0)]), ValueError, "weight must be at least 1"),
         (lambda: aggregate(server, AXES, [update._replace(parameters={})]), ValueError, "must have the parameters"),
         (lambda: aggregate(server, AXES, [update._replace(parameters=server)]), ValueError, r"'w1' has shape \(4, 9\)"),
@@ -173,6 +234,7 @@ def test_bad_input():
 def test_the_example_in_short(tmp_path):
     shown = run_example("federated.py", "--short", "--figure", tmp_path / "accuracy.png", folder=tmp_path)
     assert (tmp_path / "accuracy.png").stat().st_size > 10_000
+    assert "too short to draw conclusions" in shown
     megabytes = [float(found) for found in re.findall(r"0\.\d+? +│ +([\d.]+) +│", shown)]
     assert len(megabytes) == 3
     assert megabytes[0] > megabytes[1] > megabytes[2] > 0.4 * megabytes[0]

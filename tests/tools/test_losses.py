@@ -61,20 +61,42 @@ def test_passes_that_agree_have_the_cross_entropy_alone(passes):
     assert not fastdrop.r_drop_loss_backward(first, first, targets, mask=np.zeros(6, bool))[0].any()
 
 
+@pytest.mark.parametrize("form", ["paper", "code"])
+def test_a_class_that_both_passes_mask_does_not_count(passes, form):
+    """A class with the logit -inf in both passes: the loss is that without the class, and its gradient is 0."""
+    first, second, targets = passes
+    masked = [np.insert(logits, 2, -np.inf, axis=1) for logits in (first, second)]
+    shifted = targets + (targets >= 2)
+    assert math.isclose(
+        fastdrop.r_drop_loss(*masked, shifted, 0.7, form=form),
+        fastdrop.r_drop_loss(first, second, targets, 0.7, form=form),
+        rel_tol=1e-14,
+    )
+    for found, want in zip(
+        fastdrop.r_drop_loss_backward(*masked, shifted, 0.7, form=form),
+        fastdrop.r_drop_loss_backward(first, second, targets, 0.7, form=form),
+        strict=True,
+    ):
+        assert (found[:, 2] == 0).all()
+        np.testing.assert_allclose(np.delete(found, 2, axis=1), want, rtol=1e-13, atol=1e-16)
+
+
 @pytest.mark.parametrize(
     ("error", "words", "arguments"),
     [
-        (ValueError, "first and second must have one shape", {"second": np.ones((2, 4))}),
-        (ValueError, "first and second must have one shape", {"targets": [0, 1, 2]}),
+        (ValueError, "first and second must have the same shape", {"second": np.ones((2, 4))}),
+        (ValueError, "first and second must have the same shape", {"targets": [0, 1, 2]}),
         (TypeError, "targets must be integers", {"targets": [0.0, 1.0]}),
         (ValueError, r"targets must be in \[0, 3\)", {"targets": [0, 3]}),
         (ValueError, r"targets must be in \[0, 3\)", {"targets": [-1, 0]}),
         (TypeError, "first must be real numbers", {"first": [[1j] * 3] * 2}),
-        (ValueError, "alpha must be >= 0", {"alpha": -1}),
-        (ValueError, "alpha must be a finite number", {"alpha": np.nan}),
+        (ValueError, "strength must be >= 0", {"strength": -1}),
+        (ValueError, "strength must be a finite number", {"strength": np.nan}),
         (TypeError, "mask must be of bool", {"mask": [1, 0]}),
         (ValueError, "mask must have the shape of targets", {"mask": [True]}),
         (ValueError, "form must be 'paper'", {"form": "sum"}),
+        (ValueError, "must mask the same classes", {"second": [[1.0, -np.inf, 1.0], [1.0, 1.0, 1.0]]}),
+        (ValueError, "every sample must have a class", {"first": [[-np.inf] * 3] * 2, "second": [[-np.inf] * 3] * 2}),
     ],
 )
 def test_bad_r_drop(error, words, arguments):

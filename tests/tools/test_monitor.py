@@ -14,6 +14,7 @@ from comparisons import DTYPES, normal
 
 import fastdrop
 from fastdrop import monitor as module
+from fastdrop import schedules
 from fastdrop.monitor import Monitor, plot, read
 
 
@@ -30,10 +31,11 @@ def test_an_entry_against_its_formulas(dtype):
     x[:10] = 0  # not counted as dropped
     y, monitor = drop(x), Monitor()
     monitor.step = 7
-    entry = monitor.layer("hidden", x, y)
+    entry = monitor.layer("hidden", x, y, rate=0.25)
     mask = fastdrop.dropout_mask(x.shape, 0.25, seed=4)
     a, b = x.astype(np.float64), y.astype(np.float64)
-    assert entry["rate"] == (~mask[10:]).mean()
+    assert entry["dropped"] == (~mask[10:]).mean()
+    assert entry["rate"] == 0.25
     assert (entry["step"], entry["kind"], entry["layer"], entry["training"], entry["size"]) == (
         7,
         "layer",
@@ -59,7 +61,7 @@ def test_the_shift_is_that_of_the_paper():
 def test_a_sample_of_a_large_array_misses_no_column():
     x = np.zeros((4096, 64), np.float32)
     x[:, 5] = 1.0
-    entry = Monitor(sample=1000).layer("hidden", x, x)
+    entry = Monitor(sample=1024).layer("hidden", x, x)
     assert entry["mean_before"] == pytest.approx(1 / 64, rel=0.1)
     assert entry["size"] == x.size
 
@@ -67,11 +69,16 @@ def test_a_sample_of_a_large_array_misses_no_column():
 def test_awkward_arrays():
     monitor, x = Monitor(), normal(100)
     gone = monitor.layer("all", x, np.zeros(100))
-    assert (gone["rate"], gone["variance_after"], gone["variance_shift"]) == (1, 0, None)
-    assert monitor.layer("none", np.zeros(3), np.zeros(3))["rate"] is None
+    assert (gone["dropped"], gone["variance_after"], gone["variance_shift"]) == (1, 0, None)
+    assert monitor.layer("none", np.zeros(3), np.zeros(3))["dropped"] is None
     assert monitor.layer("empty", np.zeros(0), np.zeros(0))["mean_before"] is None
     assert monitor.layer("nan", np.array([np.nan, 1]), np.array([0.0, 1]))["mean_before"] is None
-    assert monitor.layer("tokens", np.ones((2, 8, 3)), np.ones((2, 6, 3)))["rate"] == 0.25
+    assert monitor.layer("tokens", np.ones((2, 8, 3)), np.ones((2, 6, 3)))["dropped"] == 0.25
+    assert monitor.layer("dense", np.ones((2, 8)), np.ones((2, 16)))["dropped"] is None
+    assert monitor.layer("noise", x, x * 0, replacement=None)["dropped"] is None
+    state = normal(100, seed=1)
+    kept = np.where(np.arange(100) < 30, state, x)
+    assert monitor.layer("state", x, kept, replacement=state)["dropped"] == 0.3
     json.dumps(monitor.entries(), allow_nan=False)
 
 
@@ -186,7 +193,8 @@ def test_watching_a_layer():
     (entry,) = monitor.entries()
     assert entry["layer"] == "hidden"
     assert entry["mean_before"] == 1
-    assert entry["rate"] == (got == 0).mean()
+    assert entry["dropped"] == (got == 0).mean()
+    assert entry["rate"] is None
     monitor.step = 1
     layer.forward(x.copy())
     assert len(monitor.entries()) == 1  # every second step
@@ -209,12 +217,138 @@ def test_watching_a_model():
         np.testing.assert_array_equal(model.forward(x), plain.forward(x))
         np.testing.assert_array_equal(model.backward(x), plain.backward(x))
         model.eval().forward(x)
-    seen = [(entry["layer"], entry["training"]) for entry in monitor.entries()]
+    passes = [entry for entry in monitor.entries() if entry["kind"] == "layer"]
+    seen = [(entry["layer"], entry["training"]) for entry in passes]
     assert seen == [(f"model.{name}", training) for training in (True, False) for name in ("first", "rest.last")]
-    rates = [entry["rate"] for entry in monitor.entries()]
-    np.testing.assert_allclose(rates, [0.2, 0.7, 0, 0], atol=0.03)
+    np.testing.assert_allclose([entry["dropped"] for entry in passes], [0.2, 0.7, 0, 0], atol=0.03)
+    assert [entry["rate"] for entry in passes] == [0.2, 0.7, 0.2, 0.7]
+    assert not {"record", "gradient"} & vars(model.children["first"]).keys()
     with pytest.raises(ValueError, match="drops"):
         monitor.watch(nn.Sequential([]))
+
+
+WEIGHT = normal((64, 64))
+MAPS = (16, 8, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "rate", "share"),
+    [
+        (lambda nn: nn.Dropout(0.3), (200, 200), 0.3, 0.3),
+        (lambda nn: nn.Dropout(schedules.Linear(0.1, 0.5, 10)), (200, 200), 0.1, 0.1),
+        (lambda nn: nn.Dropout(0.3, mode="standard"), (200, 200), 0.3, 0.3),
+        (lambda nn: nn.AlphaDropout(0.3), (200, 200), 0.3, 0.3),
+        (lambda nn: nn.FeatureAlphaDropout(0.3), (200, 200, 2), 0.3, 0.3),
+        (lambda nn: nn.ConcreteDropout(0.27), (200, 200), 0.27, 0.27),
+        (lambda nn: nn.ConcreteDropout(0.27, 2 / 3), (200, 200), 0.27, 0.312),  # the mean of its soft decisions is above p
+        (lambda nn: nn.DropKey(0.3), (50, 4, 10, 10), 0.3, 0.3),
+        (lambda nn: nn.DropKey(0.3, fill=-3.0), (50, 4, 10, 10), 0.3, 0.3),
+        (lambda nn: nn.Dropout2d(0.3), (64, 64, 3, 3), 0.3, 0.3),
+        (lambda nn: nn.TokenDropout(0.25), (10, 40, 20), 0.25, 0.25),
+        (lambda nn: nn.Shakeout(0.3, 0.5, per="weight"), (200, 200), 0.3, 0.3),
+        (lambda nn: nn.WeightDrop(0.3), (200, 200), 0.3, 0.3),
+        (lambda nn: nn.DropConnect(WEIGHT, 0.3), (20, 64), 0.3, 0.3),
+        (lambda nn: nn.Zoneout(0.3), (200, 200), 0.3, 0.3),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_rate_that_was_meant_and_the_share_that_was_dropped(make, shape, rate, share, dtype):
+    nn = pytest.importorskip("fastdrop.nn")
+    layer, monitor = make(nn).seed(3), Monitor()
+    monitor.watch(layer, "hidden")
+    x = normal(shape).astype(dtype)
+    if isinstance(layer, nn.DropConnect):
+        layer.own_parameters["weight"] = WEIGHT.astype(dtype)
+    inputs = (x, normal(shape, seed=1).astype(dtype)) if isinstance(layer, nn.Zoneout) else (x,)
+    layer.forward(*inputs)
+    layer.eval().forward(*inputs)
+    dropping, evaluating = monitor.entries()
+    assert dropping["rate"] == pytest.approx(rate, rel=1e-12)
+    assert dropping["dropped"] == pytest.approx(share, abs=0.025)
+    if not isinstance(layer, nn.TokenDropout | nn.Zoneout):  # Zoneout mixes both states in evaluation
+        assert evaluating["dropped"] == 0
+    assert evaluating["rate"] == dropping["rate"]
+
+
+def test_a_residual_hides_no_dropped_element():
+    nn = pytest.importorskip("fastdrop.nn")
+    for layer in (nn.Dropout(0.3, seed=1), nn.DropPath(0.3, seed=1)):
+        monitor, x = Monitor(), normal((400, 50), np.float32)
+        monitor.watch(layer).forward(x, residual=normal((400, 50), np.float32, seed=1))
+        assert monitor.entries()[0]["dropped"] == pytest.approx(0.3, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("make", "rate"),
+    [
+        (lambda nn: nn.GaussianDropout(0.3), 0.3),
+        (lambda nn: nn.GaussianDropout(log_alpha=np.log(0.25)), 0.2),
+        (lambda nn: nn.GaussianNoise(0.3), None),
+        (lambda nn: nn.VariationalDense(WEIGHT, WEIGHT - 8), None),
+        (lambda nn: nn.VariationalDropout(WEIGHT, np.full(64, np.log(0.25))), 0.2),
+    ],
+)
+def test_noise_drops_nothing(make, rate):
+    nn = pytest.importorskip("fastdrop.nn")
+    monitor = Monitor()
+    monitor.watch(make(nn).seed(1)).forward(normal((20, 64)))
+    (entry,) = monitor.entries()
+    assert entry["dropped"] is None
+    assert entry["rate"] == (None if rate is None else pytest.approx(rate))
+
+
+def test_the_mask_of_dropped_connections_is_that_of_the_layer():
+    """The share is counted in a mask that is made again: with the unit matrix the output shows the connections."""
+    nn = pytest.importorskip("fastdrop.nn")
+    monitor = Monitor()
+    layer = monitor.watch(nn.DropConnect(np.ones((50, 50)), 0.4, per="batch", seed=5))
+    connections = layer.forward(np.eye(50))
+    assert monitor.entries()[0]["dropped"] == pytest.approx((connections == 0).mean(), abs=1e-12)
+
+
+def test_gradients_are_recorded():
+    nn = pytest.importorskip("fastdrop.nn")
+    model = nn.Sequential({"first": nn.Dropout(0.5), "second": nn.AlphaDropout(0.2)}, seed=1)
+    monitor, x, grad = Monitor(), normal((50, 60)), normal((50, 60), seed=1)
+    monitor.watch(model)
+    model.forward(x)
+    result = model.backward(grad)
+    second, first = [entry for entry in monitor.entries() if entry["kind"] == "gradient"]
+    assert (first["layer"], second["layer"]) == ("first", "second")
+    assert second["norm_after"] == pytest.approx(np.linalg.norm(grad))
+    assert first["norm_after"] == second["norm_before"]
+    assert first["norm_before"] == pytest.approx(np.linalg.norm(result))
+    assert first["zeros"] == pytest.approx((result == 0).mean(), abs=1e-12)
+    model.forward(x)
+    monitor.step, monitor.every = 1, 2
+    model.backward(grad)
+    assert len(monitor.entries()) == 6  # not in this step
+
+
+def test_norms_of_large_gradients_are_estimated():
+    grad = normal((1000, 1000), np.float32)
+    entry = Monitor().gradient("hidden", grad, drop(grad))
+    assert entry["norm_after"] == pytest.approx(np.linalg.norm(grad), rel=0.03)
+    assert entry["zeros"] == pytest.approx(0.25, abs=0.02)
+    empty = Monitor().gradient("hidden", [], [np.nan])
+    assert (empty["norm_after"], empty["norm_before"], empty["zeros"]) == (None, None, 0)
+
+
+def test_any_object_with_a_backward_method_is_watched():
+    class Twice:
+        def forward(self, x):
+            return 2 * x
+
+        def backward(self, grad):
+            return 2 * grad
+
+    monitor = Monitor()
+    layer = monitor.watch(Twice())
+    layer.backward(grad=layer.forward(x=np.ones(4)))
+    assert [entry["kind"] for entry in monitor.entries()] == ["layer", "gradient"]
+    assert monitor.entries()[1]["norm_before"] == 8
+    monitor.close()
+    assert not vars(layer)
 
 
 # Plots --------------------------------------------------------------------------------------------------------------
@@ -228,15 +362,19 @@ def test_plot():
     for step in range(4):
         monitor.step = step
         for name, p in (("first", 0.1), ("second", 0.2 * step)):
-            monitor.layer(name, x, drop(x, p))
+            monitor.layer(name, x, drop(x, p), rate=p)
         monitor.layer("first", x, x, training=False)  # not drawn
         monitor.losses(1 / (step + 1), 1)
+        monitor.gradient("first", x, x)
     axes = monitor.plot()
     seen = [entry for entry in monitor.entries() if entry["kind"] == "layer" and entry["training"]]
-    for line, name in zip(axes[0].lines, ("first", "second"), strict=True):
+    for line, name in zip(axes[0].lines[:2], ("first", "second"), strict=True):
         assert line.get_label() == name
+        np.testing.assert_array_equal(line.get_ydata(), [entry["dropped"] for entry in seen if entry["layer"] == name])
+    for line, name in zip(axes[0].lines[2:], ("first", "second"), strict=True):
         np.testing.assert_array_equal(line.get_ydata(), [entry["rate"] for entry in seen if entry["layer"] == name])
-    np.testing.assert_allclose(axes[2].lines[2].get_ydata(), [1 - 1 / (step + 1) for step in range(4)])
+    np.testing.assert_allclose(axes[2].lines[0].get_ydata(), np.linalg.norm(x))
+    np.testing.assert_allclose(axes[3].lines[2].get_ydata(), [1 - 1 / (step + 1) for step in range(4)])
     pyplot.close(axes[0].figure)
     pyplot.close(plot([])[0].figure)
 

@@ -38,7 +38,7 @@ def test_variance_shift_of_real_masks(p, mean, var):
 def test_variance_shift_through_weights(correlation):
     w = np.array([[1.0, 2.0, -0.5, 1.5], [1.0, -1.0, 1.0, -1.0]])
     x = correlated(N, 4, 0.7, 2.0, correlation, 3)
-    found = fastdrop.variance_shift(0.4, 0.7, 2.0, weights=w, correlation=correlation)
+    found = fastdrop.variance_shift(0.4, 0.7, 2.0, weights=w.T, correlation=correlation)
     assert found.shape == (2,)
     with_masks = fastdrop.dropout(x, 0.4, seed=4) @ w.T
     assert np.allclose((x @ w.T).var(axis=0) / with_masks.var(axis=0), found, rtol=0.015)
@@ -49,8 +49,9 @@ def test_variance_shift_through_weights(correlation):
 def test_variance_shift_of_uniform_noise():
     x = correlated(N, 1, 0.7, 2.0, 0, 5)
     y = fastdrop.uniform_dropout(x, 0.9, seed=6)
-    assert abs(x.var() / y.var() / fastdrop.variance_shift(0.9, 0.7, 2.0, noise="uout") - 1) < 0.005
-    assert math.isclose(fastdrop.variance_shift(0.5, noise="uout"), 3 / (3 + 0.25), rel_tol=1e-15)  # the paper's
+    found = fastdrop.variance_shift(mean=0.7, var=2.0, half_width=0.9)
+    assert abs(x.var() / y.var() / found - 1) < 0.005
+    assert math.isclose(fastdrop.variance_shift(half_width=0.5), 3 / (3 + 0.25), rel_tol=1e-15)  # the paper's
 
 
 def test_variance_shift_at_the_ends():
@@ -69,15 +70,19 @@ def test_variance_shift_at_the_ends():
     [
         (ValueError, r"p must be in \[0, 1\]", {"p": 1.1}),
         (ValueError, r"p must be in \[0, 1\]", {"p": [0.5, np.nan]}),
-        (ValueError, "half width", {"p": -0.1, "noise": "uout"}),
-        (TypeError, "p must be real numbers", {"p": "a"}),
+        (ValueError, "half_width must be finite and >= 0; got -0.1", {"p": None, "half_width": -0.1}),
+        (TypeError, "half_width must be real numbers", {"p": None, "half_width": "a"}),
+        (TypeError, "either p or half_width must be given", {"half_width": 0.1}),
+        (TypeError, "either p or half_width must be given", {"p": None}),
+        (TypeError, r"p must be a number in \[0, 1\]", {"p": "a"}),
+        (TypeError, "p must be real numbers", {"p": ["a"]}),
         (ValueError, "var finite and above 0", {"var": 0.0}),
         (ValueError, "mean must be finite", {"mean": np.inf}),
         (ValueError, r"correlation must be in \[-1, 1\]", {"correlation": 1.1}),
         (ValueError, "correlation -0.6 is not possible", {"correlation": -0.6, "weights": [1.0, 1.0, 1.0]}),
         (ValueError, "weights must have shape", {"weights": 1.0}),
-        (ValueError, "not all be 0", {"weights": [[1.0, 1.0], [0.0, 0.0]]}),
-        (ValueError, "noise must be 'dropout'", {"noise": "gauss"}),
+        (ValueError, "weights must have shape", {"weights": np.ones((2, 2, 2))}),
+        (ValueError, "not all be 0", {"weights": [[1.0, 0.0], [1.0, 0.0]]}),
     ],
 )
 def test_bad_variance_shift(error, words, arguments):
@@ -92,7 +97,7 @@ def test_bad_variance_shift(error, words, arguments):
 @pytest.mark.parametrize("mode", ["standard", "inverted"])
 def test_fast_dropout_moments_of_real_masks(mode):
     x, weight, bias, n = normal((3, 5), seed=1), normal((4, 5), seed=2), normal(4, seed=3), 40_000
-    mean, variance = fastdrop.fast_dropout_moments(x, weight, 0.3, bias, mode=mode)
+    mean, variance = fastdrop.fast_dropout_moments(x, weight.T, 0.3, bias, mode=mode)
     dropped = fastdrop.dropout(np.broadcast_to(x, (n, 3, 5)), 0.3, seed=4, mode=mode)
     y = dropped @ weight.T + bias
     assert (np.abs(y.mean(axis=0) - mean) < 5 * np.sqrt(variance / n)).all()
@@ -103,26 +108,31 @@ def test_fast_dropout_and_drop_connect_have_the_same_moments():
     x, weight, bias = normal((3, 5), seed=1), normal((4, 5), seed=2), normal(4, seed=3)
     for mode in ("standard", "inverted"):
         want = fastdrop.drop_connect_moments(x, weight, 0.3, bias=bias, mode=mode, drop_bias=False)
-        for found, other in zip(fastdrop.fast_dropout_moments(x, weight, 0.3, bias, mode=mode), want, strict=True):
+        for found, other in zip(fastdrop.fast_dropout_moments(x, weight.T, 0.3, bias, mode=mode), want, strict=True):
             assert found.tobytes() == other.tobytes()
-    one = fastdrop.fast_dropout_moments(x[1], weight, 0.3)
+    one = fastdrop.fast_dropout_moments(x[1], weight.T, 0.3)
     assert one[0].shape == one[1].shape == (4,)
-    mean, variance = fastdrop.fast_dropout_moments(x.astype(np.float16), weight, 1.0, bias, mode="inverted")
+    mean, variance = fastdrop.fast_dropout_moments(x.astype(np.float16), weight.T, 1.0, bias)
     assert (mean == bias).all()
     assert mean.dtype == np.float64
     assert not variance.any()
+    default, inverted = (fastdrop.fast_dropout_moments(x, weight.T, 0.3, **mode) for mode in ({}, {"mode": "inverted"}))
+    assert all(np.array_equal(found, other) for found, other in zip(default, inverted, strict=True))
 
 
 @pytest.mark.parametrize("mode", ["standard", "inverted"])
 def test_gradients_of_fast_dropout_moments(mode):
-    operands = [normal((2, 3, 5), seed=1), normal((4, 5), seed=2), normal(4, seed=3)]
+    operands = [normal((2, 3, 5), seed=1), normal((5, 4), seed=2), normal(4, seed=3)]
     grads = normal((2, 3, 4), seed=4), normal((2, 3, 4), seed=5)
 
     def loss(x, weight, bias):
         moments = fastdrop.fast_dropout_moments(x, weight, 0.3, bias, mode=mode)
         return sum((g * moment).sum() for g, moment in zip(grads, moments, strict=True))
 
-    found = fastdrop.fast_dropout_moments_backward(*grads, *operands[:2], 0.3, mode=mode)
+    without = fastdrop.fast_dropout_moments_backward(*grads, *operands[:2], 0.3, mode=mode)
+    found = fastdrop.fast_dropout_moments_backward(*grads, *operands[:2], 0.3, operands[2], mode=mode)
+    assert without[2] is None
+    assert all(np.array_equal(a, b) for a, b in zip(without[:2], found[:2], strict=True))
     for k, want in enumerate(found):
         assert want.shape == operands[k].shape
         for index in np.ndindex(want.shape):
@@ -183,10 +193,20 @@ def test_relu_moments_at_the_ends():
     assert math.isclose(fastdrop.relu_moments(-5.0, 1.0)[0], -5 * rectified[0] + rectified[1], rel_tol=1e-10)
 
 
+@pytest.mark.parametrize("moments", [fastdrop.sigmoid_moments, fastdrop.relu_moments])
+def test_moments_of_many_dimensions(moments):
+    m, v = normal(6).reshape(2, *(1,) * 48, 3), np.array([0.5, 1.0, 0.0])
+    for found, want in zip(moments(m, v), moments(m.reshape(2, 3), v), strict=True):
+        assert found.shape == m.shape
+        np.testing.assert_array_equal(found.reshape(2, 3), want)
+    shift = fastdrop.variance_shift(0.5, m, v + 1)
+    np.testing.assert_array_equal(shift.reshape(2, 3), fastdrop.variance_shift(0.5, m.reshape(2, 3), v + 1))
+
+
 def test_moments_through_a_layer_and_its_activation():
     """Fast dropout end to end: moments of a wide layer's units against real masks."""
     x, weight, n = np.abs(normal(200, seed=1)), normal((6, 200), seed=2) / 14, 20_000
-    mean, variance = fastdrop.fast_dropout_moments(x, weight, 0.5, mode="inverted")
+    mean, variance = fastdrop.fast_dropout_moments(x, weight.T, 0.5)
     units = fastdrop.dropout(np.broadcast_to(x, (n, 200)), 0.5, seed=3) @ weight.T
     found = fastdrop.relu_moments(mean, variance)
     rectified = np.maximum(units, 0)
@@ -201,17 +221,24 @@ def test_moments_through_a_layer_and_its_activation():
 @pytest.mark.parametrize(
     ("error", "words", "call"),
     [
-        (ValueError, "x must have shape", lambda: fastdrop.fast_dropout_moments(np.ones(3), np.ones((2, 4)))),
-        (ValueError, "x must have shape", lambda: fastdrop.fast_dropout_moments(1.0, np.ones((2, 4)))),
+        (ValueError, "x must have shape", lambda: fastdrop.fast_dropout_moments(np.ones(3), np.ones((4, 2)))),
+        (ValueError, "x must have shape", lambda: fastdrop.fast_dropout_moments(1.0, np.ones((4, 2)))),
         (ValueError, "weight must have 2 dim", lambda: fastdrop.fast_dropout_moments(np.ones(3), np.ones(3))),
         (ValueError, "bias must have shape", lambda: fastdrop.fast_dropout_moments([1.0], [[1.0]], 0.5, [1.0, 2.0])),
         (ValueError, "p must be in", lambda: fastdrop.fast_dropout_moments([1.0], [[1.0]], 1.5)),
         (ValueError, "mode must be", lambda: fastdrop.fast_dropout_moments([1.0], [[1.0]], 0.5, mode="up")),
         (TypeError, "x must be real", lambda: fastdrop.fast_dropout_moments([1j], [[1.0]])),
         (ValueError, "grad_mean", lambda: fastdrop.fast_dropout_moments_backward([1.0, 2.0], [1.0], [1.0], [[1.0]])),
-        (ValueError, "variance must be >= 0", lambda: fastdrop.sigmoid_moments(0.0, -1.0)),
-        (ValueError, "variance must be >= 0", lambda: fastdrop.relu_moments(0.0, [1.0, np.nan])),
+        (ValueError, "var must be >= 0", lambda: fastdrop.sigmoid_moments(0.0, -1.0)),
+        (ValueError, "var must be >= 0", lambda: fastdrop.relu_moments(0.0, [1.0, np.nan])),
         (TypeError, "mean must be real", lambda: fastdrop.relu_moments("a", 1.0)),
+        (ValueError, "mean and var must broadcast", lambda: fastdrop.relu_moments(np.ones(3), np.ones(2))),
+        (ValueError, "p, mean, var and .* broadcast", lambda: fastdrop.variance_shift(0.5, np.ones(3), np.ones(2))),
+        (
+            ValueError,
+            "bias must have",
+            lambda: fastdrop.fast_dropout_moments_backward([1.0], [1.0], [1.0], [[1.0]], 0.5, 1.0),
+        ),
     ],
 )
 def test_bad_moments(error, words, call):
@@ -227,6 +254,11 @@ def network(widths, seed=1):
     weights = [normal((out, into), seed=seed + i) for i, (into, out) in enumerate(itertools.pairwise(widths))]
     root = normal((widths[0], widths[0]), seed=seed + 50)
     return weights, root @ root.T / widths[0]
+
+
+def turned(weights):
+    """Return matrices of (out, in), which the transcriptions here have, as fastdrop takes them."""
+    return [weight.T for weight in weights]
 
 
 def by_subsets(weights, cov, p):
@@ -254,16 +286,16 @@ def by_subsets(weights, cov, p):
 @pytest.mark.parametrize("widths", [(3, 4, 2), (3, 2, 4, 2), (2, 3, 2, 3, 2)])
 def test_the_regularizer_against_the_sum_over_subsets(widths):
     weights, cov = network(widths)
-    assert math.isclose(fastdrop.dropout_regularizer(weights, cov, 0.3), by_subsets(weights, cov, 0.3), rel_tol=1e-11)
+    assert math.isclose(fastdrop.dropout_regularizer(turned(weights), cov, 0.3), by_subsets(weights, cov, 0.3), rel_tol=1e-11)
 
 
 def test_the_regularizer_of_two_layers():
     (v, u), cov = network((5, 7, 3))
     want = 0.25 / 0.75 * sum((u[:, j] ** 2).sum() * (v[j] @ cov @ v[j]) for j in range(7))
-    assert math.isclose(fastdrop.dropout_regularizer([v, u], cov, 0.25), want, rel_tol=1e-13)
+    assert math.isclose(fastdrop.dropout_regularizer([v.T, u.T], cov, 0.25), want, rel_tol=1e-13)
     plain = 0.25 / 0.75 * sum((u[:, j] ** 2).sum() * (v[j] ** 2).sum() for j in range(7))
-    assert math.isclose(fastdrop.dropout_regularizer([v, u], None, 0.25), plain, rel_tol=1e-13)
-    assert math.isclose(fastdrop.dropout_regularizer([v, u], p=0.25), plain, rel_tol=1e-13)
+    assert math.isclose(fastdrop.dropout_regularizer([v.T, u.T], None, 0.25), plain, rel_tol=1e-13)
+    assert math.isclose(fastdrop.dropout_regularizer([v.T, u.T], p=0.25), plain, rel_tol=1e-13)
 
 
 @pytest.mark.parametrize("layers", [None, (1,), (0, 2)])
@@ -280,7 +312,7 @@ def test_the_regularizer_of_real_masks(layers):
             x = fastdrop.dropout(x, rates[dropped.index(i)], seed=10, offset=i)
     losses = ((x - targets) ** 2).sum(axis=2).mean(axis=1)
     plain = ((inputs @ np.linalg.multi_dot([w.T for w in weights]) - targets) ** 2).sum(axis=1).mean()
-    found = fastdrop.dropout_regularizer(weights, inputs.T @ inputs / 10, rates, layers=layers)
+    found = fastdrop.dropout_regularizer(turned(weights), inputs.T @ inputs / 10, rates, layers=layers)
     assert found > 0.2 * plain
     assert abs(losses.mean() - plain - found) < 5 * losses.std() / math.sqrt(repeats)
     assert losses.std() / math.sqrt(repeats) < 0.005 * found
@@ -289,7 +321,8 @@ def test_the_regularizer_of_real_masks(layers):
 @pytest.mark.parametrize("layers", [None, (1,), (0, 1, 2)])
 def test_the_gradient_of_the_regularizer_by_differences(layers):
     weights, cov = network((3, 4, 2, 3))
-    found = fastdrop.dropout_regularizer_gradient(weights, cov, 0.3, layers=layers)
+    weights = turned(weights)
+    found = fastdrop.dropout_regularizer_backward(weights, cov, 0.3, layers=layers)
     for k, gradient in enumerate(found):
         assert gradient.shape == weights[k].shape
         for index in np.ndindex(gradient.shape):
@@ -303,7 +336,7 @@ def test_the_gradient_of_the_regularizer_by_differences(layers):
 
 def test_the_gradient_of_two_layers():
     (v, u), cov = network((5, 7, 3))
-    of_v, of_u = fastdrop.dropout_regularizer_gradient([v, u], cov, 0.25)
+    of_v, of_u = turned(fastdrop.dropout_regularizer_backward([v.T, u.T], cov, 0.25))
     a, shares = 1 / 3, np.einsum("ji,ik,jk->j", v, cov, v)
     assert np.allclose(of_u, 2 * a * shares * u, rtol=1e-12)
     assert np.allclose(of_v, 2 * a * (u**2).sum(axis=0)[:, np.newaxis] * (v @ cov), rtol=1e-12)
@@ -313,8 +346,8 @@ def test_the_envelope_is_a_bound():
     for seed in range(20):
         weights, cov = network((4, 5, 3, 2), seed=100 * seed)
         product = np.linalg.multi_dot(weights[::-1])
-        bound = fastdrop.nuclear_norm_envelope(product, cov, 0.3, (5, 3))
-        assert 0 < bound < fastdrop.dropout_regularizer(weights, cov, 0.3)
+        bound = fastdrop.nuclear_norm_envelope(product.T, cov, 0.3, (5, 3))
+        assert 0 < bound < fastdrop.dropout_regularizer(turned(weights), cov, 0.3)
     values, vectors = np.linalg.eigh(cov)
     nuclear = np.linalg.svd(product @ (vectors * np.sqrt(values)) @ vectors.T, compute_uv=False).sum()
     a = 0.3 / 0.7
@@ -341,17 +374,18 @@ def test_equalised_factors_attain_the_envelope(width):
     product = second @ first
     weights = equalised(product, cov, width)
     assert np.allclose(weights[1] @ weights[0], product, rtol=1e-9)
-    bound = fastdrop.nuclear_norm_envelope(product, cov, 0.4, width)
-    assert math.isclose(fastdrop.dropout_regularizer(weights, cov, 0.4), bound, rel_tol=1e-9)
-    gradient = fastdrop.dropout_regularizer_gradient(weights, cov, 0.4)
+    bound = fastdrop.nuclear_norm_envelope(product.T, cov, 0.4, width)
+    assert math.isclose(fastdrop.dropout_regularizer(turned(weights), cov, 0.4), bound, rel_tol=1e-9)
+    gradient = turned(fastdrop.dropout_regularizer_backward(turned(weights), cov, 0.4))
     assert math.isclose(sum((g * w).sum() for g, w in zip(gradient, weights, strict=True)), 4 * bound, rel_tol=1e-9)
     weights[0][0] *= 1.1  # other factors of the same product
     weights[1][:, 0] /= 1.1
     weights[0][1:] *= 1.2
     weights[1][:, 1:] /= 1.2
-    assert math.isclose(fastdrop.dropout_regularizer(weights, cov, 0.4), bound, rel_tol=1e-9)  # scale does not count
-    turned = [np.diag([1.0, 0.5, 2.0, 1.0]) @ first, second @ np.diag([1.0, 2.0, 0.5, 1.0])]
-    assert fastdrop.dropout_regularizer(turned, cov, 0.4) > 1.01 * fastdrop.nuclear_norm_envelope(product, cov, 0.4, 4)
+    assert math.isclose(fastdrop.dropout_regularizer(turned(weights), cov, 0.4), bound, rel_tol=1e-9)  # scale does not count
+    others = [np.diag([1.0, 0.5, 2.0, 1.0]) @ first, second @ np.diag([1.0, 2.0, 0.5, 1.0])]
+    least = fastdrop.nuclear_norm_envelope(product.T, cov, 0.4, 4)
+    assert fastdrop.dropout_regularizer(turned(others), cov, 0.4) > 1.01 * least
 
 
 def test_matrix_completion_of_real_masks():
@@ -366,22 +400,23 @@ def test_matrix_completion_of_real_masks():
     assert abs(losses.mean() - plain - found) < 5 * losses.std() / math.sqrt(n)
     assert losses.std() / math.sqrt(n) < 0.015 * found
     weighted = np.sqrt(rows)[:, np.newaxis] * (u @ v.T) * np.sqrt(columns)
-    assert 0 < fastdrop.nuclear_norm_envelope(weighted, None, 0.4, 3) < found
+    assert 0 < fastdrop.nuclear_norm_envelope(weighted.T, None, 0.4, 3) < found
     uniform = fastdrop.matrix_completion_regularizer(u, v, 0.4)
-    assert math.isclose(uniform, fastdrop.dropout_regularizer([v.T, u], None, 0.4) / 20, rel_tol=1e-13)
+    assert math.isclose(uniform, fastdrop.dropout_regularizer([v, u.T], None, 0.4) / 20, rel_tol=1e-13)
 
 
 def test_the_regularizer_at_the_ends():
     weights, cov = network((3, 4, 2))
+    weights = turned(weights)
     assert fastdrop.dropout_regularizer(weights, cov, 0.0) == 0.0
     assert fastdrop.dropout_regularizer(weights[:1], cov, 0.5) == 0.0  # no hidden layer
     assert fastdrop.dropout_regularizer(weights, cov, 0.5, layers=()) == 0.0
-    assert not any(g.any() for g in fastdrop.dropout_regularizer_gradient(weights, cov, 0.0))
+    assert not any(g.any() for g in fastdrop.dropout_regularizer_backward(weights, cov, 0.0))
     assert fastdrop.nuclear_norm_envelope(weights[0], cov, 0.0, 4) == 0.0
     assert fastdrop.matrix_completion_regularizer(weights[0], weights[0], 0.0) == 0.0
 
 
-W = (np.ones((4, 3)), np.ones((2, 4)))
+W = (np.ones((3, 4)), np.ones((4, 2)))
 
 
 @pytest.mark.parametrize(
@@ -403,16 +438,16 @@ W = (np.ones((4, 3)), np.ones((2, 4)))
         (ValueError, "widths must be >= 1", lambda: fastdrop.nuclear_norm_envelope(W[0], None, 0.5, 0)),
         (ValueError, "widths must be >= 1", lambda: fastdrop.nuclear_norm_envelope(W[0], None, 0.5, ())),
         (TypeError, "each of widths must be an integer", lambda: fastdrop.nuclear_norm_envelope(W[0], None, 0.5, 1.5)),
-        (ValueError, "u and v must have as many", lambda: fastdrop.matrix_completion_regularizer(W[0], W[1])),
+        (ValueError, "u and v must have the same number", lambda: fastdrop.matrix_completion_regularizer(W[0], W[1])),
         (
             ValueError,
             "row_probabilities must have shape",
-            lambda: fastdrop.matrix_completion_regularizer(W[0], W[0], row_probabilities=[1.0]),
+            lambda: fastdrop.matrix_completion_regularizer(W[0].T, W[0].T, row_probabilities=[1.0]),
         ),
         (
             ValueError,
             "column_probabilities must have shape",
-            lambda: fastdrop.matrix_completion_regularizer(W[0], W[0], column_probabilities=[1.0, 0.0, -1.0, 0.0]),
+            lambda: fastdrop.matrix_completion_regularizer(W[0].T, W[0].T, column_probabilities=[1.0, 0.0, -1.0, 0.0]),
         ),
     ],
 )

@@ -301,7 +301,7 @@ def test_the_gradient_of_logits_is_to_be_had():
 def model(seed=42):
     """Return layers with parameters, schedules with and without state, and a model in the model."""
     inner = nn.Sequential([nn.Dropout(schedules.Curriculum(0.5, 0.1)), nn.GroupDropout(0.2, group_size=2)])
-    gap = schedules.ValidationDriven(0.2, change=0.1).scaled(0.5)
+    gap = schedules.ValidationDriven(0.2, target=0.1, gain=0.5).scaled(0.5)
     return nn.Sequential({"in": connect(), "middle": inner, "gap": nn.Dropout(gap), "out": nn.Dropout(0.1)}, seed=seed)
 
 
@@ -450,7 +450,7 @@ def without(key):
         (lambda state: state | {"out.stream.stream": 2}, ValueError, "this is fastdrop's stream 1"),
         (lambda state: state | {"in.bias": np.ones(4)}, ValueError, "parameter bias has shape (5,) and dtype float64"),
         (lambda state: state | {"in.bias": np.ones(5, np.float32)}, ValueError, "the state's has (5,), float32"),
-        (lambda state: state | {"gap.p.schedule.p": 2.0}, ValueError, "p must be in [0, 1]"),
+        (lambda state: state | {"gap.p.schedule.p": 2.0}, ValueError, "p must be a number in [0, 1]"),
     ],
 )
 def test_a_state_that_does_not_fit_changes_nothing(spoil, error, sentence):

@@ -115,46 +115,80 @@ def test_composition_reads_from_left_to_right():
 # The gap ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_rate_follows_the_gap():
-    p = ValidationDriven(0.2, change=0.1, tolerance=0.05, low=0.1, high=0.35)
-    gaps = [0.10, 0.14, 0.16, 0.30, 0.80, 0.76, 0.70, 0.10, 0.00, 0.06]
+def test_the_rate_moves_in_proportion_to_how_far_the_gap_is_from_its_target():
+    p = ValidationDriven(0.2, target=0.1, gain=0.5, max_change=0.1, tolerance=0.01, low=0.15, high=0.35)
+    gaps = [0.10, 0.109, 0.2, 0.0, 0.9, 0.9, 0.9, -5.0, -5.0, -5.0]
     rates = [p.update(1.0, 1.0 + gap) for gap in gaps]
-    # first; within the tolerance; beyond it; beyond; at the bound; within; back; on; at the bound; up again
-    assert rates == pytest.approx([0.2, 0.2, 0.3, 0.35, 0.35, 0.35, 0.25, 0.15, 0.1, 0.2])
+    # on target; within the tolerance; 0.1 above; 0.1 below; far above, by max_change; at the bound; far below; at the bound
+    assert rates == pytest.approx([0.2, 0.2, 0.25, 0.2, 0.3, 0.35, 0.35, 0.25, 0.15, 0.15])
     assert p(0) == p(1000) == p.p
 
 
+def test_a_large_constant_gap_raises_the_rate():
+    p = ValidationDriven(0.2, target=0.1)
+    rates = [p.update(0.1, 1.1) for _ in range(50)]
+    assert (np.diff(rates[:10]) > 0).all()
+    assert rates[-1] == 0.8
+
+
+def test_a_gap_that_shrinks_towards_its_target_does_not_lower_the_rate():
+    """The gap shrinks because dropout works: the rate rises on, as long as the gap is above the target."""
+    p = ValidationDriven(0.2, target=0.1)
+    rates = [p.update(0.5, 0.5 + gap) for gap in (0.8, 0.6, 0.4, 0.3, 0.2)]
+    assert rates == sorted(rates)
+    assert rates[0] > 0.2
+
+
+@pytest.mark.parametrize("begin", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("target", [0.05, 0.2, 0.4])
+def test_the_gap_settles_at_its_target(begin, target):
+    """Training answers with delay: the gap goes a fifth of the way to (1 - p)**2 times what it is without dropout."""
+    p, gap, noise = ValidationDriven(begin, target=target), 0.0, np.random.default_rng(1).normal(0, 0.01, 600)
+    gaps, rates = [], []
+    for epoch in range(600):
+        free = 0.8 if epoch < 300 else 1.2  # a network that begins to fit its labels' noise
+        gap += 0.2 * (free * (1 - p(epoch)) ** 2 - gap)
+        rates.append(p.update(0.3, 0.3 + gap + noise[epoch]))
+        gaps.append(gap)
+    for settled, free in ((slice(200, 300), 0.8), (slice(500, 600), 1.2)):
+        assert np.abs(np.array(gaps[settled]) - target).max() < 0.02
+        np.testing.assert_allclose(rates[settled], 1 - math.sqrt(target / free), atol=0.03)
+
+
 def test_noise_within_the_tolerance_does_nothing():
-    p = ValidationDriven(0.2, change=0.1, tolerance=0.05)
+    p = ValidationDriven(0.2, target=0.3, tolerance=0.02)
     assert len({p.update(1.0, 1.3 + 0.04 * (-1) ** k) for k in range(40)}) > 1
-    steady = ValidationDriven(0.2, change=0.1, tolerance=0.1)
+    steady = ValidationDriven(0.2, target=0.3, tolerance=0.05)
     assert {steady.update(1.0, 1.3 + 0.04 * (-1) ** k) for k in range(40)} == {0.2}
 
 
 def test_the_state_of_the_gap_is_kept_through_composition():
     def new():
-        return Phases((0.1, Scaled(ValidationDriven(0.2, change=0.1), 0.5)), (10,))
+        return Phases((0.1, Scaled(ValidationDriven(0.2, target=0.0, gain=1.0, max_change=0.1), 0.5)), (10,))
 
     first, second = new(), new()
-    first.schedules[1].schedule.update(1.0, 1.1)
     first.schedules[1].schedule.update(1.0, 1.3)
     second.load_state_dict({key: np.asarray(value) for key, value in first.state_dict().items()})
     assert second(20) == first(20) == pytest.approx(0.15)
-    for pair in ((first, second), (pickle.loads(pickle.dumps(first)), second)):
-        assert len({one.schedules[1].schedule.update(1.0, 1.2) for one in pair}) == 1
+    copies = (first, second, pickle.loads(pickle.dumps(first)))
+    assert len({one.schedules[1].schedule.update(1.0, 1.2) for one in copies}) == 1
     assert Linear(0.0, 0.5, 10).state_dict() == {}
 
 
 # Bad input ----------------------------------------------------------------------------------------------------------
 
 
+def driven():
+    return ValidationDriven(0.1, target=0.1)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "sentence"),
     [
-        (lambda: Constant(1.5), ValueError, "p must be in [0, 1], a probability of dropping; got 1.5"),
-        (lambda: Constant("0.5"), ValueError, "p must be a finite number; got '0.5'"),
-        (lambda: Linear(0.1, -0.1, 10), ValueError, "end must be in [0, 1]"),
-        (lambda: Cosine(math.nan, 0.1, 10), ValueError, "start must be a finite number; got nan"),
+        (lambda: Constant(1.5), ValueError, "p must be a number in [0, 1]; got 1.5"),
+        (lambda: Constant("0.5"), TypeError, "p must be a number in [0, 1]; got '0.5'"),
+        (lambda: Linear(0.1, -0.1, 10), ValueError, "end must be a number in [0, 1]; got -0.1"),
+        (lambda: Cosine(math.nan, 0.1, 10), ValueError, "start must be a number in [0, 1]; got nan"),
         (lambda: Linear(0.1, 0.2, 0), ValueError, "steps must be at least 1; got 0"),
         (lambda: Linear(0.1, 0.2, 1.5), TypeError, "steps must be an integer >= 0; got 1.5 (float)"),
         (lambda: Linear(0.1, 0.2, 10, begin=-1), ValueError, "begin must be >= 0; got -1"),
@@ -162,15 +196,22 @@ def test_the_state_of_the_gap_is_kept_through_composition():
         (lambda: Exponential(0.1, 0.2, -1.0), ValueError, "gamma must be above 0; got -1.0"),
         (lambda: Stepwise(0.1, 0.0, 10), ValueError, "factor must be above 0; got 0.0"),
         (lambda: Early(0.1, 10, "cosine"), ValueError, "shape must be 'constant' or 'linear'; got 'cosine'"),
-        (lambda: Scaled(0.1, -2), ValueError, "factor must be 0 or more; got -2"),
+        (lambda: Scaled(0.1, -2), ValueError, "factor must be >= 0; got -2"),
         (lambda: Clipped(0.1, 0.5, 0.2), ValueError, "low must not be above high; got low 0.5 and high 0.2"),
         (lambda: Phases((0.1, 0.2), ()), ValueError, "lengths must have one entry fewer than schedules"),
-        (lambda: Phases((0.1, None), (3,)), TypeError, "schedules must be a finite number; got None"),
-        (lambda: ValidationDriven(0.9, high=0.5), ValueError, "p must be between low and high, 0.0 and 0.5; got 0.9"),
-        (lambda: ValidationDriven(0.1, change=0), ValueError, "change must be above 0; got 0"),
-        (lambda: ValidationDriven(0.1, tolerance=-1), ValueError, "tolerance must be 0 or more; got -1"),
-        (lambda: ValidationDriven(0.1).update(1.0, math.nan), ValueError, "validation_loss must be a finite number; got nan"),
-        (lambda: ValidationDriven(0.1).load_state_dict({"p": 0.1}), ValueError, "missing: gap"),
+        (lambda: Phases((0.1, None), (3,)), TypeError, "schedules must be schedules or rates in [0, 1]; got None"),
+        (
+            lambda: ValidationDriven(0.9, target=0.1, high=0.5),
+            ValueError,
+            "p must be between low and high, 0.0 and 0.5; got 0.9",
+        ),
+        (lambda: ValidationDriven(0.1, target=0.1, max_change=0), ValueError, "max_change must be above 0; got 0"),
+        (lambda: ValidationDriven(0.1, target=0.1, tolerance=-1), ValueError, "tolerance must be >= 0; got -1"),
+        (lambda: ValidationDriven(0.1, target=math.nan), ValueError, "target must be a finite number; got nan"),
+        (lambda: ValidationDriven(0.1, target=0.1, gain=0), ValueError, "gain must be above 0; got 0"),
+        (lambda: driven().update(1.0, math.nan), ValueError, "validation_loss must be a finite number; got nan"),
+        (lambda: driven().load_state_dict({"gap": 0.1}), ValueError, "missing: p"),
+        (lambda: driven().load_state_dict({"p": 0.9}), ValueError, "p must be between low and high, 0.0 and 0.8; got 0.9"),
         (lambda: Linear(0.1, 0.2, 3).load_state_dict({"p": 0.1}), ValueError, "does not fit the schedule Linear; unknown: p"),
         (lambda: Linear(0.1, 0.2, 3)(-1), ValueError, "step must be >= 0; got -1"),
         (lambda: Linear(0.1, 0.2, 3)(0.5), TypeError, "step must be an integer >= 0; got 0.5 (float)"),
@@ -192,7 +233,7 @@ def test_a_hostile_environment_does_not_leak_in():
         return [(0.1 * (1.0 - t / 97) + 0.7 * (t / 97)).hex() for t in range(97)]
 
     def rates():
-        gap = ValidationDriven(0.1, change=0.1)
+        gap = ValidationDriven(0.1, target=0.0)
         followed = [gap.update(1.0, 1.1 + k / 7).hex() for k in range(5)]
         ramps = Linear(0.1, 0.7, 97), Cosine(0.1, 0.7, 97), Curriculum(0.7, 0.013), *layerwise(0.7, 3)
         return followed + [schedule(t).hex() for schedule in ramps for t in range(97)]
@@ -229,4 +270,4 @@ def test_without_matplotlib_the_error_says_what_to_install(run_python):
     except ImportError as error:
         print(error)
     """
-    assert 'plots need Matplotlib: pip install "fastdrop-kernels[plot]"' in run_python(program).stdout
+    assert 'a plot needs matplotlib: pip install "fastdrop-kernels[plot]"' in run_python(program).stdout

@@ -1,0 +1,137 @@
+"""The rate that a layer is meant to drop at, and the share that a pass of it dropped; each technique has its own measure."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+import fastdrop
+from fastdrop import elementary
+from fastdrop.nn import _variants as layers
+from fastdrop.nn._variants import Record, Variant
+from fastdrop.variants.alpha import factors_of
+
+__all__ = ["Pass", "dropped_share", "nominal_rate", "replaced_share"]
+
+MOST = 2**14  # connections of a mask that are counted
+
+
+class Pass(NamedTuple):
+    """A forward pass of a layer, by evenly spaced elements of its arrays.
+
+    The elements of all arrays have the same places if the arrays have the same size.
+    """
+
+    x: NDArray[Any]  # elements of the input
+    y: NDArray[Any]  # elements of the output
+    sizes: tuple[int, int]  # of the whole input and output
+    record: Record
+    others: dict[str, NDArray[Any]]  # elements of the other arrays that are as large as the input, by name
+
+
+def replaced_share(x: NDArray[Any], y: NDArray[Any], value: ArrayLike) -> float | None:
+    """Return the share of elements that became `value` among those that were something else; None if all were `value`."""
+    others = x != value
+    count = np.count_nonzero(others)
+    return float(np.count_nonzero((y == value) & others) / count) if count else None
+
+
+# Rates that are meant -----------------------------------------------------------------------------------------------
+
+
+@functools.singledispatch
+def nominal_rate(layer: Any) -> float | None:
+    """Return the rate that a layer is meant to drop at now, set or learned; the mean of rates per element.
+
+    It is None for a technique without a rate, and where the rates depend on the input.
+    """
+    return None
+
+
+@nominal_rate.register
+def _(layer: Variant) -> float | None:
+    if "log_alpha" in layer.own_parameters:  # of noise whose variance is p / (1 - p)
+        return float(np.mean(elementary.sigmoid(np.asarray(layer.own_parameters["log_alpha"], np.float64))))
+    return float(np.mean(layer.rate)) if layer.rate_name == "p" else None
+
+
+@nominal_rate.register
+def _(layer: layers.ConcreteDropout) -> float | None:
+    return layer.learned_rate
+
+
+@nominal_rate.register
+def _(layer: layers.ADL) -> float | None:
+    return float(layer.rate)
+
+
+# Shares that were dropped -------------------------------------------------------------------------------------------
+
+
+@functools.singledispatch
+def dropped_share(layer: Any, seen: Pass) -> float | None:
+    """Return the share that a pass dropped; None for a technique that drops nothing, such as multiplicative noise."""
+    return replaced_share(seen.x, seen.y, seen.others.get("residual", 0.0))
+
+
+@dropped_share.register(layers.GaussianDropout)
+@dropped_share.register(layers.GaussianNoise)
+@dropped_share.register(layers.UniformDropout)
+@dropped_share.register(layers.VariationalDense)
+@dropped_share.register(layers.VariationalDropout)
+def _(layer: Variant, seen: Pass) -> float | None:
+    return None
+
+
+@dropped_share.register(layers.AlphaDropout)
+@dropped_share.register(layers.FeatureAlphaDropout)
+def _(layer: Variant, seen: Pass) -> float | None:
+    saturated = factors_of(seen.record.p, layer.options["mean"], layer.options["var"])[2]
+    compute: Any = np.float64 if seen.y.dtype == np.float64 else np.float32
+    return replaced_share(seen.x, seen.y, np.asarray(saturated, compute).astype(seen.y.dtype))
+
+
+@dropped_share.register
+def _(layer: layers.ConcreteDropout, seen: Pass) -> float | None:
+    """Return the mean of the soft decisions to drop: y = x (1 - s) / (1 - p)."""
+    if not seen.record.dropping:
+        return 0.0
+    x, y = seen.x.astype(np.float64), seen.y.astype(np.float64)
+    there = (x != 0) & np.isfinite(x) & np.isfinite(y)
+    return float(np.mean(1.0 - y[there] / x[there] * (1.0 - layer.learned_rate))) if there.any() else None
+
+
+@dropped_share.register
+def _(layer: layers.DropKey, seen: Pass) -> float | None:
+    return replaced_share(seen.x, seen.y, layer.options["fill"])
+
+
+@dropped_share.register
+def _(layer: layers.Zoneout, seen: Pass) -> float | None:
+    return replaced_share(seen.x, seen.y, seen.others["previous"])
+
+
+@dropped_share.register
+def _(layer: layers.TokenDropout, seen: Pass) -> float | None:
+    before, after = seen.sizes
+    return 1.0 - after / before if after < before else replaced_share(seen.x, seen.y, 0.0)
+
+
+@dropped_share.register
+def _(layer: layers.Shakeout, seen: Pass) -> float | None:
+    """Return the share of weights that are reversed: w becomes -c sign(w)."""
+    reversal = np.sign(seen.x.astype(np.float64)) * -np.asarray(layer.options["c"], seen.y.dtype).astype(np.float64)
+    return replaced_share(seen.x, seen.y, reversal.astype(seen.y.dtype))
+
+
+@dropped_share.register
+def _(layer: layers.DropConnect, seen: Pass) -> float | None:
+    """Return the share of connections that the mask drops; the output does not show them."""
+    if not seen.record.dropping:
+        return 0.0
+    size = min(MOST, layer.own_parameters["weight"].size)
+    kept = fastdrop.dropout_mask(size, seen.record.p, seed=seen.record.seed, offset=seen.record.offset)
+    return float(1.0 - kept.mean())
