@@ -105,7 +105,7 @@ class Key(SeedAndOffset):
         return tuple.__new__(cls, plan.find_key(seed, offset))
 
 
-class Stream:
+class Stream(plan.Counter):
     """A seed, and the offset of the next draw under it.
 
     Every forward function takes a stream as its ``seed``: it uses the stream's next key and advances the offset by one, so
@@ -143,55 +143,23 @@ class Stream:
     (True, Stream(seed=42, offset=1))
     """
 
-    __slots__ = ("_lock", "_offset", "_seed", "_spawned")
+    __slots__ = ("_lock", "_spawned")
 
     def __init__(self, seed: Any = None, offset: int = 0) -> None:
         if isinstance(seed, Stream):
             raise TypeError(
                 "seed must not be a Stream here; stream.spawn(n) and stream.fold_in(data) give streams of their own"
             )
-        self._seed, self._offset = plan.find_key(seed, offset)
+        super().__init__(seed, offset)  # may draw from what the caller gave
         self._spawned = 0
         self._lock = threading.Lock()
-
-    @property
-    def seed(self) -> int:
-        """The seed; it never changes."""
-        return self._seed
-
-    @property
-    def offset(self) -> int:
-        """The offset of the next draw."""
-        return self._offset
-
-    def key(self) -> Key:
-        """Return the key of the next draw, without drawing it."""
-        return Key(self._seed, self._checked_offset())
-
-    def next(self) -> Key:
-        """Return the key of one draw, and advance the offset by one.
-
-        Raises
-        ------
-        OverflowError
-            All 2**64 offsets are used up.
-        """
-        with self._lock:
-            offset = self._checked_offset()
-            self._offset = offset + 1
-        return tuple.__new__(Key, (self._seed, offset))
-
-    def _checked_offset(self) -> int:
-        if self._offset >= WORD:
-            raise OverflowError("the stream has used all of its 2**64 offsets; go on with a child of it: spawn(1)")
-        return self._offset
 
     def fold_in(self, data: int | str) -> Stream:
         """Return the stream that a number or a name derives from this one's seed, at offset 0.
 
         This stream's own offset does not enter and is not advanced: the same data give the same stream at any time.
         """
-        return Stream(fold_in(self._seed, data))
+        return Stream(fold_in(self.seed, data))
 
     def spawn(self, n: int) -> list[Stream]:
         """Return `n` new children; the k-th child of a stream, counted over all calls, is always the same.
@@ -205,12 +173,12 @@ class Stream:
         with self._lock:
             first = self._spawned
             self._spawned += count
-        return [Stream(fold_in(self._seed, FIRST_CHILD + k)) for k in range(first, first + count)]
+        return [Stream(fold_in(self.seed, FIRST_CHILD + k)) for k in range(first, first + count)]
 
     def state_dict(self) -> dict[str, int]:
         """Return all there is to know: ``stream`` (the rule's number), ``seed``, ``offset``, ``spawned``."""
         with self._lock:
-            return {"stream": plan.STREAM, "seed": self._seed, "offset": self._offset, "spawned": self._spawned}
+            return {"stream": plan.STREAM, "seed": self.seed, "offset": self.offset, "spawned": self._spawned}
 
     @classmethod
     def from_state_dict(cls, state: dict[str, int]) -> Stream:
@@ -228,9 +196,10 @@ class Stream:
             raise ValueError(f"a stream's state has 'stream', 'seed', 'offset' and 'spawned'; missing: {sorted(missing)}")
         if state.get("stream", plan.STREAM) != plan.STREAM:
             raise ValueError(f"this is fastdrop's stream {plan.STREAM}; the state is of stream {state['stream']!r}")
-        stream = cls(plan.as_word(state["seed"], "seed"))
-        used_up = state["offset"] == WORD
-        stream._offset = WORD if used_up else plan.as_word(state["offset"], "offset")
+        is_used_up = state["offset"] == WORD
+        stream = cls(plan.as_word(state["seed"], "seed"), 0 if is_used_up else plan.as_word(state["offset"], "offset"))
+        if is_used_up:
+            stream.use_up()
         stream._spawned = plan.as_count(state["spawned"], "spawned")
         return stream
 
@@ -245,7 +214,7 @@ class Stream:
     __hash__ = None  # type: ignore[assignment]  # equality follows a state that changes
 
     def __repr__(self) -> str:
-        return f"Stream(seed={self._seed}, offset={self._offset})"
+        return f"Stream(seed={self.seed}, offset={self.offset})"
 
 
 def words(
@@ -411,4 +380,4 @@ def normal(
     return numbers.numbers("normal", shape, dtype, call)
 
 
-plan.register_seed_types(Key, Stream)
+plan.register_key_type(Key)

@@ -126,8 +126,8 @@ cdef int lay(Work work, Place *place, uint64_t start, uint64_t end) except -1:
     elif <uint64_t>last >= end:
         raise OverflowError(f"stream {STREAM} has 2**{int(end).bit_length() - 1} elements; this mask would reach index "
                             f"{last if last < TOO_FAR else '2**62 or more'}")
-    work.first, work.is_laid = first, True
-    native.layout_of(&work.mask, place.ndim, place.sizes, steps, 1)
+    work.first, work.laid = first, Laid.__new__(Laid)
+    native.layout_of(&work.laid.layout, place.ndim, place.sizes, steps, 1)
     return 0
 
 

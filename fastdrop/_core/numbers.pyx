@@ -135,21 +135,24 @@ cdef int place_numbers(Work work, Call call, int ndim, np.npy_intp *dims) except
 
 cdef int64_t run_length(Work work, int64_t n) noexcept:
     """How many of n numbers, in C order, are neighbours in the stream: all of them, or a row of a block of a larger array."""
-    cdef int inner = work.mask.ndim - 1
-    if not work.is_laid:
+    cdef native.fd_layout *laid
+    if work.laid is None:
         return n
-    return work.mask.shape[inner] if work.mask.strides[inner] == 1 else 1
+    laid = &work.laid.layout
+    return laid.shape[laid.ndim - 1] if laid.strides[laid.ndim - 1] == 1 else 1
 
 
 cdef uint64_t index_at(Work work, int64_t element) noexcept:
     """The index in the stream of an element, counted in C order."""
     cdef uint64_t index = work.first
+    cdef native.fd_layout *laid
     cdef int axis
-    if not work.is_laid:
+    if work.laid is None:
         return index + element
-    for axis in range(work.mask.ndim - 1, -1, -1):
-        index += (element % work.mask.shape[axis]) * work.mask.strides[axis]
-        element //= work.mask.shape[axis]
+    laid = &work.laid.layout
+    for axis in range(laid.ndim - 1, -1, -1):
+        index += (element % laid.shape[axis]) * laid.strides[axis]
+        element //= laid.shape[axis]
     return index
 
 

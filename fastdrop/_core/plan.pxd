@@ -43,6 +43,15 @@ cdef enum:
     REPEATED  # a mask or random numbers for their own sake: any seed, but there must be one
     BACKWARD  # the mask of a forward pass, made again: no seed with a state, which would give the next mask
 
+
+cdef class Counter:
+    cdef uint64_t number                     # the seed
+    cdef uint64_t following                  # the offset of the next draw, unless
+    cdef bint is_used_up                     # all 2**64 have been drawn
+    cdef int draw(self, native.fd_key *out) except -1
+    cdef int check_left(self) except -1
+
+
 cdef int check_seed(seed, offset, int use) except -1
 cdef int draw_key(seed, offset, native.fd_key *out) except -1
 
@@ -61,6 +70,10 @@ cdef np.ndarray new_like(np.ndarray x)
 cdef object wrapped(np.ndarray x, np.ndarray y, object out)
 
 
+cdef class Laid:
+    cdef native.fd_layout layout             # of an array's indices: steps in elements of the mask
+
+
 cdef class Work:
     cdef int op, dtype
     cdef double scale, shift, fill
@@ -72,8 +85,7 @@ cdef class Work:
     cdef np.ndarray packed, flags            # or the caller's own mask
     cdef native.fd_key key
     cdef uint64_t first                      # the mask's first index
-    cdef bint is_laid                        # whether `mask` says how it goes on; else in C order
-    cdef native.fd_layout mask
+    cdef Laid laid                           # how it goes on; None in C order
     cdef Settings settings
 
 

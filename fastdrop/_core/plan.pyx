@@ -42,6 +42,7 @@ STREAM = native.FD_STREAM
 LEAST_PER_THREAD = 2**17
 
 cdef int64_t NEVER = 1 << 62
+cdef int MOST_REMEMBERED = 64                    # settings that calls named
 cdef int64_t ALWAYS_MAPPED = 1 << 25             # bytes; glibc takes more than that from the system, not from what was freed
 cdef int64_t WORTH_RELEASING = 2048              # elements; fewer take half a microsecond (AVX-512), and keep the GIL
 cdef uint64_t ELEMENTS_END = <uint64_t>1 << 55   # indices of elements of a mask

@@ -1,5 +1,10 @@
 # What is done, to what, with which bits: a checked call, and how the C kernels or a backend in Python run it.
 
+@cython.freelist(4)
+cdef class Laid:
+    """How a mask goes on over an array, where not in C order."""
+
+
 @cython.freelist(8)
 cdef class Work:
     """One call, checked. The operands have the shape of x; what is None is not there."""
@@ -63,8 +68,8 @@ cdef int bind_bits(Work work, int64_t n, native.fd_bits *bits, BitsLayouts *spac
     bits.rate = native.rate_of(work.rate)
     if work.rates is not None:
         bits.rates_dtype = kind_of(work.rates, "p")
-    if work.is_laid:
-        bits.mask_layout = &work.mask
+    if work.laid is not None:
+        bits.mask_layout = &work.laid.layout
     else:
         native.layout_of(&space.mask, 1, &n, &one, 1)
         bits.mask_layout = &space.mask
@@ -121,10 +126,10 @@ cdef object bits_in_python(Work work, int64_t begin, int64_t end):
     cdef native.fd_rate single = native.rate_of(work.rate)
     module, bits = work.settings.module, np.empty((end - begin + 7) // 8, np.uint8)
     rate = 2**64 if single.all else single.fixed
-    if not work.is_laid and work.rates is None:
+    if work.laid is None and work.rates is None:
         module.keep_bits(work.key.seed, work.key.offset, rate, work.first + begin, end - begin, bits)
         return bits
-    sizes, steps = mask_axes(work) if work.is_laid else ((end,), (1,))
+    sizes, steps = mask_axes(work.laid) if work.laid is not None else ((end,), (1,))
     if work.rates is not None:
         rate = chunk(work.rates, begin, end, np.float64)
     index = indices(work.first, sizes, steps, begin, end - begin)
@@ -132,10 +137,10 @@ cdef object bits_in_python(Work work, int64_t begin, int64_t end):
     return bits
 
 
-cdef tuple mask_axes(Work work):
+cdef tuple mask_axes(Laid laid):
     """The sizes and steps of a mask that is laid over elements, as Python has them."""
-    return (tuple([work.mask.shape[k] for k in range(work.mask.ndim)]),
-            tuple([work.mask.strides[k] for k in range(work.mask.ndim)]))
+    return (tuple([laid.layout.shape[k] for k in range(laid.layout.ndim)]),
+            tuple([laid.layout.strides[k] for k in range(laid.layout.ndim)]))
 
 
 cdef int perform_in_python(Work work) except -1:

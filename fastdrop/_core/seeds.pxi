@@ -1,21 +1,87 @@
 # Seeds: what a caller may give as one, and the key (seed, offset) that a call draws from it.
 
-cdef object key_type = None     # fastdrop.Key and fastdrop.Stream, which are in Python
-cdef object stream_type = None
+cdef object key_type = None  # fastdrop.Key, which is in Python
+cdef object BitGenerator = np.random.BitGenerator, Generator = np.random.Generator, SeedSequence = np.random.SeedSequence
 
 SEEDS = ("an integer in [0, 2**64), a fastdrop.Key, a fastdrop.Stream, a numpy.random.SeedSequence, a numpy.random.Generator or a "
          "numpy.random.BitGenerator")
 
 
-def register_seed_types(key, stream):
-    """Take the classes `Key` and `Stream`."""
-    global key_type, stream_type
-    key_type, stream_type = key, stream
+def register_key_type(type):
+    """Take the class `Key`."""
+    global key_type
+    key_type = type
+
+
+cdef class Counter:
+    """A seed, and the offset of the next draw under it: what a `Stream` counts with.
+
+    Drawing is safe from many threads at once.
+    """
+
+    def __init__(self, seed=None, offset=0):
+        cdef native.fd_key found
+        check_seed(seed, offset, FORWARD)
+        draw_key(seed, offset, &found)
+        self.number, self.following, self.is_used_up = found.seed, found.offset, False
+
+    cdef int draw(self, native.fd_key *out) except -1:
+        with cython.critical_section(self):
+            self.check_left()
+            out.seed, out.offset = self.number, self.following
+            self.following += 1
+            self.is_used_up = self.following == 0
+        return 0
+
+    def next(self):
+        """Return the key of one draw, and advance the offset by one.
+
+        Raises
+        ------
+        OverflowError
+            All 2**64 offsets are used up.
+        """
+        cdef native.fd_key found
+        self.draw(&found)
+        return tuple.__new__(key_type, (found.seed, found.offset))
+
+    def key(self):
+        """Return the key of the next draw, without drawing it.
+
+        Raises
+        ------
+        OverflowError
+            All 2**64 offsets are used up.
+        """
+        cdef uint64_t offset
+        with cython.critical_section(self):
+            self.check_left()
+            offset = self.following
+        return tuple.__new__(key_type, (self.number, offset))
+
+    cdef int check_left(self) except -1:
+        if self.is_used_up:
+            raise OverflowError("the stream has used all of its 2**64 offsets; go on with a child of it: spawn(1)")
+        return 0
+
+    def use_up(self):
+        """Set the offset to 2**64, past the last."""
+        self.following, self.is_used_up = 0, True
+
+    @property
+    def seed(self):
+        """The seed; it never changes."""
+        return self.number
+
+    @property
+    def offset(self):
+        """The offset of the next draw; 2**64 once all are used up."""
+        return 2**64 if self.is_used_up else self.following
 
 
 cdef bint has_state(seed):
     """Whether each draw from a seed gives another key."""
-    return isinstance(seed, (stream_type, np.random.Generator, np.random.BitGenerator))
+    return isinstance(seed, Counter) or isinstance(seed, Generator) or isinstance(seed, BitGenerator)
 
 
 cdef int check_seed(seed, offset, int use) except -1:
@@ -23,6 +89,8 @@ cdef int check_seed(seed, offset, int use) except -1:
     cdef uint64_t number = word(offset, "offset")
     if PyLong_CheckExact(seed):
         word(seed, "seed")
+        return 0
+    if type(seed) is key_type and not number:
         return 0
     if seed is None:
         if use == FORWARD:
@@ -35,17 +103,17 @@ cdef int check_seed(seed, offset, int use) except -1:
             raise TypeError(
                 f"seed must be the key of the forward pass; a {type(seed).__name__} would draw another one. Draw it once: "
                 "key = stream.next(); then y = dropout(x, p, seed=key) and dx = dropout_backward(grad, p, seed=key)"
-                if isinstance(seed, stream_type) else
+                if isinstance(seed, Counter) else
                 f"seed must be the key of the forward pass; a {type(seed).__name__} would draw another one. Draw it once: "
                 "key = fastdrop.Key(generator); then y = dropout(x, p, seed=key) and dx = dropout_backward(grad, p, seed=key)")
-        if number and isinstance(seed, stream_type):
+        if number and isinstance(seed, Counter):
             raise ValueError(f"offset comes from the stream when seed is one; got offset {number} beside {seed!r}")
         return 0
     if isinstance(seed, key_type):
         if number:
             raise ValueError(f"offset comes from the key when seed is one; got offset {number} beside {seed!r}")
         return 0
-    if isinstance(seed, np.random.SeedSequence):
+    if isinstance(seed, SeedSequence):
         return 0
     try:
         word(seed, "seed")
@@ -60,18 +128,18 @@ cdef int draw_key(seed, offset, native.fd_key *out) except -1:
     if PyLong_CheckExact(seed):
         out.seed = word(seed, "seed")
         return 0
-    if isinstance(seed, stream_type):
-        seed = seed.next()
+    if isinstance(seed, Counter):
+        return (<Counter>seed).draw(out)
     if isinstance(seed, key_type):
         out.seed, out.offset = word(seed[0], "seed"), word(seed[1], "offset")
         return 0
     if seed is None:
-        seed = np.random.SeedSequence()
-    if isinstance(seed, np.random.SeedSequence):
+        seed = SeedSequence()
+    if isinstance(seed, SeedSequence):
         seed = seed.generate_state(1, np.uint64)[0]
-    elif isinstance(seed, np.random.BitGenerator):
-        seed = np.random.Generator(seed).integers(0, 2**64, dtype=np.uint64)
-    elif isinstance(seed, np.random.Generator):
+    elif isinstance(seed, BitGenerator):
+        seed = Generator(seed).integers(0, 2**64, dtype=np.uint64)
+    elif isinstance(seed, Generator):
         seed = seed.integers(0, 2**64, dtype=np.uint64)
     out.seed = word(seed, "seed")
     return 0

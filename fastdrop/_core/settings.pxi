@@ -33,6 +33,7 @@ cdef Settings process_settings = None                     # what `set_backend` a
 # `process_settings` while another replaces it.
 cdef dict kept_settings = {}
 cdef object chosen = None                                 # what checks the settings that a caller names: `settings.chosen`
+cdef dict remembered = {}                                 # its results, by (backend, num_threads)
 cdef bint forked = False
 cdef int64_t bypass_bytes = NEVER
 cdef int64_t least_per_thread = LEAST_PER_THREAD
@@ -76,7 +77,19 @@ cdef Settings settings_of(backend, num_threads):
     settings = effective()
     if backend is None and num_threads is None:
         return settings
-    return merged(chosen(backend, None, num_threads), settings)
+    return merged(named_settings(backend, num_threads), settings)
+
+
+cdef Settings named_settings(backend, num_threads):
+    """What a call names, checked; remembered where no package has to be there for it."""
+    if not (backend is None or backend == "c") or not (num_threads is None or PyLong_CheckExact(num_threads)):
+        return chosen(backend, None, num_threads)
+    found = remembered.get((backend, num_threads))
+    if found is None:
+        found = chosen(backend, None, num_threads)
+        if len(remembered) < MOST_REMEMBERED:
+            remembered[backend, num_threads] = found
+    return found
 
 
 def set_least_per_thread(int64_t n):

@@ -1,0 +1,126 @@
+"""Print the measures of the code's shape, before and after: `python .ci/house.py REVISION [REVISION]`.
+
+For each revision of this repository: lines of code in the variants, the longest argument list of a private function, names on
+the face, modules in import cycles. Lines of code are counted without docstrings, comments and blank lines. The size of an
+installed package is that of the running environment's.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+# Where the variants were before they had a folder.
+FLAT = (
+    "_geometry _masks adaptive adl alpha attention blocks concrete functional importance noise paths recurrent sequence shared "
+    "uout variational weights"
+).split()
+
+
+def git(*arguments):
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def sources(revision):
+    """Return the package's Python and Cython sources by path."""
+    names = git("ls-tree", "-r", "--name-only", revision, "fastdrop").split()
+    return {name: git("show", f"{revision}:{name}") for name in names if name.endswith((".py", ".pyx", ".pxi", ".pxd"))}
+
+
+def is_variant(path):
+    return path.startswith("fastdrop/variants/") or Path(path).stem in FLAT and path.count("/") == 1
+
+
+def lines_of_code(text):
+    """Return how many lines are neither blank, comment, nor in a docstring."""
+    text = re.sub(r'^[ \t]*[rf]?"""(?:.|\n)*?"""', "", text, flags=re.MULTILINE)
+    return sum(1 for line in text.splitlines() if line.strip() and not line.strip().startswith("#"))
+
+
+def public_names(tree):
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return {element.value for element in getattr(node.value, "elts", []) if isinstance(element, ast.Constant)}
+    return set()
+
+
+def private_functions(path, text):
+    """Yield the functions of a module that are not public, with their numbers of arguments; `self` does not count."""
+    if not path.endswith(".py"):
+        return
+    tree = ast.parse(text)
+    public = public_names(tree)
+    methods = {id(child) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for child in node.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name not in public and id(node) not in methods:
+            arguments = node.args
+            yield len(arguments.posonlyargs + arguments.args + arguments.kwonlyargs), f"{path}:{node.name}"
+
+
+def imports(path, text):
+    """Return the modules that a module imports, in functions too."""
+    found = set()
+    for line in text.splitlines():
+        if match := re.match(r"\s*from\s+(fastdrop[\w.]*)\s+c?import\s+\(?(.*)", line):
+            found |= {match[1], *(f"{match[1]}.{name.strip()}" for name in match[2].rstrip(")").split(",") if name.strip())}
+        elif match := re.match(r"\s*c?import\s+(fastdrop[\w.]*)", line):
+            found.add(match[1])
+    return found
+
+
+def module(path):
+    return path.rsplit(".", 1)[0].replace("/", ".").removesuffix(".__init__")
+
+
+def modules_in_cycles(texts):
+    """Return the modules that import each other, directly or through others."""
+    names = {module(path) for path in texts if not path.endswith(".pxi")}
+    graph = {name: set() for name in names}
+    for path, text in texts.items():
+        if not path.endswith(".pxi"):
+            graph[module(path)] |= {found for found in imports(path, text) if found in names and found != module(path)}
+    reach = {name: reachable(name, graph) for name in names}
+    return sorted(name for name in names if name in reach[name])
+
+
+def reachable(name, graph):
+    found, left = set(), list(graph[name])
+    while left:
+        if (next_ := left.pop()) not in found:
+            found.add(next_)
+            left.extend(graph[next_])
+    return found
+
+
+def measures(revision):
+    texts = sources(revision)
+    longest = sorted((found for path, text in texts.items() for found in private_functions(path, text)), reverse=True)
+    cycles = modules_in_cycles(texts)
+    return {
+        "lines of code in the variants": sum(lines_of_code(text) for path, text in texts.items() if is_variant(path)),
+        "longest argument list of a private function": f"{longest[0][0]} ({longest[0][1]})",
+        "private functions with more than six arguments": sum(1 for count, _ in longest if count > 6),
+        "names on the face": len(public_names(ast.parse(texts["fastdrop/__init__.py"]))),
+        "modules in import cycles": f"{len(cycles)} {' '.join(cycles) if len(cycles) < 4 else ''}".strip(),
+    }
+
+
+def installed_bytes():
+    distribution = metadata.distribution("fastdrop-kernels")
+    return sum(Path(file.locate()).stat().st_size for file in distribution.files or () if Path(file.locate()).is_file())
+
+
+def main():
+    name = tomllib.loads(Path("pyproject.toml").read_text())["project"]["name"]
+    for revision in sys.argv[1:] or ["HEAD"]:
+        print(f"{name} at {git('log', '-1', '--format=%h %s', revision).strip()}")
+        for what, value in measures(revision).items():
+            print(f"  {what:<48} {value}")
+    print(f"installed in this environment: {installed_bytes() / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
