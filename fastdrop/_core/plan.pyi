@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self, disjoint_base
 
-from fastdrop.random import Key
+from fastdrop._core.keys import Key
 
 STREAM: int
 LEAST_PER_THREAD: int

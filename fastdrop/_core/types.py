@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from fastdrop.random import Key, Stream
+from fastdrop._core.keys import FixedSeed, Seed
 
 __all__ = ["Backend", "DataFormat", "FixedSeed", "Mode", "Per", "Rate", "Seed"]
 
@@ -19,7 +17,4 @@ Mode: TypeAlias = Literal["inverted", "standard", "unscaled"]
 # What has a decision of its own: each sample (the first axis), or the whole batch.
 Per: TypeAlias = Literal["sample", "batch"]
 # The probability of dropping: of all elements, or an array of one per element.
-Rate: TypeAlias = "float | NDArray[Any]"
-# A seed without a state gives the same mask each time; a backward function takes no other.
-FixedSeed: TypeAlias = "int | Key | np.random.SeedSequence"
-Seed: TypeAlias = "FixedSeed | Stream | np.random.Generator | np.random.BitGenerator"
+Rate: TypeAlias = float | NDArray[Any]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop.random import FIRST_CHILD
+from fastdrop._core.keys import FIRST_CHILD
 from fastdrop.verify.cases import equal_bytes
 
 LAST = 2**64 - 1

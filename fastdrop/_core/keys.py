@@ -1,0 +1,221 @@
+"""Where randomness comes from: seeds, keys, streams of keys."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from fastdrop._core import plan
+
+__all__ = ["FixedSeed", "Key", "Seed", "Stream", "fold_in"]
+
+WORD = 2**64
+FIRST_CHILD = 2**63  # child k of a stream derives from FIRST_CHILD + k
+
+
+def fold_in(seed: int, data: int | str) -> int:
+    """Derive a seed from a seed and a number or a name.
+
+    Different data give unrelated seeds, the same data the same one, on every machine: how a layer, a worker or a
+    round gets a seed of its own from the seed of a run.
+
+    Parameters
+    ----------
+    seed : int
+        In [0, 2**64).
+    data : int or str
+        A number in [0, 2**64), or a name: the first 8 bytes, little-endian, of the SHA-256 of its UTF-8. Numbers
+        from 2**63 on are what `Stream.spawn` uses.
+
+    Returns
+    -------
+    int
+        In [0, 2**64).
+
+    Raises
+    ------
+    ValueError
+        A number outside its range.
+    TypeError
+        A seed that is no integer, data that are neither an integer nor a string.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> fastdrop.fold_in(42, 7)
+    18189261930134888871
+    >>> fastdrop.fold_in(42, "encoder.0") == fastdrop.fold_in(42, "encoder.1")
+    False
+    """
+    return plan.fold_in(seed, data)
+
+
+class SeedAndOffset(NamedTuple):
+    """The two integers of a key."""
+
+    seed: int
+    offset: int
+
+
+class Key(SeedAndOffset):
+    """The seed and the offset of one call: what a mask is made of, and made of again for the backward pass.
+
+    Every function takes a key as its ``seed``. A key has no state: the same key gives the same mask, any number of times.
+
+    Parameters
+    ----------
+    seed : int, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None
+        An integer in [0, 2**64), or a source of one. None, the default, takes fresh entropy from the system.
+    offset : int, default 0
+        Which call under the seed this is, in [0, 2**64).
+
+    Raises
+    ------
+    TypeError
+        A seed of another kind, or an offset that is not an integer.
+    ValueError
+        A number outside its range.
+
+    See Also
+    --------
+    Stream.next : the key of the next call under one seed.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> key = fastdrop.Key()  # fresh entropy
+    >>> x = np.ones(1000, np.float32)
+    >>> y = fastdrop.dropout(x, 0.5, seed=key)
+    >>> dx = fastdrop.dropout_backward(x, 0.5, seed=key)
+    >>> bool((y == dx).all())
+    True
+    >>> fastdrop.Key(42, 7)
+    Key(seed=42, offset=7)
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, seed: Seed | None = None, offset: int = 0) -> Key:
+        """Draw the two numbers, if the seed is not an integer already."""
+        return tuple.__new__(cls, plan.find_key(seed, offset))
+
+
+class Stream(plan.Counter):
+    """A seed, and the offset of the next draw under it.
+
+    Every forward function takes a stream as its ``seed``: it uses the stream's next key and advances the offset by one, so
+    that no two calls share a mask. `next` returns the key to keep for a backward pass.
+
+    Parameters
+    ----------
+    seed : int, Key, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None
+        What `dropout` takes as a seed, except another stream. None, the default, takes fresh entropy from the system. A key
+        gives the offset, too.
+    offset : int, default 0
+        The offset of the first draw, in [0, 2**64).
+
+    Attributes
+    ----------
+    seed : int
+        The seed; it never changes.
+    offset : int
+        The offset of the next draw.
+
+    Notes
+    -----
+    Drawing is safe from many threads at once, but which thread gets which offset is theirs to settle: give each its own
+    child (`spawn`) where the result must not depend on it.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> stream = fastdrop.Stream(42)
+    >>> key = stream.next()
+    >>> x = np.ones(4, np.float32)
+    >>> y = fastdrop.dropout(x, 0.5, seed=key)
+    >>> dx = fastdrop.dropout_backward(x, 0.5, seed=key)
+    >>> bool((y == dx).all()), stream
+    (True, Stream(seed=42, offset=1))
+    """
+
+    __slots__ = ("_lock", "_spawned")
+
+    def __init__(self, seed: Any = None, offset: int = 0) -> None:
+        if isinstance(seed, Stream):
+            raise TypeError(
+                "seed must not be a Stream here; stream.spawn(n) and stream.fold_in(data) give streams of their own"
+            )
+        super().__init__(seed, offset)  # may draw from what the caller gave
+        self._spawned = 0
+        self._lock = threading.Lock()
+
+    def fold_in(self, data: int | str) -> Stream:
+        """Return the stream that a number or a name derives from this one's seed, at offset 0.
+
+        This stream's own offset does not enter and is not advanced: the same data give the same stream at any time.
+        """
+        return Stream(fold_in(self.seed, data))
+
+    def spawn(self, n: int) -> list[Stream]:
+        """Return `n` new children; the k-th child of a stream, counted over all calls, is always the same.
+
+        Raises
+        ------
+        ValueError
+            `n` is negative.
+        """
+        count = plan.as_count(n, "n")
+        with self._lock:
+            first = self._spawned
+            self._spawned += count
+        return [Stream(fold_in(self.seed, FIRST_CHILD + k)) for k in range(first, first + count)]
+
+    def state_dict(self) -> dict[str, int]:
+        """Return all there is to know: ``stream`` (the rule's number), ``seed``, ``offset``, ``spawned``."""
+        with self._lock:
+            return {"stream": plan.STREAM, "seed": self.seed, "offset": self.offset, "spawned": self._spawned}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, int]) -> Stream:
+        """Return the stream that `state_dict` described.
+
+        Raises
+        ------
+        ValueError
+            The state is of another rule than stream 1, lacks an entry, or has one outside its range.
+        TypeError
+            An entry that is no integer.
+        """
+        missing = {"seed", "offset", "spawned"} - state.keys()
+        if missing:
+            raise ValueError(f"a stream's state has 'stream', 'seed', 'offset' and 'spawned'; missing: {sorted(missing)}")
+        if state.get("stream", plan.STREAM) != plan.STREAM:
+            raise ValueError(f"this is fastdrop's stream {plan.STREAM}; the state is of stream {state['stream']!r}")
+        is_used_up = state["offset"] == WORD
+        stream = cls(plan.as_word(state["seed"], "seed"), 0 if is_used_up else plan.as_word(state["offset"], "offset"))
+        if is_used_up:
+            stream.use_up()
+        stream._spawned = plan.as_count(state["spawned"], "spawned")
+        return stream
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Stream.from_state_dict, (self.state_dict(),)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Stream):
+            return NotImplemented
+        return self.state_dict() == other.state_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # equality follows a state that changes
+
+    def __repr__(self) -> str:
+        return f"Stream(seed={self.seed}, offset={self.offset})"
+
+
+# A seed without a state gives the same mask each time; a backward function takes no other.
+FixedSeed: TypeAlias = int | Key | np.random.SeedSequence
+Seed: TypeAlias = FixedSeed | Stream | np.random.Generator | np.random.BitGenerator
+
+plan.register_key_type(Key)
