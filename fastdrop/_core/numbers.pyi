@@ -1,30 +1,27 @@
+from collections.abc import Sequence
 from typing import Any
 
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from typing_extensions import disjoint_base
+
+from fastdrop._core.plan import Call
 
 NOISES: tuple[str, ...]
 FUNCTIONS: tuple[str, ...]
 
 @disjoint_base
-class NoiseWork: ...
+class Noise: ...
 
-def words(n: Any, seed: Any, offset: Any, start: Any) -> NDArray[Any]: ...
-def uniform(shape: Any, seed: Any, offset: Any, start: Any, dtype: Any) -> NDArray[Any]: ...
-def normal(shape: Any, seed: Any, offset: Any, start: Any, dtype: Any) -> NDArray[Any]: ...
+def words(n: int, call: Call) -> NDArray[Any]: ...
+def numbers(name: str, shape: int | Sequence[int], dtype: DTypeLike, call: Call) -> NDArray[Any]: ...
 def noise(
-    x: Any,
-    noise: str,
-    params: Any,
-    other: Any,
-    with_sums: bool,
-    seed: Any,
-    offset: Any,
-    out: Any,
-    start: Any,
-    backend: Any,
-    num_threads: Any,
-    backward: bool = False,
+    call: Call,
+    x: ArrayLike,
+    name: str,
+    params: Sequence[float],
+    other: Any = None,
+    *,
+    with_sums: bool = False,
     other_name: str = "other",
 ) -> tuple[NDArray[Any], NDArray[Any] | None]: ...
 def elementary(name: str, x: Any, out: Any, backend: Any, num_threads: Any) -> NDArray[Any]: ...
