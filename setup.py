@@ -17,8 +17,11 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
+# No frame of more bytes: threads have as little as 64 KiB of stack.
+FRAME = 26624
 # No contraction: a fused multiply-add rounds once where the stream's values are defined with two roundings.
 UNIX_FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fno-lto"]
+UNIX_FLAGS += [f"-Werror=frame-larger-than={FRAME}"]
 
 X86_64 = {"x86_64", "amd64"}
 ARM_64 = {"aarch64", "arm64"}

@@ -44,9 +44,11 @@ typedef struct {
 } bit_source;
 
 void fd_source_open(bit_source *source, const fd_isa *isa, const fd_bits *from);
-/* Many rates take a tile's bits plane by plane, in whole groups: a group less, so that a tile which begins inside one does not
- * end in one more. A multiple of 8. */
-static inline int64_t fd_most_bits(const fd_bits *bits) { return bits->rates.data ? FD_TILE - FD_GROUP : FD_TILE; }
+/* Elements that are worked on at a time: a tile, but where each has a rate of its own fewer. Rates take a tile's bits plane by
+ * plane, in whole groups: a group less, so that a tile which begins inside one does not end in one more. Rates that do not lie
+ * flat go through a buffer of FD_RATES_BUFFER bytes. A multiple of 8. */
+enum { FD_RATES_BUFFER = 8192 };
+int64_t fd_most_bits(const fd_bits *bits);
 /* n bits, at most fd_most_bits, valid until the next call. */
 const uint64_t *fd_source_bits(bit_source *source, int64_t i, int64_t n, const char *ahead);
 /* Elements i, i + 1, ... that share one decision: how many (at least 1), and which. */
@@ -83,8 +85,8 @@ typedef struct {
 int fd_transposed_axis(const fd_layout *x, const fd_layout *y);
 void fd_apply_transposed(const fd_transposed *job, int threads);
 
-/* Words first .. first + n - 1 of domain 0, n <= 2 * FD_NOISE_TILE; in `blocks`, of FD_WORD_BUFFER. words.c */
-enum { FD_WORD_BUFFER = 2 * (2 * FD_NOISE_TILE / 4 + 1 + FD_BATCH_MAX) };
+/* Words first .. first + n - 1 of domain 0, n <= FD_MOST_WORDS; `blocks` has room for FD_WORD_BUFFER. words.c */
+enum { FD_MOST_WORDS = 1024, FD_WORD_BUFFER = 2 * (FD_MOST_WORDS / 4 + 1 + FD_BATCH_MAX) };
 const uint32_t *fd_some_words(const fd_isa *isa, const philox_call *call, uint64_t first, int64_t n, uint64_t *blocks);
 
 static inline int64_t fd_itemsize(int dtype) { return dtype == FD_FLOAT64 ? 8 : dtype == FD_FLOAT32 ? 4 : 2; }

@@ -18,47 +18,48 @@ typedef struct {
 /* Whether x is the only operand. */
 static int is_simple(const fd_call *call) { return call->op == FD_SCALE || call->op == FD_AFFINE; }
 
-/* A tile of which each element has a factor of its own, 1 / (1 - rate). In short pieces, so that the divisions of one overlap
- * with the memory traffic of the one before. */
-static void apply_with_rates(const dropout_job *job, int64_t i, const fd_tile *tile) {
-  enum { PIECE = 256 };
-  _Alignas(64) char buffer[FD_TILE * 8], factors[PIECE * 8];
-  const fd_call *call = job->call;
-  const fd_bits *bits = &call->bits;
-  const int64_t rate_size = fd_itemsize(bits->rates_dtype);
-  const char *rates = (const char *)fd_flat_tile(bits->rates, i, tile->n, rate_size, buffer);
-  fd_tile piece = *tile;
-  piece.factors = factors;
-  for (int64_t done = 0; done < tile->n; done += PIECE) {
-    const int64_t at = done * job->itemsize;
-    piece.n = fd_min(PIECE, tile->n - done);
-    piece.x = (const char *)tile->x + at;
-    piece.y = (char *)tile->y + at;
-    if (tile->bias) piece.bias = (const char *)tile->bias + at;
-    if (tile->other) piece.other = (const char *)tile->other + at;
-    piece.bits = tile->bits + done / 64;
-    job->isa->factors[call->dtype](rates + done * rate_size, bits->rates_dtype, piece.n, factors);
-    job->isa->apply[call->dtype][call->op](&piece);
-  }
+/* How many elements of a tile are worked on at a time: all where every operand lies flat. Others go through buffers, and
+ * factors are made in short pieces, so that the divisions of one overlap with the memory traffic of the one before. */
+enum { OPERAND_BUFFER = 4096, FACTORS = 256 };
+
+static int64_t piece_of(const dropout_job *job, int with_rates) {
+  const fd_array operands[4] = {job->call->x, job->call->y, job->call->bias, job->call->other};
+  if (with_rates) return FACTORS;
+  for (int k = 0; k < 4; k++)
+    if (operands[k].data && !fd_layout_is_flat(operands[k].layout, job->itemsize)) return OPERAND_BUFFER / job->itemsize;
+  return FD_TILE;
 }
 
-/* A tile whose operands do not all lie flat, or that has more of them than x: they go through flat buffers, so that the
- * kernels know only flat arrays. */
-static void gathered_tile(const dropout_job *job, int64_t i, const fd_tile *given) {
-  _Alignas(64) char x[FD_TILE * 8], y[FD_TILE * 8], bias[FD_TILE * 8], other[FD_TILE * 8];
+/* The factors of elements i .. i + n - 1, each 1 / (1 - rate). */
+static void factors_at(const dropout_job *job, int64_t i, int64_t n, void *factors) {
+  _Alignas(64) char buffer[FACTORS * 8];
+  const fd_bits *bits = &job->call->bits;
+  const void *rates = fd_flat_tile(bits->rates, i, n, fd_itemsize(bits->rates_dtype), buffer);
+  job->isa->factors[job->call->dtype](rates, bits->rates_dtype, n, factors);
+}
+
+/* A tile whose operands do not all lie flat, or that has more of them than x, from element i on: what does not lie flat goes
+ * through buffers, so that the kernels know only flat arrays. The result takes the place of x there. */
+static void gathered_tile(const dropout_job *job, int64_t i, const fd_tile *tile) {
+  _Alignas(64) char x[OPERAND_BUFFER], bias[OPERAND_BUFFER], other[OPERAND_BUFFER], factors[FACTORS * 8];
   const fd_call *call = job->call;
-  fd_tile tile = *given;
-  tile.x = fd_flat_tile(call->x, i, tile.n, job->itemsize, x);
-  if (call->bias.data) tile.bias = fd_flat_tile(call->bias, i, tile.n, job->itemsize, bias);
-  if (call->other.data) tile.other = fd_flat_tile(call->other, i, tile.n, job->itemsize, other);
+  const int with_rates = call->op < FD_AFFINE && call->op & FD_WITH_RATES;
   const int y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize);
-  tile.y = y_is_flat ? (char *)call->y.data + i * job->itemsize : y;
-  tile.bypass = y_is_flat && given->bypass;
-  if (call->op < FD_AFFINE && call->op & FD_WITH_RATES)
-    apply_with_rates(job, i, &tile);
-  else
-    job->isa->apply[call->dtype][call->op](&tile);
-  if (!y_is_flat) fd_scatter(y, (char *)call->y.data, call->y.layout, i, tile.n, job->itemsize);
+  const int64_t most = piece_of(job, with_rates);
+  fd_tile piece = *tile;
+  piece.bypass = y_is_flat && tile->bypass;
+  if (with_rates) piece.factors = factors;
+  for (int64_t done = 0; done < tile->n; done += most, i += most) {
+    piece.n = fd_min(most, tile->n - done);
+    piece.bits = tile->bits + done / 64;
+    piece.x = fd_flat_tile(call->x, i, piece.n, job->itemsize, x);
+    if (call->bias.data) piece.bias = fd_flat_tile(call->bias, i, piece.n, job->itemsize, bias);
+    if (call->other.data) piece.other = fd_flat_tile(call->other, i, piece.n, job->itemsize, other);
+    piece.y = y_is_flat ? (char *)call->y.data + i * job->itemsize : x;
+    if (with_rates) factors_at(job, i, piece.n, factors);
+    job->isa->apply[call->dtype][call->op](&piece);
+    if (!y_is_flat) fd_scatter(x, (char *)call->y.data, call->y.layout, i, piece.n, job->itemsize);
+  }
 }
 
 static fd_tile tile_at(const dropout_job *job, int64_t i, int64_t n, const uint64_t *bits, int bypass) {

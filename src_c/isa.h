@@ -69,7 +69,8 @@ typedef struct {
   const double *params;
 } fd_noise_tile;
 typedef void noise_kernel(const fd_noise_tile *tile);
-typedef double sum_kernel(const void *gradients, const void *values, const void *slopes, int64_t n);
+typedef void products_kernel(const void *gradients, const void *values, int64_t n, void *slopes); /* slopes become products */
+typedef double sum_kernel(void *products, int64_t n); /* n <= FD_NOISE_TILE; fills the rest with 0 */
 typedef void widen_kernel(const void *stored, int64_t n, void *out);
 
 struct fd_isa {
@@ -85,6 +86,7 @@ struct fd_isa {
   fd_numbers_kernel *uniforms[2], *normals[2];
   fd_function_kernel *functions[FD_FUNCTIONS][2];
   noise_kernel *noise[FD_NOISES][2];
+  products_kernel *products[2];
   sum_kernel *sum[2];
   widen_kernel *widen[FD_DTYPES];
   double (*multiply_add)(double a, double b, double c); /* in two roundings, or the build is wrong */

@@ -14,18 +14,25 @@ typedef struct {
   int bypass;
 } noise_job;
 
-/* The numbers of a tile, and operands in the type that is computed with. */
+/* Elements are worked on in pieces of as many as a buffer of this many bytes has room for in the type that is computed with:
+ * a tile of float32, half a tile of float64. */
+enum { NOISE_BUFFER = 4096 };
+
 typedef struct {
-  _Alignas(64) char noise[FD_NOISE_TILE * 8], factors[FD_NOISE_TILE * 8], slopes[FD_NOISE_TILE * 8];
-  _Alignas(64) char stored[FD_NOISE_TILE * 8], other[FD_NOISE_TILE * 8], wide[FD_NOISE_TILE * 8], x[FD_NOISE_TILE * 8], y[FD_NOISE_TILE * 8];
+  _Alignas(64) char noise[NOISE_BUFFER], x[NOISE_BUFFER], slopes[FD_NOISE_TILE * 8]; /* slopes: of a whole tile */
+  union {
+    struct {
+      _Alignas(64) char factors[NOISE_BUFFER], other[NOISE_BUFFER];
+    };
+    uint64_t words[FD_WORD_BUFFER]; /* of which the noise is made, before there is anything else */
+  };
 } noise_buffers;
 
-static void numbers_of(const noise_job *job, int64_t i, int64_t n, void *out) {
+static void make_numbers(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers) {
   fd_numbers_kernel *const *made = job->from_normal ? job->isa->normals : job->isa->uniforms;
   const int each = job->is_double ? 2 : 1;
-  uint64_t blocks[FD_WORD_BUFFER];
   const uint64_t first = (uint64_t)each * (job->call->first + (uint64_t)i);
-  made[job->is_double](fd_some_words(job->isa, &job->words, first, each * n, blocks), n, out);
+  made[job->is_double](fd_some_words(job->isa, &job->words, first, each * n, buffers->words), n, buffers->noise);
 }
 
 static const void *widened(const noise_job *job, const void *stored, int64_t n, void *buffer) {
@@ -56,38 +63,45 @@ static void apply_from_line(const noise_job *job, const fd_tile *tile, int op) {
   apply(&rest);
 }
 
-static void noise_tile(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers) {
+/* Elements i .. i + n - 1; where sums are asked for, `slopes` becomes what is summed. */
+static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers, void *slopes) {
   static const uint64_t no_bits[FD_TILE_WORDS];
   const fd_noise_call *call = job->call;
-  const void *x = fd_flat_tile(call->x, i, n, job->itemsize, buffers->x), *other = 0;
-  numbers_of(job, i, n, buffers->noise);
-  if (call->other.data)
-    other = widened(job, fd_flat_tile(call->other, i, n, job->itemsize, buffers->stored), n, buffers->other);
-  void *slopes = call->sums ? buffers->slopes : 0;
+  const int is_wide = job->itemsize >= 4, y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize);
+  const void *other = 0;
+  make_numbers(job, i, n, buffers);
+  if (call->other.data) /* `factors` are not yet made */
+    other = widened(job, fd_flat_tile(call->other, i, n, job->itemsize, is_wide ? buffers->other : buffers->factors), n,
+                    buffers->other);
   const int at_once = call->noise == FD_GAUSSIAN && !slopes; /* no pass of its own makes factors of the noise */
   if (!at_once) {
     const fd_noise_tile noise = {buffers->noise, other, buffers->factors, slopes, n, call->params};
     job->isa->noise[call->noise][job->is_double](&noise);
   }
-  if (call->sums)
-    call->sums[i / FD_NOISE_TILE] = job->isa->sum[job->is_double](widened(job, x, n, buffers->wide), other, slopes, n);
-  const int y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize);
-  void *y = y_is_flat ? (char *)call->y.data + i * job->itemsize : buffers->y;
+  const void *x = fd_flat_tile(call->x, i, n, job->itemsize, buffers->x);
+  if (slopes) /* the noise has become factors and slopes, and is needed no more */
+    job->isa->products[job->is_double](widened(job, x, n, buffers->noise), other, n, slopes);
   const fd_tile values = {.x = x,
                           .factors = at_once ? buffers->noise : buffers->factors,
-                          .y = y,
+                          .y = y_is_flat ? (char *)call->y.data + i * job->itemsize : buffers->x,
                           .bits = no_bits,
                           .n = n,
                           .scale = call->params[0],
                           .bypass = job->bypass};
   apply_from_line(job, &values, at_once ? FD_STRETCH : job->adds ? FD_ADD : FD_MULTIPLY);
-  if (!y_is_flat) fd_scatter(y, (char *)call->y.data, call->y.layout, i, n, job->itemsize);
+  if (!y_is_flat) fd_scatter(buffers->x, (char *)call->y.data, call->y.layout, i, n, job->itemsize);
 }
 
 static void noise_range(const void *work, int64_t begin, int64_t end) {
   const noise_job *job = (const noise_job *)work;
+  const int64_t size = job->is_double ? 8 : 4, most = NOISE_BUFFER / size;
   noise_buffers buffers;
-  for (int64_t i = begin; i < end; i += FD_NOISE_TILE) noise_tile(job, i, fd_min(FD_NOISE_TILE, end - i), &buffers);
+  for (int64_t i = begin; i < end; i += FD_NOISE_TILE) {
+    const int64_t n = fd_min(FD_NOISE_TILE, end - i);
+    for (int64_t done = 0; done < n; done += most)
+      noise_piece(job, i + done, fd_min(most, n - done), &buffers, job->call->sums ? buffers.slopes + done * size : 0);
+    if (job->call->sums) job->call->sums[i / FD_NOISE_TILE] = job->isa->sum[job->is_double](buffers.slopes, n);
+  }
   if (job->bypass) job->isa->fence();
 }
 

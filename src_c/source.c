@@ -94,8 +94,14 @@ static const uint64_t *plane_of_tile(void *from, uint32_t plane) {
   return source->cache;
 }
 
+int64_t fd_most_bits(const fd_bits *bits) {
+  if (!bits->rates.data) return FD_TILE;
+  const int64_t size = fd_itemsize(bits->rates_dtype);
+  return (fd_layout_is_flat(bits->rates.layout, size) ? FD_TILE : FD_RATES_BUFFER / size) - FD_GROUP;
+}
+
 static const uint64_t *bits_of_rates(bit_source *source, int64_t i, int64_t n, const char *ahead) {
-  _Alignas(64) char buffer[FD_TILE * 8];
+  _Alignas(64) char buffer[FD_RATES_BUFFER];
   uint64_t bits[FD_TILE_WORDS + 1];
   const fd_bits *from = source->from;
   const void *rates = fd_flat_tile(from->rates, i, n, fd_itemsize(from->rates_dtype), buffer);

@@ -95,6 +95,7 @@ static void transposed_range(const void *work, int64_t begin, int64_t end) {
   const fd_transposed *job = (const fd_transposed *)work;
   const fd_layout *y = job->call->y.layout;
   const int64_t width = y->shape[y->ndim - 1];
+  const int64_t most = fd_min(COLUMNS, fd_most_bits(&job->call->bits) / 64 * 64);
   int64_t row_step = 1;
   uint64_t slab[ROWS][ROW_WORDS];
   bit_source source;
@@ -104,7 +105,7 @@ static void transposed_range(const void *work, int64_t begin, int64_t end) {
   for (int64_t unit = begin / FD_TILE; unit < (end + FD_TILE - 1) / FD_TILE; unit++) {
     const row_block block = block_at(job, unit);
     for (int64_t column = 0, columns; column < width; column += columns) {
-      columns = fd_min(COLUMNS, width - column);
+      columns = fd_min(most, width - column);
       for (int64_t row = 0; row < block.rows; row++) {
         const int64_t first = block.first + row * row_step + column;
         memcpy(slab[row], fd_source_bits(&source, first, columns, 0), (size_t)((columns + 63) / 64) * 8);

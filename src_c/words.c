@@ -25,7 +25,7 @@ static void words_range(const void *work, int64_t begin, int64_t end) {
   const words_job *job = (const words_job *)work;
   uint64_t blocks[FD_WORD_BUFFER];
   for (int64_t i = begin, n; i < end; i += n) {
-    n = fd_min(FD_NOISE_TILE, end - i);
+    n = fd_min(FD_MOST_WORDS / job->words_each, end - i);
     char *out = (char *)job->out + i * job->itemsize;
     const uint64_t first = (uint64_t)job->words_each * (job->first + (uint64_t)i);
     const uint32_t *words = fd_some_words(job->isa, &job->call, first, job->words_each * n, blocks);
