@@ -1,6 +1,7 @@
 /* dropout.c: the fused pass: a tile's bits, then its values. */
 #include <string.h>
 
+#include "compiler.h"
 #include "drive.h"
 
 /* A run of at least this many elements that share one decision is copied or filled as a whole, its bits never spelt out. */
@@ -39,8 +40,9 @@ static void factors_at(const dropout_job *job, int64_t i, int64_t n, void *facto
 }
 
 /* A tile whose operands do not all lie flat, or that has more of them than x, from element i on: what does not lie flat goes
- * through buffers, so that the kernels know only flat arrays. The result takes the place of x there. */
-static void gathered_tile(const dropout_job *job, int64_t i, const fd_tile *tile) {
+ * through buffers, so that the kernels know only flat arrays. The result takes the place of x there.
+ * Not inlined: its buffers and those of the bits are never on the stack together. */
+static NOINLINE void gathered_tile(const dropout_job *job, int64_t i, const fd_tile *tile) {
   _Alignas(64) char x[OPERAND_BUFFER], bias[OPERAND_BUFFER], other[OPERAND_BUFFER], factors[FACTORS * 8];
   const fd_call *call = job->call;
   const int with_rates = call->op < FD_AFFINE && call->op & FD_WITH_RATES;
