@@ -1,12 +1,14 @@
 """Build the extension modules; everything declarative is in pyproject.toml.
 
-Each instruction set is one C file with flags of its own: the rest of the library is built for the plain machine,
-and the choice is made at run time. A set that the compiler rejects is left out with a message. OpenMP is used where
-a program that needs it compiles, links and runs; ``FASTDROP_OPENMP=0`` in the environment leaves it out.
+Each instruction set is one C file with flags of its own, listed in ``src_c/isa/list.h``: the rest of the library is built for
+the plain machine, and the choice is made at run time. A set that the compiler rejects is left out with a message. OpenMP is
+used where a program that needs it compiles, links and runs; ``FASTDROP_OPENMP=0`` in the environment leaves it out.
+``FASTDROP_DEBUG=1`` keeps debug information and the names of functions, which are left out otherwise.
 """
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,25 +18,28 @@ import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MSVC_FLAGS = ["/O2", "/fp:precise", "/std:c11"]
-# No frame of more bytes: threads have as little as 64 KiB of stack.
-FRAME = 26624
-# No contraction: a fused multiply-add rounds once where the stream's values are defined with two roundings.
-UNIX_FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fno-lto"]
-UNIX_FLAGS += [f"-Werror=frame-larger-than={FRAME}"]
+MODULES = ("_core.native", "_core.plan", "_core.numbers", "variants.dropout")
+KERNELS = "fastdrop._core.native"  # the module that the C library is linked into
 
-X86_64 = {"x86_64", "amd64"}
-ARM_64 = {"aarch64", "arm64"}
-# file: (machines, flags, flags of MSVC)
-INSTRUCTION_SETS = {
-    "avx2": (X86_64, ["-mavx2", "-mf16c"], ["/arch:AVX2"]),
-    "avx512": (X86_64, ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"], ["/arch:AVX512"]),
-    "neon": (ARM_64, [], []),
-}
 SOURCES = Path("src_c")
-SEPARATE = {"instructions", "selftest", *(f"isa_{name}" for name in INSTRUCTION_SETS)}
-COMMON = sorted({path.stem for path in SOURCES.glob("*.c")} - SEPARATE)
+INCLUDE = Path("fastdrop/include")
+DRIVERS = sorted(SOURCES.glob("drivers/*.c"))
+HEADERS = [str(path) for path in (*SOURCES.rglob("*.h"), *INCLUDE.glob("*.h"))]
+# name, machine, the compiler's flags
+INSTRUCTION_SETS = re.findall(r'^FD_ISA\((\w+), (\w+), .*"(.*)"\)$', (SOURCES / "isa/list.h").read_text(), re.MULTILINE)
+MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
+DEBUG = os.environ.get("FASTDROP_DEBUG", "0") == "1"
+# The compiler's command line ends with these, so that CFLAGS cannot take them back. No contraction: a fused multiply-add rounds
+# once where the stream's values are defined with two roundings.
+EXACT = ["-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-g" if DEBUG else "-g0"]
+FLAGS = ["-std=gnu11", "-O3", "-fvisibility=hidden", "-fno-lto", *EXACT]
+# Bytes of stack that a C function may take: threads have as little as 64 KiB. gcc's spelling, then clang's.
+FRAME = 26624
+FRAMES = ([f"-Werror=frame-larger-than={FRAME}"], [f"-Wframe-larger-than={FRAME}", "-Werror=frame-larger-than"])
+STRIP = ["-Wl,-s"] if sys.platform == "linux" and not DEBUG else []
+
+PROGRAM = "int main(void) { return 0; }\n"
 OPENMP_PROGRAM = """
 #include <omp.h>
 int main(void) {
@@ -47,66 +52,81 @@ int main(void) {
 
 
 class BuildExt(build_ext):
-    """Compiles the C sources of ``native`` file by file, each with its own flags."""
+    """Compiles the C library file by file, each with its own flags."""
+
+    def build_extensions(self):
+        if self.compiler.compiler_type != "unix":
+            raise SystemExit("fastdrop needs a POSIX system and gcc or clang: other compilers cannot build it.")
+        if error := self.fails(PROGRAM, []):
+            raise SystemExit(
+                f"fastdrop needs a C compiler, and {self.compiler.compiler[0]!r} does not work ({error}): install gcc or clang "
+                "(Debian: apt-get install gcc libc6-dev; Fedora: dnf install gcc; macOS: xcode-select --install)."
+            )
+        super().build_extensions()
 
     def build_extension(self, ext):
-        if ext.name.endswith(".native"):
-            msvc = self.compiler.compiler_type == "msvc"
-            flags = MSVC_FLAGS if msvc else UNIX_FLAGS
-            macros, objects = self.instruction_sets(flags, msvc)
-            openmp = self.openmp_flags(msvc)
+        if ext.name == KERNELS:
+            openmp = self.openmp_flags()
+            flags = FLAGS + next((option for option in FRAMES if not self.fails(PROGRAM, ["-Werror", *option])), [])
+            macros, objects = self.instruction_sets(flags)
             macros.append(("FD_FLAGS", f'"{" ".join(flags + openmp)}"'))
-            for name in COMMON:
-                objects += self.objects(name, flags + (openmp if name == "drive" else []), macros)
+            for path in DRIVERS:
+                objects += self.objects(path, flags + (openmp if path.stem == "drive" else []), macros)
             ext.extra_objects += objects
-            ext.extra_link_args += [] if msvc else openmp
+            ext.extra_link_args += openmp
         super().build_extension(ext)
 
-    def objects(self, name, flags, macros=()):
+    def objects(self, path, flags, macros=()):
         return self.compiler.compile(
-            [str(SOURCES / f"{name}.c")],
+            [str(path)],
             output_dir=self.build_temp,
+            include_dirs=[str(SOURCES), str(INCLUDE)],
             macros=list(macros),
             extra_postargs=flags,
-            depends=[str(path) for pattern in ("*.h", "*.inc") for path in SOURCES.glob(pattern)],
+            depends=HEADERS,
         )
 
-    def instruction_sets(self, flags, msvc):
+    def instruction_sets(self, flags):
         macros, objects = [], []
-        for name, (machines, unix, windows) in INSTRUCTION_SETS.items():
-            if self.machine() not in machines:
+        for name, machine, own in INSTRUCTION_SETS:
+            if machine not in ("any", self.machine()):
                 continue
             try:
-                objects += self.objects(f"isa_{name}", flags + (windows if msvc else unix))
+                objects += self.objects(SOURCES / f"isa/{name}.c", flags + own.split())
             except Exception as error:
                 print(f"fastdrop: the compiler rejects {name}, which is left out: {error}", file=sys.stderr)
             else:
-                macros.append((f"FD_HAVE_{name.upper()}", "1"))
+                macros.append((f"FD_HAVE_{name}", "1"))
         return macros, objects
 
     def machine(self):
         """Return what is built for: a cross build says so in the platform's name."""
         target = (self.plat_name or "").rpartition("-")[2].lower()
-        known = X86_64 | ARM_64
-        return target if target in known else platform.machine().lower()
+        here = platform.machine().lower()
+        return MACHINES.get(target) or MACHINES.get(here, here)
 
-    def openmp_flags(self, msvc):
+    def fails(self, program, flags, run=False):
+        """Return why a program does not compile, link and, where asked for, run with these flags; "" where it does."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text(program)
+            try:
+                made = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+                self.compiler.link_executable(made, "probe", output_dir=folder, extra_postargs=flags)
+                if run:
+                    subprocess.run([str(Path(folder, self.compiler.executable_filename("probe")))], check=True, timeout=60)
+            except Exception as error:
+                return str(error) or type(error).__name__
+        return ""
+
+    def openmp_flags(self):
         if os.environ.get("FASTDROP_OPENMP", "1") == "0":
             print("fastdrop: built without OpenMP, as FASTDROP_OPENMP=0 asks", file=sys.stderr)
             return []
-        flags = ["/openmp"] if msvc else ["-fopenmp"]
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "probe.c")
-            source.write_text(OPENMP_PROGRAM)
-            try:
-                made = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
-                self.compiler.link_executable(made, "probe", output_dir=folder, extra_postargs=[] if msvc else flags)
-                program = Path(folder, self.compiler.executable_filename("probe"))
-                subprocess.run([str(program)], check=True, timeout=60)
-            except Exception as error:
-                print(f"fastdrop: no working OpenMP, so one thread a call: {error}", file=sys.stderr)
-                return []
-        return flags
+        if error := self.fails(OPENMP_PROGRAM, ["-fopenmp"], run=True):
+            print(f"fastdrop: no working OpenMP, so one thread a call: {error}", file=sys.stderr)
+            return []
+        return ["-fopenmp"]
 
 
 def extension(name):
@@ -114,12 +134,12 @@ def extension(name):
         f"fastdrop.{name}",
         [f"fastdrop/{name.replace('.', '/')}.pyx"],
         # Else a changed C file is not linked again, and a changed declaration not seen.
-        depends=[str(path) for path in sorted([*SOURCES.iterdir(), *Path("fastdrop").rglob("*.px[di]")])],
-        include_dirs=[str(SOURCES), numpy.get_include()],
+        depends=[*HEADERS, *map(str, sorted([*SOURCES.rglob("*.c"), *Path("fastdrop").rglob("*.px[di]")]))],
+        include_dirs=[str(INCLUDE), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+        extra_compile_args=EXACT,
+        extra_link_args=list(STRIP),
     )
 
-
-MODULES = ("_core.native", "_core.plan", "_core.numbers", "variants.dropout")
 
 setup(ext_modules=[extension(name) for name in MODULES], cmdclass={"build_ext": BuildExt})

@@ -1,29 +1,32 @@
-/* compiler.h: what the kernels ask of the compiler beyond C11. */
+/* compiler.h: what the library asks of the compiler beyond C11, and what it refuses. */
 #ifndef FASTDROP_COMPILER_H
 #define FASTDROP_COMPILER_H
 
+#ifndef __GNUC__
+#error "fastdrop needs gcc or clang"
+#endif
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "fastdrop promises bits: build it without -ffast-math, -ffinite-math-only and -Ofast"
+#endif
+#if !defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ != 0
+#error "fastdrop needs float arithmetic in float precision: on 32-bit x86 build with -msse2 -mfpmath=sse"
+#endif
+
 #define FD_TEXT_(a) #a
 #define FD_TEXT(a) FD_TEXT_(a)
+#define FD_JOIN_(a, b) a##b
+#define FD_JOIN(a, b) FD_JOIN_(a, b)
 
 #if defined(__clang__)
 #define UNROLL(n) _Pragma(FD_TEXT(unroll n))
-#elif defined(__GNUC__)
-#define UNROLL(n) _Pragma(FD_TEXT(GCC unroll n))
 #else
-#define UNROLL(n)
+#define UNROLL(n) _Pragma(FD_TEXT(GCC unroll n))
 #endif
 
-#if defined(_MSC_VER) && !defined(__clang__)
-#define NOINLINE __declspec(noinline)
-#else
+#define INLINE static inline __attribute__((always_inline, unused))
 #define NOINLINE __attribute__((noinline))
-#endif
 
 /* Keeps gcc's scheduler from undoing an interleaving that the source has by design. */
-#if defined(__GNUC__)
 #define KEEP_ORDER() __asm__ volatile("" :::)
-#else
-#define KEEP_ORDER() ((void)0)
-#endif
 
 #endif

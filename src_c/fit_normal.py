@@ -1,7 +1,7 @@
 """Fit the polynomials of the float32 normal numbers, print their error, and write their tables.
 
     python src_c/fit_normal.py            # prints the table and its error; needs SciPy
-    python src_c/fit_normal.py --write    # and writes src_c/normal_table.h and fastdrop/backends/normal_table.py
+    python src_c/fit_normal.py --write    # and writes src_c/kernels/normal_table.h and _core/backends/normal_table.py
 
 A word w stands for u = (w + 1/2) / 2**32. Its distance t from the nearer of 0 and 1, in units of 2**-32, is 2**(octave - 1) * m
 with 1 <= m < 2 and 0 <= octave < 32; in each octave, minus the inverse of the normal distribution function is a polynomial in
@@ -91,12 +91,12 @@ def main():
         rows = [[short(c) for c in row] for row in table]
         head = "Written by src_c/fit_normal.py: a row a power, the lowest first, a column an octave."
         c_rows = ",\n".join("    {" + wrap([c + "f," for c in row])[:-1] + "}" for row in rows)
-        (ROOT / "src_c/normal_table.h").write_text(
+        (ROOT / "src_c/kernels/normal_table.h").write_text(
             f"/* {head} */\nenum {{ NORMAL_DEGREE = {DEGREE} }};\n"
             f"static const float normal_table[NORMAL_DEGREE + 1][{OCTAVES}] = {{\n{c_rows}}};\n"
         )
         python_rows = "\n".join(f'    """{wrap(row)}""",' for row in rows)
-        (ROOT / "fastdrop/backends/normal_table.py").write_text(
+        (ROOT / "fastdrop/_core/backends/normal_table.py").write_text(
             f'"""{head}"""\n\nimport numpy as np\n\nDEGREE = {DEGREE}\nROWS = (\n{python_rows}\n)\n'
             "TABLE = np.array([[float.fromhex(number) for number in row.split()] for row in ROWS], np.float32)\n"
         )

@@ -1,6 +1,6 @@
 /* selftest.c: the kernels without Python: for sanitizers, valgrind and emulated processors.
  *
- *     make -C src_c selftest && src_c/build/selftest tests/data/philox4x32_10.kat
+ *     make -C src_c selftest && src_c/build/selftest fastdrop/known_answers/philox4x32_10.kat
  *
  * Every instruction set that this machine runs is compared with the published known answers and with a direct
  * transcription of the stream's definition: one element at a time, from one block a plane, sharing no code with the

@@ -1,4 +1,4 @@
-"""What random numbers do to elements: for the backends in Python, and the definition of `src_c/noise.inc`.
+"""What random numbers do to elements: for the backends in Python, and the definition of `src_c/kernels/noise_tpl.h`.
 
 Each noise makes of a number for each element (and of an operand, for those that have one) what the element is multiplied by
 or, for those in `ADDED`, what is added to it; and the slope that the gradient of its parameter is summed with, or None.

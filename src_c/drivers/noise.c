@@ -3,7 +3,7 @@
  */
 #include <string.h>
 
-#include "drive.h"
+#include "drivers/drive.h"
 
 typedef struct {
   const fd_isa *isa;

@@ -1,5 +1,5 @@
-/* elementary.inc: exponential, logarithm and what is made of them, with the same bits everywhere: the operations of
- * fastdrop/backends/elementary.py, in its order, none fused with another. Its comments say what they do and where the
+/* elementary_tpl.h: exponential, logarithm and what is made of them, with the same bits everywhere: the operations of
+ * fastdrop/_core/backends/elementary.py, in its order, none fused with another. Its comments say what they do and where the
  * coefficients are from. Plain C without branches: each ISA file's flags make vectors of it.
  */
 #include <math.h>

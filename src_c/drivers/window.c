@@ -1,7 +1,7 @@
 /* window.c: keep bits of any run of indices, on top of kernels that make whole groups of 128. */
 #include <string.h>
 
-#include "drive.h"
+#include "drivers/drive.h"
 
 philox_call fd_philox_call(fd_key key) {
   philox_call call;

@@ -3,9 +3,10 @@
  * Flush-to-zero and the rounding mode are settings of each thread, which any library may have changed: one loaded with
  * -ffast-math, PyTorch's set_flush_denormal, a caller's own fesetround. Bits must not depend on them.
  */
+#include "compiler.h"
 #include "fastdrop.h"
 
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(__x86_64__)
 #include <xmmintrin.h>
 
 /* MXCSR: flush-to-zero (15), rounding (13, 14), denormals-are-zero (6); the exceptions' masks (7..12) as they were. */
@@ -25,7 +26,7 @@ uint64_t fd_float_spoil(void) {
   return found;
 }
 
-#elif defined(__aarch64__) && defined(__GNUC__)
+#elif defined(__aarch64__)
 /* FPCR: flush-to-zero (24), rounding (22, 23), half-precision flush-to-zero (19); the other kind of half precision (26),
  * traps (8..12, 15). */
 enum { SPOILED = 0x01C80000, TRAPS = 0x04009F00 };

@@ -1,14 +1,12 @@
-/* isa_avx512.c: the vocabulary in 512-bit registers (AVX-512 F, BW, DQ, VL). */
-#include "isa.h"
+/* avx512.c: the vocabulary in 512-bit registers (AVX-512 F, BW, DQ, VL). */
+#include "isa/isa.h"
 
 #if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512DQ__) || !defined(__AVX512VL__)
-#error "isa_avx512.c needs -mavx512f -mavx512bw -mavx512dq -mavx512vl"
+#error "avx512.c needs -mavx512f -mavx512bw -mavx512dq -mavx512vl"
 #endif
 
 #include <immintrin.h>
 #include <string.h>
-
-#include "compiler.h"
 
 /* Philox: one counter word of eight blocks. */
 typedef __m512i u64v;
@@ -135,4 +133,4 @@ INLINE void v_fence(void) { _mm_sfence(); }
 
 #define UNROLL_VALUES UNROLL(8)
 #define FD_ISA_NAME avx512
-#include "kernels.inc"
+#include "kernels/table_tpl.h"

@@ -1,20 +1,20 @@
-/* normal.inc: words to uniform and to normal numbers, the operations of fastdrop/backends/elementary.py in its order. Of
+/* normal_tpl.h: words to uniform and to normal numbers, the operations of fastdrop/_core/backends/elementary.py in its order. Of
  * up to FD_NOISE_TILE elements; one word makes a float32, two a float64.
  */
-#include "normal_table.h"
+#include "kernels/normal_table.h"
 
 /* (2 (w >> 9) + 1) 2^-24: the middles of 2^23 equal parts of (0, 1), exact in float32. */
-static void uniforms32(const uint32_t *words, int64_t n, void *out) {
+static void uniforms32(const fd_word *words, int64_t n, void *out) {
   float *u = (float *)out;
   for (int64_t i = 0; i < n; i++) u[i] = (float)(int32_t)(2 * (words[i] >> 9) + 1) * 0x1p-24f;
 }
 
 /* (2 (v >> 12) + 1) 2^-53, v of two words: exact in float64. */
-INLINE double uniform_of(const uint32_t *pair) {
+INLINE double uniform_of(const fd_word *pair) {
   const uint64_t v = pair[0] | (uint64_t)pair[1] << 32;
   return (double)(int64_t)(2 * (v >> 12) + 1) * 0x1p-53;
 }
-static void uniforms64(const uint32_t *words, int64_t n, void *out) {
+static void uniforms64(const fd_word *words, int64_t n, void *out) {
   double *u = (double *)out;
   for (int64_t i = 0; i < n; i++) u[i] = uniform_of(words + 2 * i);
 }
@@ -22,7 +22,9 @@ static void uniforms64(const uint32_t *words, int64_t n, void *out) {
 /* One polynomial for each power of two of the distance from 0 or 1: where it is and in which octave, then the polynomial, then
  * the sign. The first and the last are plain C; the tables are looked up as the instruction set can. */
 enum { NORMALS_AT_ONCE = 256 };
-static void some_normals32(const uint32_t *words, int64_t n, float *z) {
+_Static_assert(NORMALS_AT_ONCE % F32_LANES == 0, "the last register of a piece ends with it");
+_Static_assert(sizeof normal_table[0] == 32 * sizeof(float), "f32_lookup takes tables of 32");
+static void some_normals32(const fd_word *words, int64_t n, float *z) {
   const int32_t most = 0x7FFFFF80;
   uint32_t octave[NORMALS_AT_ONCE];
   float x[NORMALS_AT_ONCE];
@@ -43,7 +45,7 @@ static void some_normals32(const uint32_t *words, int64_t n, float *z) {
   }
   for (int64_t i = 0; i < n; i++) z[i] = float_of(bits_of(x[i]) ^ (int32_t)(~words[i] & 0x80000000u));
 }
-static void normals32(const uint32_t *words, int64_t n, void *out) {
+static void normals32(const fd_word *words, int64_t n, void *out) {
   for (int64_t i = 0; i < n; i += NORMALS_AT_ONCE)
     some_normals32(words + i, n - i < NORMALS_AT_ONCE ? n - i : NORMALS_AT_ONCE, (float *)out + i);
 }
@@ -76,7 +78,7 @@ INLINE double normal_of(double u) {
   const double tail = r <= 5.0 ? nearer : farther;
   return fabs(q) <= 0.425 ? central : (q < 0.0 ? -tail : tail);
 }
-static void normals64(const uint32_t *words, int64_t n, void *out) {
+static void normals64(const fd_word *words, int64_t n, void *out) {
   double *z = (double *)out;
   for (int64_t i = 0; i < n; i++) z[i] = normal_of(uniform_of(words + 2 * i));
 }

@@ -1,4 +1,4 @@
-/* bits.inc: packed keep bits from bit planes (docs/stream.md).
+/* bits_tpl.h: packed keep bits from bit planes (docs/stream.md).
  *
  * Element i owns a uniform U(i), of which plane j holds binary digit j. U is compared with p from the top digit down,
  * 128 elements to a Philox block, until every element of a batch is decided: `undecided` are those whose digits so far

@@ -1,14 +1,12 @@
-/* isa_avx2.c: the vocabulary in 256-bit registers. AVX2 and F16C; no FMA, which would change bits. */
-#include "isa.h"
+/* avx2.c: the vocabulary in 256-bit registers. AVX2 and F16C; no FMA, which would change bits. */
+#include "isa/isa.h"
 
 #if !defined(__AVX2__) || !defined(__F16C__)
-#error "isa_avx2.c needs -mavx2 -mf16c"
+#error "avx2.c needs -mavx2 -mf16c"
 #endif
 
 #include <immintrin.h>
 #include <string.h>
-
-#include "compiler.h"
 
 /* Philox: one counter word of four blocks. */
 typedef __m256i u64v;
@@ -108,7 +106,6 @@ INLINE f32_v f32_lookup(const float table[32], const uint32_t *index) {
   return _mm256_i32gather_ps(table, _mm256_loadu_si256((const __m256i *)index), 4);
 }
 
-/* Binary digit `shift` of 64 words: moved to the sign, where a move-mask finds it. */
 /* Binary digit `shift` of 64 bytes: moved to the top of each. */
 INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
   const __m128i to_top = _mm_cvtsi32_si128(7 - shift);
@@ -121,4 +118,4 @@ INLINE void v_fence(void) { _mm_sfence(); }
 
 #define UNROLL_VALUES UNROLL(8)
 #define FD_ISA_NAME avx2
-#include "kernels.inc"
+#include "kernels/table_tpl.h"

@@ -1,14 +1,12 @@
-/* isa_neon.c: the vocabulary in AArch64's 128-bit registers. */
-#include "isa.h"
+/* neon.c: the vocabulary in AArch64's 128-bit registers. */
+#include "isa/isa.h"
 
 #ifndef __aarch64__
-#error "isa_neon.c is for AArch64: ARMv7's NEON flushes subnormals"
+#error "neon.c is for AArch64: ARMv7's NEON flushes subnormals"
 #endif
 
 #include <arm_neon.h>
 #include <string.h>
-
-#include "compiler.h"
 
 /* Philox: one counter word of two blocks. */
 typedef uint64x2_t u64v;
@@ -111,4 +109,4 @@ INLINE void v_fence(void) {}
 
 #define UNROLL_VALUES UNROLL(8)
 #define FD_ISA_NAME neon
-#include "kernels.inc"
+#include "kernels/table_tpl.h"

@@ -1,8 +1,7 @@
 /* dropout.c: the fused pass: a tile's bits, then its values. */
 #include <string.h>
 
-#include "compiler.h"
-#include "drive.h"
+#include "drivers/drive.h"
 
 /* A run of at least this many elements that share one decision is copied or filled as a whole, its bits never spelt out. */
 enum { LEAST_SHARED_RUN = 256 };

@@ -1,5 +1,5 @@
-/* noise.inc: random numbers to what the elements of a tile are multiplied by, or what is added to them (fastdrop.h has the
- * formulas); the operations of fastdrop/backends/noise.py in its order. Plain C, included once for each type that is
+/* noise_tpl.h: random numbers to what the elements of a tile are multiplied by, or what is added to them (fastdrop.h has the
+ * formulas); the operations of fastdrop/_core/backends/noise.py in its order. Plain C, included once for each type that is
  * computed with: NAME(f) is f with its suffix.
  */
 

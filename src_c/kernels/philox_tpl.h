@@ -1,5 +1,5 @@
-/* philox.inc: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011) on
- * the vocabulary of an ISA file.
+/* philox_tpl.h: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011) on
+ * the vocabulary of an instruction set.
  *
  * A register holds one counter word of LANES blocks, a word to a 64-bit lane. The widening multiply reads the low half
  * of a lane and leaves the new low word in it and the high word above: what is above bit 31 between the rounds is

@@ -6,7 +6,7 @@
  */
 #include <string.h>
 
-#include "drive.h"
+#include "drivers/drive.h"
 
 enum { ROWS = 64, COLUMNS = 2048, ROW_WORDS = COLUMNS / 64 };
 

@@ -2,20 +2,8 @@
 #ifndef FASTDROP_ISA_H
 #define FASTDROP_ISA_H
 
+#include "compiler.h"
 #include "fastdrop.h"
-
-#ifdef __FAST_MATH__
-#error "fastdrop promises bits: build it without -ffast-math (and without -Ofast)"
-#endif
-#if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
-#error "fastdrop needs float arithmetic in float precision: on 32-bit x86 build with -msse2 -mfpmath=sse"
-#endif
-
-#if defined(_MSC_VER) && !defined(__clang__)
-#define INLINE static __forceinline
-#else
-#define INLINE static inline __attribute__((always_inline, unused))
-#endif
 
 /* The ten round keys and the two counter words that a call never changes. */
 typedef struct {
@@ -57,8 +45,11 @@ typedef struct {
 } fd_tile;
 typedef void apply_kernel(const fd_tile *tile);
 
-/* Words to numbers, n <= FD_NOISE_TILE; and arrays of the type that is computed with to their function. */
-typedef void fd_numbers_kernel(const uint32_t *words, int64_t n, void *out);
+/* A word of memory that was written as 64-bit words. */
+typedef uint32_t __attribute__((may_alias)) fd_word;
+
+/* Words to numbers; and arrays of the type that is computed with to their function. */
+typedef void fd_numbers_kernel(const fd_word *words, int64_t n, void *out);
 typedef void fd_function_kernel(const void *x, int64_t n, void *y);
 
 /* A tile of noise, all of it in the type that is computed with. */
@@ -94,16 +85,17 @@ struct fd_isa {
   int64_t ahead;                                        /* so many bytes ahead of those stores, the input is fetched */
 };
 
-/* Null where the compiler or the architecture left it out. */
-extern const fd_isa fd_isa_portable;
-#ifdef FD_HAVE_AVX2
-extern const fd_isa fd_isa_avx2;
-#endif
-#ifdef FD_HAVE_AVX512
-extern const fd_isa fd_isa_avx512;
-#endif
-#ifdef FD_HAVE_NEON
-extern const fd_isa fd_isa_neon;
-#endif
+/* FD_IF_BUILT(name, row) is row where the build says -DFD_HAVE_name=1, and nothing elsewhere: FD_BUILT_1 puts a comma before
+ * FD_KEEP_ROW, which makes it the second argument; any other FD_BUILT_... is no macro, and leaves FD_DROP_ROW the second. */
+#define FD_BUILT_1 ,
+#define FD_KEEP_ROW(...) __VA_ARGS__
+#define FD_DROP_ROW(...)
+#define FD_SECOND_(first, second, ...) second
+#define FD_SECOND(...) FD_SECOND_(__VA_ARGS__)
+#define FD_IF_BUILT(name, ...) FD_SECOND(FD_JOIN(FD_BUILT_, FD_HAVE_##name) FD_KEEP_ROW, FD_DROP_ROW, )(__VA_ARGS__)
+
+#define FD_ISA(name, machine, has, flags) FD_IF_BUILT(name, extern const fd_isa fd_isa_##name;)
+#include "isa/list.h"
+#undef FD_ISA
 
 #endif

@@ -2,7 +2,7 @@
  * the caller's own. */
 #include <string.h>
 
-#include "drive.h"
+#include "drivers/drive.h"
 
 void fd_source_open(bit_source *source, const fd_isa *isa, const fd_bits *from) {
   source->from = from;

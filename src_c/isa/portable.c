@@ -1,9 +1,7 @@
-/* isa_portable.c: the vocabulary in plain C, for every machine, of either byte order. */
-#include "isa.h"
+/* portable.c: the vocabulary in plain C, for every machine, of either byte order. */
+#include "isa/isa.h"
 
 #include <string.h>
-
-#include "compiler.h"
 
 /* Philox: one counter word of one block. */
 typedef uint64_t u64v;
@@ -169,4 +167,4 @@ INLINE void v_fence(void) {}
 
 #define UNROLL_VALUES
 #define FD_ISA_NAME portable
-#include "kernels.inc"
+#include "kernels/table_tpl.h"

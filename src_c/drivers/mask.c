@@ -1,7 +1,7 @@
 /* mask.c: the keep bits themselves, packed or a byte each. */
 #include <string.h>
 
-#include "drive.h"
+#include "drivers/drive.h"
 
 typedef struct {
   const fd_isa *isa;

@@ -1,7 +1,7 @@
 /* words.c: the words of domain 0, the numbers made of them, and the keys of domain 2. */
 #include <string.h>
 
-#include "drive.h"
+#include "drivers/drive.h"
 
 typedef struct {
   const fd_isa *isa;
@@ -13,12 +13,12 @@ typedef struct {
   int64_t itemsize;
 } words_job;
 
-const uint32_t *fd_some_words(const fd_isa *isa, const philox_call *call, uint64_t first, int64_t n, uint64_t *blocks) {
+const fd_word *fd_some_words(const fd_isa *isa, const philox_call *call, uint64_t first, int64_t n, uint64_t *blocks) {
   const int64_t skip = (int64_t)(first % 4), count = (skip + n + 3) / 4;
   isa->blocks(call, first / 4, (uint32_t)FD_DOMAIN_WORDS << 24, count, blocks);
   if (FD_BIG_ENDIAN)
     for (int64_t k = 0; k < 2 * count; k++) blocks[k] = blocks[k] << 32 | blocks[k] >> 32;
-  return (const uint32_t *)blocks + skip;
+  return (const fd_word *)blocks + skip;
 }
 
 static void words_range(const void *work, int64_t begin, int64_t end) {
@@ -28,7 +28,7 @@ static void words_range(const void *work, int64_t begin, int64_t end) {
     n = fd_min(FD_MOST_WORDS / job->words_each, end - i);
     char *out = (char *)job->out + i * job->itemsize;
     const uint64_t first = (uint64_t)job->words_each * (job->first + (uint64_t)i);
-    const uint32_t *words = fd_some_words(job->isa, &job->call, first, job->words_each * n, blocks);
+    const fd_word *words = fd_some_words(job->isa, &job->call, first, job->words_each * n, blocks);
     if (job->numbers)
       job->numbers(words, n, out);
     else

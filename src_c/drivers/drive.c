@@ -4,7 +4,7 @@
  * a function of its index alone, so how many workers there are changes nothing. Every worker sets the floating-point
  * environment that the bits are promised for and restores what it found.
  */
-#include "drive.h"
+#include "drivers/drive.h"
 
 #ifdef _OPENMP
 #include <omp.h>

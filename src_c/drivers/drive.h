@@ -2,7 +2,7 @@
 #ifndef FASTDROP_DRIVE_H
 #define FASTDROP_DRIVE_H
 
-#include "isa.h"
+#include "isa/isa.h"
 
 /* Work on the elements begin .. end - 1 of a job. */
 typedef void range_work(const void *job, int64_t begin, int64_t end);
@@ -87,7 +87,7 @@ void fd_apply_transposed(const fd_transposed *job, int threads);
 
 /* Words first .. first + n - 1 of domain 0, n <= FD_MOST_WORDS; `blocks` has room for FD_WORD_BUFFER. words.c */
 enum { FD_MOST_WORDS = 1024, FD_WORD_BUFFER = 2 * (FD_MOST_WORDS / 4 + 1 + FD_BATCH_MAX) };
-const uint32_t *fd_some_words(const fd_isa *isa, const philox_call *call, uint64_t first, int64_t n, uint64_t *blocks);
+const fd_word *fd_some_words(const fd_isa *isa, const philox_call *call, uint64_t first, int64_t n, uint64_t *blocks);
 
 static inline int64_t fd_itemsize(int dtype) { return dtype == FD_FLOAT64 ? 8 : dtype == FD_FLOAT32 ? 4 : 2; }
 static inline int64_t fd_min(int64_t a, int64_t b) { return a < b ? a : b; }

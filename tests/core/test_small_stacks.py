@@ -9,7 +9,7 @@ PROGRAM = """
     import numpy as np
     import fastdrop
     from fastdrop import elementary
-    from fastdrop.testing import DTYPES, OPS, TILE, Case, awkward, compute, laid_cases, threads_on_small_arrays
+    from fastdrop.verify.cases import DTYPES, OPS, TILE, Case, awkward, compute, laid_cases, threads_on_small_arrays
 
     KEY = {{"seed": 1, "offset": 2}}
     REVERSED = (slice(None, None, -1),) * 3

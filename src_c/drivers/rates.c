@@ -1,7 +1,7 @@
 /* rates.c: p as the integers and the rounded factors that the kernels work with. */
 #include <math.h>
 
-#include "isa.h"
+#include "isa/isa.h"
 
 fd_rate fd_rate_of(double p) {
   const uint64_t found = fd_float_begin();

@@ -1,63 +1,59 @@
-/* kernels.inc: the algorithms, once, on the vocabulary of the file that includes this; and that file's table of them. */
-#include "philox.inc"
+/* table_tpl.h: the algorithms, once, on the vocabulary of the file that includes this; and that file's table of them. */
+#include "isa/vocabulary.h"
 
-#include "bits.inc"
+#include "kernels/philox_tpl.h"
 
-#include "rates.inc"
+#include "kernels/bits_tpl.h"
 
-#include "elementary.inc"
+#include "kernels/rates_tpl.h"
 
-#include "normal.inc"
+#include "kernels/elementary_tpl.h"
+
+#include "kernels/normal_tpl.h"
 
 #define NAME(f) f##32
 #define REAL float
 #define SQRT sqrtf
-#include "noise.inc"
+#include "kernels/noise_tpl.h"
 
 #define NAME(f) f##64
 #define REAL double
 #define SQRT sqrt
-#include "noise.inc"
+#include "kernels/noise_tpl.h"
 
 #define NAME(f) f32_##f
 #define COMPUTE(f) f32_##f
 #define LANES_OF F32_LANES
 #define STORED float
 #define COMPUTED float
-#include "apply.inc"
+#include "kernels/apply_tpl.h"
 
 #define NAME(f) f64_##f
 #define COMPUTE(f) f64_##f
 #define LANES_OF F64_LANES
 #define STORED double
 #define COMPUTED double
-#include "apply.inc"
+#include "kernels/apply_tpl.h"
 
 #define NAME(f) f16_##f
 #define COMPUTE(f) f32_##f
 #define LANES_OF F32_LANES
 #define STORED uint16_t
 #define COMPUTED float
-#include "apply.inc"
+#include "kernels/apply_tpl.h"
 
-#ifndef BF16_COMPUTE
-#define BF16_COMPUTE(f) f32_##f
-#define BF16_LANES F32_LANES
-#endif
 #define NAME(f) bf16_##f
 #define COMPUTE(f) BF16_COMPUTE(f)
 #define LANES_OF BF16_LANES
 #define STORED uint16_t
 #define COMPUTED float
-#include "apply.inc"
+#include "kernels/apply_tpl.h"
 
 static void fence(void) { v_fence(); }
 
 /* Written so that a compiler which contracts would contract it. */
 static double multiply_add(double a, double b, double c) { return a * b + c; }
 
-#define FD_TABLE__(name) fd_isa_##name
-#define FD_TABLE_(name) FD_TABLE__(name)
 #define FD_OPS_OF(type)                                                                                      \
   {type##_op_scale,         type##_op_bias,          type##_op_each,          type##_op_each_bias,           \
    type##_op_residual,      type##_op_bias_residual, type##_op_each_residual, type##_op_each_bias_residual, \
@@ -66,7 +62,7 @@ static double multiply_add(double a, double b, double c) { return a * b + c; }
 #define FD_BOTH(name) {name##32, name##64}
 #define FD_FUNCTION(name) {name##32_all, name##64_all}
 
-const fd_isa FD_TABLE_(FD_ISA_NAME) = {
+const fd_isa FD_JOIN(fd_isa_, FD_ISA_NAME) = {
     .name = FD_TEXT(FD_ISA_NAME),
     .vector_bits = (int)sizeof(u64v) * 8,
     .blocks = blocks,

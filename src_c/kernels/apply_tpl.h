@@ -1,4 +1,4 @@
-/* apply.inc: packed keep bits to values, for one element type on the vocabulary of an ISA file. Included once a type:
+/* apply_tpl.h: packed keep bits to values, for one element type on the vocabulary of an instruction set. Included once a type:
  * NAME(f) is f with the prefix of the type as it is stored, COMPUTE(f) with that of the type that is computed with.
  *
  * A dropped value is selected away, never multiplied by 0: so a dropped NaN, infinity or negative number leaves +0.0.

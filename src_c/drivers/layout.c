@@ -1,7 +1,7 @@
 /* layout.c: arrays of any strides, walked in the C order of their indices. */
 #include <string.h>
 
-#include "drive.h"
+#include "drivers/drive.h"
 
 void fd_layout_of(fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize) {
   int kept = 0; /* merged axes so far, the innermost last */

@@ -1,4 +1,4 @@
-/* rates.inc: keep bits and factors where every element has a rate of its own. Plain C: each ISA file's flags vectorise it. */
+/* rates_tpl.h: keep bits and factors where every element has a rate of its own. Plain C: each ISA file's flags vectorise it. */
 
 /* Sixteen binary digits of a tile's rates as numbers of 2^-64: the upper eight of all, then the lower eight of all. */
 typedef struct {
@@ -60,7 +60,7 @@ static void drop_certain(const void *rates, int rates_dtype, int64_t n, int skip
     bits[(skip + i) / 64] &= ~((uint64_t)(rate_at(rates, rates_dtype, i) == 1.0) << ((skip + i) % 64));
 }
 
-/* The comparison of bits.inc, digit by digit, with digits that differ from element to element. */
+/* The comparison of bits_tpl.h, digit by digit, with digits that differ from element to element. */
 typedef struct {
   uint64_t undecided[FD_TILE_WORDS], *kept;
   int64_t words;
