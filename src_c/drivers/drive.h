@@ -29,6 +29,9 @@ const uint64_t *fd_window_bits(bit_window *window, uint64_t index, int64_t n, co
 /* Whole groups straight to their destination, which has room for FD_BATCH_MAX blocks more. */
 void fd_window_groups(const bit_window *window, uint64_t first_group, int64_t count, uint64_t *bits, const char *ahead);
 
+/* n bits of `from`, from bit `shift` on, to bit `at` of `to`, whose bits from there on are 0. */
+void fd_copy_bits(uint64_t *to, int64_t at, const uint64_t *from, int shift, int64_t n);
+
 /* One Bernoulli plane, in the place of keep bits: fd_window_bits and what is built on it then give digits of U. */
 void fd_window_set_plane(bit_window *window, int plane);
 

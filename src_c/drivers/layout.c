@@ -51,18 +51,31 @@ void fd_walk_on(fd_walk *walk, const fd_layout *layout, int64_t n) {
   }
 }
 
-/* The item's size is a constant to the compiler. */
+INLINE void copy_items(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n, const int64_t itemsize) {
+  for (int64_t i = 0; i < n; i++) memcpy(to + i * to_step, from + i * from_step, (size_t)itemsize);
+}
+
+/* The usual steps are constants to the compiler, which then makes vectors. */
+INLINE void copy_sized(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n, const int64_t itemsize) {
+  if (to_step == itemsize && from_step == 2 * itemsize)
+    copy_items(to, itemsize, from, 2 * itemsize, n, itemsize);
+  else if (to_step == itemsize && from_step == -itemsize)
+    copy_items(to, itemsize, from, -itemsize, n, itemsize);
+  else
+    copy_items(to, to_step, from, from_step, n, itemsize);
+}
+
 void fd_copy_items(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n, int64_t itemsize) {
   if (to_step == itemsize && from_step == itemsize)
     memcpy(to, from, (size_t)(n * itemsize));
   else if (itemsize == 4)
-    for (int64_t i = 0; i < n; i++) memcpy(to + i * to_step, from + i * from_step, 4);
+    copy_sized(to, to_step, from, from_step, n, 4);
   else if (itemsize == 8)
-    for (int64_t i = 0; i < n; i++) memcpy(to + i * to_step, from + i * from_step, 8);
+    copy_sized(to, to_step, from, from_step, n, 8);
   else if (itemsize == 2)
-    for (int64_t i = 0; i < n; i++) memcpy(to + i * to_step, from + i * from_step, 2);
+    copy_sized(to, to_step, from, from_step, n, 2);
   else
-    for (int64_t i = 0; i < n; i++) to[i * to_step] = from[i * from_step];
+    copy_sized(to, to_step, from, from_step, n, 1);
 }
 
 void fd_gather(char *flat, const char *array, const fd_layout *layout, int64_t first, int64_t n, int64_t itemsize) {

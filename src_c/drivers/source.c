@@ -29,23 +29,10 @@ static int64_t cached_bits(bit_source *source, uint64_t index, int64_t n, const 
   return fd_min(n, (int64_t)source->cached_count * FD_GROUP - position);
 }
 
-/* n bits of `from`, from bit `shift` on, to bit `at` of `to`, whose bits from there on are 0. */
-static void copy_bits(uint64_t *to, int64_t at, const uint64_t *from, int shift, int64_t n) {
-  const int up = (int)(at % 64);
-  to += at / 64;
-  for (int64_t k = 0; n > 0; k++, n -= 64) {
-    uint64_t bits = from[k] >> shift;
-    if (shift && n > 64 - shift) bits |= from[k + 1] << (64 - shift);
-    if (n < 64) bits &= ~(uint64_t)0 >> (64 - n);
-    to[k] |= bits << up;
-    if (up && n > 64 - up) to[k + 1] |= bits >> (64 - up);
-  }
-}
-
 static void fill_bits(uint64_t *to, int64_t at, uint64_t bit, int64_t n) {
   const uint64_t ones = 0 - bit;
   for (int64_t done = 0, step; done < n; done += step) {
-    copy_bits(to, at + done, &ones, 0, step = fd_min(64, n - done));
+    fd_copy_bits(to, at + done, &ones, 0, step = fd_min(64, n - done));
   }
 }
 
@@ -67,7 +54,7 @@ static void laid_bits(bit_source *source, int64_t i, int64_t n, uint64_t *bits) 
       fill_bits(bits, done, *words >> shift & 1, run);
     } else {
       run = got;
-      copy_bits(bits, done, words, shift, run);
+      fd_copy_bits(bits, done, words, shift, run);
     }
     fd_walk_on(&walk, layout, run);
   }
@@ -110,7 +97,7 @@ static const uint64_t *bits_of_rates(bit_source *source, int64_t i, int64_t n, c
   source->tile_n = n;
   source->window.isa->keep_rates(rates, from->rates_dtype, n, skip, plane_of_tile, source, bits, ahead);
   memset(source->bits, 0, sizeof source->bits);
-  copy_bits(source->bits, 0, bits + skip / 64, skip % 64, n);
+  fd_copy_bits(source->bits, 0, bits + skip / 64, skip % 64, n);
   return source->bits;
 }
 
@@ -136,7 +123,7 @@ static const uint64_t *given_bits(bit_source *source, int64_t i, int64_t n) {
   if (source->from->packed) {
     const int64_t bytes = (i % 8 + n + 7) / 8;
     words_of_bytes(words, source->from->packed + i / 8, bytes);
-    copy_bits(bits, 0, words, (int)(i % 8), n);
+    fd_copy_bits(bits, 0, words, (int)(i % 8), n);
   } else {
     uint8_t buffer[FD_TILE];
     const uint8_t *flags = (const uint8_t *)fd_flat_tile(source->from->flags, i, n, 1, buffer);

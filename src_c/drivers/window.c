@@ -57,3 +57,15 @@ const uint64_t *fd_window_bits(bit_window *window, uint64_t index, int64_t n, co
   if (shift % 64) shift_down(bits, (n + 63) / 64, shift % 64);
   return bits;
 }
+
+void fd_copy_bits(uint64_t *to, int64_t at, const uint64_t *from, int shift, int64_t n) {
+  const int up = (int)(at % 64);
+  to += at / 64;
+  for (int64_t k = 0; n > 0; k++, n -= 64) {
+    uint64_t bits = from[k] >> shift;
+    if (shift && n > 64 - shift) bits |= from[k + 1] << (64 - shift);
+    if (n < 64) bits &= ~(uint64_t)0 >> (64 - n);
+    to[k] |= bits << up;
+    if (up && n > 64 - up) to[k + 1] |= bits >> (64 - up);
+  }
+}

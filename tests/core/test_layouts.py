@@ -1,5 +1,7 @@
 """Arrays as they lie in memory: the mask follows the logical index, and only the output is written to."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -107,6 +109,26 @@ def test_large_arrays_with_strides(engine, dtype):
     for output in OUTPUTS:
         out = OUTPUTS[output](x.shape, dtype)
         assert equal_bytes(fastdrop.dropout(x, 0.4, out=out, **KEY), contiguous(x)), output
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "shape", [(2, 9001), (9001, 2), (3, 700, 5), (5, 3, 700), (700, 70, 3), (17, 300), (300, 17), (2, 3, 2, 900)]
+)
+def test_short_axes_in_any_order(engine, dtype, shape):
+    """Neither where a fast axis is short nor where the last one is do blocks of the work miss or repeat an element."""
+    values = awkward(int(np.prod(shape)), dtype)
+    for order in itertools.permutations(range(len(shape))):
+        x = values.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
+        assert x.shape == shape
+        wide = np.zeros((*[shape[axis] for axis in order], 2), dtype)
+        out = wide[..., 1].transpose(np.argsort(order))
+        y = contiguous(x)
+        assert equal_bytes(fastdrop.dropout(x, 0.4, **KEY), y)
+        assert equal_bytes(fastdrop.dropout(x, 0.4, out=out, **KEY), y)
+        assert not wide[..., 0].any()
+        rates = np.linspace(0, 1, x.size).reshape(shape[::-1]).T
+        assert equal_bytes(fastdrop.dropout(x, rates, mode="standard", **KEY), contiguous(x, rates, mode="standard"))
 
 
 @pytest.mark.parametrize("name", NAMES)
