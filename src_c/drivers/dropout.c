@@ -100,8 +100,8 @@ static void dropout_range(const void *work, int64_t begin, int64_t end) {
 
 /* Runs that share a decision: what is dropped is not even read. */
 static void shared_range(const void *work, int64_t begin, int64_t end) {
-  static const uint64_t none[FD_TILE_WORDS];
-  uint64_t all[FD_TILE_WORDS];
+  static const uint64_t none[FD_TILE_WORDS + 1];
+  uint64_t all[FD_TILE_WORDS + 1];
   _Alignas(64) static const char nothing[FD_TILE * 8];
   const dropout_job *job = (const dropout_job *)work;
   const fd_call *call = job->call;

@@ -65,7 +65,7 @@ static void apply_from_line(const noise_job *job, const fd_tile *tile, int op) {
 
 /* Elements i .. i + n - 1; where sums are asked for, `slopes` becomes what is summed. */
 static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers, void *slopes) {
-  static const uint64_t no_bits[FD_TILE_WORDS];
+  static const uint64_t no_bits[FD_TILE_WORDS + 1];
   const fd_noise_call *call = job->call;
   const int is_wide = job->itemsize >= 4, y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize);
   const void *other = 0;

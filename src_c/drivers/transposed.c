@@ -125,7 +125,7 @@ static void fill_slab(bit_source *source, const block *of, uint64_t slab[ROWS][R
 static void apply_columns(const fd_transposed *job, const block *of, bit_source *source) {
   const int last = job->call->y.layout->ndim - 1;
   const int64_t x_step = job->call->x.layout->strides[last], y_step = job->call->y.layout->strides[last];
-  uint64_t slab[ROWS][ROW_WORDS], bits[64];
+  uint64_t slab[ROWS][ROW_WORDS], bits[64 + 1] = {0}; /* kernels may read a word more */
   for (int64_t row = of->rows; row < ROWS; row++) memset(slab[row], 0, sizeof slab[row]);
   fill_slab(source, of, slab);
   for (int64_t column = 0; column < of->columns; column++) {

@@ -32,14 +32,18 @@ INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return _mm256_xor_si256(a, _mm256_x
 INLINE u64v v_high(u64v a) { return _mm256_shuffle_epi32(a, 0xB1); }
 INLINE int v_any(u64v a) { return !_mm256_testz_si256(a, a); }
 INLINE void v_prefetch(const char *p) { _mm_prefetch(p, _MM_HINT_T0); }
-INLINE u64v v_pair(u64v low, u64v high) { return _mm256_blend_epi32(low, _mm256_shuffle_epi32(high, 0xA0), 0xAA); }
+/* After the swap of the halves the product's low word already is where it belongs. */
+INLINE u64v v_last(u64v product, u64v a, u64v b) {
+  return _mm256_xor_si256(v_high(product), _mm256_blend_epi32(_mm256_xor_si256(a, b), _mm256_setzero_si256(), 0xAA));
+}
 INLINE void v_order(u64v pair[2]) {
   const u64v low = pair[0], high = pair[1];
   pair[0] = _mm256_unpacklo_epi64(low, high);
   pair[1] = _mm256_unpackhi_epi64(low, high);
 }
 
-/* float32, eight a register: a byte of the mask is broadcast and each lane looks at its own bit. */
+/* float32, eight a register: each lane looks at its own bit of a byte of the mask. The byte is broadcast with those behind it,
+ * straight from memory, which takes no vector port. */
 typedef __m256 f32_v;
 enum { F32_LANES = 8 };
 INLINE f32_v f32_set(float a) { return _mm256_set1_ps(a); }
@@ -50,8 +54,9 @@ INLINE f32_v f32_mul(f32_v a, f32_v b) { return _mm256_mul_ps(a, b); }
 INLINE f32_v f32_add(f32_v a, f32_v b) { return _mm256_add_ps(a, b); }
 INLINE f32_v f32_mask(const uint64_t *bits, int64_t i) {
   const __m256i own_bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-  const __m256i byte = _mm256_set1_epi32(((const uint8_t *)bits)[i / 8]);
-  return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(byte, own_bit), own_bit));
+  int32_t bytes;
+  memcpy(&bytes, (const char *)bits + i / 8, sizeof bytes);
+  return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bytes), own_bit), own_bit));
 }
 INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) { return _mm256_and_ps(a, f32_mask(bits, i)); }
 INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropped) {
@@ -68,9 +73,10 @@ INLINE void f64_stream(double *to, f64_v a) { _mm256_stream_pd(to, a); }
 INLINE f64_v f64_mul(f64_v a, f64_v b) { return _mm256_mul_pd(a, b); }
 INLINE f64_v f64_add(f64_v a, f64_v b) { return _mm256_add_pd(a, b); }
 INLINE f64_v f64_mask(const uint64_t *bits, int64_t i) {
-  const __m256i own_bit = _mm256_setr_epi64x(1, 2, 4, 8);
-  const __m256i nibble = _mm256_set1_epi64x(((const uint8_t *)bits)[i / 8] >> (i & 4));
-  return _mm256_castsi256_pd(_mm256_cmpeq_epi64(_mm256_and_si256(nibble, own_bit), own_bit));
+  const __m256i own_bit = i & 4 ? _mm256_setr_epi64x(16, 32, 64, 128) : _mm256_setr_epi64x(1, 2, 4, 8);
+  int64_t bytes;
+  memcpy(&bytes, (const char *)bits + i / 8, sizeof bytes);
+  return _mm256_castsi256_pd(_mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(bytes), own_bit), own_bit));
 }
 INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) { return _mm256_and_pd(a, f64_mask(bits, i)); }
 INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped) {
@@ -85,14 +91,12 @@ INLINE __m128i f16_narrow(f32_v a) { return _mm256_cvtps_ph(a, _MM_FROUND_TO_NEA
 INLINE f32_v f16_load(const uint16_t *from) { return _mm256_cvtph_ps(half_load(from)); }
 INLINE void f16_store(uint16_t *to, f32_v a) { half_store(to, f16_narrow(a)); }
 INLINE void f16_stream(uint16_t *to, f32_v a) { half_stream(to, f16_narrow(a)); }
-/* The upper half of a float32, rounded to nearest even by adding what makes the lower half carry; a NaN stays one. */
+/* The upper half of a float32, rounded to nearest even by adding what makes the lower half carry. A NaN stays one: it is that of
+ * an operation or comes of a bfloat16, so its lower half is 0 and nothing carries. */
 INLINE __m128i bf16_narrow(f32_v a) {
-  const __m256i bits = _mm256_castps_si256(a), high = _mm256_srli_epi32(bits, 16);
-  const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
-  const __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
-  const __m256i quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
-  const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
-  const __m256i words = _mm256_blendv_epi8(_mm256_srli_epi32(up, 16), quiet, is_nan);
+  const __m256i bits = _mm256_castps_si256(a), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
+  const __m256i words = _mm256_srli_epi32(up, 16);
   return _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
 }
 INLINE f32_v bf16_load(const uint16_t *from) {

@@ -31,7 +31,10 @@ INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return _mm512_ternarylogic_epi64(a,
 INLINE u64v v_high(u64v a) { return _mm512_shuffle_epi32(a, 0xB1); }
 INLINE int v_any(u64v a) { return _mm512_test_epi64_mask(a, a) != 0; }
 INLINE void v_prefetch(const char *p) { _mm_prefetch(p, _MM_HINT_T0); }
-INLINE u64v v_pair(u64v low, u64v high) { return _mm512_mask_shuffle_epi32(low, 0xAAAA, high, 0xA0); }
+/* After the swap of the halves the product's low word already is where it belongs. */
+INLINE u64v v_last(u64v product, u64v a, u64v b) {
+  return _mm512_mask_ternarylogic_epi32(v_high(product), 0x5555, a, b, 0x96);
+}
 INLINE void v_order(u64v pair[2]) {
   const u64v low = pair[0], high = pair[1];
   pair[0] = _mm512_unpacklo_epi64(low, high);

@@ -38,7 +38,7 @@ typedef void factors_kernel(const void *rates, int rates_dtype, int64_t n, void 
 typedef struct {
   const void *x, *bias, *other, *factors; /* factors are of the compute type */
   void *y;
-  const uint64_t *bits;
+  const uint64_t *bits; /* n of them; a word more may be read, and is not looked at */
   int64_t n;
   double scale, shift, fill;
   int bypass; /* y is aligned to 64 bytes and is written past the caches */

@@ -28,7 +28,7 @@ INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return veorq_u64(a, veorq_u64(b, c)
 INLINE u64v v_high(u64v a) { return vshrq_n_u64(a, 32); }
 INLINE int v_any(u64v a) { return (vgetq_lane_u64(a, 0) | vgetq_lane_u64(a, 1)) != 0; }
 INLINE void v_prefetch(const char *p) { __builtin_prefetch(p); }
-INLINE u64v v_pair(u64v low, u64v high) { return vsliq_n_u64(low, high, 32); }
+INLINE u64v v_last(u64v product, u64v a, u64v b) { return vsliq_n_u64(v_xor3(v_high(product), a, b), product, 32); }
 INLINE void v_order(u64v pair[2]) {
   const u64v low = pair[0], high = pair[1];
   pair[0] = vzip1q_u64(low, high);

@@ -22,7 +22,7 @@ INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return a ^ (b ^ c); }
 INLINE u64v v_high(u64v a) { return a >> 32; }
 INLINE int v_any(u64v a) { return a != 0; }
 INLINE void v_prefetch(const char *p) { (void)p; }
-INLINE u64v v_pair(u64v low, u64v high) { return (uint32_t)low | high << 32; }
+INLINE u64v v_last(u64v product, u64v a, u64v b) { return (uint32_t)(product >> 32 ^ a ^ b) | product << 32; }
 INLINE void v_order(u64v pair[2]) { (void)pair; } /* one block: they are in order */
 
 /* Values, a byte of the mask at a time: compute, then select by AND, in loops that a compiler turns into vectors. */

@@ -34,7 +34,7 @@ INLINE u64v v_xor(u64v a, u64v b);
 INLINE u64v v_xor3(u64v a, u64v b, u64v c);            /* a is the last to be ready */
 INLINE u64v v_andnot(u64v not_this, u64v a);           /* a & ~not_this */
 INLINE u64v v_high(u64v a);                            /* the high 32 bits to the low ones; above them, anything */
-INLINE u64v v_pair(u64v low, u64v high);               /* the low 32 bits of `low`, and above them those of `high` */
+INLINE u64v v_last(u64v product, u64v a, u64v b);      /* the high 32 bits of the product XOR a XOR b, above them its low 32 bits */
 INLINE void v_order(u64v pair[2]);                     /* the blocks' lower halves and upper halves to block after block, in order */
 INLINE int v_any(u64v a);                              /* whether any of all bits is set */
 INLINE void v_prefetch(const char *p);                 /* fetches a cache line; p may be any address; may do nothing */
@@ -44,7 +44,7 @@ INLINE void v_fence(void);                             /* orders the stores of t
  *
  * f32_v holds F32_LANES numbers and f64_v F64_LANES. Loads and stores take memory of any alignment, streams write to addresses
  * aligned to the register and may go past the caches. Keep and select look at the bits i, i + 1, ... of `bits`, a bit a lane, i a
- * multiple of the lanes; they may read whole bytes of the 64-bit words that have those bits, and no others. Arithmetic is IEEE's,
+ * multiple of the lanes; they may read whole bytes of the 64-bit word that has those bits and, where i is not 0, of the next one. Arithmetic is IEEE's,
  * rounded to nearest. */
 INLINE f32_v f32_set(float a);
 INLINE f32_v f32_load(const float *from);

@@ -18,12 +18,13 @@ INLINE prefetch_run prefetch_from(const char *ahead, const void *anything) {
   return ahead ? (prefetch_run){ahead, 64} : (prefetch_run){(const char *)anything, 0};
 }
 
-/* The rounds from `from` on; each fetches some lines. */
+/* The rounds from `from` on; each fetches some lines. The last leaves 64-bit halves of blocks: for each chain the lower halves of its
+ * blocks, then the upper ones. What is done to all bits alike can be done before they are put in order. */
 INLINE void philox_rounds(const philox_call *call, int from, u64v c0[CHAINS], u64v c1[CHAINS], u64v c2[CHAINS],
-                          u64v c3[CHAINS], int lines, prefetch_run ahead) {
+                          u64v c3[CHAINS], u64v halves[2 * CHAINS], int lines, prefetch_run ahead) {
   const u64v multiplier0 = v_set(MULTIPLIER0), multiplier1 = v_set(MULTIPLIER1);
   UNROLL(10)
-  for (int round = from; round < 10; round++) {
+  for (int round = from; round < 9; round++) {
     const u64v key0 = v_set(call->key0[round]), key1 = v_set(call->key1[round]);
     for (int k = 0; k < lines; k++, ahead.at += ahead.step) v_prefetch(ahead.at);
     UNROLL(4)
@@ -36,14 +37,14 @@ INLINE void philox_rounds(const philox_call *call, int from, u64v c0[CHAINS], u6
     }
     KEEP_ORDER();
   }
-}
-
-/* Words to 64-bit halves of blocks: for each chain the lower halves of its blocks, then the upper ones. What is done to all bits
- * alike can be done before they are put in order. */
-INLINE void pair_words(const u64v c0[CHAINS], const u64v c1[CHAINS], const u64v c2[CHAINS], const u64v c3[CHAINS],
-                       u64v out[2 * CHAINS]) {
+  const u64v key0 = v_set(call->key0[9]), key1 = v_set(call->key1[9]);
+  for (int k = 0; k < lines; k++, ahead.at += ahead.step) v_prefetch(ahead.at);
   UNROLL(4)
-  for (int j = 0; j < CHAINS; j++) out[2 * j] = v_pair(c0[j], c1[j]), out[2 * j + 1] = v_pair(c2[j], c3[j]);
+  for (int j = 0; j < CHAINS; j++) {
+    const u64v product0 = v_mul(c0[j], multiplier0), product1 = v_mul(c2[j], multiplier1);
+    halves[2 * j] = v_last(product1, c1[j], key0);
+    halves[2 * j + 1] = v_last(product0, c3[j], key1);
+  }
 }
 
 INLINE void put_in_order(u64v halves[2 * CHAINS]) {
@@ -56,8 +57,7 @@ INLINE void philox_batch(const philox_call *call, u64v c0[CHAINS], u64v c1[CHAIN
   u64v c2[CHAINS], c3[CHAINS];
   UNROLL(4)
   for (int j = 0; j < CHAINS; j++) c2[j] = v_set(call->offset_low), c3[j] = v_set(call->offset_high);
-  philox_rounds(call, 0, c0, c1, c2, c3, 0, (prefetch_run){0, 0});
-  pair_words(c0, c1, c2, c3, out);
+  philox_rounds(call, 0, c0, c1, c2, c3, out, 0, (prefetch_run){0, 0});
   put_in_order(out);
 }
 
@@ -99,8 +99,7 @@ INLINE void philox_plane(const philox_call *call, const block_shares *shares, ui
     c2[j] = v_xor(shares->third2[j], low);
     c3[j] = shares->third3[j];
   }
-  philox_rounds(call, 3, c0, c1, c2, c3, PREFETCHES / 7, ahead);
-  pair_words(c0, c1, c2, c3, halves);
+  philox_rounds(call, 3, c0, c1, c2, c3, halves, PREFETCHES / 7, ahead);
 }
 
 /* BATCH neighbouring blocks, wherever they are. A block number has 48 bits: its high 16 share a word with the plane. */
