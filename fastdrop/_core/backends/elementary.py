@@ -2,8 +2,8 @@
 
 Written once, for two readers: NumPy evaluates these functions on arrays, and Numba compiles them for single numbers. So
 every constant has its type (Numba would widen a float32 by a Python number), bits are cast through a type of their size, and
-a choice is `select`. `elementary_tpl.h` and `normal_tpl.h` in `src_c/kernels/` do the same operations in the same order. No operation
-may be fused with another: C is compiled with -ffp-contract=off, Numba without fastmath.
+a choice is `select`. `elementary_tpl.h` and `normal_tpl.h` in `src_c/kernels/` do the same operations in the same order. No
+operation may be fused with another: C is compiled with -ffp-contract=off, Numba without fastmath.
 
 Coefficients: `log32` and `exp32` are Cephes' (S. L. Moshier, "Methods and programs for mathematical functions", 1989), `log64`
 and `exp64` fdlibm's (Sun Microsystems, 1993), `normal64` those of algorithm AS 241 (M. J. Wichura, Applied Statistics 37,
