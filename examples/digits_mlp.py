@@ -87,24 +87,16 @@ class Regularized(nn.Sequential):
         self.warm_up = warm_up
 
     def gradient(self, grad, record):
-        layers = list(self.children.values())
+        layers = list(self)
         for layer in layers:
             if isinstance(layer, nn.VariationalDense):
-                diverge(layer, self.warm_up(layer.step) / LABELS)
+                layer.kl(self.warm_up(layer.step) / LABELS)
         for drop, following in itertools.pairwise(layers):
             if isinstance(drop, nn.ConcreteDropout):
                 weight, strengths = following.own_parameters["weight"], (1e-4 / LABELS, 1 / LABELS)
                 _, of_weight = drop.regularize(weight, UNITS, weight_regularizer=strengths[0], dropout_regularizer=strengths[1])
                 following.own_gradients["weight"] += of_weight
         return super().gradient(grad, record)
-
-
-def diverge(layer, share):
-    """Add the gradient of a share of the divergence from the prior to that of a layer's means and variances."""
-    given = {name: layer.own_parameters[name] for name in ("weights", "log_sigma2")}
-    slopes = share * fastdrop.variational_kl_backward(fastdrop.log_alpha_of(**given))
-    for name, gradient in zip(given, fastdrop.log_alpha_of_backward(slopes, **given), strict=True):
-        layer.own_gradients[name] += gradient
 
 
 def concrete(rng, steps):

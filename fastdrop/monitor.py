@@ -32,7 +32,7 @@ from fastdrop._core import plan
 from fastdrop._core.checks import at_least_one
 from fastdrop._core.optional import row_of_axes
 from fastdrop.nn._measures import Pass, dropped_share, nominal_rate, replaced_share
-from fastdrop.nn._variants import Variant
+from fastdrop.nn.variant import Variant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

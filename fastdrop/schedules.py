@@ -18,6 +18,7 @@ Examples
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from typing import Any, Literal
 
 from fastdrop._core import plan
 from fastdrop._core.checks import at_least_one, finite_number, non_negative_number, positive_number, share_of
+from fastdrop._core.config import decode, encode, find_class
 from fastdrop._core.optional import axes
 from fastdrop._core.state import collect, distribute, require_entries
 from fastdrop.variants.depth import drop_path_rates
@@ -123,6 +125,39 @@ class Schedule:
     def parts(self) -> dict[str, StepToRate]:
         """Return the schedules that this schedule is made of, by name."""
         return {}
+
+    def own_config(self) -> dict[str, Any]:
+        """Return the arguments that the schedule was made with, by name; by default the attributes of these names."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the configuration: a dictionary that JSON can hold, from which `from_config` makes the schedule again.
+
+        Examples
+        --------
+        >>> from fastdrop import schedules
+        >>> schedules.Late(0.3, 100).to_config()
+        {'class': 'Late', 'p': 0.3, 'cutoff': 100}
+        """
+        return {"class": type(self).__name__, **{key: encode(value, key) for key, value in self.own_config().items()}}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Return the schedule of a configuration that `to_config` returned; ``Schedule.from_config`` takes that of any class.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An unknown class, arguments that the class does not take, or a function in place of a schedule.
+
+        Examples
+        --------
+        >>> from fastdrop import schedules
+        >>> schedules.Schedule.from_config({"class": "Late", "p": 0.3, "cutoff": 100})
+        Late(p=0.3, cutoff=100)
+        """
+        arguments = {key: decode(value, key, Schedule.from_config) for key, value in config.items() if key != "class"}
+        return find_class(cls, config)(**arguments)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that changes in the course of training; it is empty without a `ValidationDriven` inside."""
@@ -784,7 +819,7 @@ class ValidationDriven(Schedule):
     ) -> None:
         check_bounds(low, high)
         self.low, self.high = float(low), float(high)
-        self.p = self._within_bounds(p)
+        self.p = self._first_rate = self._within_bounds(p)
         self.target, self.gain = finite_number(target, "target"), positive_number(gain, "gain")
         self.max_change = positive_number(max_change, "max_change")
         self.tolerance = non_negative_number(tolerance, "tolerance")
@@ -825,6 +860,10 @@ class ValidationDriven(Schedule):
                 change = min(self.max_change, max(-self.max_change, self.gain * excess))
                 self.p = min(self.high, max(self.low, self.p + change))
         return self.p
+
+    def own_config(self) -> dict[str, Any]:
+        """Return the arguments; `p` is the first rate."""
+        return super().own_config() | {"p": self._first_rate}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the current rate, which is all that changes."""

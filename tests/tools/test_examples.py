@@ -146,7 +146,7 @@ def test_all_rows_of_digits_run(network):
 def test_the_divergence_has_the_gradient_of_its_share(network):
     digits, rng = network("digits_mlp"), np.random.default_rng(0)
     layer = in_double(digits.noisy(4, 3, rng))
-    digits.diverge(layer, 0.3)
+    layer.kl(0.3)
     given = [layer.own_parameters[name] for name in ("weights", "log_sigma2")]
     for value, name in zip(given, ("weights", "log_sigma2"), strict=True):
         direction, kept, costs = rng.standard_normal(value.shape), value.copy(), []
