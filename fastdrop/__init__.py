@@ -60,15 +60,13 @@ from fastdrop.variants.channels import (
 from fastdrop.variants.concrete import (
     concrete_dropout,
     concrete_dropout_backward,
-    concrete_regularizer,
-    concrete_regularizer_backward,
     spatial_concrete_dropout,
     spatial_concrete_dropout_backward,
 )
-from fastdrop.variants.depth import drop_path, drop_path_backward, drop_path_rates, layer_drop
+from fastdrop.variants.depth import drop_path, drop_path_backward, layer_drop
 from fastdrop.variants.dropout import apply_mask, dropout, dropout_backward, dropout_mask
 from fastdrop.variants.gaussian import gaussian_dropout, gaussian_dropout_backward, gaussian_noise
-from fastdrop.variants.groups import group_dropout, group_dropout_backward, locked_dropout, locked_dropout_backward
+from fastdrop.variants.groups import group_dropout, group_dropout_backward
 from fastdrop.variants.importance import (
     importance_dropout,
     importance_dropout_backward,
@@ -79,7 +77,7 @@ from fastdrop.variants.importance import (
     targeted_dropout,
     targeted_dropout_backward,
 )
-from fastdrop.variants.recurrent import zoneout, zoneout_backward
+from fastdrop.variants.recurrent import locked_dropout, locked_dropout_backward, zoneout, zoneout_backward
 from fastdrop.variants.tokens import (
     embedding_dropout,
     embedding_dropout_backward,
@@ -128,8 +126,6 @@ __all__ = [
     "attention_dropout_backward",
     "concrete_dropout",
     "concrete_dropout_backward",
-    "concrete_regularizer",
-    "concrete_regularizer_backward",
     "config",
     "drop_block",
     "drop_block_backward",
@@ -143,7 +139,6 @@ __all__ = [
     "drop_key_backward",
     "drop_path",
     "drop_path_backward",
-    "drop_path_rates",
     "dropout",
     "dropout1d",
     "dropout1d_backward",

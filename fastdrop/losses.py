@@ -5,14 +5,19 @@ The functions compute in float64 with NumPy's exp and log. Their last bits may d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core.checks import check_indices, floats_of, non_negative_number
+from fastdrop._core import plan
+from fastdrop._core.arithmetic import fixed_sum
+from fastdrop._core.checks import check_indices, floats_of, non_negative_number, non_negative_scalar
+from fastdrop._core.concrete import concrete_rate
+from fastdrop.elementary import softplus
 
-__all__ = ["r_drop_loss", "r_drop_loss_backward"]
+__all__ = ["concrete_regularizer", "concrete_regularizer_backward", "r_drop_loss", "r_drop_loss_backward"]
 
 Form = Literal["paper", "code"]
 Floats = NDArray[np.float64]
@@ -196,3 +201,122 @@ def log_softmax(logits: Floats) -> Floats:
     shifted = logits - logits.max(axis=1, keepdims=True)
     found: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return found
+
+
+# Concrete dropout ---------------------------------------------------------------------------------------------------
+
+
+def concrete_regularizer(
+    p_logit: Any,
+    weights: ArrayLike | Sequence[ArrayLike],
+    input_dim: int,
+    *,
+    weight_regularizer: float = 1e-6,
+    dropout_regularizer: float = 1e-5,
+) -> np.float64:
+    """Return the term of the loss for `concrete_dropout` of a layer's input: the weights' norm and the rate's negative entropy.
+
+    ``weight_regularizer * sum(weights**2) / (1 - p) + dropout_regularizer * input_dim * (p log p + (1 - p) log(1 - p))``.
+
+    Parameters
+    ----------
+    p_logit : float or array of one element
+        The logit of the rate.
+    weights : array or list of arrays
+        The layer's weights, of any float dtype. (The authors' Keras code takes the kernel alone, their PyTorch code all
+        parameters: what is in the list counts.)
+    input_dim : int
+        How many elements of a sample are dropped.
+    weight_regularizer, dropout_regularizer : float
+        ``l**2 / (tau * N)`` and ``2 / (tau * N)`` for prior length scale l, model precision tau and N samples; for a
+        cross-entropy loss without the 2.
+
+    Returns
+    -------
+    numpy.float64
+        The same bits everywhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments of another kind, or negative ones.
+
+    References
+    ----------
+    .. [1] Y. Gal, J. Hron, A. Kendall, "Concrete dropout", NIPS 2017.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> round(float(fastdrop.losses.concrete_regularizer(-1.0, np.ones((3, 2)), 3)), 9)
+    -9.259e-06
+    """
+    weight, entropy = strengths(weight_regularizer, dropout_regularizer)
+    dimension, several = plan.as_count(input_dim, "input_dim"), as_list(weights)
+    logit, p, keep = concrete_rate(p_logit)
+    log_keep, log_p = (-softplus(np.array([logit, -logit]))).tolist()
+    with plan.RoundToNearest():
+        norm = squared_norm(several)
+        return np.float64(weight * norm / keep + entropy * dimension * (p * log_p + keep * log_keep))
+
+
+def concrete_regularizer_backward(
+    p_logit: Any,
+    weights: ArrayLike | Sequence[ArrayLike],
+    input_dim: int,
+    *,
+    weight_regularizer: float = 1e-6,
+    dropout_regularizer: float = 1e-5,
+) -> tuple[np.float64, Any]:
+    """Return the gradients of `concrete_regularizer` with respect to the logit and to the weights.
+
+    Parameters
+    ----------
+    p_logit, weights, input_dim, weight_regularizer, dropout_regularizer
+        As in `concrete_regularizer`.
+
+    Returns
+    -------
+    dp_logit : numpy.float64
+        The gradient with respect to the logit.
+    dweights : numpy.ndarray or list of numpy.ndarray
+        With respect to the weights, in their dtypes and, for a list, as a list.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `concrete_regularizer`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> dp_logit, dweights = fastdrop.losses.concrete_regularizer_backward(-1.0, np.ones((3, 2)), 3)
+    >>> round(float(dp_logit), 10), dweights[0].round(9)
+    (-3.6911e-06, array([2.736e-06, 2.736e-06]))
+    """
+    weight, entropy = strengths(weight_regularizer, dropout_regularizer)
+    dimension, several = plan.as_count(input_dim, "input_dim"), as_list(weights)
+    logit, p, keep = concrete_rate(p_logit)
+    with plan.RoundToNearest(), np.errstate(all="ignore"):
+        norm = squared_norm(several)
+        dlogit = np.float64(weight * norm * p / keep + entropy * dimension * p * keep * logit)
+        given = weights if isinstance(weights, (list, tuple)) else [weights]
+        made = [(2 * weight / keep * each).astype(np.asarray(own).dtype) for each, own in zip(several, given, strict=True)]
+    return dlogit, made if isinstance(weights, (list, tuple)) else made[0]
+
+
+def as_list(weights: Any) -> list[Floats]:
+    """Return one array or several, as float64."""
+    several = weights if isinstance(weights, (list, tuple)) else [weights]
+    return [plan.as_array(each, "weights").astype(np.float64) for each in several]
+
+
+def strengths(weight_regularizer: Any, dropout_regularizer: Any) -> tuple[float, float]:
+    """Return the two factors, checked."""
+    weight = non_negative_scalar(weight_regularizer, "weight_regularizer")
+    return weight, non_negative_scalar(dropout_regularizer, "dropout_regularizer")
+
+
+def squared_norm(several: list[Floats]) -> np.float64:
+    """Return the sum of all squares, in a fixed order."""
+    return sum((np.float64(fixed_sum((each * each).reshape(-1)).sum()) for each in several), np.float64(0))

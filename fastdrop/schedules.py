@@ -24,12 +24,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastdrop._core import plan
 from fastdrop._core.checks import at_least_one, finite_number, non_negative_number, positive_number, share_of
 from fastdrop._core.config import decode, encode, find_class
 from fastdrop._core.optional import axes
 from fastdrop._core.state import collect, distribute, require_entries
-from fastdrop.variants.depth import drop_path_rates
 
 __all__ = [
     "Clipped",
@@ -46,6 +48,7 @@ __all__ = [
     "Schedule",
     "Stepwise",
     "ValidationDriven",
+    "drop_path_rates",
     "layerwise",
     "plot",
     "scheduled_drop_path",
@@ -547,6 +550,49 @@ class Curriculum(Schedule):
     def rate(self, step: int) -> float:
         """Return the rate."""
         return self.p * (1.0 - math.exp(-self.gamma * step))
+
+
+def drop_path_rates(p: float, depth: int, rule: Literal["paper", "timm"] = "paper") -> NDArray[np.float64]:
+    """Return the rate of dropping the path of each block of a network: linear in the block's depth, up to `p`.
+
+    Parameters
+    ----------
+    p : float
+        The last block's rate, in [0, 1].
+    depth : int
+        How many blocks there are.
+    rule : {"paper", "timm"}
+        ``"paper"``: l / depth * p for l = 1 .. depth, so that the input has rate 0. ``"timm"``:
+        l / (depth - 1) * p for l = 0 .. depth - 1, so that the first block has rate 0, also where it is the only one.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of float64 and shape ``(depth,)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `p` not a number in [0, 1], `depth` negative or no integer, an unknown `rule`.
+
+    References
+    ----------
+    .. [1] G. Huang, Y. Sun, Z. Liu, D. Sedra, K. Weinberger, "Deep networks with stochastic depth", ECCV 2016.
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import drop_path_rates
+    >>> drop_path_rates(0.5, 4)
+    array([0.125, 0.25 , 0.375, 0.5  ])
+    >>> drop_path_rates(0.5, 3, "timm")
+    array([0.  , 0.25, 0.5 ])
+    """
+    last, count = plan.as_rate(p), plan.as_count(depth, "depth")
+    if rule not in ("paper", "timm"):
+        raise ValueError(f"rule must be 'paper' or 'timm'; got {rule!r}")
+    begin = 1 if rule == "paper" else 0
+    with plan.RoundToNearest():
+        return np.arange(begin, count + begin) / max(1, count - 1 + begin) * last
 
 
 def layerwise(p: Any, depth: int, rule: Literal["paper", "timm"] = "paper") -> list[Scaled]:

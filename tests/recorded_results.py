@@ -23,7 +23,7 @@ import ml_dtypes
 import numpy as np
 
 import fastdrop
-from fastdrop import elementary, federated, schedules, uncertainty
+from fastdrop import elementary, federated, losses, schedules, uncertainty
 
 RECORD = Path(__file__).parent / "data" / "recorded_results.json"
 KEY = {"seed": 0x0123456789ABCDEF, "offset": 2**32 + 7}
@@ -223,6 +223,11 @@ def both(technique: str, forward: Any, backward: Any, variants: dict[str, Any], 
             add(f"{technique}-backward", name, shape, lambda a, o=options: backward(a.grad, **given(o, a), **a.key), **how)
 
 
+def of_x(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a backward function that returns the first of its gradients alone, that with respect to x."""
+    return lambda *arrays, **options: backward(*arrays, **options)[0]
+
+
 def compute(row: Row, dtype: str, layout: str) -> Any:
     """Return a row's result; that of pieces, put together."""
     cut = CUTS.get(layout)
@@ -327,7 +332,7 @@ for dims, forward, backward in (
     (3, fastdrop.dropout3d, fastdrop.dropout3d_backward),
 ):
     space = (7, 5, 3)[:dims]
-    shapes = {"0.3": ((8, 9, *space), {"p": 0.3}), "0.5 of one sample": ((29, *space), {"p": 0.5})}
+    shapes = {"0.3": ((8, 9, *space), {"p": 0.3}, "blocks"), "0.5 of one sample": ((29, *space), {"p": 0.5})}
     if dims == 2:  # an array of three dimensions has samples, channels and one dimension here
         del shapes["0.5 of one sample"]
     rates = {"rates": ((8, 9, *space), {"p": lambda a: shares((1, 9, *[1] * (len(a.shape) - 2)))})}
@@ -337,23 +342,26 @@ both(
     fastdrop.spatial_dropout,
     fastdrop.spatial_dropout_backward,
     {
-        "0.3 channels last": (IMAGE, {"p": 0.3, "data_format": "channels_last"}),
-        "0.3 channels first": (IMAGE, {"p": 0.3, "data_format": "channels_first"}),
+        "0.3 channels last": (IMAGE, {"p": 0.3, "data_format": "channels_last"}, "blocks"),
+        "0.3 channels first": (IMAGE, {"p": 0.3, "data_format": "channels_first"}, "blocks"),
     },
 )
 both(
     "locked",
     fastdrop.locked_dropout,
     fastdrop.locked_dropout_backward,
-    {"0.3 time 0": ((11, 4, 13), {"p": 0.3, "time_axis": 0}), "0.3 time 1": ((11, 4, 13), {"p": 0.3, "time_axis": 1})},
+    {
+        "0.3 time 0": ((11, 4, 13), {"p": 0.3, "shared_axes": 0}, "blocks"),
+        "0.3 time 1": ((11, 4, 13), {"p": 0.3, "shared_axes": 1}, "blocks"),
+    },
 )
 both(
     "group",
     fastdrop.group_dropout,
     fastdrop.group_dropout_backward,
     {
-        "0.3 by 4": (FLAT, {"p": 0.3, "group_size": 4, "axes": -1}),
-        "0.3 by 3 and 2": (IMAGE, {"p": 0.3, "group_size": (3, 2), "axes": (2, 3)}),
+        "0.3 by 4": (FLAT, {"p": 0.3, "group_size": 4, "axes": -1}, "blocks"),
+        "0.3 by 3 and 2": (IMAGE, {"p": 0.3, "group_size": (3, 2), "axes": (2, 3)}, "blocks"),
     },
 )
 both("head", fastdrop.drop_head, fastdrop.drop_head_backward, {"0.3": ((5, 8, 6, 4), {"p": 0.3})})
@@ -379,17 +387,17 @@ both(
     fastdrop.drop_path,
     fastdrop.drop_path_backward,
     {
-        "0.3 rows": ((29, 3, 5), {"p": 0.3, "mode": "row", "scale": True}),
-        "0.3 batch": ((29, 3, 5), {"p": 0.3, "mode": "batch", "scale": True}),
-        "0.3 rows unscaled": ((29, 3, 5), {"p": 0.3, "mode": "row", "scale": False}),
-        "0.3 rows standard": ((29, 3, 5), {"p": 0.3, "mode": "row", "scale": "inference"}),
-        "0.3 rows standard outside training": ((29, 3, 5), {"p": 0.3, "mode": "row", "scale": "inference", "training": False}),
-        "rates": ((29, 3, 5), {"p": lambda a: shares((29, 1, 1)), "mode": "row", "scale": True}),
+        "0.3 rows": ((29, 3, 5), {"p": 0.3, "per": "sample"}, "blocks"),
+        "0.3 batch": ((29, 3, 5), {"p": 0.3, "per": "batch"}, "blocks"),
+        "0.3 rows unscaled": ((29, 3, 5), {"p": 0.3, "per": "sample", "mode": "unscaled"}),
+        "0.3 rows standard": ((29, 3, 5), {"p": 0.3, "per": "sample", "mode": "standard"}),
+        "0.3 rows standard outside training": ((29, 3, 5), {"p": 0.3, "per": "sample", "mode": "standard", "training": False}),
+        "rates": ((29, 3, 5), {"p": lambda a: shares((29, 1, 1)), "per": "sample"}),
     },
 )
 add("path-forward", "0.3 residual", (29, 3, 5), lambda a: fastdrop.drop_path(a.x, 0.3, residual=a.like(4), **a.key))
 for name, rule in (("paper", "paper"), ("timm", "timm")):
-    number("path-rates", name, lambda rule=rule: fastdrop.drop_path_rates(0.3, 17, rule))
+    number("path-rates", name, lambda rule=rule: schedules.drop_path_rates(0.3, 17, rule))
 number("layer", "0.3", lambda: fastdrop.layer_drop(48, 0.3, **KEY))
 number("layer", "rates", lambda: fastdrop.layer_drop(48, shares(48), **KEY))
 number("layer", "outside training", lambda: fastdrop.layer_drop(48, 0.3, training=False, **KEY))
@@ -397,7 +405,8 @@ number("layer", "outside training", lambda: fastdrop.layer_drop(48, 0.3, trainin
 # Recurrent states and weights ---------------------------------------------------------------------------------------
 
 for name, p in (("0.3", lambda: 0.3), ("rates", lambda: shares(45))):
-    add("zoneout-forward", name, FLAT, lambda a, p=p: fastdrop.zoneout(a.x, a.like(4), p(), **a.key))
+    layouts = "C strided chunked blocks" if name == "0.3" else "C strided"
+    add("zoneout-forward", name, FLAT, lambda a, p=p: fastdrop.zoneout(a.x, a.like(4), p(), **a.key), layouts=layouts)
     add("zoneout-backward", name, FLAT, lambda a, p=p: fastdrop.zoneout_backward(a.grad, p(), **a.key))
 OUTSIDE = "0.3 outside training"
 add("zoneout-forward", OUTSIDE, FLAT, lambda a: fastdrop.zoneout(a.x, a.like(4), 0.3, training=False, **a.key))
@@ -456,7 +465,12 @@ for name, options in {
 
 # Noise --------------------------------------------------------------------------------------------------------------
 
-both("gaussian", fastdrop.gaussian_dropout, fastdrop.gaussian_dropout_backward, {"0.3": (FLAT, {"p": 0.3}, "chunked")})
+both(
+    "gaussian",
+    fastdrop.gaussian_dropout,
+    of_x(fastdrop.gaussian_dropout_backward),
+    {"0.3": (FLAT, {"p": 0.3}, "chunked", "blocks")},
+)
 for name, log_alpha in (("log alpha", lambda a: -0.7), ("log alphas", lambda a: a.values(45).astype(np.float64) - 3)):
     add(
         "gaussian-forward",
@@ -471,10 +485,20 @@ for name, log_alpha in (("log alpha", lambda a: -0.7), ("log alphas", lambda a: 
         FLAT,
         lambda a, f=log_alpha: fastdrop.gaussian_dropout_backward(a.grad, log_alpha=f(a), x=a.x, **a.key),
     )
-add("gaussian-backward", "0.3 and log alpha", FLAT, lambda a: fastdrop.gaussian_dropout_backward(a.grad, 0.3, x=a.x, **a.key))
+add(
+    "gaussian-backward",
+    "0.3 and log alpha",
+    FLAT,
+    lambda a: fastdrop.gaussian_dropout_backward(a.grad, log_alpha=-0.8472978603872034, x=a.x, **a.key),
+)
 both("gaussian", fastdrop.gaussian_dropout, None, {"0.3 of many": ((MANY,), {"p": 0.3})})
-both("gaussian-noise", fastdrop.gaussian_noise, None, {"0.7": (FLAT, {"stddev": 0.7}, "chunked")})
-both("uniform-noise", fastdrop.uniform_dropout, fastdrop.uniform_dropout_backward, {"0.2": (FLAT, {"half_width": 0.2}, "chunked")})
+both("gaussian-noise", fastdrop.gaussian_noise, None, {"0.7": (FLAT, {"stddev": 0.7}, "chunked", "blocks")})
+both(
+    "uniform-noise",
+    fastdrop.uniform_dropout,
+    fastdrop.uniform_dropout_backward,
+    {"0.2": (FLAT, {"half_width": 0.2}, "chunked", "blocks")},
+)
 for technique, forward, backward in (
     ("alpha", fastdrop.alpha_dropout, fastdrop.alpha_dropout_backward),
     ("feature-alpha", fastdrop.feature_alpha_dropout, fastdrop.feature_alpha_dropout_backward),
@@ -483,7 +507,10 @@ for technique, forward, backward in (
         technique,
         forward,
         backward,
-        {"0.3": ((9, 8, 7), {"p": 0.3}), "0.3 of mean and variance": ((9, 8, 7), {"p": 0.3, "mean": 0.25, "var": 1.5})},
+        {
+            "0.3": ((9, 8, 7), {"p": 0.3}, "blocks"),
+            "0.3 of mean and variance": ((9, 8, 7), {"p": 0.3, "mean": 0.25, "var": 1.5}),
+        },
     )
 
 # Learned rates ------------------------------------------------------------------------------------------------------
@@ -494,7 +521,7 @@ for name, options in {
     "t 0.3": {"temperature": 0.3},
     "t 0.1, epsilon": {"temperature": 0.1, "epsilon": 1e-5},
 }.items():
-    chunks = {"layouts": "C strided chunked"}
+    chunks = {"layouts": "C strided chunked blocks"}
     add("concrete-forward", name, FLAT, lambda a, o=options: fastdrop.concrete_dropout(a.x, -0.8, **o, **a.key), **chunks)
     add(
         "concrete-backward",
@@ -512,7 +539,11 @@ for name, options in {
 for name, layout in (("channels last", "channels_last"), ("channels first", "channels_first")):
     options = {"temperature": 2 / 3, "data_format": layout}
     add(
-        "spatial-concrete-forward", name, IMAGE, lambda a, o=options: fastdrop.spatial_concrete_dropout(a.x, -0.8, **o, **a.key)
+        "spatial-concrete-forward",
+        name,
+        IMAGE,
+        lambda a, o=options: fastdrop.spatial_concrete_dropout(a.x, -0.8, **o, **a.key),
+        layouts="C strided blocks",
     )
     add(
         "spatial-concrete-backward",
@@ -522,8 +553,8 @@ for name, layout in (("channels last", "channels_last"), ("channels first", "cha
     )
 for name, options in {"defaults": {}, "strong": {"weight_regularizer": 0.01, "dropout_regularizer": 0.02}}.items():
     for technique, function in (
-        ("concrete-regularizer-forward", fastdrop.concrete_regularizer),
-        ("concrete-regularizer-backward", fastdrop.concrete_regularizer_backward),
+        ("concrete-regularizer-forward", losses.concrete_regularizer),
+        ("concrete-regularizer-backward", losses.concrete_regularizer_backward),
     ):
         add(technique, name, FLAT, lambda a, f=function, o=options: f(-0.8, a.x, 45, **o))
         add(technique, f"{name}, two", FLAT, lambda a, f=function, o=options: f(-0.8, [a.x, a.values(45)], 45, **o))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import fastdrop
-from fastdrop import elementary
+from fastdrop import elementary, losses
 from fastdrop._core import plan
 from fastdrop._core.types import FixedSeed, Seed
 from fastdrop.nn.variant import Record, Variant
@@ -324,12 +324,12 @@ class ConcreteDropout(
     def regularize(self, weights: Any, input_dim: int, **strengths: Any) -> tuple[float, Any]:
         """Return the regularizer's value and its gradient with respect to the weights, and add that of the rate to its own.
 
-        The arguments are those of `fastdrop.concrete_regularizer`. Without it the rate falls to what fits best.
+        The arguments are those of `fastdrop.losses.concrete_regularizer`. Without it the rate falls to what fits best.
         """
         given = self.own_parameters["p_logit"], weights, input_dim
-        of_rate, of_weights = fastdrop.concrete_regularizer_backward(*given, **strengths)
+        of_rate, of_weights = losses.concrete_regularizer_backward(*given, **strengths)
         self.own_gradients["p_logit"] += of_rate
-        return float(fastdrop.concrete_regularizer(*given, **strengths)), of_weights
+        return float(losses.concrete_regularizer(*given, **strengths)), of_weights
 
 
 class SpatialConcreteDropout(

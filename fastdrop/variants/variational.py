@@ -14,7 +14,10 @@ from fastdrop._core.checks import finite_scalar
 from fastdrop._core.settings import using
 from fastdrop.elementary import exp, log, sigmoid, softplus
 from fastdrop.variants._masks import compute_type
-from fastdrop.variants.gaussian import alpha_of, gaussian_dropout, gaussian_dropout_backward, logs, summed_to
+from fastdrop.variants._noise import alphas as alpha_of
+from fastdrop.variants._noise import log_alphas as logs
+from fastdrop.variants._noise import sum_to_shape as summed_to
+from fastdrop.variants.gaussian import gaussian_dropout, gaussian_dropout_backward
 
 __all__ = [
     "log_alpha_of",

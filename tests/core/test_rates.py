@@ -163,6 +163,12 @@ def test_one_rate_of_another_real_type(engine, type):
         assert (fastdrop.apply_mask(np.ones(5), np.ones(5, bool), given) == 1).all()
 
 
+@pytest.mark.parametrize("flag", [True, False, np.bool_(True), np.array(False)])
+def test_flags_are_no_rates(flag):
+    with pytest.raises(TypeError, match="p must be"):
+        fastdrop.dropout(np.ones(5), flag, seed=1)
+
+
 def test_rates_may_be_overwritten_by_the_result(engine):
     for shift in (-3, 0, 2, 40):
         memory = np.resize(np.array([0.0, 0.25, 0.5, 0.9, 1.0]), 5000)

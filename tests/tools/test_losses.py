@@ -1,4 +1,4 @@
-"""R-Drop's loss against its formula, sample by sample, and its gradients against differences."""
+"""Losses against their formulas, and their gradients against differences."""
 
 import math
 
@@ -8,6 +8,7 @@ import scipy.special
 from comparisons import normal
 
 import fastdrop
+from fastdrop import losses
 
 
 def loss_of(first, second, targets, alpha, counts, form):
@@ -104,3 +105,35 @@ def test_bad_r_drop(error, words, arguments):
     for function in (fastdrop.r_drop_loss, fastdrop.r_drop_loss_backward):
         with pytest.raises(error, match=words):
             function(**{**good, **arguments})
+
+
+# Concrete dropout ---------------------------------------------------------------------------------------------------
+
+
+def test_concrete_regularizer():
+    rng = np.random.default_rng(6)
+    weights, logit, h = [rng.normal(size=(7, 5)), rng.normal(size=5)], -1.7, 1e-6
+    how = {"weight_regularizer": 3e-3, "dropout_regularizer": 2e-2}
+    p = 1 / (1 + np.exp(-logit))
+    want = 3e-3 * sum((w**2).sum() for w in weights) / (1 - p) + 2e-2 * 7 * (p * np.log(p) + (1 - p) * np.log(1 - p))
+    assert losses.concrete_regularizer(logit, weights, 7, **how) == pytest.approx(want, rel=1e-12)
+    dlogit, (dkernel, dbias) = losses.concrete_regularizer_backward(logit, weights, 7, **how)
+    rise = [losses.concrete_regularizer(logit + s * h, weights, 7, **how) for s in (1, -1)]
+    assert dlogit == pytest.approx((rise[0] - rise[1]) / (2 * h), rel=1e-6)
+    np.testing.assert_allclose(dkernel, 2 * 3e-3 * weights[0] / (1 - p))
+    np.testing.assert_allclose(dbias, 2 * 3e-3 * weights[1] / (1 - p))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"weight_regularizer": -1}, ValueError, "weight_regularizer must be finite and >= 0"),
+        ({"dropout_regularizer": "1"}, TypeError, "dropout_regularizer must be a number"),
+        ({"input_dim": 2.5}, TypeError, "input_dim must be an integer"),
+        ({"p_logit": np.nan}, ValueError, "p_logit"),
+    ],
+)
+def test_bad_input_to_the_concrete_regularizer(arguments, error, message):
+    for function in (losses.concrete_regularizer, losses.concrete_regularizer_backward):
+        with pytest.raises(error, match=message):
+            function(**{"p_logit": -1.0, "weights": np.ones(3), "input_dim": 3, **arguments})

@@ -11,6 +11,7 @@ import scipy.stats
 from comparisons import normal
 
 import fastdrop
+from fastdrop import theory
 
 # Variance shift -----------------------------------------------------------------------------------------------------
 
@@ -454,3 +455,36 @@ W = (np.ones((3, 4)), np.ones((4, 2)))
 def test_bad_regularizer(error, words, call):
     with pytest.raises(error, match=words):
         call()
+
+
+# Concrete dropout ---------------------------------------------------------------------------------------------------
+
+
+def concrete_mean_by_bisection(p, t):
+    """Integrate over u with adaptive quadrature, cut where the decision turns."""
+    turn = np.log((1 - p) / p)
+    cuts = sorted({-60.0, 60.0, *(turn + t * np.array([-40, -20, -5, -1, 0, 1, 5, 20, 40])), -5.0, 0.0, 5.0})
+
+    def integrand(v):
+        return scipy.special.expit(v) * scipy.special.expit(-v) * scipy.special.expit((turn - v) / t)
+
+    parts = [scipy.integrate.quad(integrand, a, b, epsabs=0, epsrel=1e-13, limit=200)[0] for a, b in itertools.pairwise(cuts)]
+    return math.fsum(parts) / (1 - p)
+
+
+@pytest.mark.filterwarnings("ignore::scipy.integrate.IntegrationWarning")
+@pytest.mark.parametrize("t", [1e-3, 0.1, 2 / 3, 1.0, 3.0, 40.0])
+@pytest.mark.parametrize("p", [1e-6, 0.1, 0.2, 0.5, 0.9, 0.99, 1 - 1e-6])
+def test_concrete_mean(p, t):
+    assert math.isclose(theory.concrete_mean(p, t), concrete_mean_by_bisection(p, t), rel_tol=1e-12)
+
+
+def test_concrete_mean_at_the_ends():
+    assert theory.concrete_mean(0.0, 0.1) == 1
+    assert math.isclose(theory.concrete_mean(0.5, 0.3), 1, rel_tol=1e-15)
+    assert [round(theory.concrete_mean(p, 2 / 3), 2) for p in (0.9, 0.99)] == [1.45, 2.01]
+    limit = math.pi * 0.4 / math.sin(math.pi * 0.4)
+    assert math.isclose(theory.concrete_mean(1 - 1e-12, 0.4), limit, rel_tol=1e-10)
+    for bad, error in (((1.0, 0.1), ValueError), ((-0.1, 0.1), ValueError), ((0.5, 0), ValueError), (("0.5", 0.1), TypeError)):
+        with pytest.raises(error, match="must be"):
+            theory.concrete_mean(*bad)

@@ -11,7 +11,7 @@ import pytest
 from comparisons import assert_same_bytes, normal
 
 import fastdrop
-from fastdrop import nn, schedules
+from fastdrop import losses, nn, schedules
 from fastdrop.variants._backward import sections
 
 
@@ -40,7 +40,7 @@ CASES = {
     "Dropout2d": (lambda: nn.Dropout2d(0.3), (normal((4, 5, 3, 2)),), {}),
     "Dropout3d": (lambda: nn.Dropout3d(0.3), (normal((4, 5, 3, 2, 2)),), {}),
     "SpatialDropout": (lambda: nn.SpatialDropout(0.3, data_format="channels_first"), (normal((4, 5, 3)),), {}),
-    "LockedDropout": (lambda: nn.LockedDropout(0.3, time_axis=1), (normal((4, 5, 3)),), {}),
+    "LockedDropout": (lambda: nn.LockedDropout(0.3, shared_axes=1), (normal((4, 5, 3)),), {}),
     "GroupDropout": (lambda: nn.GroupDropout(0.3, group_size=3), (normal((6, 8)),), {}),
     "GaussianDropout": (lambda: nn.GaussianDropout(0.3), (normal((6, 8)),), {}),
     "GaussianDropout, a logarithm": (lambda: nn.GaussianDropout(log_alpha=-1.0), (normal((6, 8)),), {}),
@@ -364,8 +364,8 @@ def test_a_learned_rate_and_its_regularizer():
     assert layer.rate == pytest.approx(0.3)
     value, of_weights = layer.regularize(weights, 8, dropout_regularizer=0.5)
     logit = layer.parameters["p_logit"]
-    assert value == fastdrop.concrete_regularizer(logit, weights, 8, dropout_regularizer=0.5)
-    want = fastdrop.concrete_regularizer_backward(logit, weights, 8, dropout_regularizer=0.5)
+    assert value == losses.concrete_regularizer(logit, weights, 8, dropout_regularizer=0.5)
+    want = losses.concrete_regularizer_backward(logit, weights, 8, dropout_regularizer=0.5)
     assert layer.gradients["p_logit"] == want[0] != 0
     np.testing.assert_array_equal(of_weights, want[1])
     logit -= 1.0

@@ -5,6 +5,7 @@ import pytest
 from comparisons import assert_same_bytes
 
 import fastdrop
+from fastdrop import losses
 
 EXAMPLES, WIDTH = 2048, 32  # 65 536 elements: the fewest that two threads share
 VARIANCE = 0.25  # of the targets about what the inputs say
@@ -35,8 +36,8 @@ def concrete(x, target, step, weights, rate):
     dropped = fastdrop.concrete_dropout(x, rate, **key)
     loss, grad = fit(dropped @ weights, target)
     _, drate = fastdrop.concrete_dropout_backward(grad @ weights.T, x, rate, **key)
-    drate_too, dweights = fastdrop.concrete_regularizer_backward(*regularizer, **factors)
-    loss += fastdrop.concrete_regularizer(*regularizer, **factors)
+    drate_too, dweights = losses.concrete_regularizer_backward(*regularizer, **factors)
+    loss += losses.concrete_regularizer(*regularizer, **factors)
     return loss, (dropped.T @ grad + dweights, drate + drate_too)
 
 
