@@ -452,6 +452,9 @@ cdef object wrapped(np.ndarray x, np.ndarray y, object out):
 cdef double round_to_compute(value, int dtype) except? -1.0:
     """A factor, rounded once to the type that is computed with."""
     cdef double number
+    if PyFloat_CheckExact(value):
+        number = value
+        return NAN if number != number else native.rounded_factor(number, dtype)
     try:
         if isinstance(value, (str, bytes, bytearray)):
             raise TypeError  # Python would take the number written there
@@ -462,7 +465,4 @@ cdef double round_to_compute(value, int dtype) except? -1.0:
         raise TypeError(f"scale must be a number; got {value!r} ({type(value).__name__})") from None
     except OverflowError:
         raise ValueError(f"scale must be a number that a double holds; got {value!r}") from None
-    if number != number:
-        return NAN  # whatever payload the caller's had
-    with RoundToNearest(), np.errstate(over="ignore"):
-        return number if dtype == native.FD_FLOAT64 else float(np.float32(number))
+    return NAN if number != number else native.rounded_factor(number, dtype)  # whatever payload the caller's NaN had

@@ -133,6 +133,8 @@ fd_rate fd_rate_of(double p);
 /* 1 / (1 - p) and 1 - p, computed in double, rounded once to the compute type of dtype; 0 where p is 1. */
 double fd_inverted_scale(double p, int dtype);
 double fd_standard_scale(double p, int dtype);
+/* A factor, rounded once to the compute type of dtype. */
+double fd_rounded_factor(double value, int dtype);
 
 /* Merges the axes of an array that can be walked as one, in C order. */
 void fd_layout_of(fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize);

@@ -215,8 +215,8 @@ class Variant(Layer):
         """Return the gradient with respect to the input, and add to those of the parameters; see `Layer.gradient`."""
         require_shape(grad, record.shape)
         result = self._call(self.functions[1], (grad,), record, record.remembered)
-        if not self.own_parameters:
-            return result
+        if not self.own_parameters:  # the gradient of an operand that was not given is None
+            return result[0] if isinstance(result, tuple) and result[1] is None else result
         of_input, *of_parameters = result
         for total, part in zip(self.own_gradients.values(), of_parameters, strict=False):  # a missing bias may have one, too
             total += part

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core.plan import Call, as_count
 from fastdrop._core.types import Backend, FixedSeed, Mode, Per, Rate, Seed
+from fastdrop.variants._axes import count_axes
 from fastdrop.variants._backward import backward_of
 
 __all__ = ["drop_path", "drop_path_backward", "layer_drop"]
@@ -125,7 +126,7 @@ def drop_path_backward(
 
 def path_axes(x: ArrayLike, per: Any) -> tuple[int, ...]:
     """Return the axes along which a path's decision is shared."""
-    ndim = np.ndim(x)
+    ndim = count_axes(x)
     if per == "batch":
         return tuple(range(ndim))
     if per != "sample":

@@ -29,6 +29,13 @@ double fd_standard_scale(double p, int dtype) {
   return scale;
 }
 
+double fd_rounded_factor(double value, int dtype) {
+  const uint64_t found = fd_float_begin();
+  const double factor = round_to(value, dtype);
+  fd_float_end(found);
+  return factor;
+}
+
 int64_t fd_first_bad_rate(const fd_isa *isa, const void *rates, int dtype, int64_t n) {
   return isa->first_bad_rate(rates, dtype, n);
 }

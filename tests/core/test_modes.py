@@ -1,5 +1,7 @@
 """What dropout means: modes, training, the ends of the rate, expectation, and the gradient."""
 
+import inspect
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -160,3 +162,42 @@ def test_backward_writes_in_place(engine):
     wanted = fastdrop.dropout(grad, 0.3, **KEY)
     assert fastdrop.dropout_backward(grad, 0.3, out=grad, **KEY) is grad
     assert equal_bytes(grad, wanted)
+
+
+# Masks into an output, and signatures -------------------------------------------------------------------------------
+
+
+def test_a_mask_into_an_output(engine):
+    for shape in ((), (7,), (5, 9), (3, 0)):
+        want = fastdrop.dropout_mask(shape, 0.4, **KEY)
+        for out in (np.zeros(shape, bool), np.zeros(shape, bool, order="F"), np.zeros((*shape, 2), bool)[..., 0]):
+            assert fastdrop.dropout_mask(shape, 0.4, out=out, **KEY) is out
+            assert np.array_equal(out, want)
+        packed = np.full((want.size + 7) // 8, 255, np.uint8)
+        assert fastdrop.dropout_mask(shape, 0.4, packed=True, out=packed, **KEY) is packed
+        assert np.array_equal(packed, np.packbits(want, bitorder="little"))
+
+
+@pytest.mark.parametrize(
+    ("out", "error"),
+    [
+        (np.zeros(6, bool), ValueError),
+        (np.zeros(5, np.uint8), TypeError),
+        ([False] * 5, TypeError),
+        (np.broadcast_to(np.False_, 5), ValueError),
+    ],
+)
+def test_a_mask_into_a_bad_output(out, error):
+    stream = fastdrop.Stream(1)
+    with pytest.raises(error, match="out must be"):
+        fastdrop.dropout_mask(5, 0.4, out=out, seed=stream)
+    assert stream.offset == 0
+
+
+def test_compiled_functions_show_their_annotations():
+    last = ["out", "start", "global_shape", "global_start", "backend", "num_threads"]
+    for function in (fastdrop.dropout, fastdrop.dropout_backward, fastdrop.dropout_mask, fastdrop.apply_mask):
+        parameters = inspect.signature(function).parameters
+        assert all(parameter.annotation is not parameter.empty for parameter in parameters.values()), function
+        if function is not fastdrop.apply_mask:
+            assert list(parameters)[-6:] == last
