@@ -605,7 +605,7 @@ def layerwise(p: Any, depth: int, rule: Literal["paper", "timm"] = "paper") -> l
     depth : int
         The number of layers.
     rule : {"paper", "timm"}
-        As in `fastdrop.drop_path_rates`.
+        As in `drop_path_rates`.
 
     Returns
     -------
@@ -615,7 +615,7 @@ def layerwise(p: Any, depth: int, rule: Literal["paper", "timm"] = "paper") -> l
     Raises
     ------
     TypeError, ValueError
-        As in `fastdrop.drop_path_rates`; or `p` is neither a schedule nor a rate.
+        As in `drop_path_rates`; or `p` is neither a schedule nor a rate.
 
     Examples
     --------

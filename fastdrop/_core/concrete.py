@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +63,7 @@ def soft_keep_mean(keep: float, logit: float, temperature: float, epsilon: float
                 sides.append((0.0, 0.0))
                 continue
             upper = min(reach(height, t), (height + end) / t)
-            sides.append(integrals(upper, t, lambda w, sign=sign: density(sign * t * w - logit)))
+            sides.append(integrals(upper, t, sign, logit))
         (above, slope_above), (below, slope_below) = sides
         mass = 1.0 + 2.0 * epsilon
         return SoftMean(keep + t * mass * (above - below), -mass * (slope_above + slope_below))
@@ -84,12 +83,12 @@ def reach(height: float, t: float) -> float:
     return min(bounds)
 
 
-def integrals(upper: float, t: float, weight: Callable[[Floats], Floats]) -> tuple[float, float]:
-    """Return the integrals from 0 to `upper` of sigmoid(-w) weight(w), and of its derivative's size times weight(w)."""
+def integrals(upper: float, t: float, sign: float, logit: float) -> tuple[float, float]:
+    """Return the integrals from 0 to `upper` of the density at sign t w - logit, times sigmoid(-w) and times its slope."""
     panels = max(1, math.ceil(upper * max(1.0, t)))
     half = upper / panels / 2.0
     w = (half * (2.0 * np.arange(panels, dtype=np.float64) + 1.0))[:, None] + half * NODES
-    falling, weights = sigmoid(-w), weight(w) * (half * WEIGHTS)
+    falling, weights = sigmoid(-w), density(sign * t * w - logit) * (half * WEIGHTS)
     return add_up(falling * weights), add_up(falling * sigmoid(w) * weights)
 
 

@@ -102,6 +102,7 @@ class ConcreteDropout(_variants.ConcreteDropout):
         temperature: float | Callable[[int], float] = 0.1,
         *,
         epsilon: float = 1e-07,
+        exact_mean: bool = False,
         seed: Seed | None = None,
     ) -> None: ...
 
@@ -147,12 +148,7 @@ class DropKey(_variants.DropKey):
 
 class DropPath(_variants.DropPath):
     def __init__(
-        self,
-        p: Rate | Callable[[int], float] = 0.0,
-        *,
-        mode: Literal["row", "batch"] = "row",
-        scale: bool | Literal["inference"] = True,
-        seed: Seed | None = None,
+        self, p: Rate | Callable[[int], float] = 0.0, *, per: Per = "sample", mode: Mode = "inverted", seed: Seed | None = None
     ) -> None: ...
 
 class Dropout(_variants.Dropout):
@@ -220,7 +216,9 @@ class ImportanceDropout(_variants.ImportanceDropout):
     ) -> None: ...
 
 class LockedDropout(_variants.LockedDropout):
-    def __init__(self, p: Rate | Callable[[int], float] = 0.5, *, time_axis: int = 0, seed: Seed | None = None) -> None: ...
+    def __init__(
+        self, p: Rate | Callable[[int], float] = 0.5, *, shared_axes: int | Sequence[int] = 0, seed: Seed | None = None
+    ) -> None: ...
 
 class MultinomialDropout(_variants.MultinomialDropout):
     def __init__(self, k: int | Callable[[int], int], *, per: Per = "sample", seed: Seed | None = None) -> None: ...
@@ -314,7 +312,8 @@ class SpatialConcreteDropout(_variants.SpatialConcreteDropout, ConcreteDropout):
         p: float = 0.1,
         temperature: float | Callable[[int], float] = 0.6666666666666666,
         *,
-        data_format: DataFormat = "channels_last",
         epsilon: float = 1e-07,
+        exact_mean: bool = False,
+        data_format: DataFormat = "channels_first",
         seed: Seed | None = None,
     ) -> None: ...

@@ -89,6 +89,12 @@ def whole_signature(cls: type[Variant]) -> inspect.Signature:
     return inspect.Signature(sorted([*named, *rest], key=lambda parameter: parameter.kind))
 
 
+def without_annotations(cls: type) -> inspect.Signature:
+    """Return what a class is called with, short enough for a message."""
+    found = inspect.signature(cls)
+    return found.replace(parameters=[each.replace(annotation=each.empty) for each in found.parameters.values()])
+
+
 class Variant(Layer):
     """A layer that drops.
 
@@ -151,7 +157,7 @@ class Variant(Layer):
         try:
             bound = self.arguments.bind(*arguments, **options)
         except TypeError as error:
-            raise TypeError(f"{type(self).__name__}: {error}; it takes {inspect.signature(type(self))}") from None
+            raise TypeError(f"{type(self).__name__}: {error}; it takes {without_annotations(type(self))}") from None
         bound.apply_defaults()
         seed, value = bound.arguments.pop("seed"), bound.arguments.pop(self.scheduled)
         if self.scheduled == "p" and not callable(value) and not (isinstance(value, np.ndarray) and value.ndim):

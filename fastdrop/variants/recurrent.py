@@ -239,4 +239,5 @@ def weights_of_states(p: Rate, compute: type[np.floating[Any]]) -> tuple[NDArray
 
 def weighted(x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
     """Return x times the weight, in the weight's type; 0 where the weight is 0, even if x is infinite or NaN there."""
-    return np.where(weight == 0, weight.dtype.type(0), weight * x.astype(weight.dtype))
+    made: NDArray[Any] = np.where(weight == 0, weight.dtype.type(0), weight * x.astype(weight.dtype))
+    return made

@@ -272,7 +272,6 @@ def test_without_matplotlib_the_error_says_what_to_install(run_python):
     assert 'a plot needs matplotlib: pip install "fastdrop-kernels[plot]"' in run_python(program).stdout
 
 
-
 def test_rates_of_paths():
     for depth in (1, 2, 7, 12):
         paper = [layer / depth * 0.3 for layer in range(1, depth + 1)]
