@@ -35,7 +35,7 @@ from fastdrop.theory import (
     variance_inflation,
     variance_shift,
 )
-from fastdrop.variants.adaptive import adaptive_dropout, adaptive_dropout_backward, standout, standout_backward
+from fastdrop.variants.adaptive import adaptive_dropout, adaptive_dropout_backward
 from fastdrop.variants.adl import adl, adl_backward
 from fastdrop.variants.alpha import alpha_dropout, alpha_dropout_backward, feature_alpha_dropout, feature_alpha_dropout_backward
 from fastdrop.variants.attention import (
@@ -66,6 +66,7 @@ from fastdrop.variants.concrete import (
     spatial_concrete_dropout_backward,
 )
 from fastdrop.variants.depth import drop_path, drop_path_backward, drop_path_rates, layer_drop
+from fastdrop.variants.drop_connect import drop_connect, drop_connect_backward
 from fastdrop.variants.dropout import apply_mask, dropout, dropout_backward, dropout_mask
 from fastdrop.variants.gaussian import gaussian_dropout, gaussian_dropout_backward, gaussian_noise
 from fastdrop.variants.groups import group_dropout, group_dropout_backward, locked_dropout, locked_dropout_backward
@@ -102,15 +103,7 @@ from fastdrop.variants.variational import (
     variational_kl,
     variational_kl_backward,
 )
-from fastdrop.variants.weights import (
-    drop_connect,
-    drop_connect_backward,
-    drop_connect_moments,
-    shakeout,
-    shakeout_backward,
-    weight_drop,
-    weight_drop_backward,
-)
+from fastdrop.variants.weights import shakeout, shakeout_backward, weight_drop, weight_drop_backward
 
 __version__ = "0.1.0"
 
@@ -136,7 +129,6 @@ __all__ = [
     "drop_block_gamma",
     "drop_connect",
     "drop_connect_backward",
-    "drop_connect_moments",
     "drop_head",
     "drop_head_backward",
     "drop_key",
@@ -202,8 +194,6 @@ __all__ = [
     "spatial_concrete_dropout_backward",
     "spatial_dropout",
     "spatial_dropout_backward",
-    "standout",
-    "standout_backward",
     "targeted_dropout",
     "targeted_dropout_backward",
     "token_dropout",

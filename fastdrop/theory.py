@@ -17,8 +17,10 @@ from fastdrop._core import plan
 from fastdrop._core.checks import finite_number, floats_of, real_array
 from fastdrop._core.types import Mode
 from fastdrop.elementary import sigmoid
+from fastdrop.variants._linear import Linear
 
 __all__ = [
+    "drop_connect_moments",
     "dropout_regularizer",
     "dropout_regularizer_backward",
     "fast_dropout_moments",
@@ -746,3 +748,68 @@ def entry_probabilities(given: ArrayLike | None, count: int, name: str) -> Float
     if found.shape != (count,) or not ((found >= 0) & (found < np.inf)).all():
         raise ValueError(f"{name} must have shape {(count,)} and be finite and >= 0; got {given!r}")
     return found
+
+
+# DropConnect --------------------------------------------------------------------------------------------------------
+
+
+def drop_connect_moments(
+    x: ArrayLike,
+    weight: ArrayLike,
+    p: float = 0.5,
+    *,
+    bias: ArrayLike | None = None,
+    mode: Mode = "inverted",
+    drop_bias: bool = True,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return mean and variance of the result of `fastdrop.drop_connect` over all masks: the Gaussian of the paper's inference.
+
+    The paper draws samples of this Gaussian, applies the activation function to each, and averages.
+
+    Parameters
+    ----------
+    x : array_like of float32, float64, float16 or bfloat16
+        The layer's input, of shape (..., in).
+    weight, p, bias, mode, drop_bias
+        As in `fastdrop.drop_connect`.
+
+    Returns
+    -------
+    tuple of two numpy.ndarray
+        Mean and variance, of shape (..., out) and the dtype of `x`. In inverted mode x W + b and
+        p / (1 - p) ((x * x) (W * W) + b * b), both 0 where p is 1; a bias that is not dropped adds itself to the mean and
+        nothing to the variance. In standard mode the factors are 1 - p and p (1 - p) instead of 1 and p / (1 - p).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `fastdrop.drop_connect`.
+
+    Notes
+    -----
+    Computed in the type of `x`, float16 and bfloat16 in float32.
+
+    References
+    ----------
+    .. [1] L. Wan, M. Zeiler, S. Zhang, Y. LeCun, R. Fergus, "Regularization of neural networks using DropConnect",
+       ICML 2013.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> x, weight = np.array([[1.0, 2.0]]), np.array([[3.0], [-1.0]])
+    >>> mean, var = fastdrop.theory.drop_connect_moments(x, weight, 0.5)
+    >>> mean, var
+    (array([[1.]]), array([[13.]]))
+
+    The paper's inference, with a ReLU:
+
+    >>> samples = np.random.default_rng(0).normal(mean, np.sqrt(var), (1000, 1, 1))
+    >>> np.maximum(samples, 0).mean(axis=0).shape
+    (1, 1)
+    """
+    layer, rate = Linear(x, weight, bias), plan.as_rate(p)
+    drops_bias = plan.check_flag(drop_bias, "drop_bias")
+    moments = linear_moments(layer.rows, layer.weight.T, rate, layer.bias, plan.check_mode(mode), drops_bias)
+    mean, var = (layer.rounded(moment).reshape(layer.result_shape) for moment in moments)
+    return mean, var

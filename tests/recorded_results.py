@@ -23,7 +23,7 @@ import ml_dtypes
 import numpy as np
 
 import fastdrop
-from fastdrop import elementary, federated, schedules, uncertainty
+from fastdrop import elementary, federated, schedules, theory, uncertainty
 
 RECORD = Path(__file__).parent / "data" / "recorded_results.json"
 KEY = {"seed": 0x0123456789ABCDEF, "offset": 2**32 + 7}
@@ -407,14 +407,17 @@ both(
     fastdrop.weight_drop,
     fastdrop.weight_drop_backward,
     {
-        "0.3": (FLAT, {"p": 0.3, "variational": False}),
-        "0.3 rows": (FLAT, {"p": 0.3, "variational": True}),
-        "rates": (FLAT, {"p": lambda a: shares(45), "variational": False}),
+        "0.3": (FLAT, {"p": 0.3, "unit": "weight"}),
+        "rates": (FLAT, {"p": lambda a: shares(45), "unit": "weight"}),
     },
 )
-for name, per in (("units", "unit"), ("weights", "weight")):
-    add("shakeout-forward", f"0.3 {name}", FLAT, lambda a, per=per: fastdrop.shakeout(a.x, 0.3, 0.2, per=per, **a.key))
-    add("shakeout-backward", f"0.3 {name}", FLAT, lambda a, per=per: fastdrop.shakeout_backward(a.grad, 0.3, per=per, **a.key))
+# These were recorded with weights of shape (out, in), so that a row was an output and a column an input.
+add("weight-forward", "0.3 rows", FLAT, lambda a: fastdrop.weight_drop(a.x.T, 0.3, unit="output", **a.key).T)
+add("weight-backward", "0.3 rows", FLAT, lambda a: fastdrop.weight_drop_backward(a.grad.T, 0.3, unit="output", **a.key).T)
+add("shakeout-forward", "0.3 units", FLAT, lambda a: fastdrop.shakeout(a.x.T, 0.3, 0.2, unit="input", **a.key).T)
+add("shakeout-backward", "0.3 units", FLAT, lambda a: fastdrop.shakeout_backward(a.grad.T, 0.3, unit="input", **a.key).T)
+add("shakeout-forward", "0.3 weights", FLAT, lambda a: fastdrop.shakeout(a.x, 0.3, 0.2, unit="weight", **a.key))
+add("shakeout-backward", "0.3 weights", FLAT, lambda a: fastdrop.shakeout_backward(a.grad, 0.3, unit="weight", **a.key))
 for name, per, fraction in (("outputs 0.5", "output", 0.5), ("layer 0.4", "layer", 0.4), ("outputs 0.75", "output", 0.75)):
     options = {"p": 0.3, "per": per, "fraction": fraction}
     add("targeted-forward", name, (37, 44), lambda a, o=options: fastdrop.targeted_dropout(a.x, **o, **a.key))
@@ -422,19 +425,20 @@ for name, per, fraction in (("outputs 0.5", "output", 0.5), ("layer 0.4", "layer
 
 
 def connect(a: Inputs, make: str, bias: bool = True, **options: Any) -> Any:
-    """Return the result of a layer of 23 inputs and 19 outputs for 17 examples."""
-    x, weight = getattr(a, make)(17, 23, salt=0), a.values(19, 23, salt=7)
+    """Return the result of a layer of 23 inputs and 19 outputs for 17 samples."""
+    x, weight = getattr(a, make)(17, 23, salt=0), a.values(19, 23, salt=7).T
     return fastdrop.drop_connect(x, weight, 0.4, bias=a.values(19, salt=8) if bias else None, **options, **a.key)
 
 
 def connect_backward(a: Inputs, make: str, **options: Any) -> Any:
-    grad, x, weight = getattr(a, make)(17, 19, salt=1), getattr(a, make)(17, 23, salt=0), a.values(19, 23, salt=7)
-    return fastdrop.drop_connect_backward(grad, x, weight, 0.4, **options, **a.key)
+    grad, x, weight = getattr(a, make)(17, 19, salt=1), getattr(a, make)(17, 23, salt=0), a.values(19, 23, salt=7).T
+    dx, dweight, dbias = fastdrop.drop_connect_backward(grad, x, weight, 0.4, bias=a.values(19), **options, **a.key)
+    return dx, dweight.T, dbias
 
 
 for name, options in {
-    "0.4 samples standard": {"per": "example", "mode": "standard"},
-    "0.4 samples inverted": {"per": "example", "mode": "inverted"},
+    "0.4 samples standard": {"per": "sample", "mode": "standard"},
+    "0.4 samples inverted": {"per": "sample", "mode": "inverted"},
     "0.4 batch standard": {"per": "batch", "mode": "standard"},
     "0.4 batch inverted, bias kept": {"per": "batch", "mode": "inverted", "drop_bias": False},
     "0.4 standard outside training": {"per": "batch", "mode": "standard", "training": False},
@@ -451,7 +455,7 @@ for name, options in {
     closed(
         "connect-moments",
         f"0.4 {name}",
-        lambda a, o=options: fastdrop.drop_connect_moments(a.dense(17, 23), a.dense(19, 23), 0.4, bias=a.dense(19), **o),
+        lambda a, o=options: theory.drop_connect_moments(a.dense(17, 23), a.dense(19, 23).T, 0.4, bias=a.dense(19), **o),
     )
 
 # Noise --------------------------------------------------------------------------------------------------------------
@@ -529,42 +533,39 @@ for name, options in {"defaults": {}, "strong": {"weight_regularizer": 0.01, "dr
         add(technique, f"{name}, two", FLAT, lambda a, f=function, o=options: f(-0.8, [a.x, a.values(45)], 45, **o))
 
 for name, options in {
-    "unscaled": {"inverted": False},
-    "inverted": {"inverted": True},
-    "unscaled outside training": {"inverted": False, "training": False},
+    "unscaled": {"mode": "standard"},
+    "inverted": {"mode": "inverted"},
+    "unscaled outside training": {"mode": "standard", "training": False},
 }.items():
     how = {"layouts": "C strided chunked"}
-    for technique, forward, backward in (
-        ("adaptive", fastdrop.adaptive_dropout, fastdrop.adaptive_dropout_backward),
-        ("standout", fastdrop.standout, fastdrop.standout_backward),
-    ):
+    for technique in ("adaptive", "standout"):  # recorded under two names
         add(
             f"{technique}-forward",
             name,
             FLAT,
-            lambda a, f=forward, o=options: f(a.x, a.like(4), 0.75, 0.25, **o, **a.key),
+            lambda a, o=options: fastdrop.adaptive_dropout(a.x, a.like(4), 0.75, 0.25, **o, **a.key),
             **how,
         )
         add(
             f"{technique}-backward",
             name,
             FLAT,
-            lambda a, f=backward, o=options: f(a.grad, a.like(4), 0.75, 0.25, x=a.x, **o, **a.key),
+            lambda a, o=options: fastdrop.adaptive_dropout_backward(a.grad, a.like(4), 0.75, 0.25, x=a.x, **o, **a.key)[0],
             **how,
         )
 add(
     "adaptive-forward",
     "antithetic",
     FLAT,
-    lambda a: fastdrop.adaptive_dropout(a.x, a.like(4), 0.75, 0.25, antithetic=True, inverted=False, **a.key),
+    lambda a: fastdrop.adaptive_dropout(a.x, a.like(4), 0.75, 0.25, antithetic=True, mode="standard", **a.key),
 )
 for estimator in ("straight_through", "score_function", "arm", "disarm"):
-    for name, inverted in (("unscaled", False), ("inverted", True)):
+    for name, mode in (("unscaled", "standard"), ("inverted", "inverted")):
         add(
             "adaptive-backward",
             f"{estimator.replace('_', ' ')} {name}",
             FLAT,
-            lambda a, e=estimator, i=inverted: fastdrop.adaptive_dropout_backward(
+            lambda a, e=estimator, m=mode: fastdrop.adaptive_dropout_backward(
                 a.grad,
                 a.like(4),
                 0.75,
@@ -573,7 +574,7 @@ for estimator in ("straight_through", "score_function", "arm", "disarm"):
                 x=a.x,
                 losses=a.per_row(),
                 antithetic_losses=a.per_row(5),
-                inverted=i,
+                mode=m,
                 **a.key,
             ),
         )

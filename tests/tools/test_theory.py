@@ -107,7 +107,7 @@ def test_fast_dropout_moments_of_real_masks(mode):
 def test_fast_dropout_and_drop_connect_have_the_same_moments():
     x, weight, bias = normal((3, 5), seed=1), normal((4, 5), seed=2), normal(4, seed=3)
     for mode in ("standard", "inverted"):
-        want = fastdrop.drop_connect_moments(x, weight, 0.3, bias=bias, mode=mode, drop_bias=False)
+        want = fastdrop.theory.drop_connect_moments(x, weight.T, 0.3, bias=bias, mode=mode, drop_bias=False)
         for found, other in zip(fastdrop.fast_dropout_moments(x, weight.T, 0.3, bias, mode=mode), want, strict=True):
             assert found.tobytes() == other.tobytes()
     one = fastdrop.fast_dropout_moments(x[1], weight.T, 0.3)
@@ -454,3 +454,36 @@ W = (np.ones((3, 4)), np.ones((4, 2)))
 def test_bad_regularizer(error, words, call):
     with pytest.raises(error, match=words):
         call()
+
+
+# DropConnect --------------------------------------------------------------------------------------------------------
+
+
+def connected(dtype, n=5):
+    """Return the input, the weights and the bias of a layer of 6 inputs and 4 outputs."""
+    return normal((n, 6), dtype, 1), normal((6, 4), dtype, 2), normal(4, dtype, 3)
+
+
+@pytest.mark.parametrize("mode", ["standard", "inverted"])
+@pytest.mark.parametrize("drop_bias", [True, False])
+def test_moments_of_drop_connect(mode, drop_bias):
+    x, weight, bias = connected(np.float64, 1)
+    rule = {"bias": bias, "mode": mode, "drop_bias": drop_bias}
+    mean, variance = fastdrop.theory.drop_connect_moments(x, weight, 0.3, **rule)
+    n = 40_000
+    y = fastdrop.drop_connect(np.repeat(x, n, axis=0), weight, 0.3, seed=6, **rule)
+    assert (np.abs(y.mean(axis=0) - mean[0]) < 5 * np.sqrt(variance[0] / n)).all()
+    assert np.allclose(y.var(axis=0), variance[0], rtol=0.05)
+    outside = fastdrop.drop_connect(x, weight, 0.3, training=False, **rule)
+    assert np.allclose(outside, mean, rtol=1e-13)
+
+
+def test_moments_at_the_ends():
+    x, weight, bias = connected(np.float32)
+    for mode in ("standard", "inverted"):
+        mean, variance = fastdrop.theory.drop_connect_moments(x, weight, 0.0, bias=bias, mode=mode)
+        assert mean.dtype == np.float32
+        assert np.allclose(mean, x.astype(float) @ weight + bias, rtol=2e-6, atol=2e-6)
+        assert not variance.any()
+        for moment in fastdrop.theory.drop_connect_moments(x, weight, 1.0, bias=bias, mode=mode):
+            assert not moment.any()
