@@ -93,15 +93,10 @@ from fastdrop.variants.tokens import (
 )
 from fastdrop.variants.uniform import uniform_dropout, uniform_dropout_backward
 from fastdrop.variants.variational import (
-    log_alpha_of,
-    log_alpha_of_backward,
-    prune,
     variational_dense,
     variational_dense_backward,
     variational_dropout,
     variational_dropout_backward,
-    variational_kl,
-    variational_kl_backward,
 )
 from fastdrop.variants.weights import shakeout, shakeout_backward, weight_drop, weight_drop_backward
 
@@ -169,8 +164,6 @@ __all__ = [
     "layer_drop",
     "locked_dropout",
     "locked_dropout_backward",
-    "log_alpha_of",
-    "log_alpha_of_backward",
     "matrix_completion_regularizer",
     "multinomial_dropout",
     "multinomial_dropout_backward",
@@ -179,7 +172,6 @@ __all__ = [
     "nuclear_norm_envelope",
     "patch_dropout",
     "patch_dropout_backward",
-    "prune",
     "r_drop_loss",
     "r_drop_loss_backward",
     "relu_moments",
@@ -208,8 +200,6 @@ __all__ = [
     "variational_dense_backward",
     "variational_dropout",
     "variational_dropout_backward",
-    "variational_kl",
-    "variational_kl_backward",
     "weight_drop",
     "weight_drop_backward",
     "word_dropout",

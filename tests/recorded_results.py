@@ -23,7 +23,7 @@ import ml_dtypes
 import numpy as np
 
 import fastdrop
-from fastdrop import elementary, federated, schedules, theory, uncertainty
+from fastdrop import elementary, federated, losses, schedules, theory, uncertainty
 
 RECORD = Path(__file__).parent / "data" / "recorded_results.json"
 KEY = {"seed": 0x0123456789ABCDEF, "offset": 2**32 + 7}
@@ -478,7 +478,12 @@ for name, log_alpha in (("log alpha", lambda a: -0.7), ("log alphas", lambda a: 
 add("gaussian-backward", "0.3 and log alpha", FLAT, lambda a: fastdrop.gaussian_dropout_backward(a.grad, 0.3, x=a.x, **a.key))
 both("gaussian", fastdrop.gaussian_dropout, None, {"0.3 of many": ((MANY,), {"p": 0.3})})
 both("gaussian-noise", fastdrop.gaussian_noise, None, {"0.7": (FLAT, {"stddev": 0.7}, "chunked")})
-both("uniform-noise", fastdrop.uniform_dropout, fastdrop.uniform_dropout_backward, {"0.2": (FLAT, {"half_width": 0.2}, "chunked")})
+both(
+    "uniform-noise",
+    fastdrop.uniform_dropout,
+    fastdrop.uniform_dropout_backward,
+    {"0.2": (FLAT, {"half_width": 0.2}, "chunked")},
+)
 for technique, forward, backward in (
     ("alpha", fastdrop.alpha_dropout, fastdrop.alpha_dropout_backward),
     ("feature-alpha", fastdrop.feature_alpha_dropout, fastdrop.feature_alpha_dropout_backward),
@@ -581,23 +586,26 @@ for estimator in ("straight_through", "score_function", "arm", "disarm"):
 
 
 def variational(a: Inputs, kind: str, make: str, bias: bool = True, backward: bool = False, **options: Any) -> Any:
-    """Return the result of a layer of 23 inputs and 19 outputs for 17 examples; `kind` is "dense", "A" or "B"."""
-    x, weights = getattr(a, make)(17, 23, salt=0), a.values(23, 19, salt=7)
+    """Return the result of a layer of 23 inputs and 19 outputs for 17 samples; `kind` is "dense", or the type "A" or "B"."""
+    x, weight = getattr(a, make)(17, 23, salt=0), a.values(23, 19, salt=7)
     if "start" in a.where:
         a.where = {"start": a.rows_before * (23 if kind == "A" else 19)}
     options |= {"bias": a.values(19, salt=8) if bias else None, **a.key}
     if kind == "dense":
         forward, gradients = fastdrop.variational_dense, fastdrop.variational_dense_backward
-        operands = (x, weights, a.values(23, 19, salt=9) - a.dtype.type(2))
+        operands = (x, weight, a.values(23, 19, salt=9) - a.dtype.type(2))
     else:
         forward, gradients = fastdrop.variational_dropout, fastdrop.variational_dropout_backward
         operands = (
             x,
-            weights,
+            weight,
             -np.float64(0.9) if bias else shares(23)[:, None] - 1.5 if kind == "B" else shares(23) - 1.5,
-            kind,
+            {"A": "input", "B": "weight"}[kind],
         )
-    return gradients(getattr(a, make)(17, 19, salt=1), *operands, **options) if backward else forward(*operands, **options)
+    if not backward:
+        return forward(*operands, **options)
+    *found, of_bias = gradients(getattr(a, make)(17, 19, salt=1), *operands, **options)
+    return found if of_bias is None else (*found, of_bias)
 
 
 for kind in ("dense", "A", "B"):
@@ -610,12 +618,12 @@ for kind in ("dense", "A", "B"):
             add("variational-forward", name, (17,), forward, dtypes=dtypes, layouts=layouts, rounded=True)
             add("variational-backward", name, (17,), backward, dtypes=dtypes, rounded=True)
 closed(
-    "variational-forward", "dense outside training", lambda a: variational(a, "dense", "dense", training=False, threshold=1.0)
+    "variational-forward", "dense outside training", lambda a: variational(a, "dense", "dense", training=False, prune_above=1.0)
 )
 closed(
     "variational-backward",
     "dense outside training",
-    lambda a: variational(a, "dense", "dense", backward=True, training=False, threshold=1.0),
+    lambda a: variational(a, "dense", "dense", backward=True, training=False, prune_above=1.0),
 )
 for name, most in (("at most -1", -1.0), ("unbounded", None)):
     for kind in ("A", "B"):
@@ -625,19 +633,19 @@ for name, most in (("at most -1", -1.0), ("unbounded", None)):
             f"{kind} {name}",
             lambda a, k=kind, m=most: variational(a, k, "dense", False, True, max_log_alpha=m),
         )
-add("log-alpha-forward", "-", FLAT, lambda a: fastdrop.log_alpha_of(a.x, a.like(4)))
-add("log-alpha-backward", "-", FLAT, lambda a: fastdrop.log_alpha_of_backward(a.grad, a.x, a.like(4)))
-add("prune", "3", FLAT, lambda a: fastdrop.prune(a.x, a.like(4)))
-add("prune", "0.5", FLAT, lambda a: fastdrop.prune(a.x, a.like(4), 0.5))
+add("log-alpha-forward", "-", FLAT, lambda a: theory.log_alpha(a.x, a.like(4)))
+add("log-alpha-backward", "-", FLAT, lambda a: theory.log_alpha_backward(a.grad, a.x, a.like(4)))
+add("prune", "3", FLAT, lambda a: theory.prune(a.x, a.like(4)))
+add("prune", "0.5", FLAT, lambda a: theory.prune(a.x, a.like(4), 0.5))
 for rule in ("molchanov", "kingma"):
-    add("kl-forward", rule, FLAT, lambda a, r=rule: fastdrop.variational_kl(a.x - 2, r), dtypes=WIDE)
-    add("kl-backward", rule, FLAT, lambda a, r=rule: fastdrop.variational_kl_backward(a.x - 2, r), dtypes=WIDE)
-    add("kl-forward", f"{rule} shared", (37, 1), lambda a, r=rule: fastdrop.variational_kl(a.x - 2, r, shape=FLAT), dtypes=WIDE)
+    add("kl-forward", rule, FLAT, lambda a, r=rule: losses.variational_kl(a.x - 2, r), dtypes=WIDE)
+    add("kl-backward", rule, FLAT, lambda a, r=rule: losses.variational_kl_backward(a.x - 2, r), dtypes=WIDE)
+    add("kl-forward", f"{rule} shared", (37, 1), lambda a, r=rule: losses.variational_kl(a.x - 2, r, shape=FLAT), dtypes=WIDE)
     add(
         "kl-backward",
         f"{rule} shared",
         (37, 1),
-        lambda a, r=rule: fastdrop.variational_kl_backward(a.x - 2, r, shape=FLAT),
+        lambda a, r=rule: losses.variational_kl_backward(a.x - 2, r, shape=FLAT),
         dtypes=WIDE,
     )
 

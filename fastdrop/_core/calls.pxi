@@ -59,11 +59,20 @@ cdef class Call:
         np.copyto(self.out, work.x)
         return self.out
 
-    def arrays(self, x, /, *, str name=None, shape=None, p=None, placed=None, **others):
+    def check_place(self, shape, shared_axes=None):
+        """Raise unless the mask of an array of this shape is inside the larger array and inside the stream."""
+        cdef np.npy_intp dims[native.FD_MAX_DIMS]
+        cdef tuple sizes = shape_of(shape)
+        cdef int k
+        for k in range(len(sizes)):
+            dims[k] = sizes[k]
+        place_mask(Work.__new__(Work), self, len(sizes), dims, None, shared_axes)
+
+    def arrays(self, x, /, *, str name=None, shape=None, p=None, **others):
         """Return a `Pass` over x and other arrays of its shape and dtype, for a variant that computes in several steps.
 
-        `shape` is that of the result where it is not x's, `p` a rate to be checked with the rest, `placed` the shape of what has
-        a place in a larger array, checked too. An operand that is None is not there.
+        `shape` is that of the result where it is not x's, `p` a rate to be checked with the rest. An operand that is None is not
+        there.
         """
         cdef Work work = begin(self, x, name or self.array_name())
         cdef tuple operands = tuple([
@@ -76,23 +85,11 @@ cdef class Call:
         elif self.out is not None:
             check_out(self.out, np.broadcast_to(np.empty((), (<object>work.x).dtype), shape), "result")
         check_seed(self.seed, self.offset, self.use)
-        if placed is None:
-            first_index(self.start, 0, ELEMENTS_END, "elements")
-        else:
-            check_place(self, shape_of(placed))
+        first_index(self.start, 0, ELEMENTS_END, "elements")
         return Pass(self, work.x, operands, work.settings, shape)
 
     cdef str array_name(self):
         return "grad" if self.use == BACKWARD else "x"
-
-
-cdef int check_place(Call call, tuple shape) except -1:
-    """Raise unless an array of this shape can have the place in a larger array that the call says."""
-    cdef np.npy_intp dims[native.FD_MAX_DIMS]
-    cdef int k
-    for k in range(len(shape)):
-        dims[k] = shape[k]
-    return place_elements(Work.__new__(Work), call, len(shape), dims, ELEMENTS_END, "elements")
 
 
 cdef Work begin(Call call, x, str name):
@@ -286,8 +283,7 @@ cdef class Pass:
 
     def drop(self, x, p, shared_axes=None, *, mode="inverted", factor=None, out=None, bint is_global=True):
         """Return `dropout` of another array with this call's key; in training, whatever the call's."""
-        cdef Call call = self.own_call(is_global, out)
-        return call.drop(x, p, shared_axes, mode=mode, factor=factor)
+        return self.own_call(is_global, out).drop(x, p, shared_axes, mode=mode, factor=factor)
 
     def apply(self, mask, scale=1.0, x=None, out=None):
         """Return keep ? x * scale : 0 in `out`, by default the result, of x, by default the array."""
@@ -305,8 +301,8 @@ cdef class Pass:
     def own_call(self, bint is_global=True, out=None):
         """Return a call with this key, at this place in a larger array if `is_global`, under the settings in force."""
         cdef Call call = Call.__new__(Call)
-        call.out = out
         call.seed, call.offset = self.key
+        call.out = out
         if is_global:
             call.start, call.global_shape, call.global_start = self.call.start, self.call.global_shape, self.call.global_start
         return call

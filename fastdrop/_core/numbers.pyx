@@ -73,11 +73,14 @@ def words(n, Call call not None):
     return out
 
 
-def numbers(str name, shape, dtype, Call call not None):
-    """Return random numbers, "uniform" or "normal", of float32 (a word per number) or float64 (two)."""
-    cdef tuple sizes = shape_of(shape)
+def check_place(shape, dtype, Call call not None):
+    """Raise unless the random numbers of an array of this shape are inside the larger array and inside the stream."""
+    placed_numbers(shape_of(shape), dtype, call)
+
+
+cdef Work placed_numbers(tuple sizes, dtype, Call call):
+    """Numbers of a dtype, and where they are in the stream."""
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
-    cdef int64_t n = size_of(sizes), at
     cdef Work work = Work.__new__(Work)
     cdef int k
     if np.dtype(dtype) not in (np.float32, np.float64):
@@ -86,6 +89,14 @@ def numbers(str name, shape, dtype, Call call not None):
         dims[k] = sizes[k]
     work.dtype = kind_of(np.empty(0, dtype), "dtype")
     place_numbers(work, call, len(sizes), dims)
+    return work
+
+
+def numbers(str name, shape, dtype, Call call not None):
+    """Return random numbers, "uniform" or "normal", of float32 (a word per number) or float64 (two)."""
+    cdef tuple sizes = shape_of(shape)
+    cdef int64_t n = size_of(sizes), at
+    cdef Work work = placed_numbers(sizes, dtype, call)
     work.settings = settings_of(call.backend, call.num_threads)
     cdef np.ndarray out = random_result(sizes, np.dtype(dtype), call)
     cdef np.ndarray made = out if is_plain(out) else np.empty(sizes, dtype)

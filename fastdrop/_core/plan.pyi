@@ -98,16 +98,9 @@ class Call:
         names: tuple[str, str] = ("x", "other"),
     ) -> NDArray[Any]: ...
     def unchanged(self, x: ArrayLike, name: str | None = None) -> NDArray[Any]: ...
+    def check_place(self, shape: Sequence[int], shared_axes: Any = None) -> None: ...
     def arrays(
-        self,
-        x: ArrayLike,
-        /,
-        *,
-        name: str | None = None,
-        shape: Sequence[int] | None = None,
-        p: Any = None,
-        placed: Sequence[int] | None = None,
-        **others: Any,
+        self, x: ArrayLike, /, *, name: str | None = None, shape: Sequence[int] | None = None, p: Any = None, **others: Any
     ) -> Pass: ...
 
 @disjoint_base

@@ -109,7 +109,8 @@ def adaptive_dropout(
     if plan.check_flag(antithetic, "antithetic") and seed is None and call.is_training:
         raise TypeError("seed is required here: pass the key of the evaluation that this one is antithetic to")
     line = Line(gain, shift, mode)
-    with call.arrays(x, placed=np.shape(x), logits=required(logits)) as run:
+    call.check_place(np.shape(x))
+    with call.arrays(x, logits=required(logits)) as run:
         gate = Gate(run, line)
         if not (antithetic and call.is_training):
             return gate.drop()
@@ -213,7 +214,8 @@ def adaptive_dropout_backward(
     check_estimator(estimator, call.is_training, mode, given)
     shape = np.shape(grad)
     losses, antithetic_losses = (each_sample(given[name], name, shape) for name in ("losses", "antithetic_losses"))
-    with call.arrays(grad, placed=shape, logits=required(logits), x=x) as run:
+    call.check_place(shape)
+    with call.arrays(grad, logits=required(logits), x=x) as run:
         gate, slopes = Gate(run, line), None
         if call.is_training and estimator in ("score_function", "arm", "disarm"):
             slopes = gate.slopes_by_losses(estimator, losses, antithetic_losses)

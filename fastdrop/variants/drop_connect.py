@@ -104,7 +104,8 @@ def drop_connect(
     """
     layer, rule = Linear(x, weight, bias), check_rule(p, per, mode, drop_bias, start)
     call = Call(seed, offset, training, out, rule.first_sample * layer.weight.size, None, None, backend, num_threads)
-    with call.arrays(layer.x, shape=layer.result_shape, placed=masks_shape(layer, rule)) as run:
+    call.check_place(masks_shape(layer, rule))
+    with call.arrays(layer.x, shape=layer.result_shape) as run:
         masks = Masks(layer, rule, run)
         rows = masks.group(layer.rows)
         result = np.empty((*rows.shape[:2], layer.weight.shape[1]), layer.compute)
@@ -168,7 +169,8 @@ def drop_connect_backward(
     layer, rule = Linear(x, weight, bias), check_rule(p, per, mode, drop_bias, start)
     outer = layer.grad_rows(grad)
     call = Call(seed, offset, training, out, rule.first_sample * layer.weight.size, None, None, backend, num_threads, True)
-    with call.arrays(layer.x, name="x", placed=masks_shape(layer, rule)) as run:
+    call.check_place(masks_shape(layer, rule))
+    with call.arrays(layer.x, name="x") as run:
         masks = Masks(layer, rule, run)
         rows, outer = masks.group(layer.rows), masks.group(outer)
         dx, dweight = np.empty_like(rows), np.zeros_like(layer.weight)
@@ -242,7 +244,7 @@ class Masks:
         return self.drop(each, 0, (plan.fold_in(seed, "bias"), offset))
 
     def drop(self, values: NDArray[Any], first_group: int, key: tuple[int, int]) -> NDArray[Any]:
-        """Return values, along the first axis those of the groups from `first_group` on, with their masks or the mean of these."""
+        """Return the values of the groups from `first_group` on with the masks of these groups, or with the mean of all masks."""
         start = (self.rule.first_sample + first_group) * math.prod(values.shape[1:])
         made = np.empty(values.shape, values.dtype)
         return Call(*key, self.run.call.training, made, start).drop(values, self.rule.p, mode=self.rule.mode)

@@ -198,7 +198,8 @@ def shakeout(
     axes, rate, reversal = axes_of_unit(weight, unit, ("input", "weight")), plan.as_rate(p), non_negative_scalar(c, "c")
     if not call.is_training:
         return call.unchanged(weight, "weight")
-    with call.arrays(weight, name="weight", placed=np.shape(weight)) as run:
+    call.check_place(np.shape(weight), axes)
+    with call.arrays(weight, name="weight") as run:
         kept, dropped = shake(np.asarray(run.x), rate, reversal, run.compute)
         run.own_call(out=run.y).select(kept, rate, dropped, axes)
         return run.result()

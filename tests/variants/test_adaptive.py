@@ -86,7 +86,8 @@ def test_the_gradient_outside_training_by_differences():
         grad, logits, 1.5, 0.5, mode="standard", training=False, x=x, estimator="straight_through", seed=1
     )
     above, below = (
-        fastdrop.adaptive_dropout(x, logits + step, 1.5, 0.5, mode="standard", training=False) for step in (1e-6, -1e-6))
+        fastdrop.adaptive_dropout(x, logits + step, 1.5, 0.5, mode="standard", training=False) for step in (1e-6, -1e-6)
+    )
     assert np.allclose(dlogits, grad * (above - below) / 2e-6, rtol=0, atol=1e-9)
 
 
@@ -97,7 +98,9 @@ def test_ends_and_what_is_no_number():
         if training or mode == "standard":
             got = fastdrop.adaptive_dropout(x, logits, training=training, mode=mode, seed=1 if training else None)
             assert_same_bytes(got, np.array([0, -2, 0, 4, 0.0]))
-    assert_same_bytes(fastdrop.adaptive_dropout(x, logits, antithetic=True, mode="standard", seed=1), np.array([0, -2, 0, 4, 0.0]))
+    assert_same_bytes(
+        fastdrop.adaptive_dropout(x, logits, antithetic=True, mode="standard", seed=1), np.array([0, -2, 0, 4, 0.0])
+    )
     for estimator in NEED_LOSSES:
         _, slopes = fastdrop.adaptive_dropout_backward(
             x, logits, seed=1, mode="standard", estimator=estimator, losses=3.0, antithetic_losses=1.0
@@ -335,8 +338,8 @@ def test_bad_adaptive_dropout(error, words, arguments):
     ],
 )
 def test_bad_backward_passes(error, words, arguments):
+    good = {"grad": np.ones((2, 3)), "logits": np.ones((2, 3)), "mode": "standard", "seed": 1}
     with pytest.raises(error, match=words):
-        good = {"grad": np.ones((2, 3)), "logits": np.ones((2, 3)), "mode": "standard", "seed": 1}
         fastdrop.adaptive_dropout_backward(**{**good, **arguments})
 
 
