@@ -407,17 +407,25 @@ both(
     fastdrop.weight_drop,
     fastdrop.weight_drop_backward,
     {
-        "0.3": (FLAT, {"p": 0.3, "unit": "weight"}),
+        "0.3": (FLAT, {"p": 0.3, "unit": "weight"}, "chunked", "blocks"),
+        "0.3 outputs": (FLAT, {"p": 0.3, "unit": "output"}, "blocks"),
         "rates": (FLAT, {"p": lambda a: shares(45), "unit": "weight"}),
     },
 )
+PLACED = "C strided chunked blocks"
 # These were recorded with weights of shape (out, in), so that a row was an output and a column an input.
 add("weight-forward", "0.3 rows", FLAT, lambda a: fastdrop.weight_drop(a.x.T, 0.3, unit="output", **a.key).T)
 add("weight-backward", "0.3 rows", FLAT, lambda a: fastdrop.weight_drop_backward(a.grad.T, 0.3, unit="output", **a.key).T)
 add("shakeout-forward", "0.3 units", FLAT, lambda a: fastdrop.shakeout(a.x.T, 0.3, 0.2, unit="input", **a.key).T)
 add("shakeout-backward", "0.3 units", FLAT, lambda a: fastdrop.shakeout_backward(a.grad.T, 0.3, unit="input", **a.key).T)
-add("shakeout-forward", "0.3 weights", FLAT, lambda a: fastdrop.shakeout(a.x, 0.3, 0.2, unit="weight", **a.key))
-add("shakeout-backward", "0.3 weights", FLAT, lambda a: fastdrop.shakeout_backward(a.grad, 0.3, unit="weight", **a.key))
+add("shakeout-forward", "0.3 weights", FLAT, lambda a: fastdrop.shakeout(a.x, 0.3, 0.2, unit="weight", **a.key), layouts=PLACED)
+add(
+    "shakeout-backward",
+    "0.3 weights",
+    FLAT,
+    lambda a: fastdrop.shakeout_backward(a.grad, 0.3, unit="weight", **a.key),
+    layouts=PLACED,
+)
 for name, per, fraction in (("outputs 0.5", "output", 0.5), ("layer 0.4", "layer", 0.4), ("outputs 0.75", "output", 0.75)):
     options = {"p": 0.3, "per": per, "fraction": fraction}
     add("targeted-forward", name, (37, 44), lambda a, o=options: fastdrop.targeted_dropout(a.x, **o, **a.key))
@@ -542,7 +550,7 @@ for name, options in {
     "inverted": {"mode": "inverted"},
     "unscaled outside training": {"mode": "standard", "training": False},
 }.items():
-    how = {"layouts": "C strided chunked"}
+    how = {"layouts": PLACED}
     for technique in ("adaptive", "standout"):  # recorded under two names
         add(
             f"{technique}-forward",

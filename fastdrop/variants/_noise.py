@@ -1,4 +1,4 @@
-"""What the variants with random numbers share: noise with a scale per element, logarithms of variances, sums in a fixed order."""
+"""What the variants with random numbers share: noise of a scale per element, logarithms of variances, sums in a fixed order."""
 
 from __future__ import annotations
 

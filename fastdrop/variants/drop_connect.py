@@ -244,7 +244,7 @@ class Masks:
         return self.drop(each, 0, (plan.fold_in(seed, "bias"), offset))
 
     def drop(self, values: NDArray[Any], first_group: int, key: tuple[int, int]) -> NDArray[Any]:
-        """Return the values of the groups from `first_group` on with the masks of these groups, or with the mean of all masks."""
+        """Return the values of the groups from `first_group` on with their masks, or with the mean of all masks."""
         start = (self.rule.first_sample + first_group) * math.prod(values.shape[1:])
         made = np.empty(values.shape, values.dtype)
         return Call(*key, self.run.call.training, made, start).drop(values, self.rule.p, mode=self.rule.mode)
