@@ -133,6 +133,9 @@ def test_drop_connect_draws_once_and_only_in_training():
     for training in (True, False):
         with pytest.raises(TypeError, match="seed is required here"):
             fastdrop.drop_connect_backward(grad, x, weight, seed=None, training=training)
+    with pytest.raises(TypeError, match="seed must be the key of the forward pass; a Stream would draw another one"):
+        fastdrop.drop_connect_backward(grad, x, weight, seed=stream)
+    assert stream.offset == OFFSET + 1
     with pytest.raises(ValueError, match="grad must have the shape"):
         fastdrop.drop_connect_backward(grad[:2], x, weight, seed=1)
 
