@@ -25,7 +25,7 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 import fastdrop
-from fastdrop import losses, nn, schedules, theory
+from fastdrop import nn, schedules
 
 UNITS, FEATURES = 256, 64
 MAPS = (32, 8)  # a hidden layer, seen as maps of neighbours

@@ -399,10 +399,10 @@ class VariationalDense(
         See `fastdrop.losses.variational_kl`. The loss per example has the divergence once per data set: the factor is then one
         over the number of examples.
         """
-        given = {name: self.own_parameters[name] for name in ("weight", "log_sigma2")}
-        log_alpha = theory.log_alpha(**given)
+        given = self.own_parameters["weight"], self.own_parameters["log_sigma2"]
+        log_alpha = theory.log_alpha(*given)
         slopes = factor * losses.variational_kl_backward(log_alpha)
-        for name, part in zip(given, theory.log_alpha_backward(slopes, **given), strict=True):
+        for name, part in zip(("weight", "log_sigma2"), theory.log_alpha_backward(slopes, *given), strict=True):
             self.own_gradients[name] += part
         return factor * float(losses.variational_kl(log_alpha))
 
