@@ -112,9 +112,9 @@ def train_in_torch(weights, p: float, fold: Fold, epochs: int) -> Outcome:
     torch.set_num_threads(1)
     layers = []
     for weight in weights:
-        dense = torch.nn.Linear(*reversed(weight.shape))
+        dense = torch.nn.Linear(*weight.shape)
         with torch.no_grad():
-            dense.weight.copy_(torch.from_numpy(weight))
+            dense.weight.copy_(torch.from_numpy(weight.T))
             dense.bias.zero_()
         layers += [dense, torch.nn.ReLU(), torch.nn.Dropout(p)]
     model = torch.nn.Sequential(*layers[:-2])

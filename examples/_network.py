@@ -16,7 +16,7 @@ class Dense(nn.Layer):
     def __init__(self, inputs, outputs, rng, drop=None, gain=2.0):
         super().__init__()
         limit = (3 * gain / inputs) ** 0.5
-        self.add_parameter("weight", rng.uniform(-limit, limit, (outputs, inputs)).astype(np.float32))
+        self.add_parameter("weight", rng.uniform(-limit, limit, (outputs, inputs)).T.astype(np.float32, order="C"))
         self.add_parameter("bias", np.zeros(outputs, np.float32))
         self.children = {} if drop is None else {"drop": drop}
 
@@ -24,17 +24,17 @@ class Dense(nn.Layer):
         weight, dropped = self.own_parameters["weight"], None
         if self.children:
             weight, dropped = self.children["drop"].record(weight, again=again and again[2])
-        return x @ weight.T + self.own_parameters["bias"], (x, weight, dropped)
+        return x @ weight + self.own_parameters["bias"], (x, weight, dropped)
 
     def gradient(self, grad, record):
         x, weight, dropped = record
         rows = grad.reshape(-1, grad.shape[-1])
-        of_weight = rows.T @ x.reshape(-1, x.shape[-1])
+        of_weight = x.reshape(-1, x.shape[-1]).T @ rows
         if self.children:
             of_weight = self.children["drop"].gradient(of_weight, dropped)
         self.own_gradients["weight"] += of_weight
         self.own_gradients["bias"] += rows.sum(axis=0)
-        return grad @ weight
+        return grad @ weight.T
 
 
 class Relu(nn.Layer):

@@ -61,7 +61,7 @@ def mlp(rng, drop=none, *, activation=Relu, gain=2.0, first=none, hidden=None, w
 def connections(rng):
     """Return a hidden layer that drops connections, initialized as the others are."""
     weight = Dense(UNITS, UNITS, rng).own_parameters["weight"]
-    return nn.DropConnect(weight, 0.5, bias=np.zeros(UNITS, np.float32), mode="inverted")
+    return nn.DropConnect(weight, 0.5, bias=np.zeros(UNITS, np.float32))
 
 
 def residual(rng, rates=(0.0,) * 4):
@@ -72,8 +72,8 @@ def residual(rng, rates=(0.0,) * 4):
 
 def noisy(inputs, outputs, rng, drop=None, gain=2.0):
     """Return a layer initialized as the others are, with noise as large as its weights are on average: alpha = 1."""
-    weights = Dense(inputs, outputs, rng, gain=gain).own_parameters["weight"].T.copy()
-    return nn.VariationalDense(weights, np.full_like(weights, np.log(weights.var())), bias=np.zeros(outputs, np.float32))
+    weight = Dense(inputs, outputs, rng, gain=gain).own_parameters["weight"]
+    return nn.VariationalDense(weight, np.full_like(weight, np.log(weight.var())), bias=np.zeros(outputs, np.float32))
 
 
 class Regularized(nn.Sequential):
@@ -133,7 +133,7 @@ def by_magnitude():
 
 def adaptive():
     """Keep a unit with probability sigmoid(x): where it is not 0 anyway, x is what it was before its activation, too."""
-    return ByInput(nn.AdaptiveDropout(alpha=1.0, beta=0.0), lambda x: x)
+    return ByInput(nn.AdaptiveDropout(mode="standard"), lambda x: x)
 
 
 class Rows(nn.Layer):

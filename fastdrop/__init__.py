@@ -35,7 +35,7 @@ from fastdrop.theory import (
     variance_inflation,
     variance_shift,
 )
-from fastdrop.variants.adaptive import adaptive_dropout, adaptive_dropout_backward, standout, standout_backward
+from fastdrop.variants.adaptive import adaptive_dropout, adaptive_dropout_backward
 from fastdrop.variants.adl import adl, adl_backward
 from fastdrop.variants.alpha import alpha_dropout, alpha_dropout_backward, feature_alpha_dropout, feature_alpha_dropout_backward
 from fastdrop.variants.attention import (
@@ -64,6 +64,7 @@ from fastdrop.variants.concrete import (
     spatial_concrete_dropout_backward,
 )
 from fastdrop.variants.depth import drop_path, drop_path_backward, layer_drop
+from fastdrop.variants.drop_connect import drop_connect, drop_connect_backward
 from fastdrop.variants.dropout import apply_mask, dropout, dropout_backward, dropout_mask
 from fastdrop.variants.gaussian import gaussian_dropout, gaussian_dropout_backward, gaussian_noise
 from fastdrop.variants.groups import group_dropout, group_dropout_backward
@@ -90,25 +91,12 @@ from fastdrop.variants.tokens import (
 )
 from fastdrop.variants.uniform import uniform_dropout, uniform_dropout_backward
 from fastdrop.variants.variational import (
-    log_alpha_of,
-    log_alpha_of_backward,
-    prune,
     variational_dense,
     variational_dense_backward,
     variational_dropout,
     variational_dropout_backward,
-    variational_kl,
-    variational_kl_backward,
 )
-from fastdrop.variants.weights import (
-    drop_connect,
-    drop_connect_backward,
-    drop_connect_moments,
-    shakeout,
-    shakeout_backward,
-    weight_drop,
-    weight_drop_backward,
-)
+from fastdrop.variants.weights import shakeout, shakeout_backward, weight_drop, weight_drop_backward
 
 __version__ = "0.1.0"
 
@@ -132,7 +120,6 @@ __all__ = [
     "drop_block_gamma",
     "drop_connect",
     "drop_connect_backward",
-    "drop_connect_moments",
     "drop_head",
     "drop_head_backward",
     "drop_key",
@@ -172,8 +159,6 @@ __all__ = [
     "layer_drop",
     "locked_dropout",
     "locked_dropout_backward",
-    "log_alpha_of",
-    "log_alpha_of_backward",
     "matrix_completion_regularizer",
     "multinomial_dropout",
     "multinomial_dropout_backward",
@@ -182,7 +167,6 @@ __all__ = [
     "nuclear_norm_envelope",
     "patch_dropout",
     "patch_dropout_backward",
-    "prune",
     "r_drop_loss",
     "r_drop_loss_backward",
     "relu_moments",
@@ -197,8 +181,6 @@ __all__ = [
     "spatial_concrete_dropout_backward",
     "spatial_dropout",
     "spatial_dropout_backward",
-    "standout",
-    "standout_backward",
     "targeted_dropout",
     "targeted_dropout_backward",
     "token_dropout",
@@ -213,8 +195,6 @@ __all__ = [
     "variational_dense_backward",
     "variational_dropout",
     "variational_dropout_backward",
-    "variational_kl",
-    "variational_kl_backward",
     "weight_drop",
     "weight_drop_backward",
     "word_dropout",

@@ -5,6 +5,7 @@ The functions compute in float64 with NumPy's exp and log. Their last bits may d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -15,9 +16,20 @@ from fastdrop._core import plan
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import check_indices, floats_of, non_negative_number, non_negative_scalar
 from fastdrop._core.concrete import concrete_rate
-from fastdrop.elementary import softplus
+from fastdrop._core.plan import Call
+from fastdrop._core.types import Backend
+from fastdrop.elementary import exp, sigmoid, softplus
+from fastdrop.variants._noise import log_alphas, sum_to_shape
+from fastdrop.variants._variational import check_broadcast
 
-__all__ = ["concrete_regularizer", "concrete_regularizer_backward", "r_drop_loss", "r_drop_loss_backward"]
+__all__ = [
+    "concrete_regularizer",
+    "concrete_regularizer_backward",
+    "r_drop_loss",
+    "r_drop_loss_backward",
+    "variational_kl",
+    "variational_kl_backward",
+]
 
 Form = Literal["paper", "code"]
 Floats = NDArray[np.float64]
@@ -320,3 +332,140 @@ def strengths(weight_regularizer: Any, dropout_regularizer: Any) -> tuple[float,
 def squared_norm(several: list[Floats]) -> np.float64:
     """Return the sum of all squares, in a fixed order."""
     return sum((np.float64(fixed_sum((each * each).reshape(-1)).sum()) for each in several), np.float64(0))
+
+
+# Variational dropout ------------------------------------------------------------------------------------------------
+
+Approximation = Literal["molchanov", "kingma"]
+# Molchanov et al., -KL = K1 sigmoid(K2 + K3 log alpha) - log(1 + 1 / alpha) / 2 - K1.
+K1, K2, K3 = 0.63576, 1.87320, 1.48695
+# Kingma et al., -KL = C0 + log(alpha) / 2 + C1 alpha + C2 alpha**2 + C3 alpha**3. The paper leaves C0 open: minus half the sum
+# of Euler's constant and log 2 makes the divergence 0 at infinite alpha, as Molchanov's is.
+C0, C1, C2, C3 = -0.6351814227307391, 1.16145124, -1.50204118, 0.58629921
+
+
+def variational_kl(
+    log_alpha: ArrayLike,
+    approximation: Approximation = "molchanov",
+    *,
+    shape: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> np.float64:
+    """Return the divergence of the weights' distribution from the log-uniform prior, summed over the weights.
+
+    Parameters
+    ----------
+    log_alpha : float or array_like
+        The logarithms of the weights' alphas.
+    approximation : {"molchanov", "kingma"}
+        ``"molchanov"``: for any alpha; within 0.01 of the exact integral for log alpha in [-8, 8]. ``"kingma"``: a polynomial
+        for alpha at most 1, at most 0.041 below the integral for log alpha in [-8, 0]; larger alphas count as 1, and their
+        gradient is 0.
+    shape : sequence of int, optional
+        The shape of the weights, to which `log_alpha` broadcasts where weights share an alpha (one per unit, one for the
+        layer): the divergence of each counts as often as weights have it. By default that is once.
+    backend, num_threads
+        As in `dropout`.
+
+    Returns
+    -------
+    numpy.float64
+        At least 0 but for the approximation's error; 0 at infinite alpha, by either approximation. Its bits are the same
+        everywhere: the sum has a fixed order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a `log_alpha` that is not of real numbers, or of a shape that does not broadcast to `shape`; and for an unknown
+        `approximation`.
+
+    Notes
+    -----
+    Molchanov: ``k1 * sigmoid(-(k2 + k3 * log_alpha)) + softplus(-log_alpha) / 2``, k1 = 0.63576, k2 = 1.87320, k3 = 1.48695.
+    Kingma: ``0.63518 - (log_alpha / 2 + c1 alpha + c2 alpha**2 + c3 alpha**3)``, c1 = 1.16145124, c2 = -1.50204118,
+    c3 = 0.58629921. The paper leaves the constant open; this one is that of the exact integral.
+
+    References
+    ----------
+    .. [1] D. Molchanov, A. Ashukha, D. Vetrov, "Variational dropout sparsifies deep neural networks", ICML 2017.
+    .. [2] D. P. Kingma, T. Salimans, M. Welling, "Variational dropout and the local reparameterization trick", NIPS 2015.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> round(float(fastdrop.losses.variational_kl(-2.0)), 4)
+    1.5405
+    >>> round(float(fastdrop.losses.variational_kl(-2.0, shape=(10, 5))), 4)  # one alpha for fifty weights
+    77.0266
+    """
+    given, count = check_alphas(log_alpha, approximation, shape)
+    with Call(training=False, backend=backend, num_threads=num_threads).arrays(given):
+        if approximation == "molchanov":
+            each = K1 * sigmoid(-(K2 + K3 * given)) + 0.5 * softplus(-given)
+        else:
+            least = np.minimum(given, 0.0)
+            alpha = exp(least)
+            each = -(C0 + (0.5 * least + alpha * (C1 + alpha * (C2 + alpha * C3))))
+        return np.float64(count * sum_to_shape(each, ()))
+
+
+def variational_kl_backward(
+    log_alpha: ArrayLike,
+    approximation: Approximation = "molchanov",
+    *,
+    shape: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Return the gradient of `variational_kl` with respect to log alpha.
+
+    Parameters
+    ----------
+    log_alpha, approximation, shape, backend, num_threads
+        As in `variational_kl`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of float64 and the shape of `log_alpha`, to be multiplied by the divergence's weight in the loss.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `variational_kl`.
+
+    See Also
+    --------
+    fastdrop.theory.log_alpha_backward : from there to the weights.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> fastdrop.losses.variational_kl_backward(np.array([-2.0, 0.0])).round(4)
+    array([-0.6175, -0.3591])
+    >>> fastdrop.losses.variational_kl_backward(np.array([-2.0, 1.0]), "kingma").round(4)
+    array([-0.6065,  0.    ])
+    """
+    given, count = check_alphas(log_alpha, approximation, shape)
+    with Call(training=False, backend=backend, num_threads=num_threads).arrays(given):
+        if approximation == "molchanov":
+            place = K2 + K3 * given
+            slopes = (K1 * K3) * (sigmoid(place) * sigmoid(-place)) + 0.5 * sigmoid(-given)
+        else:
+            alpha = exp(np.minimum(given, 0.0))
+            slopes = 0.5 + alpha * (C1 + alpha * (2 * C2 + alpha * (3 * C3)))
+            slopes = np.where(given > 0, 0.0, slopes)
+        return np.asarray(0.0 - count * slopes)
+
+
+def check_alphas(log_alpha: Any, approximation: Any, shape: Any) -> tuple[Floats, float]:
+    """Return log alphas as float64, and how many weights have each."""
+    given = log_alphas(log_alpha)
+    if not isinstance(approximation, str) or approximation not in ("molchanov", "kingma"):
+        raise ValueError(f"approximation must be 'molchanov' or 'kingma'; got {approximation!r}")
+    if shape is None:
+        return given, 1.0
+    sizes = tuple(plan.as_count(size, "each size in shape") for size in plan.as_sizes(shape, "shape"))
+    check_broadcast(given, sizes, "the weights")
+    return given, math.prod(sizes) / max(1, given.size)

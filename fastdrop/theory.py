@@ -14,19 +14,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import finite_number, floats_of, positive_number, real_array
+from fastdrop._core.checks import finite_number, finite_scalar, floats_of, positive_number, real_array
 from fastdrop._core.concrete import soft_keep_mean
-from fastdrop._core.types import Mode
+from fastdrop._core.plan import Call
+from fastdrop._core.types import Backend, Mode
 from fastdrop.elementary import sigmoid
+from fastdrop.variants._linear import Linear
+from fastdrop.variants._variational import BOUNDS, find_pruned, unclipped_log_alpha
 
 __all__ = [
     "concrete_mean",
+    "drop_connect_moments",
     "dropout_regularizer",
     "dropout_regularizer_backward",
     "fast_dropout_moments",
     "fast_dropout_moments_backward",
+    "log_alpha",
+    "log_alpha_backward",
     "matrix_completion_regularizer",
     "nuclear_norm_envelope",
+    "prune",
     "relu_moments",
     "sigmoid_moments",
     "variance_inflation",
@@ -800,3 +807,216 @@ def concrete_mean(p: float, temperature: float) -> float:
         return 1.0
     keep = 1.0 - rate
     return soft_keep_mean(keep, math.log(rate / keep), t, 0.0).value / keep
+
+
+# DropConnect --------------------------------------------------------------------------------------------------------
+
+
+def drop_connect_moments(
+    x: ArrayLike,
+    weight: ArrayLike,
+    p: float = 0.5,
+    *,
+    bias: ArrayLike | None = None,
+    mode: Mode = "inverted",
+    drop_bias: bool = True,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return mean and variance of the result of `fastdrop.drop_connect` over all masks: the Gaussian of the paper's inference.
+
+    The paper draws samples of this Gaussian, applies the activation function to each, and averages.
+
+    Parameters
+    ----------
+    x : array_like of float32, float64, float16 or bfloat16
+        The layer's input, of shape (..., in).
+    weight, p, bias, mode, drop_bias
+        As in `fastdrop.drop_connect`.
+
+    Returns
+    -------
+    tuple of two numpy.ndarray
+        Mean and variance, of shape (..., out) and the dtype of `x`. In inverted mode x W + b and
+        p / (1 - p) ((x * x) (W * W) + b * b), both 0 where p is 1; a bias that is not dropped adds itself to the mean and
+        nothing to the variance. In standard mode the factors are 1 - p and p (1 - p) instead of 1 and p / (1 - p).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `fastdrop.drop_connect`.
+
+    Notes
+    -----
+    Computed in the type of `x`, float16 and bfloat16 in float32.
+
+    References
+    ----------
+    .. [1] L. Wan, M. Zeiler, S. Zhang, Y. LeCun, R. Fergus, "Regularization of neural networks using DropConnect",
+       ICML 2013.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> x, weight = np.array([[1.0, 2.0]]), np.array([[3.0], [-1.0]])
+    >>> mean, var = fastdrop.theory.drop_connect_moments(x, weight, 0.5)
+    >>> mean, var
+    (array([[1.]]), array([[13.]]))
+
+    The paper's inference, with a ReLU:
+
+    >>> samples = np.random.default_rng(0).normal(mean, np.sqrt(var), (1000, 1, 1))
+    >>> np.maximum(samples, 0).mean(axis=0).shape
+    (1, 1)
+    """
+    layer, rate = Linear(x, weight, bias), plan.as_rate(p)
+    drops_bias = plan.check_flag(drop_bias, "drop_bias")
+    moments = linear_moments(layer.rows, layer.weight.T, rate, layer.bias, plan.check_mode(mode), drops_bias)
+    mean, var = (layer.rounded(moment).reshape(layer.result_shape) for moment in moments)
+    return mean, var
+
+
+# Variational dropout ------------------------------------------------------------------------------------------------
+
+
+def log_alpha(
+    weight: ArrayLike,
+    log_sigma2: ArrayLike,
+    *,
+    out: NDArray[Any] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    """Return log alpha = log(sigma**2 / weight**2) of each weight, clipped to [-8, 8].
+
+    Parameters
+    ----------
+    weight : array_like of float32, float64, float16 or bfloat16
+        The means, of any shape.
+    log_sigma2 : array_like
+        The logarithms of the variances, of the shape and dtype of `weight`.
+    out, backend, num_threads
+        As in `dropout`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `out`, or a new array like `weight`; 8 where a mean is 0. The bits are the same everywhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For dtypes or shapes that do not go together.
+
+    References
+    ----------
+    .. [1] D. Molchanov, A. Ashukha, D. Vetrov, "Variational dropout sparsifies deep neural networks", ICML 2017.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> fastdrop.theory.log_alpha(np.array([1.0, 0.01, 0.0]), np.array([-10.0, -5.0, -10.0])).round(4)
+    array([-8.    ,  4.2103,  8.    ])
+    """
+    call = Call(training=False, out=out, backend=backend, num_threads=num_threads)
+    with call.arrays(weight, name="weight", log_sigma2=log_sigma2) as run:
+        found = unclipped_log_alpha(np.asarray(run.x).astype(run.compute), run.others[0].astype(run.compute))
+        return run.store(np.clip(found, *BOUNDS))
+
+
+def log_alpha_backward(
+    grad: ArrayLike,
+    weight: ArrayLike,
+    log_sigma2: ArrayLike,
+    *,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the gradients of `log_alpha` with respect to means and logarithms of variances.
+
+    Parameters
+    ----------
+    grad : array_like of real numbers
+        The gradient with respect to log alpha, of the shape of `weight`: `fastdrop.losses.variational_kl_backward` returns it.
+    weight, log_sigma2, backend, num_threads
+        As in `log_alpha`.
+
+    Returns
+    -------
+    tuple of two numpy.ndarray
+        Of the shape and dtype of `weight`: -2 grad / weight and grad; both 0 where log alpha was clipped, also at means of 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `log_alpha`; and for a `grad` of another shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> weight, log_sigma2 = np.array([0.5, 0.0]), np.array([-4.0, -4.0])
+    >>> slopes = fastdrop.losses.variational_kl_backward(fastdrop.theory.log_alpha(weight, log_sigma2))
+    >>> dweight, dlog_sigma2 = fastdrop.theory.log_alpha_backward(slopes, weight, log_sigma2)
+    >>> dweight.round(4), dlog_sigma2.round(4)
+    (array([2.2565, 0.    ]), array([-0.5641,  0.    ]))
+    """
+    outer = real_array(grad, "grad", flags=False)
+    with Call(training=False, backend=backend, num_threads=num_threads).arrays(
+        weight, name="weight", log_sigma2=log_sigma2
+    ) as run:
+        means = np.asarray(run.x).astype(run.compute)
+        if outer.shape != means.shape:
+            raise ValueError(f"grad must have the shape of weight, {means.shape}; got {outer.shape}")
+        found = unclipped_log_alpha(means, run.others[0].astype(run.compute))
+        inside = (found >= BOUNDS[0]) & (found <= BOUNDS[1])
+        slopes = np.where(inside, outer, 0).astype(run.compute)
+        dweight = np.divide(-(slopes + slopes), means, out=np.zeros_like(means), where=inside)
+        return dweight.astype(run.x.dtype), slopes.astype(run.x.dtype)
+
+
+def prune(
+    weight: ArrayLike,
+    log_sigma2: ArrayLike,
+    prune_above: float = 3.0,
+    *,
+    out: NDArray[Any] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return weights with 0 in place of those whose noise drowns them, and which were kept.
+
+    Parameters
+    ----------
+    weight, log_sigma2
+        As in `log_alpha`.
+    prune_above : float, default 3
+        Weights whose log alpha is not below this number are pruned: 3 is the dropout rate 0.95.
+    out, backend, num_threads
+        As in `dropout`; `out` takes the weights.
+
+    Returns
+    -------
+    tuple of two numpy.ndarray
+        The weights, `out` or a new array like `weight`; and a bool per weight, True where it was kept. A NaN is kept.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `log_alpha`; and for a `prune_above` that is not a finite number.
+
+    References
+    ----------
+    .. [1] D. Molchanov, A. Ashukha, D. Vetrov, "Variational dropout sparsifies deep neural networks", ICML 2017.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> fastdrop.theory.prune(np.array([1.0, 0.01]), np.array([-4.0, -4.0]))
+    (array([1., 0.]), array([ True, False]))
+    """
+    least = finite_scalar(prune_above, "prune_above")
+    call = Call(training=False, out=out, backend=backend, num_threads=num_threads)
+    with call.arrays(weight, name="weight", log_sigma2=log_sigma2) as run:
+        means, log_variances = np.asarray(run.x).astype(run.compute), run.others[0].astype(run.compute)
+        pruned = find_pruned(means, log_variances, least)
+        made = run.store(run.x)
+        made[pruned] = 0
+        return made, ~pruned

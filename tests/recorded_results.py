@@ -23,7 +23,7 @@ import ml_dtypes
 import numpy as np
 
 import fastdrop
-from fastdrop import elementary, federated, losses, schedules, uncertainty
+from fastdrop import elementary, federated, losses, schedules, theory, uncertainty
 
 RECORD = Path(__file__).parent / "data" / "recorded_results.json"
 KEY = {"seed": 0x0123456789ABCDEF, "offset": 2**32 + 7}
@@ -416,14 +416,25 @@ both(
     fastdrop.weight_drop,
     fastdrop.weight_drop_backward,
     {
-        "0.3": (FLAT, {"p": 0.3, "variational": False}),
-        "0.3 rows": (FLAT, {"p": 0.3, "variational": True}),
-        "rates": (FLAT, {"p": lambda a: shares(45), "variational": False}),
+        "0.3": (FLAT, {"p": 0.3, "unit": "weight"}, "chunked", "blocks"),
+        "0.3 outputs": (FLAT, {"p": 0.3, "unit": "output"}, "blocks"),
+        "rates": (FLAT, {"p": lambda a: shares(45), "unit": "weight"}),
     },
 )
-for name, per in (("units", "unit"), ("weights", "weight")):
-    add("shakeout-forward", f"0.3 {name}", FLAT, lambda a, per=per: fastdrop.shakeout(a.x, 0.3, 0.2, per=per, **a.key))
-    add("shakeout-backward", f"0.3 {name}", FLAT, lambda a, per=per: fastdrop.shakeout_backward(a.grad, 0.3, per=per, **a.key))
+PLACED = "C strided chunked blocks"
+# These were recorded with weights of shape (out, in), so that a row was an output and a column an input.
+add("weight-forward", "0.3 rows", FLAT, lambda a: fastdrop.weight_drop(a.x.T, 0.3, unit="output", **a.key).T)
+add("weight-backward", "0.3 rows", FLAT, lambda a: fastdrop.weight_drop_backward(a.grad.T, 0.3, unit="output", **a.key).T)
+add("shakeout-forward", "0.3 units", FLAT, lambda a: fastdrop.shakeout(a.x.T, 0.3, 0.2, unit="input", **a.key).T)
+add("shakeout-backward", "0.3 units", FLAT, lambda a: fastdrop.shakeout_backward(a.grad.T, 0.3, unit="input", **a.key).T)
+add("shakeout-forward", "0.3 weights", FLAT, lambda a: fastdrop.shakeout(a.x, 0.3, 0.2, unit="weight", **a.key), layouts=PLACED)
+add(
+    "shakeout-backward",
+    "0.3 weights",
+    FLAT,
+    lambda a: fastdrop.shakeout_backward(a.grad, 0.3, unit="weight", **a.key),
+    layouts=PLACED,
+)
 for name, per, fraction in (("outputs 0.5", "output", 0.5), ("layer 0.4", "layer", 0.4), ("outputs 0.75", "output", 0.75)):
     options = {"p": 0.3, "per": per, "fraction": fraction}
     add("targeted-forward", name, (37, 44), lambda a, o=options: fastdrop.targeted_dropout(a.x, **o, **a.key))
@@ -431,19 +442,20 @@ for name, per, fraction in (("outputs 0.5", "output", 0.5), ("layer 0.4", "layer
 
 
 def connect(a: Inputs, make: str, bias: bool = True, **options: Any) -> Any:
-    """Return the result of a layer of 23 inputs and 19 outputs for 17 examples."""
-    x, weight = getattr(a, make)(17, 23, salt=0), a.values(19, 23, salt=7)
+    """Return the result of a layer of 23 inputs and 19 outputs for 17 samples."""
+    x, weight = getattr(a, make)(17, 23, salt=0), a.values(19, 23, salt=7).T
     return fastdrop.drop_connect(x, weight, 0.4, bias=a.values(19, salt=8) if bias else None, **options, **a.key)
 
 
 def connect_backward(a: Inputs, make: str, **options: Any) -> Any:
-    grad, x, weight = getattr(a, make)(17, 19, salt=1), getattr(a, make)(17, 23, salt=0), a.values(19, 23, salt=7)
-    return fastdrop.drop_connect_backward(grad, x, weight, 0.4, **options, **a.key)
+    grad, x, weight = getattr(a, make)(17, 19, salt=1), getattr(a, make)(17, 23, salt=0), a.values(19, 23, salt=7).T
+    dx, dweight, dbias = fastdrop.drop_connect_backward(grad, x, weight, 0.4, bias=a.values(19), **options, **a.key)
+    return dx, dweight.T, dbias
 
 
 for name, options in {
-    "0.4 samples standard": {"per": "example", "mode": "standard"},
-    "0.4 samples inverted": {"per": "example", "mode": "inverted"},
+    "0.4 samples standard": {"per": "sample", "mode": "standard"},
+    "0.4 samples inverted": {"per": "sample", "mode": "inverted"},
     "0.4 batch standard": {"per": "batch", "mode": "standard"},
     "0.4 batch inverted, bias kept": {"per": "batch", "mode": "inverted", "drop_bias": False},
     "0.4 standard outside training": {"per": "batch", "mode": "standard", "training": False},
@@ -460,7 +472,7 @@ for name, options in {
     closed(
         "connect-moments",
         f"0.4 {name}",
-        lambda a, o=options: fastdrop.drop_connect_moments(a.dense(17, 23), a.dense(19, 23), 0.4, bias=a.dense(19), **o),
+        lambda a, o=options: theory.drop_connect_moments(a.dense(17, 23), a.dense(19, 23).T, 0.4, bias=a.dense(19), **o),
     )
 
 # Noise --------------------------------------------------------------------------------------------------------------
@@ -560,42 +572,39 @@ for name, options in {"defaults": {}, "strong": {"weight_regularizer": 0.01, "dr
         add(technique, f"{name}, two", FLAT, lambda a, f=function, o=options: f(-0.8, [a.x, a.values(45)], 45, **o))
 
 for name, options in {
-    "unscaled": {"inverted": False},
-    "inverted": {"inverted": True},
-    "unscaled outside training": {"inverted": False, "training": False},
+    "unscaled": {"mode": "standard"},
+    "inverted": {"mode": "inverted"},
+    "unscaled outside training": {"mode": "standard", "training": False},
 }.items():
-    how = {"layouts": "C strided chunked"}
-    for technique, forward, backward in (
-        ("adaptive", fastdrop.adaptive_dropout, fastdrop.adaptive_dropout_backward),
-        ("standout", fastdrop.standout, fastdrop.standout_backward),
-    ):
+    how = {"layouts": PLACED}
+    for technique in ("adaptive", "standout"):  # recorded under two names
         add(
             f"{technique}-forward",
             name,
             FLAT,
-            lambda a, f=forward, o=options: f(a.x, a.like(4), 0.75, 0.25, **o, **a.key),
+            lambda a, o=options: fastdrop.adaptive_dropout(a.x, a.like(4), 0.75, 0.25, **o, **a.key),
             **how,
         )
         add(
             f"{technique}-backward",
             name,
             FLAT,
-            lambda a, f=backward, o=options: f(a.grad, a.like(4), 0.75, 0.25, x=a.x, **o, **a.key),
+            lambda a, o=options: fastdrop.adaptive_dropout_backward(a.grad, a.like(4), 0.75, 0.25, x=a.x, **o, **a.key)[0],
             **how,
         )
 add(
     "adaptive-forward",
     "antithetic",
     FLAT,
-    lambda a: fastdrop.adaptive_dropout(a.x, a.like(4), 0.75, 0.25, antithetic=True, inverted=False, **a.key),
+    lambda a: fastdrop.adaptive_dropout(a.x, a.like(4), 0.75, 0.25, antithetic=True, mode="standard", **a.key),
 )
 for estimator in ("straight_through", "score_function", "arm", "disarm"):
-    for name, inverted in (("unscaled", False), ("inverted", True)):
+    for name, mode in (("unscaled", "standard"), ("inverted", "inverted")):
         add(
             "adaptive-backward",
             f"{estimator.replace('_', ' ')} {name}",
             FLAT,
-            lambda a, e=estimator, i=inverted: fastdrop.adaptive_dropout_backward(
+            lambda a, e=estimator, m=mode: fastdrop.adaptive_dropout_backward(
                 a.grad,
                 a.like(4),
                 0.75,
@@ -604,30 +613,33 @@ for estimator in ("straight_through", "score_function", "arm", "disarm"):
                 x=a.x,
                 losses=a.per_row(),
                 antithetic_losses=a.per_row(5),
-                inverted=i,
+                mode=m,
                 **a.key,
             ),
         )
 
 
 def variational(a: Inputs, kind: str, make: str, bias: bool = True, backward: bool = False, **options: Any) -> Any:
-    """Return the result of a layer of 23 inputs and 19 outputs for 17 examples; `kind` is "dense", "A" or "B"."""
-    x, weights = getattr(a, make)(17, 23, salt=0), a.values(23, 19, salt=7)
+    """Return the result of a layer of 23 inputs and 19 outputs for 17 samples; `kind` is "dense", or the type "A" or "B"."""
+    x, weight = getattr(a, make)(17, 23, salt=0), a.values(23, 19, salt=7)
     if "start" in a.where:
         a.where = {"start": a.rows_before * (23 if kind == "A" else 19)}
     options |= {"bias": a.values(19, salt=8) if bias else None, **a.key}
     if kind == "dense":
         forward, gradients = fastdrop.variational_dense, fastdrop.variational_dense_backward
-        operands = (x, weights, a.values(23, 19, salt=9) - a.dtype.type(2))
+        operands = (x, weight, a.values(23, 19, salt=9) - a.dtype.type(2))
     else:
         forward, gradients = fastdrop.variational_dropout, fastdrop.variational_dropout_backward
         operands = (
             x,
-            weights,
+            weight,
             -np.float64(0.9) if bias else shares(23)[:, None] - 1.5 if kind == "B" else shares(23) - 1.5,
-            kind,
+            {"A": "input", "B": "weight"}[kind],
         )
-    return gradients(getattr(a, make)(17, 19, salt=1), *operands, **options) if backward else forward(*operands, **options)
+    if not backward:
+        return forward(*operands, **options)
+    *found, of_bias = gradients(getattr(a, make)(17, 19, salt=1), *operands, **options)
+    return found if of_bias is None else (*found, of_bias)
 
 
 for kind in ("dense", "A", "B"):
@@ -640,12 +652,12 @@ for kind in ("dense", "A", "B"):
             add("variational-forward", name, (17,), forward, dtypes=dtypes, layouts=layouts, rounded=True)
             add("variational-backward", name, (17,), backward, dtypes=dtypes, rounded=True)
 closed(
-    "variational-forward", "dense outside training", lambda a: variational(a, "dense", "dense", training=False, threshold=1.0)
+    "variational-forward", "dense outside training", lambda a: variational(a, "dense", "dense", training=False, prune_above=1.0)
 )
 closed(
     "variational-backward",
     "dense outside training",
-    lambda a: variational(a, "dense", "dense", backward=True, training=False, threshold=1.0),
+    lambda a: variational(a, "dense", "dense", backward=True, training=False, prune_above=1.0),
 )
 for name, most in (("at most -1", -1.0), ("unbounded", None)):
     for kind in ("A", "B"):
@@ -655,19 +667,19 @@ for name, most in (("at most -1", -1.0), ("unbounded", None)):
             f"{kind} {name}",
             lambda a, k=kind, m=most: variational(a, k, "dense", False, True, max_log_alpha=m),
         )
-add("log-alpha-forward", "-", FLAT, lambda a: fastdrop.log_alpha_of(a.x, a.like(4)))
-add("log-alpha-backward", "-", FLAT, lambda a: fastdrop.log_alpha_of_backward(a.grad, a.x, a.like(4)))
-add("prune", "3", FLAT, lambda a: fastdrop.prune(a.x, a.like(4)))
-add("prune", "0.5", FLAT, lambda a: fastdrop.prune(a.x, a.like(4), 0.5))
+add("log-alpha-forward", "-", FLAT, lambda a: theory.log_alpha(a.x, a.like(4)))
+add("log-alpha-backward", "-", FLAT, lambda a: theory.log_alpha_backward(a.grad, a.x, a.like(4)))
+add("prune", "3", FLAT, lambda a: theory.prune(a.x, a.like(4)))
+add("prune", "0.5", FLAT, lambda a: theory.prune(a.x, a.like(4), 0.5))
 for rule in ("molchanov", "kingma"):
-    add("kl-forward", rule, FLAT, lambda a, r=rule: fastdrop.variational_kl(a.x - 2, r), dtypes=WIDE)
-    add("kl-backward", rule, FLAT, lambda a, r=rule: fastdrop.variational_kl_backward(a.x - 2, r), dtypes=WIDE)
-    add("kl-forward", f"{rule} shared", (37, 1), lambda a, r=rule: fastdrop.variational_kl(a.x - 2, r, shape=FLAT), dtypes=WIDE)
+    add("kl-forward", rule, FLAT, lambda a, r=rule: losses.variational_kl(a.x - 2, r), dtypes=WIDE)
+    add("kl-backward", rule, FLAT, lambda a, r=rule: losses.variational_kl_backward(a.x - 2, r), dtypes=WIDE)
+    add("kl-forward", f"{rule} shared", (37, 1), lambda a, r=rule: losses.variational_kl(a.x - 2, r, shape=FLAT), dtypes=WIDE)
     add(
         "kl-backward",
         f"{rule} shared",
         (37, 1),
-        lambda a, r=rule: fastdrop.variational_kl_backward(a.x - 2, r, shape=FLAT),
+        lambda a, r=rule: losses.variational_kl_backward(a.x - 2, r, shape=FLAT),
         dtypes=WIDE,
     )
 

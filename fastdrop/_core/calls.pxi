@@ -84,8 +84,10 @@ cdef class Call:
             for called, other in others.items()])
         if p is not None:
             set_rate(work, p, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
-        if self.out is not None:
+        if self.out is not None and shape is None:
             check_out(self.out, work.x)
+        elif self.out is not None:
+            check_out(self.out, np.broadcast_to(np.empty((), (<object>work.x).dtype), shape), "result")
         check_seed(self.seed, self.offset, self.use)
         first_index(self.start, 0, ELEMENTS_END, "elements")
         return Pass(self, work.x, operands, work.settings, shape)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import fastdrop
-from fastdrop import elementary, losses
+from fastdrop import elementary, losses, theory
 from fastdrop._core import plan
 from fastdrop._core.types import FixedSeed, Seed
 from fastdrop.nn.variant import Record, Variant
@@ -357,13 +357,13 @@ class SpatialConcreteDropout(
 
 
 class VariationalDense(
-    Variant, forward=fastdrop.variational_dense, backward=fastdrop.variational_dense_backward, scheduled="threshold"
+    Variant, forward=fastdrop.variational_dense, backward=fastdrop.variational_dense_backward, scheduled="prune_above"
 ):
     """A linear layer that learns the noise of each weight: `fastdrop.variational_dense`.
 
     Parameters
     ----------
-    weights, log_sigma2 : numpy.ndarray
+    weight, log_sigma2 : numpy.ndarray
         The means and the logarithms of the variances, of shape (in, out): parameters, to be trained in place.
     bias : numpy.ndarray, optional
         Of shape (out,): the parameter ``bias``.
@@ -383,43 +383,41 @@ class VariationalDense(
 
     def __init__(
         self,
-        weights: NDArray[Any],
+        weight: NDArray[Any],
         log_sigma2: NDArray[Any],
-        threshold: Any = 3.0,
+        prune_above: Any = 3.0,
         *,
         bias: NDArray[Any] | None = None,
         seed: Seed | None = None,
     ) -> None:
-        super().__init__(threshold=threshold, seed=seed)
-        self.add_parameters(weights=weights, log_sigma2=log_sigma2, bias=bias)
+        super().__init__(prune_above=prune_above, seed=seed)
+        self.add_parameters(weight=weight, log_sigma2=log_sigma2, bias=bias)
 
     def kl(self, factor: float = 1.0) -> float:
         """Return the divergence of the weights from their prior times a factor, and add its gradients to the parameters'.
 
-        See `fastdrop.variational_kl`. The loss per example has the divergence once per data set: the factor is then one over
-        the number of examples.
+        See `fastdrop.losses.variational_kl`. The loss per example has the divergence once per data set: the factor is then one
+        over the number of examples.
         """
-        weights, log_sigma2 = self.own_parameters["weights"], self.own_parameters["log_sigma2"]
-        log_alpha = fastdrop.log_alpha_of(weights, log_sigma2)
-        slopes = factor * fastdrop.variational_kl_backward(log_alpha)
-        for name, part in zip(
-            ("weights", "log_sigma2"), fastdrop.log_alpha_of_backward(slopes, weights, log_sigma2), strict=True
-        ):
+        given = self.own_parameters["weight"], self.own_parameters["log_sigma2"]
+        log_alpha = theory.log_alpha(*given)
+        slopes = factor * losses.variational_kl_backward(log_alpha)
+        for name, part in zip(("weight", "log_sigma2"), theory.log_alpha_backward(slopes, *given), strict=True):
             self.own_gradients[name] += part
-        return factor * float(fastdrop.variational_kl(log_alpha))
+        return factor * float(losses.variational_kl(log_alpha))
 
 
 class VariationalDropout(
-    Variant, forward=fastdrop.variational_dropout, backward=fastdrop.variational_dropout_backward, scheduled="type"
+    Variant, forward=fastdrop.variational_dropout, backward=fastdrop.variational_dropout_backward, scheduled="noise"
 ):
     """A linear layer with Kingma, Salimans and Welling's noise of learned variance: `fastdrop.variational_dropout`.
 
     Parameters
     ----------
-    weights, log_alpha : numpy.ndarray
+    weight, log_alpha : numpy.ndarray
         The weights, of shape (in, out), and the logarithms of the noise's variance: parameters, to be trained in place.
-    type : {"A", "B"}
-        Whether the noise is on the inputs or on the outputs.
+    noise : {"input", "weight"}
+        Whether the inputs or the weights have the noise.
     bias : numpy.ndarray, optional
         Of shape (out,): the parameter ``bias``.
 
@@ -438,16 +436,16 @@ class VariationalDropout(
 
     def __init__(
         self,
-        weights: NDArray[Any],
+        weight: NDArray[Any],
         log_alpha: NDArray[Any],
-        type: Any = "A",
+        noise: Any = "input",
         *,
         bias: NDArray[Any] | None = None,
         seed: Seed | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(type, seed=seed, **options)
-        self.add_parameters(weights=weights, log_alpha=log_alpha, bias=bias)
+        super().__init__(noise, seed=seed, **options)
+        self.add_parameters(weight=weight, log_alpha=log_alpha, bias=bias)
 
     @property
     def rate(self) -> Any:
@@ -457,16 +455,16 @@ class VariationalDropout(
     def kl(self, factor: float = 1.0) -> float:
         """Return the divergence of the weights from their prior times a factor, and add its gradient to that of log alpha.
 
-        See `fastdrop.variational_kl`, with the rule "kingma". The loss per example has the divergence once per data set: the
-        factor is then one over the number of examples.
+        See `fastdrop.losses.variational_kl`, with the approximation "kingma". The loss per example has the divergence once per
+        data set: the factor is then one over the number of examples.
         """
-        log_alpha, shape = self.own_parameters["log_alpha"], self.own_parameters["weights"].shape
-        self.own_gradients["log_alpha"] += factor * fastdrop.variational_kl_backward(log_alpha, "kingma", shape=shape)
-        return factor * float(fastdrop.variational_kl(log_alpha, "kingma", shape=shape))
+        log_alpha, shape = self.own_parameters["log_alpha"], self.own_parameters["weight"].shape
+        self.own_gradients["log_alpha"] += factor * losses.variational_kl_backward(log_alpha, "kingma", shape=shape)
+        return factor * float(losses.variational_kl(log_alpha, "kingma", shape=shape))
 
 
 class AdaptiveDropout(
-    Variant, forward=fastdrop.adaptive_dropout, backward=fastdrop.adaptive_dropout_backward, scheduled="alpha"
+    Variant, forward=fastdrop.adaptive_dropout, backward=fastdrop.adaptive_dropout_backward, scheduled="gain"
 ):
     """Keeps units with probabilities that follow logits: `fastdrop.adaptive_dropout`, ``forward(x, logits)``.
 
@@ -482,14 +480,17 @@ class AdaptiveDropout(
     >>> dx = layer.backward(np.ones_like(y))
     """
 
-    scaling = "standard"
-
     def remember(self, *inputs: Any, **more: Any) -> dict[str, Any]:
         """Return the logits; and the input, where an estimator needs it."""
         given = super().remember(*inputs, **more)
         if self.options["estimator"] == "none":
             del given["x"]
         return given
+
+    def gradient(self, grad: Any, record: Record) -> Any:
+        """Return the gradient with respect to the input and, with an estimator, that of the logits; see `Layer.gradient`."""
+        of_input, of_logits = super().gradient(grad, record)
+        return of_input if of_logits is None else (of_input, of_logits)
 
 
 # Importance ---------------------------------------------------------------------------------------------------------
@@ -749,12 +750,12 @@ class Shakeout(Variant, forward=fastdrop.shakeout, backward=fastdrop.shakeout_ba
 
 
 class DropConnect(Variant, forward=fastdrop.drop_connect, backward=fastdrop.drop_connect_backward):
-    """A linear layer that drops its connections, others for each example: `fastdrop.drop_connect`.
+    """A linear layer that drops its connections, other ones for each sample: `fastdrop.drop_connect`.
 
     Parameters
     ----------
     weight : numpy.ndarray
-        Of shape (out, in), to be trained in place: the parameter ``weight``.
+        Of shape (in, out), to be trained in place: the parameter ``weight``.
     bias : numpy.ndarray, optional
         Of shape (out,): the parameter ``bias``.
 

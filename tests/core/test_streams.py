@@ -77,7 +77,9 @@ def test_a_key_is_a_seed(engine, name):
 
 
 @pytest.mark.parametrize("name", set(CALLS) - set(FORWARD))
-@pytest.mark.parametrize("seed", [fastdrop.Stream(3), np.random.default_rng(3), np.random.PCG64(3)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "seed", [fastdrop.Stream(3), np.random.default_rng(3), np.random.PCG64(3)], ids=lambda s: type(s).__name__
+)
 def test_a_seed_with_a_state_makes_no_mask_again(name, seed):
     """It would give the next mask, and so a wrong gradient."""
     with pytest.raises(TypeError, match=r"key = .*; then y = dropout\(x, p, seed=key\)"):
@@ -95,7 +97,13 @@ def test_keys():
     stream = fastdrop.Stream(8, 3)
     assert stream.key() == stream.key() == stream.next() == fastdrop.Key(8, 3)
     assert stream.key() == (8, 4)
-    for bad, error in (((-1,), ValueError), ((2**64,), ValueError), ((1.5,), TypeError), ((1, -1), ValueError), ((True,), TypeError)):
+    for bad, error in (
+        ((-1,), ValueError),
+        ((2**64,), ValueError),
+        ((1.5,), TypeError),
+        ((1, -1), ValueError),
+        ((True,), TypeError),
+    ):
         with pytest.raises(error):
             fastdrop.Key(*bad)
 

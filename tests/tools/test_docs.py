@@ -12,7 +12,7 @@ import fastdrop
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "docs/techniques.md"]
-MODULES = ["elementary", "schedules"]  # the others have this in their own tests
+MODULES = ["elementary", "losses", "schedules", "theory"]  # the others have this in their own tests
 
 
 def examples_of_the_package():

@@ -7,7 +7,7 @@ import pytest
 from example_runs import EXAMPLES, run_example
 
 import fastdrop
-from fastdrop import nn
+from fastdrop import losses, nn, theory
 
 pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="no examples beside the tests")
 
@@ -147,12 +147,12 @@ def test_the_divergence_has_the_gradient_of_its_share(network):
     digits, rng = network("digits_mlp"), np.random.default_rng(0)
     layer = in_double(digits.noisy(4, 3, rng))
     layer.kl(0.3)
-    given = [layer.own_parameters[name] for name in ("weights", "log_sigma2")]
-    for value, name in zip(given, ("weights", "log_sigma2"), strict=True):
+    given = [layer.own_parameters[name] for name in ("weight", "log_sigma2")]
+    for value, name in zip(given, ("weight", "log_sigma2"), strict=True):
         direction, kept, costs = rng.standard_normal(value.shape), value.copy(), []
         for sign in (1, -1):
             value[...] = kept + sign * 1e-6 * direction
-            costs.append(0.3 * float(fastdrop.variational_kl(fastdrop.log_alpha_of(*given))))
+            costs.append(0.3 * float(losses.variational_kl(theory.log_alpha(*given))))
         value[...] = kept
         want = float((layer.own_gradients[name] * direction).sum())
         assert (costs[0] - costs[1]) / 2e-6 == pytest.approx(want, rel=1e-5)

@@ -1,14 +1,15 @@
 """Losses against their formulas, and their gradients against differences."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import scipy.special
-from comparisons import normal
+from comparisons import assert_gradients, normal
 
 import fastdrop
-from fastdrop import losses
+from fastdrop import losses, theory
 
 
 def loss_of(first, second, targets, alpha, counts, form):
@@ -137,3 +138,92 @@ def test_bad_input_to_the_concrete_regularizer(arguments, error, message):
     for function in (losses.concrete_regularizer, losses.concrete_regularizer_backward):
         with pytest.raises(error, match=message):
             function(**{"p_logit": -1.0, "weights": np.ones(3), "input_dim": 3, **arguments})
+
+
+# Variational dropout ------------------------------------------------------------------------------------------------
+
+
+def exact_kl(log_alpha):
+    """Integrate E log|z + 1/sqrt(alpha)|, z normal, less its value at infinite alpha; on both sides of its singularity."""
+    integrate = pytest.importorskip("scipy.integrate")
+    shift, ends = math.exp(-log_alpha / 2), 12.0
+    middle = max(-ends, -shift)
+
+    def integrand(z):
+        return math.log(abs(z + shift)) * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+    sides = [integrate.quad(integrand, *side, limit=400)[0] for side in ((-ends, middle), (middle, ends))]
+    return sum(sides) + (np.euler_gamma + math.log(2)) / 2
+
+
+def test_the_divergence_against_the_integral():
+    errors = {"molchanov": [], "kingma": []}
+    for log_alpha in np.linspace(-8, 8, 33):
+        exact = exact_kl(log_alpha)
+        errors["molchanov"].append(losses.variational_kl(log_alpha) - exact)
+        if log_alpha <= 0:
+            errors["kingma"].append(losses.variational_kl(log_alpha, "kingma") - exact)
+    assert np.abs(errors["molchanov"]).max() < 0.01
+    assert -0.041 < min(errors["kingma"]) < max(errors["kingma"]) < 0
+
+
+def test_the_divergence_by_its_formulas():
+    log_alpha = np.array([-9.0, -3.0, -0.5, 0.0, 0.7, 4.0])
+    molchanov = kingma = 0.0
+    for one in log_alpha:
+        molchanov += 0.63576 - 0.63576 / (1 + math.exp(-1.87320 - 1.48695 * one)) + 0.5 * math.log(1 + math.exp(-one))
+        alpha = min(1.0, math.exp(one))
+        kingma += 0.635181422730739 - 0.5 * math.log(alpha) - 1.16145124 * alpha + 1.50204118 * alpha**2 - 0.58629921 * alpha**3
+    assert abs(losses.variational_kl(log_alpha) - molchanov) < 1e-12
+    assert abs(losses.variational_kl(log_alpha, "kingma") - kingma) < 1e-12
+    assert losses.variational_kl(np.inf) == 0
+    assert losses.variational_kl(np.ones((0, 3))) == 0
+
+
+@pytest.mark.parametrize("approximation", ["molchanov", "kingma"])
+def test_shared_alphas_count_for_each_weight(approximation):
+    kl = partial(losses.variational_kl, approximation=approximation)
+    slopes = partial(losses.variational_kl_backward, approximation=approximation)
+    for shape in ((), (4, 1), (3,), (4, 3)):
+        log_alpha = normal(shape, seed=7) - 1
+        each = np.array(np.broadcast_to(log_alpha, (4, 3)))
+        assert math.isclose(kl(log_alpha, shape=(4, 3)), kl(each), rel_tol=1e-13)
+        got = slopes(log_alpha, shape=(4, 3))
+        assert np.allclose(got, slopes(log_alpha) * (12 / log_alpha.size), rtol=1e-14)
+        assert_gradients(partial(kl, shape=(4, 3)), [log_alpha], [got])
+
+
+def test_the_gradient_above_kingmas_bound():
+    assert losses.variational_kl_backward(np.array([1e-9, 3.0]), "kingma").tolist() == [0, 0]
+    assert losses.variational_kl_backward(0.0, "kingma") < 0
+
+
+def test_the_gradient_of_the_divergence_down_to_the_weights():
+    weight, log_sigma2 = normal((4, 3), seed=2), normal((4, 3), seed=3) - 1
+
+    def kl(weight, log_sigma2):
+        return losses.variational_kl(theory.log_alpha(weight, log_sigma2))
+
+    slopes = losses.variational_kl_backward(theory.log_alpha(weight, log_sigma2))
+    assert_gradients(kl, [weight, log_sigma2], theory.log_alpha_backward(slopes, weight, log_sigma2))
+
+
+@pytest.mark.parametrize("function", [losses.variational_kl, losses.variational_kl_backward])
+@pytest.mark.parametrize(
+    ("error", "words", "arguments"),
+    [
+        (ValueError, "approximation must be", {"approximation": "exact"}),
+        (ValueError, "approximation must be", {"approximation": ["kingma"]}),
+        (TypeError, "log_alpha must be", {"log_alpha": None}),
+        (ValueError, "does not broadcast", {"log_alpha": np.ones(4), "shape": (4, 3)}),
+        (TypeError, "shape must be a sequence", {"shape": 4}),
+        (ValueError, "unknown backend", {"backend": "cuda"}),
+    ],
+)
+def test_bad_divergences(function, error, words, arguments):
+    with pytest.raises(error, match=words):
+        function(**{"log_alpha": 0.0, **arguments})
+
+
+def test_lists_of_log_alphas():
+    assert losses.variational_kl([-1.0, -2.0]) == losses.variational_kl(np.array([-1.0, -2.0]))

@@ -245,7 +245,7 @@ MAPS = (16, 8, 16, 16)
         (lambda nn: nn.DropKey(0.3, fill=-3.0), (50, 4, 10, 10), 0.3, 0.3),
         (lambda nn: nn.Dropout2d(0.3), (64, 64, 3, 3), 0.3, 0.3),
         (lambda nn: nn.TokenDropout(0.25), (10, 40, 20), 0.25, 0.25),
-        (lambda nn: nn.Shakeout(0.3, 0.5, per="weight"), (200, 200), 0.3, 0.3),
+        (lambda nn: nn.Shakeout(0.3, 0.5, unit="weight"), (200, 200), 0.3, 0.3),
         (lambda nn: nn.WeightDrop(0.3), (200, 200), 0.3, 0.3),
         (lambda nn: nn.DropConnect(WEIGHT, 0.3), (20, 64), 0.3, 0.3),
         (lambda nn: nn.Zoneout(0.3), (200, 200), 0.3, 0.3),

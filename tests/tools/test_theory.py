@@ -8,10 +8,11 @@ import pytest
 import scipy.integrate
 import scipy.special
 import scipy.stats
-from comparisons import normal
+from comparisons import DTYPES, assert_same_bytes, normal
 
 import fastdrop
-from fastdrop import theory
+from fastdrop import losses, theory
+from fastdrop.verify.cases import spoiled
 
 # Variance shift -----------------------------------------------------------------------------------------------------
 
@@ -108,7 +109,7 @@ def test_fast_dropout_moments_of_real_masks(mode):
 def test_fast_dropout_and_drop_connect_have_the_same_moments():
     x, weight, bias = normal((3, 5), seed=1), normal((4, 5), seed=2), normal(4, seed=3)
     for mode in ("standard", "inverted"):
-        want = fastdrop.drop_connect_moments(x, weight, 0.3, bias=bias, mode=mode, drop_bias=False)
+        want = fastdrop.theory.drop_connect_moments(x, weight.T, 0.3, bias=bias, mode=mode, drop_bias=False)
         for found, other in zip(fastdrop.fast_dropout_moments(x, weight.T, 0.3, bias, mode=mode), want, strict=True):
             assert found.tobytes() == other.tobytes()
     one = fastdrop.fast_dropout_moments(x[1], weight.T, 0.3)
@@ -488,3 +489,119 @@ def test_concrete_mean_at_the_ends():
     for bad, error in (((1.0, 0.1), ValueError), ((-0.1, 0.1), ValueError), ((0.5, 0), ValueError), (("0.5", 0.1), TypeError)):
         with pytest.raises(error, match="must be"):
             theory.concrete_mean(*bad)
+
+
+# DropConnect --------------------------------------------------------------------------------------------------------
+
+
+def connected(dtype, n=5):
+    """Return the input, the weights and the bias of a layer of 6 inputs and 4 outputs."""
+    return normal((n, 6), dtype, 1), normal((6, 4), dtype, 2), normal(4, dtype, 3)
+
+
+@pytest.mark.parametrize("mode", ["standard", "inverted"])
+@pytest.mark.parametrize("drop_bias", [True, False])
+def test_moments_of_drop_connect(mode, drop_bias):
+    x, weight, bias = connected(np.float64, 1)
+    rule = {"bias": bias, "mode": mode, "drop_bias": drop_bias}
+    mean, variance = fastdrop.theory.drop_connect_moments(x, weight, 0.3, **rule)
+    n = 40_000
+    y = fastdrop.drop_connect(np.repeat(x, n, axis=0), weight, 0.3, seed=6, **rule)
+    assert (np.abs(y.mean(axis=0) - mean[0]) < 5 * np.sqrt(variance[0] / n)).all()
+    assert np.allclose(y.var(axis=0), variance[0], rtol=0.05)
+    outside = fastdrop.drop_connect(x, weight, 0.3, training=False, **rule)
+    assert np.allclose(outside, mean, rtol=1e-13)
+
+
+def test_moments_at_the_ends():
+    x, weight, bias = connected(np.float32)
+    for mode in ("standard", "inverted"):
+        mean, variance = fastdrop.theory.drop_connect_moments(x, weight, 0.0, bias=bias, mode=mode)
+        assert mean.dtype == np.float32
+        assert np.allclose(mean, x.astype(float) @ weight + bias, rtol=2e-6, atol=2e-6)
+        assert not variance.any()
+        for moment in fastdrop.theory.drop_connect_moments(x, weight, 1.0, bias=bias, mode=mode):
+            assert not moment.any()
+
+
+# Variational dropout ------------------------------------------------------------------------------------------------
+
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
+
+
+def test_log_alpha():
+    weight = np.array([0.5, -0.5, 1e-30, 0.0, -0.0, 3.0, 1.0])
+    log_sigma2 = np.array([-2.0, -2.0, -2.0, -2.0, -np.inf, -30.0, -8.0])
+    want = np.array([-2 + 2 * math.log(2), -2 + 2 * math.log(2), 8, 8, 8, -8, -8])
+    assert np.allclose(theory.log_alpha(weight, log_sigma2), want, rtol=1e-14)
+    dweights, dlog_sigma2 = theory.log_alpha_backward(np.full(7, 3.0), weight, log_sigma2)
+    assert dweights.tolist() == [-12, 12, 0, 0, 0, 0, -6]
+    assert dlog_sigma2.tolist() == [3, 3, 0, 0, 0, 0, 3]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_log_alpha_of_every_dtype(engine, dtype):
+    weight, log_sigma2 = normal((4, 3), dtype, 2), normal((4, 3), dtype, 3)
+    wide = weight.astype(float), log_sigma2.astype(float)
+    gradients = theory.log_alpha_backward(wide[0], weight, log_sigma2)
+    found = {"log alpha": theory.log_alpha(weight, log_sigma2), "dweight": gradients[0], "dlog_sigma2": gradients[1]}
+    want = {"log alpha": wide[1] - np.log(wide[0] ** 2), "dweight": np.full((4, 3), -2.0), "dlog_sigma2": wide[0]}
+    for name, got in found.items():
+        assert got.dtype == dtype
+        assert np.abs(got.astype(float) - want[name]).max() <= TOLERANCE[str(dtype)] * max(1, np.abs(want[name]).max())
+
+
+def test_pruning_keeps_what_is_not_a_number():
+    made, kept = theory.prune(np.array([np.nan, 1.0]), np.array([0.0, 5.0]))
+    assert np.isnan(made[0])
+    assert kept.tolist() == [True, False]
+
+
+def without_products(weight, log_sigma2):
+    """Return what no BLAS has a part in."""
+    log_alpha = theory.log_alpha(weight, log_sigma2)
+    made = [log_alpha, *theory.prune(weight, log_sigma2, 1.0)]
+    for approximation in ("molchanov", "kingma"):
+        slopes = losses.variational_kl_backward(log_alpha, approximation)
+        made += [
+            losses.variational_kl(log_alpha, approximation),
+            slopes,
+            *theory.log_alpha_backward(slopes, weight, log_sigma2),
+        ]
+    return [np.asarray(one) for one in made]
+
+
+def test_in_a_hostile_environment():
+    """Rounding towards zero and flushed subnormals, set by others, change nothing."""
+    given = normal((90, 70), np.float32, 2), normal((90, 70), np.float32, 4)
+    want = without_products(*given)
+    with spoiled():
+        found = without_products(*given)
+    for got, other in zip(found, want, strict=True):
+        assert_same_bytes(got, other)
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "call"),
+    [
+        (ValueError, "log_sigma2 must have the shape", lambda w: theory.log_alpha(w, w[0])),
+        (TypeError, "log_sigma2 must have the dtype", lambda w: theory.prune(w, w.astype(np.float32))),
+        (TypeError, "weight must have a floating", lambda w: theory.log_alpha(np.ones(3, int), np.ones(3))),
+        (ValueError, "grad must have the shape", lambda w: theory.log_alpha_backward(w[:2], w, w)),
+        (TypeError, "grad must be real numbers", lambda w: theory.log_alpha_backward(["a"], w, w)),
+        (ValueError, "prune_above must be", lambda w: theory.prune(w, w, np.nan)),
+        (ValueError, "out must have the shape", lambda w: theory.prune(w, w, out=w[0])),
+    ],
+)
+def test_bad_log_alphas(error, words, call):
+    with pytest.raises(error, match=words):
+        call(np.ones((4, 3)))
+
+
+def test_out_and_lists_of_log_alphas():
+    weight, log_sigma2 = normal((4, 3), seed=2), normal((4, 3), seed=3)
+    place = weight.copy()
+    assert theory.prune(place, log_sigma2, 0.5, out=place)[0] is place
+    assert_same_bytes(place, theory.prune(weight, log_sigma2, 0.5)[0])
+    got = theory.log_alpha(weight.tolist(), log_sigma2.tolist())
+    assert_same_bytes(got, theory.log_alpha(weight, log_sigma2, out=place))

@@ -27,7 +27,7 @@ WEIGHT, BIAS = normal((5, 7), seed=1), normal(5, seed=2)
 
 
 def connect(p=0.3, **options):
-    return nn.DropConnect(WEIGHT.copy(), p, bias=BIAS.copy(), **options)
+    return nn.DropConnect(WEIGHT.T.copy(), p, bias=BIAS.copy(), **options)
 
 
 # class: (how to make it, its arrays, what else its forward pass takes)
@@ -60,11 +60,11 @@ CASES = {
     ),
     "VariationalDropout": (lambda: nn.VariationalDropout(WEIGHT.T.copy(), np.array(-1.0)), (normal((4, 7)),), {}),
     "VariationalDropout, B": (
-        lambda: nn.VariationalDropout(WEIGHT.T.copy(), np.full((7, 5), -1.5), "B", bias=BIAS.copy()),
+        lambda: nn.VariationalDropout(WEIGHT.T.copy(), np.full((7, 5), -1.5), "weight", bias=BIAS.copy()),
         (normal((4, 7)),),
         {},
     ),
-    "AdaptiveDropout": (lambda: nn.AdaptiveDropout(beta=0.3), (normal((6, 8)),), {"logits": normal((6, 8), seed=2)}),
+    "AdaptiveDropout": (lambda: nn.AdaptiveDropout(shift=0.3), (normal((6, 8)),), {"logits": normal((6, 8), seed=2)}),
     "TargetedDropout": (lambda: nn.TargetedDropout(0.5), (normal((5, 12)),), {}),
     "AlphaDropout": (lambda: nn.AlphaDropout(0.3, mean=0.1), (normal((6, 8)),), {}),
     "FeatureAlphaDropout": (lambda: nn.FeatureAlphaDropout(0.3), (normal((6, 8, 2)),), {}),
@@ -86,7 +86,7 @@ CASES = {
     "TokenDropout": (lambda: nn.TokenDropout(0.3, num_prefix_tokens=1), (normal((4, 9, 3)),), {}),
     "TokenDropout, in place": (lambda: nn.TokenDropout(0.3, gather=False), (normal((4, 9, 3)),), {}),
     "PatchDropout": (lambda: nn.PatchDropout(0.3), (normal((4, 9, 3)),), {}),
-    "WeightDrop": (lambda: nn.WeightDrop(0.3, variational=True), (normal((12, 5)),), {}),
+    "WeightDrop": (lambda: nn.WeightDrop(0.3, unit="output"), (normal((12, 5)),), {}),
     "Shakeout": (lambda: nn.Shakeout(0.3, 0.2), (normal((5, 12)),), {}),
     "DropConnect": (connect, (normal((4, 7)),), {}),
     "DropConnect, inverted": (lambda: connect(per="batch", mode="inverted", drop_bias=False), (normal((4, 7)),), {}),
@@ -283,7 +283,7 @@ def test_learned_rates():
     concrete.parameters["p_logit"][...] = 0.0
     assert concrete.rate == 0.5
     variational = nn.VariationalDropout(np.ones((2, 2)), np.array(0.0))
-    assert (variational.rate, variational.type, hasattr(variational, "p")) == (0.5, "A", False)
+    assert (variational.rate, variational.noise, hasattr(variational, "p")) == (0.5, "input", False)
     assert nn.GaussianDropout(log_alpha=0.0).rate == 0.5
     with pytest.raises(AttributeError, match=r"GaussianNoise has no rate; its stddev is 1\.5"):
         nn.GaussianNoise(1.5).rate  # noqa: B018
@@ -377,7 +377,7 @@ def test_divergences_add_their_gradients(factor):
     """Against finite differences of what is returned."""
     layers = [
         nn.VariationalDense(normal((4, 3)), normal((4, 3), seed=1) - 2),
-        nn.VariationalDropout(normal((4, 3)), np.full((4, 3), -1.5) + normal((4, 3), seed=1) / 4, "B"),
+        nn.VariationalDropout(normal((4, 3)), np.full((4, 3), -1.5) + normal((4, 3), seed=1) / 4, "weight"),
         nn.VariationalDropout(normal((4, 3)), np.array(-1.5)),
     ]
     for layer in layers:
