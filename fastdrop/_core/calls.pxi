@@ -59,11 +59,11 @@ cdef class Call:
         np.copyto(self.out, work.x)
         return self.out
 
-    def arrays(self, x, *, str name=None, shape=None, p=None, **others):
+    def arrays(self, x, /, *, str name=None, shape=None, p=None, placed=None, **others):
         """Return a `Pass` over x and other arrays of its shape and dtype, for a variant that computes in several steps.
 
-        `shape` is that of the result where it is not x's, `p` a rate to be checked with the rest. An operand that is None is not
-        there.
+        `shape` is that of the result where it is not x's, `p` a rate to be checked with the rest, `placed` the shape of what has
+        a place in a larger array, checked too. An operand that is None is not there.
         """
         cdef Work work = begin(self, x, name or self.array_name())
         cdef tuple operands = tuple([
@@ -71,14 +71,28 @@ cdef class Call:
             for called, other in others.items()])
         if p is not None:
             set_rate(work, p, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
-        if self.out is not None:
+        if self.out is not None and shape is None:
             check_out(self.out, work.x)
+        elif self.out is not None:
+            check_out(self.out, np.broadcast_to(np.empty((), (<object>work.x).dtype), shape), "result")
         check_seed(self.seed, self.offset, self.use)
-        first_index(self.start, 0, ELEMENTS_END, "elements")
+        if placed is None:
+            first_index(self.start, 0, ELEMENTS_END, "elements")
+        else:
+            check_place(self, shape_of(placed))
         return Pass(self, work.x, operands, work.settings, shape)
 
     cdef str array_name(self):
         return "grad" if self.use == BACKWARD else "x"
+
+
+cdef int check_place(Call call, tuple shape) except -1:
+    """Raise unless an array of this shape can have the place in a larger array that the call says."""
+    cdef np.npy_intp dims[native.FD_MAX_DIMS]
+    cdef int k
+    for k in range(len(shape)):
+        dims[k] = shape[k]
+    return place_elements(Work.__new__(Work), call, len(shape), dims, ELEMENTS_END, "elements")
 
 
 cdef Work begin(Call call, x, str name):
@@ -272,8 +286,7 @@ cdef class Pass:
 
     def drop(self, x, p, shared_axes=None, *, mode="inverted", factor=None, out=None, bint is_global=True):
         """Return `dropout` of another array with this call's key; in training, whatever the call's."""
-        cdef Call call = self.own_call(is_global)
-        call.out = out
+        cdef Call call = self.own_call(is_global, out)
         return call.drop(x, p, shared_axes, mode=mode, factor=factor)
 
     def apply(self, mask, scale=1.0, x=None, out=None):
@@ -289,9 +302,10 @@ cdef class Pass:
         """Return the result, of the array's own kind where the caller gave no `out`."""
         return wrapped(self.x, self.y, self.call.out)
 
-    def own_call(self, bint is_global=True):
+    def own_call(self, bint is_global=True, out=None):
         """Return a call with this key, at this place in a larger array if `is_global`, under the settings in force."""
         cdef Call call = Call.__new__(Call)
+        call.out = out
         call.seed, call.offset = self.key
         if is_global:
             call.start, call.global_shape, call.global_start = self.call.start, self.call.global_shape, self.call.global_start
