@@ -554,7 +554,8 @@ class Choice(NamedTuple):
     @property
     def free(self) -> int:
         """How many tokens come after the prefix."""
-        return self.tokens - self.prefix
+        free: int = self.tokens - self.prefix
+        return free
 
     @property
     def kept(self) -> int:
