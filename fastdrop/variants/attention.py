@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -130,8 +129,8 @@ def attention_dropout(
     with call.arrays(x, placed=np.shape(x)) as run:
         mask = packed_keep_bits(run, rule)
         y = run.apply(mask)
-        for_each_matrix(renormalized, y)
-        run.apply(mask, x=y)  # a sum that is NaN has made dropped elements NaN, a negative one -0.0
+        if not renormalize_rows(y):
+            run.apply(mask, x=y)  # a sum that is NaN has made dropped elements NaN, a negative one -0.0
         return run.result()
 
 
@@ -192,7 +191,7 @@ def attention_dropout_backward(
         mask = packed_keep_bits(run, rule)
         kept = run.apply(mask, x=run.others[0], out=np.empty_like(run.others[0]))
         y = run.apply(mask)
-        for_each_matrix(functools.partial(row_gradients, through_sum=through_sum), y, kept)
+        differentiate_rows(y, kept, through_sum)
         run.apply(mask, x=y)
         return run.result()
 
@@ -262,32 +261,32 @@ def packed_keep_bits(run: Pass, rule: Rule) -> NDArray[np.uint8]:
 # Rows ---------------------------------------------------------------------------------------------------------------
 
 
-def for_each_matrix(function: Callable[..., NDArray[Any]], y: NDArray[Any], *others: NDArray[Any]) -> None:
-    """Replace each head's matrix of y by a function of it and the others'."""
-    arrays, type = [np.asarray(array) for array in (y, *others)], compute_type(y.dtype)
-    for index in np.ndindex(y.shape[:2]):
-        arrays[0][index] = function(*(array[index].astype(type) for array in arrays))
-
-
 def row_totals(kept: NDArray[Any]) -> NDArray[Any]:
     """Return what each row is divided by."""
     totals: NDArray[Any] = fixed_sum(kept) + kept.dtype.type(EPSILON)
     return totals
 
 
-def renormalized(kept: NDArray[Any]) -> NDArray[Any]:
-    """Return rows divided by what is left of them."""
-    rows: NDArray[Any] = kept / row_totals(kept)
-    return rows
+def renormalize_rows(y: NDArray[Any]) -> bool:
+    """Divide the rows of each head's matrix by their sums; say whether all of these were above 0."""
+    values, type, positive = np.asarray(y), compute_type(y.dtype), True
+    for index in np.ndindex(y.shape[:2]):
+        kept = values[index].astype(type)
+        totals = row_totals(kept)
+        positive = positive and bool((totals > 0).all())
+        values[index] = kept / totals
+    return positive
 
 
-def row_gradients(grad: NDArray[Any], kept: NDArray[Any], through_sum: bool) -> NDArray[Any]:
-    """Return the gradient with respect to the kept elements of rows."""
-    totals = row_totals(kept)
-    if through_sum:
-        grad = grad - fixed_sum(grad * (kept / totals))
-    gradients: NDArray[Any] = grad / totals
-    return gradients
+def differentiate_rows(y: NDArray[Any], kept: NDArray[Any], through_sum: bool) -> None:
+    """Replace the gradients of renormalised rows by those of what was kept of them."""
+    values, type = np.asarray(y), compute_type(y.dtype)
+    for index in np.ndindex(y.shape[:2]):
+        grad, rows = values[index].astype(type), kept[index].astype(type)
+        totals = row_totals(rows)
+        if through_sum:
+            grad = grad - fixed_sum(grad * (rows / totals))
+        values[index] = grad / totals
 
 
 # Heads --------------------------------------------------------------------------------------------------------------

@@ -580,7 +580,7 @@ class Choice(NamedTuple):
 
 def keep_tokens(x: ArrayLike, choice: Choice, call: Call) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the tokens kept, gathered or in their places, and their positions after the prefix."""
-    samples, _, *rest = shape = np.shape(x)
+    samples, tokens, *rest = shape = np.shape(x)
     if not call.is_training:
         return call.unchanged(x), np.tile(np.arange(choice.free), (samples, 1))
     result = (samples, choice.prefix + choice.kept, *rest) if choice.gather else shape
@@ -588,7 +588,10 @@ def keep_tokens(x: ArrayLike, choice: Choice, call: Call) -> tuple[NDArray[Any],
         positions, chosen = choice.draw(run)
         if not choice.gather:
             return keep_in_place(run, positions), chosen
-        return run.store(np.asarray(run.x)[np.arange(samples)[:, np.newaxis], positions]), chosen
+        rows = np.asarray(run.x).reshape(samples * tokens, *rest)
+        index = positions + tokens * np.arange(samples)[:, np.newaxis]
+        np.take(rows, index, axis=0, out=np.asarray(run.y), mode="clip")  # no index is out of range; "raise" would copy
+        return run.result(), chosen
 
 
 def scatter_tokens(grad: ArrayLike, choice: Choice, call: Call) -> NDArray[Any]:
