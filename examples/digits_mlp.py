@@ -265,7 +265,7 @@ ROWS = [
     Row("zoneout", "recurrent", lambda rng, steps: recurrent(rng, zone=nn.Zoneout(0.3))),
     Row("none", "attention", lambda rng, steps: attending(rng)),
     Row("probabilities", "attention", lambda rng, steps: attending(rng, weights=nn.AttentionDropout(0.3))),
-    Row("columns", "attention", lambda rng, steps: attending(rng, weights=nn.AttentionDropout(0.3, mode="column"))),
+    Row("columns", "attention", lambda rng, steps: attending(rng, weights=nn.AttentionDropout(0.3, unit="key"))),
     Row("heads", "attention", lambda rng, steps: attending(rng, head=nn.DropHead(0.3))),
     Row("keys", "attention", lambda rng, steps: attending(rng, key=nn.DropKey(0.3))),
     Row("tokens", "attention", lambda rng, steps: attending(rng, tokens=nn.TokenDropout(0.3))),

@@ -46,7 +46,7 @@ from fastdrop.variants.attention import (
     drop_key,
     drop_key_backward,
 )
-from fastdrop.variants.blocks import drop_block, drop_block_backward, drop_block_gamma
+from fastdrop.variants.blocks import drop_block, drop_block_backward
 from fastdrop.variants.channels import (
     dropout1d,
     dropout1d_backward,
@@ -68,17 +68,10 @@ from fastdrop.variants.drop_connect import drop_connect, drop_connect_backward
 from fastdrop.variants.dropout import apply_mask, dropout, dropout_backward, dropout_mask
 from fastdrop.variants.gaussian import gaussian_dropout, gaussian_dropout_backward, gaussian_noise
 from fastdrop.variants.groups import group_dropout, group_dropout_backward
-from fastdrop.variants.importance import (
-    importance_dropout,
-    importance_dropout_backward,
-    keep_probabilities,
-    multinomial_dropout,
-    multinomial_dropout_backward,
-    multinomial_probabilities,
-    targeted_dropout,
-    targeted_dropout_backward,
-)
+from fastdrop.variants.importance import importance_dropout, importance_dropout_backward
+from fastdrop.variants.multinomial import multinomial_dropout, multinomial_dropout_backward
 from fastdrop.variants.recurrent import locked_dropout, locked_dropout_backward, zoneout, zoneout_backward
+from fastdrop.variants.targeted import targeted_dropout, targeted_dropout_backward
 from fastdrop.variants.tokens import (
     embedding_dropout,
     embedding_dropout_backward,
@@ -117,7 +110,6 @@ __all__ = [
     "config",
     "drop_block",
     "drop_block_backward",
-    "drop_block_gamma",
     "drop_connect",
     "drop_connect_backward",
     "drop_head",
@@ -155,14 +147,12 @@ __all__ = [
     "group_dropout_backward",
     "importance_dropout",
     "importance_dropout_backward",
-    "keep_probabilities",
     "layer_drop",
     "locked_dropout",
     "locked_dropout_backward",
     "matrix_completion_regularizer",
     "multinomial_dropout",
     "multinomial_dropout_backward",
-    "multinomial_probabilities",
     "normal",
     "nuclear_norm_envelope",
     "patch_dropout",

@@ -19,19 +19,24 @@ from fastdrop._core.concrete import soft_keep_mean
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, Mode
 from fastdrop.elementary import sigmoid
+from fastdrop.variants._blocks import check_block_size, check_map_sizes, seed_rate
 from fastdrop.variants._linear import Linear
+from fastdrop.variants._probabilities import keep_probabilities, multinomial_probabilities
 from fastdrop.variants._variational import BOUNDS, find_pruned, unclipped_log_alpha
 
 __all__ = [
     "concrete_mean",
+    "drop_block_gamma",
     "drop_connect_moments",
     "dropout_regularizer",
     "dropout_regularizer_backward",
     "fast_dropout_moments",
     "fast_dropout_moments_backward",
+    "keep_probabilities",
     "log_alpha",
     "log_alpha_backward",
     "matrix_completion_regularizer",
+    "multinomial_probabilities",
     "nuclear_norm_envelope",
     "prune",
     "relu_moments",
@@ -755,6 +760,56 @@ def entry_probabilities(given: ArrayLike | None, count: int, name: str) -> Float
     if found.shape != (count,) or not ((found >= 0) & (found < np.inf)).all():
         raise ValueError(f"{name} must have shape {(count,)} and be finite and >= 0; got {given!r}")
     return found
+
+
+# Rates --------------------------------------------------------------------------------------------------------------
+
+
+def drop_block_gamma(
+    p: float, spatial: Sequence[int], block_size: int | Sequence[int] = 7, *, exact_rate: bool = False
+) -> float:
+    """Return the probability with which `fastdrop.drop_block` makes a place of a feature map the seed of a block.
+
+    Parameters
+    ----------
+    p : float
+        How much is meant to be dropped, in [0, 1].
+    spatial : sequence of int
+        The size of the map along each of its one to three dimensions, at least 1.
+    block_size : int or sequence of int, default 7
+        As in `fastdrop.drop_block`.
+    exact_rate : bool, default False
+        False: the paper's formula. True: the solution of an equation, so that the expected share dropped is `p`.
+
+    Returns
+    -------
+    float
+        In [0, 1], the same to the bit everywhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `fastdrop.drop_block`; and for a map and a block whose equation would have more than 2**20 terms.
+
+    Notes
+    -----
+    With sizes F and blocks of b, the paper's gamma is p prod(F) / prod(b) / prod(F - b + 1). The exact one is the least double
+    that solves
+
+        mean over the cells of (1 - (1 - gamma)**n) = p
+
+    by bisection, n being the number of places whose block covers the cell. It is kept for later calls.
+
+    Examples
+    --------
+    >>> from fastdrop import theory
+    >>> theory.drop_block_gamma(0.1, (14, 14), 7)
+    0.00625
+    >>> round(theory.drop_block_gamma(0.1, (14, 14), 7, exact_rate=True), 6)
+    0.006764
+    """
+    rate, sizes = plan.as_rate(p), check_map_sizes(spatial)
+    return seed_rate(rate, sizes, check_block_size(block_size, sizes), plan.check_flag(exact_rate, "exact_rate"))
 
 
 # Concrete dropout ---------------------------------------------------------------------------------------------------

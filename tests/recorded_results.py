@@ -364,8 +364,17 @@ both(
         "0.3 by 3 and 2": (IMAGE, {"p": 0.3, "group_size": (3, 2), "axes": (2, 3)}, "blocks"),
     },
 )
-both("head", fastdrop.drop_head, fastdrop.drop_head_backward, {"0.3": ((5, 8, 6, 4), {"p": 0.3})})
-both("word", fastdrop.word_dropout, fastdrop.word_dropout_backward, {"0.2": ((6, 9, 5), {"p": 0.2})})
+both("head", fastdrop.drop_head, fastdrop.drop_head_backward, {"0.3": ((5, 8, 6, 4), {"p": 0.3}, "blocks")})
+both(
+    "word",
+    fastdrop.word_dropout,
+    fastdrop.word_dropout_backward,
+    {
+        "0.2": ((6, 9, 5), {"p": 0.2, "mode": "unscaled"}, "blocks"),
+        "0.2 inverted": ((6, 9, 5), {"p": 0.2}, "blocks"),
+        "0.2 standard outside training": ((6, 9, 5), {"p": 0.2, "mode": "standard", "training": False}),
+    },
+)
 both(
     "embedding",
     fastdrop.embedding_dropout,
@@ -378,7 +387,7 @@ both(
                 (6, 9, 5),
                 {"p": 0.4, "tokens": np.arange(54).reshape(6, 9) ** 2 % 31, "num_embeddings": 31, "per": per},
             )
-            for name, per in (("batch", "batch"), ("sequence", "sequence"))
+            for name, per in (("batch", "batch"), ("sequence", "sample"))
         },
     },
 )
@@ -435,8 +444,13 @@ add(
     lambda a: fastdrop.shakeout_backward(a.grad, 0.3, unit="weight", **a.key),
     layouts=PLACED,
 )
-for name, per, fraction in (("outputs 0.5", "output", 0.5), ("layer 0.4", "layer", 0.4), ("outputs 0.75", "output", 0.75)):
-    options = {"p": 0.3, "per": per, "fraction": fraction}
+for name, among, fraction, mode in (
+    ("outputs 0.5", "output", 0.5, "unscaled"),
+    ("layer 0.4", "layer", 0.4, "unscaled"),
+    ("outputs 0.75", "output", 0.75, "unscaled"),
+    ("outputs 0.5 inverted", "output", 0.5, "inverted"),
+):
+    options = {"p": 0.3, "among": among, "fraction": fraction, "mode": mode}
     add("targeted-forward", name, (37, 44), lambda a, o=options: fastdrop.targeted_dropout(a.x, **o, **a.key))
     add("targeted-backward", name, (37, 44), lambda a, o=options: fastdrop.targeted_dropout_backward(a.grad, a.x, **o, **a.key))
 
@@ -692,16 +706,17 @@ for name, options in {
 }.items():
     both("importance", fastdrop.importance_dropout, fastdrop.importance_dropout_backward, {name: (FLAT, {**options, "p": 0.4})})
 for name, options in {"all": {}, "axis": {"axis": 1}, "floor": {"axis": 0, "floor": 0.25}}.items():
-    number("keep-probabilities", name, lambda o=options: fastdrop.keep_probabilities(shares(FLAT) ** 2, 0.4, **o))
+    number("keep-probabilities", name, lambda o=options: theory.keep_probabilities(shares(FLAT) ** 2, 0.4, **o))
 for per in ("sample", "batch"):
     options = {"k": 20, "probabilities": shares(45), "per": per}
     both("multinomial", fastdrop.multinomial_dropout, fastdrop.multinomial_dropout_backward, {f"20 per {per}": (FLAT, options)})
     both("multinomial", fastdrop.multinomial_dropout, None, {f"20 of its own per {per}": (FLAT, {"k": 20, "per": per})})
-add("multinomial-probabilities", "-", FLAT, lambda a: fastdrop.multinomial_probabilities(a.x))
+add("multinomial-probabilities", "-", FLAT, lambda a: theory.multinomial_probabilities(a.x))
 
 # Attention and tokens -----------------------------------------------------------------------------------------------
 
 HEADS = (3, 4, 5, 13)
+SHARED = {"none": None, "heads": 1, "batch": 0, "both": (0, 1)}
 
 
 def probabilities(a: Inputs) -> np.ndarray:
@@ -710,12 +725,14 @@ def probabilities(a: Inputs) -> np.ndarray:
 
 
 for name, options in {
-    **{f"elements shared by {shared}": {"mode": "element", "shared": shared} for shared in ("none", "heads", "batch", "both")},
-    **{f"columns shared by {shared}": {"mode": "column", "shared": shared} for shared in ("none", "heads", "batch", "both")},
-    "elements renormalized": {"mode": "element", "renormalize": True},
-    "columns scaled": {"mode": "column", "renormalize": False},
-    "elements window 3": {"mode": "element", "window": 3},
-    "columns window 3": {"mode": "column", "window": 3},
+    **{f"elements shared by {name}": {"unit": "element", "shared_axes": axes} for name, axes in SHARED.items()},
+    **{f"columns shared by {name}": {"unit": "key", "shared_axes": axes} for name, axes in SHARED.items()},
+    "elements renormalized": {"unit": "element", "renormalize": True},
+    "columns scaled": {"unit": "key", "renormalize": False},
+    "elements window 3": {"unit": "element", "window": 3, "exact_rate": False},
+    "columns window 3": {"unit": "key", "window": 3, "exact_rate": False},
+    "elements window 3 exact": {"unit": "element", "window": 3},
+    "columns window 3 exact": {"unit": "key", "window": 3},
 }.items():
     options["p"] = 0.3
     add("attention-forward", name, HEADS, lambda a, o=options: fastdrop.attention_dropout(probabilities(a), **o, **a.key))
@@ -723,19 +740,17 @@ for name, options in {
         "attention-backward",
         name,
         HEADS,
-        lambda a, o=options: fastdrop.attention_dropout_backward(a.grad, weights=probabilities(a), **o, **a.key),
+        lambda a, o=options: fastdrop.attention_dropout_backward(a.grad, x=probabilities(a), **o, **a.key),
     )
 add(
     "attention-backward",
     "columns, sums constant",
     HEADS,
-    lambda a: fastdrop.attention_dropout_backward(
-        a.grad, 0.3, mode="column", weights=probabilities(a), through_sum=False, **a.key
-    ),
+    lambda a: fastdrop.attention_dropout_backward(a.grad, 0.3, unit="key", x=probabilities(a), through_sum=False, **a.key),
 )
 CAUSAL = np.tri(5, 13, 4, dtype=np.bool_)
 for name, options in {
-    **{f"0.4 shared by {shared}": {"p": 0.4, "shared": shared} for shared in ("none", "heads", "batch", "both")},
+    **{f"0.4 shared by {name}": {"p": 0.4, "shared_axes": axes} for name, axes in SHARED.items()},
     "0.9": {"p": 0.9},
     "0.9 empty rows": {"p": 0.9, "empty_rows": "fill"},
     "0.7 causal": {"p": 0.7, "allowed": CAUSAL},
@@ -781,9 +796,9 @@ both(
         for name, shape, options in (
             ("0.2", MAPS, {}),
             ("0.2 exact", MAPS, {"exact_rate": True}),
-            ("0.2 one mask", MAPS, {"shared_channels": True}),
-            ("0.2 scaled by sample", MAPS, {"scale": "sample"}),
-            ("0.2 unscaled", MAPS, {"scale": "none"}),
+            ("0.2 one mask", MAPS, {"shared_axes": 1}),
+            ("0.2 scaled by sample", MAPS, {"per": "sample"}),
+            ("0.2 unscaled", MAPS, {"mode": "unscaled"}),
             ("0.2 channels last", MAPS, {"data_format": "channels_last"}),
             ("0.2 of 2 by 4", MAPS, {"block_size": (2, 4)}),
             ("0.2 of one dimension", (3, 5, 40), {}),
@@ -796,7 +811,7 @@ for name, exact in (("paper", False), ("exact", True)):
         number(
             "block-gamma",
             f"{name} {size}",
-            lambda e=exact, s=size: [fastdrop.drop_block_gamma(p / 10, (11, 10), s, exact_rate=e) for p in range(11)],
+            lambda e=exact, s=size: [theory.drop_block_gamma(p / 10, (11, 10), s, exact_rate=e) for p in range(11)],
             rounded=True,
         )
 for name, rate, threshold, layout in (
@@ -804,7 +819,7 @@ for name, rate, threshold, layout in (
     ("importance", 0.0, 0.8, "channels_first"),
     ("0.75 channels last", 0.75, 0.5, "channels_last"),
 ):
-    options = {"drop_rate": rate, "threshold": threshold, "data_format": layout}
+    options = {"p": rate, "threshold": threshold, "data_format": layout}
     add("attention-map-forward", name, MAPS, lambda a, o=options: fastdrop.adl(a.x, **o, **a.key))
     add("attention-map-backward", name, MAPS, lambda a, o=options: fastdrop.adl_backward(a.grad, a.x, **o, **a.key))
 

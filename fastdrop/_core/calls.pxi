@@ -72,11 +72,11 @@ cdef class Call:
             dims[k] = sizes[k]
         place_mask(Work.__new__(Work), self, len(sizes), dims, None, shared_axes)
 
-    def arrays(self, x, /, *, str name=None, shape=None, p=None, **others):
+    def arrays(self, x, /, *, str name=None, shape=None, p=None, placed=None, **others):
         """Return a `Pass` over x and other arrays of its shape and dtype, for a variant that computes in several steps.
 
-        `shape` is that of the result where it is not x's, `p` a rate to be checked with the rest. An operand that is None is not
-        there.
+        `shape` is that of the result where it is not x's, `p` a rate to be checked with the rest, `placed` the shape of what has
+        a place in a larger array, checked too. An operand that is None is not there.
         """
         cdef Work work = begin(self, x, name or self.array_name())
         cdef tuple operands = tuple([
@@ -89,11 +89,23 @@ cdef class Call:
         elif self.out is not None:
             check_out(self.out, np.broadcast_to(np.empty((), (<object>work.x).dtype), shape), "result")
         check_seed(self.seed, self.offset, self.use)
-        first_index(self.start, 0, ELEMENTS_END, "elements")
+        if placed is None:
+            first_index(self.start, 0, ELEMENTS_END, "elements")
+        else:
+            check_place(self, shape_of(placed))
         return Pass(self, work.x, operands, work.settings, shape)
 
     cdef str array_name(self):
         return "grad" if self.use == BACKWARD else "x"
+
+
+cdef int check_place(Call call, tuple shape) except -1:
+    """Raise unless an array of this shape can have the place in a larger array that the call says."""
+    cdef np.npy_intp dims[native.FD_MAX_DIMS]
+    cdef int k
+    for k in range(len(shape)):
+        dims[k] = shape[k]
+    return place_elements(Work.__new__(Work), call, len(shape), dims, ELEMENTS_END, "elements")
 
 
 cdef Work begin(Call call, x, str name):
@@ -305,6 +317,7 @@ cdef class Pass:
     def own_call(self, bint is_global=True, out=None):
         """Return a call with this key, at this place in a larger array if `is_global`, under the settings in force."""
         cdef Call call = Call.__new__(Call)
+        call.out = out
         call.seed, call.offset = self.key
         call.out = out
         if is_global:

@@ -103,7 +103,15 @@ class Call:
     ) -> NDArray[Any]: ...
     def check_place(self, shape: Sequence[int], shared_axes: Any = None) -> None: ...
     def arrays(
-        self, x: ArrayLike, /, *, name: str | None = None, shape: Sequence[int] | None = None, p: Any = None, **others: Any
+        self,
+        x: ArrayLike,
+        /,
+        *,
+        name: str | None = None,
+        shape: Sequence[int] | None = None,
+        p: Any = None,
+        placed: Sequence[int] | None = None,
+        **others: Any,
     ) -> Pass: ...
 
 @disjoint_base

@@ -11,7 +11,7 @@ from fastdrop.nn.description import Description, describe
 from fastdrop.nn.layer import Layer
 from fastdrop.nn.sequential import Sequential
 from fastdrop.nn.variant import Record, Variant
-from fastdrop.variants import adaptive, attention, blocks, importance
+from fastdrop.variants import adaptive, attention, blocks, targeted
 
 __all__ = [
     "ADL",
@@ -59,7 +59,7 @@ __all__ = [
 class ADL(_variants.ADL):
     def __init__(
         self,
-        drop_rate: float | Callable[[int], float] = 0.75,
+        p: float | Callable[[int], float] = 0.75,
         threshold: float = 0.8,
         *,
         data_format: DataFormat = "channels_first",
@@ -87,9 +87,10 @@ class AttentionDropout(_variants.AttentionDropout):
         self,
         p: float | Callable[[int], float] = 0.1,
         *,
-        mode: attention.Mode = "element",
-        shared: attention.Shared = "none",
+        unit: attention.Unit = "element",
+        shared_axes: int | Sequence[int] | None = None,
         window: int = 1,
+        exact_rate: bool = True,
         renormalize: bool | None = None,
         through_sum: bool = True,
         seed: Seed | None = None,
@@ -113,8 +114,9 @@ class DropBlock(_variants.DropBlock):
         block_size: int | Sequence[int] = 7,
         *,
         exact_rate: bool = False,
-        shared_channels: bool = False,
-        scale: blocks.Scale = "batch",
+        shared_axes: int | Sequence[int] | None = None,
+        mode: blocks.Scaling = "inverted",
+        per: Per = "batch",
         data_format: DataFormat = "channels_first",
         seed: Seed | None = None,
     ) -> None: ...
@@ -140,7 +142,7 @@ class DropKey(_variants.DropKey):
         self,
         p: float | Callable[[int], float] = 0.1,
         *,
-        shared: attention.Shared = "none",
+        shared_axes: int | Sequence[int] | None = None,
         fill: float = ...,
         empty_rows: attention.EmptyRows = "keep",
         seed: Seed | None = None,
@@ -177,7 +179,7 @@ class EmbeddingDropout(_variants.EmbeddingDropout):
         p: Rate | Callable[[int], float] = 0.1,
         *,
         num_embeddings: int | None = None,
-        per: Literal["batch", "sequence"] = "batch",
+        per: Per = "batch",
         seed: Seed | None = None,
     ) -> None: ...
 
@@ -244,7 +246,8 @@ class TargetedDropout(_variants.TargetedDropout):
         p: float | Callable[[int], float] = 0.5,
         *,
         fraction: float = 0.5,
-        per: importance.Compared = "output",
+        among: targeted.Among = "output",
+        mode: targeted.Scaling = "inverted",
         seed: Seed | None = None,
     ) -> None: ...
 
@@ -291,7 +294,9 @@ class WeightDrop(_variants.WeightDrop):
     ) -> None: ...
 
 class WordDropout(_variants.WordDropout):
-    def __init__(self, p: Rate | Callable[[int], float] = 0.05, *, seed: Seed | None = None) -> None: ...
+    def __init__(
+        self, p: Rate | Callable[[int], float] = 0.05, *, mode: Mode = "inverted", seed: Seed | None = None
+    ) -> None: ...
 
 class Zoneout(_variants.Zoneout):
     def __init__(self, p: Rate | Callable[[int], float], *, seed: Seed | None = None) -> None: ...

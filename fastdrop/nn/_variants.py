@@ -270,8 +270,6 @@ class DropBlock(Variant, forward=fastdrop.drop_block, backward=fastdrop.drop_blo
     >>> dx = layer.backward(np.ones_like(y))
     """
 
-    scaling = "by the share kept"
-
 
 # Rates that are learned ---------------------------------------------------------------------------------------------
 
@@ -532,11 +530,11 @@ class MultinomialDropout(
     def record(self, x: Any, **more: Any) -> tuple[Any, Record]:
         """Return the output and a record; see `Layer.record`."""
         if more.get("probabilities") is None:
-            more["probabilities"] = fastdrop.multinomial_probabilities(x)
+            more["probabilities"] = theory.multinomial_probabilities(x)
         return super().record(x, **more)
 
 
-class ADL(Variant, forward=fastdrop.adl, backward=fastdrop.adl_backward, scheduled="drop_rate"):
+class ADL(Variant, forward=fastdrop.adl, backward=fastdrop.adl_backward):
     """Hides the most discriminative places of feature maps, or stresses them: `fastdrop.adl`.
 
     Examples
@@ -563,15 +561,15 @@ class AttentionDropout(Variant, forward=fastdrop.attention_dropout, backward=fas
     >>> from fastdrop import nn
     >>> layer = nn.AttentionDropout(0.1, seed=42)
     >>> y = layer(np.full((2, 4, 6, 6), 1 / 6, np.float32))
-    >>> dweights = layer.backward(np.ones_like(y))
+    >>> dx = layer.backward(np.ones_like(y))
     """
 
-    def remember(self, weights: Any, **more: Any) -> dict[str, Any]:
+    def remember(self, x: Any, **more: Any) -> dict[str, Any]:
         """Return the probabilities, from which a renormalized row's gradient is computed."""
         renormalized = self.options["renormalize"]
         if renormalized is None:
-            renormalized = self.options["mode"] == "column" or self.options["window"] > 1
-        return {"weights": weights} if renormalized else {}
+            renormalized = self.options["unit"] == "key" or self.options["window"] > 1
+        return {"x": x} if renormalized else {}
 
 
 class DropHead(Variant, forward=fastdrop.drop_head, backward=fastdrop.drop_head_backward):
@@ -590,7 +588,7 @@ class DropHead(Variant, forward=fastdrop.drop_head, backward=fastdrop.drop_head_
 
 
 class DropKey(Variant, forward=fastdrop.drop_key, backward=fastdrop.drop_key_backward):
-    """Drops keys before the softmax: `fastdrop.drop_key`, ``forward(logits, allowed=...)``.
+    """Drops keys before the softmax: `fastdrop.drop_key`, ``forward(x, allowed=...)``.
 
     Examples
     --------
@@ -598,7 +596,7 @@ class DropKey(Variant, forward=fastdrop.drop_key, backward=fastdrop.drop_key_bac
     >>> from fastdrop import nn
     >>> layer = nn.DropKey(0.1, seed=42)
     >>> y = layer(np.zeros((2, 4, 6, 6), np.float32), allowed=np.tri(6, dtype=bool))
-    >>> dlogits = layer.backward(np.ones_like(y))
+    >>> dx = layer.backward(np.ones_like(y))
     """
 
     scaling = "none"
@@ -652,8 +650,6 @@ class WordDropout(Variant, forward=fastdrop.word_dropout, backward=fastdrop.word
     >>> y = layer(np.ones((2, 7, 3), np.float32))
     >>> dx = layer.backward(np.ones_like(y))
     """
-
-    scaling = "none"
 
 
 class EmbeddingDropout(Variant, forward=fastdrop.embedding_dropout, backward=fastdrop.embedding_dropout_backward):
@@ -730,8 +726,6 @@ class TargetedDropout(Variant, forward=fastdrop.targeted_dropout, backward=fastd
     >>> dropped = layer(np.ones((4, 4), np.float32))
     >>> dweight = layer.backward(np.ones_like(dropped))
     """
-
-    scaling = "none"
 
 
 class Shakeout(Variant, forward=fastdrop.shakeout, backward=fastdrop.shakeout_backward):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop.variants.blocks import exact_gamma
+from fastdrop import theory
+from fastdrop.variants._blocks import exact_seed_rate
 from fastdrop.verify.cases import (
     OPS,
     REFERENCE,
@@ -103,10 +104,10 @@ def test_variants_in_a_hostile_environment(engine):
 
 BLOCKS_AND_ATTENTION = {
     "drop_block": lambda x: fastdrop.drop_block(x, 0.3, 2, exact_rate=True, seed=1),
-    "drop_block by sample": lambda x: fastdrop.drop_block(x, 0.3, 2, scale="sample", seed=1),
+    "drop_block by sample": lambda x: fastdrop.drop_block(x, 0.3, 2, per="sample", seed=1),
     "drop_head": lambda x: fastdrop.drop_head(x, 0.4, seed=1),
-    "columns": lambda x: fastdrop.attention_dropout(x, 0.3, mode="column", window=3, seed=1),
-    "columns, backward": lambda x: fastdrop.attention_dropout_backward(x, 0.3, mode="column", weights=x[::-1], seed=1),
+    "columns": lambda x: fastdrop.attention_dropout(x, 0.3, unit="key", window=3, seed=1),
+    "columns, backward": lambda x: fastdrop.attention_dropout_backward(x, 0.3, unit="key", x=x[::-1], seed=1),
     "drop_key": lambda x: fastdrop.drop_key(x, 0.3, fill=-1 / 3, seed=1),
 }
 
@@ -118,7 +119,7 @@ def test_blocks_and_attention_in_a_hostile_environment(engine, variant, dtype):
     x = (np.linspace(1, 2, 4 * 5 * 6 * 7) / 3).reshape(4, 5, 6, 7).astype(dtype)
     x[0, 0] *= x.dtype.type(ml_dtypes.finfo(dtype).tiny)  # subnormal numbers
     y = BLOCKS_AND_ATTENTION[variant](x)
-    exact_gamma.cache_clear()
+    exact_seed_rate.cache_clear()
     with spoiled():
         before = environment(), np.geterr()
         z = BLOCKS_AND_ATTENTION[variant](x)
@@ -130,10 +131,10 @@ def test_blocks_and_attention_in_a_hostile_environment(engine, variant, dtype):
 @pytest.mark.parametrize("p", [0.1, 1 / 3, 0.9])
 def test_rates_of_blocks_in_a_hostile_environment(p):
     for exact_rate in (False, True):
-        gamma = fastdrop.drop_block_gamma(p, (14, 9), (5, 3), exact_rate=exact_rate)
-        exact_gamma.cache_clear()
+        gamma = theory.drop_block_gamma(p, (14, 9), (5, 3), exact_rate=exact_rate)
+        exact_seed_rate.cache_clear()
         with spoiled():
-            assert fastdrop.drop_block_gamma(p, (14, 9), (5, 3), exact_rate=exact_rate) == gamma
+            assert theory.drop_block_gamma(p, (14, 9), (5, 3), exact_rate=exact_rate) == gamma
 
 
 AROUND_THE_POOL = """

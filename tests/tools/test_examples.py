@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from example_runs import EXAMPLES, run_example
 
-import fastdrop
 from fastdrop import losses, nn, theory
 
 pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="no examples beside the tests")
@@ -58,7 +57,7 @@ LAYERS = {
     "attention": (
         "_attention",
         lambda m, rng: m.Attention(
-            4, 2, rng, key=nn.DropKey(0.2, fill=-3.0), weights=nn.AttentionDropout(0.3, mode="column"), head=nn.DropHead(0.3)
+            4, 2, rng, key=nn.DropKey(0.2, fill=-3.0), weights=nn.AttentionDropout(0.3, unit="key"), head=nn.DropHead(0.3)
         ),
         (3, 5, 4),
     ),

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from comparisons import DTYPES, assert_same_bytes, normal
 
 import fastdrop
 from fastdrop import losses, theory
+from fastdrop.variants._blocks import chance_of_any, expected_dropped, solve_rate
 from fastdrop.verify.cases import spoiled
 
 # Variance shift -----------------------------------------------------------------------------------------------------
@@ -456,6 +458,74 @@ W = (np.ones((3, 4)), np.ones((4, 2)))
 def test_bad_regularizer(error, words, call):
     with pytest.raises(error, match=words):
         call()
+
+
+# Rates of DropBlock --------------------------------------------------------------------------------------------------
+
+
+def expected_share(gamma, spatial, block):
+    """Return the expected share of cells dropped: for each cell, the places that cover it counted one by one."""
+    places = list(itertools.product(*(range(size - length + 1) for size, length in zip(spatial, block, strict=True))))
+    total = Fraction(0)
+    for cell in itertools.product(*map(range, spatial)):
+        n = sum(all(p <= c < p + b for p, c, b in zip(place, cell, block, strict=True)) for place in places)
+        total += 1 - (1 - Fraction(gamma)) ** n
+    return float(total / math.prod(spatial))
+
+
+@pytest.mark.parametrize("p", [1e-12, 0.1, 0.5, 0.999])
+@pytest.mark.parametrize(("spatial", "block"), [((14, 14), (7, 7)), ((5, 9), (4, 3)), ((3, 4, 5), (2, 2, 2)), ((11,), (11,))])
+def test_the_exact_gamma_solves_its_equation(spatial, block, p):
+    gamma = theory.drop_block_gamma(p, spatial, block, exact_rate=True)
+    assert expected_share(gamma, spatial, block) == pytest.approx(p, rel=1e-13)
+
+
+@pytest.mark.parametrize("p", [1e-300, 1e-12, 0.1, 1 / 3, 0.7, 1 - 2**-53])
+def test_the_last_bit_of_the_exact_gamma(p):
+    """Where one place covers all cells gamma is p itself; elsewhere the next double below drops too little."""
+    assert theory.drop_block_gamma(p, (8,), 8, exact_rate=True) == p
+    n, cells = np.array([1, 2, 3]), np.array([2.0, 2.0, 4.0])
+    gamma = solve_rate(p, n, cells)
+    assert expected_dropped(np.nextafter(gamma, 0), n, cells) < p * 8 <= expected_dropped(gamma, n, cells)
+    assert chance_of_any(gamma, n[:1]) == gamma
+
+
+def test_the_papers_gamma():
+    assert theory.drop_block_gamma(0.1, (14, 14), 7) == pytest.approx(0.1 / 49 * 14**2 / 8**2, rel=1e-15)
+    assert theory.drop_block_gamma(0.2, (5, 9, 4), (2, 3, 9)) == pytest.approx(0.2 * 180 / 24 / (4 * 7 * 1), rel=1e-15)
+    assert expected_share(theory.drop_block_gamma(0.1, (14, 14), 7), (14, 14), (7, 7)) == pytest.approx(0.0929, abs=5e-5)
+    assert theory.drop_block_gamma(1.0, (14, 14), 1) == 1.0
+
+
+@pytest.mark.parametrize("spatial", [(10**12,), (2**40, 2**40), (10**6, 4)])
+def test_the_rate_of_huge_maps_is_found_at_once(spatial):
+    for exact_rate in (False, True):
+        assert 0.09 / 9 < theory.drop_block_gamma(0.1, spatial, (9, 1)[: len(spatial)], exact_rate=exact_rate) < 0.12 / 9
+
+
+def test_an_equation_that_is_too_long_is_refused():
+    with pytest.raises(ValueError, match="an equation of at most 1048576 terms"):
+        theory.drop_block_gamma(0.1, (10**9, 10**9), 10**8, exact_rate=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "arguments"),
+    [
+        (ValueError, "spatial", {"spatial": (3, 0)}),
+        (TypeError, "spatial", {"spatial": 14}),
+        (TypeError, "spatial", {"spatial": "14"}),
+        (TypeError, "spatial", {"spatial": (True, 3)}),
+        (ValueError, "spatial must be one to three sizes", {"spatial": ()}),
+        (ValueError, "spatial must be one to three sizes", {"spatial": (2, 2, 2, 2)}),
+        (ValueError, "below 2", {"spatial": (2**63,)}),
+        (ValueError, "block_size", {"block_size": 2**64}),
+        (TypeError, "exact_rate must be True or False", {"exact_rate": None}),
+        (ValueError, "p must be in", {"p": 2}),
+    ],
+)
+def test_bad_rates_of_blocks(error, words, arguments):
+    with pytest.raises(error, match=words):
+        theory.drop_block_gamma(**{"p": 0.1, "spatial": (5, 5), "block_size": 2, **arguments})
 
 
 # Concrete dropout ---------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from comparisons import assert_same_bytes, normal
 
 import fastdrop
-from fastdrop import losses, nn, schedules
+from fastdrop import losses, nn, schedules, theory
 from fastdrop.variants._backward import sections
 
 
@@ -68,9 +68,9 @@ CASES = {
     "TargetedDropout": (lambda: nn.TargetedDropout(0.5), (normal((5, 12)),), {}),
     "AlphaDropout": (lambda: nn.AlphaDropout(0.3, mean=0.1), (normal((6, 8)),), {}),
     "FeatureAlphaDropout": (lambda: nn.FeatureAlphaDropout(0.3), (normal((6, 8, 2)),), {}),
-    "DropBlock": (lambda: nn.DropBlock(0.3, 2, scale="sample"), (normal((2, 3, 6, 6)),), {}),
+    "DropBlock": (lambda: nn.DropBlock(0.3, 2, per="sample"), (normal((2, 3, 6, 6)),), {}),
     "AttentionDropout": (lambda: nn.AttentionDropout(0.3), (soft((2, 3, 6, 6)),), {}),
-    "AttentionDropout, columns": (lambda: nn.AttentionDropout(0.3, mode="column"), (soft((2, 3, 6, 6)),), {}),
+    "AttentionDropout, columns": (lambda: nn.AttentionDropout(0.3, unit="key"), (soft((2, 3, 6, 6)),), {}),
     "AttentionDropout, windows": (lambda: nn.AttentionDropout(0.3, window=2), (soft((2, 3, 6, 6)),), {}),
     "DropHead": (lambda: nn.DropHead(0.3), (normal((4, 5, 3, 2)),), {}),
     "DropKey": (lambda: nn.DropKey(0.3, fill=-2.0), (normal((2, 3, 6, 6)),), {"allowed": ALLOWED}),
@@ -79,7 +79,7 @@ CASES = {
     "WordDropout": (lambda: nn.WordDropout(0.3), (normal((4, 5, 3)),), {}),
     "EmbeddingDropout": (lambda: nn.EmbeddingDropout(0.3), (normal((12, 3)),), {}),
     "EmbeddingDropout, tokens": (
-        lambda: nn.EmbeddingDropout(0.3, num_embeddings=6, per="sequence"),
+        lambda: nn.EmbeddingDropout(0.3, num_embeddings=6, per="sample"),
         (normal((3, 4, 2)),),
         {"tokens": TOKENS},
     ),
@@ -355,7 +355,7 @@ def test_any_callable_is_a_schedule():
 def test_probabilities_come_from_what_is_dropped_by_default():
     layer, x = nn.MultinomialDropout(5, seed=42), normal((6, 8))
     assert_same_bytes(layer.forward(x), fastdrop.multinomial_dropout(x, 5, seed=42))
-    want = fastdrop.multinomial_dropout_backward(x, 5, fastdrop.multinomial_probabilities(x), seed=42)
+    want = fastdrop.multinomial_dropout_backward(x, 5, theory.multinomial_probabilities(x), seed=42)
     assert_same_bytes(layer.backward(x), want)
 
 
