@@ -330,16 +330,3 @@ cdef int call_function(str name, int dtype, np.ndarray x, np.ndarray y, Settings
         with nogil:
             native.function(kernels, function, dtype, read, written, n, threads)
     return 0
-
-
-# Transition
-
-
-def old_noise(x, str noise_name, params, other, bint with_sums, seed, offset, out, start, backend, num_threads,
-              bint backward=False, str other_name="other"):
-    call = Call(seed, offset, True, out, start, None, None, backend, num_threads, backward)
-    return noise(call, x, noise_name, params, other, with_sums=with_sums, other_name=other_name)
-
-
-def old_words(n, seed, offset, start):
-    return words(n, Call(seed, offset, True, None, start))
