@@ -69,10 +69,10 @@ class ADL(_variants.ADL):
 class AdaptiveDropout(_variants.AdaptiveDropout):
     def __init__(
         self,
-        alpha: float | Callable[[int], float] = 1.0,
-        beta: float = 0.0,
+        gain: float | Callable[[int], float] = 1.0,
+        shift: float = 0.0,
         *,
-        inverted: bool = False,
+        mode: Literal["inverted", "standard"] = "inverted",
         estimator: adaptive.Estimator = "none",
         seed: Seed | None = None,
     ) -> None: ...
@@ -129,8 +129,8 @@ class DropConnect(_variants.DropConnect):
         *,
         bias: NDArray[Any] | None = None,
         seed: Seed | None = None,
-        per: Literal["example", "batch"] = "example",
-        mode: Mode = "standard",
+        per: Per = "sample",
+        mode: Literal["inverted", "standard"] = "inverted",
         drop_bias: bool = True,
     ) -> None: ...
 
@@ -231,7 +231,7 @@ class Shakeout(_variants.Shakeout):
         p: float | Callable[[int], float] = 0.5,
         c: float = 0.1,
         *,
-        per: Literal["unit", "weight"] = "unit",
+        unit: Literal["input", "weight"] = "input",
         seed: Seed | None = None,
     ) -> None: ...
 
@@ -268,9 +268,9 @@ class UniformDropout(_variants.UniformDropout):
 class VariationalDense(_variants.VariationalDense):
     def __init__(
         self,
-        weights: NDArray[Any],
+        weight: NDArray[Any],
         log_sigma2: NDArray[Any],
-        threshold: float | Callable[[int], float] = 3.0,
+        prune_above: float | Callable[[int], float] = 3.0,
         *,
         bias: NDArray[Any] | None = None,
         seed: Seed | None = None,
@@ -279,9 +279,9 @@ class VariationalDense(_variants.VariationalDense):
 class VariationalDropout(_variants.VariationalDropout):
     def __init__(
         self,
-        weights: NDArray[Any],
+        weight: NDArray[Any],
         log_alpha: NDArray[Any],
-        type: Literal["A", "B"] = "A",
+        noise: Literal["input", "weight"] | Callable[[int], Literal["input", "weight"]] = "input",
         *,
         bias: NDArray[Any] | None = None,
         seed: Seed | None = None,
@@ -290,7 +290,7 @@ class VariationalDropout(_variants.VariationalDropout):
 
 class WeightDrop(_variants.WeightDrop):
     def __init__(
-        self, p: Rate | Callable[[int], float] = 0.5, *, variational: bool = False, seed: Seed | None = None
+        self, p: Rate | Callable[[int], float] = 0.5, *, unit: Literal["weight", "output"] = "weight", seed: Seed | None = None
     ) -> None: ...
 
 class WordDropout(_variants.WordDropout):

@@ -485,11 +485,6 @@ class AdaptiveDropout(
             del given["x"]
         return given
 
-    def gradient(self, grad: Any, record: Record) -> Any:
-        """Return the gradient with respect to the input and, with an estimator, that of the logits; see `Layer.gradient`."""
-        of_input, of_logits = super().gradient(grad, record)
-        return of_input if of_logits is None else (of_input, of_logits)
-
 
 # Importance ---------------------------------------------------------------------------------------------------------
 
