@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fastdrop
-from fastdrop._core import native, settings
+from fastdrop._core import machine, native
 
 from .contenders import adapters
 from .data import available_bytes
@@ -25,7 +25,7 @@ def describe(threads: int, isa: str | None) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "cpu": processor(),
-        "processors": settings.automatic_num_threads(),
+        "processors": machine.automatic_num_threads(),
         "caches": caches(),
         "memory_bytes": memory(),
         "huge_pages": huge_pages(),

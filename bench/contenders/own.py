@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import fastdrop
-from fastdrop._core import native, settings
+from fastdrop._core import machine, native
 from fastdrop.verify.cases import Engine
 
 from ..contender import EVERY_DTYPE, SEED, Absent, Adapter, Array, Call, Contender, Job
@@ -82,8 +82,8 @@ def on(engine: Engine, make: Callable[[Job], Call], least_threads: int = 1) -> C
     def made(job: Job) -> Call:
         if engine.isa and not native.isas().get(engine.isa):
             raise Absent(f"this machine or build lacks the instruction set {engine.isa}")
-        if least_threads > settings.automatic_num_threads():
-            raise Absent(f"this process may use {settings.automatic_num_threads()} processors only")
+        if least_threads > machine.automatic_num_threads():
+            raise Absent(f"this process may use {machine.automatic_num_threads()} processors only")
         if reason := engine.missing():
             raise Absent(reason)
         return make(job)
