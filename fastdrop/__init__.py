@@ -8,8 +8,6 @@ Examples
 >>> dx = fastdrop.dropout_backward(np.ones_like(y), 0.5, seed=42)  # the same mask; nothing was stored
 """
 
-from pathlib import Path
-
 from fastdrop._core.settings import (
     config,
     get_backend,
@@ -21,20 +19,7 @@ from fastdrop._core.settings import (
     show_config,
     using,
 )
-from fastdrop.losses import r_drop_loss, r_drop_loss_backward
 from fastdrop.random import Key, Stream, fold_in, normal, uniform, words
-from fastdrop.theory import (
-    dropout_regularizer,
-    dropout_regularizer_backward,
-    fast_dropout_moments,
-    fast_dropout_moments_backward,
-    matrix_completion_regularizer,
-    nuclear_norm_envelope,
-    relu_moments,
-    sigmoid_moments,
-    variance_inflation,
-    variance_shift,
-)
 from fastdrop.variants.adaptive import adaptive_dropout, adaptive_dropout_backward
 from fastdrop.variants.adl import adl, adl_backward
 from fastdrop.variants.alpha import alpha_dropout, alpha_dropout_backward, feature_alpha_dropout, feature_alpha_dropout_backward
@@ -91,7 +76,7 @@ from fastdrop.variants.variational import (
 )
 from fastdrop.variants.weights import shakeout, shakeout_backward, weight_drop, weight_drop_backward
 
-__version__ = "0.1.0"
+__version__: str  # read from the installed distribution when it is first asked for
 
 __all__ = [
     "Key",
@@ -127,12 +112,8 @@ __all__ = [
     "dropout3d_backward",
     "dropout_backward",
     "dropout_mask",
-    "dropout_regularizer",
-    "dropout_regularizer_backward",
     "embedding_dropout",
     "embedding_dropout_backward",
-    "fast_dropout_moments",
-    "fast_dropout_moments_backward",
     "feature_alpha_dropout",
     "feature_alpha_dropout_backward",
     "fold_in",
@@ -150,23 +131,17 @@ __all__ = [
     "layer_drop",
     "locked_dropout",
     "locked_dropout_backward",
-    "matrix_completion_regularizer",
     "multinomial_dropout",
     "multinomial_dropout_backward",
     "normal",
-    "nuclear_norm_envelope",
     "patch_dropout",
     "patch_dropout_backward",
-    "r_drop_loss",
-    "r_drop_loss_backward",
-    "relu_moments",
     "set_backend",
     "set_isa",
     "set_num_threads",
     "shakeout",
     "shakeout_backward",
     "show_config",
-    "sigmoid_moments",
     "spatial_concrete_dropout",
     "spatial_concrete_dropout_backward",
     "spatial_dropout",
@@ -179,8 +154,6 @@ __all__ = [
     "uniform_dropout",
     "uniform_dropout_backward",
     "using",
-    "variance_inflation",
-    "variance_shift",
     "variational_dense",
     "variational_dense_backward",
     "variational_dropout",
@@ -194,6 +167,39 @@ __all__ = [
     "zoneout_backward",
 ]
 
+# Loaded when they are first named: `fastdrop.nn` after `import fastdrop`.
+SUBMODULES = (
+    "elementary",
+    "federated",
+    "losses",
+    "monitor",
+    "nn",
+    "schedules",
+    "theory",
+    "tuning",
+    "typing",
+    "uncertainty",
+    "verify",
+)
+
+
+def __getattr__(name: str) -> object:
+    """Load a submodule, or the version, when it is first named."""
+    import importlib
+
+    if name in SUBMODULES:
+        return importlib.import_module(f"fastdrop.{name}")
+    if name == "__version__":
+        import importlib.metadata  # takes as long as the rest of the package
+
+        globals()[name] = importlib.metadata.version("fastdrop-kernels")
+        return globals()[name]
+    raise AttributeError(f"module 'fastdrop' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *SUBMODULES, "__version__"})
+
 
 def get_include() -> str:
     """Return the folder that has ``fastdrop.h``, for C and Cython code that is built on fastdrop's kernels.
@@ -204,4 +210,6 @@ def get_include() -> str:
     >>> pathlib.Path(fastdrop.get_include(), "fastdrop.h").is_file()
     True
     """
-    return str(Path(__file__).parent / "include")
+    import os
+
+    return os.path.join(os.path.dirname(__file__), "include")

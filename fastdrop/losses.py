@@ -108,7 +108,7 @@ def r_drop_loss(
     >>> import numpy as np, fastdrop
     >>> x, weight = np.ones((2, 8)), np.eye(3, 8)
     >>> first, second = (fastdrop.dropout(x, 0.5, seed=1, offset=k) @ weight.T for k in (0, 1))
-    >>> round(fastdrop.r_drop_loss(first, second, [0, 2], 0.5), 4)
+    >>> round(fastdrop.losses.r_drop_loss(first, second, [0, 2], 0.5), 4)
     4.4504
     """
     passes = checked_passes(first, second, targets, strength, mask, form)
@@ -152,7 +152,7 @@ def r_drop_loss_backward(
     Examples
     --------
     >>> import fastdrop
-    >>> fastdrop.r_drop_loss_backward([[0.0, 0.0]], [[0.0, 0.0]], [0])
+    >>> fastdrop.losses.r_drop_loss_backward([[0.0, 0.0]], [[0.0, 0.0]], [0])
     (array([[-0.5,  0.5]]), array([[-0.5,  0.5]]))
     """
     passes = checked_passes(first, second, targets, strength, mask, form)

@@ -147,7 +147,7 @@ class Monitor:
 
         See Also
         --------
-        fastdrop.variance_shift : the shift in closed form.
+        fastdrop.theory.variance_shift : the shift in closed form.
 
         References
         ----------

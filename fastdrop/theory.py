@@ -112,13 +112,13 @@ def variance_shift(
     Examples
     --------
     >>> import fastdrop
-    >>> fastdrop.variance_shift(0.5)
+    >>> fastdrop.theory.variance_shift(0.5)
     0.5
-    >>> fastdrop.variance_shift(0.5, mean=1.0, var=2.0)
+    >>> fastdrop.theory.variance_shift(0.5, mean=1.0, var=2.0)
     0.4
-    >>> round(fastdrop.variance_shift(0.5, weights=[1.0, 1.0, 1.0], correlation=0.5), 3)
+    >>> round(fastdrop.theory.variance_shift(0.5, weights=[1.0, 1.0, 1.0], correlation=0.5), 3)
     0.667
-    >>> fastdrop.variance_shift(half_width=[0.1, 0.3]).round(4)
+    >>> fastdrop.theory.variance_shift(half_width=[0.1, 0.3]).round(4)
     array([0.9967, 0.9709])
     """
     signal, excess = signal_and_excess(noise_variance(p, half_width), mean, var, weights, correlation)
@@ -156,7 +156,7 @@ def variance_inflation(
     Examples
     --------
     >>> import fastdrop
-    >>> fastdrop.variance_inflation(0.5, mean=1.0, var=2.0)
+    >>> fastdrop.theory.variance_inflation(0.5, mean=1.0, var=2.0)
     2.5
     """
     signal, excess = signal_and_excess(noise_variance(p, half_width), mean, var, weights, correlation)
@@ -306,7 +306,7 @@ def fast_dropout_moments(
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> mean, var = fastdrop.fast_dropout_moments([1.0, 2.0], [[3.0], [-1.0]], 0.5, [10.0])
+    >>> mean, var = fastdrop.theory.fast_dropout_moments([1.0, 2.0], [[3.0], [-1.0]], 0.5, [10.0])
     >>> mean, var
     (array([11.]), array([13.]))
     """
@@ -348,7 +348,7 @@ def fast_dropout_moments_backward(
     Examples
     --------
     >>> import fastdrop
-    >>> dx, dweight, dbias = fastdrop.fast_dropout_moments_backward([1.0], [1.0], [1.0, 2.0], [[3.0], [-1.0]], 0.5, [10.0])
+    >>> dx, dweight, dbias = fastdrop.theory.fast_dropout_moments_backward([1.0], [1.0], [1.0, 2.0], [[3.0], [-1.0]], 0.5, [10.0])
     >>> dx, dweight, dbias
     (array([21.,  3.]), array([[ 7.],
            [-6.]]), array([1.]))
@@ -420,7 +420,7 @@ def sigmoid_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
     Examples
     --------
     >>> import fastdrop
-    >>> mean, var = fastdrop.sigmoid_moments(0.0, 4.0)
+    >>> mean, var = fastdrop.theory.sigmoid_moments(0.0, 4.0)
     >>> float(mean), round(float(var), 4)
     (0.5, 0.0941)
     """
@@ -457,7 +457,7 @@ def relu_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
     Examples
     --------
     >>> import fastdrop
-    >>> mean, var = fastdrop.relu_moments([0.0, 3.0], [1.0, 0.0])
+    >>> mean, var = fastdrop.theory.relu_moments([0.0, 3.0], [1.0, 0.0])
     >>> mean.round(4), var.round(4)
     (array([0.3989, 3.    ]), array([0.3408, 0.    ]))
     """
@@ -535,7 +535,7 @@ def dropout_regularizer(
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> fastdrop.dropout_regularizer([np.array([[1.0, 3.0], [2.0, 0.0]]), np.array([[1.0], [2.0]])], np.eye(2), 0.5)
+    >>> fastdrop.theory.dropout_regularizer([np.array([[1.0, 3.0], [2.0, 0.0]]), np.array([[1.0], [2.0]])], np.eye(2), 0.5)
     41.0
     """
     matrices, second, noise = linear_network(weights, cov, p, layers)
@@ -571,7 +571,7 @@ def dropout_regularizer_backward(
     --------
     >>> import numpy as np, fastdrop
     >>> weights = [np.array([[1.0, 3.0], [2.0, 0.0]]), np.array([[1.0], [2.0]])]
-    >>> first, second = fastdrop.dropout_regularizer_backward(weights, np.eye(2), 0.5)
+    >>> first, second = fastdrop.theory.dropout_regularizer_backward(weights, np.eye(2), 0.5)
     >>> first, second
     (array([[ 2., 24.],
            [ 4.,  0.]]), array([[10.],
@@ -682,7 +682,7 @@ def nuclear_norm_envelope(
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> round(fastdrop.nuclear_norm_envelope(np.diag([3.0, 1.0]), None, 0.5, 4), 6)
+    >>> round(fastdrop.theory.nuclear_norm_envelope(np.diag([3.0, 1.0]), None, 0.5, 4), 6)
     4.0
     """
     matrix = floats_of(weight, "weight", 2).T
@@ -740,7 +740,7 @@ def matrix_completion_regularizer(
     Examples
     --------
     >>> import fastdrop
-    >>> fastdrop.matrix_completion_regularizer([[1.0, 2.0], [3.0, 0.0]], [[1.0, 1.0]], 0.5)
+    >>> fastdrop.theory.matrix_completion_regularizer([[1.0, 2.0], [3.0, 0.0]], [[1.0, 1.0]], 0.5)
     7.0
     """
     left, right = floats_of(u, "u", 2), floats_of(v, "v", 2)

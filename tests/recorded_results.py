@@ -836,13 +836,16 @@ add("elementary", "logit", FLAT, lambda a: elementary.logit(a.laid(shares(FLAT))
 
 def fast_moments_backward(a: Inputs, mode: str) -> tuple[np.ndarray, ...]:
     """Return the gradients; the weights' one as (out, in), as it was recorded."""
-    dx, dweight, dbias = fastdrop.fast_dropout_moments_backward(
+    dx, dweight, dbias = fastdrop.theory.fast_dropout_moments_backward(
         a.dense(17, 19), a.dense(17, 19, salt=3), a.dense(17, 23), a.dense(19, 23).T, 0.4, a.dense(19), mode=mode
     )
     return dx, dweight.T, dbias
 
 
-for technique, function in (("variance-shift", fastdrop.variance_shift), ("variance-inflation", fastdrop.variance_inflation)):
+for technique, function in (
+    ("variance-shift", fastdrop.theory.variance_shift),
+    ("variance-inflation", fastdrop.theory.variance_inflation),
+):
     for name, options in {
         "defaults": {},
         "moments": {"mean": 0.25, "var": 1.5},
@@ -855,7 +858,7 @@ for name, mode in (("standard", "standard"), ("inverted", "inverted")):
         closed(
             "fast-moments-forward",
             f"0.4 {name} {'bias' if bias else 'no bias'}",
-            lambda a, m=mode, b=bias: fastdrop.fast_dropout_moments(
+            lambda a, m=mode, b=bias: fastdrop.theory.fast_dropout_moments(
                 a.dense(17, 23), a.dense(19, 23).T, 0.4, a.dense(19) if b else None, mode=m
             ),
         )
@@ -864,8 +867,8 @@ for name, mode in (("standard", "standard"), ("inverted", "inverted")):
         f"0.4 {name}",
         lambda a, m=mode: fast_moments_backward(a, m),
     )
-closed("sigmoid-moments", "-", lambda a: fastdrop.sigmoid_moments(a.dense(99), shares(99)))
-closed("relu-moments", "-", lambda a: fastdrop.relu_moments(a.dense(99), shares(99)))
+closed("sigmoid-moments", "-", lambda a: fastdrop.theory.sigmoid_moments(a.dense(99), shares(99)))
+closed("relu-moments", "-", lambda a: fastdrop.theory.relu_moments(a.dense(99), shares(99)))
 
 
 def network(a: Inputs) -> list[np.ndarray]:
@@ -875,7 +878,7 @@ def network(a: Inputs) -> list[np.ndarray]:
 
 def regularizer_gradients(a: Inputs, options: dict[str, Any]) -> list[np.ndarray]:
     """Return the gradients as (out, in), as they were recorded."""
-    return [gradient.T for gradient in fastdrop.dropout_regularizer_backward(network(a), **options)]
+    return [gradient.T for gradient in fastdrop.theory.dropout_regularizer_backward(network(a), **options)]
 
 
 COV = pattern((7, 9)) @ pattern((7, 9)).T / 9
@@ -885,15 +888,19 @@ for name, options in {
     "second moment": {"cov": COV, "p": 0.4},
     "one layer": {"cov": COV, "p": 0.4, "layers": [1]},
 }.items():
-    closed("explicit-regularizer-forward", name, lambda a, o=options: fastdrop.dropout_regularizer(network(a), **o))
+    closed("explicit-regularizer-forward", name, lambda a, o=options: fastdrop.theory.dropout_regularizer(network(a), **o))
     closed("explicit-regularizer-backward", name, lambda a, o=options: regularizer_gradients(a, o))
-closed("nuclear-envelope", "0.4", lambda a: fastdrop.nuclear_norm_envelope(a.dense(4, 7).T, None, 0.4, 5))
-closed("nuclear-envelope", "second moment", lambda a: fastdrop.nuclear_norm_envelope(a.dense(4, 7).T, COV, [0.4, 0.2], (5, 6)))
-closed("matrix-completion", "0.4", lambda a: fastdrop.matrix_completion_regularizer(a.dense(9, 4), a.dense(7, 4), 0.4))
+closed("nuclear-envelope", "0.4", lambda a: fastdrop.theory.nuclear_norm_envelope(a.dense(4, 7).T, None, 0.4, 5))
+closed(
+    "nuclear-envelope",
+    "second moment",
+    lambda a: fastdrop.theory.nuclear_norm_envelope(a.dense(4, 7).T, COV, [0.4, 0.2], (5, 6)),
+)
+closed("matrix-completion", "0.4", lambda a: fastdrop.theory.matrix_completion_regularizer(a.dense(9, 4), a.dense(7, 4), 0.4))
 closed(
     "matrix-completion",
     "probabilities",
-    lambda a: fastdrop.matrix_completion_regularizer(
+    lambda a: fastdrop.theory.matrix_completion_regularizer(
         a.dense(9, 4),
         a.dense(7, 4),
         0.4,
@@ -901,7 +908,10 @@ closed(
         column_probabilities=shares(7) / shares(7).sum(),
     ),
 )
-for technique, function in (("r-drop-forward", fastdrop.r_drop_loss), ("r-drop-backward", fastdrop.r_drop_loss_backward)):
+for technique, function in (
+    ("r-drop-forward", fastdrop.losses.r_drop_loss),
+    ("r-drop-backward", fastdrop.losses.r_drop_loss_backward),
+):
     for form in ("paper", "code"):
         for name, chosen in (("all", None), ("some", np.arange(12) % 3 != 1)):
             closed(

@@ -33,12 +33,12 @@ def passes():
 @pytest.mark.parametrize("counts", [[True] * 6, [True, False, True, True, False, True]])
 def test_r_drop(passes, form, counts):
     want = loss_of(*passes, 0.7, counts, form)
-    assert math.isclose(fastdrop.r_drop_loss(*passes, 0.7, mask=counts, form=form), want, rel_tol=1e-12)
+    assert math.isclose(fastdrop.losses.r_drop_loss(*passes, 0.7, mask=counts, form=form), want, rel_tol=1e-12)
     if all(counts):
-        assert math.isclose(fastdrop.r_drop_loss(*passes, 0.7, form=form), want, rel_tol=1e-12)
+        assert math.isclose(fastdrop.losses.r_drop_loss(*passes, 0.7, form=form), want, rel_tol=1e-12)
     folded = [array.reshape(2, 3, *array.shape[1:]) for array in (*passes, np.array(counts))]
-    assert math.isclose(fastdrop.r_drop_loss(*folded[:3], 0.7, mask=folded[3], form=form), want, rel_tol=1e-12)
-    gradients = fastdrop.r_drop_loss_backward(*passes, 0.7, mask=counts, form=form)
+    assert math.isclose(fastdrop.losses.r_drop_loss(*folded[:3], 0.7, mask=folded[3], form=form), want, rel_tol=1e-12)
+    gradients = fastdrop.losses.r_drop_loss_backward(*passes, 0.7, mask=counts, form=form)
     for k, gradient in enumerate(gradients):
         for index in np.ndindex(6, 5):
             sides = []
@@ -47,20 +47,20 @@ def test_r_drop(passes, form, counts):
                 moved[k][index] += step
                 sides.append(loss_of(*moved, 0.7, counts, form))
             assert abs((sides[0] - sides[1]) / 2e-5 - gradient[index]) < 1e-8
-    folded_gradients = fastdrop.r_drop_loss_backward(*folded[:3], 0.7, mask=folded[3], form=form)
+    folded_gradients = fastdrop.losses.r_drop_loss_backward(*folded[:3], 0.7, mask=folded[3], form=form)
     assert np.array_equal(folded_gradients[1].reshape(6, 5), gradients[1])
 
 
 def test_passes_that_agree_have_the_cross_entropy_alone(passes):
     first, _, targets = passes
     for alpha in (0.0, 5.0):
-        loss = fastdrop.r_drop_loss(first, first, targets, alpha)
+        loss = fastdrop.losses.r_drop_loss(first, first, targets, alpha)
         assert math.isclose(loss, loss_of(first, first, targets, 0.0, [True] * 6, "paper"), rel_tol=1e-13)
     large = np.array([[1e4, 0.0], [0.0, -1e4]])
-    assert fastdrop.r_drop_loss(large, large, [0, 0]) == 0.0
-    assert fastdrop.r_drop_loss(first, first, targets, mask=np.zeros(6, bool)) == 0.0
-    assert fastdrop.r_drop_loss(np.ones((0, 3)), np.ones((0, 3)), np.ones(0, int)) == 0.0
-    assert not fastdrop.r_drop_loss_backward(first, first, targets, mask=np.zeros(6, bool))[0].any()
+    assert fastdrop.losses.r_drop_loss(large, large, [0, 0]) == 0.0
+    assert fastdrop.losses.r_drop_loss(first, first, targets, mask=np.zeros(6, bool)) == 0.0
+    assert fastdrop.losses.r_drop_loss(np.ones((0, 3)), np.ones((0, 3)), np.ones(0, int)) == 0.0
+    assert not fastdrop.losses.r_drop_loss_backward(first, first, targets, mask=np.zeros(6, bool))[0].any()
 
 
 @pytest.mark.parametrize("form", ["paper", "code"])
@@ -70,13 +70,13 @@ def test_a_class_that_both_passes_mask_does_not_count(passes, form):
     masked = [np.insert(logits, 2, -np.inf, axis=1) for logits in (first, second)]
     shifted = targets + (targets >= 2)
     assert math.isclose(
-        fastdrop.r_drop_loss(*masked, shifted, 0.7, form=form),
-        fastdrop.r_drop_loss(first, second, targets, 0.7, form=form),
+        fastdrop.losses.r_drop_loss(*masked, shifted, 0.7, form=form),
+        fastdrop.losses.r_drop_loss(first, second, targets, 0.7, form=form),
         rel_tol=1e-14,
     )
     for found, want in zip(
-        fastdrop.r_drop_loss_backward(*masked, shifted, 0.7, form=form),
-        fastdrop.r_drop_loss_backward(first, second, targets, 0.7, form=form),
+        fastdrop.losses.r_drop_loss_backward(*masked, shifted, 0.7, form=form),
+        fastdrop.losses.r_drop_loss_backward(first, second, targets, 0.7, form=form),
         strict=True,
     ):
         assert (found[:, 2] == 0).all()
@@ -103,7 +103,7 @@ def test_a_class_that_both_passes_mask_does_not_count(passes, form):
 )
 def test_bad_r_drop(error, words, arguments):
     good = {"first": np.ones((2, 3)), "second": np.ones((2, 3)), "targets": [0, 1]}
-    for function in (fastdrop.r_drop_loss, fastdrop.r_drop_loss_backward):
+    for function in (fastdrop.losses.r_drop_loss, fastdrop.losses.r_drop_loss_backward):
         with pytest.raises(error, match=words):
             function(**{**good, **arguments})
 

@@ -55,7 +55,7 @@ def test_the_shift_is_that_of_the_paper():
     x = c + v**0.5 * normal((200, 300))
     shift = Monitor(sample=x.size).layer("hidden", x, drop(x, 1 - q))["variance_shift"]
     assert shift == pytest.approx(v / ((c * c + v) / q - c * c), rel=0.02)
-    assert shift == pytest.approx(fastdrop.variance_shift(1 - q, mean=c, var=v), rel=0.02)
+    assert shift == pytest.approx(fastdrop.theory.variance_shift(1 - q, mean=c, var=v), rel=0.02)
 
 
 def test_a_sample_of_a_large_array_misses_no_column():
