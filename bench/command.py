@@ -61,13 +61,13 @@ def bench(
         with progress_bar(MofNCompleteColumn(), TimeElapsedColumn()) as bar:
             tell = told_by(bar, step_count(selection, mode))
             found = run(selection, mode, threads=threads, isa=isa, tell=tell, show=show_entry)
-        show_end(found, before)
-        if record:
+        if record:  # files first: whatever becomes of the screen, they are there
             found.write(record)
         if html:
             from .report import write_report  # matplotlib takes a second
 
             write_report(found, html)
+        show_end(found, before)
     if tables.own_mistakes(found):
         end("fastdrop's own results are wrong: see above", FAILURE)
 

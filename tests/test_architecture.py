@@ -178,7 +178,11 @@ def test_imports_are_found_in_every_kind_of_file():
         ("__init__.py", "from fastdrop import nn", "fastdrop imports fastdrop.nn"),
         ("nn/_layer.py", "from fastdrop.schedules import Linear", "fastdrop.nn._layer imports fastdrop.schedules"),
         ("monitor.py", "from fastdrop.variants import _masks", "fastdrop.monitor imports fastdrop.variants._masks"),
-        ("tuning/bilevel.py", "from fastdrop._cli.screens import show", "fastdrop.tuning.bilevel imports fastdrop._cli.screens"),
+        (
+            "tuning/bilevel.py",
+            "from fastdrop._cli.screens import show",
+            "fastdrop.tuning.bilevel imports fastdrop._cli.screens",
+        ),
         ("helpers.py", "", "fastdrop.helpers: the rule has no part 'helpers'"),
     ],
 )
@@ -200,5 +204,7 @@ def test_a_cycle_is_reported(tmp_path, where):
 
 def test_an_import_for_type_checkers_alone_is_none(tmp_path):
     (tmp_path / "fastdrop").mkdir()
-    (tmp_path / "fastdrop" / "losses.py").write_text("if TYPE_CHECKING:\n    import fastdrop.nn\nelse:\n    import fastdrop.theory\n")
+    (tmp_path / "fastdrop" / "losses.py").write_text(
+        "if TYPE_CHECKING:\n    import fastdrop.nn\nelse:\n    import fastdrop.theory\n"
+    )
     assert imports(tmp_path) == {"fastdrop.losses": {"fastdrop"}}

@@ -148,7 +148,7 @@ def verify(ctx: click.Context) -> None:
     """
     began = time.perf_counter()
     outcomes = []
-    with progress_bar(TimeElapsedColumn()) as bar:
+    with errors_in_one_line(), progress_bar(TimeElapsedColumn()) as bar:
         task = bar.add_task("checking", total=None)
         for outcome in checks():
             outcomes.append(outcome)
@@ -182,14 +182,14 @@ def show_outcomes(outcomes: list[Outcome], seconds: float) -> list[Outcome]:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def info(as_json: bool) -> None:
     """Show what runs, and on what."""
-    found = fastdrop.config()
+    with errors_in_one_line():
+        found = fastdrop.config()
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    variables = {"backend": "FASTDROP_BACKEND", "isa": "FASTDROP_ISA", "num_threads": "FASTDROP_NUM_THREADS"}
     rows = table("setting", "value", "set in the environment by")
     for name, value in found.items():
-        rows.add_row(name, as_text(name, value), variables.get(name, ""))
+        rows.add_row(name, as_text(name, value), settings.VARIABLES.get(name, ""))
     show(rows)
 
 

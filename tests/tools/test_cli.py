@@ -97,7 +97,7 @@ SOURCES = {
     "integers.npy": "int64",
     "swapped.npy": "byte order",
     "objects.npy": "objects",
-    "many.npz": "not a complete .npy file",
+    "many.npz": "is an archive (.npz) of arrays, not a .npy file of one: write the array to a file of its own, numpy.save(",
     "short.npy": "not a complete .npy file",
     "text.npy": "not a complete .npy file",
     "nothing.npy": "not a complete .npy file",
@@ -244,6 +244,72 @@ def test_info_shows_what_the_environment_asks_for(tmp_path):
     done = process(tmp_path, "info", "--json", env=os.environ | wanted)
     assert json.loads(done.stdout)["isa"] == "portable"
     assert json.loads(done.stdout)["num_threads"] == 1
+
+
+WRONG_VARIABLES = [
+    ("FASTDROP_BACKEND", "cuda", "unknown backend 'cuda': the backends are 'c', 'numba', 'numpy'"),
+    ("FASTDROP_ISA", "sse9", "unknown instruction set 'sse9': this build has "),
+    ("FASTDROP_NUM_THREADS", "many", "num_threads must be an integer >= 1; got 'many'"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value", "said"), WRONG_VARIABLES)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("info",),
+        ("info", "--json"),
+        ("verify",),
+        ("apply", "in.npy", "out.npy", "-p", "0.1", "--seed", "1"),
+        ("bench", "--quick", "--only", "64K-p0.1"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_wrong_environment_ends_a_command_in_one_line(folder, arguments, variable, value, said):
+    done = process(folder, *arguments, env=os.environ | {variable: value})
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"Error: environment variable {variable}: {said}")
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    assert not (folder / "out.npy").exists()
+
+
+def test_help_needs_no_environment(tmp_path):
+    for arguments in (("--help",), ("--version",), ("apply", "--help")):
+        assert process(tmp_path, *arguments, env=os.environ | {"FASTDROP_BACKEND": "cuda"}).returncode == 0
+
+
+ASCII = {"PYTHONIOENCODING": "ascii"}
+
+
+def test_tables_in_ascii(tmp_path):
+    for command in ("info", "verify"):
+        done = process(tmp_path, command, env=os.environ | ASCII)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.isascii()
+
+
+def test_bench_in_ascii_writes_its_files_and_shows_its_tables(tmp_path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    options = ["--quick", "--only", "64K-p0.1", "--only", "c", "--record", "record.jsonl", "--html", "report.html"]
+    done = process(tmp_path, "bench", *options, env=os.environ | ASCII)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^fastdrop, C \(.*\+- *\d+%$", done.stdout, re.MULTILINE)
+    assert (tmp_path / "record.jsonl").read_text(encoding="utf-8")
+    assert "</html>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_bench_writes_its_files_before_it_shows_the_end(tmp_path, monkeypatch):
+    from fastdrop.bench import command
+
+    def fail(*arguments):
+        raise RuntimeError("the screen is gone")
+
+    monkeypatch.setattr(command, "show_end", fail)
+    done = bench("--only", "64K-p0.1", "--only", "c", "--record", tmp_path / "record.jsonl")
+    assert "the screen is gone" in str(done.exception)
+    assert (tmp_path / "record.jsonl").stat().st_size > 0
 
 
 def bench(*arguments):
