@@ -19,7 +19,8 @@ LEVELS = [
     ["variants"],  # ... but no variant imports another
     ["theory", "losses"],  # ... but no variant
     ["typing", "the face"],
-    ["nn", "schedules", "uncertainty", "tuning", "monitor", "federated", "npyfile", "torch", "jax", "dask", "thinc", "keras"],
+    ["nn", "schedules"],
+    ["uncertainty", "tuning", "monitor", "federated", "npyfile", "torch", "jax", "dask", "thinc", "keras"],
     ["_cli", "verify", "bench", "__main__"],  # ... and one another
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, Union
 
 import numpy as np
 
@@ -215,7 +215,8 @@ class Stream(plan.Counter):
 
 
 # A seed without a state gives the same mask each time; a backward function takes no other.
-FixedSeed: TypeAlias = int | Key | np.random.SeedSequence
-Seed: TypeAlias = FixedSeed | Stream | np.random.Generator | np.random.BitGenerator
+# Written as text, so that numpy.random is loaded when a call needs it and not with the package.
+FixedSeed: TypeAlias = Union[int, Key, "np.random.SeedSequence"]
+Seed: TypeAlias = Union[FixedSeed, Stream, "np.random.Generator", "np.random.BitGenerator"]
 
 plan.register_key_type(Key)
