@@ -30,6 +30,7 @@ except ImportError as error:
     ) from error
 
 from fastdrop._core.machine import MOST_THREADS, automatic_num_threads, last_level_cache
+from fastdrop._core.types import Backend
 
 __all__ = [
     "config",
@@ -172,7 +173,7 @@ for wrong in environment_errors.values():  # importing goes on: a program may ch
     warnings.warn(str(wrong), RuntimeWarning, stacklevel=2)
 
 
-def set_backend(name: str) -> None:
+def set_backend(name: Backend) -> None:
     """Choose what computes, for the whole process.
 
     Parameters
@@ -297,15 +298,15 @@ def get_num_threads() -> int:
 
 
 @contextmanager
-def using(*, backend: str | None = None, isa: str | None = None, num_threads: int | None = None) -> Iterator[None]:
+def using(*, isa: str | None = None, backend: Backend | None = None, num_threads: int | None = None) -> Iterator[None]:
     """Choose backend, instruction set or threads for a block of code, in the current thread or task alone.
 
     Parameters
     ----------
-    backend : {"c", "numba", "numpy"}, optional
-        As in `set_backend`.
     isa : str, optional
         As in `set_isa`.
+    backend : {"c", "numba", "numpy"}, optional
+        As in `set_backend`.
     num_threads : int, optional
         As in `set_num_threads`.
 
