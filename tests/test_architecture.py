@@ -1,4 +1,4 @@
-"""Who imports whom: every import of the package, compiled files and lazy imports included, held against docs/architecture.md."""
+"""Who imports whom: each import of the package, of compiled files and within functions too, held against a rule."""
 
 import ast
 import re

@@ -28,7 +28,7 @@ NOT_YET = set(
     nn.TargetedDropout nn.Variant nn.VariationalDense nn.VariationalDropout nn.WeightDrop patch_dropout prune shakeout
     spatial_concrete_dropout standout targeted_dropout token_dropout tuning.learned_rates tuning.search variational_dense
     variational_dropout variational_kl weight_drop word_dropout zoneout
-    """.split()
+    """.split()  # noqa: SIM905
 )
 
 

@@ -1,8 +1,8 @@
 """Checks of arguments that several modules share; what the functions of the kernels themselves take, the plan checks.
 
-Each returns what it was given, as what it must be, or raises naming it. A *number* is one that `float` takes, and a string is
-a bad value of one, as in a table of settings. A *scalar* may also be an array of one element, as a learned parameter is, and
-a string is none.
+``as_...`` returns the value as the core computes with it, or raises naming it; ``check_...`` only raises. A *number* is one that
+`float` takes, and a string is a bad value of one, as in a table of settings. A *scalar* may also be an array of one element, as a
+learned parameter is, and a string is none. A bool is neither.
 """
 
 from __future__ import annotations
@@ -90,9 +90,10 @@ def share_of(value: Any, name: str) -> float:
 def scalar(value: Any, name: str) -> float:
     """Return a number, NaN or infinite too."""
     try:
-        if isinstance(value, (str, bytes)) or np.iscomplexobj(value) or np.size(value) != 1:
+        array = np.asarray(value)
+        if isinstance(value, (str, bytes)) or array.dtype.kind in "bc" or array.size != 1:
             raise TypeError
-        return float(np.asarray(value).reshape(()))
+        return float(array.reshape(()))
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number; got {value!r} ({type(value).__name__})") from None
     except OverflowError:

@@ -19,7 +19,7 @@ def test_what_all_of_them_answer(check):
     for bad in (math.nan, math.inf, -math.inf, 10**400):
         with pytest.raises(ValueError, match=r"^c must be .*finite.*; got "):
             check(bad, "c")
-    for bad in (None, 1j, np.complex64(2), np.array(2j), [1.0, 2.0], {}):
+    for bad in (None, True, np.True_, np.array(True), 1j, np.complex64(2), np.array(2j), [1.0, 2.0], {}):
         with pytest.raises(TypeError, match=r"^c must be a .*number; got .* \(\w+\)$"):
             check(bad, "c")
 

@@ -126,9 +126,11 @@ class Stingy(io.BufferedReader):
 @pytest.fixture
 def stingy(monkeypatch):
     """Let `apply_file` read from a stingy file."""
-    monkeypatch.setattr(
-        npyfile, "open", lambda path, mode: Stingy(io.FileIO(path)) if mode == "rb" else open(path, mode), raising=False
-    )
+
+    def open_stingily(path, mode):
+        return Stingy(io.FileIO(path)) if mode == "rb" else open(path, mode)
+
+    monkeypatch.setattr(npyfile, "open", open_stingily, raising=False)
     monkeypatch.setattr(Stingy, "end", None)
 
 
