@@ -15,6 +15,17 @@ from fastdrop.verify.cases import REFERENCE, engines, threads_on_small_arrays
 
 KNOWN_ANSWERS = Path(fastdrop.__file__).parent / "known_answers"
 LARGE = "FASTDROP_TEST_LARGE"
+# Files of tests that train, simulate or measure: those take seconds each. A single slow test has the marker itself.
+SLOW_FILES = {
+    "test_bench.py",
+    "test_benchmarks.py",
+    "test_examples.py",
+    "test_recorded_results.py",
+    "test_statistics.py",
+    "test_training_noise.py",
+    "test_tuning.py",
+    "test_verify.py",
+}
 
 hypothesis.settings.register_profile(
     "fastdrop",
@@ -31,6 +42,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.name in SLOW_FILES:
+            item.add_marker(pytest.mark.slow)
     if os.environ.get(LARGE) != "1":
         for item in items:
             if "large" in item.keywords:

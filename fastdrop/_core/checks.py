@@ -1,8 +1,8 @@
 """Checks of arguments that several modules share; what the functions of the kernels themselves take, the plan checks.
 
-``as_...`` returns the value as the core computes with it, or raises naming it; ``check_...`` only raises. A *number* is one that
-`float` takes, and a string is a bad value of one, as in a table of settings. A *scalar* may also be an array of one element, as a
-learned parameter is, and a string is none. A bool is neither.
+``as_...`` returns the value as the core computes with it, or raises naming it; ``check_...`` only raises. A *number* is one
+that `float` takes, and a string is a bad value of one, as in a table of settings. A *scalar* may also be an array of one
+element, as a learned parameter is, and a string is none. A bool is neither.
 """
 
 from __future__ import annotations

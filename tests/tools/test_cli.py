@@ -212,6 +212,7 @@ def test_apply_shows_its_progress_on_a_terminal_alone(folder):
 # verify, info, bench ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_verify_passes_here(tmp_path):
     done = process(tmp_path, "verify")
     assert (done.returncode, done.stderr) == (0, "")
@@ -289,6 +290,7 @@ def test_tables_in_ascii(tmp_path):
         assert done.stdout.isascii()
 
 
+@pytest.mark.slow
 def test_bench_in_ascii_writes_its_files_and_shows_its_tables(tmp_path):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
