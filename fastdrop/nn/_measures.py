@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 import fastdrop
 from fastdrop.nn import _variants as layers
 from fastdrop.nn.variant import Record, Variant
-from fastdrop.variants.alpha import factors_of
+from fastdrop.variants.alpha import alpha_factors
 
 __all__ = ["Pass", "dropped_share", "nominal_rate", "replaced_share"]
 
@@ -82,7 +82,7 @@ def _(layer: Variant, seen: Pass) -> float | None:
 @dropped_share.register(layers.AlphaDropout)
 @dropped_share.register(layers.FeatureAlphaDropout)
 def _(layer: Variant, seen: Pass) -> float | None:
-    saturated = factors_of(seen.record.value, layer.options["mean"], layer.options["var"])[2]
+    saturated = alpha_factors(seen.record.value, layer.options["mean"], layer.options["var"])[2]
     compute: Any = np.float64 if seen.y.dtype == np.float64 else np.float32
     return replaced_share(seen.x, seen.y, np.asarray(saturated, compute).astype(seen.y.dtype))
 
