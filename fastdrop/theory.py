@@ -348,7 +348,8 @@ def fast_dropout_moments_backward(
     Examples
     --------
     >>> import fastdrop
-    >>> dx, dweight, dbias = fastdrop.theory.fast_dropout_moments_backward([1.0], [1.0], [1.0, 2.0], [[3.0], [-1.0]], 0.5, [10.0])
+    >>> operands = [1.0, 2.0], [[3.0], [-1.0]], 0.5, [10.0]
+    >>> dx, dweight, dbias = fastdrop.theory.fast_dropout_moments_backward([1.0], [1.0], *operands)
     >>> dx, dweight, dbias
     (array([21.,  3.]), array([[ 7.],
            [-6.]]), array([1.]))

@@ -29,14 +29,7 @@ TOP = len(LEVELS) - 1
 PARTS_ARE_FOR = {"variants' parts", "variants", "theory", "losses"}
 
 # Imports that are still to go; to be emptied.
-NOT_YET = {
-    ("fastdrop.variants.variational", "fastdrop.variants.gaussian"),
-    ("fastdrop.variants.concrete", "fastdrop.variants.gaussian"),
-    ("fastdrop.variants.weights", "fastdrop.theory"),
-    ("fastdrop.uncertainty.passes", "fastdrop.variants._masks"),
-    ("fastdrop.nn.description", "fastdrop.variants._backward"),  # `sections` is as well in fastdrop/_core
-    ("fastdrop.nn.docstrings", "fastdrop.variants._backward"),
-}
+NOT_YET: set[tuple[str, str]] = set()
 
 
 # Reading ------------------------------------------------------------------------------------------------------------

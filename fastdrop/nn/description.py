@@ -12,9 +12,9 @@ from typing import Any
 import fastdrop
 from fastdrop._core import plan
 from fastdrop._core.config import encode
+from fastdrop._core.docstrings import sections
 from fastdrop.nn.layer import Layer
 from fastdrop.nn.variant import Variant
-from fastdrop.variants._backward import sections
 
 __all__ = ["Description", "describe"]
 

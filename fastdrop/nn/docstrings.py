@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import Any
 
-from fastdrop.variants._backward import sections
+from fastdrop._core.docstrings import sections
 
 __all__ = ["complete"]
 

@@ -156,12 +156,12 @@ def search(
     method: Literal["tpe", "grid"] = "tpe",
     points: int = 5,
     maximize: bool = True,
-    seed: int = 0,
     store: Any = None,
     name: str = "search",
     description: Description | None = None,
     warm: int = 3,
     progress: bool = False,
+    seed: int = 0,
 ) -> Tuned:
     """Search for the choices with the best score in cross-validation.
 

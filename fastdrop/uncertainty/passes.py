@@ -14,14 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import dropout_mask, elementary
 from fastdrop._core import plan
-from fastdrop._core.arithmetic import fixed_sum
+from fastdrop._core.arithmetic import compute_type, fixed_sum
 from fastdrop._core.checks import at_least_one, positive_number, probabilities_of
 from fastdrop._core.optional import track
 from fastdrop._core.settings import using
 from fastdrop._core.types import Backend, Seed
 from fastdrop.random import Stream, fold_in
 from fastdrop.uncertainty.counting import WORD_BYTES, KeptCounts
-from fastdrop.variants._masks import compute_type
 
 __all__ = [
     "Classification",

@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from fastdrop._core.docstrings import SECTIONS, sections
+
 __all__ = ["backward_of"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-SECTIONS = ("Parameters", "Returns", "Raises", "See Also", "Notes", "References", "Examples")
 OF_THE_CALL = ("seed", "out", "backend", "num_threads")
 
 GRAD = """\
@@ -51,12 +52,6 @@ def docstring(function: Callable[..., Any], forward: Callable[..., Any]) -> str:
     own.setdefault("See Also", f"{forward.__name__} : the forward pass, with the meaning of each parameter.")
     parts = [f"{name}\n{'-' * len(name)}\n{own[name]}" for name in SECTIONS if name in own]
     return "\n\n".join([summary, *parts]) + "\n"
-
-
-def sections(text: str) -> tuple[str, dict[str, str]]:
-    """Return the text before the first section, and the sections by name."""
-    parts = re.split(rf"^({'|'.join(SECTIONS)})\n-+\n", text, flags=re.MULTILINE)
-    return parts[0].strip(), {name: body.strip("\n") for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 def parameters(function: Callable[..., Any], own: str, forward: str) -> str:

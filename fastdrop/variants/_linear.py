@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop.variants._masks import compute_type
+from fastdrop._core.arithmetic import compute_type
 
 __all__ = ["Linear"]
 

@@ -13,14 +13,9 @@ from numpy.typing import NDArray
 from fastdrop._core import plan
 from fastdrop._core.plan import Call, Pass
 
-__all__ = ["apply", "apply_counted", "check_whole_axes", "compute_type", "decide", "whole_part"]
+__all__ = ["apply", "apply_counted", "check_whole_axes", "decide", "whole_part"]
 
 ROUNDING = Fraction(1, 2**52)  # how much a share may lack that was computed in double
-
-
-def compute_type(dtype: Any) -> type[np.floating[Any]]:
-    """Return the type that arrays of a dtype are computed with."""
-    return np.float64 if dtype == np.float64 else np.float32
 
 
 def whole_part(n: int, share: Fraction) -> int:

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.arithmetic import fixed_sum
+from fastdrop._core.arithmetic import compute_type, fixed_sum
 from fastdrop._core.checks import at_least_one
 from fastdrop._core.plan import Call, Pass
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._blocks import drop_blocks, window_rate
-from fastdrop.variants._masks import apply, apply_counted, check_whole_axes, compute_type, decide
+from fastdrop.variants._masks import apply, apply_counted, check_whole_axes, decide
 
 __all__ = [
     "attention_dropout",

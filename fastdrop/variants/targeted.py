@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
+from fastdrop._core.arithmetic import compute_type
 from fastdrop._core.checks import share_of
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._backward import backward_of
-from fastdrop.variants._masks import check_whole_axes, compute_type, whole_part
+from fastdrop.variants._masks import check_whole_axes, whole_part
 
 __all__ = ["targeted_dropout", "targeted_dropout_backward"]
 

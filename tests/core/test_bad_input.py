@@ -60,10 +60,10 @@ STARTS = [
 SEEDS = [
     (-1, ValueError, rf"seed must be {RANGE64}; got -1"),
     (2**64, ValueError, rf"seed must be {RANGE64}; got {2**64}"),
-    (1.0, TypeError, rf"seed must be {RANGE64}, a fastdrop\.Stream, .*SeedSequence or .*Generator; got 1\.0 \(float\)"),
+    (1.0, TypeError, rf"seed must be {RANGE64}(, a fastdrop\.Key, .*SeedSequence, .*BitGenerator)?; got 1\.0 \(float\)"),
     ("1", TypeError, rf"seed must be {RANGE64}.*'1' \(str\)"),
     (np.float64(1), TypeError, rf"seed must be {RANGE64}"),
-    (np.random.PCG64(1), TypeError, rf"seed must be {RANGE64}.*PCG64"),
+    (True, TypeError, rf"seed must be {RANGE64}.*True \(bool\)"),
 ]
 SHAPES = [
     (-1, ValueError, "each size in shape must be >= 0; got -1"),
@@ -86,8 +86,8 @@ THREADS = [
     ("2", TypeError, r"num_threads must be an integer >= 1; got '2' \(str\)"),
 ]
 MODES = [
-    ("Inverted", ValueError, "mode must be 'inverted' or 'standard'; got 'Inverted'"),
-    (None, ValueError, "mode must be 'inverted' or 'standard'; got None"),
+    ("Inverted", ValueError, "mode must be 'inverted', 'standard' or 'unscaled'; got 'Inverted'"),
+    (None, ValueError, "mode must be 'inverted', 'standard' or 'unscaled'; got None"),
 ]
 FLOATS = r"must have a floating-point dtype, float32, float64, float16 and bfloat16 \(of ml_dtypes\); got"
 ARRAYS = [
@@ -190,7 +190,7 @@ def test_uniform_dtype(dtype):
         fastdrop.uniform,
         {"shape": 6, "dtype": dtype},
         TypeError,
-        "dtype must be one of float32 and float64, in this machine's byte order",
+        "dtype must be float32 or float64, in this machine's byte order; got ",
     )
 
 
@@ -213,15 +213,14 @@ def test_words(name, value, exception, pattern):
 
 @pytest.mark.parametrize("function", [fastdrop.dropout_backward, fastdrop.dropout_mask, fastdrop.words, fastdrop.uniform])
 def test_none_is_no_seed_where_a_result_must_be_made_again(function):
-    with pytest.raises(TypeError, match="seed must be given"):
+    with pytest.raises(TypeError, match="seed is required here"):
         function(X if function is fastdrop.dropout_backward else 6, seed=None)
 
 
-@pytest.mark.parametrize("function", [fastdrop.dropout, fastdrop.dropout_backward])
-def test_an_offset_beside_a_stream(function):
+def test_an_offset_beside_a_stream():
     stream = fastdrop.Stream(1)
     with pytest.raises(ValueError, match=r"offset comes from the stream.*got offset 3 beside Stream\(seed=1"):
-        function(X, seed=stream, offset=3)
+        fastdrop.dropout(X, seed=stream, offset=3)
     assert stream.offset == 0
 
 

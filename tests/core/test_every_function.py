@@ -18,7 +18,6 @@ ONES = np.ones((2, 4, 6), np.float32)
 MAPS = np.ones((2, 4, 8, 8), np.float32)
 SQUARE = np.ones((4, 4), np.float32)
 USUAL = {
-    "allowed": None,
     "cov": None,
     "data": 1,
     "depth": 3,
@@ -41,7 +40,6 @@ USUAL = {
     "p": 0.3,
     "p_logit": -1.0,
     "previous": ONES,
-    "probabilities": np.full(6, 1 / 6),
     "scores": ONES,
     "seed": 1,
     "shape": (2, 4, 6),
@@ -60,16 +58,16 @@ MOMENTS = {"x": [1.0, 2.0], "weight": [[1.0], [2.0]]}
 DENSE = {"x": np.ones((3, 4), np.float32), "grad": np.ones((3, 4), np.float32)}
 OWN = {
     "adl": {"x": MAPS, "grad": MAPS},
-    "attention_dropout": {"weights": np.ones((2, 2, 4, 4), np.float32), "grad": np.ones((2, 2, 4, 4), np.float32)},
-    "drop_block": {"x": MAPS, "grad": MAPS},
+    "attention_dropout": {"x": MAPS, "grad": MAPS},
+    "drop_block": {"x": MAPS, "grad": MAPS, "mode": "unscaled"},
     "drop_connect": DENSE,
     "drop_connect_moments": DENSE,
     "drop_head": {"x": MAPS, "grad": MAPS},
-    "drop_key": {"logits": np.ones((2, 2, 4, 4), np.float32), "grad": np.ones((2, 2, 4, 4), np.float32)},
+    "drop_key": {"x": MAPS, "grad": MAPS},
     "dropout3d": {"x": MAPS[:, :, None], "grad": MAPS[:, :, None]},
     "gaussian_dropout": {"log_alpha": None},
     "log_alpha": {"grad": SQUARE},
-    "log_alpha_of": {"grad": SQUARE},
+    "multinomial_dropout": {"probabilities": np.full(6, 1 / 6)},
     "embedding_dropout": {"x": SQUARE, "grad": SQUARE},
     "patch_dropout": {"grad": np.ones((2, 2, 6), np.float32), "p": 0.5},
     "shakeout": {"weight": SQUARE, "grad": SQUARE},
@@ -85,16 +83,6 @@ OWN = {
     "fast_dropout_moments": MOMENTS,
     "r_drop_loss": LOGITS,
 }
-
-# Functions that take what has a truth value for a flag; to be emptied.
-ANY_FLAG = set(
-    """
-    adaptive_dropout adl alpha_dropout attention_dropout concrete_dropout drop_block drop_connect drop_head drop_key drop_path
-    embedding_dropout feature_alpha_dropout gaussian_dropout gaussian_noise group_dropout importance_dropout layer_drop
-    locked_dropout multinomial_dropout patch_dropout shakeout spatial_concrete_dropout standout targeted_dropout token_dropout
-    variational_dense variational_dropout weight_drop word_dropout zoneout
-    """.split()  # noqa: SIM905
-)
 
 
 def public_functions():
@@ -186,8 +174,6 @@ def test_an_array_of_one_rate_is_taken_where_each_element_may_have_its_own_and_n
 @pytest.mark.parametrize("value", ["no", "True", 1, 0, None, [], np.array([True])], ids=repr)
 @pytest.mark.parametrize("name", functions_with("training"))
 def test_what_is_no_flag(name, value):
-    if name.removesuffix("_backward") in ANY_FLAG:
-        pytest.skip("not yet")
     refused(name, "training", value, TypeError, "training must be True or False; got ")
 
 

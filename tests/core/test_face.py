@@ -7,9 +7,7 @@ import pytest
 
 import fastdrop
 
-# Until variants.weights no longer takes the moments of a linear layer from fastdrop.theory: to be emptied then.
-NOT_YET = {"theory"}
-LOADED_LATER = [name for name in fastdrop.SUBMODULES if name != "elementary" and name not in NOT_YET]
+LOADED_LATER = [name for name in fastdrop.SUBMODULES if name != "elementary"]  # which variants stand on
 
 
 def test_dir_shows_the_public_names_and_nothing_else():
@@ -50,7 +48,7 @@ print(*sorted(loaded))
 
 def test_importing_the_package_loads_no_submodule_and_nothing_slow(run_python):
     done = run_python(LOAD)
-    assert set(done.stdout.split()) <= {"fastdrop.elementary", *(f"fastdrop.{name}" for name in NOT_YET)}, done.stderr
+    assert set(done.stdout.split()) <= {"fastdrop.elementary"}, done.stderr
 
 
 @pytest.mark.parametrize("name", LOADED_LATER)

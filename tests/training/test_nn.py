@@ -12,7 +12,7 @@ from comparisons import assert_same_bytes, normal
 
 import fastdrop
 from fastdrop import losses, nn, schedules, theory
-from fastdrop.variants._backward import sections
+from fastdrop._core.docstrings import sections
 
 
 def soft(shape):
