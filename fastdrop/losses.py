@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
 from fastdrop._core.arithmetic import fixed_sum
-from fastdrop._core.checks import check_indices, floats_of, non_negative_number, non_negative_scalar
+from fastdrop._core.checks import as_floats, as_non_negative_number, as_non_negative_scalar, check_indices
 from fastdrop._core.concrete import concrete_rate
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend
@@ -172,7 +172,7 @@ def checked_passes(
     first: ArrayLike, second: ArrayLike, targets: ArrayLike, strength: Any, mask: ArrayLike | None, form: Any
 ) -> Passes:
     """Return the two passes, or raise an error that names the bad argument."""
-    logits, others, classes = floats_of(first, "first"), floats_of(second, "second"), np.asarray(targets)
+    logits, others, classes = as_floats(first, "first"), as_floats(second, "second"), np.asarray(targets)
     if logits.shape != others.shape or not logits.ndim or classes.shape != logits.shape[:-1]:
         raise ValueError(
             "first and second must have the same shape (..., classes), and targets the shape (...); "
@@ -180,7 +180,7 @@ def checked_passes(
         )
     if classes.dtype.kind not in "iu":
         raise TypeError(f"targets must be integers; got {classes.dtype}")
-    weight = non_negative_number(strength, "strength")
+    weight = as_non_negative_number(strength, "strength")
     if form not in ("paper", "code"):
         raise ValueError(f"form must be 'paper' or 'code'; got {form!r}")
     counts = np.ones(classes.shape, np.bool_) if mask is None else np.asarray(mask)
@@ -325,8 +325,8 @@ def as_list(weights: Any) -> list[Floats]:
 
 def strengths(weight_regularizer: Any, dropout_regularizer: Any) -> tuple[float, float]:
     """Return the two factors, checked."""
-    weight = non_negative_scalar(weight_regularizer, "weight_regularizer")
-    return weight, non_negative_scalar(dropout_regularizer, "dropout_regularizer")
+    weight = as_non_negative_scalar(weight_regularizer, "weight_regularizer")
+    return weight, as_non_negative_scalar(dropout_regularizer, "dropout_regularizer")
 
 
 def squared_norm(several: list[Floats]) -> np.float64:

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import at_least_one, finite_number, non_negative_number, positive_number, share_of
+from fastdrop._core.checks import as_finite_number, as_non_negative_number, as_positive_count, as_positive_number, as_share
 from fastdrop._core.config import decode, encode, find_class
 from fastdrop._core.optional import axes
 from fastdrop._core.state import collect, distribute, require_entries
@@ -63,7 +63,7 @@ def to_schedule(value: Any, name: str = "schedule") -> StepToRate:
     if callable(value):
         return value  # type: ignore[no-any-return]
     try:
-        return Constant(share_of(value, name))
+        return Constant(as_share(value, name))
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} must be schedules or rates in [0, 1]; got {value!r}") from None
 
@@ -210,7 +210,7 @@ class Constant(Schedule):
     p: float
 
     def __post_init__(self) -> None:
-        share_of(self.p, "p")
+        as_share(self.p, "p")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -227,9 +227,9 @@ class Ramp(Schedule):
     begin: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        share_of(self.start, "start")
-        share_of(self.end, "end")
-        at_least_one(self.steps, "steps")
+        as_share(self.start, "start")
+        as_share(self.end, "end")
+        as_positive_count(self.steps, "steps")
         plan.as_count(self.begin, "begin")
 
     def rate(self, step: int) -> float:
@@ -328,7 +328,7 @@ class Polynomial(Ramp):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive_number(self.power, "power")
+        as_positive_number(self.power, "power")
 
     def share(self, progress: float) -> float:
         """Return 1 - (1 - progress)**power."""
@@ -364,9 +364,9 @@ class Exponential(Schedule):
     gamma: float
 
     def __post_init__(self) -> None:
-        share_of(self.start, "start")
-        share_of(self.end, "end")
-        positive_number(self.gamma, "gamma")
+        as_share(self.start, "start")
+        as_share(self.end, "end")
+        as_positive_number(self.gamma, "gamma")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -404,9 +404,9 @@ class Stepwise(Schedule):
     every: int
 
     def __post_init__(self) -> None:
-        share_of(self.p, "p")
-        positive_number(self.factor, "factor")
-        at_least_one(self.every, "every")
+        as_share(self.p, "p")
+        as_positive_number(self.factor, "factor")
+        as_positive_count(self.every, "every")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -455,8 +455,8 @@ class Early(Schedule):
     shape: Literal["constant", "linear"] = "constant"
 
     def __post_init__(self) -> None:
-        share_of(self.p, "p")
-        at_least_one(self.cutoff, "cutoff")
+        as_share(self.p, "p")
+        as_positive_count(self.cutoff, "cutoff")
         if self.shape not in ("constant", "linear"):
             raise ValueError(f"shape must be 'constant' or 'linear'; got {self.shape!r}")
 
@@ -500,8 +500,8 @@ class Late(Schedule):
     cutoff: int
 
     def __post_init__(self) -> None:
-        share_of(self.p, "p")
-        at_least_one(self.cutoff, "cutoff")
+        as_share(self.p, "p")
+        as_positive_count(self.cutoff, "cutoff")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -544,8 +544,8 @@ class Curriculum(Schedule):
     gamma: float
 
     def __post_init__(self) -> None:
-        share_of(self.p, "p")
-        positive_number(self.gamma, "gamma")
+        as_share(self.p, "p")
+        as_positive_number(self.gamma, "gamma")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -661,7 +661,7 @@ def scheduled_drop_path(p: float, num_cells: int, steps: int) -> list[Scaled]:
     >>> [p(50) for p in scheduled_drop_path(0.4, 2, 100)]
     [0.1, 0.2]
     """
-    return layerwise(Linear(0.0, p, steps), at_least_one(num_cells, "num_cells"))
+    return layerwise(Linear(0.0, p, steps), as_positive_count(num_cells, "num_cells"))
 
 
 # Schedules made of others -------------------------------------------------------------------------------------------
@@ -695,7 +695,7 @@ class Scaled(Schedule):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", to_schedule(self.schedule))
-        non_negative_number(self.factor, "factor")
+        as_non_negative_number(self.factor, "factor")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -749,7 +749,7 @@ class Clipped(Schedule):
 
 def check_bounds(low: Any, high: Any) -> None:
     """Raise unless two numbers are bounds of a rate."""
-    if share_of(low, "low") > share_of(high, "high"):
+    if as_share(low, "low") > as_share(high, "high"):
         raise ValueError(f"low must not be above high; got low {low!r} and high {high!r}")
 
 
@@ -784,7 +784,7 @@ class Phases(Schedule):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedules", tuple(to_schedule(one, "schedules") for one in self.schedules))
-        object.__setattr__(self, "lengths", tuple(at_least_one(length, "lengths") for length in self.lengths))
+        object.__setattr__(self, "lengths", tuple(as_positive_count(length, "lengths") for length in self.lengths))
         if len(self.schedules) != len(self.lengths) + 1:
             raise ValueError(
                 "lengths must have one entry fewer than schedules, because the last schedule does not end; "
@@ -866,13 +866,13 @@ class ValidationDriven(Schedule):
         check_bounds(low, high)
         self.low, self.high = float(low), float(high)
         self.p = self._first_rate = self._within_bounds(p)
-        self.target, self.gain = finite_number(target, "target"), positive_number(gain, "gain")
-        self.max_change = positive_number(max_change, "max_change")
-        self.tolerance = non_negative_number(tolerance, "tolerance")
+        self.target, self.gain = as_finite_number(target, "target"), as_positive_number(gain, "gain")
+        self.max_change = as_positive_number(max_change, "max_change")
+        self.tolerance = as_non_negative_number(tolerance, "tolerance")
 
     def _within_bounds(self, p: Any) -> float:
         """Return a rate that is between the bounds, or raise."""
-        rate = share_of(p, "p")
+        rate = as_share(p, "p")
         if not self.low <= rate <= self.high:
             raise ValueError(f"p must be between low and high, {self.low!r} and {self.high!r}; got {p!r}")
         return rate
@@ -900,7 +900,7 @@ class ValidationDriven(Schedule):
             A loss is not a finite number. The rate does not change then.
         """
         with plan.RoundToNearest():
-            gap = finite_number(validation_loss, "validation_loss") - finite_number(training_loss, "training_loss")
+            gap = as_finite_number(validation_loss, "validation_loss") - as_finite_number(training_loss, "training_loss")
             excess = gap - self.target
             if abs(excess) > self.tolerance:
                 change = min(self.max_change, max(-self.max_change, self.gain * excess))
@@ -965,7 +965,7 @@ def plot(schedules: Mapping[str, StepToRate] | Iterable[StepToRate], steps: int,
     >>> ax = plot({"early": Early(0.4, 100), "late": Late(0.4, 100)}, 200)  # doctest: +SKIP
     >>> ax.figure.savefig("rates.png")  # doctest: +SKIP
     """
-    count = at_least_one(steps, "steps")
+    count = as_positive_count(steps, "steps")
     ax = axes(ax)
     named = schedules if isinstance(schedules, Mapping) else {f"_{number}": one for number, one in enumerate(schedules)}
     points = sorted({round(k * (count - 1) / (MOST_POINTS - 1)) for k in range(MOST_POINTS)})

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import finite_number, finite_scalar, floats_of, positive_number, real_array
+from fastdrop._core.checks import as_finite_number, as_finite_scalar, as_floats, as_positive_number, as_real_array
 from fastdrop._core.concrete import soft_keep_mean
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, Mode
@@ -167,14 +167,14 @@ def signal_and_excess(
     noise: Floats, mean: ArrayLike, var: ArrayLike, weights: ArrayLike | None, correlation: Any
 ) -> tuple[Floats, Floats]:
     """Return the variance without noise and the variance that noise adds, both over the sum of the squared weights."""
-    c, v, rho = floats_of(mean, "mean"), floats_of(var, "var"), finite_number(correlation, "correlation")
+    c, v, rho = as_floats(mean, "mean"), as_floats(var, "var"), as_finite_number(correlation, "correlation")
     if not (np.isfinite(c).all() and ((v > 0) & (v < np.inf)).all()):
         raise ValueError(f"mean must be finite, and var finite and above 0; got {mean!r} and {var!r}")
     if not -1 <= rho <= 1:
         raise ValueError(f"correlation must be in [-1, 1]; got {correlation!r}")
     common = np.float64(0.0)
     if weights is not None:
-        w = floats_of(weights, "weights")
+        w = as_floats(weights, "weights")
         if w.ndim not in (1, 2) or not np.isfinite(w).all() or not (w != 0).any(axis=0).all():
             raise ValueError("weights must have shape (in,) or (in, out), be finite, and not all be 0 for an output")
         w = np.ascontiguousarray(w.T)  # sums along the last axis have the same bits for one output and for many
@@ -196,7 +196,7 @@ def noise_variance(p: ArrayLike | None, half_width: ArrayLike | None = None) -> 
         rates = rate_array(p)
         with np.errstate(divide="ignore"):
             return np.asarray(rates / (1.0 - rates))
-    width = floats_of(half_width, "half_width")  # type: ignore[arg-type]
+    width = as_floats(half_width, "half_width")  # type: ignore[arg-type]
     if not ((width >= 0) & (width < np.inf)).all():
         raise ValueError(f"half_width must be finite and >= 0; got {half_width!r}")
     return np.asarray(width * width / 3.0)
@@ -206,7 +206,7 @@ def rate_array(p: ArrayLike) -> Floats:
     """Return one probability of dropping or an array of them; each is checked as a single one is."""
     if np.ndim(p) == 0:
         return np.asarray(plan.as_rate(p))
-    rates = real_array(p, "p", flags=False).astype(np.float64)
+    rates = as_real_array(p, "p", flags=False).astype(np.float64)
     for bad in rates[~((rates >= 0) & (rates <= 1))]:
         plan.as_rate(float(bad))
     return rates
@@ -250,12 +250,12 @@ def moment_factors(p: float, mode: str) -> tuple[float, float]:
 
 def checked_layer(x: ArrayLike, weight: ArrayLike, p: Any, bias: ArrayLike | None, mode: Any) -> tuple[Any, ...]:
     """Return x, the weight, p and the bias of a linear layer, in float64, or raise an error that names the bad argument."""
-    rows, matrix = floats_of(x, "x"), floats_of(weight, "weight", 2)
+    rows, matrix = as_floats(x, "x"), as_floats(weight, "weight", 2)
     if not rows.ndim or rows.shape[-1] != matrix.shape[0]:
         raise ValueError(f"x must have shape (..., in) and weight (in, out); got {rows.shape} and {matrix.shape}")
     if mode not in ("inverted", "standard"):
         raise ValueError(f"mode must be 'inverted' or 'standard'; got {mode!r}")
-    biases = None if bias is None else floats_of(bias, "bias")
+    biases = None if bias is None else as_floats(bias, "bias")
     if biases is not None and biases.shape != matrix.shape[1:]:
         raise ValueError(f"bias must have shape {matrix.shape[1:]}; got {biases.shape}")
     return rows, matrix, plan.as_rate(p), biases
@@ -356,7 +356,7 @@ def fast_dropout_moments_backward(
     """
     rows, matrix, rate, biases = checked_layer(x, weight, p, bias, mode)
     shape = (*rows.shape[:-1], matrix.shape[1])
-    dmean, dvar = floats_of(grad_mean, "grad_mean"), floats_of(grad_var, "grad_var")
+    dmean, dvar = as_floats(grad_mean, "grad_mean"), as_floats(grad_var, "grad_var")
     if dmean.shape != shape or dvar.shape != shape:
         raise ValueError(f"grad_mean and grad_var must have shape {shape}; got {dmean.shape} and {dvar.shape}")
     kept, dropped = moment_factors(rate, mode)
@@ -368,7 +368,7 @@ def fast_dropout_moments_backward(
 
 def checked_normal(mean: ArrayLike, var: ArrayLike) -> tuple[Floats, Floats]:
     """Return the moments of a normal variable in float64, or raise an error that names the bad argument."""
-    center, spread = floats_of(mean, "mean"), floats_of(var, "var")
+    center, spread = as_floats(mean, "mean"), as_floats(var, "var")
     if not (spread >= 0).all():
         raise ValueError("var must be >= 0 throughout")
     try:
@@ -594,7 +594,7 @@ def linear_network(
     weights: Sequence[ArrayLike], cov: ArrayLike | None, p: Any, layers: Sequence[int] | None
 ) -> tuple[list[Floats], Floats, list[float]]:
     """Return the matrices as (out, in), the second moment of the input, and the variance of the noise after each layer."""
-    matrices = [floats_of(weight, f"weights[{i}]", 2).T for i, weight in enumerate(weights)]
+    matrices = [as_floats(weight, f"weights[{i}]", 2).T for i, weight in enumerate(weights)]
     if not matrices:
         raise ValueError("weights must be the matrices of at least one layer; got none")
     for i, (first, second) in enumerate(itertools.pairwise(matrices)):
@@ -625,7 +625,7 @@ def second_moment(cov: ArrayLike | None, features: int) -> Floats:
     """Return the second moment of the inputs, or raise an error that says why it is none."""
     if cov is None:
         return np.eye(features)
-    matrix = floats_of(cov, "cov")
+    matrix = as_floats(cov, "cov")
     if matrix.shape != (features, features):
         raise ValueError(f"cov must have shape {(features, features)}, one row per input; got {matrix.shape}")
     if not np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-6 * np.abs(matrix).max(initial=0.0)):
@@ -686,7 +686,7 @@ def nuclear_norm_envelope(
     >>> round(fastdrop.theory.nuclear_norm_envelope(np.diag([3.0, 1.0]), None, 0.5, 4), 6)
     4.0
     """
-    matrix = floats_of(weight, "weight", 2).T
+    matrix = as_floats(weight, "weight", 2).T
     each: Any = [widths] if np.ndim(widths) == 0 else widths
     sizes = [plan.as_count(size, "each of widths") for size in each]
     if not sizes or min(sizes) < 1:
@@ -744,7 +744,7 @@ def matrix_completion_regularizer(
     >>> fastdrop.theory.matrix_completion_regularizer([[1.0, 2.0], [3.0, 0.0]], [[1.0, 1.0]], 0.5)
     7.0
     """
-    left, right = floats_of(u, "u", 2), floats_of(v, "v", 2)
+    left, right = as_floats(u, "u", 2), as_floats(v, "v", 2)
     if left.shape[1] != right.shape[1]:
         raise ValueError(f"u and v must have the same number of columns; got shapes {left.shape} and {right.shape}")
     rows = entry_probabilities(row_probabilities, len(left), "row_probabilities")
@@ -757,7 +757,7 @@ def entry_probabilities(given: ArrayLike | None, count: int, name: str) -> Float
     """Return probabilities of rows or columns, equal ones by default, or raise an error that says what is wrong."""
     if given is None:
         return np.full(count, 1.0 / max(count, 1))
-    found = floats_of(given, name)
+    found = as_floats(given, name)
     if found.shape != (count,) or not ((found >= 0) & (found < np.inf)).all():
         raise ValueError(f"{name} must have shape {(count,)} and be finite and >= 0; got {given!r}")
     return found
@@ -856,7 +856,7 @@ def concrete_mean(p: float, temperature: float) -> float:
     >>> [round(fastdrop.theory.concrete_mean(p, 2 / 3), 4) for p in (0.1, 0.5, 0.9, 0.99)]
     [0.9497, 1.0, 1.4529, 2.0125]
     """
-    rate, t = plan.as_rate(p), positive_number(temperature, "temperature")
+    rate, t = plan.as_rate(p), as_positive_number(temperature, "temperature")
     if rate == 1.0:
         raise ValueError("p must be in [0, 1) here: at 1 no element has a mean to divide by")
     if rate == 0.0:
@@ -1014,7 +1014,7 @@ def log_alpha_backward(
     >>> dweight.round(4), dlog_sigma2.round(4)
     (array([2.2565, 0.    ]), array([-0.5641,  0.    ]))
     """
-    outer = real_array(grad, "grad", flags=False)
+    outer = as_real_array(grad, "grad", flags=False)
     with Call(training=False, backend=backend, num_threads=num_threads).arrays(
         weight, name="weight", log_sigma2=log_sigma2
     ) as run:
@@ -1068,7 +1068,7 @@ def prune(
     >>> fastdrop.theory.prune(np.array([1.0, 0.01]), np.array([-4.0, -4.0]))
     (array([1., 0.]), array([ True, False]))
     """
-    least = finite_scalar(prune_above, "prune_above")
+    least = as_finite_scalar(prune_above, "prune_above")
     call = Call(training=False, out=out, backend=backend, num_threads=num_threads)
     with call.arrays(weight, name="weight", log_sigma2=log_sigma2) as run:
         means, log_variances = np.asarray(run.x).astype(run.compute), run.others[0].astype(run.compute)

@@ -18,6 +18,7 @@ from rich.text import Text
 import fastdrop
 from fastdrop._cli.screens import FAILURE, end, errors_in_one_line, progress_bar, show, table
 from fastdrop._core import settings
+from fastdrop._core.types import Backend
 from fastdrop.bench.command import bench
 from fastdrop.npyfile import Applied, apply_file
 from fastdrop.verify.runner import Outcome, checks
@@ -105,7 +106,7 @@ THREADS = click.option("--threads", type=int, help="The most threads to use; the
 )
 @click.option("--backend", type=click.Choice(list(settings.BACKENDS)), help="What computes; all give the same bytes.")
 @THREADS
-def apply(source: Path, target: Path, p: float, seed: int, offset: int, backend: str | None, threads: int | None) -> None:
+def apply(source: Path, target: Path, p: float, seed: int, offset: int, backend: Backend | None, threads: int | None) -> None:
     """Apply dropout to a file.
 
     Drops elements of the array in IN.npy, scales the others by 1 / (1 - p), and writes OUT.npy. The files may be larger

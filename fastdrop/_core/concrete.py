@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastdrop._core import numbers, plan
 from fastdrop._core.arithmetic import fixed_sum
-from fastdrop._core.checks import finite_scalar
+from fastdrop._core.checks import as_finite_scalar
 
 __all__ = ["SoftMean", "concrete_rate", "soft_keep_mean"]
 
@@ -35,7 +35,7 @@ class SoftMean(NamedTuple):
 
 def concrete_rate(p_logit: Any) -> tuple[float, float, float]:
     """Return the logit, clamped, and p and 1 - p, each with its full relative accuracy."""
-    logit = min(max(finite_scalar(p_logit, "p_logit"), -MOST), MOST)
+    logit = min(max(as_finite_scalar(p_logit, "p_logit"), -MOST), MOST)
     p, keep = sigmoid(np.array([logit, -logit])).tolist()
     return logit, p, keep
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdrop._core.checks import at_least_one, positive_number
+from fastdrop._core.checks import as_positive_count, as_positive_number
 from fastdrop._core.optional import row_of_axes, track
 
 if TYPE_CHECKING:
@@ -200,11 +200,11 @@ def learned_rates(
     >>> round(learned_rates({"w": w}, train, update, validate, {"hidden": 0.1}, steps=1000).rates["hidden"], 2)
     0.4
     """
-    every = at_least_one(every, "every")
-    logits = Logits(initial_rates, positive_number(learning_rate, "learning_rate"), bounds)
+    every = as_positive_count(every, "every")
+    logits = Logits(initial_rates, as_positive_number(learning_rate, "learning_rate"), bounds)
     history: list[Rates] = []
     losses: list[float] = []
-    for step in track(range(at_least_one(steps, "steps")), "steps", progress):
+    for step in track(range(as_positive_count(steps, "steps")), "steps", progress):
         update(train(logits.rates, step)[0])
         if (step + 1) % every == 0:
             loss, direction = validate(step)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
 from fastdrop._core.arithmetic import fixed_sum
-from fastdrop._core.checks import real_array
+from fastdrop._core.checks import as_real_array
 from fastdrop._core.plan import Call
 from fastdrop.elementary import exp
 
@@ -23,7 +23,7 @@ HALF = np.float64(0.5)
 
 def log_alphas(log_alpha: Any) -> NDArray[np.float64]:
     """Return logarithms of variances in float64, or raise naming them."""
-    return real_array(log_alpha, "log_alpha", flags=False).astype(np.float64)
+    return as_real_array(log_alpha, "log_alpha", flags=False).astype(np.float64)
 
 
 def alphas(log_alpha: Any) -> NDArray[np.float64]:

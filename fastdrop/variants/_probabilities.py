@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
 from fastdrop._core.arithmetic import fixed_sum
-from fastdrop._core.checks import real_array, share_of
+from fastdrop._core.checks import as_real_array, as_share
 from fastdrop._core.plan import as_axes
 
 __all__ = ["keep_probabilities", "multinomial_probabilities"]
@@ -73,7 +73,7 @@ def keep_probabilities(
     array([[0.5, 0.5, 0.5, 1. ],
            [0.5, 0.5, 0.5, 1. ]])
     """
-    given, rate, least = real_array(scores, "scores"), plan.as_rate(p), share_of(floor, "floor")
+    given, rate, least = as_real_array(scores, "scores"), plan.as_rate(p), as_share(floor, "floor")
     axes = tuple(range(given.ndim)) if axis is None else as_axes(axis, given.ndim, "axis")
     check_values(given)
     if not given.size:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import finite_scalar, real_array
+from fastdrop._core.checks import as_finite_scalar, as_real_array
 from fastdrop._core.plan import Call, Pass
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.elementary import sigmoid
@@ -247,7 +247,7 @@ def each_sample(losses: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any] 
     """Return losses, one for each index of the leading axes, in a shape that broadcasts to the elements."""
     if losses is None:
         return None
-    given = real_array(losses, name, flags=False)
+    given = as_real_array(losses, name, flags=False)
     if given.shape != shape[: given.ndim]:
         raise ValueError(f"{name} must have the shape {shape[:1]}, one loss per sample; got {given.shape}")
     return given.reshape(given.shape + (1,) * (len(shape) - given.ndim))
@@ -264,7 +264,7 @@ class Line:
     """How logits become probabilities, and how kept elements are scaled: checked arguments."""
 
     def __init__(self, gain: Any, shift: Any, mode: Any) -> None:
-        self.gain, self.shift = finite_scalar(gain, "gain"), finite_scalar(shift, "shift")
+        self.gain, self.shift = as_finite_scalar(gain, "gain"), as_finite_scalar(shift, "shift")
         self.mode = plan.check_mode(mode)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core.arithmetic import fixed_sum
-from fastdrop._core.checks import share_of
+from fastdrop._core.checks import as_share
 from fastdrop._core.plan import Call, Pass, as_rate
 from fastdrop._core.types import Backend, DataFormat, FixedSeed, Seed
 from fastdrop.elementary import sigmoid
@@ -167,7 +167,7 @@ class Rule(NamedTuple):
         """Return the rule for an array, or raise naming what is wrong."""
         places = axes_of_maps(x, data_format, name)
         channels = 1 if data_format == "channels_first" else np.ndim(x) - 1
-        return Rule(as_rate(p), share_of(threshold, "threshold"), channels, places)
+        return Rule(as_rate(p), as_share(threshold, "threshold"), channels, places)
 
     def drops(self, run: Pass) -> bool:
         """Return whether the batch loses places, as opposed to being multiplied."""

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import finite_number, positive_number
+from fastdrop._core.checks import as_finite_number, as_positive_number
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._axes import axes_of_maps
@@ -225,7 +225,7 @@ def factors_of_floats(p: float, mean: float, var: float, sign_of_mean: float) ->
 
 def compute_factors(p: Any, mean: Any, var: Any) -> Factors:
     """Check the numbers, and return their factors."""
-    p, mean, var = plan.as_rate(p), finite_number(mean, "mean"), positive_number(var, "var")
+    p, mean, var = plan.as_rate(p), as_finite_number(mean, "mean"), as_positive_number(var, "var")
     if p == 0:
         return 1.0, -0.0, mean  # -0.0 is the number that changes nothing when it is added: 0.0 would change -0.0
     if p == 1:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
 from fastdrop._core.arithmetic import compute_type, fixed_sum
-from fastdrop._core.checks import at_least_one
+from fastdrop._core.checks import as_positive_count
 from fastdrop._core.plan import Call, Pass
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._backward import backward_of
@@ -210,7 +210,7 @@ class Rule(NamedTuple):
         """Return the rule with every default filled in, or raise naming what is wrong."""
         if self.unit not in ("element", "key"):
             raise ValueError(f"unit must be 'element' or 'key'; got {self.unit!r}")
-        window, axes = at_least_one(self.window, "window"), check_shared_axes(self.shared_axes)
+        window, axes = as_positive_count(self.window, "window"), check_shared_axes(self.shared_axes)
         exact = plan.check_flag(self.exact_rate, "exact_rate")
         renormalize = self.unit == "key" or window > 1
         if self.renormalize is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
-from fastdrop._core.checks import positive_scalar
+from fastdrop._core.checks import as_positive_scalar
 from fastdrop._core.concrete import concrete_rate, soft_keep_mean
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, DataFormat, FixedSeed, Seed
@@ -305,7 +305,7 @@ class SoftMask(NamedTuple):
 
 def soften(p_logit: Any, temperature: Any, epsilon: Any, exact_mean: Any) -> SoftMask:
     """Return the mask's parameters, checked."""
-    t, least = positive_scalar(temperature, "temperature"), positive_scalar(epsilon, "epsilon")
+    t, least = as_positive_scalar(temperature, "temperature"), as_positive_scalar(epsilon, "epsilon")
     _, p, keep = concrete_rate(p_logit)
     is_exact = plan.check_flag(exact_mean, "exact_mean")
     with plan.RoundToNearest():

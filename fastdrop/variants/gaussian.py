@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
-from fastdrop._core.checks import non_negative_scalar
+from fastdrop._core.checks import as_non_negative_scalar
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._backward import backward_of
@@ -62,7 +62,7 @@ def gaussian_noise(
     array([1.0287042 , 0.99211764, 0.85478634], dtype=float32)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    deviation = non_negative_scalar(stddev, "stddev")
+    deviation = as_non_negative_scalar(stddev, "stddev")
     return numbers.noise(call, x, "additive", (deviation,))[0] if call.is_training else call.unchanged(x)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import real_array, share_of
+from fastdrop._core.checks import as_real_array, as_share
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._backward import backward_of
@@ -129,8 +129,8 @@ class Scores(NamedTuple):
 
     def rates(self, x: ArrayLike, name: str, call: Call) -> Any:
         """Return the probability of dropping each element of `x`, or raise naming what is wrong."""
-        shape, given, rate = np.shape(x), real_array(self.scores, "scores"), plan.as_rate(self.p)
-        share_of(self.floor, "floor")
+        shape, given, rate = np.shape(x), as_real_array(self.scores, "scores"), plan.as_rate(self.p)
+        as_share(self.floor, "floor")
         axes = range(given.ndim) if self.axis is None else plan.as_axes(self.axis, given.ndim, "axis")
         try:
             np.broadcast_to(given, shape)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
-from fastdrop._core.checks import at_least_one, real_array
+from fastdrop._core.checks import as_positive_count, as_real_array
 from fastdrop._core.plan import Call, Pass
 from fastdrop._core.types import Backend, FixedSeed, Per, Seed
 from fastdrop.variants._backward import backward_of
@@ -129,7 +129,7 @@ def multinomial_dropout_backward(
 
 def draw_features(x: ArrayLike, k: Any, probabilities: Any, per: Any, call: Call, name: str) -> NDArray[Any]:
     """Forward and backward are one: the counts are constants, made again from (seed, offset)."""
-    shape, trials = np.shape(x), at_least_one(k, "k")
+    shape, trials = np.shape(x), as_positive_count(k, "k")
     if not shape:
         raise ValueError(f"{name} must have features along its last axis; a 0-d array has none")
     if per not in ("sample", "batch"):
@@ -177,7 +177,7 @@ def count_words(probabilities: ArrayLike, features: int) -> NDArray[np.uint64]:
 
     Integers from the first rounding on, so that no order of summation matters.
     """
-    given = real_array(probabilities, "probabilities")
+    given = as_real_array(probabilities, "probabilities")
     if given.shape != (features,):
         raise ValueError(f"probabilities must have shape {(features,)}, one per feature; got {given.shape}")
     with plan.RoundToNearest(), np.errstate(all="ignore"):

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
 from fastdrop._core.arithmetic import compute_type
-from fastdrop._core.checks import share_of
+from fastdrop._core.checks import as_share
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._backward import backward_of
@@ -144,7 +144,7 @@ class Targets(NamedTuple):
 
     def rates(self, weight: ArrayLike, call: Call) -> Any:
         """Return the probability of dropping each weight, or raise naming what is wrong; outside training, one number."""
-        rate, share, among = plan.as_rate(self.p), share_of(self.fraction, "fraction"), self.among
+        rate, share, among = plan.as_rate(self.p), as_share(self.fraction, "fraction"), self.among
         plan.check_mode(self.mode, ("inverted", "unscaled"))
         if among not in ("output", "layer"):
             raise ValueError(f"among must be 'output', the weights of each output, or 'layer', all weights; got {among!r}")

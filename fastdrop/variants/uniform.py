@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers
-from fastdrop._core.checks import non_negative_number
+from fastdrop._core.checks import as_non_negative_number
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._backward import backward_of
@@ -105,7 +105,7 @@ def uniform_dropout_backward(
 
 def multiply_by_noise(x: ArrayLike, half_width: Any, call: Call) -> NDArray[Any]:
     """Return `x` times the noise's factors, which are constants to the backward pass."""
-    width = non_negative_number(half_width, "half_width")
+    width = as_non_negative_number(half_width, "half_width")
     if not call.is_training:
         return call.unchanged(x)
     pending = call.arrays(x)

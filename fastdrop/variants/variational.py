@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers
-from fastdrop._core.checks import finite_scalar
+from fastdrop._core.checks import as_finite_scalar
 from fastdrop._core.plan import Call, Pass
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.elementary import exp
@@ -103,7 +103,7 @@ def variational_dense(
            [1.4815]], dtype=float32)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    layer, least = Linear(x, weight, bias), finite_scalar(prune_above, "prune_above")
+    layer, least = Linear(x, weight, bias), as_finite_scalar(prune_above, "prune_above")
     log_variance = layer.operand(log_sigma2, layer.weight.shape, "log_sigma2")
     numbers.check_place(layer.result_shape, layer.compute, call)
     with call.arrays(layer.x, shape=layer.result_shape) as run:
@@ -167,7 +167,7 @@ def variational_dense_backward(
     ([[1.0], [1.0]], None)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    layer, least = Linear(x, weight, bias), finite_scalar(prune_above, "prune_above")
+    layer, least = Linear(x, weight, bias), as_finite_scalar(prune_above, "prune_above")
     log_variance = layer.operand(log_sigma2, layer.weight.shape, "log_sigma2")
     outer = layer.grad_rows(grad)
     numbers.check_place(layer.result_shape, layer.compute, call)
@@ -404,7 +404,7 @@ def clamp(log_alpha: Any, most: Any) -> tuple[NDArray[np.float64], NDArray[np.bo
     given = log_alphas(log_alpha)
     if most is None:
         return given, np.ones(given.shape, np.bool_)
-    bound = finite_scalar(most, "max_log_alpha")
+    bound = as_finite_scalar(most, "max_log_alpha")
     return np.minimum(given, bound), np.asarray(given <= bound)
 
 

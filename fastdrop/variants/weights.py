@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import non_negative_scalar
+from fastdrop._core.checks import as_non_negative_scalar
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Rate, Seed
 from fastdrop.variants._backward import backward_of
@@ -195,7 +195,7 @@ def shakeout(
            [-0.25,  0.25]])
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    axes, rate, reversal = axes_of_unit(weight, unit, ("input", "weight")), plan.as_rate(p), non_negative_scalar(c, "c")
+    axes, rate, reversal = axes_of_unit(weight, unit, ("input", "weight")), plan.as_rate(p), as_non_negative_scalar(c, "c")
     if not call.is_training:
         return call.unchanged(weight, "weight")
     call.check_place(np.shape(weight), axes)

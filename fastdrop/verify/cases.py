@@ -351,7 +351,8 @@ class Engine:
 
     def using(self) -> AbstractContextManager[None]:
         """Return a context in which this engine computes."""
-        return fastdrop.using(backend=self.backend, isa=self.isa, num_threads=self.num_threads)
+        backend: Any = self.backend  # one that a test has added, too
+        return fastdrop.using(backend=backend, isa=self.isa, num_threads=self.num_threads)
 
     def missing(self) -> str | None:
         """Return why this engine cannot be used here; None where it can."""
