@@ -215,8 +215,8 @@ class Stream(plan.Counter):
 
 
 # Classes of NumPy are written as text, so that numpy.random is loaded when a call needs it and not with the package.
-# What a stream begins with: nothing that is a stream or a key itself.
-StreamSeed: TypeAlias = Union[int, "np.random.SeedSequence", "np.random.Generator", "np.random.BitGenerator", None]
+# What a stream begins with: anything but another stream, of which `spawn` and `fold_in` make streams.
+StreamSeed: TypeAlias = Union[int, Key, "np.random.SeedSequence", "np.random.Generator", "np.random.BitGenerator", None]
 # A seed without a state gives the same mask each time; a backward function takes no other.
 FixedSeed: TypeAlias = Union[int, Key, "np.random.SeedSequence"]
 Seed: TypeAlias = Union[FixedSeed, Stream, "np.random.Generator", "np.random.BitGenerator"]

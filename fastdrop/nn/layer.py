@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from fastdrop._core import plan
 from fastdrop._core.config import decode, differences, encode, find_class, joined
+from fastdrop._core.keys import StreamSeed
 from fastdrop._core.state import require_entries
-from fastdrop._core.types import Seed
 from fastdrop.random import Stream
 
 __all__ = ["Layer"]
@@ -214,7 +214,7 @@ class Layer:
             layer.training, layer.sampling = training, sampling
         return self
 
-    def seed(self: Self, seed: Seed) -> Self:
+    def seed(self: Self, seed: StreamSeed) -> Self:
         """Give each layer inside the stream that its full name derives from a seed, and return the layer.
 
         A layer called ``encoder.0`` gets ``Stream(seed).fold_in("encoder.0")``; this one itself, ``Stream(seed)``.

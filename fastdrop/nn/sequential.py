@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from fastdrop._core.types import Seed
+from fastdrop._core.keys import StreamSeed
 from fastdrop.nn.layer import Layer
 
 __all__ = ["Sequential"]
@@ -20,7 +20,7 @@ class Sequential(Layer):
     ----------
     *layers : Layer, or one sequence of Layer, or one mapping of str to Layer
         The layers in the order of the forward pass. Without a mapping they are called "0", "1" and so on.
-    seed : int, Key, Stream, numpy.random.SeedSequence, numpy.random.Generator or numpy.random.BitGenerator, optional
+    seed : int, Key, numpy.random.SeedSequence, numpy.random.Generator or numpy.random.BitGenerator, optional
         See `Layer.seed`. It replaces the seeds of the layers inside; without one they keep theirs.
 
     Raises
@@ -46,10 +46,10 @@ class Sequential(Layer):
     """
 
     @overload
-    def __init__(self, *layers: Layer, seed: Seed | None = None) -> None: ...
+    def __init__(self, *layers: Layer, seed: StreamSeed = None) -> None: ...
     @overload
-    def __init__(self, layers: Sequence[Layer] | Mapping[str, Layer], /, *, seed: Seed | None = None) -> None: ...
-    def __init__(self, *layers: Any, seed: Seed | None = None) -> None:
+    def __init__(self, layers: Sequence[Layer] | Mapping[str, Layer], /, *, seed: StreamSeed = None) -> None: ...
+    def __init__(self, *layers: Any, seed: StreamSeed = None) -> None:
         super().__init__()
         given = layers[0] if len(layers) == 1 and isinstance(layers[0], (Sequence, Mapping)) else layers
         self.children = dict(given) if isinstance(given, Mapping) else {str(k): layer for k, layer in enumerate(given)}
