@@ -9,15 +9,26 @@ import ast
 import re
 import subprocess
 import sys
-import tomllib
 from importlib import metadata
 from pathlib import Path
 
 # Where the variants were before they had a folder.
-FLAT = (
-    "_geometry _masks adaptive adl alpha attention blocks concrete functional importance noise paths recurrent sequence shared "
-    "uout variational weights"
-).split()
+FLAT = {
+    *(
+        "_geometry",
+        "_masks",
+        "adaptive",
+        "adl",
+        "alpha",
+        "attention",
+        "blocks",
+        "concrete",
+        "functional",
+        "importance",
+        "noise",
+    ),
+    *("paths", "recurrent", "sequence", "shared", "uout", "variational", "weights"),
+}
 
 
 def git(*arguments):
@@ -31,7 +42,7 @@ def sources(revision):
 
 
 def is_variant(path):
-    return path.startswith("fastdrop/variants/") or Path(path).stem in FLAT and path.count("/") == 1
+    return path.startswith("fastdrop/variants/") or (Path(path).stem in FLAT and path.count("/") == 1)
 
 
 def lines_of_code(text):
@@ -125,9 +136,8 @@ def installed_bytes():
 
 
 def main():
-    name = tomllib.loads(Path("pyproject.toml").read_text())["project"]["name"]
     for revision in sys.argv[1:] or ["HEAD"]:
-        print(f"{name} at {git('log', '-1', '--format=%h %s', revision).strip()}")
+        print(f"fastdrop at {git('log', '-1', '--format=%h %s', revision).strip()}")
         for what, value in measures(revision).items():
             print(f"  {what:<48} {value}")
     print(f"installed in this environment: {installed_bytes() / 1e6:.2f} MB")
