@@ -27,7 +27,7 @@ FLAT = {
         "importance",
         "noise",
     ),
-    *("paths", "recurrent", "sequence", "shared", "uout", "variational", "weights"),
+    *("noise", "paths", "recurrent", "sequence", "shared", "uout", "variational", "weights"),
 }
 
 
