@@ -188,7 +188,7 @@ def test_fastdrop_that_gives_other_bytes_is_refused(monkeypatch):
     monkeypatch.setitem(contenders.by_name(), "c", (replace(found, does=later), adapter))
     told = measured(SMALL)
     assert of_kind(told, "refused")["c"] == {
-        "kind": "refused", "contender": "c", "why": "the bytes are not the reference's", "own": True,
+        "kind": "refused", "contender": "c", "why": "the bytes differ from those of the reference", "own": True,
     }  # fmt: skip
     assert set(of_kind(told, "samples")) == {"copy", "idiom-pcg64"}
 
@@ -375,7 +375,7 @@ def test_changes_show_where_the_intervals_are_apart():
     before = made_record({"c": (1.0, 1.1), "numba": (2.0, 2.2), "numpy": (5.0, 6.0)})
     now = made_record({"c": (1.2, 1.3), "numba": (1.0, 1.1), "numpy": (5.5, 7.0)})
     found = {change.contender: change.verdict for change in tables.changes(now, before)}
-    assert found == {"c": "slower", "numba": "faster", "numpy": "no difference that shows"}
+    assert found == {"c": "slower", "numba": "faster", "numpy": "no clear difference"}
 
 
 def test_page_stands_alone(record, tmp_path):
