@@ -47,7 +47,7 @@ def bench(
     html: Path | None,
     record: Path | None,
 ) -> None:
-    """Compare the speed of fastdrop with the other libraries that are installed.
+    """Compare speed with other installed libraries.
 
     The data are the activations of a random layer on scikit-learn's handwritten digits. Results are checked before
     they are timed: fastdrop's backends and instruction sets must give the same bytes, and the other libraries must do

@@ -331,7 +331,7 @@ def test_bench_shows_a_table_and_writes_record_and_report(tmp_path):
     assert "PyTorch F.dropout" not in done.output
     assert "C, portable" in " ".join(done.output.split())
     assert max(map(len, lines)) <= 80
-    assert "\n        that is there; the others" in done.output  # the legend is not folded
+    assert "\n        numexpr, the Numba loops and MKL. All others" in done.output  # the legend is not folded
     assert "</html>" in html.read_text()
     again = bench("--only", "64K-p0.1", "--only", "c", "--against", record)
     assert again.exit_code == 0, again.output
