@@ -1,7 +1,7 @@
-"""Write what is made of records: ``python -m fastdrop.bench.publish``, from the checkout.
+"""Publish the newest record: run ``python -m fastdrop.bench.publish`` in the checkout.
 
-It takes the newest record of ``bench/records`` and writes ``docs/benchmarks.html`` and the block of README.md between the two
-marks. With ``--measure`` it measures a new record first, which takes a quarter of an hour.
+The command reads the newest record in ``bench/records`` and writes ``docs/benchmarks.html`` and the block of README.md between
+the two marks. With ``--measure`` it measures a new record first, which takes a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["block", "published", "with_block"]
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 RECORDS, README, PAGE = Path("bench/records"), Path("README.md"), Path("docs/benchmarks.html")
-ROWS = {  # of the README's table, for readers who do not know the names
-    "copy": "`numpy.copyto`, which drops nothing",
+ROWS = {  # contender -> description in the README's table
+    "copy": "`numpy.copyto` (no dropout)",
     "c": "fastdrop, `out=` given",
     "c-new": "fastdrop, new result",
     "c-avx2": "fastdrop, AVX2 forced",
@@ -40,7 +40,7 @@ ROWS = {  # of the README's table, for readers who do not know the names
 
 
 def block(record: Record) -> str:
-    """Return the README's block: a table of three sizes at two rates, the machine, and the cases where fastdrop loses."""
+    """Return the README's block: the machine, a table of three sizes at two rates, and the cases where fastdrop loses."""
     cases = [case for case in record.cases.values() if case.entry in ("64K", "4M", "64M")]
     found = tables.rows(record, cases)
     lines = [
@@ -55,7 +55,7 @@ def block(record: Record) -> str:
 
 
 def machine(record: Record) -> str:
-    """Say what was measured where."""
+    """Return a sentence about the machine and the units."""
     environment = record.environment
     versions = environment["versions"]
     named = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "tensorflow-cpu": "TensorFlow", "tensorflow": "TensorFlow"}
@@ -65,16 +65,21 @@ def machine(record: Record) -> str:
     compiler = " ".join(environment["build"].split()[:2])
     return (
         f"{threads} of an {environment['cpu']} with {environment['isa']} ({environment['processors']} processors, {cache} MiB "
-        f"of last-level cache, {compiler}, {known}), {environment['date'][:10]}: nanoseconds an element of float32, and in "
-        "brackets the multiple of `numpy.copyto`, the median of paired ratios. Without `out=` each call gets fresh memory."
+        f"of last-level cache, {compiler}, {known}), {environment['date'][:10]}. The table gives nanoseconds per float32 "
+        "element. In brackets is the time divided by that of `numpy.copyto`, the median of paired ratios. Without `out=`, each "
+        "call allocates its result in fresh memory."
     )
 
 
 def losses(record: Record) -> str:
-    """Say where fastdrop's C kernels lose."""
+    """Return a sentence that lists where fastdrop's C kernels lose."""
     lost = tables.losses(record)
     found = [f"{loss.case.name} ({tables.label(loss.contender)}, {tables.factor(loss.ratio.value)})" for loss in lost]
-    return f"Where the C kernels lose, with the factor: {', '.join(found) or 'in no case of this record'}."
+    if not found:
+        return "In this record neither another library nor the plain copy is surely faster than the C kernels."
+    return (
+        f"Cases in which another library or the plain copy is faster than the C kernels, with the factor: {', '.join(found)}."
+    )
 
 
 def with_block(text: str, made: str) -> str:
@@ -83,7 +88,7 @@ def with_block(text: str, made: str) -> str:
     Raises
     ------
     ValueError
-        Where the two marks are not there, once each and in order.
+        The README does not have the two marks once each and in order.
     """
     pattern = f"(?s)({re.escape(BEGIN)}\n).*?({re.escape(END)})"
     if len(re.findall(pattern, text)) != 1:
@@ -92,16 +97,16 @@ def with_block(text: str, made: str) -> str:
 
 
 def published(root: Path) -> tuple[Record, str]:
-    """Return the newest record of a checkout, and the README that belongs to it."""
+    """Return the newest record of a checkout, and the README with its block."""
     record = Record.read(newest(root / RECORDS))
     return record, with_block((root / README).read_text(encoding="utf-8"), block(record))
 
 
 def main() -> None:
-    """Measure if asked to, then write the page and the README's block."""
+    """Measure if requested, then write the page and the README's block."""
     parser = argparse.ArgumentParser(prog="python -m fastdrop.bench.publish", description=__doc__.splitlines()[0])
-    parser.add_argument("root", nargs="?", type=Path, default=Path(), help="the checkout; the current folder if not given")
-    parser.add_argument("--measure", metavar="NAME", help="measure first, to bench/records/NAME.jsonl")
+    parser.add_argument("root", nargs="?", type=Path, default=Path(), help="the checkout (default: the current folder)")
+    parser.add_argument("--measure", metavar="NAME", help="measure first, and write bench/records/NAME.jsonl")
     arguments = parser.parse_args()
     root = arguments.root.resolve()
     try:

@@ -1,4 +1,4 @@
-"""What the tests of the variants share: dtypes, arrays, how an engine's result is compared with the reference's."""
+"""Shared by the tests of the variants: dtypes, arrays, and comparison with the reference."""
 
 import ml_dtypes
 import numpy as np
@@ -13,7 +13,7 @@ def normal(shape, dtype=np.float64, seed=0):
 
 
 def scale_of(p, dtype):
-    """Return 1 / (1 - p), rounded once to the type that is computed with."""
+    """Return 1 / (1 - p), rounded once to the compute type."""
     return (np.float64 if dtype == np.float64 else np.float32)(1 / (1 - p))
 
 

@@ -1,4 +1,4 @@
-"""What every test stands on: settings put back, engines to run on, the data files, fresh interpreters."""
+"""Shared fixtures: restored settings, engines to run on, the data files, fresh interpreters."""
 
 import json
 import os
@@ -32,13 +32,13 @@ hypothesis.settings.register_profile(
     derandomize=True,
     deadline=None,
     max_examples=60,
-    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],  # `engine` is meant to stay
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],  # `engine` is the same for all examples
 )
 hypothesis.settings.load_profile("fastdrop")
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", f"large: needs gigabytes of free memory; runs where {LARGE}=1 is set")
+    config.addinivalue_line("markers", f"large: needs gigabytes of free memory; runs only if {LARGE}=1 is set")
 
 
 def pytest_collection_modifyitems(items):
@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items):
     if os.environ.get(LARGE) != "1":
         for item in items:
             if "large" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason=f"needs gigabytes of free memory: {LARGE}=1 runs it"))
+                item.add_marker(pytest.mark.skip(reason=f"needs gigabytes of free memory; set {LARGE}=1 to run it"))
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def _settings_put_back():
 
 @pytest.fixture(params=[REFERENCE, *engines()], ids=str)
 def engine(request):
-    """Run the test once by each engine, in force for the whole test."""
+    """Run the test once per engine, which is in force for the whole test."""
     if reason := request.param.missing():
         pytest.skip(reason)
     with request.param.using():
@@ -77,7 +77,7 @@ def golden():
 
 @pytest.fixture
 def run_python(tmp_path):
-    """Run a program in a fresh interpreter, with these environment variables besides the usual; a hang is a failure."""
+    """Return a function that runs a program in a fresh interpreter with extra environment variables; a hang is a failure."""
 
     def run(program, **environment):
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FASTDROP_")}

@@ -1,4 +1,4 @@
-/* words.c: the words of domain 0, the numbers made of them, and the keys of domain 2. */
+/* words.c: the words of domain 0, the numbers made from them, and the keys of domain 2. */
 #include <string.h>
 
 #include "drivers/drive.h"
@@ -8,7 +8,7 @@ typedef struct {
   philox_call call;
   uint64_t first;
   void *out;
-  fd_numbers_kernel *numbers; /* what is made of them; 0: nothing */
+  fd_numbers_kernel *numbers; /* converts words to numbers; 0 to store the words */
   int words_each;
   int64_t itemsize;
 } words_job;

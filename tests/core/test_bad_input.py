@@ -1,4 +1,4 @@
-"""Each mistake gets the right exception and a sentence that says what was wrong and what is allowed; and nothing else.
+"""Each mistake raises the right exception with a sentence that says what was wrong and what is allowed; it has no other effect.
 
 Nothing else: the output is as it was, a Stream is not advanced, a Generator is not drawn from.
 """
@@ -110,7 +110,7 @@ OUTPUTS = [
 
 
 def table(**rows):
-    """Return a parameter set (keyword, value, exception, pattern) a row."""
+    """Return one parameter set (keyword, value, exception, pattern) per row."""
     return [
         pytest.param(name, *row, id=f"{name}-{type(row[0]).__name__}-{number}")
         for name, values in rows.items()
@@ -119,7 +119,7 @@ def table(**rows):
 
 
 def refuses(function, arguments, exception, pattern):
-    """Check that a call is refused and leaves no trace, whatever its randomness comes from."""
+    """Check that a call is refused and changes nothing, for every kind of seed."""
     generator = np.random.default_rng(1)
     drawn = generator.bit_generator.state
     stream = fastdrop.Stream(1)
@@ -156,7 +156,7 @@ def test_dropout_arrays_and_seeds(function, name, value, exception, pattern):
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("ndim", [65, 66, 1000])
 def test_more_dimensions_than_an_array_can_have(packed, ndim):
-    """A packed mask has one dimension itself, so NumPy never sees the shape."""
+    """A packed mask has one dimension, so NumPy does not check the shape."""
     for geometry in ({}, {"shared_axes": 0}, {"noise_shape": (1,) * ndim}, {"global_shape": (2,) * ndim}):
         with pytest.raises(ValueError, match=f"at most 64 dimensions; got {ndim}"):
             fastdrop.dropout_mask((1,) * ndim, 0.5, seed=1, packed=packed, **geometry)
@@ -249,7 +249,7 @@ def test_indices_past_the_end(engine, function, end, what):
 
 @pytest.mark.parametrize("function", [fastdrop.words, fastdrop.uniform, fastdrop.dropout_mask])
 def test_more_elements_than_the_stream_has(function):
-    """Said before the memory for them is asked for."""
+    """The error is raised before memory is allocated."""
     with pytest.raises(OverflowError, match="past the end"):
         function(2**55 + 1, seed=1)
 

@@ -1,4 +1,4 @@
-"""The checks that modules share: what they return, what they refuse and how they say it."""
+"""The shared checks: what they return, what they refuse, and their messages."""
 
 import math
 

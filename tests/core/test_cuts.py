@@ -1,7 +1,7 @@
-"""A piece of the whole is the whole of the piece: f(x)[a:b] == f(x[a:b], start=a), for any cut and any strides.
+"""Chunks: f(x)[a:b] == f(x[a:b], start=a), for any cut and any strides.
 
 The same holds for any block: f(x)[block] == f(x[block], global_shape=x.shape, global_start=...), for every function that makes
-decisions per index. `BLOCKS` is the table of them.
+decisions per index. `BLOCKS` is the table of these functions.
 """
 
 import itertools
@@ -23,7 +23,7 @@ steps = st.integers(-3, 3).filter(bool)
 
 @st.composite
 def cuts(draw):
-    """A size, and the places where an array of that size is cut."""
+    """Draw a size, and the positions where an array of that size is cut."""
     n = draw(sizes)
     return n, [0, *sorted(draw(st.lists(st.integers(0, n), max_size=4))), n]
 

@@ -1,4 +1,4 @@
-"""What else goes on in the process must not show in the bits: floating-point settings, threads, forks."""
+"""The state of the process must not change the bits: floating-point settings, threads, forks."""
 
 import importlib.util
 import os
@@ -32,7 +32,7 @@ SUBNORMAL, ONE, TEN = np.array([5e-324]), np.array([1.0]), np.array([10.0])
 
 
 def environment():
-    """Return whether this thread has subnormals, and rounds to nearest."""
+    """Return whether this thread keeps subnormals, and whether it rounds to nearest."""
     return (SUBNORMAL * ONE).item() > 0, (ONE / TEN).item() == 0.1  # 0.1 is rounded up
 
 
@@ -59,7 +59,7 @@ def test_bits_in_a_hostile_environment(engine):
         found = [compute(case) for case in CASES]
         after = environment()
     assert all(map(equal_bytes, found, wanted))
-    assert before == after  # the caller's environment is its own
+    assert before == after  # the caller's environment is unchanged
 
 
 def test_laid_masks_in_a_hostile_environment(engine):
@@ -115,7 +115,7 @@ BLOCKS_AND_ATTENTION = {
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", ml_dtypes.bfloat16], ids=str)
 @pytest.mark.parametrize("variant", BLOCKS_AND_ATTENTION)
 def test_blocks_and_attention_in_a_hostile_environment(engine, variant, dtype):
-    """Counts, sums and the rate that is solved for are NumPy's, beside the kernels."""
+    """Counts, sums and the solved rate are computed by NumPy, outside the kernels."""
     x = (np.linspace(1, 2, 4 * 5 * 6 * 7) / 3).reshape(4, 5, 6, 7).astype(dtype)
     x[0, 0] *= x.dtype.type(ml_dtypes.finfo(dtype).tiny)  # subnormal numbers
     y = BLOCKS_AND_ATTENTION[variant](x)
@@ -125,7 +125,7 @@ def test_blocks_and_attention_in_a_hostile_environment(engine, variant, dtype):
         z = BLOCKS_AND_ATTENTION[variant](x)
         after = environment(), np.geterr()
     assert y.tobytes() == z.tobytes()
-    assert before == after  # the caller's environment is its own
+    assert before == after  # the caller's environment is unchanged
 
 
 @pytest.mark.parametrize("p", [0.1, 1 / 3, 0.9])
@@ -167,7 +167,7 @@ AROUND_THE_POOL = """
 
 @pytest.mark.parametrize("calls", ["run_spoiled(); run(); run_spoiled()", "run(); run_spoiled(); run()"])
 def test_hostile_before_and_after_the_threads_exist(run_python, calls):
-    """A pool's threads begin with the settings of the thread that makes them, and keep them."""
+    """The threads of a pool begin with the settings of the thread that creates them, and keep them."""
     done = run_python(AROUND_THE_POOL.format(calls=calls))
     assert done.stdout == "equal 3\n", done.stderr
 
@@ -203,7 +203,7 @@ def test_many_threads_at_once():
 
 
 def test_other_threads_run_during_a_call():
-    """With no switching by the clock, this thread sees the middle of the other's call only if that gave up the GIL."""
+    """Timed switching is off, so this thread can run during the other's call only if that call released the GIL."""
     x = np.ones(2**24, np.float32)
     interval = sys.getswitchinterval()
 
@@ -237,7 +237,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 @needs_fork
 @pytest.mark.parametrize("before", ["parallel region", "nothing"])
 def test_fork(run_python, before):
-    """OpenMP's threads do not come along: a child that waited for them would be ended by its alarm."""
+    """OpenMP's threads do not survive a fork; a child that waited for them would be ended by its alarm."""
     done = run_python(
         f"""
         import os, signal

@@ -1,4 +1,4 @@
-"""What dropout means: modes, training, the ends of the rate, expectation, and the gradient."""
+"""The definition of dropout: modes, training, the ends of the rate, expectation, and the gradient."""
 
 import inspect
 
@@ -115,13 +115,13 @@ def test_rates_may_be_any_real_number(engine):
 
 @pytest.mark.parametrize("p", RATES)
 def test_expected_value_and_variance(p):
-    """E[y] = x and Var[y] = x**2 p / (1 - p), for each of some values over many draws."""
+    """E[y] = x and Var[y] = x**2 p / (1 - p) hold for several values over many draws."""
     x = np.array([-3.0, 0.25, 1.0, 1e4])
     draws = 2**16
     y = fastdrop.dropout(np.tile(x, (draws, 1)), p, seed=43)
     scores = (y.mean(axis=0) - x) / np.sqrt(x**2 * p / (1 - p) / draws)
     assert 2 * stats.norm.sf(abs(scores).max()) > LEAST / x.size
-    for kept in (y != 0).sum(axis=0):  # a two-point variable: its variance is a function of how often each is drawn
+    for kept in (y != 0).sum(axis=0):  # a two-point variable: the counts determine its variance
         assert stats.binomtest(int(kept), draws, 1 - p).pvalue > LEAST
     assert np.allclose(y.var(axis=0), x**2 * p / (1 - p), rtol=0.1)
 
@@ -147,7 +147,7 @@ def test_backward_is_forward_on_the_same_key(engine, mode, training):
 @pytest.mark.parametrize("mode", ["inverted", "standard"])
 @pytest.mark.parametrize("training", [True, False])
 def test_backward_is_the_gradient(mode, training):
-    """Of f(x) = sum(w * dropout(x)), by central differences; the step is a power of two and f is linear."""
+    """The gradient of f(x) = sum(w * dropout(x)) equals central differences; the step is a power of two and f is linear."""
     x, w = np.linspace(-1, 1, 60), np.linspace(2, 3, 60)
     options = {"mode": mode, "training": training, **KEY}
     step = 2.0**-10

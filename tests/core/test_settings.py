@@ -1,4 +1,4 @@
-"""Which backend, instruction set and number of threads: by call, context, process and environment."""
+"""Settings of backend, instruction set and number of threads, by call, context, process and environment."""
 
 import asyncio
 import contextvars
@@ -24,7 +24,7 @@ def in_force():
 
 @pytest.fixture
 def calls_of_the_reference(monkeypatch):
-    """Count how often the NumPy backend is asked for a mask."""
+    """Count the calls of the NumPy backend."""
     calls = []
     keep_bits = reference.keep_bits
 
@@ -36,7 +36,7 @@ def calls_of_the_reference(monkeypatch):
     return calls
 
 
-# Who wins -----------------------------------------------------------------------------------------------------------
+# Precedence ---------------------------------------------------------------------------------------------------------
 
 
 def test_settings_are_what_runs(calls_of_the_reference):
@@ -353,7 +353,7 @@ def test_a_program_that_chooses_for_itself_needs_no_environment(run_python):
     assert done.stdout.split("\n") == ["3", "numpy", "still wrong", "c", ""], done.stderr
 
 
-# What is not there --------------------------------------------------------------------------------------------------
+# What is not available ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["sse9", "", "C", ["c"], 512])
@@ -368,7 +368,7 @@ def test_unknown_names(name):
 
 @pytest.fixture
 def lesser_machine(monkeypatch):
-    """A machine that can run the weakest instruction set alone, of a build that has one more."""
+    """A machine that runs only the weakest of the two instruction sets in the build."""
     monkeypatch.setattr(native, "isas", lambda: {"portable": True, "avx1024": False})
 
 
@@ -403,7 +403,7 @@ def test_a_backend_whose_package_is_missing(monkeypatch):
 
 
 def test_the_source_in_the_way_of_what_is_installed(run_python, tmp_path):
-    """Python looks first where it is started: in a checkout it finds the package without its compiled modules."""
+    """Python searches the current folder first, and in a checkout it finds the package without its compiled modules."""
     folder, package = tmp_path / "fastdrop", Path(fastdrop.__file__).parent
     for source in package.rglob("*.py"):
         copy = folder / source.relative_to(package)

@@ -1,4 +1,4 @@
-"""Streams: what they draw, what they derive, and that they come back from any trip as they went."""
+"""Streams: the keys that they draw, the seeds that they derive, and copies, pickles and state dicts that preserve them."""
 
 import copy
 import itertools
@@ -81,7 +81,7 @@ def test_a_key_is_a_seed(engine, name):
     "seed", [fastdrop.Stream(3), np.random.default_rng(3), np.random.PCG64(3)], ids=lambda s: type(s).__name__
 )
 def test_a_seed_with_a_state_makes_no_mask_again(name, seed):
-    """It would give the next mask, and so a wrong gradient."""
+    """A seed with a state would give the next mask, and so a wrong gradient."""
     with pytest.raises(TypeError, match=r"key = .*; then y = dropout\(x, p, seed=key\)"):
         CALLS[name](seed)
     if isinstance(seed, fastdrop.Stream):
@@ -187,7 +187,7 @@ def test_children_are_counted_over_all_calls():
 
 @pytest.fixture
 def used():
-    """A stream with a past."""
+    """Return a stream that has drawn before."""
     stream = fastdrop.Stream(9, 3)
     stream.next()
     stream.spawn(2)

@@ -1,4 +1,4 @@
-"""Every example of the README and of the public docstrings, run."""
+"""Every example of the README, of the docs and of the public docstrings runs."""
 
 import doctest
 import importlib
@@ -11,13 +11,13 @@ import pytest
 import fastdrop
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/techniques.md"]
-MODULES = ["elementary", "losses", "schedules", "theory", "typing"]  # the others have this in their own tests
-OF_FUNCTIONS = ["elementary", "losses", "theory"]  # modules of functions, documented as those of the face
+PAGES = ["README.md", "docs/techniques.md", "docs/questions.md"]
+MODULES = ["elementary", "losses", "schedules", "theory", "typing"]  # the tests of the other modules run their own
+OF_FUNCTIONS = ["elementary", "losses", "theory"]  # modules of functions with the same docstrings as the face
 
 
 def public_objects():
-    """Return what the face and the modules of functions have, by name."""
+    """Return the public objects of the face and of the modules of functions, by name."""
     found = {name: getattr(fastdrop, name) for name in fastdrop.__all__}
     for part in OF_FUNCTIONS:
         module = importlib.import_module(f"fastdrop.{part}")
@@ -29,12 +29,12 @@ OBJECTS = public_objects()
 
 
 def examples_of(name):
-    """Return the doctests of a public object, those of a class's members included."""
+    """Return the doctests of a public object, including those of a class's members."""
     return doctest.DocTestFinder(exclude_empty=False).find(OBJECTS[name], f"fastdrop.{name}", globs={})
 
 
 def examples_of_the_page(path):
-    """Return the doctests of a page's Python blocks, as one: a block goes on from the ones before it."""
+    """Return one doctest of all Python blocks of a page, because a block continues the previous ones."""
     blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     text = "\n".join(block for block in blocks if ">>>" in block)
     return doctest.DocTestParser().get_doctest(text, {}, path.name, str(path), 0)
@@ -49,7 +49,7 @@ def run(test):
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_docstrings(name):
-    """Each public object has an example, and each of its examples and its members' runs."""
+    """Each public object has an example, and all examples of the object and its members run."""
     assert sum(run(test) for test in examples_of(name)) > 0
 
 

@@ -108,7 +108,7 @@ def test_comparisons_say_in_words_which_is_smaller(network):
     assert compared(large, small, "seeds", ("better", "worse")) == "worse by 0.303 ± 0.006 over 3 seeds"
     assert compared([1.0, 2.0], [1.5, 1.4], "folds") == "the same within the spread (larger by 0.050 ± 0.778) over 2 folds"
     assert compared([2.0, 1.0], [1.4, 1.7], "folds") == "the same within the spread (smaller by 0.050 ± 0.919) over 2 folds"
-    assert compared([1.0], [2.0], "folds") == "not comparable: that takes two folds or more"
+    assert compared([1.0], [2.0], "folds") == "not comparable: a comparison takes two folds or more"
 
 
 def test_digits(tmp_path):
