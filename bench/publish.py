@@ -1,7 +1,7 @@
 """Publish the newest record: run ``python -m fastdrop.bench.publish`` in the checkout.
 
-The command reads the newest record in ``bench/records`` and writes ``docs/benchmarks.html`` and the block of README.md between
-the two marks. With ``--measure`` it measures a new record first, which takes a quarter of an hour.
+The command reads the newest record in ``bench/records``. It writes ``docs/benchmarks.html``, the table in ``docs/benchmarks.md``
+and the sentence in README.md, both between two marks. With ``--measure`` it measures a new record first, which takes a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from . import tables
 from .figures import size_name
 from .records import Record, newest
 
-__all__ = ["block", "published", "with_block"]
+__all__ = ["headline", "published", "table", "with_block"]
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-RECORDS, README, PAGE = Path("bench/records"), Path("README.md"), Path("docs/benchmarks.html")
-ROWS = {  # contender -> description in the README's table
+RECORDS, REPORT = Path("bench/records"), Path("docs/benchmarks.html")
+README, PAGE = Path("README.md"), Path("docs/benchmarks.md")
+ROWS = {  # contender -> description in the page's table
     "copy": "`numpy.copyto` (no dropout)",
     "c": "fastdrop, `out=` given",
     "c-new": "fastdrop, new result",
@@ -39,8 +40,25 @@ ROWS = {  # contender -> description in the README's table
 }
 
 
-def block(record: Record) -> str:
-    """Return the README's block: the machine, a table of three sizes at two rates, and the cases where fastdrop loses."""
+def headline(record: Record) -> str:
+    """Return the README's sentence: fastdrop against a plain copy, beyond the caches and within them, at two rates."""
+    cases = [case for case in record.cases.values() if case.entry in ("64K", "64M")]
+    factors = {
+        (case.entry, str(case.rate)): tables.factor(cell.ratio.value)
+        for case, cell in zip(cases, tables.rows(record, cases)["c"], strict=True)
+        if cell
+    }
+    environment = record.environment
+    return (
+        f"**What it costs**, against `numpy.copyto` of the same array: 64 M float32 elements in memory take "
+        f"{factors['64M', '0.1']} times as long at p = 0.1 and {factors['64M', '0.5']} times at p = 0.5; 64 K elements in the "
+        f"caches take {factors['64K', '0.1']} and {factors['64K', '0.5']} times. (One thread of an {environment['cpu']}, "
+        f"{environment['date'][:10]}; [all figures](docs/benchmarks.md), with the rows where fastdrop loses.)\n"
+    )
+
+
+def table(record: Record) -> str:
+    """Return the page's block: the machine, a table of three sizes at two rates, and the cases where fastdrop loses."""
     cases = [case for case in record.cases.values() if case.entry in ("64K", "4M", "64M")]
     found = tables.rows(record, cases)
     lines = [
@@ -83,27 +101,28 @@ def losses(record: Record) -> str:
 
 
 def with_block(text: str, made: str) -> str:
-    """Return the README's text with its block replaced.
+    """Return a text with its block replaced.
 
     Raises
     ------
     ValueError
-        The README does not have the two marks once each and in order.
+        The text does not have the two marks once each and in order.
     """
     pattern = f"(?s)({re.escape(BEGIN)}\n).*?({re.escape(END)})"
     if len(re.findall(pattern, text)) != 1:
-        raise ValueError(f"the README must have {BEGIN} and {END} once each, in this order")
+        raise ValueError(f"the page must have {BEGIN} and {END} once each, in this order")
     return re.sub(pattern, lambda match: match[1] + made + match[2], text)
 
 
-def published(root: Path) -> tuple[Record, str]:
-    """Return the newest record of a checkout, and the README with its block."""
+def published(root: Path) -> tuple[Record, dict[Path, str]]:
+    """Return the newest record of a checkout, and its pages with their blocks."""
     record = Record.read(newest(root / RECORDS))
-    return record, with_block((root / README).read_text(encoding="utf-8"), block(record))
+    blocks = {README: headline(record), PAGE: table(record)}
+    return record, {path: with_block((root / path).read_text(encoding="utf-8"), made) for path, made in blocks.items()}
 
 
 def main() -> None:
-    """Measure if requested, then write the page and the README's block."""
+    """Measure if requested, then write the report and the blocks of the two pages."""
     parser = argparse.ArgumentParser(prog="python -m fastdrop.bench.publish", description=__doc__.splitlines()[0])
     parser.add_argument("root", nargs="?", type=Path, default=Path(), help="the checkout (default: the current folder)")
     parser.add_argument("--measure", metavar="NAME", help="measure first, and write bench/records/NAME.jsonl")
@@ -114,11 +133,12 @@ def main() -> None:
             path = root / RECORDS / f"{arguments.measure}.jsonl"
             code = "from fastdrop.__main__ import main; main()"
             subprocess.run([sys.executable, "-c", code, "bench", "--record", path], check=True, cwd=root / RECORDS)
-        record, readme = published(root)
+        record, pages = published(root)
         from .report import write_report
 
-        write_report(record, root / PAGE)
-        (root / README).write_text(readme, encoding="utf-8")
+        write_report(record, root / REPORT)
+        for path, text in pages.items():
+            (root / path).write_text(text, encoding="utf-8")
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
     except subprocess.CalledProcessError as error:

@@ -75,8 +75,8 @@ cdef class Call:
     def arrays(self, x, /, *, str name=None, shape=None, p=None, placed=None, **others):
         """Return a `Pass` over x and other arrays of its shape and dtype, for a variant that computes in several steps.
 
-        `shape` is that of the result where it is not x's, `p` a rate to be checked with the rest, `placed` the shape of what has
-        a place in a larger array, checked too. An operand that is None is not there.
+        `shape` is that of the result where it is not x's. `p` is a rate, and `placed` the shape of what has a place in a larger
+        array: both are only checked. An operand that is None is not there.
         """
         cdef Work work = begin(self, x, name or self.array_name())
         cdef tuple operands = tuple([
@@ -293,7 +293,7 @@ cdef class Pass:
         override.reset(self.token)
 
     def mask(self, shape, p, shared_axes=None, *, bint packed=False, bint is_global=True):
-        """Return keep flags of a shape, or packed keep bits, with this call's key and, if `is_global`, its place in a larger array."""
+        """Return keep flags of a shape, or packed keep bits, with this call's key and, if `is_global`, its place."""
         cdef Call call = self.own_call(is_global)
         return make_mask(call, shape, p, None, shared_axes, packed)
 
@@ -379,7 +379,8 @@ cdef np.ndarray mask_result(tuple shape, dtype, out):
     if out is None:
         return np.empty(shape, dtype)
     if not isinstance(out, np.ndarray) or out.dtype != dtype:
-        raise TypeError(f"out must be a numpy.ndarray of {dtype}; got {out.dtype if isinstance(out, np.ndarray) else repr(out)}")
+        given = out.dtype if isinstance(out, np.ndarray) else repr(out)
+        raise TypeError(f"out must be a numpy.ndarray of {dtype}; got {given}")
     if out.shape != shape or not out.flags.writeable:
         raise ValueError(f"out must be writable and have the shape {shape} of the mask; got {out.shape}")
     return out

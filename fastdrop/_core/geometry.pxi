@@ -108,7 +108,7 @@ cdef int place_block(Place *place, global_shape, global_start) except -1:
 
 
 def locate_block(shape, global_shape, global_start):
-    """Return the shape of the larger array and where the block of this shape begins in it; by default the block is the whole."""
+    """Return the shape of the larger array and where the block begins in it; by default the block is the whole."""
     cdef Place place
     cdef int k
     place.ndim = len(shape)

@@ -406,7 +406,7 @@ def test_roofline_counts_planes():
 
 def test_readme_block_is_replaced_between_its_marks():
     text = f"before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n"
-    made = publish.with_block(text, publish.block(made_record({"c": 0.5, "numba": 3.0}, cases=[replace(SMALL, entry="4M")])))
+    made = publish.with_block(text, publish.table(made_record({"c": 0.5, "numba": 3.0}, cases=[replace(SMALL, entry="4M")])))
     assert made.startswith(f"before\n{publish.BEGIN}\n")
     assert made.endswith(f"\n{publish.END}\nafter\n")
     assert "| fastdrop, `out=` given | 15.3 (0.50) |" in made
@@ -419,8 +419,9 @@ def test_readme_block_is_replaced_between_its_marks():
 
 @pytest.mark.skipif(not (ROOT / publish.README).is_file(), reason="no README beside the tests")
 def test_readme_is_what_the_newest_record_says():
-    _, readme = publish.published(ROOT)
-    assert (ROOT / publish.README).read_text(encoding="utf-8") == readme, "python -m fastdrop.bench.publish writes it anew"
+    _, pages = publish.published(ROOT)
+    for path, text in pages.items():
+        assert (ROOT / path).read_text(encoding="utf-8") == text, f"python -m fastdrop.bench.publish writes {path} anew"
 
 
 # Instruction counts ---------------------------------------------------------------------------------------------------

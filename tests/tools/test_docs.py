@@ -11,7 +11,7 @@ import pytest
 import fastdrop
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/techniques.md", "docs/questions.md"]
+PAGES = ["README.md", "docs/training.md", "docs/techniques.md", "docs/questions.md"]
 MODULES = ["elementary", "losses", "schedules", "theory", "typing"]  # the tests of the other modules run their own
 OF_FUNCTIONS = ["elementary", "losses", "theory"]  # modules of functions with the same docstrings as the face
 
