@@ -1,0 +1,37 @@
+"""fastdrop for PyTorch on CPUs: functions and layers with PyTorch's signatures, the same masks as `fastdrop.dropout`.
+
+Examples
+--------
+>>> import torch, fastdrop.torch
+>>> x = torch.ones(2, 4, requires_grad=True)
+>>> y = fastdrop.torch.dropout(x, 0.5, seed=42)
+>>> y.sum().backward()
+>>> bool((x.grad == y).all())
+True
+"""
+
+from fastdrop._core.optional import missing
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise missing("fastdrop.torch", error, "torch") from error
+
+from fastdrop.torch._functions import (
+    alpha_dropout,
+    attention_dropout,
+    concrete_dropout,
+    drop_block2d,
+    drop_path,
+    dropout,
+    dropout1d,
+    dropout2d,
+    dropout3d,
+    dropout_add,
+    embedding_dropout,
+    feature_alpha_dropout,
+    gaussian_dropout,
+    locked_dropout,
+    scaled_dot_product_attention,
+    weight_drop,
+)

@@ -1,0 +1,209 @@
+"""Three ways to one operation: eager, by the operators, and under `torch.func`; each differentiates to itself."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from fastdrop.torch._keys import as_signed
+from fastdrop.torch._operators import (
+    Place,
+    backward_of_concrete,
+    backward_of_dropout,
+    backward_of_variant,
+    drop_memory,
+    keep_for_backward,
+    keep_for_concrete,
+    keep_for_variant,
+)
+from fastdrop.torch._tensors import is_plain, is_transformed
+
+__all__ = ["Rule", "by_operator", "concrete", "eager", "variant"]
+
+ops: Any = torch.ops.fastdrop
+
+
+class Rule(NamedTuple):
+    """What is done with the elements of a tensor: all that a backward pass needs."""
+
+    p: float
+    seed: int
+    offset: int
+    factors: tuple[float, ...] = ()
+    place: Place | None = None
+
+    def backward(self) -> Rule:
+        """Return the rule of the backward pass: kept elements times the first factor, dropped ones 0."""
+        return self if len(self.factors) < 2 else self._replace(factors=self.factors[:1])
+
+
+# Eager --------------------------------------------------------------------------------------------------------------
+
+
+class Eager(torch.autograd.Function):
+    """Dropout of plain tensors. Nothing is saved but the rule, which has two integers for the mask."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, residual: Tensor | None, rule: Rule, in_place: bool) -> Tensor:
+        ctx.rule, ctx.in_place = rule, in_place
+        if bias is not None:
+            ctx.bias_shape = bias.shape
+        if in_place:
+            ctx.mark_dirty(x)
+        return compute(x, bias, residual, rule, in_place)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        of_x, of_bias, of_residual = ctx.needs_input_grad[:3]
+        dx = eager(grad, None, None, ctx.rule.backward()) if of_x or of_bias else None
+        dbias = dx.sum_to_size(ctx.bias_shape) if of_bias and dx is not None else None
+        return dx, dbias, grad if of_residual else None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, x: Tensor | None, bias: Tensor | None, residual: Tensor | None, *_: Any) -> Any:  # type: ignore[override]
+        return tangent(lambda *operands: eager(*operands, ctx.rule.backward(), ctx.in_place), x, bias, residual)
+
+
+# `Function.apply` without what it does for transforms: `is_plain` has seen that there are none.
+apply_eager = super(torch.autograd.Function, Eager).apply
+
+
+def compute(x: Tensor, bias: Tensor | None, residual: Tensor | None, rule: Rule, in_place: bool) -> Tensor:
+    out = x if in_place else torch.empty_like(x)
+    return drop_memory((x, bias, residual), out, rule.p, (rule.seed, rule.offset), rule.factors, rule.place)
+
+
+def tangent(function: Any, x: Tensor | None, bias: Tensor | None, residual: Tensor | None) -> Tensor | None:
+    """Return the tangent of a function that is linear in its operands, of which None is 0."""
+    if x is not None:
+        return function(x, bias, residual)  # type: ignore[no-any-return]
+    if bias is not None:
+        raise NotImplementedError("forward mode with a tangent of the bias needs one of x, too: zeros will do")
+    return residual
+
+
+def eager(x: Tensor, bias: Tensor | None, residual: Tensor | None, rule: Rule, in_place: bool = False) -> Tensor:
+    """Return ``residual + dropout(x + bias)`` of tensors that have been checked."""
+    if not is_plain(x):  # a gradient may be of any kind
+        return by_operator(x, bias, residual, torch.full((), as_signed(rule.seed), dtype=torch.int64), rule)
+    operands = (x,) if bias is None and residual is None else tuple(each for each in (x, bias, residual) if each is not None)
+    if torch.is_grad_enabled() and any([each.requires_grad for each in operands]) or forward_ad._current_level >= 0:
+        return apply_eager(x, bias, residual, rule, in_place)  # type: ignore[no-any-return]
+    made = compute(x, bias, residual, rule, in_place)
+    if in_place:
+        torch.autograd.graph.increment_version(x)
+    return made
+
+
+# By the operators ---------------------------------------------------------------------------------------------------
+
+
+def by_operator(x: Tensor, bias: Tensor | None, residual: Tensor | None, seed: Tensor, rule: Rule) -> Tensor:
+    """Return the same with the seed of a tensor, by an operator: for the compiler, shapes without memory, transforms."""
+    place = rule.place or ((), None, None)
+    function = Transformed.apply if is_transformed() else ops.dropout
+    arguments = (x, bias, residual, seed, as_signed(rule.offset), rule.p, list(rule.factors), list(place[0]), *place[1:])
+    return function(*arguments)  # type: ignore[no-any-return]
+
+
+class Transformed(torch.autograd.Function):
+    """The operator `dropout` under `torch.func`: gradients, tangents, batches."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        x: Tensor, bias: Any, residual: Any, seed: Tensor, offset: int, p: float, factors: Any, shared: Any, whole: Any, begin: Any
+    ) -> Any:
+        return ops.dropout(x, bias, residual, seed, offset, p, factors, shared, whole, begin)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        keep_for_backward(ctx, inputs, output)
+        ctx.save_for_forward(inputs[3])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        return backward_of_dropout(ctx, grad, Transformed.apply)
+
+    @staticmethod
+    def jvp(ctx: Any, x: Tensor | None, bias: Tensor | None, residual: Tensor | None, *_: Any) -> Any:  # type: ignore[override]
+        (seed,) = ctx.saved_tensors
+        offset, p, factors, *place = ctx.numbers
+        numbers = (seed, offset, p, factors[:1], *place)
+        return tangent(lambda *operands: Transformed.apply(*operands, *numbers), x, bias, residual)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, bias: Any, residual: Any, seed: Tensor, *numbers: Any) -> Any:
+        """One mask for all where the seed is one, which is that of an axis that shares its decisions; else one for each."""
+        if in_dims[0] is None or in_dims[1] is not None or in_dims[3] is not None:
+            return one_by_one(Transformed.apply, info.batch_size, in_dims, (x, bias, residual, seed, *numbers))
+        offset, p, factors, shared, whole, begin = numbers
+        x = x.movedim(in_dims[0], 0)
+        if residual is not None:
+            residual = residual.expand_as(x) if in_dims[2] is None else residual.movedim(in_dims[2], 0)
+        shared = [0, *(axis + 1 for axis in shared)]
+        if whole is not None:
+            whole, begin = [info.batch_size, *whole], None if begin is None else [0, *begin]
+        return Transformed.apply(x, bias, residual, seed, offset, p, factors, shared, whole, begin), 0
+
+
+def one_by_one(function: Any, size: int, in_dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> tuple[Tensor, int]:
+    """Return a function's results for each of a batch, and where their axis is."""
+
+    def example(i: int) -> list[Any]:
+        pairs = zip(inputs, in_dims, strict=True)
+        return [each if dim is None or not isinstance(each, Tensor) else each.select(dim, i) for each, dim in pairs]
+
+    return torch.stack([function(*example(i)) for i in range(size)]), 0
+
+
+# Variants -----------------------------------------------------------------------------------------------------------
+
+
+class Variant(torch.autograd.Function):
+    """The operator `variant` under `torch.func`, and eager: elementwise and linear, so its own gradient."""
+
+    forward = staticmethod(lambda *arguments: ops.variant(*arguments))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        keep_for_variant(ctx, inputs, output)
+        ctx.save_for_forward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        return backward_of_variant(ctx, grad, Variant.apply)
+
+    @staticmethod
+    def jvp(ctx: Any, x: Tensor, *_: Any) -> Any:  # type: ignore[override]
+        return Variant.apply(x, *ctx.saved_tensors, *ctx.numbers)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
+        return one_by_one(Variant.apply, info.batch_size, in_dims, inputs)
+
+
+class Concrete(torch.autograd.Function):
+    """The operator `concrete` under `torch.func`, and eager."""
+
+    forward = staticmethod(lambda *arguments: ops.concrete(*arguments))
+    setup_context = staticmethod(keep_for_concrete)
+    backward = staticmethod(torch.autograd.function.once_differentiable(backward_of_concrete))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
+        return one_by_one(Concrete.apply, info.batch_size, in_dims, inputs)
+
+
+def variant(x: Tensor, seed: Tensor, offset: int, name: str, *numbers: float) -> Tensor:
+    """Return what a function of fastdrop that is elementwise and linear makes of x."""
+    function = ops.variant if torch.compiler.is_compiling() else Variant.apply
+    return function(x, seed, offset, name, [float(number) for number in numbers])  # type: ignore[no-any-return]
+
+
+def concrete(x: Tensor, p_logit: Tensor, seed: Tensor, offset: int, temperature: float) -> Tensor:
+    """Return `fastdrop.concrete_dropout`, with a gradient for the logit of the rate."""
+    function = ops.concrete if torch.compiler.is_compiling() else Concrete.apply
+    return function(x, p_logit, seed, offset, temperature)  # type: ignore[no-any-return]
