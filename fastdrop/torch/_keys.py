@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -113,10 +114,7 @@ def draw_tensor(source: Source, device: torch.device) -> tuple[Tensor, int]:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def count_draw() -> int:
     """Return which draw of the graph that is being traced the next one is."""
-    context = TracingContext.try_get()
-    number = draws.get(context, 0)
-    draws[context] = number + 1
-    return number
+    return next(draws.setdefault(TracingContext.try_get() or scratch, itertools.count()))
 
 
-draws: Any = WeakKeyDictionary()
+draws: Any = WeakKeyDictionary()  # counters, by what traces; all that is not traced shares one
