@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from fastdrop.torch import _functions, _layers
 
@@ -119,28 +118,27 @@ def revert(model: nn.Module) -> None:
             module.__class__ = THEIRS[type(module)]
 
 
-class Counting(TorchFunctionMode):
-    """Counts calls of the functions that `patched` replaces."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: Counter[str] = Counter()
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count a call, and make it."""
-        name = next((name for name, native in NATIVE.items() if function is native), None)
-        if name is not None:
-            self.seen[name] += 1
-        return function(*args, **(kwargs or {}))
-
-
 def functions_called(model: nn.Module, example_inputs: Any) -> dict[str, int]:
-    """Return how often one forward pass calls each function, with copies of the buffers."""
+    """Return how often one forward pass calls each function that `patched` replaces, with copies of the buffers."""
+    seen: Counter[str] = Counter()
+
+    def counted(name: str, function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            seen[name] += 1
+            return function(*args, **kwargs)
+
+        return call
+
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     args, kwargs = ((), example_inputs) if isinstance(example_inputs, dict) else (tuple(example_inputs), {})
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), Counting() as counting:
-        torch.func.functional_call(model, buffers, args, kwargs)
-    return dict(counting.seen)
+    before = {name: getattr(nn.functional, name) for name in FUNCTIONS}
+    replace({name: counted(name, function) for name, function in before.items()})
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.func.functional_call(model, buffers, args, kwargs)
+    finally:
+        replace(before)
+    return dict(seen)
 
 
 # Functions ----------------------------------------------------------------------------------------------------------
@@ -157,6 +155,12 @@ def replacement(name: str) -> Any:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = native.__doc__
     return function
+
+
+def replace(functions: dict[str, Any]) -> None:
+    """Set functions of `torch.nn.functional`."""
+    for name, function in functions.items():
+        setattr(nn.functional, name, function)
 
 
 REPLACEMENTS = {name: replacement(name) for name in FUNCTIONS}
@@ -186,8 +190,7 @@ class patched(ContextDecorator):  # noqa: N801  # a function to its users
         """Replace the functions, unless they are already."""
         with patched.lock:
             if not patched.depth:
-                for name, function in REPLACEMENTS.items():
-                    setattr(nn.functional, name, function)
+                replace(REPLACEMENTS)
             patched.depth += 1
         return self
 
@@ -196,5 +199,4 @@ class patched(ContextDecorator):  # noqa: N801  # a function to its users
         with patched.lock:
             patched.depth -= 1
             if not patched.depth:
-                for name, function in NATIVE.items():
-                    setattr(nn.functional, name, function)
+                replace(NATIVE)
