@@ -82,6 +82,7 @@ def drop(
     """
     cdef Addresses at
     cdef Work work = Work.__new__(Work)
+    cdef bint is_plain
     cdef tuple sizes = (as_count(shape, "shape"),) if PyLong_CheckExact(shape) else shape_of(shape)
     cdef int64_t n = lay(work, sizes, p, start, noise_shape, shared_axes, global_shape, global_start)
     if not 0 <= dtype < native.FD_DTYPES:
@@ -94,7 +95,8 @@ def drop(
     work.settings = effective()
     if not n:
         return
-    if strides is None and work.settings.module is None and are_apart(&at, n * item_size(dtype), item_size(dtype)):
+    is_plain = strides is None and work.rates is None and work.settings.module is None
+    if is_plain and are_apart(&at, n * item_size(dtype), item_size(dtype)):
         perform_there(work, &at, n, sizes[-1] if sizes else 1, num_threads)
     else:
         perform_as_arrays(work, &at, sizes, strides, num_threads)
@@ -170,7 +172,7 @@ cdef int perform_there(Work work, const Addresses *at, int64_t n, int64_t row, i
     shape[0], shape[1], strides[0], strides[1] = n // row, row, 0, size
     native.layout_of(&rows, 2, shape, strides, size)
     call.bits.key, call.bits.first, call.bits.rate = work.key, work.first, native.rate_of(work.rate)
-    call.bits.mask_layout = &work.mask if work.is_laid else &mask
+    call.bits.mask_layout = &work.laid.layout if work.laid is not None else &mask
     call.bits.packed, call.bits.flags.data, call.bits.rates.data = NULL, NULL, NULL
     call.op, call.dtype, call.n = work.op, work.dtype, n
     call.scale, call.shift, call.fill = work.scale, work.shift, work.fill
