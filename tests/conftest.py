@@ -38,6 +38,7 @@ hypothesis.settings.load_profile("fastdrop")
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes seconds")
     config.addinivalue_line("markers", f"large: needs gigabytes of free memory; runs where {LARGE}=1 is set")
 
 

@@ -190,7 +190,12 @@ class Concrete(torch.autograd.Function):
 
     forward = staticmethod(lambda *arguments: ops.concrete(*arguments))
     setup_context = staticmethod(keep_for_concrete)
-    backward = staticmethod(torch.autograd.function.once_differentiable(backward_of_concrete))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        if torch.is_grad_enabled() and not is_transformed():
+            raise RuntimeError("concrete_dropout has no second derivative: take its gradient without create_graph=True")
+        return backward_of_concrete(ctx, grad)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:

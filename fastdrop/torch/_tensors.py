@@ -42,7 +42,13 @@ def check_tensor(x: Any, name: str, instead: str, function: str) -> None:
 
 def is_acceptable(x: Any) -> bool:
     """Return whether `check_tensor` lets a tensor pass; the compiler traces this."""
-    return isinstance(x, Tensor) and x.dtype in DTYPES and x.layout is torch.strided and x.device.type in ("cpu", "meta")
+    return (
+        isinstance(x, Tensor)
+        and x.dtype in DTYPES
+        and x.layout is torch.strided
+        and not x.is_nested
+        and x.device.type in ("cpu", "meta")
+    )
 
 
 def refuse_tensor(x: Any, name: str, instead: str, function: str) -> NoReturn:
