@@ -13,7 +13,7 @@ from torch import Tensor
 from torch._guards import TracingContext
 
 from fastdrop._core import plan
-from fastdrop.random import Stream
+from fastdrop.random import Key, Stream
 from fastdrop.torch._tensors import is_transformed
 
 __all__ = ["Source", "as_signed", "check_source", "draw_key", "draw_tensor", "draw_word", "words_of"]
@@ -81,6 +81,8 @@ def draw_key(source: Source) -> tuple[int, int]:
         return draw_word(generator) % WORD, offset
     if type(seed) is int:
         return seed, offset
+    if isinstance(seed, Key):  # the compiler can trace this
+        return seed[0], seed[1]
     if isinstance(seed, Tensor):
         return words_of(seed, offset)
     return plan.find_key(seed, offset)
