@@ -14,6 +14,7 @@ def drop(
     offset: int,
     num_threads: int = 0,
     factors: Sequence[float] = (),
+    is_new: bool = False,
     *,
     bias: int = 0,
     residual: int = 0,
@@ -22,7 +23,6 @@ def drop(
     shared_axes: Any = None,
     global_shape: Any = None,
     global_start: Any = None,
-    is_new: bool = False,
 ) -> None: ...
 def check(
     shape: Sequence[int],

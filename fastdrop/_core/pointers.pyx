@@ -49,9 +49,8 @@ cdef struct Addresses:
 
 
 def drop(
-    uintptr_t x, uintptr_t y, shape, strides, int dtype, p, seed, offset, int num_threads=0, factors=(), *,
-    uintptr_t bias=0, uintptr_t residual=0, start=0, noise_shape=None, shared_axes=None, global_shape=None, global_start=None,
-    bint is_new=False
+    uintptr_t x, uintptr_t y, shape, strides, int dtype, p, seed, offset, int num_threads=0, factors=(), bint is_new=False, *,
+    uintptr_t bias=0, uintptr_t residual=0, start=0, noise_shape=None, shared_axes=None, global_shape=None, global_start=None
 ):
     """Write ``residual + dropout(x + bias)`` to y.
 
@@ -73,12 +72,12 @@ def drop(
         The most threads that may be used; 0 leaves it to fastdrop's own settings, which hold in any case.
     factors : sequence of float
         Empty: kept elements times 1 / (1 - p). One number: times that. Three: keep ? x * first + second : third.
+    is_new : bool, default False
+        Whether y was allocated for this call.
     bias, residual : int
         Addresses of the other operands, or 0; the bias is contiguous and has the last axis's size.
     start, noise_shape, shared_axes, global_shape, global_start
         As in `dropout`.
-    is_new : bool
-        Whether y was allocated for this call.
     """
     cdef Addresses at
     cdef Work work = Work.__new__(Work)

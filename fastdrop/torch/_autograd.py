@@ -10,6 +10,8 @@ from torch.autograd import forward_ad
 
 from fastdrop.torch._keys import as_signed
 from fastdrop.torch._operators import (
+    NO_OPERANDS,
+    Operands,
     Place,
     backward_of_concrete,
     backward_of_dropout,
@@ -47,33 +49,40 @@ class Eager(torch.autograd.Function):
     """Dropout of plain tensors. Nothing is saved but the rule, which has two integers for the mask."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor | None, residual: Tensor | None, rule: Rule, in_place: bool) -> Tensor:
-        ctx.rule, ctx.in_place = rule, in_place
+    def forward(
+        ctx: Any, x: Tensor, rule: Rule, in_place: bool, bias: Tensor | None = None, residual: Tensor | None = None
+    ) -> Tensor:
+        ctx.rule = rule
         if bias is not None:
             ctx.bias_shape = bias.shape
         if in_place:
             ctx.mark_dirty(x)
-        return compute(x, bias, residual, rule, in_place)
+        return compute(x, rule, in_place, NO_OPERANDS if bias is None and residual is None else (bias, residual))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        of_x, of_bias, of_residual = ctx.needs_input_grad[:3]
-        dx = eager(grad, None, None, ctx.rule.backward()) if of_x or of_bias else None
-        dbias = dx.sum_to_size(ctx.bias_shape) if of_bias and dx is not None else None
-        return dx, dbias, grad if of_residual else None, None, None
+        needed, rule = ctx.needs_input_grad, ctx.rule
+        if len(rule.factors) > 1:
+            rule = rule.backward()
+        if len(needed) == 3:
+            return eager(grad, rule), None, None
+        dx = eager(grad, rule) if needed[0] or needed[3] else None
+        dbias = dx.sum_to_size(ctx.bias_shape) if needed[3] and dx is not None else None
+        return dx, None, None, dbias, grad if needed[4] else None
 
     @staticmethod
-    def jvp(ctx: Any, x: Tensor | None, bias: Tensor | None, residual: Tensor | None, *_: Any) -> Any:  # type: ignore[override]
-        return tangent(lambda *operands: eager(*operands, ctx.rule.backward(), ctx.in_place), x, bias, residual)
+    def jvp(ctx: Any, x: Any, _rule: Any, in_place: Any, bias: Any = None, residual: Any = None) -> Any:  # type: ignore[override]
+        dirty = ctx.dirty_tensors is not None
+        return tangent(lambda *operands: eager(operands[0], ctx.rule.backward(), dirty, operands[1:]), x, bias, residual)
 
 
 # `Function.apply` without what it does for transforms: `is_plain` has seen that there are none.
 apply_eager = super(torch.autograd.Function, Eager).apply
 
 
-def compute(x: Tensor, bias: Tensor | None, residual: Tensor | None, rule: Rule, in_place: bool) -> Tensor:
-    out = x if in_place else torch.empty_like(x)
-    return drop_memory((x, bias, residual), out, rule.p, (rule.seed, rule.offset), rule.factors, rule.place)
+def compute(x: Tensor, rule: Rule, in_place: bool, more: Operands) -> Tensor:
+    p, seed, offset, factors, place = rule
+    return drop_memory(x, x if in_place else torch.empty_like(x), (seed, offset), p, factors, place, more)
 
 
 def tangent(function: Any, x: Tensor | None, bias: Tensor | None, residual: Tensor | None) -> Tensor | None:
@@ -85,14 +94,19 @@ def tangent(function: Any, x: Tensor | None, bias: Tensor | None, residual: Tens
     return residual
 
 
-def eager(x: Tensor, bias: Tensor | None, residual: Tensor | None, rule: Rule, in_place: bool = False) -> Tensor:
-    """Return ``residual + dropout(x + bias)`` of tensors that have been checked."""
+def eager(x: Tensor, rule: Rule, in_place: bool = False, more: Operands = NO_OPERANDS) -> Tensor:
+    """Return ``residual + dropout(x + bias)``, of which `more` has (bias, residual), of tensors that have been checked."""
     if not is_plain(x):  # a gradient may be of any kind
-        return by_operator(x, bias, residual, torch.full((), as_signed(rule.seed), dtype=torch.int64), rule)
-    operands = (x,) if bias is None and residual is None else tuple(each for each in (x, bias, residual) if each is not None)
-    if torch.is_grad_enabled() and any([each.requires_grad for each in operands]) or forward_ad._current_level >= 0:
-        return apply_eager(x, bias, residual, rule, in_place)  # type: ignore[no-any-return]
-    made = compute(x, bias, residual, rule, in_place)
+        return by_operator(x, torch.full((), as_signed(rule.seed), dtype=torch.int64), rule, more)
+    return eager_plain(x, rule, in_place, more)
+
+
+def eager_plain(x: Tensor, rule: Rule, in_place: bool, more: Operands) -> Tensor:
+    """Do the same for plain tensors, and note what backward and forward mode need."""
+    plain = more is NO_OPERANDS or (more[0] is None and more[1] is None)
+    if torch.is_grad_enabled() and (x.requires_grad or not plain) or forward_ad._current_level >= 0:
+        return apply_eager(x, rule, in_place) if plain else apply_eager(x, rule, in_place, *more)  # type: ignore[no-any-return]
+    made = compute(x, rule, in_place, NO_OPERANDS if plain else more)
     if in_place:
         torch.autograd.graph.increment_version(x)
     return made
@@ -101,11 +115,11 @@ def eager(x: Tensor, bias: Tensor | None, residual: Tensor | None, rule: Rule, i
 # By the operators ---------------------------------------------------------------------------------------------------
 
 
-def by_operator(x: Tensor, bias: Tensor | None, residual: Tensor | None, seed: Tensor, rule: Rule) -> Tensor:
+def by_operator(x: Tensor, seed: Tensor, rule: Rule, more: Operands = NO_OPERANDS) -> Tensor:
     """Return the same with the seed of a tensor, by an operator: for the compiler, shapes without memory, transforms."""
     place = rule.place or ((), None, None)
     function = Transformed.apply if is_transformed() else ops.dropout
-    arguments = (x, bias, residual, seed, as_signed(rule.offset), rule.p, list(rule.factors), list(place[0]), *place[1:])
+    arguments = (x, *more, seed, as_signed(rule.offset), rule.p, list(rule.factors), list(place[0]), *place[1:])
     return function(*arguments)  # type: ignore[no-any-return]
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from fastdrop._core import plan, pointers
 from fastdrop.random import Key
 from fastdrop.torch import _autograd
-from fastdrop.torch._autograd import Rule, by_operator, eager
-from fastdrop.torch._keys import Source, check_source, draw_key, draw_tensor
-from fastdrop.torch._operators import Place
+from fastdrop.torch._autograd import Rule, by_operator, eager_plain
+from fastdrop.torch._keys import DEFAULT, Source, check_source, draw_key, draw_tensor
+from fastdrop.torch._operators import NO_OPERANDS, Operands, Place
 from fastdrop.torch._tensors import check_in_place, check_tensor, is_acceptable, is_plain, is_transformed
 from fastdrop.variants.alpha import factors_of
 
@@ -96,19 +96,16 @@ class Placement(NamedTuple):
 
 # One way for all ------------------------------------------------------------------------------------------------------
 
-Operands = tuple[Tensor, "Tensor | None", "Tensor | None"]  # x, bias, residual
-
 
 def drop(
-    operands: Operands, p: Any, training: Any, in_place: Any, source: Source, row: Row, placement: Placement | None = None
+    x: Tensor, p: Any, training: Any, in_place: Any, source: Source, row: Row, placement: Placement | None, more: Operands
 ) -> Tensor:
     """Return ``residual + dropout(x + bias)``: check everything, draw a key, and take the way that the tensors need."""
     if torch.compiler.is_compiling():
-        return traced(operands, p, training, in_place, source, row, placement)
-    x, bias, residual = operands
+        return traced(x, p, training, in_place, source, row, placement, more)
     plain = is_plain(x)
-    if not (plain and bias is None and residual is None):
-        plain = check_operands(operands, row) and plain
+    if not plain or more is not NO_OPERANDS:
+        plain = check_operands(x, more, row) and plain
     rate = plan.as_rate(p)
     place = None
     if placement is not None:
@@ -116,67 +113,70 @@ def drop(
         place = placement.resolved(x.ndim)
     if in_place:
         check_in_place(x)
-    seed, offset, generator = source
-    if seed is not None or generator is not None or offset != 0:
+    if source is not DEFAULT:
         check_source(source)
     if not (training is True or plan.check_flag(training, "training")) or not rate:
-        return x if bias is None and residual is None else added(operands, plain)
+        return x if more is NO_OPERANDS else added(x, more, plain)
     factors = () if row.factors is None else row.factors(rate)
     if plain:
-        return eager(x, bias, residual, Rule(rate, *draw_key(source), factors, place), in_place)
-    return elsewhere(operands, in_place, source, Rule(rate, 0, 0, factors, place))
+        seed, offset = draw_key(source)
+        return eager_plain(x, Rule(rate, seed, offset, factors, place), in_place, more)
+    return elsewhere(x, in_place, source, Rule(rate, 0, 0, factors, place), more)
 
 
-def check_operands(operands: Operands, row: Row) -> bool:
+def check_operands(x: Tensor, more: Operands, row: Row) -> bool:
     """Raise unless the tensors go together; return whether all of them are plain."""
-    x, bias, residual = operands
-    for tensor, name in ((x, "input"), (bias, "bias"), (residual, "residual")):
+    check_tensor(x, "input", row.instead, row.name)
+    for tensor, name, shape in zip(more, ("bias", "residual"), (x.shape[-1:], x.shape), strict=True):
         if tensor is not None:
             check_tensor(tensor, name, row.instead, row.name)
-            shape = x.shape[-1:] if name == "bias" else x.shape
             if tensor.dtype != x.dtype:
                 raise TypeError(f"{name} must have the dtype of input, {x.dtype}; got {tensor.dtype}")
             if tensor.shape != shape:
                 raise ValueError(f"{name} must have the shape {tuple(shape)}; got {tuple(tensor.shape)}")
-    return all([tensor is None or is_plain(tensor) for tensor in operands])
+    return all([tensor is None or is_plain(tensor) for tensor in more])
 
 
-def added(operands: Operands, plain: bool) -> Tensor:
+def added(x: Tensor, more: Operands, plain: bool) -> Tensor:
     """Return ``residual + (x + bias)``, of which nothing is dropped."""
     rule = Rule(0.0, 0, 0)
-    return eager(*operands, rule) if plain else by_operator(*operands, torch.zeros((), dtype=torch.int64), rule)
+    return eager_plain(x, rule, False, more) if plain else by_operator(x, torch.zeros((), dtype=torch.int64), rule, more)
 
 
-def elsewhere(operands: Operands, in_place: bool, source: Source, rule: Rule) -> Tensor:
+def elsewhere(x: Tensor, in_place: bool, source: Source, rule: Rule, more: Operands) -> Tensor:
     """Do the same for tensors that are not plain: shards, shapes without memory, transformed ones, negated views."""
-    x, bias, residual = operands
     if type(x).__name__ == "DTensor":
         from fastdrop.torch import _shards
 
-        return _shards.drop(operands, in_place, source, rule)
+        return _shards.drop(x, in_place, source, rule, more)
     seed, offset = draw_tensor(source, x.device)
-    made = by_operator(x, bias, residual, seed, rule._replace(offset=offset))
+    made = by_operator(x, seed, rule._replace(offset=offset), more)
     return x.copy_(made) if in_place else made
 
 
 def traced(
-    operands: Operands, p: Any, training: Any, in_place: Any, source: Source, row: Row, placement: Placement | None
+    x: Tensor, p: Any, training: Any, in_place: Any, source: Source, row: Row, placement: Placement | None, more: Operands
 ) -> Tensor:
     """Do the same while a compiler traces. What is wrong, or not for a graph, is left to the eager way, which says so."""
-    x, bias, residual = operands
-    fits = all([tensor is None or is_acceptable(tensor) for tensor in operands]) and is_traceable(source) and not is_transformed()
-    if not (fits and isinstance(p, (int, float)) and not isinstance(p, bool) and 0 <= p <= 1 and isinstance(training, bool)):
-        return untraced(operands, p, training, in_place, source, row, placement)
-    if placement is not None and not placement.is_traceable(x.shape):
-        return untraced(operands, p, training, in_place, source, row, placement)
-    if (bias is not None and bias.shape != x.shape[-1:]) or (residual is not None and residual.shape != x.shape):
-        return untraced(operands, p, training, in_place, source, row, placement)
+    if not (
+        all([tensor is None or is_acceptable(tensor) for tensor in (x, *more)])
+        and not is_transformed()
+        and is_traceable(source)
+        and isinstance(p, (int, float))
+        and not isinstance(p, bool)
+        and 0 <= p <= 1
+        and isinstance(training, bool)
+        and (placement is None or placement.is_traceable(x.shape))
+        and (more[0] is None or more[0].shape == x.shape[-1:])
+        and (more[1] is None or more[1].shape == x.shape)
+    ):
+        return untraced(x, p, training, in_place, source, row, placement, more)
     if not training or p == 0:
-        return x if bias is None and residual is None else added(operands, False)
+        return x if more[0] is None and more[1] is None else added(x, more, False)
     seed, offset = draw_tensor(source, x.device)
     factors = () if row.factors is None else row.factors(float(p))
     place = None if placement is None else placement.resolved(x.ndim)
-    made = by_operator(x, bias, residual, seed, Rule(float(p), 0, offset, factors, place))
+    made = by_operator(x, seed, Rule(float(p), 0, offset, factors, place), more)
     return x.copy_(made) if in_place else made
 
 
@@ -318,7 +318,8 @@ def define(
                     raise ValueError(f"{name} shares decisions along axes of its own; shared_axes and noise_shape say others")
                 shared_axes = axes(input.ndim)
             place = Placement(noise_shape, shared_axes, global_shape, global_start)
-        return drop((input, None, None), p, training, inplace, (seed, offset, generator), row, place)
+        source = DEFAULT if seed is None and generator is None and offset == 0 else (seed, offset, generator)
+        return drop(input, p, training, inplace, source, row, place, NO_OPERANDS)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = DOCSTRING.format(
@@ -434,7 +435,7 @@ def drop_path(
         raise ValueError("input must have an axis of samples; got 0 dimensions")
     place = Placement(None, tuple(range(1, input.ndim)), options.pop("global_shape", None), options.pop("global_start", None))
     row = DROP_PATH if scale_by_keep else UNSCALED_DROP_PATH
-    return drop((input, None, None), drop_prob, training, False, source_of(options), row, place)
+    return drop(input, drop_prob, training, False, source_of(options), row, place, NO_OPERANDS)
 
 
 DROP_PATH, UNSCALED_DROP_PATH = row_of("drop_path"), row_of("drop_path", no_factor)
@@ -479,7 +480,7 @@ def dropout_add(
     """
     given = [options.pop(name, None) for name in Placement._fields]
     placement = None if all([each is None for each in given]) else Placement(*given)
-    return drop((x, bias, residual), p, training, False, source_of(options), DROPOUT_ADD, placement)
+    return drop(x, p, training, False, source_of(options), DROPOUT_ADD, placement, (bias, residual))
 
 
 DROPOUT_ADD = row_of("dropout_add")

@@ -16,13 +16,14 @@ from fastdrop._core import plan
 from fastdrop.random import Key, Stream
 from fastdrop.torch._tensors import is_transformed
 
-__all__ = ["Source", "as_signed", "check_source", "draw_key", "draw_tensor", "draw_word", "words_of"]
+__all__ = ["DEFAULT", "Source", "as_signed", "check_source", "draw_key", "draw_tensor", "draw_word", "words_of"]
 
 WORD = 2**64
 FROM, TO = -(2**63), 2**63 - 1  # the same call gives the same bits with `torch.randint`, which also runs under vmap
 HAVE_STATE = (Stream, np.random.Generator, np.random.BitGenerator)
 
 Source = tuple[Any, Any, Any]  # seed, offset, generator
+DEFAULT: Source = (None, 0, None)
 
 
 class Scratch(threading.local):

@@ -18,8 +18,10 @@ from fastdrop.random import Key
 from fastdrop.torch._keys import draw_word, words_of
 from fastdrop.torch._tensors import DTYPES
 
-__all__ = ["Place", "backward_of_dropout", "drop_memory", "keep_for_backward"]
+__all__ = ["NO_OPERANDS", "Operands", "Place", "backward_of_dropout", "drop_memory", "keep_for_backward"]
 
+Operands = tuple["Tensor | None", "Tensor | None"]  # bias, residual
+NO_OPERANDS: Operands = (None, None)
 Place = tuple[Sequence[int], "Sequence[int] | None", "Sequence[int] | None"]  # shared axes, global shape, global start
 
 # draw ---------------------------------------------------------------------------------------------------------------
@@ -55,40 +57,36 @@ def _(number: int, *, device: torch.device) -> Tensor:
 
 
 def drop_memory(
-    operands: tuple[Tensor, Tensor | None, Tensor | None],
-    out: Tensor,
-    p: float,
-    key: tuple[int, int],
-    factors: Sequence[float] = (),
-    place: Place | None = None,
+    x: Tensor, out: Tensor, key: tuple[int, int], p: float, factors: Sequence[float], place: Place | None, more: Operands
 ) -> Tensor:
-    """Write ``residual + dropout(x + bias)`` to `out`, which may be x: on plain tensors, of (x, bias, residual)."""
-    x, bias, residual = operands
+    """Write ``residual + dropout(x + bias)`` to `out`, which may be x: plain tensors, of which `more` has (bias, residual)."""
+    seed, offset = key
+    is_new = out is not x
+    contiguous = x.is_contiguous() and (not is_new or out.is_contiguous())
     threads, dtype = torch.get_num_threads(), DTYPES[x.dtype]
-    contiguous = x.is_contiguous() and out.is_contiguous()
-    if contiguous and place is None and bias is None and residual is None:
-        pointers.drop(x.data_ptr(), out.data_ptr(), x.numel(), None, dtype, p, *key, threads, factors, is_new=out is not x)
+    if place is None and contiguous and more is NO_OPERANDS:
+        pointers.drop(x.data_ptr(), out.data_ptr(), x.numel(), None, dtype, p, seed, offset, threads, factors, is_new)
         return out
+    bias, residual = more
     shared_axes, global_shape, global_start = place or ((), None, None)
-    if residual is not None and not residual.is_contiguous():
-        contiguous = False
-    strides = [each.stride() for each in (x, out, residual) if each is not None]
+    contiguous = contiguous and (residual is None or residual.is_contiguous())
     pointers.drop(
         x.data_ptr(),
         out.data_ptr(),
         x.shape,
-        None if contiguous else strides,
+        None if contiguous else [each.stride() for each in (x, out, residual) if each is not None],
         dtype,
         p,
-        *key,
+        seed,
+        offset,
         threads,
         factors,
+        is_new,
         bias=0 if bias is None else bias.contiguous().data_ptr(),
         residual=0 if residual is None else residual.data_ptr(),
         shared_axes=tuple(shared_axes),
         global_shape=global_shape,
         global_start=global_start,
-        is_new=out is not x,
     )
     return out
 
@@ -113,7 +111,7 @@ def dropout(
     *place: Any,
 ) -> Tensor:
     """Return ``residual + dropout(x + bias)``."""
-    return drop_memory((x, bias, residual), torch.empty_like(x), p, words_of(seed, offset), factors, place)
+    return drop_memory(x, torch.empty_like(x), words_of(seed, offset), p, factors, place, (bias, residual))
 
 
 @dropout.register_fake

@@ -19,17 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["drop"]
 
 
-def drop(operands: Any, in_place: bool, source: Source, rule: Rule) -> Tensor:
-    """Return ``residual + dropout(x + bias)`` of distributed tensors, placed as x is."""
-    x, bias, residual = operands
+def drop(x: Any, in_place: bool, source: Source, rule: Rule, more: Any) -> Tensor:
+    """Return ``residual + dropout(x)`` of distributed tensors, placed as x is; `more` is (bias, residual)."""
+    bias, residual = more
     placements, mesh = x.placements, x.device_mesh
     check(x, bias, residual, rule)
     shared = () if rule.place is None else rule.place[0]
     _, begin = compute_local_shape_and_global_offset(x.shape, mesh, placements)
     seed, offset = agree(source, mesh)
     here = Rule(rule.p, seed, offset, rule.factors, (shared, tuple(x.shape), tuple(begin)))
-    locals = [None if each is None else each.to_local() for each in operands]
-    made = eager(*locals, here)
+    made = eager(x.to_local(), here, False, (None, None if residual is None else residual.to_local()))
     y = DTensor.from_local(made, mesh, placements, run_check=False, shape=x.shape, stride=x.stride())
     return x.copy_(y) if in_place else y
 
