@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -76,14 +77,58 @@ class Seeded(nn.Module):
         return known if key is None else f"{known}, seed={int(key[0]) % 2**64}, calls={int(key[1])}"
 
 
-KEYWORDS = """
+DOCSTRING = """{summary}
+
+Parameters
+----------
+{parameters}
 seed : int, optional
-    The seed of the layer's own masks; the number of the call is the offset. By default PyTorch's generator is drawn from.
+    The seed of the layer's own masks; the number of the call is the offset, and ``state_dict`` has both. By default PyTorch's
+    generator is drawn from.
 name : str, optional
     Makes a seed of its own of `seed`, as `fastdrop.fold_in` does: for layers that share one.
 generator : torch.Generator, optional
-    The generator to draw from.
+    The generator to draw from, instead of the default one.
+
+Examples
+--------
+>>> import torch, fastdrop.torch
+>>> layer = fastdrop.torch.{name}({arguments}, seed=42)
+>>> y = layer(torch.ones({shape}))
+>>> y.shape, int(layer.state_dict()["key"][1])
+(torch.Size([{shape}]), 1)
 """
+
+RATE = "p : float, default 0.5\n    Probability of dropping."
+IN_PLACE = RATE + "\ninplace : bool, default False\n    Whether to write the result to the input."
+
+OPTIONS = "\nshared_axes, noise_shape\n    As for `fastdrop.dropout`."
+BATCH_FIRST = "\nbatch_first : bool, default False\n    Whether time is the second axis."
+RATE_AND_BLOCK = "p : float, default 0.1\n    How much is meant to be dropped.\nblock_size : int, default 7\n    The size of a block."
+RATE_AND_TEMPERATURE = """\
+p : float, default 0.1
+    The rate at the start; ``rate`` is that of now.
+temperature : float, default 0.1
+    How soft the mask is."""
+PATH = """\
+drop_prob : float, default 0
+    Probability of dropping a path.
+scale_by_keep : bool, default True
+    Whether kept paths are divided by 1 - drop_prob."""
+
+Layer = TypeVar("Layer", bound=type[nn.Module])
+
+
+def documented(shape: str, parameters: str, arguments: str = "0.5") -> Callable[[Layer], Layer]:
+    """Return a decorator that completes the docstring of a layer, which has a first line."""
+
+    def complete(layer: Layer) -> Layer:
+        layer.__doc__ = DOCSTRING.format(
+            summary=layer.__doc__, parameters=parameters, name=layer.__name__, arguments=arguments, shape=shape
+        )
+        return layer
+
+    return complete
 
 
 class Plain(Seeded):
@@ -110,48 +155,56 @@ class Plain(Seeded):
         return self.function(input, self.p, self.training, self.inplace, **self.next_key(self.p))  # type: ignore[no-any-return]
 
 
+@documented("2, 4", IN_PLACE + OPTIONS)
 class Dropout(Plain, nn.Dropout):
     """Drop elements: `torch.nn.Dropout` with fastdrop's masks."""
 
     function = staticmethod(functions.dropout)
 
 
+@documented("2, 3, 4", IN_PLACE)
 class Dropout1d(Plain, nn.Dropout1d):
     """Drop channels of sequences: `torch.nn.Dropout1d` with fastdrop's masks."""
 
     function = staticmethod(functions.dropout1d)
 
 
+@documented("2, 3, 4, 4", IN_PLACE)
 class Dropout2d(Plain, nn.Dropout2d):
     """Drop channels of images: `torch.nn.Dropout2d` with fastdrop's masks."""
 
     function = staticmethod(functions.dropout2d)
 
 
+@documented("2, 3, 4, 4, 4", IN_PLACE)
 class Dropout3d(Plain, nn.Dropout3d):
     """Drop channels of volumes: `torch.nn.Dropout3d` with fastdrop's masks."""
 
     function = staticmethod(functions.dropout3d)
 
 
+@documented("2, 4", IN_PLACE)
 class AlphaDropout(Plain, nn.AlphaDropout):
     """Keep mean and variance: `torch.nn.AlphaDropout` with fastdrop's masks."""
 
     function = staticmethod(functions.alpha_dropout)
 
 
+@documented("2, 3, 4", IN_PLACE)
 class FeatureAlphaDropout(Plain, nn.FeatureAlphaDropout):
     """Drop channels, and keep mean and variance: `torch.nn.FeatureAlphaDropout` with fastdrop's masks."""
 
     function = staticmethod(functions.feature_alpha_dropout)
 
 
+@documented("3, 2, 4", IN_PLACE + BATCH_FIRST)
 class LockedDropout(Plain, nn.Dropout):
-    """Drop the same units at all time steps; `batch_first` as in PyTorch's recurrent layers."""
+    """Drop the same units at all time steps."""
 
     function = staticmethod(functions.locked_dropout)
 
 
+@documented("4, 2", PATH)
 class DropPath(Seeded):
     """Drop the paths of samples, as `timm.layers.DropPath`."""
 
@@ -201,6 +254,7 @@ class Rated(Seeded):
         return f"p={self.p}{super().extra_repr()}"
 
 
+@documented("2, 4", RATE)
 class GaussianDropout(Rated):
     """Multiply by normal numbers of variance p / (1 - p)."""
 
@@ -209,6 +263,7 @@ class GaussianDropout(Rated):
         return functions.gaussian_dropout(input, self.p, self.training, **self.next_key(self.p))
 
 
+@documented("2, 3, 8, 8", RATE_AND_BLOCK, "0.2, 3")
 class DropBlock2d(Rated):
     """Drop square blocks of feature maps."""
 
@@ -221,8 +276,9 @@ class DropBlock2d(Rated):
         return functions.drop_block2d(input, self.p, self.block_size, self.training, **self.next_key(self.p))
 
 
+@documented("2, 4", RATE_AND_TEMPERATURE)
 class ConcreteDropout(Rated):
-    """Drop at a rate that is learned, by a softened mask. `p` is the rate at the start; ``rate`` is that of now."""
+    """Drop at a rate that is learned, by a softened mask."""
 
     def __init__(self, p: float = 0.1, temperature: float = 0.1, **keywords: Any) -> None:
         super().__init__(p, **keywords)
@@ -250,6 +306,14 @@ class WeightDrop(Rated):
         The names of the weights.
     p : float, default 0.5
         Probability of dropping a weight.
+    **keywords
+        seed, name and generator, as for `Dropout`.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> layer = fastdrop.torch.WeightDrop(torch.nn.LSTM(4, 5), "weight_hh_l0", 0.5)
+    >>> output, state = layer(torch.ones(3, 2, 4))
     """
 
     def __init__(self, module: nn.Module, weights: Any, p: float = 0.5, **keywords: Any) -> None:

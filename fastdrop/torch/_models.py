@@ -49,6 +49,12 @@ class Report:
     functions : dict of str to int or None
         How often a forward pass calls PyTorch's functions, past all modules: what `patched` is for. None where no
         ``example_inputs`` were given.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> fastdrop.torch.convert(torch.nn.Sequential(torch.nn.Dropout(0.1)))
+    Report(swapped=['0'], left={}, functions=None)
     """
 
     swapped: list[str] = field(default_factory=list)
