@@ -13,7 +13,7 @@ True
 from fastdrop._core.optional import missing
 
 try:
-    import torch as _torch  # noqa: F401
+    import torch as _torch  # noqa: F401  # what is missing has a name here, and an extra
 except ImportError as error:
     raise missing("fastdrop.torch", error, "torch") from error
 

@@ -26,6 +26,7 @@ from fastdrop.torch._tensors import is_plain, is_transformed
 __all__ = ["Rule", "by_operator", "concrete", "eager", "variant"]
 
 ops: Any = torch.ops.fastdrop
+Function: Any = torch.autograd.Function
 
 
 class Rule(NamedTuple):
@@ -45,7 +46,7 @@ class Rule(NamedTuple):
 # Eager --------------------------------------------------------------------------------------------------------------
 
 
-class Eager(torch.autograd.Function):
+class Eager(Function):  # type: ignore[misc]
     """Dropout of plain tensors. Nothing is saved but the rule, which has two integers for the mask."""
 
     @staticmethod
@@ -60,7 +61,7 @@ class Eager(torch.autograd.Function):
         return compute(x, rule, in_place, NO_OPERANDS if bias is None and residual is None else (bias, residual))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         needed, rule = ctx.needs_input_grad, ctx.rule
         if len(rule.factors) > 1:
             rule = rule.backward()
@@ -71,13 +72,13 @@ class Eager(torch.autograd.Function):
         return dx, None, None, dbias, grad if needed[4] else None
 
     @staticmethod
-    def jvp(ctx: Any, x: Any, _rule: Any, in_place: Any, bias: Any = None, residual: Any = None) -> Any:  # type: ignore[override]
+    def jvp(ctx: Any, x: Any, _rule: Any, in_place: Any, bias: Any = None, residual: Any = None) -> Any:
         dirty = ctx.dirty_tensors is not None
         return tangent(lambda *operands: eager(operands[0], ctx.rule.backward(), dirty, operands[1:]), x, bias, residual)
 
 
 # `Function.apply` without what it does for transforms: `is_plain` has seen that there are none.
-apply_eager = super(torch.autograd.Function, Eager).apply
+apply_eager: Any = super(Function, Eager).apply
 
 
 def compute(x: Tensor, rule: Rule, in_place: bool, more: Operands) -> Tensor:
@@ -104,7 +105,7 @@ def eager(x: Tensor, rule: Rule, in_place: bool = False, more: Operands = NO_OPE
 def eager_plain(x: Tensor, rule: Rule, in_place: bool, more: Operands) -> Tensor:
     """Do the same for plain tensors, and note what backward and forward mode need."""
     plain = more is NO_OPERANDS or (more[0] is None and more[1] is None)
-    if torch.is_grad_enabled() and (x.requires_grad or not plain) or forward_ad._current_level >= 0:
+    if (torch.is_grad_enabled() and (x.requires_grad or not plain)) or forward_ad._current_level >= 0:
         return apply_eager(x, rule, in_place) if plain else apply_eager(x, rule, in_place, *more)  # type: ignore[no-any-return]
     made = compute(x, rule, in_place, NO_OPERANDS if plain else more)
     if in_place:
@@ -123,12 +124,21 @@ def by_operator(x: Tensor, seed: Tensor, rule: Rule, more: Operands = NO_OPERAND
     return function(*arguments)  # type: ignore[no-any-return]
 
 
-class Transformed(torch.autograd.Function):
+class Transformed(Function):  # type: ignore[misc]
     """The operator `dropout` under `torch.func`: gradients, tangents, batches."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        x: Tensor, bias: Any, residual: Any, seed: Tensor, offset: int, p: float, factors: Any, shared: Any, whole: Any, begin: Any
+    def forward(
+        x: Tensor,
+        bias: Any,
+        residual: Any,
+        seed: Tensor,
+        offset: int,
+        p: float,
+        factors: Any,
+        shared: Any,
+        whole: Any,
+        begin: Any,
     ) -> Any:
         return ops.dropout(x, bias, residual, seed, offset, p, factors, shared, whole, begin)
 
@@ -138,11 +148,11 @@ class Transformed(torch.autograd.Function):
         ctx.save_for_forward(inputs[3])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         return backward_of_dropout(ctx, grad, Transformed.apply)
 
     @staticmethod
-    def jvp(ctx: Any, x: Tensor | None, bias: Tensor | None, residual: Tensor | None, *_: Any) -> Any:  # type: ignore[override]
+    def jvp(ctx: Any, x: Tensor | None, bias: Tensor | None, residual: Tensor | None, *_: Any) -> Any:
         (seed,) = ctx.saved_tensors
         offset, p, factors, *place = ctx.numbers
         numbers = (seed, offset, p, factors[:1], *place)
@@ -176,7 +186,7 @@ def one_by_one(function: Any, size: int, in_dims: tuple[Any, ...], inputs: tuple
 # Variants -----------------------------------------------------------------------------------------------------------
 
 
-class Variant(torch.autograd.Function):
+class Variant(Function):  # type: ignore[misc]
     """The operator `variant` under `torch.func`, and eager: elementwise and linear, so its own gradient."""
 
     forward = staticmethod(lambda *arguments: ops.variant(*arguments))
@@ -187,11 +197,11 @@ class Variant(torch.autograd.Function):
         ctx.save_for_forward(inputs[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         return backward_of_variant(ctx, grad, Variant.apply)
 
     @staticmethod
-    def jvp(ctx: Any, x: Tensor, *_: Any) -> Any:  # type: ignore[override]
+    def jvp(ctx: Any, x: Tensor, *_: Any) -> Any:
         return Variant.apply(x, *ctx.saved_tensors, *ctx.numbers)
 
     @staticmethod
@@ -199,14 +209,14 @@ class Variant(torch.autograd.Function):
         return one_by_one(Variant.apply, info.batch_size, in_dims, inputs)
 
 
-class Concrete(torch.autograd.Function):
+class Concrete(Function):  # type: ignore[misc]
     """The operator `concrete` under `torch.func`, and eager."""
 
     forward = staticmethod(lambda *arguments: ops.concrete(*arguments))
     setup_context = staticmethod(keep_for_concrete)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         if torch.is_grad_enabled() and not is_transformed():
             raise RuntimeError("concrete_dropout has no second derivative: take its gradient without create_graph=True")
         return backward_of_concrete(ctx, grad)

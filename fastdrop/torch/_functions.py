@@ -90,7 +90,7 @@ class Placement(NamedTuple):
         return noise is None or (
             self.shared_axes is None
             and len(noise) == len(shape)
-            and all([given is None or given in (1, size) for given, size in zip(noise, shape, strict=True)])
+            and all(given is None or given in (1, size) for given, size in zip(noise, shape, strict=True))
         )
 
 
@@ -134,7 +134,7 @@ def check_operands(x: Tensor, more: Operands, row: Row) -> bool:
                 raise TypeError(f"{name} must have the dtype of input, {x.dtype}; got {tensor.dtype}")
             if tensor.shape != shape:
                 raise ValueError(f"{name} must have the shape {tuple(shape)}; got {tuple(tensor.shape)}")
-    return all([tensor is None or is_plain(tensor) for tensor in more])
+    return all(tensor is None or is_plain(tensor) for tensor in more)
 
 
 def added(x: Tensor, more: Operands, plain: bool) -> Tensor:
@@ -159,7 +159,7 @@ def traced(
 ) -> Tensor:
     """Do the same while a compiler traces. What is wrong, or not for a graph, is left to the eager way, which says so."""
     if not (
-        all([tensor is None or is_acceptable(tensor) for tensor in (x, *more)])
+        all(tensor is None or is_acceptable(tensor) for tensor in (x, *more))
         and not is_transformed()
         and is_traceable(source)
         and isinstance(p, (int, float))
@@ -170,7 +170,7 @@ def traced(
         and (more[0] is None or more[0].shape == x.shape[-1:])
         and (more[1] is None or more[1].shape == x.shape)
     ):
-        return untraced(x, p, training, in_place, source, row, placement, more)
+        return untraced(x, p, training, in_place, source, row, placement, more)  # type: ignore[no-any-return]
     if not training or p == 0:
         return x if more[0] is None and more[1] is None else added(x, more, False)
     seed, offset = draw_tensor(source, x.device)
@@ -180,7 +180,9 @@ def traced(
     return x.copy_(made) if in_place else made
 
 
-untraced = torch.compiler.disable(drop, reason="this call of fastdrop.torch is not for a graph, or it is wrong")
+untraced: Any = torch.compiler.disable(  # type: ignore[no-untyped-call]
+    drop, reason="this call of fastdrop.torch is not for a graph, or it is wrong"
+)
 
 
 def is_traceable(source: Source) -> bool:
@@ -366,7 +368,11 @@ feature_alpha_dropout = define(
 )
 attention_dropout = define("attention_dropout", "Drop attention probabilities, after the softmax.", p=0.1)
 embedding_dropout = define(
-    "embedding_dropout", "Drop the rows of an embedding matrix: word types.", after(1, "an axis of words"), p=0.1, shape="(V, D)."
+    "embedding_dropout",
+    "Drop the rows of an embedding matrix: word types.",
+    after(1, "an axis of words"),
+    p=0.1,
+    shape="(V, D).",
 )
 weight_drop = define("weight_drop", "Drop the recurrent weights of an RNN, once for a whole forward pass.")
 
@@ -479,7 +485,7 @@ def dropout_add(
     tensor([12., 10., 10., 10.])
     """
     given = [options.pop(name, None) for name in Placement._fields]
-    placement = None if all([each is None for each in given]) else Placement(*given)
+    placement = None if all(each is None for each in given) else Placement(*given)
     return drop(x, p, training, False, source_of(options), DROPOUT_ADD, placement, (bias, residual))
 
 
@@ -566,9 +572,7 @@ def drop_block2d(input: Tensor, p: float = 0.1, block_size: int = 7, training: b
     return vary(input, "drop_block", (p, block_size), training, options)
 
 
-def concrete_dropout(
-    input: Tensor, p_logit: Tensor, temperature: float = 0.1, training: bool = True, **options: Any
-) -> Tensor:
+def concrete_dropout(input: Tensor, p_logit: Tensor, temperature: float = 0.1, training: bool = True, **options: Any) -> Tensor:
     """Multiply by a softened mask of rate sigmoid(p_logit), through which the rate has a gradient.
 
     Parameters
@@ -650,9 +654,7 @@ def scaled_dot_product_attention(
     """
     if isinstance(dropout_p, (int, float)) and dropout_p == 0:
         source_of({name: each for name, each in options.items() if name not in Placement._fields})
-        return native_attention(
-            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-        )
+        return native_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     if is_causal and attn_mask is not None:
         raise ValueError("is_causal and attn_mask say the same in two ways: give one of them")
     if enable_gqa:

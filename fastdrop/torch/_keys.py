@@ -91,7 +91,7 @@ def draw_key(source: Source) -> tuple[int, int]:
 
 def words_of(seed: Tensor, offset: int) -> tuple[int, int]:
     """Return the key that a tensor holds; a pair of numbers has its own offset."""
-    values = seed.tolist()
+    values: Any = seed.tolist()
     if seed.ndim:
         if offset:
             raise ValueError(f"offset comes from the key when seed is one; got offset {offset} beside it")
@@ -117,7 +117,8 @@ def draw_tensor(source: Source, device: torch.device) -> tuple[Tensor, int]:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def count_draw() -> int:
     """Return which draw of the graph that is being traced the next one is."""
-    return next(draws.setdefault(TracingContext.try_get() or scratch, itertools.count()))
+    number: int = next(draws.setdefault(TracingContext.try_get() or scratch, itertools.count()))
+    return number
 
 
 draws: Any = WeakKeyDictionary()  # counters, by what traces; all that is not traced shares one

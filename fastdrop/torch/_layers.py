@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
@@ -36,7 +37,7 @@ class Seeded(nn.Module):
     becomes such a layer by its class alone.
     """
 
-    options: dict[str, Any] = {}  # noqa: RUF012  # keywords for the function, replaced and never changed
+    options: Mapping[str, Any] = MappingProxyType({})  # keywords for the function
 
     def take(self, seed: Any, name: str | None, **options: Any) -> None:
         """Take the keywords that all layers have."""
@@ -52,7 +53,7 @@ class Seeded(nn.Module):
         word = plan.as_word(seed, "seed") if name is None else fold_in(seed, name)
         self.register_buffer("key", torch.tensor([as_signed(word), 0]))
 
-    def next_key(self, p: Any) -> dict[str, Any]:
+    def next_key(self, p: Any) -> Mapping[str, Any]:
         """Return the options of one call, which is counted if it draws."""
         key = self._buffers.get("key")
         if key is None or not self.training or p == 0:
@@ -62,13 +63,13 @@ class Seeded(nn.Module):
         else:
             if torch._C._current_graph_task_id() != -1:
                 raise RuntimeError(
-                    f"{type(self).__name__} with a seed counts its calls, and a checkpoint that runs it again in the backward pass "
-                    "would get another mask: use it without a seed there, or call fastdrop.torch.dropout with seed and offset"
+                    f"{type(self).__name__} with a seed counts its calls, and a checkpoint that runs it again in the backward "
+                    "pass would get another mask: use it without a seed there, or call the function with seed and offset"
                 )
             seed, calls = key.tolist()
             found = {"seed": seed % 2**64, "offset": calls % 2**64}
         key[1] += 1
-        return self.options | found
+        return {**self.options, **found}
 
     def extra_repr(self) -> str:
         """Return what PyTorch's layer says of itself, and the seed."""
@@ -104,7 +105,9 @@ IN_PLACE = RATE + "\ninplace : bool, default False\n    Whether to write the res
 
 OPTIONS = "\nshared_axes, noise_shape\n    As for `fastdrop.dropout`."
 BATCH_FIRST = "\nbatch_first : bool, default False\n    Whether time is the second axis."
-RATE_AND_BLOCK = "p : float, default 0.1\n    How much is meant to be dropped.\nblock_size : int, default 7\n    The size of a block."
+RATE_AND_BLOCK = (
+    "p : float, default 0.1\n    How much is meant to be dropped.\nblock_size : int, default 7\n    The size of a block."
+)
 RATE_AND_TEMPERATURE = """\
 p : float, default 0.1
     The rate at the start; ``rate`` is that of now.
@@ -224,9 +227,7 @@ class DropPath(Seeded):
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop the paths, in training."""
-        return functions.drop_path(
-            input, self.drop_prob, self.training, self.scale_by_keep, **self.next_key(self.drop_prob)
-        )
+        return functions.drop_path(input, self.drop_prob, self.training, self.scale_by_keep, **self.next_key(self.drop_prob))
 
     def extra_repr(self) -> str:
         """Return the rate."""
@@ -329,7 +330,5 @@ class WeightDrop(Rated):
         if not self.training:
             return self.module(*inputs, **keywords)
         known = dict(self.module.named_parameters())
-        dropped = {
-            name: functions.weight_drop(known[name], self.p, True, **self.next_key(self.p)) for name in self.weights
-        }
+        dropped = {name: functions.weight_drop(known[name], self.p, True, **self.next_key(self.p)) for name in self.weights}
         return torch.func.functional_call(self.module, dropped, inputs, keywords)

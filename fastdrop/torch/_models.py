@@ -172,7 +172,7 @@ def replace(functions: dict[str, Any]) -> None:
 REPLACEMENTS = {name: replacement(name) for name in FUNCTIONS}
 
 
-class patched(ContextDecorator):  # noqa: N801  # a function to its users
+class patched(ContextDecorator):  # a function to its users
     """Replace PyTorch's dropout functions by fastdrop's, as a context or a decorator.
 
     Within it `torch.nn.functional.dropout`, its variants and `scaled_dot_product_attention` are fastdrop's for tensors on the

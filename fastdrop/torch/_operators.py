@@ -41,7 +41,7 @@ def draw(number: int, *, device: torch.device) -> Tensor:
     return torch.full((), draw_word(), dtype=torch.int64, device=device)
 
 
-@torch.library.register_fake("fastdrop::draw")
+@torch.library.register_fake("fastdrop::draw")  # type: ignore[untyped-decorator]
 def _(number: int, *, device: torch.device) -> Tensor:
     from torch._functorch import config
 

@@ -35,7 +35,7 @@ def drop(x: Any, in_place: bool, source: Source, rule: Rule, more: Any) -> Tenso
 
 def check(x: DTensor, bias: Any, residual: Any, rule: Rule) -> None:
     """Raise unless every process has what its part of the mask belongs to."""
-    if any([placement.is_partial() for placement in x.placements]):
+    if any(placement.is_partial() for placement in x.placements):
         raise ValueError(
             "input is a DTensor with a Partial placement, of which each process has a summand and not the values: "
             "redistribute it to Replicate or Shard first"

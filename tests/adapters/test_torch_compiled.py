@@ -9,9 +9,14 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import fastdrop.torch as ft  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
 
 SHAPE = (2, 3, 4, 4)
+SOME_KEY = fastdrop.Key(3, 7)
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +46,7 @@ CALLS = {
     "negative axis": lambda x: ft.dropout(x, 0.4, shared_axes=-1),
     "place": lambda x: ft.dropout(x, 0.4, global_shape=(5, 3, 4, 4), global_start=(2, 0, 0, 0)),
     "seed": lambda x: ft.dropout(x, 0.4, seed=2**63 + 1, offset=7),
-    "key": lambda x, key=fastdrop.Key(3, 7): ft.dropout(x, 0.4, seed=key),
+    "key": lambda x: ft.dropout(x, 0.4, seed=SOME_KEY),
     "two draws": lambda x: ft.dropout(ft.dropout(x, 0.4), 0.4) + ft.dropout(x, 0.4),
     "in place": lambda x: ft.dropout(x * 1, 0.4, inplace=True),
     "dropout_add": lambda x: ft.dropout_add(x, x + 1, 0.4, x[0, 0, 0]),
@@ -220,7 +225,7 @@ def test_memory_budgets(budget):
         if budget == 1:
             assert torch.allclose(gradient(compiled, x), gradient(lambda x: deep(x, weight), x), atol=1e-5)
         else:
-            with pytest.raises(RuntimeError, match="below an activation_memory_budget of 1 .* give dropout a seed"):
+            with pytest.raises(RuntimeError, match=r"below an activation_memory_budget of 1 .* give dropout a seed"):
                 gradient(compiled, x)
 
 

@@ -17,7 +17,9 @@ pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.m
 
 def run(test):
     report = []
-    result = doctest.DocTestRunner(verbose=False).run(test, out=report.append, clear_globs=False)  # the compiler holds on to them
+    result = doctest.DocTestRunner(verbose=False).run(
+        test, out=report.append, clear_globs=False
+    )  # the compiler holds on to them
     assert not result.failed, "".join(report)
     return result.attempted
 

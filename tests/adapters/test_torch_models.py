@@ -200,7 +200,9 @@ def vit():
 
 def encoder():
     x = torch.randn(3, 6, 32)
-    return nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 2, 64, 0.1, batch_first=True), 2).train(), lambda model: model(x).mean()
+    return nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 2, 64, 0.1, batch_first=True), 2).train(), lambda model: model(
+        x
+    ).mean()
 
 
 MODELS = {"bert eager": lambda: bert("eager"), "bert sdpa": lambda: bert("sdpa"), "vit": vit, "encoder": encoder}

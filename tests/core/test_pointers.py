@@ -21,7 +21,16 @@ def values(shape, dtype, seed=0):
 
 
 def drop(x, y, p=0.3, shape=None, steps=None, **options):
-    pointers.drop(x.ctypes.data, y.ctypes.data, x.shape if shape is None else shape, steps, pointers.DTYPES[x.dtype.name], p, *KEY, **options)
+    pointers.drop(
+        x.ctypes.data,
+        y.ctypes.data,
+        x.shape if shape is None else shape,
+        steps,
+        pointers.DTYPES[x.dtype.name],
+        p,
+        *KEY,
+        **options,
+    )
     return y
 
 
