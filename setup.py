@@ -18,7 +18,7 @@ import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = ("_core.native", "_core.plan", "_core.numbers", "variants.dropout")
+MODULES = ("_core.native", "_core.plan", "_core.numbers", "_core.pointers", "variants.dropout")
 KERNELS = "fastdrop._core.native"  # the module that contains the C library
 
 SOURCES = Path("src_c")

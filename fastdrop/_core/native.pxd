@@ -11,6 +11,7 @@ cdef extern from "fastdrop.h" nogil:
     int FD_FLOAT64
     int FD_FLOAT16
     int FD_BFLOAT16
+    int FD_DTYPES
     int FD_SCALE
     int FD_WITH_BIAS
     int FD_WITH_RATES
