@@ -1,7 +1,8 @@
 """Publish the newest record: run ``python -m fastdrop.bench.publish`` in the checkout.
 
-The command reads the newest record in ``bench/records``. It writes ``docs/benchmarks.html``, the table in ``docs/benchmarks.md``
-and the sentence in README.md, both between two marks. With ``--measure`` it measures a new record first, which takes a quarter of an hour.
+The command reads the newest record in ``bench/records``. It writes ``docs/benchmarks.html``, the table in
+``docs/benchmarks.md`` and the sentence in README.md, both between two marks. With ``--measure`` it measures a new record first,
+which takes a quarter of an hour.
 """
 
 from __future__ import annotations

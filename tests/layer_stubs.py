@@ -111,10 +111,10 @@ def text():
     return "\n".join([header, *needed, "from fastdrop.nn import _variants", *others, "", listed, "", *declared])
 
 
-def format_code(source):
+def format_code(source, path=PATH):
     """Return code as Ruff formats it."""
     for command in (["check", "--select=I", "--fix", "-q"], ["format", "-q"]):
-        run = [sys.executable, "-m", "ruff", *command, f"--stdin-filename={PATH}", "-"]
+        run = [sys.executable, "-m", "ruff", *command, f"--stdin-filename={path}", "-"]
         source = subprocess.run(run, input=source, stdout=subprocess.PIPE, text=True, check=True).stdout
     return source
 

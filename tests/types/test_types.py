@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import face_stubs
 import layer_stubs
 import pytest
 
@@ -65,9 +66,21 @@ def test_pyright(tmp_path):
 def declarations(source):
     """Return what a stub declares, whatever its format and its imports."""
     tree = ast.parse(source)
-    return sorted(ast.unparse(node) for node in tree.body if isinstance(node, (ast.ClassDef, ast.Assign)))
+    return sorted(ast.unparse(node) for node in tree.body if isinstance(node, (ast.ClassDef, ast.Assign, ast.FunctionDef)))
 
 
 def test_the_stub_of_the_layers_is_what_the_functions_offer():
     """After a change of a function's keywords: python tests/layer_stubs.py."""
     assert declarations(layer_stubs.PATH.read_text()) == declarations(layer_stubs.text())
+
+
+def test_the_stub_of_the_face_is_what_the_functions_offer():
+    """After a change of a signature: python tests/face_stubs.py."""
+    assert declarations(face_stubs.PATH.read_text()) == declarations(face_stubs.text())
+
+
+def test_the_stub_of_the_face_has_every_name():
+    tree = ast.parse(face_stubs.PATH.read_text())
+    names = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    names |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert set(fastdrop.__all__) <= names

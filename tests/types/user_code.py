@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import assert_type
 
 import fastdrop
 from fastdrop import nn, schedules
@@ -14,12 +15,17 @@ y = fastdrop.dropout(x, 0.5, seed=key)
 dx = fastdrop.dropout2d_backward(x, 0.5, seed=42)
 fastdrop.dropout2d(x, 0.5, seed=np.random.default_rng(1), backend="numpy")
 fastdrop.spatial_dropout(x, 0.5, data_format="channels_last", seed=1)
-fastdrop.dropout(x, rate=0.5, seed=1)  # error: call-arg
-fastdrop.dropout2d(x, "0.5", seed=1)  # error: arg-type
-fastdrop.dropout2d(x, 0.5, seed=1, backend="cuda")  # error: arg-type
-fastdrop.dropout2d_backward(x, 0.5)  # error: call-arg
-fastdrop.dropout2d_backward(x, 0.5, seed=fastdrop.Stream(1))  # error: arg-type
-fastdrop.spatial_dropout(x, 0.5, data_format="NCHW", seed=1)  # error: arg-type
+assert_type(fastdrop.dropout(x, 0.5, seed=1), NDArray[np.float32])
+assert_type(fastdrop.dropout2d_backward(x.astype(np.float16), 0.5, seed=1), NDArray[np.float16])
+assert_type(fastdrop.dropout(x, 0.5, seed=1), NDArray[np.float64])  # error: assert-type
+listed: NDArray[np.float64] = fastdrop.locked_dropout([[1.0, 2.0]], 0.5, seed=1)
+shift = fastdrop.theory.variance_shift(0.1)
+fastdrop.dropout(x, rate=0.5, seed=1)  # error: call-overload
+fastdrop.dropout2d(x, "0.5", seed=1)  # error: call-overload
+fastdrop.dropout2d(x, 0.5, seed=1, backend="cuda")  # error: call-overload
+fastdrop.dropout2d_backward(x, 0.5)  # error: call-overload
+fastdrop.dropout2d_backward(x, 0.5, seed=fastdrop.Stream(1))  # error: call-overload
+fastdrop.spatial_dropout(x, 0.5, data_format="NCHW", seed=1)  # error: call-overload
 
 # Layers
 drop = nn.Dropout(0.5, mode="standard", seed=42)
