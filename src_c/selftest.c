@@ -257,6 +257,9 @@ static int same_element(const void *a, const void *b, int dtype, int64_t i) {
 
 enum { MOST_LAID = 70003 };
 
+/* What the rates of `mask`'s elements are: one, each its own, or one along the last axis. */
+enum { ONE_RATE, RATE_EACH, RATE_RUNS, RATE_KINDS };
+
 /* Keep flags of the elements: of one rate, or (rates not null) of each. */
 static void keep_laid(const laid_mask *mask, fd_key key, uint64_t first, const double *rates, double p, uint8_t *kept) {
   uint64_t before = UINT64_MAX;
@@ -310,7 +313,7 @@ static void check_laid_mask(const fd_isa *isa, const fd_bits *bits, int64_t n, c
 
 static void check_operations(const fd_isa *isa) {
   static const double many[] = {0.3, 0.0, 1.0, 0x1p-64, 0x1p-65, 0x1.8p-64, 0.5, 1 - 0x1p-53, 0.9, 1e-3, 0.25, 0x1.fp-60, 0.7};
-  static double rates[MOST_LAID];
+  static double rates[MOST_LAID], doubles[MOST_LAID];
   static float singles[MOST_LAID];
   static uint8_t kept[MOST_LAID], packed[MOST_LAID / 8 + 1];
   const fd_key key = {UINT64_C(0x0123456789ABCDEF), 7};
@@ -318,18 +321,22 @@ static void check_operations(const fd_isa *isa) {
   for (size_t m = 0; m < sizeof laid_masks / sizeof *laid_masks; m++) {
     const laid_mask *mask = &laid_masks[m];
     const int64_t n = size_of_mask(mask);
-    fd_layout layout, flat, flat_flags;
+    fd_layout layout, flat_flags;
     const int64_t own = m % 2 ? 4 : 8, one = 1;
     fd_layout_of(&layout, 3, mask->shape, mask->steps, 1);
-    fd_layout_of(&flat, 1, &n, &own, own);
     fd_layout_of(&flat_flags, 1, &n, &one, 1);
-    for (int each = 0; each < 2; each++) {
+    for (int kind = ONE_RATE; kind < RATE_KINDS; kind++) {
+      const int each = kind != ONE_RATE;
+      const int64_t run = kind == RATE_RUNS ? mask->shape[2] : 1, runs[2] = {n / run, run}, steps[2] = {own, run > 1 ? 0 : own};
+      fd_layout rate_layout;
+      fd_layout_of(&rate_layout, 2, runs, steps, own);
       fd_bits bits = {.key = key, .rate = fd_rate_of(0.3), .first = (UINT64_C(1) << 40) + 77 * m, .mask_layout = &layout};
       for (int64_t i = 0; i < n; i++) {
         singles[i] = (float)many[i % 13];
-        rates[i] = own == 4 ? (double)singles[i] : many[i % 13];
+        doubles[i] = many[i % 13];
       }
-      if (each) bits.rates = (fd_array){own == 4 ? (void *)singles : rates, &flat};
+      for (int64_t i = 0; i < n; i++) rates[i] = own == 4 ? (double)singles[i / run] : doubles[i / run];
+      if (each) bits.rates = (fd_array){own == 4 ? (void *)singles : doubles, &rate_layout};
       bits.rates_dtype = own == 4 ? FD_FLOAT32 : FD_FLOAT64;
       keep_laid(mask, key, bits.first, each ? rates : 0, 0.3, kept);
       check_laid_mask(isa, &bits, n, kept);

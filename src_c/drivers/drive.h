@@ -32,6 +32,9 @@ void fd_window_groups(const bit_window *window, uint64_t first_group, int64_t co
 /* n bits of `from`, from bit `shift` on, to bit `at` of `to`, whose bits from there on are 0. */
 void fd_copy_bits(uint64_t *to, int64_t at, const uint64_t *from, int shift, int64_t n);
 
+/* Another rate for the bits that are asked for from now on. */
+void fd_window_set_rate(bit_window *window, fd_rate rate);
+
 /* One Bernoulli plane, in the place of keep bits: fd_window_bits and what is built on it then give digits of U. */
 void fd_window_set_plane(bit_window *window, int plane);
 
@@ -39,6 +42,7 @@ void fd_window_set_plane(bit_window *window, int plane);
 typedef struct {
   const fd_bits *from;
   int is_flat;                          /* element i has the bit of index first + i */
+  int has_rate_runs;
   bit_window window;
   uint64_t cached_first, cached_count;  /* the groups in `cache` */
   uint64_t cache[FD_TILE_WORDS + 2 * FD_BATCH_MAX];
@@ -52,6 +56,11 @@ void fd_source_open(bit_source *source, const fd_isa *isa, const fd_bits *from);
  * flat go through a buffer of FD_RATES_BUFFER bytes. A multiple of 8. */
 enum { FD_RATES_BUFFER = 8192 };
 int64_t fd_most_bits(const fd_bits *bits);
+/* Rates of which at least this many neighbours are one are taken as runs of one rate, not each by itself. */
+enum { FD_LEAST_RATE_RUN = 192 };
+int fd_has_rate_runs(const fd_bits *bits);
+/* The rate of element i, which has runs of one rate, and how many elements from i on share it. */
+double fd_rate_at(const fd_bits *bits, int64_t i, int64_t *run);
 /* n bits, at most fd_most_bits, valid until the next call. */
 const uint64_t *fd_source_bits(bit_source *source, int64_t i, int64_t n, const char *ahead);
 /* Elements i, i + 1, ... that share one decision: how many (at least 1), and which. */
