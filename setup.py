@@ -31,8 +31,9 @@ MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64"
 
 DEBUG = os.environ.get("FASTDROP_DEBUG", "0") == "1"
 # The compiler's command line ends with these, so that CFLAGS cannot take them back. No contraction: a fused multiply-add rounds
-# once where the stream's values are defined with two roundings.
-EXACT = ["-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-g" if DEBUG else "-g0"]
+# once where the stream's values are defined with two roundings. Without traps and errno, which change no value, loops with
+# comparisons and roots become vectors.
+EXACT = ["-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-g" if DEBUG else "-g0"]
 FLAGS = ["-std=gnu11", "-O3", "-fvisibility=hidden", "-fno-lto", *EXACT]
 # Bytes of stack that a C function may take: threads have as little as 64 KiB. gcc's spelling, then clang's, which lacks
 # flags that the list has for gcc.
