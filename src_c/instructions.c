@@ -71,7 +71,7 @@ static void noise(const fd_isa *isa, const row *kernel, fd_key key) {
   const int64_t size = sizeof(float);
   fd_layout flat;
   fd_layout_of(&flat, 1, &kernel->n, &size, size);
-  fd_noise_call call = {.key = key, .noise = kernel->op, .dtype = kernel->dtype, .n = kernel->n, .bypass_bytes = INT64_MAX};
+  fd_noise_call call = {.numbers = {.key = key}, .noise = kernel->op, .dtype = kernel->dtype, .n = kernel->n, .bypass_bytes = INT64_MAX};
   for (int i = 0; i < 5; i++) call.params[i] = 0.5;
   call.x = (fd_array){x, &flat}, call.y = (fd_array){y, &flat};
   fd_noise_apply(isa, &call, 1);
@@ -80,12 +80,13 @@ static void noise(const fd_isa *isa, const row *kernel, fd_key key) {
 /* Not inlined: the profiler counts what happens from its begin to its end. */
 __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits);
 __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits) {
+  const fd_numbers numbers = {.key = bits->key};
   switch (kernel->kind) {
     case PACKED: fd_mask_packed(isa, bits, kernel->n, (uint8_t *)y, 1); break;
     case BYTES: fd_mask_bytes(isa, bits, kernel->n, (uint8_t *)y, 1); break;
     case WORDS: fd_words(isa, bits->key, 0, kernel->n, (uint32_t *)y, 1); break;
-    case UNIFORM: fd_uniform(isa, bits->key, 0, kernel->n, kernel->dtype, y, 1); break;
-    case NORMAL: fd_normal(isa, bits->key, 0, kernel->n, kernel->dtype, y, 1); break;
+    case UNIFORM: fd_uniform(isa, &numbers, kernel->n, kernel->dtype, y, 1); break;
+    case NORMAL: fd_normal(isa, &numbers, kernel->n, kernel->dtype, y, 1); break;
     case NOISE: noise(isa, kernel, bits->key); break;
     case FUNCTION: fd_function(isa, kernel->op, kernel->dtype, x, y, kernel->n, 1); break;
     default: values(isa, kernel, *bits);

@@ -124,8 +124,8 @@ static void check_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n
   static float singles[MOST];
   static double doubles[MOST];
   fd_words(isa, key, first, n, words, 1);
-  fd_uniform(isa, key, first, n, FD_FLOAT32, singles, 1);
-  fd_uniform(isa, key, first / 2, n / 2, FD_FLOAT64, doubles, 1);
+  fd_uniform(isa, &(fd_numbers){key, first, 0}, n, FD_FLOAT32, singles, 1);
+  fd_uniform(isa, &(fd_numbers){key, first / 2, 0}, n / 2, FD_FLOAT64, doubles, 1);
   int equal = 1, inside = 1;
   for (int64_t i = 0; i < n; i++) {
     uint32_t w[4];
@@ -430,7 +430,7 @@ static void check_functions(const fd_isa *isa) {
   for (int f = 0; f < FD_FUNCTIONS; f++)
     for (int dtype = FD_FLOAT32; dtype <= FD_FLOAT64; dtype++) {
       const int in_unit = f == FD_LOG || f == FD_LOGIT;
-      fd_uniform(isa, (fd_key){42, 7}, 1, NOISY, dtype, u, 2);
+      fd_uniform(isa, &(fd_numbers){{42, 7}, 1, 0}, NOISY, dtype, u, 2);
       for (int64_t i = 0; i < NOISY; i++)
         set_element(x, dtype, i, in_unit ? element(u, dtype, i) : (element(u, dtype, i) - 0.5) * 256);
       fd_function(isa, f, dtype, x, y, NOISY, 2);
@@ -442,7 +442,7 @@ static void check_normals(const fd_isa *isa) {
   static const uint64_t want[2] = {UINT64_C(0xE5A6D5CA4F0F7E3F), UINT64_C(0x85FAF37C748B7761)};
   static double z[NOISY];
   for (int dtype = FD_FLOAT32; dtype <= FD_FLOAT64; dtype++) {
-    fd_normal(isa, (fd_key){42, 7}, (UINT64_C(1) << 40) + 1, NOISY, dtype, z, 2);
+    fd_normal(isa, &(fd_numbers){{42, 7}, (UINT64_C(1) << 40) + 1, 0}, NOISY, dtype, z, 2);
     check_digest(isa, "normals", dtype, digest_of(fnv, z, dtype ? 8 : 4, NOISY), want[dtype]);
   }
 }
@@ -461,7 +461,7 @@ static void check_noise(const fd_isa *isa) {
        UINT64_C(0x47AAC88D80C46236), UINT64_C(0xA2E8EFF0AAE2445D)}};
   static const double params[FD_NOISES][5] = {{0.5}, {0.75}, {0x1p-20}, {0x1p-20}, {9, 0x1p-23, 10, 1.125, 3.25}};
   static double u[NOISY], x[NOISY], other[NOISY], y[NOISY + 64], sums[NOISY / FD_NOISE_TILE + 1];
-  fd_uniform(isa, (fd_key){1, 2}, 0, NOISY, FD_FLOAT64, u, 1);
+  fd_uniform(isa, &(fd_numbers){{1, 2}, 0, 0}, NOISY, FD_FLOAT64, u, 1);
   for (int noise = 0; noise < FD_NOISES; noise++)
     for (int dtype = 0; dtype < FD_DTYPES; dtype++) {
       const int64_t n = NOISY, itemsize = dtype == FD_FLOAT32 ? 4 : dtype == FD_FLOAT64 ? 8 : 2;
@@ -470,7 +470,7 @@ static void check_noise(const fd_isa *isa) {
       for (int64_t i = 0; i < n; i++) set_element(x, dtype, i, u[i] * 8 - 4), set_element(other, dtype, i, u[n - 1 - i] * 3);
       memset(y, 0xA5, sizeof y);
       unsigned char *out = (unsigned char *)y + GUARD + dtype * itemsize;
-      fd_noise_call call = {.key = {42, 7}, .first = 5, .noise = noise, .dtype = dtype, .n = n, .sums = 0};
+      fd_noise_call call = {.numbers = {{42, 7}, 5, 0}, .noise = noise, .dtype = dtype, .n = n, .sums = 0};
       memcpy(call.params, params[noise], sizeof call.params);
       call.x = (fd_array){x, &flat}, call.y = (fd_array){out, &flat}, call.other = (fd_array){other, &flat};
       if (noise == FD_GAUSSIAN || noise == FD_CONCRETE) call.sums = sums;
@@ -482,6 +482,34 @@ static void check_noise(const fd_isa *isa) {
       if (call.sums) digest = digest_of(digest, sums, 8, (n + FD_NOISE_TILE - 1) / FD_NOISE_TILE);
       check_digest(isa, "noise", 10 * noise + dtype, digest, want[noise][dtype]);
     }
+}
+
+/* Numbers and noise over a block of a larger array: those of its elements one by one. */
+static void check_laid_numbers(const fd_isa *isa, const laid_mask *block, int dtype) {
+  static double x[MOST_LAID], y[MOST_LAID], one[MOST_LAID];
+  const int64_t n = size_of_mask(block), itemsize = dtype == FD_FLOAT32 ? 4 : dtype == FD_FLOAT64 ? 8 : 2, alone = 1;
+  fd_layout layout, flat, single;
+  fd_layout_of(&layout, 3, block->shape, block->steps, 1);
+  fd_layout_of(&flat, 1, &n, &itemsize, itemsize);
+  fd_layout_of(&single, 1, &alone, &itemsize, itemsize);
+  const fd_numbers numbers = {{42, 7}, (UINT64_C(1) << 40) + 3, &layout};
+  for (int64_t i = 0; i < n; i++) set_element(x, dtype, i, (double)(i % 977) / 8);
+  fd_noise_call call = {.numbers = numbers, .noise = FD_GAUSSIAN, .dtype = dtype, .params = {0.5}, .n = n, .bypass_bytes = INT64_MAX};
+  call.x = (fd_array){x, &flat}, call.y = (fd_array){y, &flat};
+  fd_noise_apply(isa, &call, 2);
+  for (int64_t i = 0; i < n; i++) {
+    call.numbers = (fd_numbers){numbers.key, index_in(block, numbers.first, i), 0}, call.n = 1;
+    call.x = (fd_array){(char *)x + i * itemsize, &single}, call.y = (fd_array){(char *)one + i * itemsize, &single};
+    fd_noise_apply(isa, &call, 1);
+  }
+  check(!memcmp(y, one, (size_t)(n * itemsize)), fd_isa_name(isa), "noise of a block", (uint64_t)dtype, n);
+  if (dtype > FD_FLOAT64) return;
+  fd_uniform(isa, &numbers, n, dtype, y, 2);
+  for (int64_t i = 0; i < n; i++) {
+    const fd_numbers own = {numbers.key, index_in(block, numbers.first, i), 0};
+    fd_uniform(isa, &own, 1, dtype, (char *)one + i * itemsize, 1);
+  }
+  check(!memcmp(y, one, (size_t)(n * itemsize)), fd_isa_name(isa), "uniforms of a block", (uint64_t)dtype, n);
 }
 
 int main(int argc, char **argv) {
@@ -504,6 +532,10 @@ int main(int argc, char **argv) {
     check_functions(isa);
     check_normals(isa);
     check_noise(isa);
+    for (int dtype = 0; dtype < FD_DTYPES; dtype++) {
+      check_laid_numbers(isa, &laid_masks[sizeof laid_masks / sizeof *laid_masks - 1], dtype); /* the block */
+      check_laid_numbers(isa, &laid_masks[sizeof laid_masks / sizeof *laid_masks - 2], dtype); /* the column */
+    }
     printf("%s: %d checks, %d failed\n", fd_isa_name(isa), checks - checks_before, failures - before);
   }
   return failures != 0;

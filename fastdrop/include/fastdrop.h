@@ -108,15 +108,22 @@ typedef struct {
   int64_t bypass_bytes;         /* an output of at least this size is written past the caches */
 } fd_call;
 
-/* One pass of noise over n elements: element i takes word first + i, or in float64 words 2 (first + i) and the next. */
+/* Which random numbers the elements of an array have: element i that of index first + (what layout gives for i). The layout's
+ * strides are in numbers; 0 stands for C order. Number i is made of word i, or in float64 of words 2 i and 2 i + 1. */
 typedef struct {
   fd_key key;
   uint64_t first;
+  const fd_layout *layout;
+} fd_numbers;
+
+/* One pass of noise over n elements. */
+typedef struct {
+  fd_numbers numbers;
   int noise, dtype;
   double params[5];             /* already rounded to the compute type */
   int64_t n;
   fd_array x, y, other;         /* of dtype */
-  double *sums;                 /* one for each FD_NOISE_TILE elements, or 0 */
+  double *sums;                 /* one for each FD_NOISE_TILE elements in C order, or 0 */
   int64_t bypass_bytes;
 } fd_noise_call;
 
@@ -147,12 +154,12 @@ void fd_mask_packed(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *
 /* n keep flags, a byte each. */
 void fd_mask_bytes(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads);
 
-/* Words first .. first + n - 1 of domain 0, and the uniforms in (0, 1) made of them (one word a float32, two a float64). */
+/* Words first .. first + n - 1 of domain 0. */
 void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads);
-void fd_uniform(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads);
 
-/* Normal numbers, of the same words: of u = (w + 1/2) 2^-32 in float32, and of fd_uniform's u in float64. */
-void fd_normal(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads);
+/* Uniforms in (0, 1); and normal numbers, of u = (w + 1/2) 2^-32 in float32, and of fd_uniform's u in float64. */
+void fd_uniform(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads);
+void fd_normal(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads);
 
 void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads);
 

@@ -97,9 +97,18 @@ typedef struct {
 int fd_transposed_axis(const fd_layout *x, const fd_layout *y);
 void fd_apply_transposed(const fd_transposed *job, int threads);
 
-/* Words first .. first + n - 1 of domain 0, n <= FD_MOST_WORDS; `blocks` has room for FD_WORD_BUFFER. words.c */
+/* Random numbers of the elements of a call. words.c */
 enum { FD_MOST_WORDS = 1024, FD_WORD_BUFFER = 2 * (FD_MOST_WORDS / 4 + 1 + FD_BATCH_MAX) };
-const fd_word *fd_some_words(const fd_isa *isa, const philox_call *call, uint64_t first, int64_t n, uint64_t *blocks);
+typedef struct {
+  const fd_isa *isa;
+  philox_call call;
+  const fd_numbers *from;
+  fd_numbers_kernel *made; /* of words */
+  int64_t words_each;      /* 1, or 2 of a float64 */
+} fd_number_source;
+fd_number_source fd_numbers_open(const fd_isa *isa, const fd_numbers *from, fd_numbers_kernel *const made[2], int dtype);
+/* Those of elements i .. i + n - 1, of FD_MOST_WORDS words at most; `blocks` has room for FD_WORD_BUFFER. */
+void fd_numbers_at(const fd_number_source *source, int64_t i, int64_t n, uint64_t *blocks, void *out);
 
 static inline int64_t fd_itemsize(int dtype) { return dtype == FD_FLOAT64 ? 8 : dtype == FD_FLOAT32 ? 4 : 2; }
 static inline int64_t fd_min(int64_t a, int64_t b) { return a < b ? a : b; }

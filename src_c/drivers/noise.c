@@ -8,9 +8,9 @@
 typedef struct {
   const fd_isa *isa;
   const fd_noise_call *call;
-  philox_call words;
+  fd_number_source numbers;
   int64_t itemsize;
-  int is_double, adds, from_normal;
+  int is_double, adds;
   int bypass;
 } noise_job;
 
@@ -27,13 +27,6 @@ typedef struct {
     uint64_t words[FD_WORD_BUFFER]; /* of which the noise is made, before there is anything else */
   };
 } noise_buffers;
-
-static void make_numbers(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers) {
-  fd_numbers_kernel *const *made = job->from_normal ? job->isa->normals : job->isa->uniforms;
-  const int each = job->is_double ? 2 : 1;
-  const uint64_t first = (uint64_t)each * (job->call->first + (uint64_t)i);
-  made[job->is_double](fd_some_words(job->isa, &job->words, first, each * n, buffers->words), n, buffers->noise);
-}
 
 static const void *widened(const noise_job *job, const void *stored, int64_t n, void *buffer) {
   if (job->call->dtype == FD_FLOAT32 || job->call->dtype == FD_FLOAT64) return stored;
@@ -69,7 +62,7 @@ static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffer
   const fd_noise_call *call = job->call;
   const int is_wide = job->itemsize >= 4, y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize);
   const void *other = 0;
-  make_numbers(job, i, n, buffers);
+  fd_numbers_at(&job->numbers, i, n, buffers->words, buffers->noise);
   if (call->other.data) /* `factors` are not yet made */
     other = widened(job, fd_flat_tile(call->other, i, n, job->itemsize, is_wide ? buffers->other : buffers->factors), n,
                     buffers->other);
@@ -107,9 +100,9 @@ static void noise_range(const void *work, int64_t begin, int64_t end) {
 
 void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) {
   const int64_t itemsize = fd_itemsize(call->dtype);
-  noise_job job = {isa, call, fd_philox_call(call->key), itemsize, call->dtype == FD_FLOAT64, 0, 0, 0};
+  fd_numbers_kernel *const *made = call->noise == FD_CONCRETE ? isa->uniforms : isa->normals;
+  noise_job job = {isa, call, fd_numbers_open(isa, &call->numbers, made, call->dtype), itemsize, call->dtype == FD_FLOAT64, 0, 0};
   job.adds = call->noise == FD_ADDITIVE || call->noise == FD_SPREAD;
-  job.from_normal = call->noise != FD_CONCRETE;
   job.bypass = fd_layout_is_flat(call->x.layout, itemsize) && fd_layout_is_flat(call->y.layout, itemsize) &&
                call->x.data != call->y.data && call->n * itemsize >= call->bypass_bytes;
   fd_parallel(noise_range, &job, call->n, threads);
