@@ -218,6 +218,11 @@ static double expected_value(const fd_call *call, int64_t i, int keep, double p)
   const double x = element(call->x.data, dtype, i);
   if (op == FD_SELECT) return keep ? x : element(call->other.data, dtype, i);
   if (op == FD_AFFINE) return keep ? to_compute(to_compute(x * call->scale, dtype) + call->shift, dtype) : call->fill;
+  if (op == FD_SIGNED) {
+    const double sign = x > 0 ? 1 : -1, product = to_compute(x * call->scale, dtype);
+    if (!(x > 0 || x < 0)) return keep ? product : 0;
+    return keep ? to_compute(product + sign * call->shift, dtype) : -sign * call->fill;
+  }
   double value = 0;
   if (keep) {
     const double sum = op & FD_WITH_BIAS ? to_compute(x + element(call->bias.data, dtype, i), dtype) : x;
@@ -458,22 +463,31 @@ static void check_noise(const fd_isa *isa) {
       {UINT64_C(0x59F3B27B95C7B068), UINT64_C(0x9A55A1D9CABF68FA),
        UINT64_C(0xF6739112F9058E46), UINT64_C(0x1F0F1ED7D56B5DAE)},
       {UINT64_C(0x3468C6311DCEF817), UINT64_C(0x4493512F7C23265D),
-       UINT64_C(0x47AAC88D80C46236), UINT64_C(0xA2E8EFF0AAE2445D)}};
-  static const double params[FD_NOISES][5] = {{0.5}, {0.75}, {0x1p-20}, {0x1p-20}, {9, 0x1p-23, 10, 1.125, 3.25}};
+       UINT64_C(0x47AAC88D80C46236), UINT64_C(0xA2E8EFF0AAE2445D)},
+      {UINT64_C(0x55063F15D2B563BE), UINT64_C(0x2D880C78D6D1DE98),
+       UINT64_C(0x34817065B4060A8E), UINT64_C(0x3B69C81B177FACAE)},
+      {UINT64_C(0x020C3EE5F9C18579), UINT64_C(0x944B1595ACC37862),
+       UINT64_C(0xA9C1AD03735FDB4D), UINT64_C(0x2A19BCDB34C59275)},
+      {UINT64_C(0xFD618F6A8ACAC3D1), UINT64_C(0x9485DEBAA558EC06),
+       UINT64_C(0x61738D9A4DD5AAF3), UINT64_C(0xD1373C48D89537AD)}};
+  static const double params[FD_NOISES][5] = {{0.5}, {0.75}, {0x1p-20}, {0x1p-20}, {9, 0x1p-23, 10, 1.125, 3.25}, {0.3}};
   static double u[NOISY], x[NOISY], other[NOISY], y[NOISY + 64], sums[NOISY / FD_NOISE_TILE + 1];
   fd_uniform(isa, &(fd_numbers){{1, 2}, 0, 0}, NOISY, FD_FLOAT64, u, 1);
   for (int noise = 0; noise < FD_NOISES; noise++)
     for (int dtype = 0; dtype < FD_DTYPES; dtype++) {
       const int64_t n = NOISY, itemsize = dtype == FD_FLOAT32 ? 4 : dtype == FD_FLOAT64 ? 8 : 2;
-      fd_layout flat;
+      const int other_dtype = noise >= FD_SCALED && dtype != FD_FLOAT64 ? FD_FLOAT32 : dtype;
+      const int64_t other_size = other_dtype == dtype ? itemsize : 4;
+      fd_layout flat, flat_other;
       fd_layout_of(&flat, 1, &n, &itemsize, itemsize);
-      for (int64_t i = 0; i < n; i++) set_element(x, dtype, i, u[i] * 8 - 4), set_element(other, dtype, i, u[n - 1 - i] * 3);
+      fd_layout_of(&flat_other, 1, &n, &other_size, other_size);
+      for (int64_t i = 0; i < n; i++) set_element(x, dtype, i, u[i] * 8 - 4), set_element(other, other_dtype, i, u[n - 1 - i] * 3);
       memset(y, 0xA5, sizeof y);
       unsigned char *out = (unsigned char *)y + GUARD + dtype * itemsize;
       fd_noise_call call = {.numbers = {{42, 7}, 5, 0}, .noise = noise, .dtype = dtype, .n = n, .sums = 0};
       memcpy(call.params, params[noise], sizeof call.params);
-      call.x = (fd_array){x, &flat}, call.y = (fd_array){out, &flat}, call.other = (fd_array){other, &flat};
-      if (noise == FD_GAUSSIAN || noise == FD_CONCRETE) call.sums = sums;
+      call.x = (fd_array){x, &flat}, call.y = (fd_array){out, &flat}, call.other = (fd_array){other, &flat_other};
+      if (noise == FD_GAUSSIAN || noise == FD_CONCRETE || noise == FD_UNIFORM) call.sums = sums;
       call.bypass_bytes = (noise + dtype) % 2 ? 0 : INT64_MAX;
       fd_noise_apply(isa, &call, 1 + dtype % 3);
       check(guards_hold((unsigned char *)y, (size_t)((n + dtype) * itemsize)), fd_isa_name(isa), "guards of noise", 0, n);

@@ -17,6 +17,7 @@ cdef extern from "fastdrop.h" nogil:
     int FD_WITH_RESIDUAL
     int FD_AFFINE
     int FD_SELECT
+    int FD_SIGNED
     int FD_NOISE_TILE
 
     ctypedef struct fd_isa:

@@ -159,7 +159,7 @@ cdef int place_numbers(Work work, Call call, int ndim, np.npy_intp *dims) except
 
 # Noise --------------------------------------------------------------------------------------------------------------
 
-NOISES = ("gaussian", "additive", "spread", "spread_slope", "concrete")  # in the order of fastdrop.h
+NOISES = ("gaussian", "additive", "spread", "spread_slope", "concrete", "uniform", "scaled", "factors")  # in the order of fastdrop.h
 
 cdef class Noise:
     """Which noise, and with what: one call, checked."""
@@ -171,13 +171,19 @@ cdef class Noise:
 
 
 def noise(Call call not None, x, str name, params, other=None, *, bint with_sums=False, str other_name="other"):
-    """Return what a noise does to x, and the tiles' parts of its parameter's gradient or None (fastdrop.h has the formulas)."""
+    """Return what a noise does to x, and the tiles' parts of its parameter's gradient or None (fastdrop.h has the formulas).
+
+    `other` is an array like x; of "scaled" and "factors", any real array that broadcasts to x. "factors" draws no number, but
+    like all it takes a key.
+    """
     cdef Noise noise = Noise.__new__(Noise)
     cdef Work work = begin(call, x, call.array_name())
     noise.work, noise.name = work, name
     noise.params = tuple([round_to_compute(value, work.dtype) for value in params])
     place_numbers(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
-    if other is not None:
+    if name in definitions.GIVEN_FACTORS:
+        work.other = spread_factors(other, work, other_name)
+    elif other is not None:
         work.other = operand(other, work.x, (<object>work.x).shape, other_name)
     if call.out is not None:
         check_out(call.out, work.x)
@@ -199,6 +205,17 @@ def noise(Call call not None, x, str name, params, other=None, *, bint with_sums
         if work.y is not y:
             np.copyto(y, work.y)
     return wrapped(given, y, call.out), noise.sums
+
+
+cdef np.ndarray spread_factors(value, Work work, str name):
+    """An array of factors, rounded to the type that is computed with and broadcast to x."""
+    with RoundToNearest(), np.errstate(over="ignore"):
+        factors = np.asarray(value).astype(np.float64 if work.dtype == native.FD_FLOAT64 else np.float32, copy=False)
+    try:
+        return np.broadcast_to(factors, (<object>work.x).shape)
+    except ValueError:
+        raise ValueError(f"{name} has shape {factors.shape}, which does not broadcast to the shape {(<object>work.x).shape} "
+                         "of the elements") from None
 
 
 cdef int perform_noise(Noise noise, int64_t n) except -1:
@@ -230,7 +247,8 @@ cdef int perform_noise_in_python(Noise noise, int64_t n) except -1:
         for begin in range(0, n, PYTHON_CHUNK):
             end = min(begin + PYTHON_CHUNK, n)
             random = np.empty(end - begin, type)
-            numbers_in_python(work, definitions.NUMBERS[noise.name], begin, random)
+            if definitions.NUMBERS[noise.name] is not None:
+                numbers_in_python(work, definitions.NUMBERS[noise.name], begin, random)
             x, other = chunk(work.x, begin, end, type), chunk(work.other, begin, end, type)
             factors, slopes = definitions.NOISES[noise.name](random, other, *[type(value) for value in noise.params])
             y[begin:end] = x + factors if noise.name in definitions.ADDED else x * factors

@@ -37,22 +37,27 @@ enum {
   FD_WITH_RESIDUAL = 4, /* operand `other` */
   FD_AFFINE = 8,        /* keep ? x * scale + shift : fill */
   FD_SELECT = 9,        /* keep ? x : other */
-  FD_MASKED_OPS = 10,   /* those above take keep bits; what follows is what noise does */
-  FD_MULTIPLY = 10,     /* x * factor */
-  FD_ADD = 11,          /* x + factor */
-  FD_STRETCH = 12,      /* x * (1 + scale * factor) */
-  FD_OPS = 13
+  FD_SIGNED = 10,       /* keep ? x * scale + sgn(x) shift : -sgn(x) fill; of 0 and NaN: keep ? x * scale : 0 */
+  FD_MASKED_OPS = 11,   /* those above take keep bits; what follows is what noise does */
+  FD_MULTIPLY = 11,     /* x * factor */
+  FD_ADD = 12,          /* x + factor */
+  FD_STRETCH = 13,      /* x * (1 + scale * factor) */
+  FD_OPS = 14
 };
 
 /* Continuous noise. z is a normal number of each element, u a uniform one in (0, 1); letters are parameters, in order. Where
- * sums are asked for, `other` holds the values whose gradients x are, and the sums are of x * other * slope. */
+ * sums are asked for, `other` holds the values whose gradients x are, and the sums are of x * other * slope. The two last have no
+ * slope, and their `other` is of the type that is computed with: float32, or float64 where dtype is. */
 enum {
   FD_GAUSSIAN = 0,     /* y = x * (1 + a z); slope z */
   FD_ADDITIVE = 1,     /* y = x + a z */
   FD_SPREAD = 2,       /* y = x + sqrt(other + a) z */
   FD_SPREAD_SLOPE = 3, /* y = x * z / (2 sqrt(other + a)) */
   FD_CONCRETE = 4,     /* y = x * (1 - s) d, s = 1 / (1 + r^c), r = a (1 - u + b) / (u + b); slope (1 - s) d^2 - s (1 - s) d e */
-  FD_NOISES = 5
+  FD_UNIFORM = 5,      /* y = x * (1 + a (2 u - 1)); slope 2 u - 1 */
+  FD_SCALED = 6,       /* y = x * (1 + other z) */
+  FD_FACTORS = 7,      /* y = x * other: no number is drawn */
+  FD_NOISES = 8
 };
 
 /* Elementary functions. */
@@ -122,7 +127,7 @@ typedef struct {
   int noise, dtype;
   double params[5];             /* already rounded to the compute type */
   int64_t n;
-  fd_array x, y, other;         /* of dtype */
+  fd_array x, y, other;         /* of dtype; `other` of FD_SCALED and FD_FACTORS as said there */
   double *sums;                 /* one for each FD_NOISE_TILE elements in C order, or 0 */
   int64_t bypass_bytes;
 } fd_noise_call;

@@ -19,7 +19,7 @@ typedef struct {
 } dropout_job;
 
 /* Whether x is the only operand. */
-static int is_simple(int op) { return op == FD_SCALE || op == FD_AFFINE; }
+static int is_simple(int op) { return op == FD_SCALE || op == FD_AFFINE || op == FD_SIGNED; }
 
 /* How many elements of a tile are worked on at a time: all where every operand lies flat. Others go through buffers, and
  * factors are made in short pieces, so that the divisions of one overlap with the memory traffic of the one before. */
@@ -148,7 +148,7 @@ void fd_apply(const fd_isa *isa, const fd_call *call, int threads) {
   if (job.rate_runs && call->op < FD_AFFINE) job.op &= ~FD_WITH_RATES;
   job.flat = fd_layout_is_flat(call->x.layout, itemsize) && fd_layout_is_flat(call->y.layout, itemsize);
   job.bypass = job.flat && call->x.data != call->y.data && call->n * itemsize >= call->bypass_bytes;
-  job.shared = job.flat && is_simple(job.op) && (!bits->rates.data || job.rate_runs) && !bits->packed &&
+  job.shared = job.flat && is_simple(job.op) && job.op != FD_SIGNED && (!bits->rates.data || job.rate_runs) && !bits->packed &&
                !bits->flags.data && mask->strides[mask->ndim - 1] == 0 && mask->shape[mask->ndim - 1] >= LEAST_SHARED_RUN;
   const int fast = fd_transposed_axis(call->x.layout, call->y.layout);
   if (fast >= 0 && is_simple(call->op)) {

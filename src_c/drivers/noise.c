@@ -56,18 +56,24 @@ static void apply_from_line(const noise_job *job, const fd_tile *tile, int op) {
   apply(&rest);
 }
 
+/* `other` in the type that is computed with: before `factors` are made. */
+static const void *other_at(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers) {
+  const fd_noise_call *call = job->call;
+  if (!call->other.data) return 0;
+  if (call->noise >= FD_SCALED) return fd_flat_tile(call->other, i, n, job->is_double ? 8 : 4, buffers->other);
+  void *stored = job->itemsize >= 4 ? buffers->other : buffers->factors;
+  return widened(job, fd_flat_tile(call->other, i, n, job->itemsize, stored), n, buffers->other);
+}
+
 /* Elements i .. i + n - 1; where sums are asked for, `slopes` becomes what is summed. */
 static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers, void *slopes) {
   static const uint64_t no_bits[FD_TILE_WORDS + 1];
   const fd_noise_call *call = job->call;
-  const int is_wide = job->itemsize >= 4, y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize);
-  const void *other = 0;
-  fd_numbers_at(&job->numbers, i, n, buffers->words, buffers->noise);
-  if (call->other.data) /* `factors` are not yet made */
-    other = widened(job, fd_flat_tile(call->other, i, n, job->itemsize, is_wide ? buffers->other : buffers->factors), n,
-                    buffers->other);
+  const int y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize), is_given = call->noise == FD_FACTORS;
+  if (!is_given) fd_numbers_at(&job->numbers, i, n, buffers->words, buffers->noise);
+  const void *other = other_at(job, i, n, buffers);
   const int at_once = call->noise == FD_GAUSSIAN && !slopes; /* no pass of its own makes factors of the noise */
-  if (!at_once) {
+  if (!at_once && !is_given) {
     const fd_noise_tile noise = {buffers->noise, other, buffers->factors, slopes, n, call->params};
     job->isa->noise[call->noise][job->is_double](&noise);
   }
@@ -75,7 +81,7 @@ static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffer
   if (slopes) /* the noise has become factors and slopes, and is needed no more */
     job->isa->products[job->is_double](widened(job, x, n, buffers->noise), other, n, slopes);
   const fd_tile values = {.x = x,
-                          .factors = at_once ? buffers->noise : buffers->factors,
+                          .factors = is_given ? other : at_once ? buffers->noise : buffers->factors,
                           .y = y_is_flat ? (char *)call->y.data + i * job->itemsize : buffers->x,
                           .bits = no_bits,
                           .n = n,
@@ -100,7 +106,8 @@ static void noise_range(const void *work, int64_t begin, int64_t end) {
 
 void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) {
   const int64_t itemsize = fd_itemsize(call->dtype);
-  fd_numbers_kernel *const *made = call->noise == FD_CONCRETE ? isa->uniforms : isa->normals;
+  const int of_uniforms = call->noise == FD_CONCRETE || call->noise == FD_UNIFORM;
+  fd_numbers_kernel *const *made = of_uniforms ? isa->uniforms : isa->normals;
   noise_job job = {isa, call, fd_numbers_open(isa, &call->numbers, made, call->dtype), itemsize, call->dtype == FD_FLOAT64, 0, 0};
   job.adds = call->noise == FD_ADDITIVE || call->noise == FD_SPREAD;
   job.bypass = fd_layout_is_flat(call->x.layout, itemsize) && fd_layout_is_flat(call->y.layout, itemsize) &&
