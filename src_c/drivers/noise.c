@@ -104,6 +104,39 @@ static void noise_range(const void *work, int64_t begin, int64_t end) {
   if (job->bypass) job->isa->fence();
 }
 
+/* Factors of which long runs of neighbours are one: each run is multiplied by a number. */
+enum { LEAST_FACTOR_RUN = 128 };
+
+static int has_factor_runs(const noise_job *job) {
+  const fd_noise_call *call = job->call;
+  const fd_layout *layout = call->other.layout;
+  return call->noise == FD_FACTORS && layout->strides[layout->ndim - 1] == 0 && layout->shape[layout->ndim - 1] >= LEAST_FACTOR_RUN &&
+         fd_layout_is_flat(call->x.layout, job->itemsize) && fd_layout_is_flat(call->y.layout, job->itemsize);
+}
+
+static void factor_runs_range(const void *work, int64_t begin, int64_t end) {
+  static const uint64_t all[FD_TILE_WORDS + 1] = {[0 ... FD_TILE_WORDS] = ~(uint64_t)0};
+  const noise_job *job = (const noise_job *)work;
+  const fd_noise_call *call = job->call;
+  const fd_layout *layout = call->other.layout;
+  const int inner = layout->ndim - 1;
+  fd_walk walk = fd_walk_to(layout, begin);
+  for (int64_t i = begin, n; i < end; i += n) {
+    const void *factor = (const char *)call->other.data + walk.at;
+    const int64_t at = i * job->itemsize;
+    n = fd_min(fd_min(FD_TILE, end - i), layout->shape[inner] - walk.index[inner]);
+    const fd_tile tile = {.x = (const char *)call->x.data + at,
+                          .y = (char *)call->y.data + at,
+                          .bits = all,
+                          .n = n,
+                          .scale = job->is_double ? *(const double *)factor : (double)*(const float *)factor,
+                          .bypass = job->bypass};
+    apply_from_line(job, &tile, FD_SCALE);
+    fd_walk_on(&walk, layout, n);
+  }
+  if (job->bypass) job->isa->fence();
+}
+
 void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) {
   const int64_t itemsize = fd_itemsize(call->dtype);
   const int of_uniforms = call->noise == FD_CONCRETE || call->noise == FD_UNIFORM;
@@ -112,7 +145,7 @@ void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) {
   job.adds = call->noise == FD_ADDITIVE || call->noise == FD_SPREAD;
   job.bypass = fd_layout_is_flat(call->x.layout, itemsize) && fd_layout_is_flat(call->y.layout, itemsize) &&
                call->x.data != call->y.data && call->n * itemsize >= call->bypass_bytes;
-  fd_parallel(noise_range, &job, call->n, threads);
+  fd_parallel(has_factor_runs(&job) ? factor_runs_range : noise_range, &job, call->n, threads);
 }
 
 typedef struct {
