@@ -1,6 +1,6 @@
-"""What is tested is the installed package.
+"""Make pytest test the installed package.
 
-`python -m pytest` puts the checkout first on the path, where the package has no compiled modules, unless it was built in place.
+`python -m pytest` puts the checkout first on the path. Unless it was built in place, the package there has no compiled modules.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""Build the extension modules; everything declarative is in pyproject.toml.
+"""Build the extension modules; pyproject.toml has all declarative settings.
 
-Each instruction set is one C file with flags of its own, listed in ``src_c/isa/list.h``: the rest of the library is built for
-the plain machine, and the choice is made at run time. A set that the compiler rejects is left out with a message. OpenMP is
-used where a program that needs it compiles, links and runs; ``FASTDROP_OPENMP=0`` in the environment leaves it out.
-``FASTDROP_DEBUG=1`` keeps debug information and the names of functions, which are left out otherwise.
+Each instruction set is one C file with its own compiler flags, listed in ``src_c/isa/list.h``. The rest of the library is built
+for the baseline machine; the instruction set is chosen at run time. An instruction set that the compiler rejects is left out,
+with a message. OpenMP is used if a test program with OpenMP compiles, links and runs; ``FASTDROP_OPENMP=0`` in the environment
+turns it off. ``FASTDROP_DEBUG=1`` keeps debug information and function names, which are stripped otherwise.
 """
 
 import os
@@ -18,25 +18,25 @@ import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = ("_core.native", "_core.plan", "_core.numbers", "variants.dropout")
-KERNELS = "fastdrop._core.native"  # the module that the C library is linked into
+MODULES = ("_core.native", "_core.plan", "_core.numbers", "_core.pointers", "variants.dropout")
+KERNELS = "fastdrop._core.native"  # the module that contains the C library
 
 SOURCES = Path("src_c")
 INCLUDE = Path("fastdrop/include")
 DRIVERS = sorted(SOURCES.glob("drivers/*.c"))
 HEADERS = [str(path) for path in (*SOURCES.rglob("*.h"), *INCLUDE.glob("*.h"))]
-# name, machine, the compiler's flags
+# name, machine, compiler flags
 INSTRUCTION_SETS = re.findall(r'^FD_ISA\((\w+), (\w+), .*"(.*)"\)$', (SOURCES / "isa/list.h").read_text(), re.MULTILINE)
 MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
 DEBUG = os.environ.get("FASTDROP_DEBUG", "0") == "1"
-# The compiler's command line ends with these, so that CFLAGS cannot take them back. No contraction: a fused multiply-add rounds
-# once where the stream's values are defined with two roundings. Without traps and errno, which change no value, loops with
-# comparisons and roots become vectors.
+# The compiler's command line ends with these flags, so that CFLAGS cannot undo them. Contraction is off because a fused
+# multiply-add rounds once, but the stream's values are defined with two roundings. Without errno and traps, which change no value,
+# the compiler vectorises loops with roots and comparisons.
 EXACT = ["-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-g" if DEBUG else "-g0"]
 FLAGS = ["-std=gnu11", "-O3", "-fvisibility=hidden", "-fno-lto", *EXACT]
-# Bytes of stack that a C function may take: threads have as little as 64 KiB. gcc's spelling, then clang's, which lacks
-# flags that the list has for gcc.
+# The most bytes of stack per C function: a thread may have only 64 KiB. The first spelling is for gcc; the second is for clang,
+# which does not know some gcc flags in the list.
 FRAME = 26624
 FRAMES = (
     [f"-Werror=frame-larger-than={FRAME}"],
@@ -57,7 +57,7 @@ int main(void) {
 
 
 class BuildExt(build_ext):
-    """Compiles the C library file by file, each with its own flags."""
+    """Compiles each file of the C library with its own flags."""
 
     def build_extensions(self):
         if self.compiler.compiler_type != "unix":
@@ -99,19 +99,22 @@ class BuildExt(build_ext):
             try:
                 objects += self.objects(SOURCES / f"isa/{name}.c", flags + own.split())
             except Exception as error:
-                print(f"fastdrop: the compiler rejects {name}, which is left out: {error}", file=sys.stderr)
+                print(
+                    f"fastdrop: the instruction set {name} is left out, because the compiler rejects it: {error}",
+                    file=sys.stderr,
+                )
             else:
                 macros.append((f"FD_HAVE_{name}", "1"))
         return macros, objects
 
     def machine(self):
-        """Return what is built for: a cross build says so in the platform's name."""
+        """Return the target machine; the platform name of a cross build has it."""
         target = (self.plat_name or "").rpartition("-")[2].lower()
         here = platform.machine().lower()
         return MACHINES.get(target) or MACHINES.get(here, here)
 
     def fails(self, program, flags, run=False):
-        """Return why a program does not compile, link and, where asked for, run with these flags; "" where it does."""
+        """Return why a program does not compile, link and (if requested) run with these flags, or "" if it does."""
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "probe.c")
             source.write_text(program)
@@ -129,7 +132,7 @@ class BuildExt(build_ext):
             print("fastdrop: built without OpenMP, as FASTDROP_OPENMP=0 asks", file=sys.stderr)
             return []
         if error := self.fails(OPENMP_PROGRAM, ["-fopenmp"], run=True):
-            print(f"fastdrop: no working OpenMP, so one thread a call: {error}", file=sys.stderr)
+            print(f"fastdrop: no working OpenMP, so each call uses one thread: {error}", file=sys.stderr)
             return []
         return ["-fopenmp"]
 
@@ -138,7 +141,7 @@ def extension(name):
     return Extension(
         f"fastdrop.{name}",
         [f"fastdrop/{name.replace('.', '/')}.pyx"],
-        # Else a changed C file is not linked again, and a changed declaration not seen.
+        # Without these, a changed C file or declaration would not cause a rebuild.
         depends=[*HEADERS, *map(str, sorted([*SOURCES.rglob("*.c"), *Path("fastdrop").rglob("*.px[di]")]))],
         include_dirs=[str(INCLUDE), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],

@@ -1,4 +1,5 @@
-"""The benchmark: what is measured (`cases.toml`), by whom (`contenders/`), how (`measure`, `worker`, `run`), and the report.
+"""The benchmark.
 
-In the checkout this folder is `bench/`; installed it is the package `fastdrop.bench`. Its modules import each other relatively.
+`cases.toml` lists the cases and `contenders/` the libraries. `measure`, `worker` and `run` time them; `report` writes the page.
+In the checkout this folder is `bench/`; installed, it is the package `fastdrop.bench`. Its modules use relative imports.
 """

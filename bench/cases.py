@@ -1,4 +1,4 @@
-"""The cases of ``cases.toml``: what is measured, and what is wanted of it."""
+"""Read ``cases.toml``: the cases to measure and the targets to meet."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ FILE = Path(__file__).with_name("cases.toml")
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement: this work, on this array, at this rate, by these contenders."""
+    """One measurement: the kind of work, the array, the rate and the contenders."""
 
     name: str
     entry: str
     what: str
     shape: tuple[int, ...]
     dtype: str
-    rate: float | str  # or "each": a rate an element
+    rate: float | str  # or "each": one rate per element
     group: str
     why: str
     contenders: tuple[str, ...]
@@ -40,23 +40,23 @@ class Case:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of one array."""
+        """The size of one array in bytes."""
         return self.size * {"float64": 8, "float32": 4}.get(self.dtype, 2)
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Case:
-        """Return the case that was written as JSON or TOML, where there are no tuples."""
+        """Return a case from fields read from JSON or TOML, which have lists instead of tuples."""
         values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
         return cls(**values)
 
     def fields(self) -> dict[str, Any]:
-        """Return what `of` takes."""
+        """Return the fields, as `of` takes them."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A table of ``cases.toml``: cases that differ in the rate alone, shown side by side."""
+    """A table of ``cases.toml``: cases that differ only in the rate. Reports show them side by side."""
 
     name: str
     title: str
@@ -66,10 +66,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Target:
-    """What is wanted: the time of one contender in a case, as a multiple of another's, at most `most`, or at least `least`.
+    """A target: the time of contender `of`, divided by that of `against`, is at most `most` or at least `least`.
 
-    `limit` says what keeps it from being met where it is not, and `parts` names what shows it: times of parts of the work, each
-    as what it is, its case and its contender.
+    `limit` says why the target may be missed. `parts` names times of parts of the work that show this; each part is a
+    description, a case and a contender.
     """
 
     name: str
@@ -82,18 +82,18 @@ class Target:
     parts: tuple[tuple[str, str, str], ...] = ()
 
     def met(self, ratio: float) -> bool:
-        """Return whether a measured ratio is what is wanted."""
+        """Return whether a measured ratio meets the target."""
         return (self.most is None or ratio <= self.most) and (self.least is None or ratio >= self.least)
 
     @property
     def wanted(self) -> str:
-        """The limit, as a reader writes it."""
+        """The limit as text."""
         return f"≤ {self.most:g}" if self.most is not None else f"≥ {self.least:g}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The file."""
+    """The content of the file."""
 
     entries: tuple[Entry, ...]
     targets: tuple[Target, ...]
@@ -101,7 +101,7 @@ class Plan:
 
 
 def toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file says. Python has had a reader since 3.11; nothing else of the command line needs one."""
+    """Return the content of a TOML file. Python 3.10 has no TOML reader; no other part of the command line needs one."""
     name = "tomllib" if sys.version_info >= (3, 11) else "tomli"
     try:
         reader = importlib.import_module(name)
@@ -113,7 +113,7 @@ def toml(path: Path) -> dict[str, Any]:
 
 @functools.cache
 def read() -> Plan:
-    """Return what ``cases.toml`` says."""
+    """Return the content of ``cases.toml``."""
     found = toml(FILE)
     sets = found["sets"]
     return Plan(
@@ -124,7 +124,7 @@ def read() -> Plan:
 
 
 def members(names: Iterable[str], sets: dict[str, list[str]]) -> list[str]:
-    """Return the contenders that are named, the sets among them written out."""
+    """Return the named contenders; names of sets are replaced by their members."""
     found: list[str] = []
     for name in names:
         found += members(sets[name], sets) if name in sets else [name]
@@ -134,7 +134,7 @@ def members(names: Iterable[str], sets: dict[str, list[str]]) -> list[str]:
 def entry_of(table: dict[str, Any], sets: dict[str, list[str]]) -> Entry:
     fields = dict(table)
     name, title, quick = fields.pop("name"), fields.pop("title"), fields.pop("quick", False)
-    rates = fields.pop("rates", [0.0])  # words have none
+    rates = fields.pop("rates", [0.0])  # random words have no rate
     fields["contenders"] = members(fields["contenders"], sets)
     names = [f"{name}-p{rate}" if rate and rate != "each" else name for rate in rates]
     cases = [
@@ -145,5 +145,5 @@ def entry_of(table: dict[str, Any], sets: dict[str, list[str]]) -> Entry:
 
 
 def matching(patterns: Sequence[str], names: Iterable[str]) -> list[str]:
-    """Return the names that any of the patterns fits; ``*`` and ``?`` as in a shell."""
+    """Return the names that match any of the patterns; ``*`` and ``?`` work as in a shell."""
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]

@@ -1,6 +1,6 @@
-"""Whether a contender does what it is timed for: the rate within honest bounds, the kept values right.
+"""Check a contender's result before it is timed: the share of dropped elements and each kept value must be right.
 
-What is fastdrop's own must give the reference's bytes besides.
+fastdrop's own results must also have the bytes of the reference.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from .contender import Array, Contender, Job
 
 __all__ = ["check", "equal_results"]
 
-PIECE = 2**18  # elements that are looked at at a time, so that they stay in the caches
-SIGMAS = 7  # a right result is refused once in 10**11 times
+PIECE = 2**18  # elements checked at a time, so that they stay in the caches
+SIGMAS = 7  # a correct result is refused once in 10**11 times
 ROUNDING = {"float64": 1e-14, "float32": 1e-6, "float16": 4e-3, "bfloat16": 3e-2}
-SMALLEST = {"float16": 2.0**-24}  # where rounding is no longer relative; the other types reach further than the data
+SMALLEST = {"float16": 2.0**-24}  # the absolute rounding error of subnormals; the other types have none at the data's size
 
 
 def check(contender: Contender, job: Job, found: Any, part: int = 1) -> None:
-    """Raise Mismatch where a result is not what the case asks for; of plain dropout every `part`-th piece is looked at."""
+    """Raise Mismatch if a result is not what the case asks for; of plain dropout, check only every `part`-th piece."""
     what = job.case.what
     if contender.kind == "yardstick":
-        return  # a copy or a product, of NumPy
+        return  # a copy or a product by NumPy
     if what in ("perceptron step", "encoder step"):
         require(math.isfinite(found), f"the loss is {found}")
     elif what == "dropout":
@@ -49,7 +49,7 @@ def equal_results(one: Any, other: Any) -> bool:
         return all(map(equal_results, one, other))
     a, b = np.asarray(one), np.asarray(other)
     if a.dtype == b.dtype and a.shape == b.shape and np.array_equal(bits(a), bits(b)):
-        return True  # the usual case, and quick
+        return True  # the usual case; this test is fast
     return equal_bytes(a, b)
 
 
@@ -65,27 +65,31 @@ def require(holds: bool, text: str) -> None:
 def shaped(found: Any, job: Job) -> Array:
     array = np.asarray(found)
     require(array.shape == job.x.shape, f"the result has shape {array.shape} instead of {job.x.shape}")
-    require(array.dtype == job.x.dtype, f"the result is of {array.dtype} instead of {job.x.dtype}")
+    require(array.dtype == job.x.dtype, f"the result has dtype {array.dtype} instead of {job.x.dtype}")
     return array
 
 
 def require_share(dropped: int, expected: float, variance: float, of: int) -> None:
-    """Check a number of dropped elements against its expectation."""
+    """Check the number of dropped elements against its expectation."""
     require(
         abs(dropped - expected) <= SIGMAS * math.sqrt(variance) + 1e-6 * of,
-        f"{dropped / of:.4%} are dropped instead of {expected / of:.4%}",
+        f"{dropped / of:.4%} of the elements are dropped instead of {expected / of:.4%}",
     )
 
 
 class Tally:
-    """Counts over the pieces of a result."""
+    """Counts of dropped, wrong and decisive elements over the pieces of a result."""
 
     def __init__(self) -> None:
         self.wrong = self.dropped = self.decisive = 0
         self.expected = self.variance = 0.0
 
     def add(self, dropped: Array, kept: Array, decisive: Array, p: Any) -> None:
-        """Take a piece: its elements that look dropped or kept, those where the two differ, their rates or their rate."""
+        """Add a piece.
+
+        `dropped` and `kept` flag the elements that look so, `decisive` those where the two can be told apart; `p` is one rate
+        or an array of rates.
+        """
         n = int(np.count_nonzero(decisive))
         self.wrong += dropped.size - int(np.count_nonzero(dropped | kept))
         self.dropped += int(np.count_nonzero(dropped & decisive))
@@ -112,14 +116,14 @@ def pieces(job: Job, y: Array, part: int) -> Iterator[tuple[Array, Array, Any, A
 
 
 def require_dropout(job: Job, y: Array, part: int) -> None:
-    """Check each element: what is kept is (x + bias) scaled, what is dropped is 0, plus the residual; and how many are."""
+    """Check that each element is the residual plus the scaled (x + bias) or plus 0, and check the number of dropped ones."""
     tally, rounding, smallest = Tally(), ROUNDING[job.x.dtype.name], SMALLEST.get(job.x.dtype.name, 0)
     for value, found, p, residual in pieces(job, y, part):
         allowed = rounding * (np.abs(value) + np.abs(residual)) + smallest
         dropped = np.abs(found - residual) <= allowed if job.residual is not None else found == 0
         tally.add(dropped, np.abs(found - residual - value) <= allowed, np.abs(value) > 4 * allowed, p)
     require(not tally.wrong, f"{tally.wrong} elements are neither dropped nor scaled by 1 / (1 - p)")
-    together = job.x.size / math.prod(job.mask_shape)  # elements that share a decision
+    together = job.x.size / math.prod(job.mask_shape)  # elements per decision
     require_share(tally.dropped, tally.expected, tally.variance * together, tally.decisive)
     if job.case.noise_shape:
         require_shared(job, y)
@@ -128,41 +132,47 @@ def require_dropout(job: Job, y: Array, part: int) -> None:
 def require_shared(job: Job, y: Array) -> None:
     """Check that elements which share a decision are dropped together."""
     axes = tuple(k for k, n in enumerate(job.mask_shape) if n == 1)
-    for k in range(len(y)):  # a sample at a time
+    for k in range(len(y)):  # one sample at a time
         alive, zero = job.x[k : k + 1] != 0, y[k : k + 1] == 0
         some = (alive & zero).any(axes, keepdims=True) & (alive & ~zero).any(axes, keepdims=True)
-        require(not some.any(), "elements that share a decision are dropped and kept")
+        require(not some.any(), "some elements that share a decision are dropped and others are kept")
 
 
 def require_both_ways(job: Job, y: Array, dx: Array) -> None:
     require_dropout(job, y, 1)
     alive = (job.x != 0) & (job.gradients[0] != 0)
-    require(bool(((y != 0) == (dx != 0))[alive].all()), "the gradient's mask is not the forward pass's")
+    require(bool(((y != 0) == (dx != 0))[alive].all()), "the gradient's mask differs from the mask of the forward pass")
 
 
 def require_mask(job: Job, found: Array) -> None:
-    """Check keep flags, or keep bits where the case has them packed."""
+    """Check keep flags, or keep bits if the case has packed masks."""
     n = job.x.size
     if job.case.what == "packed mask":
         ones_of = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1)
         kept = int((np.bincount(found, minlength=256) * ones_of).sum())
-        require(found.size == (n + 7) // 8, f"{found.size} bytes hold the mask, instead of {(n + 7) // 8}")
+        require(found.size == (n + 7) // 8, f"the mask has {found.size} bytes instead of {(n + 7) // 8}")
     else:
-        require(found.size == n and int(found.max()) <= 1 and int(found.min()) >= 0, "flags are neither 0 nor 1, or too few")
+        require(
+            found.size == n and int(found.max()) <= 1 and int(found.min()) >= 0,
+            "some flags are neither 0 nor 1, or the number of flags is wrong",
+        )
         kept = int(np.count_nonzero(found))
     require_share(n - kept, n * job.p, n * job.p * (1 - job.p), n)
 
 
 def require_noise(job: Job, y: Array) -> None:
-    """Check the mean, and for Gaussian noise the variance, of the factors that elements were multiplied by."""
+    """Check the noise factors: for Gaussian noise their mean and variance, for a concrete mask their range and rate."""
     alive = job.x != 0
     factors = y[alive].astype(np.float64) / job.x[alive]
     n, variance = factors.size, job.p / (1 - job.p)
     if job.case.what == "concrete":  # a factor is nearer to 0 than to 1 / (1 - p) with probability p
         most = 1 / (1 - job.p)
-        require(bool(((factors >= 0) & (factors <= most * (1 + 1e-5))).all()), "factors lie outside [0, 1 / (1 - p)]")
+        require(bool(((factors >= 0) & (factors <= most * (1 + 1e-5))).all()), "some factors lie outside [0, 1 / (1 - p)]")
         require_share(int(np.count_nonzero(factors < most / 2)), n * job.p, n * job.p * (1 - job.p), n)
         return
-    require(abs(factors.mean() - 1) <= SIGMAS * math.sqrt(variance / n), f"the factors' mean is {factors.mean():.5f}, not 1")
+    require(
+        abs(factors.mean() - 1) <= SIGMAS * math.sqrt(variance / n),
+        f"the factors' mean is {factors.mean():.5f} instead of 1",
+    )
     spread = SIGMAS * variance * math.sqrt(2 / n) + 1e-5
     require(abs(factors.var() - variance) <= spread, f"the factors' variance is {factors.var():.5f} instead of {variance:.5f}")

@@ -26,18 +26,18 @@ EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Under a minute: three sizes, without the slowest of the others.")
+@click.option("--quick", is_flag=True, help="Takes less than a minute: three sizes, compared with the NumPy idiom and PyTorch.")
 @click.option(
     "--only",
     multiple=True,
     metavar="PATTERN",
-    help="Cases, groups or contenders that fit: '64M*', variant, torch. May be repeated.",
+    help="Only matching cases, groups or contenders: '64M*', variant, torch. May be repeated.",
 )
-@click.option("--threads", type=int, default=1, show_default=True, help="For every library.")
-@click.option("--isa", metavar="NAME", help="The instruction set of fastdrop's C kernels; the best one if not given.")
-@click.option("--against", type=EXISTING, metavar="RECORD", help="Compare with it.")
-@click.option("--html", type=FILE, metavar="FILE", help="Write the report: one page that needs no network.")
-@click.option("--record", type=FILE, metavar="FILE", help="Write all that was measured, as JSON lines.")
+@click.option("--threads", type=int, default=1, show_default=True, help="The number of threads for every library.")
+@click.option("--isa", metavar="NAME", help="The instruction set of fastdrop's C kernels (default: the best one).")
+@click.option("--against", type=EXISTING, metavar="RECORD", help="Compare with an earlier record.")
+@click.option("--html", type=FILE, metavar="FILE", help="Write the report as one HTML page that needs no network.")
+@click.option("--record", type=FILE, metavar="FILE", help="Write all raw times as JSON lines.")
 def bench(
     quick: bool,
     only: tuple[str, ...],
@@ -47,11 +47,11 @@ def bench(
     html: Path | None,
     record: Path | None,
 ) -> None:
-    """Compare speed with whatever else is installed.
+    """Compare speed with other installed libraries.
 
-    Real data: the activations of a random layer on scikit-learn's handwritten digits. Before anything is timed it is
-    checked: fastdrop's backends and instruction sets must give the same bytes, the others must do dropout. A whole run
-    with all the others (pip install "fastdrop-kernels[peers]") takes a quarter of an hour.
+    The data are the activations of a random layer on scikit-learn's handwritten digits. Results are checked before
+    they are timed: fastdrop's backends and instruction sets must give the same bytes, and the other libraries must do
+    dropout. A full run with all libraries (pip install "fastdrop-kernels[peers]") takes a quarter of an hour.
     """
     with errors_in_one_line():
         require_files(html, record)
@@ -61,24 +61,24 @@ def bench(
         with progress_bar(MofNCompleteColumn(), TimeElapsedColumn()) as bar:
             tell = told_by(bar, step_count(selection, mode))
             found = run(selection, mode, threads=threads, isa=isa, tell=tell, show=show_entry)
-        show_end(found, before)
-        if record:
+        if record:  # files first: whatever becomes of the screen, they are there
             found.write(record)
         if html:
             from .report import write_report  # matplotlib takes a second
 
             write_report(found, html)
+        show_end(found, before)
     if tables.own_mistakes(found):
         end("fastdrop's own results are wrong: see above", FAILURE)
 
 
 def require_files(*paths: Path | None) -> None:
-    """Check that files can be written before anything is measured for them."""
+    """Check that files can be written before anything is measured."""
     for path in filter(None, paths):
         if not path.parent.is_dir():
-            raise ValueError(f"{path}: there is no folder {path.parent}")
+            raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
     if paths[0] is not None:
-        import matplotlib  # noqa: F401  so that it is missing now rather than in a quarter of an hour
+        import matplotlib  # noqa: F401  fails now, if it is missing, rather than in a quarter of an hour
 
 
 def require_isa(isa: str | None) -> None:
@@ -90,7 +90,7 @@ def require_isa(isa: str | None) -> None:
 
 
 def told_by(bar: Progress, steps: int) -> Callable[[str, bool], None]:
-    """Return what moves a progress bar."""
+    """Return the function that advances a progress bar."""
     task = bar.add_task("starting", total=steps)
     begun = 0
 
@@ -102,7 +102,7 @@ def told_by(bar: Progress, steps: int) -> Callable[[str, bool], None]:
     return tell
 
 
-# Tables as it goes ------------------------------------------------------------------------------------------------------
+# Tables during the run --------------------------------------------------------------------------------------------------
 
 
 def show_entry(record: Record, entry: Entry) -> None:
@@ -110,7 +110,7 @@ def show_entry(record: Record, entry: Entry) -> None:
     cases = [case for case in entry.cases if record.contenders(case.name)]
     if not cases:
         why = [line["why"] for line in record.of_kind("skipped") if line["case"] in {case.name for case in entry.cases}]
-        show("", f"{entry.title}: skipped: {why[0] if why else 'nobody could do it'}")
+        show("", f"{entry.title}: skipped: {why[0] if why else 'no contender could do it'}")
         return
     show("", entry_table(record, entry.title, cases))
 
@@ -131,11 +131,11 @@ def entry_table(record: Record, title: str, cases: list[Case]) -> Table:
 
 def time_heading(record: Record, case: Case) -> str:
     cell = tables.cell(record, case.name, record.contenders(case.name)[0])
-    return "a call" if cell is None or not cell.time[-1].isdigit() else "ns"
+    return "per call" if cell is None or not cell.time[-1].isdigit() else "ns"
 
 
 def shown(cell: tables.Cell | None, with_interval: bool) -> tuple[str, str]:
-    """Return a time and a ratio, with the half-width of its interval where there is room."""
+    """Return a time and a ratio; the ratio has the half-width of its interval if the table has room for it."""
     if cell is None:
         return "-", "-"
     ratio = cell.ratio
@@ -153,8 +153,12 @@ def show_end(record: Record, before: Record | None) -> None:
     if len(known) > 2:
         show("", targets_table(known))
     for line in record.of_kind("memory"):
-        grown = "not known here" if line["bytes"] is None else f"{line['bytes']:,} bytes (at most {line['most']:,} are wanted)"
-        show("", f"Memory of a forward and a backward pass beside inputs and outputs: {grown}")
+        grown = (
+            "not known on this system"
+            if line["bytes"] is None
+            else f"{line['bytes']:,} bytes (target: at most {line['most']:,})"
+        )
+        show("", f"Memory of a forward and a backward pass beyond inputs and outputs: {grown}")
     if found := tables.losses(record):
         show("", losses_table(record, found))
     if before is not None:
@@ -164,31 +168,33 @@ def show_end(record: Record, before: Record | None) -> None:
     show(tables.versions(record))
     threads = environment["threads"]
     show(f"{'One thread' if threads == 1 else f'{threads} threads'} for every library. {equality_sentence(record)}")
-    for text in (*tables.notes(record), *(f"more threads than agreed: {text}" for text in tables.overthreaded(record))):
+    for text in (*tables.notes(record), *(f"used more threads than agreed: {text}" for text in tables.overthreaded(record))):
         show(Text(f"- {text}"))
     for text in tables.own_mistakes(record):
         show(Text(f"WRONG: {text}", "bold red"))
 
 
 LEGEND = """\
-ns      nanoseconds an element; in small cases the time of a call
-x copy  the time as a multiple of numpy.copyto's on the same arrays: the median
-        of the ratios within a round, and half of its 95 % interval (bootstrap)
+ns      nanoseconds per element; small cases show the time per call
+x copy  the time divided by the time of numpy.copyto on the same arrays: the
+        median of the ratios within a round, and half the width of its 95 %
+        interval (bootstrap)
 idiom   x * (rng.random(x.shape, dtype) >= p) * s
-out=    and fastdrop's, unless "new", numexpr, Numba loops, MKL: write to memory
-        that is there; the others get fresh memory in each call"""
+out=    writes to allocated memory; so do fastdrop (except "new result"),
+        numexpr, the Numba loops and MKL. All others allocate their result in
+        each call."""
 
 
 def equality_sentence(record: Record) -> str:
-    """Say which of fastdrop's parts gave the same bytes."""
+    """Return a sentence that names the parts of fastdrop that gave the same bytes."""
     found = tables.equality(record)
     names = [name for name in by_name() if any(name in same for same in found.values()) and name not in ("c", "c-new")]
     labels = [tables.label(name).removeprefix("fastdrop, ") for name in names]
-    return f"The same bytes from {'; '.join(labels)}." if labels else "Nothing of fastdrop's was to be compared."
+    return f"These gave the same bytes: {'; '.join(labels)}." if labels else "No results of fastdrop were compared."
 
 
 def targets_table(verdicts: list[tables.Verdict]) -> Table:
-    made = table("target", "wanted", "measured", "", right=["wanted", "measured"])
+    made = table("ratio", "target", "measured", "", right=["target", "measured"])
     for verdict in verdicts:
         measured = tables.factor(verdict.measured.value) if verdict.measured else "-"
         made.add_row(verdict.target.name, verdict.target.wanted, measured, VERDICTS[verdict.met])
@@ -199,14 +205,14 @@ VERDICTS = {True: Text("met", "green"), False: Text("NOT MET", "red"), None: Tex
 
 
 def losses_table(record: Record, found: list[tables.Loss]) -> Table:
-    made = table("where fastdrop loses", "ahead of it", "by a factor of", right=["by a factor of"])
+    made = table("where fastdrop loses", "faster", "by a factor of", right=["by a factor of"])
     for loss in found:
         made.add_row(loss.case.name, tables.label(loss.contender), tables.factor(loss.ratio.value))
     return made
 
 
 def changes_table(record: Record, before: Record) -> Table:
-    """Show what differs; of the rest, how much there is."""
+    """Return the table of rows that differ; its caption counts the other rows."""
     changes = tables.changes(record, before)
     made = table("changed", "contender", "before", "now", "", right=["before", "now"])
     for change in changes:
@@ -214,5 +220,5 @@ def changes_table(record: Record, before: Record) -> Table:
             then, now = (tables.factor(value.value) for value in (change.before, change.now))
             style = "red" if change.verdict == "slower" else "green"
             made.add_row(change.case, tables.label(change.contender), then, now, Text(change.verdict, style))
-    made.caption = f"{len(changes) - made.row_count} of {len(changes)} rows: no difference that shows"
+    made.caption = f"{len(changes) - made.row_count} of {len(changes)} rows: no clear difference"
     return made

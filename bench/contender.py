@@ -1,4 +1,4 @@
-"""What a contender is, and what it is given to do."""
+"""A contender (one way to do dropout) and a job (the work that it is given)."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ SEED = 42
 
 
 class Absent(Exception):
-    """A contender cannot do this here; the text says why."""
+    """A contender cannot do this work on this machine; the text says why."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """The work: ``residual + dropout(x + bias)`` at rate `p`, or what else `case.what` says, on arrays that are there."""
+    """The work: ``residual + dropout(x + bias)`` at rate `p`, or the work that `case.what` names, on allocated arrays."""
 
     case: Case
     x: Array
-    out: Array  # room for the result, every page of it touched
-    p: Any  # a float, or an array that has a rate for each element
+    out: Array  # memory for the result, with every page touched
+    p: Any  # a float, or an array with one rate per element
     threads: int
     bias: Array | None = None
     residual: Array | None = None
-    grads: tuple[Array, Array] | None = None  # the gradient that comes in, and room for the one that goes out
+    grads: tuple[Array, Array] | None = None  # the incoming gradient, and memory for the outgoing one
 
     @property
     def scale(self) -> Any:
-        """What kept elements are multiplied by: 1 / (1 - p), in the arrays' dtype."""
+        """The factor 1 / (1 - p) of kept elements, in the arrays' dtype."""
         if isinstance(self.p, np.ndarray):
             return 1 / (1 - self.p)
         return self.x.dtype.type(1 / (1 - self.p))
 
     @property
     def gradients(self) -> tuple[Array, Array]:
-        """`grads`, of a case that goes backward."""
+        """`grads` of a case that has a backward pass."""
         assert self.grads is not None
         return self.grads
 
@@ -66,11 +66,11 @@ EVERY_DTYPE = PLAIN | {"float16", "bfloat16"}
 
 @dataclass(frozen=True)
 class Contender:
-    """Somebody who does dropout.
+    """One way to do dropout.
 
-    `does` has a way for each kind of work; `takes` names the dtypes, and of ``noise_shape``, ``bias``, ``residual`` and
-    ``rates`` what it can be given. `using` is a context in which its calls run, `read` makes an array of its result, and
-    `exact` says that its bytes must be the reference's.
+    `does` maps each kind of work to a function that prepares the call. `takes` names the supported dtypes, and those of
+    ``noise_shape``, ``bias``, ``residual`` and ``rates`` that are supported. The calls run in the context `using`. `read`
+    converts a result to an array. `exact` says that the result must have the bytes of the reference.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Contender:
     exact: bool = False
 
     def takes_part(self, case: Case) -> bool:
-        """Return whether this contender can do a case, where its library is installed."""
+        """Return whether this contender can do a case, given that its library is installed."""
         needed = {case.dtype, *case.operands}
         needed |= {"noise_shape"} if case.noise_shape else set()
         needed |= {"rates"} if case.rate == "each" else set()
@@ -96,22 +96,22 @@ def nothing() -> str | None:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A library, and the contenders that are made of it."""
+    """A library and its contenders."""
 
     contenders: tuple[Contender, ...]
-    module: str | None = None  # what must be there to import; None where nothing but NumPy is needed
-    distributions: tuple[str, ...] = field(default=())  # one of which has the version
+    module: str | None = None  # the module to import; None if NumPy is enough
+    distributions: tuple[str, ...] = field(default=())  # installed distributions of these names have the version
     missing_here: Callable[[], str | None] = nothing
 
     def missing(self) -> str | None:
-        """Return why these contenders cannot take part here; None where they can."""
+        """Return why these contenders cannot take part here, or None if they can."""
         if self.module and importlib.util.find_spec(self.module) is None:
             name = (self.distributions or (self.module,))[0]
             return f'{name} is not installed: pip install "fastdrop-kernels[peers]"'
         return self.missing_here()
 
     def versions(self) -> dict[str, str]:
-        """Return the version of what is installed, by name."""
+        """Return the version of each installed distribution by name."""
         found = {}
         for name in self.distributions:
             try:

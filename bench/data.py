@@ -1,4 +1,4 @@
-"""What is dropped from: the activations of a random layer on scikit-learn's handwritten digits, as often as it takes."""
+"""The data: activations of a random layer on scikit-learn's handwritten digits, repeated as often as needed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 @functools.cache
 def activations() -> NDArray[np.float32]:
-    """Return the digits behind a random layer of 1,024 rectified linear units."""
+    """Return the activations of a random layer of 1,024 rectified linear units on the digits."""
     pixels, _ = digits()
     weights = np.random.default_rng(SEED).normal(0, pixels.shape[1] ** -0.5, (pixels.shape[1], 1024)).astype(np.float32)
     layer: NDArray[np.float32] = np.maximum(pixels @ weights, 0)
@@ -39,9 +39,9 @@ def activations() -> NDArray[np.float32]:
 
 
 def room(shape: tuple[int, ...], dtype: str) -> Array:
-    """Return an array every page of which was touched, 16 bytes past the begin of one, where NumPy puts large arrays.
+    """Return an array with every page touched that begins 16 bytes after a page boundary, where NumPy puts large arrays.
 
-    Chance would put it elsewhere, and where arrays lie to each other decides over a third of the time in a cache.
+    The relative position of arrays changes times in a cache by up to a third, so it must not be left to chance.
     """
     nbytes = math.prod(shape) * np.dtype(dtype).itemsize
     buffer = np.ones(nbytes + 2 * PAGE, np.uint8)
@@ -50,7 +50,7 @@ def room(shape: tuple[int, ...], dtype: str) -> Array:
 
 
 def filled(shape: tuple[int, ...], dtype: str, shift: int = 0) -> Array:
-    """Return an array of activations, over and over, from the one at `shift` on."""
+    """Return an array of repeated activations, beginning with the one at index `shift`."""
     values = np.roll(activations().reshape(-1), -shift).astype(dtype)
     made = room(shape, dtype)
     flat = made.reshape(-1)
@@ -61,7 +61,7 @@ def filled(shape: tuple[int, ...], dtype: str, shift: int = 0) -> Array:
 
 
 def available_bytes() -> float:
-    """Return the memory that can be had without swapping, where the system says."""
+    """Return the memory that is available without swapping; infinity if the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
@@ -70,17 +70,17 @@ def available_bytes() -> float:
 
 
 def require_memory(case: Case, contenders: int) -> None:
-    """Each contender has up to an array of its own and a mask."""
+    """Raise Absent if a case does not fit in memory: each contender may need an array of its own and a mask."""
     needed = case.nbytes * (6 + contenders)
     if needed > available_bytes():
         raise Absent(f"needs about {needed / 1e9:.0f} GB of free memory")
 
 
 def job_of(case: Case, threads: int, contenders: int = 1) -> Job:
-    """Return the work of a case, every page of its memory touched."""
+    """Return the work of a case, with every page of its memory touched."""
     if case.dtype == "bfloat16":
         try:
-            import ml_dtypes  # noqa: F401  NumPy knows the name from then on
+            import ml_dtypes  # noqa: F401  registers the name with NumPy
         except ModuleNotFoundError:
             raise Absent('bfloat16 needs ml_dtypes: pip install "fastdrop-kernels[peers]"') from None
     require_memory(case, contenders)

@@ -1,7 +1,7 @@
-"""What dropout costs where it is used: a step of training in PyTorch, without dropout, with `torch.nn.Dropout`, with fastdrop.
+"""The cost of dropout in training: a PyTorch step without dropout, with `torch.nn.Dropout`, and with fastdrop.
 
-Two small networks on scikit-learn's digits: a perceptron with two hidden layers, and one layer of a Transformer's encoder
-over the 64 pixels. The step is forward, backward and an update.
+There are two small networks on scikit-learn's digits: a perceptron with two hidden layers, and one Transformer encoder layer
+over the 64 pixels. A step is a forward pass, a backward pass and an update.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import fastdrop
 from .contender import SEED, Adapter, Call, Contender, Job
 from .data import digits
 
-WIDTH, BATCH = 1024, 512  # of the perceptron
-MODEL, HEADS, INNER, SENTENCES = 128, 4, 512, 64  # of the encoder
+WIDTH, BATCH = 1024, 512  # the perceptron
+MODEL, HEADS, INNER, SENTENCES = 128, 4, 512, 64  # the encoder
 
 
 def dropout_layer(torch: Any, p: float) -> Any:
-    """Return a layer of PyTorch whose masks are fastdrop's; the backward pass makes the mask again, nothing is stored."""
+    """Return a function that makes PyTorch layers with fastdrop's masks; the backward pass regenerates the mask."""
 
     class Dropped(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
@@ -48,7 +48,7 @@ def dropout_layer(torch: Any, p: float) -> Any:
 
 
 def layers_of(torch: Any, kind: str, p: float) -> Callable[[], Any]:
-    """Return what makes a layer of dropout: one of three kinds."""
+    """Return the function that makes dropout layers of one of three kinds."""
     kinds: dict[str, Callable[[], Any]] = {
         "none": torch.nn.Identity,
         "torch": partial(torch.nn.Dropout, p),
@@ -58,7 +58,7 @@ def layers_of(torch: Any, kind: str, p: float) -> Callable[[], Any]:
 
 
 def perceptron(torch: Any, dropout: Callable[[], Any]) -> tuple[Any, Any, Any]:
-    """Return a network, a batch, and the labels."""
+    """Return a perceptron, a batch and its labels."""
     nn = torch.nn
     hidden = [nn.Linear(64, WIDTH), nn.ReLU(), dropout(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), dropout()]
     pixels, labels = digits()
@@ -66,7 +66,7 @@ def perceptron(torch: Any, dropout: Callable[[], Any]) -> tuple[Any, Any, Any]:
 
 
 def encoder(torch: Any, dropout: Callable[[], Any]) -> tuple[Any, Any, Any]:
-    """Return a Transformer's encoder layer between an embedding of pixels and a classifier, and data for it."""
+    """Return a Transformer encoder layer between an embedding of pixels and a classifier, a batch and its labels."""
     nn, functional = torch.nn, torch.nn.functional
 
     class Encoder(nn.Module):  # type: ignore[misc, name-defined]
@@ -95,7 +95,7 @@ def encoder(torch: Any, dropout: Callable[[], Any]) -> tuple[Any, Any, Any]:
 
 
 def step(network: Any, kind: str, job: Job) -> Call:
-    """Return a step of training."""
+    """Return a call that does one training step."""
     torch = importlib.import_module("torch")
     torch.set_num_threads(job.threads)
     torch.manual_seed(SEED)
@@ -114,7 +114,7 @@ def step(network: Any, kind: str, job: Job) -> Call:
 
 
 def require_gradient(torch: Any, p: float) -> None:
-    """Check that fastdrop's layer drops what fastdrop drops, in both directions."""
+    """Check that the layer drops the same elements as `fastdrop.dropout`, in both directions."""
     x = torch.arange(1.0, 1001.0, requires_grad=True)
     layer = dropout_layer(torch, p)()
     seed, offset = fastdrop.Stream(SEED).fold_in(0).next()

@@ -1,4 +1,4 @@
-"""What the figures are measured on: machine, build, versions, settings."""
+"""Describe the environment of a measurement: machine, build, versions, settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fastdrop
-from fastdrop._core import native, settings
+from fastdrop._core import machine, native
 
 from .contenders import adapters
 from .data import available_bytes
@@ -19,13 +19,13 @@ __all__ = ["describe", "processor"]
 
 
 def describe(threads: int, isa: str | None) -> dict[str, Any]:
-    """Return all of it, as it goes into a record."""
+    """Return the description of the environment for a record."""
     versions = {"scikit-learn": "", **{name: text for adapter in adapters() for name, text in adapter.versions().items()}}
     versions.pop("scikit-learn")
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "cpu": processor(),
-        "processors": settings.automatic_num_threads(),
+        "processors": machine.automatic_num_threads(),
         "caches": caches(),
         "memory_bytes": memory(),
         "huge_pages": huge_pages(),
@@ -51,7 +51,7 @@ def processor() -> str:
 
 
 def caches() -> dict[str, int]:
-    """Return the bytes of each cache of data that the first processor sees, the smallest first."""
+    """Return the size in bytes of each data cache of the first processor, smallest first."""
     found = {}
     for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         kind, level, size = ((folder / name).read_text().strip() for name in ("type", "level", "size"))
@@ -61,12 +61,12 @@ def caches() -> dict[str, int]:
 
 
 def memory() -> int | None:
-    """Return the bytes of memory that are free to use."""
+    """Return the bytes of memory that are available, or None if the system does not say."""
     found = available_bytes()
     return None if found == float("inf") else int(found)
 
 
 def huge_pages() -> str | None:
-    """Return the kernel's setting of transparent huge pages, which decides what fresh memory costs."""
+    """Return the kernel's setting of transparent huge pages, which determines the cost of fresh memory."""
     path = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     return path.read_text().partition("[")[2].partition("]")[0] if path.is_file() else None

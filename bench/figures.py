@@ -1,4 +1,4 @@
-"""The report's figures, as SVG made by matplotlib: no window, no network."""
+"""The figures of the report, drawn by matplotlib as SVG, without a window or a network."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COLOURS = {
 
 
 def drawn(draw: Callable[..., bool], record: Record, height: float = 3.6) -> str | None:
-    """Return a figure as SVG text; None where there is nothing to draw."""
+    """Return a figure as SVG text, or None if there is nothing to draw."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7, height), layout="constrained")
         FigureCanvasSVG(figure)
@@ -54,12 +54,12 @@ def drawn(draw: Callable[..., bool], record: Record, height: float = 3.6) -> str
 
 
 def plain(axis: Any) -> None:
-    """Write the numbers of a logarithmic axis as they are."""
+    """Label a logarithmic axis with plain numbers."""
     axis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def curves(record: Record, rate: float) -> dict[str, list[tables.Cell]]:
-    """Return the cells of plain float32 dropout at a rate by contender, each by size."""
+    """Return the cells of plain float32 dropout at a rate by contender, ordered by size."""
     found: dict[str, list[tables.Cell]] = {}
     for cell in tables.cells(record, what="dropout", dtype="float32", rate=rate, noise_shape=None, operands=()):
         if cell.case.group in ("size", "call") and cell.contender in COLOURS:
@@ -68,7 +68,7 @@ def curves(record: Record, rate: float) -> dict[str, list[tables.Cell]]:
 
 
 def size_name(n: int) -> str:
-    """Return a number of elements as people say it."""
+    """Return a number of elements in short form, such as "64 K"."""
     for unit, size in (("M", 2**20), ("K", 2**10)):
         if n >= size and n % size == 0:
             return f"{n // size} {unit}"
@@ -76,7 +76,7 @@ def size_name(n: int) -> str:
 
 
 def mark_sizes(axes: Any, record: Record, sizes: Iterable[int]) -> None:
-    """Label the axis of sizes, and mark where input and output fill a cache."""
+    """Label the axis of sizes, and mark the sizes at which input and output fill a cache."""
     axes.set_xscale("log", base=2)
     sizes = sorted(set(sizes))
     axes.set_xticks(sizes, [size_name(n) for n in sizes], rotation=30)
@@ -88,7 +88,7 @@ def mark_sizes(axes: Any, record: Record, sizes: Iterable[int]) -> None:
 
 
 def by_size(value: Callable[[tables.Cell], float], heading: str, record: Record, figure: Figure) -> bool:
-    """Draw a quantity against the size, a panel a rate."""
+    """Draw a quantity against the size, one panel per rate."""
     panels = {rate: found for rate in (0.1, 0.5) if "c" in (found := curves(record, rate))}
     for k, (rate, found) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), k + 1)
@@ -110,15 +110,15 @@ def by_size(value: Callable[[tables.Cell], float], heading: str, record: Record,
 
 
 def throughput(record: Record, figure: Figure) -> bool:
-    return by_size(lambda cell: 1 / cell.per_element, "elements a nanosecond", record, figure)
+    return by_size(lambda cell: 1 / cell.per_element, "elements per nanosecond", record, figure)
 
 
 def ratios(record: Record, figure: Figure) -> bool:
-    return by_size(lambda cell: cell.ratio.value, "time / numpy.copyto's", record, figure)
+    return by_size(lambda cell: cell.ratio.value, "time / time of numpy.copyto", record, figure)
 
 
 def bars(axes: Any, cells: Sequence[tables.Cell], isa: str) -> None:
-    """Draw ratios to the yardstick as bars from the quickest down, with their intervals."""
+    """Draw ratios to the yardstick as bars with intervals, the fastest on top."""
     cells = sorted(cells, key=lambda cell: -cell.ratio.value)
     values = [cell.ratio.value for cell in cells]
     errors = [[v - cell.ratio.low for v, cell in zip(values, cells, strict=True)],
@@ -136,13 +136,13 @@ def bars(axes: Any, cells: Sequence[tables.Cell], isa: str) -> None:
 
 
 def peers(record: Record, figure: Figure) -> bool:
-    """Draw everybody on 4 M elements."""
+    """Draw all contenders on 4 M elements."""
     found = list(tables.cells(record, entry="4M", rate=0.1))
     if not found:
         return False
     axes = figure.add_subplot()
     bars(axes, found, record.environment["isa"])
-    axes.set_xlabel("time / numpy.copyto's; 4 M float32, p = 0.1")
+    axes.set_xlabel("time / time of numpy.copyto; 4 M float32, p = 0.1")
     return True
 
 
@@ -164,14 +164,14 @@ def isas(record: Record, figure: Figure) -> bool:
     axes.set_yscale("log")
     plain(axes.yaxis)
     axes.set_xticks(range(len(cases)), [f"{size_name(case.size)}, p = {case.rate}" for case in cases])
-    axes.set_ylabel("time / numpy.copyto's")
+    axes.set_ylabel("time / time of numpy.copyto")
     axes.legend(frameon=False, fontsize=9, ncols=4, loc="upper right")
     axes.margins(y=0.25)
     return drawn_any
 
 
 def threads(record: Record, figure: Figure) -> bool:
-    """Draw how many times as fast several threads are."""
+    """Draw the speedup of several threads over one."""
     axes = figure.add_subplot()
     most = 1
     for case in record.cases.values():
@@ -182,10 +182,10 @@ def threads(record: Record, figure: Figure) -> bool:
             speedups = [record.ratio(case.name, "c-1t", f"c-{n}t").value for n in counts]
             axes.plot(counts, speedups, "o-", label=f"{size_name(case.size)} elements")
             most = max(most, counts[-1])
-    axes.plot([1, most], [1, most], color="#bbbbbb", linestyle=":", label="as many times as threads")
+    axes.plot([1, most], [1, most], color="#bbbbbb", linestyle=":", label="linear speedup")
     axes.set_xticks(range(1, most + 1) if most <= 8 else [2**k for k in range(most.bit_length())])
     axes.set_xlabel("threads (float32, p = 0.1)")
-    axes.set_ylabel("times as fast as one")
+    axes.set_ylabel("speedup over one thread")
     axes.legend(frameon=False, fontsize=9)
     return most > 1
 
@@ -206,7 +206,7 @@ def latency(record: Record, figure: Figure) -> bool:
         axes.set_xlim(right=max(cell.seconds for cell in found) * 8e6)
         axes.set_title(f"{case.size:,} elements, p = {case.rate}", loc="left")
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("microseconds a call" if k == len(cases) - 1 else "")
+        axes.set_xlabel("microseconds per call" if k == len(cases) - 1 else "")
     return bool(cases)
 
 
@@ -214,9 +214,9 @@ def latency(record: Record, figure: Figure) -> bool:
 
 
 def planes(p: float, together: int = 4096) -> float:
-    """Return the bit planes that decide `together` elements, on average.
+    """Return the average number of bit planes that decide `together` elements.
 
-    After k planes an element is undecided with probability 2**-k; no plane is made past the last 1 of p's binary digits.
+    After k planes an element is undecided with probability 2**-k. No plane is generated past the last 1 in p's binary digits.
     """
     digits = math.ldexp(p, 64)
     last = 64 - (int(digits) & -int(digits)).bit_length() + 1
@@ -224,18 +224,18 @@ def planes(p: float, together: int = 4096) -> float:
 
 
 def blocks(case: Case) -> float:
-    """Return the Philox blocks an element that a case needs: a block decides 128 elements' digit."""
+    """Return the Philox blocks per element that a case needs; a block gives one digit for 128 elements."""
     return planes(float(case.rate)) / 128
 
 
 def block_rate(record: Record, isa: str) -> float | None:
-    """Return the Philox blocks a nanosecond that an instruction set makes: four words each, as measured."""
+    """Return the measured Philox blocks per nanosecond of an instruction set; a block has four words."""
     cell = tables.cell(record, "words", f"c-{isa}")
     return None if cell is None else 1 / cell.per_element / 4
 
 
 def roofline(record: Record, figure: Figure) -> bool:
-    """Draw speed against Philox blocks an element, under the generator's and the memory's roofs."""
+    """Draw speed against Philox blocks per element, under the roofs of the generator and of memory."""
     axes = figure.add_subplot()
     roofs = {isa: rate for isa in record.environment["isas"] if (rate := block_rate(record, isa))}
     if not roofs:
@@ -254,14 +254,14 @@ def roofline(record: Record, figure: Figure) -> bool:
     axes.set_yscale("log")
     plain(axes.xaxis)
     plain(axes.yaxis)
-    axes.set_xlabel("Philox blocks an element (p = 0.5 left, p = 0.1 right); circles 64 K, squares 64 M")
-    axes.set_ylabel("elements a nanosecond")
+    axes.set_xlabel("Philox blocks per element (p = 0.5 left, p = 0.1 right); circles 64 K, squares 64 M")
+    axes.set_ylabel("elements per nanosecond")
     axes.legend(frameon=False, fontsize=9, ncols=2)
     return True
 
 
 def training(record: Record, figure: Figure) -> bool:
-    """Draw a step of training without dropout, with PyTorch's, with fastdrop's."""
+    """Draw a training step without dropout, with PyTorch's dropout and with fastdrop's."""
     cases = [case for case in record.cases.values() if case.group == "training" and record.contenders(case.name)]
     for k, case in enumerate(cases):
         axes = figure.add_subplot(1, len(cases), k + 1)
@@ -271,12 +271,12 @@ def training(record: Record, figure: Figure) -> bool:
         axes.bar_label(bar, [tables.duration(cell.seconds) for cell in found], fontsize=9)
         axes.set_xticks(range(len(found)), ["no dropout", "nn.Dropout", "fastdrop"][: len(found)])
         axes.set_title(f"{case.entry}, p = {case.rate}", loc="left")
-        axes.set_ylabel("milliseconds a step" if k == 0 else "")
+        axes.set_ylabel("milliseconds per step" if k == 0 else "")
         axes.grid(axis="x", visible=False)
     return bool(cases)
 
 
-# name: (what draws it, height in inches)
+# name -> function that draws the figure
 FIGURES: dict[str, Callable[[Record], str | None]] = {
     "throughput": lambda record: drawn(throughput, record, 4.4),
     "ratios": lambda record: drawn(ratios, record, 4.4),

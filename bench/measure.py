@@ -1,8 +1,8 @@
-"""Measuring calls side by side: interleaved in one process, in random order, compared round by round.
+"""Measure calls side by side: interleaved in one process, in random order, compared within each round.
 
-A machine's speed drifts from minute to minute, so absolute times of two calls measured one after the other say little
-about the two. Here every round runs all of them; what is reported is the median over the rounds of their ratio within a
-round, and an interval from a bootstrap over processes and rounds.
+A machine's speed drifts from minute to minute, so two calls that are timed one after the other cannot be compared. Here every
+round runs all calls. The result is the median over the rounds of the ratio within a round, with an interval from a bootstrap
+over processes and rounds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Effort", "Estimate", "Prepared", "Samples", "estimate", "interleave", "paired"]
 
-LEAST_SAMPLE = 2e-3  # seconds; a faster call is repeated for so long
+LEAST_SAMPLE = 2e-3  # seconds; a shorter call is repeated for this time
 RESAMPLES = 400
 
 
@@ -28,15 +28,15 @@ RESAMPLES = 400
 class Effort:
     """How long to measure calls side by side."""
 
-    seconds: float  # for each call; one that has had them sits out the later rounds
-    least_rounds: int = 3  # for each call, whatever `seconds` says
-    patience: float = math.inf  # seconds for all; after them no round begins, except the first
+    seconds: float  # per call; a call that has used them skips the later rounds
+    least_rounds: int = 3  # per call, whatever `seconds` says
+    patience: float = math.inf  # seconds for all calls; after this time no round begins, except the first
     most_rounds: int = 101
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A call, the context that it runs in, and what to do with its first result, which raises where that is wrong."""
+    """A call, the context that it runs in, and a check of its first result, which raises if the result is wrong."""
 
     call: Callable[[], Any]
     using: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -45,7 +45,7 @@ class Prepared:
 
 @dataclass
 class Samples:
-    """The seconds that one call took, in the rounds that it took part in; and processor seconds to seconds over all of them."""
+    """The times of one call in the rounds that it took part in, and the total of its seconds and processor seconds."""
 
     rounds: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Samples:
     cpu: float = 0.0
 
     def add(self, number: int, took: float, wall: float, cpu: float) -> None:
-        """Take the sample of a round."""
+        """Add the sample of a round."""
         self.rounds.append(number)
         self.seconds.append(took)
         self.wall += wall
@@ -61,12 +61,12 @@ class Samples:
 
     @property
     def processors(self) -> float:
-        """How many processors were at work, on average: says whether somebody uses more threads than agreed."""
+        """The average number of busy processors; it shows whether a library uses more threads than agreed."""
         return self.cpu / self.wall if self.wall else 0.0
 
 
 def sample(prepared: Prepared, repeats: int) -> tuple[float, float]:
-    """Return the seconds and processor seconds of some calls; one call before them brings its data into the caches."""
+    """Return the seconds and processor seconds of `repeats` calls; if more than one, a call before them warms the caches."""
     call = prepared.call
     with prepared.using():
         if repeats > 1:
@@ -79,7 +79,7 @@ def sample(prepared: Prepared, repeats: int) -> tuple[float, float]:
 
 
 def repeats_of(prepared: Prepared) -> int:
-    """Check a call's result, and return how often to run it for one sample."""
+    """Check a call's result, and return how many times to run the call for one sample."""
     with prepared.using():
         began = time.perf_counter()
         result = prepared.call()
@@ -108,17 +108,17 @@ def interleave(
     Parameters
     ----------
     calls : mapping of str to Prepared
-        What to measure. Each is checked before anything is timed.
+        The calls to measure. Each result is checked before anything is timed.
     baseline : str
         The call that the others are compared with; it runs in every round.
     effort : Effort
-        How long.
+        How long to measure.
     seed : int
-        Of the order within the rounds.
+        The seed of the order within the rounds.
     refused : callable, optional
-        Is given the name of a call whose first run or check raises, which is then left out, and what it raised.
+        Receives the name and the exception of a call whose first run or check raises. This call is left out.
     begin : callable, optional
-        Is called when all are checked and the rounds begin.
+        Is called after all checks, before the rounds begin.
 
     Returns
     -------
@@ -147,14 +147,14 @@ def interleave(
     return found
 
 
-# What the samples say -----------------------------------------------------------------------------------------------
+# Estimates from samples ---------------------------------------------------------------------------------------------
 
-Rounds = Mapping[int, float]  # by number, the seconds
+Rounds = Mapping[int, float]  # round number -> seconds
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A median, its 95 % interval, and of how many values."""
+    """A median, its 95 % interval, and the number of values."""
 
     value: float
     low: float
@@ -172,7 +172,7 @@ def paired(one: Sequence[Rounds], other: Sequence[Rounds]) -> list[NDArray[np.fl
 
 
 def estimate(processes: Sequence[NDArray[np.float64]]) -> Estimate:
-    """Return the median of all values, and its interval: processes are drawn anew, and in each of them its values."""
+    """Return the median of all values and its bootstrap interval, which resamples processes and the values within each."""
     pooled = np.concatenate(processes)
     if len(pooled) == 1:
         return Estimate(float(pooled[0]), float(pooled[0]), float(pooled[0]), 1)
@@ -182,13 +182,13 @@ def estimate(processes: Sequence[NDArray[np.float64]]) -> Estimate:
     chosen = rng.integers(len(processes), size=(RESAMPLES, len(processes)))
     drawn = (rng.random((*chosen.shape, longest)) * lengths[chosen][..., None]).astype(int)
     values = table[chosen[..., None], drawn]
-    values[np.arange(longest) >= lengths[chosen][..., None]] = np.nan  # shorter processes give fewer values
+    values[np.arange(longest) >= lengths[chosen][..., None]] = np.nan  # shorter processes contribute fewer values
     low, high = np.percentile(medians(values.reshape(RESAMPLES, -1)), (2.5, 97.5))
     return Estimate(float(np.median(pooled)), float(low), float(high), len(pooled))
 
 
 def medians(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the median of each row, NaN left out; `numpy.nanmedian` takes ten times as long."""
+    """Return the median of each row without NaNs; `numpy.nanmedian` takes ten times as long."""
     ordered = np.sort(rows, axis=1)  # NaN last
     n = np.count_nonzero(~np.isnan(rows), axis=1)[:, None]
     middle: NDArray[np.float64] = np.take_along_axis(ordered, np.hstack([(n - 1) // 2, n // 2]), axis=1).mean(axis=1)

@@ -1,4 +1,4 @@
-"""What a forward and a backward pass hold beside their arrays."""
+"""Measure the memory that a forward and a backward pass use beyond their arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak() -> int:
-    """Return the most bytes of memory that the process has had since `reset`."""
+    """Return the peak memory of the process since `reset`, in bytes."""
     return 1024 * next(int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
 
 
@@ -25,9 +25,9 @@ def reset() -> None:
 
 
 def held(threads: int) -> dict[str, Any]:
-    """Return the bytes by which the process grew at most while a mask was made, used and made again.
+    """Return the growth of the process's peak memory during a forward and a backward pass, in bytes.
 
-    Where the system does not say, `bytes` is None.
+    `bytes` is None if the system does not say.
     """
     x = np.ones(N, np.float32)
     y, dx = np.ones_like(x), np.ones_like(x)
@@ -37,7 +37,7 @@ def held(threads: int) -> dict[str, Any]:
         fastdrop.dropout_backward(y, 0.1, seed=1, offset=offset, out=dx, num_threads=threads)
 
     found = None
-    passes(0)  # what is allocated once for all calls is there
+    passes(0)  # allocates whatever is allocated once for all calls
     try:
         reset()
         before = peak()

@@ -1,7 +1,7 @@
-"""Write what is made of records: ``python -m fastdrop.bench.publish``, from the checkout.
+"""Publish the newest record: run ``python -m fastdrop.bench.publish`` in the checkout.
 
-It takes the newest record of ``bench/records`` and writes ``docs/benchmarks.html`` and the block of README.md between the two
-marks. With ``--measure`` it measures a new record first, which takes a quarter of an hour.
+The command reads the newest record in ``bench/records``. It writes ``docs/benchmarks.html``, the table in ``docs/benchmarks.md``
+and the sentence in README.md, both between two marks. With ``--measure`` it measures a new record first, which takes a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from . import tables
 from .figures import size_name
 from .records import Record, newest
 
-__all__ = ["block", "published", "with_block"]
+__all__ = ["headline", "published", "table", "with_block"]
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-RECORDS, README, PAGE = Path("bench/records"), Path("README.md"), Path("docs/benchmarks.html")
-ROWS = {  # of the README's table, for readers who do not know the names
-    "copy": "`numpy.copyto`, which drops nothing",
+RECORDS, REPORT = Path("bench/records"), Path("docs/benchmarks.html")
+README, PAGE = Path("README.md"), Path("docs/benchmarks.md")
+ROWS = {  # contender -> description in the page's table
+    "copy": "`numpy.copyto` (no dropout)",
     "c": "fastdrop, `out=` given",
     "c-new": "fastdrop, new result",
     "c-avx2": "fastdrop, AVX2 forced",
@@ -39,8 +40,25 @@ ROWS = {  # of the README's table, for readers who do not know the names
 }
 
 
-def block(record: Record) -> str:
-    """Return the README's block: a table of three sizes at two rates, the machine, and the cases where fastdrop loses."""
+def headline(record: Record) -> str:
+    """Return the README's sentence: fastdrop against a plain copy, beyond the caches and within them, at two rates."""
+    cases = [case for case in record.cases.values() if case.entry in ("64K", "64M")]
+    factors = {
+        (case.entry, str(case.rate)): tables.factor(cell.ratio.value)
+        for case, cell in zip(cases, tables.rows(record, cases)["c"], strict=True)
+        if cell
+    }
+    environment = record.environment
+    return (
+        f"**What it costs**, against `numpy.copyto` of the same array: 64 M float32 elements in memory take "
+        f"{factors['64M', '0.1']} times as long at p = 0.1 and {factors['64M', '0.5']} times at p = 0.5; 64 K elements in the "
+        f"caches take {factors['64K', '0.1']} and {factors['64K', '0.5']} times. (One thread of an {environment['cpu']}, "
+        f"{environment['date'][:10]}; [all figures](docs/benchmarks.md), with the rows where fastdrop loses.)\n"
+    )
+
+
+def table(record: Record) -> str:
+    """Return the page's block: the machine, a table of three sizes at two rates, and the cases where fastdrop loses."""
     cases = [case for case in record.cases.values() if case.entry in ("64K", "4M", "64M")]
     found = tables.rows(record, cases)
     lines = [
@@ -55,7 +73,7 @@ def block(record: Record) -> str:
 
 
 def machine(record: Record) -> str:
-    """Say what was measured where."""
+    """Return a sentence about the machine and the units."""
     environment = record.environment
     versions = environment["versions"]
     named = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "tensorflow-cpu": "TensorFlow", "tensorflow": "TensorFlow"}
@@ -65,43 +83,49 @@ def machine(record: Record) -> str:
     compiler = " ".join(environment["build"].split()[:2])
     return (
         f"{threads} of an {environment['cpu']} with {environment['isa']} ({environment['processors']} processors, {cache} MiB "
-        f"of last-level cache, {compiler}, {known}), {environment['date'][:10]}: nanoseconds an element of float32, and in "
-        "brackets the multiple of `numpy.copyto`, the median of paired ratios. Without `out=` each call gets fresh memory."
+        f"of last-level cache, {compiler}, {known}), {environment['date'][:10]}. The table gives nanoseconds per float32 "
+        "element. In brackets is the time divided by that of `numpy.copyto`, the median of paired ratios. Without `out=`, each "
+        "call allocates its result in fresh memory."
     )
 
 
 def losses(record: Record) -> str:
-    """Say where fastdrop's C kernels lose."""
+    """Return a sentence that lists where fastdrop's C kernels lose."""
     lost = tables.losses(record)
     found = [f"{loss.case.name} ({tables.label(loss.contender)}, {tables.factor(loss.ratio.value)})" for loss in lost]
-    return f"Where the C kernels lose, with the factor: {', '.join(found) or 'in no case of this record'}."
+    if not found:
+        return "In this record neither another library nor the plain copy is surely faster than the C kernels."
+    return (
+        f"Cases in which another library or the plain copy is faster than the C kernels, with the factor: {', '.join(found)}."
+    )
 
 
 def with_block(text: str, made: str) -> str:
-    """Return the README's text with its block replaced.
+    """Return a text with its block replaced.
 
     Raises
     ------
     ValueError
-        Where the two marks are not there, once each and in order.
+        The text does not have the two marks once each and in order.
     """
     pattern = f"(?s)({re.escape(BEGIN)}\n).*?({re.escape(END)})"
     if len(re.findall(pattern, text)) != 1:
-        raise ValueError(f"the README must have {BEGIN} and {END} once each, in this order")
+        raise ValueError(f"the page must have {BEGIN} and {END} once each, in this order")
     return re.sub(pattern, lambda match: match[1] + made + match[2], text)
 
 
-def published(root: Path) -> tuple[Record, str]:
-    """Return the newest record of a checkout, and the README that belongs to it."""
+def published(root: Path) -> tuple[Record, dict[Path, str]]:
+    """Return the newest record of a checkout, and its pages with their blocks."""
     record = Record.read(newest(root / RECORDS))
-    return record, with_block((root / README).read_text(encoding="utf-8"), block(record))
+    blocks = {README: headline(record), PAGE: table(record)}
+    return record, {path: with_block((root / path).read_text(encoding="utf-8"), made) for path, made in blocks.items()}
 
 
 def main() -> None:
-    """Measure if asked to, then write the page and the README's block."""
+    """Measure if requested, then write the report and the blocks of the two pages."""
     parser = argparse.ArgumentParser(prog="python -m fastdrop.bench.publish", description=__doc__.splitlines()[0])
-    parser.add_argument("root", nargs="?", type=Path, default=Path(), help="the checkout; the current folder if not given")
-    parser.add_argument("--measure", metavar="NAME", help="measure first, to bench/records/NAME.jsonl")
+    parser.add_argument("root", nargs="?", type=Path, default=Path(), help="the checkout (default: the current folder)")
+    parser.add_argument("--measure", metavar="NAME", help="measure first, and write bench/records/NAME.jsonl")
     arguments = parser.parse_args()
     root = arguments.root.resolve()
     try:
@@ -109,11 +133,12 @@ def main() -> None:
             path = root / RECORDS / f"{arguments.measure}.jsonl"
             code = "from fastdrop.__main__ import main; main()"
             subprocess.run([sys.executable, "-c", code, "bench", "--record", path], check=True, cwd=root / RECORDS)
-        record, readme = published(root)
+        record, pages = published(root)
         from .report import write_report
 
-        write_report(record, root / PAGE)
-        (root / README).write_text(readme, encoding="utf-8")
+        write_report(record, root / REPORT)
+        for path, text in pages.items():
+            (root / path).write_text(text, encoding="utf-8")
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
     except subprocess.CalledProcessError as error:

@@ -1,7 +1,7 @@
-"""Records: all that a run found, in JSON lines, and what can be asked of them.
+"""Records: the raw results of a run as JSON lines, and queries on them.
 
-A line's ``kind`` is ``environment`` (the first), ``case``, ``samples`` (raw seconds by round), ``checked``, ``skipped``,
-``refused`` (a wrong result), ``memory`` or ``failed``.
+The ``kind`` of a line is ``environment`` (the first line), ``case``, ``samples`` (raw seconds by round), ``checked``,
+``skipped``, ``refused`` (a wrong result), ``died``, ``memory`` or ``failed``.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ RoundsOf = dict[int, dict[int, float]]  # process -> round -> seconds
 
 @dataclass
 class Record:
-    """What a run found."""
+    """The results of a run."""
 
     lines: list[dict[str, Any]] = field(default_factory=list)
     cases: dict[str, Case] = field(default_factory=dict)
     rounds: dict[tuple[str, str], RoundsOf] = field(default_factory=dict)  # by case and contender
 
     def add(self, line: dict[str, Any]) -> None:
-        """Take a line."""
+        """Add a line."""
         self.lines.append(line)
         if line["kind"] == "case":
             case = Case.of({name: value for name, value in line.items() if name != "kind"})
@@ -46,7 +46,7 @@ class Record:
         Raises
         ------
         ValueError
-            Where the file is not one.
+            The file is not a record.
         """
         made = cls()
         try:
@@ -68,14 +68,14 @@ class Record:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """What it was measured on."""
+        """The description of the machine, the build and the versions."""
         found = self.of_kind("environment")
         if not found:
             raise KeyError("environment")
         return found[0]
 
     def contenders(self, case: str) -> list[str]:
-        """Return who was timed in a case."""
+        """Return the names of the contenders that were timed in a case."""
         return [contender for name, contender in self.rounds if name == case]
 
     def seconds(self, case: str, contender: str) -> float:
@@ -87,11 +87,11 @@ class Record:
         return all((case, contender) in self.rounds for contender in contenders)
 
     def ratio(self, case: str, contender: str, against: str) -> Estimate:
-        """Return the time of one as a multiple of another's, paired within rounds."""
+        """Return the time of one contender divided by another's, paired within rounds."""
         return _ratio(*(freeze(self.rounds[case, name]) for name in (contender, against)))
 
     def baseline(self, case: str) -> str:
-        """Return who ran in every round: the first of a case, a yardstick."""
+        """Return the contender that ran in every round: the first of the case, a yardstick."""
         return next(name for name in self.cases[case].contenders if (case, name) in self.rounds)
 
 
@@ -110,14 +110,14 @@ def _ratio(one: Frozen, other: Frozen) -> Estimate:
 
 
 def newest(folder: Path) -> Path:
-    """Return the record in a folder that was measured last.
+    """Return the path of the most recently measured record in a folder.
 
     Raises
     ------
     ValueError
-        Where there is none.
+        The folder contains no record.
     """
     dated = [(Record.read(path).environment["date"], path) for path in folder.glob("*.jsonl")]
     if not dated:
-        raise ValueError(f"no record in {folder}: fastdrop bench --record {folder / 'NAME.jsonl'} makes one")
+        raise ValueError(f"{folder} contains no record; fastdrop bench --record {folder / 'NAME.jsonl'} writes one")
     return max(dated)[1]

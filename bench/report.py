@@ -1,4 +1,4 @@
-"""The report: one HTML page that stands alone."""
+"""The report: one HTML page that needs no other file."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ details > summary { cursor: pointer; color: var(--own); }
 
 
 def write_report(record: Record, path: Path) -> None:
-    """Write the page of a record."""
+    """Write the report of a record."""
     path.write_text(page(record), encoding="utf-8")
 
 
 def page(record: Record) -> str:
-    """Return the page as text."""
+    """Return the report as HTML text."""
     sections = [(name, title, body) for name, title, make in SECTIONS if (body := make(record))]
     links = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in sections)
     bodies = "".join(f'<section id="{name}"><h2>{escape(title)}</h2>{body}</section>\n' for name, title, body in sections)
@@ -78,7 +78,7 @@ def threads_text(threads: int) -> str:
 
 
 class Markup(str):
-    """Text that is HTML already."""
+    """Text that is already HTML."""
 
 
 def html(value: Any) -> str:
@@ -86,9 +86,9 @@ def html(value: Any) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]], text: Sequence[int] = ()) -> str:
-    """Return a table; a row is its class and its cells, and `text` says which columns besides the first are no numbers.
+    """Return a table; a row is a class and its cells, and `text` lists the columns besides the first that contain text.
 
-    A single cell is as wide as the table.
+    A row with a single cell spans the table.
     """
 
     def kind(k: int) -> str:
@@ -106,7 +106,7 @@ def table(headings: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]], te
 
 
 def figure(name: str, about: str) -> Callable[[Record], str]:
-    """Return what makes a figure and what is said of it; nothing where there is nothing to draw."""
+    """Return the function that makes a figure with its description, or an empty text if there is nothing to draw."""
 
     def make(record: Record) -> str:
         svg = FIGURES[name](record)
@@ -134,9 +134,9 @@ def items(texts: Iterable[str]) -> str:
 
 
 def why_not(verdict: tables.Verdict) -> str:
-    """Return what keeps a target from being met, with the times that show it."""
+    """Return why a target is missed, with the times that show it."""
     times = "; ".join(f"{text} {timed.time}{'' if timed.whole else ' ns'}" for text, timed in verdict.times)
-    each = "" if any(timed.whole for _, timed in verdict.times) else ", an element"
+    each = "" if any(timed.whole for _, timed in verdict.times) else " per element"
     return f"{verdict.target.limit} Measured{each}: {times}."
 
 
@@ -152,41 +152,41 @@ def targets_section(record: Record) -> str:
     for line in record.of_kind("memory"):
         measured = "–" if line["bytes"] is None else f"{line['bytes']:,} B"
         fits = None if line["bytes"] is None else line["bytes"] <= line["most"]
-        name = f"memory of a forward and a backward pass of {size_name(line['elements'])} beside inputs and outputs"
+        name = f"memory of a forward and a backward pass of {size_name(line['elements'])} beyond inputs and outputs"
         rows.append(("", [name, words[fits], measured, f"≤ {line['most']:,} B"]))
     return (
-        "<p>What was wanted before the kernels were written, as multiples of times measured in the same rounds; the interval "
-        "is the bootstrap's, 95 %. Beside one that is not met stands what limits it, with times of parts of the work from the "
-        "same run.</p>" + table(["target", "", "measured", "wanted"], rows)
+        "<p>These targets were set before the kernels were written. Each is a ratio of two times measured in the same rounds, "
+        "with a 95 % bootstrap interval. A missed target is followed by the reason and by times of parts of the work from the "
+        "same run.</p>" + table(["ratio", "", "measured", "target"], rows)
     )
 
 
 def losses_section(record: Record) -> str:
     found = tables.losses(record)
     if not found:
-        return "<p>In this record nobody is surely ahead of the C kernels in any case, numpy.copyto included.</p>"
+        return "<p>In this record no contender is surely faster than the C kernels in any case, not even numpy.copyto.</p>"
     rows = [("", [loss.case.name, tables.label(loss.contender), with_interval(loss.ratio)]) for loss in found]
     return (
-        "<p>Every case in which another library, or the plain copy, is ahead of fastdrop's C kernels, the whole interval on "
-        "its side.</p>" + table(["case", "ahead of fastdrop", "by a factor of"], rows, text=[1])
+        "<p>The table lists every case in which another library, or the plain copy, is faster than fastdrop's C kernels and "
+        "the whole interval says so.</p>" + table(["case", "faster than fastdrop", "by a factor of"], rows, text=[1])
     )
 
 
 def shares_section(record: Record) -> str:
     drawing = figure(
         "training",
-        "A step of training in PyTorch (forward, backward, update) on scikit-learn's digits: without dropout, with "
-        "torch.nn.Dropout, and with masks from fastdrop, made again in the backward pass.",
+        "A training step in PyTorch (forward, backward, update) on scikit-learn's digits: without dropout, with "
+        "torch.nn.Dropout, and with masks from fastdrop, which the backward pass regenerates.",
     )(record)
     rows = []
     for share in tables.shares(record):
         row = [share.case.name, tables.label(share.contender), tables.duration(share.seconds), f"{share.share:.1%}"]
         rows.append((tables.role(share.contender), row))
-    return drawing and drawing + table(["network", "", "a step", "share of dropout in it"], rows, text=[1])
+    return drawing and drawing + table(["network", "", "time per step", "share of dropout"], rows, text=[1])
 
 
 def variants_section(record: Record) -> str:
-    """Return a table of the variants: fastdrop, the copy, who comes next."""
+    """Return a table of the variants: fastdrop's time, its ratio to the copy, and the fastest peer."""
     rows = []
     for case in record.cases.values():
         if case.group not in ("variant", "dtype", "mask", "rate") or not record.has(case.name, "c"):
@@ -197,16 +197,16 @@ def variants_section(record: Record) -> str:
         ahead = f"{tables.label(best.contender)}: {tables.factor(best.seconds / own.seconds)}" if best and own else "–"
         if own:
             rows.append(("", [case.name, f"{own.per_element:.3f}", with_interval(own.ratio), ahead]))
-    headings = ["case", "ns an element", "time / numpy.copyto's", "best other: its time / fastdrop's"]
+    headings = ["case", "ns per element", "time / time of numpy.copyto", "fastest peer: its time / time of fastdrop"]
     return table(headings, rows, text=[3]) if rows else ""
 
 
 def roofline_section(record: Record) -> str:
     drawing = figure(
         "roofline",
-        "Two things limit dropout: memory, 8 bytes an element of float32 read and written, and the generator, whose speed "
-        "alone (random words of 64 K elements) gives the slanted roofs. p = 0.5 needs one plane of bits, p = 0.1 about "
-        f"{planes(0.1):.1f} for a tile of 4,096.",
+        "Two limits bound the speed of dropout. Memory must move 8 bytes per float32 element. The generator's own speed "
+        "(random words of 64 K elements) gives the slanted roofs. p = 0.5 needs one plane of bits, p = 0.1 about "
+        f"{planes(0.1):.1f} planes for a tile of 4,096 elements.",
     )(record)
     rows = []
     for cell in sorted(tables.cells(record, group="size"), key=lambda cell: (cell.case.size, cell.case.rate)):
@@ -214,21 +214,22 @@ def roofline_section(record: Record) -> str:
             moved, needed = tables.bytes_moved(cell.case), blocks(cell.case)
             speeds = [f"{moved / cell.per_element:.1f}", f"{needed / cell.per_element:.3f}"]
             rows.append(("", [cell.case.name, moved, f"{needed:.4f}", *speeds]))
-    text = table(["case", "bytes an element", "Philox blocks an element", "GB/s moved", "blocks a ns"], rows) if rows else ""
+    headings = ["case", "bytes per element", "Philox blocks per element", "GB/s moved", "blocks per ns"]
+    text = table(headings, rows) if rows else ""
     return drawing and drawing + text + instructions_details()
 
 
 def instructions_details() -> str:
-    """Return the instruction counts of today's kernels."""
+    """Return the instruction budgets of the current kernels."""
     compiler, counted = budgets()
     isas = list(counted)
     rows = [("", [kernel, *(f"{counted[isa].get(kernel, 0):.3f}" for isa in isas)]) for kernel in counted[isas[0]]]
-    about = f"Instructions an element of the kernels, {compiler}, counted by valgrind's callgrind, which has no AVX-512"
+    about = f"Instructions per element of the kernels ({compiler}), counted by valgrind's callgrind, which has no AVX-512"
     return f"<details><summary>{escape(about)}</summary>{table(['kernel', *isas], rows)}</details>"
 
 
 def all_section(record: Record) -> str:
-    """Return every case with all that was timed in it."""
+    """Return every case with all its times."""
     equal = tables.equality(record)
     parts = []
     for entry, cases in tables.entries(record).items():
@@ -241,12 +242,13 @@ def all_section(record: Record) -> str:
             texts = [text for cell in row for text in ((cell.time, with_interval(cell.ratio)) if cell else ("–", "–"))]
             rows.append((tables.role(name), [tables.label(name, record.environment["isa"]), *texts]))
         same = sorted({name for case in cases for name in equal[case.name]})
-        bytes_text = f" Bytes equal to the reference's: {', '.join(same)}." if same else ""
-        about = f"<p class='soft'>{escape(cases[0].why)}.{bytes_text}</p>"
+        bytes_text = f" Same bytes as the reference: {', '.join(same)}." if same else ""
+        why = tables.reason(cases[0])
+        about = f"<p class='soft'>{escape(why[0].upper() + why[1:])}.{bytes_text}</p>"
         parts.append(f"<h3>{escape(tables.title(entry))}</h3>{about}{table(headings, rows)}")
     return (
-        "<p>Times are nanoseconds an element unless a unit is there; then of a call. Ratios are to the yardstick of the same "
-        "round, with their interval.</p>" + "".join(parts)
+        "<p>A time without a unit is in nanoseconds per element; a time with a unit is per call. Each ratio is the time "
+        "divided by the yardstick's time in the same round, with its interval.</p>" + "".join(parts)
     )
 
 
@@ -259,13 +261,13 @@ def equality_section(record: Record) -> str:
     equal = {case: names for case, names in tables.equality(record).items() if names}
     every = len([case for case in record.cases.values() if case.group != "training" and record.contenders(case.name)])
     lead = (
-        f"In {len(equal)} of {every} cases fastdrop's results were compared with the NumPy reference, byte for byte, before "
-        f"anything was timed. {'Not all were equal:' if mistakes else 'All were equal.'}"
+        f"In {len(equal)} of {every} cases, fastdrop's results were compared with the NumPy reference byte for byte before "
+        f"timing. {'Not all were equal:' if mistakes else 'All were equal.'}"
     )
     rows = [("", [case, ", ".join(names)]) for case, names in equal.items()]
     return (
         f"<p>{escape(lead)}</p>{items(mistakes) if mistakes else ''}<details><summary>Which engines, case by case</summary>"
-        + table(["case", "bytes equal to the reference's"], rows, text=[1]) + "</details>"
+        + table(["case", "same bytes as the reference"], rows, text=[1]) + "</details>"
     )  # fmt: skip
 
 
@@ -274,47 +276,48 @@ def environment_section(record: Record) -> str:
     caches = ", ".join(f"{name} {size // 1024:,} KiB" for name, size in found["caches"].items())
     rows = [
         ("processor", found["cpu"]),
-        ("processors this process may use", found["processors"]),
-        ("caches of data (first processor)", caches or "not known"),
+        ("processors available to the process", found["processors"]),
+        ("data caches (first processor)", caches or "not known"),
         ("memory available", f"{found['memory_bytes'] / 2**30:.1f} GiB" if found["memory_bytes"] else "not known"),
         ("transparent huge pages", found["huge_pages"] or "not known"),
         ("system", found["system"]),
-        ("load when it began", ", ".join(f"{value:.2f}" for value in found["load"])),
+        ("load at the start", ", ".join(f"{value:.2f}" for value in found["load"])),
         ("Python", found["python"]),
         ("fastdrop's build", found["build"]),
-        ("instruction set, and what else runs", f"{found['isa']}; {', '.join(found['isas'])}"),
+        ("instruction set; all that run here", f"{found['isa']}; {', '.join(found['isas'])}"),
         ("threads", found["threads"]),
         ("versions", tables.versions(record)),
         ("date", found["date"]),
     ]
     body = table(["", ""], [("", [name, value]) for name, value in rows], text=[1])
     if notes := tables.notes(record):
-        body += "<h3>Who did not take part, and why</h3>" + items(notes)
+        body += "<h3>Contenders that did not take part, and why</h3>" + items(notes)
     if busy := tables.overthreaded(record):
-        body += "<h3>Busy on more processors than agreed</h3>" + items(busy)
+        body += "<h3>Contenders that used more processors than agreed</h3>" + items(busy)
     return body
 
 
 def method_section(record: Record) -> str:
     processes = 1 + max((line["process"] for line in record.of_kind("samples")), default=0)
-    repeated = "all of it once" if processes == 1 else f"all of it in {processes} processes, in turns"
+    repeated = "There is one process" if processes == 1 else f"This is repeated in {processes} processes, in turns"
     return items(
         [
-            f"All contenders of a case run in one process, in rounds, in random order within a round; {repeated}.",
-            "A ratio is the median over all rounds of the ratio within a round. The interval is a bootstrap's, which draws "
-            "processes anew and in each of them rounds; with few rounds it is rough.",
-            "A call shorter than 2 ms is repeated for that long; one call before it brings its data into the caches, so small "
-            "arrays are measured in the caches and large ones in memory.",
+            f"All contenders of a case run in one process, in rounds, in random order within each round. {repeated}.",
+            "A ratio is the median over all rounds of the ratio within a round. Its interval comes from a bootstrap that "
+            "resamples processes and, within each process, rounds. With few rounds the interval is rough.",
+            "A call shorter than 2 ms is repeated for 2 ms. One call before brings its data into the caches. Small arrays are "
+            "therefore measured in the caches, and large arrays in memory.",
             "The data are the activations of a random layer of 1,024 rectified linear units on scikit-learn's 1,797 digits, "
-            "repeated as often as needed: about half of them are 0. Every page is touched before anything is timed, and arrays "
-            "lie 16 bytes past a page, where NumPy puts large ones.",
-            "Each result is checked before its maker is timed: fastdrop's against the bytes of the NumPy reference, the others "
-            "for the rate (within 7 standard deviations) and for each kept value. Who is wrong is not timed.",
-            "Every library is set to the same number of threads by its own means; the processor time of each was taken, "
-            "and who was busier than agreed is named above.",
-            "Fresh memory: contenders without out= allocate their result in every call, as their users do. For fastdrop and "
-            "the idiom both are measured.",
-            "The raw times of every round are in the record that this page was made of.",
+            "repeated as often as needed. About half of them are 0. Every page is touched before timing starts. Arrays begin "
+            "16 bytes after a page boundary, where NumPy puts large arrays.",
+            "Each result is checked before its contender is timed. fastdrop's results must have the bytes of the NumPy "
+            "reference. The results of the others must have the right rate (within 7 standard deviations) and the right kept "
+            "values. A contender with a wrong result is not timed.",
+            "Every library is set to the same number of threads by its own means. The processor time of each is measured, "
+            "and each contender that used more processors than agreed is named above.",
+            "Fresh memory: contenders without out= allocate their result in every call, as their users do. fastdrop and the "
+            "idiom are measured both ways.",
+            "The raw times of every round are in the record from which this page was made.",
         ]
     )  # fmt: skip
 
@@ -322,29 +325,29 @@ def method_section(record: Record) -> str:
 def bias_section(record: Record) -> str:
     return "<p>fastdrop's authors chose the cases, and they know their own library best.</p>" + items(
         [
-            "The cases are what fastdrop was made for: arrays on a CPU, in NumPy's memory. Who trains on a GPU, or whose "
-            "arrays live in another library, gains less or nothing.",
-            "PyTorch, JAX, TensorFlow and Keras are called on arrays of their own, without conversions, but their design "
-            "is for whole graphs on many threads; one thread and one operation is not their strength.",
-            "XLA and torch.compile may fuse dropout into its neighbours. Here they have only what a case says, so what "
-            "they would save elsewhere does not show.",
-            "The Numba loops, the MKL calls and the idiom with out= were written by us, as well as we could; somebody who "
-            "knows those libraries better may write them faster. Corrections are welcome.",
-            "fastdrop draws as few bits as decide an element: its p is exact to 2^-64, but it does not give uniforms away "
-            "to be used for something else, which the idiom does.",
-            "One machine is one machine: run it on yours.",
+            "The cases are arrays on a CPU in NumPy's memory, for which fastdrop was made. If you train on a GPU, or your "
+            "arrays belong to another library, you gain less or nothing.",
+            "PyTorch, JAX, TensorFlow and Keras are called on their own arrays, without conversions. They are designed for "
+            "whole graphs on many threads; a single operation on one thread is not their strength.",
+            "XLA and torch.compile can fuse dropout with neighbouring operations. This saving appears only in the cases that "
+            "have such operations.",
+            "We wrote the Numba loops, the MKL calls and the idiom with out= as well as we could. Experts on those libraries "
+            "may write them faster. Corrections are welcome.",
+            "fastdrop draws only as many bits as it needs to decide each element, and its p is exact to 2^-64. The idiom "
+            "draws full uniforms, which a program could use for something else.",
+            "These figures are from one machine. Run the benchmark on yours.",
         ]
     )
 
 
 ABOUT = {
-    "peers": "Everybody on the same array. Blue is fastdrop, orange a yardstick that drops nothing.",
-    "throughput": "Elements a nanosecond. The dashed line is numpy.copyto, the speed of memory; L1, L2 and L3 mark where input "
-    "and output fill a cache.",
-    "ratios": "Time as a multiple of numpy.copyto's on the same arrays: below 1 is faster than the copy.",
-    "latency": "The time of one whole call in Python, checks and dispatch included.",
-    "isas": "The same call with the instruction set forced.",
-    "threads": "fastdrop's C kernels on several threads, against one, paired within rounds.",
+    "peers": "All contenders on the same array. Blue is fastdrop, orange a yardstick that does no dropout.",
+    "throughput": "Elements per nanosecond. The dashed line is numpy.copyto, the speed of memory. L1, L2 and L3 mark the sizes "
+    "at which input and output fill a cache.",
+    "ratios": "The time divided by the time of numpy.copyto on the same arrays: below 1 is faster than the copy.",
+    "latency": "The time of one whole call in Python, including checks and dispatch.",
+    "isas": "The same call with each instruction set.",
+    "threads": "The speedup of fastdrop's C kernels on several threads over one thread, paired within rounds.",
 }
 
 SECTIONS: tuple[tuple[str, str, Callable[[Record], str]], ...] = (
@@ -352,14 +355,14 @@ SECTIONS: tuple[tuple[str, str, Callable[[Record], str]], ...] = (
     ("losses", "Where fastdrop loses", losses_section),
     ("peers", "Side by side", figure("peers", ABOUT["peers"])),
     ("size", "Speed by size", figure("throughput", ABOUT["throughput"])),
-    ("ratio", "Against the copy, by size", figure("ratios", ABOUT["ratios"])),
+    ("ratio", "Compared with the copy, by size", figure("ratios", ABOUT["ratios"])),
     ("calls", "Small arrays", figure("latency", ABOUT["latency"])),
     ("isas", "Instruction sets", figure("isas", ABOUT["isas"])),
     ("threads", "Threads", figure("threads", ABOUT["threads"])),
     ("variants", "Variants, element types, masks", variants_section),
     ("roofline", "What limits it", roofline_section),
-    ("training", "What it is worth in training", shares_section),
-    ("all", "Everything that was timed", all_section),
+    ("training", "The cost of dropout in training", shares_section),
+    ("all", "All times", all_section),
     ("equality", "The same bytes", equality_section),
     ("environment", "Environment and versions", environment_section),
     ("method", "Method", method_section),

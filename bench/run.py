@@ -1,4 +1,4 @@
-"""A run of the benchmark: which cases and contenders, processes that measure them, the record that is made."""
+"""Run the benchmark: select cases and contenders, start the processes that measure them, and collect the record."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ QUICK = Mode(Effort(seconds=0.3, least_rounds=3, patience=4), processes=1)
 THOROUGH = Mode(Effort(seconds=0.25, least_rounds=1, patience=10, most_rounds=41), processes=3)
 
 
-# What is measured ---------------------------------------------------------------------------------------------------
+# Selection ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The entries to measure, with the contenders that were asked for."""
+    """The entries to measure, with the requested contenders."""
 
     entries: tuple[Entry, ...]
-    memory: bool = True  # whether to measure what a call holds beside its arrays
+    memory: bool = True  # whether to measure the memory that a call uses beyond its arrays
 
     @property
     def cases(self) -> list[Case]:
@@ -57,19 +57,20 @@ class Selection:
 
 
 def select(quick: bool, only: Sequence[str]) -> Selection:
-    """Return what to measure.
+    """Return the selection of cases and contenders.
 
     Parameters
     ----------
     quick : bool
-        The quick cases and contenders alone.
+        Select only the quick cases and contenders.
     only : sequence of str
-        Patterns of cases, groups or contenders. Of each kind that a pattern fits, what fits is kept; yardsticks always are.
+        Patterns of cases, groups or contenders. If a pattern matches a case, only matching cases are kept; if one matches a
+        contender, only matching contenders are kept. Yardsticks are always kept.
 
     Raises
     ------
     ValueError
-        A pattern fits nothing.
+        A pattern matches nothing.
     """
     plan = read()
     entries = [entry for entry in plan.entries if entry.quick or not quick]
@@ -78,7 +79,7 @@ def select(quick: bool, only: Sequence[str]) -> Selection:
     for pattern in only:
         if not matching([pattern], [*every, *by_name()]):
             raise ValueError(
-                f"--only {pattern!r} fits no case, group or contender; groups are {', '.join(groups())}; contenders are "
+                f"--only {pattern!r} matches no case, group or contender; groups are {', '.join(groups())}; contenders are "
                 f"{', '.join(by_name())}"
             )
     if wanted := [pattern for pattern in only if matching([pattern], every)]:
@@ -94,7 +95,7 @@ def groups() -> list[str]:
 
 
 def names_of(case: Case) -> tuple[str, ...]:
-    """Return what `--only` can call a case."""
+    """Return the names by which `--only` can select a case."""
     return case.name, case.entry, case.group
 
 
@@ -103,7 +104,7 @@ def keep_cases(entry: Entry, patterns: Sequence[str]) -> Entry:
 
 
 def keep_contenders(entry: Entry, contenders: set[str]) -> Entry:
-    """Leave out who was not asked for, and cases in which only yardsticks are left."""
+    """Return the entry with the requested contenders; leave out cases in which only yardsticks remain."""
     kept = []
     for case in entry.cases:
         names = tuple(name for name in case.contenders if name in contenders or by_name()[name][0].kind == "yardstick")
@@ -112,18 +113,18 @@ def keep_contenders(entry: Entry, contenders: set[str]) -> Entry:
     return replace(entry, cases=tuple(kept))
 
 
-# Who measures it ----------------------------------------------------------------------------------------------------
+# Processes that measure ---------------------------------------------------------------------------------------------
 
 
 class Worker:
-    """A process of `worker`, started when it is first asked."""
+    """A process that runs `worker`; it starts with the first request."""
 
     def __init__(self, number: int, threads: int, isa: str | None, folder: str) -> None:
         self.number, self.threads, self.isa, self.folder = number, threads, isa, folder
         self.process: subprocess.Popen[str] | None = None
 
     def started(self) -> subprocess.Popen[str]:
-        """Return the process; what its libraries print goes to a file in the folder."""
+        """Return the process, and start it if needed; the output of its libraries goes to a file in the folder."""
         if self.process is None:
             variables = {**dict.fromkeys(THREAD_VARIABLES, str(self.threads)), "TF_CPP_MIN_LOG_LEVEL": "3"}
             if self.threads == 1:
@@ -135,13 +136,13 @@ class Worker:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     text=True,
-                    cwd=self.folder,  # not a checkout, whose package is not built
+                    cwd=self.folder,  # outside a checkout, where the package may not be built
                     env=os.environ | variables,
                 )
         return self.process
 
     def ask(self, case: Case, effort: Effort) -> Iterator[dict[str, Any]]:
-        """Yield what the process answers; where it dies, say so."""
+        """Yield the answers of the process; if it dies, yield a line that says so."""
         process = self.started()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -162,7 +163,7 @@ class Worker:
         yield {"kind": "died", "case": case.name, "contender": doing, "process": self.number, "why": why}
 
     def stop(self) -> None:
-        """End the process, if it is there, and close what it was talked to through."""
+        """End the process, if there is one, and close its pipes."""
         if self.process is not None:
             self.process.kill()
             self.process.communicate()
@@ -181,12 +182,12 @@ def ended(code: int) -> str:
 
 # The run ------------------------------------------------------------------------------------------------------------
 
-Tell = Callable[[str, bool], None]  # is told what is being done, and whether a step begins
-Show = Callable[[Record, Entry], None]  # is given each entry that is done
+Tell = Callable[[str, bool], None]  # receives a text about the current work, and whether a step begins
+Show = Callable[[Record, Entry], None]  # receives each finished entry
 
 
 def step_count(selection: Selection, mode: Mode) -> int:
-    """Return how many steps `run` tells of."""
+    """Return the number of steps that `run` reports."""
     return mode.processes * len(selection.cases) + selection.memory
 
 
@@ -199,29 +200,29 @@ def run(
     tell: Tell = lambda text, begins: None,
     show: Show = lambda record, entry: None,
 ) -> Record:
-    """Measure, and return the record.
+    """Measure the selection, and return the record.
 
     Parameters
     ----------
     selection : Selection
-        What.
+        The cases and contenders to measure.
     mode : Mode
-        How much of it.
+        The time to spend and the number of processes.
     threads : int
-        That every library is set to.
+        The number of threads for every library.
     isa : str, optional
         The instruction set of fastdrop's C kernels.
     tell, show : callable, optional
-        Are told what happens.
+        `tell` receives the progress, `show` each finished entry.
 
     Raises
     ------
     ValueError, RuntimeError
-        Threads or an instruction set that cannot be.
+        The number of threads or the instruction set is not available.
     ImportError
-        Without scikit-learn.
+        scikit-learn is not installed.
     """
-    with fastdrop.using(isa=isa, num_threads=threads):  # refuses what cannot be
+    with fastdrop.using(isa=isa, num_threads=threads):  # raises if one of them is not available
         record = Record()
         record.add({"kind": "environment", **environment.describe(settings.checked_num_threads(threads), isa)})
     with ExitStack() as stack:
@@ -239,7 +240,7 @@ def run(
 
 
 def ask_all(workers: Sequence[Worker], case: Case, effort: Effort, record: Record, tell: Tell) -> None:
-    """Measure a case in each process; who dies or is refused in one is left out of the others."""
+    """Measure a case in each process; a contender that kills one process is left out of the next ones."""
     for worker in workers:
         tell(case.name, True)
         for answer in worker.ask(case, effort):
@@ -259,7 +260,7 @@ def without(case: Case, contender: str | None) -> Case:
 
 
 def is_known(record: Record, answer: dict[str, Any]) -> bool:
-    """Return whether another process said the same of a case."""
+    """Return whether another process already gave the same answer."""
     if answer["kind"] == "samples":
         return False
     same = {name: value for name, value in answer.items() if name != "process"}

@@ -1,4 +1,4 @@
-"""What a record says, as rows and cells: the same for the terminal, the page and the README."""
+"""The rows and cells of a record, shared by the terminal, the page and the README."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .records import Record
 
 __all__ = [
     "Cell", "Change", "Loss", "Share", "Verdict", "bytes_moved", "cell", "cells", "changes", "duration", "entries", "equality",
-    "factor", "label", "losses", "notes", "overthreaded", "own_mistakes", "role", "rows", "shares", "targets", "title",
-    "versions",
+    "factor", "label", "losses", "notes", "overthreaded", "own_mistakes", "reason", "role", "rows", "shares", "targets",
+    "title", "versions",
 ]  # fmt: skip
 
 
 def label(contender: str, isa: str = "") -> str:
-    """Return a contender's name for readers."""
+    """Return a contender's label for readers."""
     found = by_name()[contender][0].label if contender in by_name() else contender
     return f"{found} ({isa})" if contender == "c" and isa else found
 
 
 def role(contender: str) -> str:
-    """Return fastdrop, peer or yardstick."""
+    """Return a contender's role: "fastdrop", "peer" or "yardstick"."""
     return by_name()[contender][0].kind if contender in by_name() else "peer"
 
 
@@ -41,17 +41,17 @@ def duration(seconds: float) -> str:
 
 
 def three(value: float) -> str:
-    """Return a number with three digits, or all before its point."""
+    """Return a number with three significant digits, or with all digits before its decimal point."""
     return with_digits(value, (99.95, 9.995, 0.9995))
 
 
 def factor(value: float) -> str:
-    """Return a ratio with what can be told of it."""
+    """Return a ratio with as many digits as are meaningful."""
     return with_digits(value, (99.5, 9.95, 0.0995))
 
 
 def with_digits(value: float, limits: tuple[float, ...]) -> str:
-    """Return a number with one more digit after its point for each limit that it is below."""
+    """Return a number with one digit after its decimal point per limit that it is below."""
     return f"{value:.{sum(value < limit for limit in limits)}f}"
 
 
@@ -60,36 +60,36 @@ def with_digits(value: float, limits: tuple[float, ...]) -> str:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one contender took in one case."""
+    """The time of one contender in one case."""
 
     case: Case
     contender: str
     seconds: float
-    ratio: Estimate  # to the case's yardstick
+    ratio: Estimate  # relative to the case's yardstick
 
     @property
     def per_element(self) -> float:
-        """Nanoseconds an element."""
+        """Nanoseconds per element."""
         return self.seconds / self.case.size * 1e9
 
     @property
     def gigabytes(self) -> float:
-        """Gigabytes of the input a second."""
+        """Gigabytes of the input per second."""
         return self.case.nbytes / self.seconds / 1e9
 
     @property
     def whole(self) -> bool:
-        """Whether a call is what counts: because it is small, or no work on elements."""
+        """Whether to report the time of a whole call: the call is small, or its work is not counted in elements."""
         return self.case.size <= 4096 or self.case.group == "training"
 
     @property
     def time(self) -> str:
-        """The time as its readers want it: of a call, or of an element."""
+        """The time as text, per call or per element."""
         return duration(self.seconds) if self.whole else f"{three(self.per_element)}"
 
 
 def cell(record: Record, case: str, contender: str) -> Cell | None:
-    """Return what a contender took; None where it was not timed."""
+    """Return the cell of a contender, or None if it was not timed."""
     if not record.has(case, contender):
         return None
     ratio = record.ratio(case, contender, record.baseline(case))
@@ -97,14 +97,14 @@ def cell(record: Record, case: str, contender: str) -> Cell | None:
 
 
 def cells(record: Record, **fields: Any) -> Iterator[Cell]:
-    """Yield all that was timed in the cases whose fields are these."""
+    """Yield all cells of the cases that have these values in their fields."""
     for name, case in record.cases.items():
         if all(getattr(case, key) == value for key, value in fields.items()):
             yield from filter(None, (cell(record, name, contender) for contender in record.contenders(name)))
 
 
 def entries(record: Record) -> dict[str, list[Case]]:
-    """Return the record's cases by entry: those of an entry differ in the rate alone."""
+    """Return the record's cases by entry; the cases of an entry differ only in the rate."""
     found: dict[str, list[Case]] = {}
     for case in record.cases.values():
         found.setdefault(case.entry, []).append(case)
@@ -112,12 +112,17 @@ def entries(record: Record) -> dict[str, list[Case]]:
 
 
 def title(entry: str) -> str:
-    """Return an entry's title, or its name where the cases of today have no such entry."""
+    """Return an entry's title, or its name if ``cases.toml`` no longer has this entry."""
     return next((known.title for known in read().entries if known.name == entry), entry)
 
 
+def reason(case: Case) -> str:
+    """Return why a case is measured, in today's words if ``cases.toml`` still has its entry."""
+    return next((known.cases[0].why for known in read().entries if known.name == case.entry), case.why)
+
+
 def rows(record: Record, cases: Iterable[Case]) -> dict[str, list[Cell | None]]:
-    """Return a row for each contender, with a cell for each case."""
+    """Return one row per contender, with one cell per case."""
     cases = list(cases)
     names = dict.fromkeys(name for case in cases for name in case.contenders if record.has(case.name, name))
     return {name: [cell(record, case.name, name) for case in cases] for name in names}
@@ -128,16 +133,16 @@ def rows(record: Record, cases: Iterable[Case]) -> dict[str, list[Cell | None]]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A target, what was measured, and whether that is what was wanted; None where it was not measured."""
+    """A target, the measured ratio, and whether it meets the target; both are None if it was not measured."""
 
     target: Target
     measured: Estimate | None
     met: bool | None
-    times: tuple[tuple[str, Cell], ...] = ()  # of the two that are compared, and of parts of the work
+    times: tuple[tuple[str, Cell], ...] = ()  # the two compared times, and times of parts of the work
 
 
 def targets(record: Record) -> list[Verdict]:
-    """Return the target table with what was measured."""
+    """Return a verdict for each target."""
     found = []
     for target in read().targets:
         if not record.has(target.case, target.of, target.against):
@@ -153,17 +158,17 @@ def targets(record: Record) -> list[Verdict]:
 
 @dataclass(frozen=True)
 class Loss:
-    """A case in which somebody is ahead of fastdrop's C kernels, and by what factor."""
+    """A case in which another contender is faster than fastdrop's C kernels, and the factor."""
 
     case: Case
     contender: str
-    ratio: Estimate  # fastdrop's time as a multiple of theirs
+    ratio: Estimate  # fastdrop's time divided by the other's
 
 
 def losses(record: Record) -> list[Loss]:
-    """Return where a peer, or the copy, is surely ahead: the whole interval lies above 1. The largest factors come first.
+    """Return the cases in which a peer, or the copy, is surely faster: the whole interval lies above 1. Largest factors first.
 
-    Parts of the work are left out: the whole of it is there.
+    Parts of the work are left out, because the whole work is a case too.
     """
     found = []
     for name, case in record.cases.items():
@@ -181,7 +186,7 @@ def losses(record: Record) -> list[Loss]:
 
 @dataclass(frozen=True)
 class Change:
-    """A contender's time over the yardstick, now and in another record."""
+    """The ratio of a contender's time to the yardstick's, now and in another record."""
 
     case: str
     contender: str
@@ -190,14 +195,14 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """What can be told: the intervals overlap, or they do not."""
+        """The verdict: slower or faster if the intervals do not overlap."""
         if self.now.low > self.before.high:
             return "slower"
-        return "faster" if self.now.high < self.before.low else "no difference that shows"
+        return "faster" if self.now.high < self.before.low else "no clear difference"
 
 
 def changes(record: Record, other: Record) -> list[Change]:
-    """Return how fastdrop's rows differ between two records, each against its own yardstick."""
+    """Compare fastdrop's rows in two records, each relative to its own yardstick."""
     found = []
     for name, contender in record.rounds:
         both = record.has(name, contender) and other.has(name, contender)
@@ -209,7 +214,7 @@ def changes(record: Record, other: Record) -> list[Change]:
 
 @dataclass(frozen=True)
 class Share:
-    """What dropout takes of a step of training."""
+    """The share of dropout in the time of a training step."""
 
     case: Case
     contender: str
@@ -218,7 +223,7 @@ class Share:
 
 
 def shares(record: Record) -> list[Share]:
-    """Return the share of dropout in the steps of training: what a step takes beyond the one without."""
+    """Return the shares of dropout in training steps: the time that a step takes beyond the step without dropout."""
     return [
         Share(found.case, found.contender, found.seconds, 1 - 1 / found.ratio.value)
         for found in cells(record, group="training")
@@ -229,7 +234,7 @@ def shares(record: Record) -> list[Share]:
 
 
 def equality(record: Record) -> dict[str, list[str]]:
-    """Return, by case, all of fastdrop whose bytes are the reference's."""
+    """Return, by case, the parts of fastdrop whose results have the bytes of the reference."""
     found: dict[str, list[str]] = {name: [] for name in record.cases}
     for line in record.of_kind("checked"):
         if line["exact"] and line["contender"] not in found[line["case"]]:
@@ -238,19 +243,19 @@ def equality(record: Record) -> dict[str, list[str]]:
 
 
 def own_mistakes(record: Record) -> list[str]:
-    """Return what fastdrop did wrong: a benchmark that finds such a thing has failed."""
+    """Return fastdrop's wrong results; a benchmark that finds one has failed."""
     return [f"{label(line['contender'])}, {line['case']}: {line['why']}" for line in record.of_kind("refused") if line["own"]]
 
 
 def notes(record: Record) -> list[str]:
-    """Return who did not take part, and why, each once."""
-    said: dict[tuple[str, str], list[str]] = {}  # who and why, and in which cases
+    """Return which contenders did not take part and why, each reason once."""
+    said: dict[tuple[str, str], list[str]] = {}  # (contender, reason) -> cases
     for kind in ("skipped", "refused", "died"):
         for line in record.of_kind(kind):
             who = label(line["contender"]) if line.get("contender") else line["case"]
             cases = said.setdefault((who, ("wrong: " if kind == "refused" else "") + line["why"]), [])
             cases += [line["case"]] * (line["case"] not in cases)
-    together: dict[tuple[str, str], list[str]] = {}  # why and where, and who
+    together: dict[tuple[str, str], list[str]] = {}  # (reason, cases) -> contenders
     for (who, why), cases in said.items():
         where = f" (in {', '.join(cases)})" if len(cases) < min(4, len(record.cases)) else ""
         together.setdefault((why, where), []).append(who)
@@ -258,7 +263,7 @@ def notes(record: Record) -> list[str]:
 
 
 def overthreaded(record: Record) -> list[str]:
-    """Return who was busy on more processors than agreed, by a tenth at least."""
+    """Return the contenders that used more processors than agreed, by at least a tenth."""
     found: dict[str, float] = {}
     for line in record.of_kind("samples"):
         threads = record.environment["threads"]
@@ -268,12 +273,12 @@ def overthreaded(record: Record) -> list[str]:
 
 
 def versions(record: Record) -> str:
-    """Return the versions of all libraries, in a line."""
+    """Return the versions of all libraries in one line."""
     known = record.environment["versions"]
     return ", ".join(f"{name} {version}" for name, version in known.items())
 
 
 def bytes_moved(case: Case) -> int:
-    """Return the bytes an element that must be read and written, at least."""
+    """Return the least number of bytes per element that must be read and written."""
     itemsize = case.nbytes // case.size
     return itemsize * (2 + ("residual" in case.operands))

@@ -1,7 +1,7 @@
-"""A process that measures: one request a line on standard input, what it finds as JSON lines on standard output.
+"""A process that measures: it reads one request per line from standard input and writes JSON lines to standard output.
 
-Each process imports the libraries that its cases need and sets them to the agreed number of threads. What libraries print goes
-to standard error.
+Each process imports the libraries that its cases need and sets them to the agreed number of threads. The libraries' own output
+goes to standard error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .measure import Effort, Prepared, interleave
 
 __all__ = ["THREAD_VARIABLES", "measure", "work"]
 
-Emit = Callable[..., None]  # of the kind of a message and its fields
+Emit = Callable[..., None]  # takes the kind of a message and its fields
 
 THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS"),
@@ -35,12 +35,12 @@ THREAD_VARIABLES = (
 )
 
 
-OTHERS_PART = 16  # the first process checks all of a result, the others a piece in so many
+OTHERS_PART = 16  # the first process checks every piece of a result, the other processes every 16th
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a worker is asked: a case, who takes part, how long to measure, which process of several this is."""
+    """A request to a worker: the case, its contenders, the time to measure, and the number of this process."""
 
     case: Case
     names: tuple[str, ...]
@@ -50,19 +50,19 @@ class Request:
 
     @classmethod
     def of(cls, text: str) -> Request:
-        """Read what `as_json` wrote."""
+        """Read the text that `as_json` wrote."""
         fields = json.loads(text)
         case, effort, names = Case.of(fields.pop("case")), Effort(**fields.pop("effort")), tuple(fields.pop("names"))
         return cls(case, names, effort, **fields)
 
     def as_json(self) -> str:
-        """Return this as a line of text."""
+        """Return the request as a line of text."""
         fields = {"case": self.case.fields(), "names": self.names, "effort": self.effort.__dict__}
         return json.dumps(fields | {"process": self.process, "threads": self.threads})
 
 
 def prepared_contenders(request: Request, job: Job, emit: Emit) -> Iterator[tuple[Contender, Prepared]]:
-    """Yield who can take part, ready to be called; tell of the others why not."""
+    """Yield each contender that can take part, with its prepared call; emit the reason for each one that cannot."""
     for name in request.names:
         contender, adapter = by_name()[name]
         if not contender.takes_part(request.case):
@@ -74,20 +74,20 @@ def prepared_contenders(request: Request, job: Job, emit: Emit) -> Iterator[tupl
             call = contender.does[request.case.what](job)
         except Absent as reason:
             emit("skipped", contender=name, why=str(reason))
-        except Exception as error:  # whatever a library raises, the others go on
+        except Exception as error:  # a failing library must not stop the others
             emit("skipped", contender=name, why=f"fails: {reason_of(error)}")
         else:
             yield contender, Prepared(call, contender.using)
 
 
 def reason_of(error: Exception) -> str:
-    """Return in one line what an exception says."""
+    """Return the message of an exception in one line."""
     said = (str(error).splitlines() or [""])[0][:200]
     return said if isinstance(error, Mismatch) else f"{type(error).__name__}: {said}"
 
 
 class Answers:
-    """Checks results before they are timed, fastdrop's own against the reference's bytes."""
+    """Checks results before anything is timed; fastdrop's own must have the bytes of the reference."""
 
     def __init__(self, job: Job, emit: Emit, process: int) -> None:
         self.job, self.emit = job, emit
@@ -95,23 +95,23 @@ class Answers:
         self.part = 1 if process == 0 else OTHERS_PART
 
     def checked_reference(self) -> Any:
-        """Return the reference's result, which must do dropout itself."""
+        """Return the reference's result, after the check that every contender has to pass."""
         if self.reference is None:
             self.reference = own.reference(self.job)
             check(own.REFERENCE, self.job, self.reference, self.part)
         return self.reference
 
     def check(self, contender: Contender, found: Any) -> None:
-        """Raise Mismatch where a result is wrong; tell what was checked."""
+        """Raise Mismatch if a result is wrong; emit that it was checked."""
         self.emit("doing", contender=contender.name, text=f"checking {contender.label}")
         if not contender.exact:
             check(contender, self.job, found, self.part)
         elif not equal_results(found, self.checked_reference()):
-            raise Mismatch("the bytes are not the reference's")
+            raise Mismatch("the bytes differ from those of the reference")
         self.emit("checked", contender=contender.name, exact=contender.exact)
 
     def check_engines(self, timed: list[Contender]) -> None:
-        """Check what is not timed too: every backend and instruction set that is here."""
+        """Check every available backend and instruction set that is not timed."""
         done = {contender.name for contender in timed}
         for engine in every_engine():
             name = f"c-{engine.isa}" if engine.isa else engine.backend
@@ -128,7 +128,7 @@ class Answers:
 
 
 def measure(request: Request, emit: Emit) -> None:
-    """Check and time a case's contenders, telling `emit` what is found."""
+    """Check and time the contenders of a case, and pass the results to `emit`."""
     try:
         job = job_of(request.case, request.threads, len(request.names))
     except Absent as reason:
@@ -157,7 +157,7 @@ def measure(request: Request, emit: Emit) -> None:
 
 
 def settle(threads: int, isa: str | None) -> None:
-    """Set this process: fastdrop's threads and instruction set; other libraries read the environment."""
+    """Set fastdrop's backend, threads and instruction set in this process; other libraries read the environment."""
     fastdrop.set_backend("c")
     fastdrop.set_num_threads(threads)
     if isa is not None:
@@ -165,7 +165,7 @@ def settle(threads: int, isa: str | None) -> None:
 
 
 def work() -> None:
-    """Answer requests until there are no more. Arguments: the threads, and the instruction set or nothing."""
+    """Answer requests until there are no more; the arguments are the number of threads and optionally the instruction set."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     settle(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
@@ -179,7 +179,7 @@ def work() -> None:
             measure(request, emit)
         except ImportError as error:
             emit("failed", why=str(error))
-        gc.collect()  # libraries keep arrays in cycles, and another process is next
+        gc.collect()  # libraries keep arrays in reference cycles; another process measures next
         emit("done")
 
 

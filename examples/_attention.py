@@ -1,4 +1,4 @@
-"""Self-attention with places for what can be dropped in it, for the examples."""
+"""Self-attention with optional dropout layers, for the examples."""
 
 import numpy as np
 from _network import Dense, softmax
@@ -7,9 +7,10 @@ from fastdrop import nn
 
 
 class Attention(nn.Layer):
-    """Multi-head self-attention of (samples, tokens, features), with any of three things dropped.
+    """Multi-head self-attention of (samples, tokens, features), with up to three dropout layers.
 
-    `key` (DropKey) sees the logits, `weights` (AttentionDropout) the probabilities, `head` (DropHead) the heads' outputs.
+    `key` (DropKey) acts on the logits, `weights` (AttentionDropout) on the probabilities, and `head` (DropHead) on the outputs
+    of the heads.
     """
 
     def __init__(self, features, heads, rng, **drops):
@@ -20,7 +21,7 @@ class Attention(nn.Layer):
         self.children = projections | drops
 
     def dropped(self, name, x, again, records):
-        """Return what the layer of this name makes of x, if there is one."""
+        """Return the output of the layer with this name, or x if there is no such layer."""
         if name in self.children:
             x, records[name] = self.children[name].record(x, again=again and again[name])
         return x

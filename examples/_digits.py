@@ -1,4 +1,4 @@
-"""The digits task: few labels, some of them wrong, five folds; what a network makes of it."""
+"""The digits task: five folds with few labels, some of which are wrong; training and evaluation of a network."""
 
 import time
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from fastdrop import fold_in
 from fastdrop.schedules import ValidationDriven
 
-LABELS, WRONG, MONITORED, BATCH, SEED = 200, 0.1, 200, 20, 42  # of a fold: labels, the share that is wrong, to watch the gap
+LABELS, WRONG, MONITORED, BATCH, SEED = 200, 0.1, 200, 20, 42  # labels per fold, share of wrong ones, samples to watch the gap
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Samples to train on, to drive a rate with, and to validate on: images of 64 numbers in [0, 1], and classes."""
+    """Samples for training, for controlling a rate, and for validation: images of 64 numbers in [0, 1], and classes."""
 
     number: int
     training: tuple[np.ndarray, np.ndarray]
@@ -26,13 +26,13 @@ class Fold:
 
     @property
     def seed(self):
-        """A seed of this fold's own."""
+        """The seed of this fold."""
         return fold_in(SEED, self.number)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Losses and accuracies after training, and how long a step took."""
+    """Losses and accuracies after training, and the time per step."""
 
     training_loss: float
     validation_loss: float
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def folds(number: int) -> Iterator[Fold]:
-    """Yield the first of five folds; training labels are few and partly wrong, those of validation are as they are."""
+    """Yield the first `number` of five folds; training labels are few and partly wrong, validation labels are true."""
     x, y = load_digits(return_X_y=True)
     x = (x / 16).astype(np.float32)
     for k, (rest, validation) in enumerate(StratifiedKFold(5, shuffle=True, random_state=SEED).split(x, y)):
@@ -63,12 +63,12 @@ def folds(number: int) -> Iterator[Fold]:
 
 
 def steps_of(epochs: int) -> int:
-    """Return how many updates so many epochs have."""
+    """Return the number of updates in this many epochs."""
     return epochs * -(-LABELS // BATCH)
 
 
 def predict(model, x, samples=0):
-    """Return probabilities: of one pass that drops nothing, or the mean of so many that do."""
+    """Return the probabilities of one pass without dropout, or the mean of `samples` passes with dropout."""
     passes = [softmax(model.eval(sampling=bool(samples)).forward(x)) for _ in range(samples or 1)]
     model.train()
     return sum(passes) / len(passes)
@@ -81,7 +81,7 @@ def scored(p, labels):
 
 
 def outcome(predicted, fold: Fold, step_seconds: float) -> Outcome:
-    """Return how well a function that gives probabilities does."""
+    """Return the losses and accuracies of a function that predicts probabilities."""
     (training_loss, training_accuracy), (validation_loss, validation_accuracy) = (
         scored(predicted(x), labels) for x, labels in (fold.training, fold.validation)
     )
@@ -89,7 +89,7 @@ def outcome(predicted, fold: Fold, step_seconds: float) -> Outcome:
 
 
 def train(model, fold: Fold, epochs: int, samples: int = 0) -> Outcome:
-    """Train a model on a fold; rates that follow the gap are told of it after each epoch."""
+    """Train a model on a fold; rates that follow the gap receive the losses after each epoch."""
     x, labels = fold.training
     driven = {id(layer.p): layer.p for _, layer in model.walk() if isinstance(getattr(layer, "p", None), ValidationDriven)}
     optimizer, rng, seconds = Adam(model), np.random.default_rng([SEED, fold.number]), 0.0
@@ -105,16 +105,16 @@ def train(model, fold: Fold, epochs: int, samples: int = 0) -> Outcome:
 
 
 def train_in_torch(weights, p: float, fold: Fold, epochs: int) -> Outcome:
-    """Train the same network of dense layers, from the same weights with the same batches, in PyTorch."""
+    """Train the same network of dense layers in PyTorch, from the same weights and with the same batches."""
     import torch
 
     torch.manual_seed(fold.number)
     torch.set_num_threads(1)
     layers = []
     for weight in weights:
-        dense = torch.nn.Linear(*reversed(weight.shape))
+        dense = torch.nn.Linear(*weight.shape)
         with torch.no_grad():
-            dense.weight.copy_(torch.from_numpy(weight))
+            dense.weight.copy_(torch.from_numpy(weight.T))
             dense.bias.zero_()
         layers += [dense, torch.nn.ReLU(), torch.nn.Dropout(p)]
     model = torch.nn.Sequential(*layers[:-2])

@@ -1,4 +1,4 @@
-"""The little of a network that the examples need: fastdrop.nn has what drops, this has what is between."""
+"""The layers without dropout that the examples need, a loss and an optimizer; fastdrop.nn has the dropout layers."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ class Dense(nn.Layer):
     def __init__(self, inputs, outputs, rng, drop=None, gain=2.0):
         super().__init__()
         limit = (3 * gain / inputs) ** 0.5
-        self.add_parameter("weight", rng.uniform(-limit, limit, (outputs, inputs)).astype(np.float32))
+        self.add_parameter("weight", rng.uniform(-limit, limit, (outputs, inputs)).T.astype(np.float32, order="C"))
         self.add_parameter("bias", np.zeros(outputs, np.float32))
         self.children = {} if drop is None else {"drop": drop}
 
@@ -24,17 +24,17 @@ class Dense(nn.Layer):
         weight, dropped = self.own_parameters["weight"], None
         if self.children:
             weight, dropped = self.children["drop"].record(weight, again=again and again[2])
-        return x @ weight.T + self.own_parameters["bias"], (x, weight, dropped)
+        return x @ weight + self.own_parameters["bias"], (x, weight, dropped)
 
     def gradient(self, grad, record):
         x, weight, dropped = record
         rows = grad.reshape(-1, grad.shape[-1])
-        of_weight = rows.T @ x.reshape(-1, x.shape[-1])
+        of_weight = x.reshape(-1, x.shape[-1]).T @ rows
         if self.children:
             of_weight = self.children["drop"].gradient(of_weight, dropped)
         self.own_gradients["weight"] += of_weight
         self.own_gradients["bias"] += rows.sum(axis=0)
-        return grad @ weight
+        return grad @ weight.T
 
 
 class Relu(nn.Layer):
@@ -48,7 +48,7 @@ class Relu(nn.Layer):
 
 
 class Selu(nn.Layer):
-    """The units of self-normalizing networks, for alpha dropout."""
+    """Scaled exponential linear units, for alpha dropout."""
 
     def record(self, x, again=None):
         y = np.where(x > 0, LAMBDA * x, LAMBDA * ALPHA * np.expm1(np.minimum(x, 0)))
@@ -60,7 +60,7 @@ class Selu(nn.Layer):
 
 
 class Shaped(nn.Layer):
-    """A layer that sees each sample in another shape, and gives it back in its own."""
+    """A layer that receives each sample in another shape; the result has the original shape."""
 
     def __init__(self, layer, shape):
         super().__init__()
@@ -75,7 +75,7 @@ class Shaped(nn.Layer):
 
 
 class Residual(nn.Layer):
-    """x + drop(path(x)), where the path may be dropped."""
+    """x + drop(path(x)): a residual block whose path may be dropped."""
 
     def __init__(self, path, drop):
         super().__init__()
@@ -107,7 +107,7 @@ def cross_entropy(logits, labels):
 
 
 class Adam:
-    """The optimizer of Kingma and Ba, with the norm of the whole gradient clipped if asked for."""
+    """The optimizer of Kingma and Ba; `clip` bounds the norm of the whole gradient."""
 
     def __init__(self, model, rate=1e-3, clip=None):
         self.model, self.rate, self.clip, self.steps = model, rate, clip, 0
@@ -137,7 +137,7 @@ class Adam:
         return {"steps": self.steps, **arrays}
 
     def load_state_dict(self, state):
-        """Go on from what `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         self.steps = int(state["steps"])
         for kind, arrays in {"mean": self.means, "square": self.squares}.items():
             for name, value in arrays.items():
@@ -145,7 +145,7 @@ class Adam:
 
 
 def train_step(model, optimizer, x, labels):
-    """Update the parameters once, let schedules go on, and return the loss."""
+    """Update the parameters once, advance the schedules, and return the loss."""
     loss, grad = cross_entropy(model.forward(x), labels)
     model.backward(grad)
     optimizer.step()
@@ -154,7 +154,7 @@ def train_step(model, optimizer, x, labels):
 
 
 def batches(n, size, rng) -> Iterator[np.ndarray]:
-    """Yield the indices of a random order of n samples, `size` at a time."""
+    """Yield the indices of n samples in random order, `size` at a time."""
     order = rng.permutation(n)
     for begin in range(0, n, size):
         yield order[begin : begin + size]

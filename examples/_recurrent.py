@@ -1,4 +1,4 @@
-"""A gated recurrent unit, with places for dropout of its state, for the examples."""
+"""A gated recurrent unit with optional dropout of its state, for the examples."""
 
 import numpy as np
 from _network import Dense
@@ -12,10 +12,10 @@ def sigmoid(x):
 
 
 class Gru(nn.Layer):
-    """Reads sequences of shape (time, samples, inputs) and returns its states, (time, samples, units).
+    """A layer that reads sequences of shape (time, samples, inputs) and returns its states, (time, samples, units).
 
-    `drop` is applied to the state that enters the matrix product: anew in each step, or, `locked`, with the mask of the
-    first step in all of them (Gal and Ghahramani 2016). `zone`, if given, is applied to each new state and the one before.
+    `drop` is applied to the state before the matrix product. If `locked`, all steps use the mask of the first step (Gal and
+    Ghahramani 2016); otherwise each step has a fresh mask. `zone`, if given, is applied to each new state and the previous one.
     """
 
     def __init__(self, inputs, units, rng, drop=None, locked=True, zone=None):
@@ -36,7 +36,7 @@ class Gru(nn.Layer):
         return np.stack(states), (made, steps)
 
     def step(self, state, entering, first, again):
-        """Return the next state, and what its gradient needs."""
+        """Return the next state, and the record for its gradient."""
         dropped, before = None, state
         if "drop" in self.children:
             before, dropped = self.children["drop"].record(
@@ -63,7 +63,7 @@ class Gru(nn.Layer):
         return self.children["input"].gradient(np.stack(entering[::-1]), made)
 
     def step_gradient(self, grad, step):
-        """Return the gradients with respect to the state before and to what entered the gates."""
+        """Return the gradients with respect to the previous state and to the inputs of the gates."""
         past = 0
         if "zone" in self.children:
             grad, past = self.children["zone"].gradient(grad, step["zoned"])

@@ -1,10 +1,10 @@
-"""Every variant that fits on scikit-learn's digits, with few labels, so that a network without dropout overfits.
+"""Train networks with every suitable variant on scikit-learn's digits; few labels make a network without dropout overfit.
 
-    python examples/digits_mlp.py                     # all, five folds: some minutes
+    python examples/digits_mlp.py                     # all variants, five folds: some minutes
     python examples/digits_mlp.py --only "none" --only "inverted, p = 0.5"
-    python examples/digits_mlp.py --short             # two folds, few epochs: seconds, and no conclusions
+    python examples/digits_mlp.py --short             # two folds, few epochs: seconds, no conclusions
 
-Needs pip install "fastdrop-kernels[examples]"; compares with PyTorch where that is installed.
+The example needs pip install "fastdrop-kernels[examples]". It compares with PyTorch if PyTorch is installed.
 """
 
 import importlib.util
@@ -28,13 +28,13 @@ import fastdrop
 from fastdrop import nn, schedules
 
 UNITS, FEATURES = 256, 64
-MAPS = (32, 8)  # a hidden layer, seen as maps of neighbours
+MAPS = (32, 8)  # a hidden layer as 32 maps of 8 units
 
 # Networks -----------------------------------------------------------------------------------------------------------
 
 
 def without(layers):
-    """Return a model of the layers that are there."""
+    """Return a model of the layers that are not None."""
     return nn.Sequential([layer for layer in layers if layer is not None])
 
 
@@ -43,7 +43,10 @@ def none():
 
 
 def mlp(rng, drop=none, *, activation=Relu, gain=2.0, first=none, hidden=None, weights=none, linear=Dense):
-    """Two hidden layers. `drop` makes what follows each, `first` what precedes them, `weights` what drops their weights."""
+    """Return a network with two hidden layers.
+
+    `drop` makes the dropout after each hidden layer, `first` the dropout of the input, and `weights` the dropout of weights.
+    """
     return without(
         [
             first(),
@@ -59,9 +62,9 @@ def mlp(rng, drop=none, *, activation=Relu, gain=2.0, first=none, hidden=None, w
 
 
 def connections(rng):
-    """Return a hidden layer that drops connections, initialized as the others are."""
+    """Return a hidden layer that drops connections, initialized like the other layers."""
     weight = Dense(UNITS, UNITS, rng).own_parameters["weight"]
-    return nn.DropConnect(weight, 0.5, bias=np.zeros(UNITS, np.float32), mode="inverted")
+    return nn.DropConnect(weight, 0.5, bias=np.zeros(UNITS, np.float32))
 
 
 def residual(rng, rates=(0.0,) * 4):
@@ -71,15 +74,15 @@ def residual(rng, rates=(0.0,) * 4):
 
 
 def noisy(inputs, outputs, rng, drop=None, gain=2.0):
-    """Return a layer initialized as the others are, with noise as large as its weights are on average: alpha = 1."""
-    weights = Dense(inputs, outputs, rng, gain=gain).own_parameters["weight"].T.copy()
-    return nn.VariationalDense(weights, np.full_like(weights, np.log(weights.var())), bias=np.zeros(outputs, np.float32))
+    """Return a layer initialized like the others, with noise of the average size of its weights: alpha = 1."""
+    weight = Dense(inputs, outputs, rng, gain=gain).own_parameters["weight"]
+    return nn.VariationalDense(weight, np.full_like(weight, np.log(weight.var())), bias=np.zeros(outputs, np.float32))
 
 
 class Regularized(nn.Sequential):
-    """Layers in a row; each rate that is learned is regularized together with the dense layer that follows it.
+    """A sequence of layers that regularizes each learned rate together with the dense layer after it.
 
-    Layers with noisy weights have the divergence's gradient, by a share that is what `warm_up` makes of the step.
+    Layers with noisy weights add the gradient of a share of the divergence; the schedule `warm_up` gives the share.
     """
 
     def __init__(self, layers, warm_up=None):
@@ -87,24 +90,16 @@ class Regularized(nn.Sequential):
         self.warm_up = warm_up
 
     def gradient(self, grad, record):
-        layers = list(self.children.values())
+        layers = list(self)
         for layer in layers:
             if isinstance(layer, nn.VariationalDense):
-                diverge(layer, self.warm_up(layer.step) / LABELS)
+                layer.kl(self.warm_up(layer.step) / LABELS)
         for drop, following in itertools.pairwise(layers):
             if isinstance(drop, nn.ConcreteDropout):
                 weight, strengths = following.own_parameters["weight"], (1e-4 / LABELS, 1 / LABELS)
                 _, of_weight = drop.regularize(weight, UNITS, weight_regularizer=strengths[0], dropout_regularizer=strengths[1])
                 following.own_gradients["weight"] += of_weight
         return super().gradient(grad, record)
-
-
-def diverge(layer, share):
-    """Add the gradient of a share of the divergence from the prior to that of a layer's means and variances."""
-    given = {name: layer.own_parameters[name] for name in ("weights", "log_sigma2")}
-    slopes = share * fastdrop.variational_kl_backward(fastdrop.log_alpha_of(**given))
-    for name, gradient in zip(given, fastdrop.log_alpha_of_backward(slopes, **given), strict=True):
-        layer.own_gradients[name] += gradient
 
 
 def concrete(rng, steps):
@@ -115,13 +110,14 @@ def concrete(rng, steps):
 def variational(rng, steps):
     """Return a network that learns the noise of each weight.
 
-    The divergence is warmed up over the whole training, to a hundredth: with 400 weights a label, in full it prunes nearly all.
+    The share of the divergence grows during the whole training, up to a hundredth. With 400 weights per label, the full
+    divergence would prune nearly all weights.
     """
     return Regularized(mlp(rng, linear=noisy).children, schedules.Linear(0.0, 0.01, steps))
 
 
 class ByInput(nn.Layer):
-    """Lets a layer drop units by what `judge` makes of them."""
+    """A layer that drops units by the scores that `judge` gives them."""
 
     def __init__(self, drop, judge):
         super().__init__()
@@ -135,17 +131,17 @@ class ByInput(nn.Layer):
 
 
 def by_magnitude():
-    """Drop units the more often, the smaller they are on the average of the batch."""
+    """Return a layer that drops a unit more often if its average size over the batch is smaller."""
     return ByInput(nn.ImportanceDropout(0.5), lambda x: np.abs(x).mean(axis=0))
 
 
 def adaptive():
-    """Keep a unit with probability sigmoid(x): where it is not 0 anyway, x is what it was before its activation, too."""
-    return ByInput(nn.AdaptiveDropout(alpha=1.0, beta=0.0), lambda x: x)
+    """Return a layer that keeps a unit with probability sigmoid(x); if x is not 0, it equals the input of the activation."""
+    return ByInput(nn.AdaptiveDropout(mode="standard"), lambda x: x)
 
 
 class Rows(nn.Layer):
-    """Lets a network see an image as its eight rows, time first or samples first, and classify by a summary of them."""
+    """A network that reads an image as its eight rows, time first or samples first, and classifies a summary of them."""
 
     def __init__(self, layers, time_first):
         super().__init__()
@@ -168,7 +164,7 @@ class Rows(nn.Layer):
 
 
 def recurrent(rng, around=none, **of_state):
-    """Return a recurrent network that reads the rows; `around` makes what precedes and follows the recurrent layer."""
+    """Return a recurrent network that reads the rows; `around` makes the dropout before and after the recurrent layer."""
     layers = [Dense(8, FEATURES, rng), Relu(), around(), Gru(FEATURES, 2 * FEATURES, rng, **of_state), around()]
     return Rows([*layers, Dense(2 * FEATURES, 10, rng, gain=1.0)], time_first=True)
 
@@ -200,21 +196,21 @@ class Positions(nn.Layer):
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: a network, and how it is made of random weights and the number of steps."""
+    """A row of the table: the network's name, and a function that makes it from a generator and the number of steps."""
 
     name: str
     network: str
     make: Callable[[np.random.Generator, int], nn.Layer]
-    samples: int = 0  # of Monte Carlo dropout
+    samples: int = 0  # samples of Monte Carlo dropout
 
 
 def dense(name, drop=none, samples=0, **options):
-    """Return a line about the network of dense layers."""
+    """Return a row with the network of dense layers."""
     return Row(name, "dense", lambda rng, steps: mlp(rng, drop, **options), samples)
 
 
 def scheduled(name, schedule):
-    """Return a line whose rate is what `schedule` makes of the number of steps: one schedule for both layers."""
+    """Return a row with a scheduled rate; `schedule` makes one schedule for both layers from the number of steps."""
 
     def make(rng, steps):
         p = schedule(steps)
@@ -273,7 +269,7 @@ ROWS = [
     Row("zoneout", "recurrent", lambda rng, steps: recurrent(rng, zone=nn.Zoneout(0.3))),
     Row("none", "attention", lambda rng, steps: attending(rng)),
     Row("probabilities", "attention", lambda rng, steps: attending(rng, weights=nn.AttentionDropout(0.3))),
-    Row("columns", "attention", lambda rng, steps: attending(rng, weights=nn.AttentionDropout(0.3, mode="column"))),
+    Row("columns", "attention", lambda rng, steps: attending(rng, weights=nn.AttentionDropout(0.3, unit="key"))),
     Row("heads", "attention", lambda rng, steps: attending(rng, head=nn.DropHead(0.3))),
     Row("keys", "attention", lambda rng, steps: attending(rng, key=nn.DropKey(0.3))),
     Row("tokens", "attention", lambda rng, steps: attending(rng, tokens=nn.TokenDropout(0.3))),
@@ -281,7 +277,7 @@ ROWS = [
 
 # Runs ---------------------------------------------------------------------------------------------------------------
 
-Results = dict[tuple[str, str], list[Outcome]]  # by network and variant, an outcome a fold
+Results = dict[tuple[str, str], list[Outcome]]  # (network, variant) -> one outcome per fold
 
 
 def run(rows, number_of_folds: int, epochs: int, with_torch: bool) -> Results:
@@ -306,7 +302,7 @@ def run(rows, number_of_folds: int, epochs: int, with_torch: bool) -> Results:
     return results
 
 
-# What is printed ----------------------------------------------------------------------------------------------------
+# Output -------------------------------------------------------------------------------------------------------------
 
 
 def of_folds(outcomes: list[Outcome], what: str) -> tuple[float, float]:
@@ -322,12 +318,12 @@ COLUMNS = {
 
 
 def microseconds(outcomes: list[Outcome]) -> str:
-    """Return how long a step took in the fold where it took least: what else the machine does only adds to it."""
+    """Return the time per step in the fastest fold; other work on the machine can only add time."""
     return f"{1e6 * min(outcome.step_seconds for outcome in outcomes):.0f}"
 
 
 def table(results: Results) -> Table:
-    """Return a line for each network and variant: mean and standard deviation over the folds."""
+    """Return a table with one row per network and variant: mean and standard deviation over the folds."""
     lines = Table("network", "dropout", *COLUMNS, "step, µs", title="gap: validation loss minus training loss")
     network = ""
     for (of, name), outcomes in results.items():
@@ -340,11 +336,11 @@ def table(results: Results) -> Table:
 
 
 def conclusion(results: Results, network: str) -> str:
-    """Return whether the gap is smaller with the variants of the best validation accuracy than without, fold by fold."""
+    """Compare the gap of the variants with the best validation accuracy with the gap without dropout, fold by fold."""
     without_any = results.get((network, "none"), [])
     variants = {name: outcomes for (of, name), outcomes in results.items() if of == network and name != "none"}
     if len(without_any) < 2 or not variants:
-        return f"{network}: too little was run for a conclusion"
+        return f"{network}: there are too few runs for a conclusion"
     best = sorted(variants, key=lambda name: -of_folds(variants[name], "validation_accuracy")[0])[:3]
     gaps = {name: [outcome.gap for outcome in outcomes] for name, outcomes in variants.items()}
     gap = [outcome.gap for outcome in without_any]
@@ -352,17 +348,17 @@ def conclusion(results: Results, network: str) -> str:
 
 
 def beside_torch(results: Results) -> Iterator[str]:
-    """Yield how the same networks do in PyTorch: accuracy fold by fold, and time."""
+    """Yield comparisons with the same networks in PyTorch: accuracy fold by fold, and time."""
     for (network, name), theirs in results.items():
         ours = results.get(("dense", name))
         if network == "PyTorch" and ours and len(ours) > 1:
             accuracies = [[outcome.validation_accuracy for outcome in outcomes] for outcomes in (theirs, ours)]
             yield f"PyTorch, {name}: validation accuracy is {compared(*accuracies, 'folds', ('lower', 'higher'))}"
-            yield f"PyTorch, {name}: a step takes {microseconds(theirs)} µs, here {microseconds(ours)}"
+            yield f"PyTorch, {name}: a step takes {microseconds(theirs)} µs, with fastdrop {microseconds(ours)} µs"
 
 
 def draw(results: Results, path: Path) -> None:
-    """Draw gap and validation accuracy of each line, with their standard deviations over the folds."""
+    """Draw the gap and the validation accuracy of each row, with their standard deviations over the folds."""
     from matplotlib import pyplot
 
     networks = list(dict.fromkeys(network for network, _ in results))
@@ -386,19 +382,19 @@ def draw(results: Results, path: Path) -> None:
 @click.command(help=__doc__.partition("\n\n")[0])
 @click.option("--folds", "number_of_folds", type=click.IntRange(1, 5), default=5, show_default=True)
 @click.option("--epochs", type=click.IntRange(1), default=60, show_default=True)
-@click.option("--only", multiple=True, help="Only the variants of this name; may be given several times.")
-@click.option("--network", multiple=True, help="Only this network; may be given several times.")
-@click.option("--short", is_flag=True, help="Two folds, three epochs: to see that it runs.")
+@click.option("--only", multiple=True, help="Only the variants with this name. May be repeated.")
+@click.option("--network", multiple=True, help="Only this network. May be repeated.")
+@click.option("--short", is_flag=True, help="Two folds, three epochs: only shows that the program works.")
 @click.option("--torch/--no-torch", "with_torch", default=True, show_default=True, help="Compare with PyTorch.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Draw the table, too.")
+@click.option("--figure", type=click.Path(path_type=Path), help="Draw the table to this file.")
 def main(number_of_folds, epochs, only, network, short, with_torch, figure):
     if short:
         number_of_folds, epochs = 2, 3
     rows = [row for row in ROWS if (not only or row.name in only) and (not network or row.network in network)]
     if not rows:
-        raise click.UsageError(f"no such rows; there are {', '.join(sorted({row.name for row in ROWS}))}")
+        raise click.UsageError(f"no row has this name and network; names are {', '.join(sorted({row.name for row in ROWS}))}")
     if with_torch and importlib.util.find_spec("torch") is None:
-        console.print("PyTorch is not installed: its rows are left out")
+        console.print("PyTorch is not installed, so its rows are left out")
         with_torch = False
     results = run(rows, number_of_folds, epochs, with_torch)
     console.print(table(results))

@@ -1,13 +1,13 @@
-"""Federated dropout on handwritten digits: clients train parts of a network, and the server knows which from eight bytes.
+"""Federated dropout on handwritten digits: clients train parts of a network, and a seed of eight bytes names each part.
 
-Twenty clients have the digits of two or three classes each. Every round some of them get the rows and columns of a random
-half of the hidden units, train them on their own digits, and send them back. Against the same with the whole network:
-accuracy on digits of nobody's, and bytes sent.
+Twenty clients have the digits of two or three classes each. In every round some clients receive the rows and columns of a
+random subset of the hidden units, train them on their own digits, and send them back. The example compares this with sending
+the whole network: accuracy on digits that no client has, and bytes sent.
 
     python examples/federated.py                      # a quarter of a minute
-    python examples/federated.py --short              # seconds, and no conclusions
+    python examples/federated.py --short              # seconds, no conclusions
 
-Needs pip install "fastdrop-kernels[examples]".
+The example needs pip install "fastdrop-kernels[examples]".
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ RATES = (0.0, 0.25, 0.5)
 
 
 def digits():
-    """Return images and labels to train on, and others to test on."""
+    """Return images and labels for training, and images and labels for testing."""
     x, y = load_digits(return_X_y=True)
     x = (x / 16).astype(np.float32)
     order = np.random.default_rng(SEED).permutation(len(x))
@@ -41,12 +41,12 @@ def digits():
 
 
 def shares(y):
-    """Return the indices of each client's digits: sorted by class and cut, so that a client sees few classes."""
+    """Return the indices of each client's digits; digits are sorted by class and split, so that a client has few classes."""
     return np.array_split(np.argsort(y, kind="stable"), CLIENTS)
 
 
 def new_network():
-    """Return the server's first weights."""
+    """Return the server's initial weights."""
     rng = np.random.default_rng(SEED)
     first, second = rng.standard_normal((64, HIDDEN), np.float32), rng.standard_normal((HIDDEN, 10), np.float32)
     first *= np.float32((2 / 64) ** 0.5)
@@ -55,7 +55,7 @@ def new_network():
 
 
 def scores(weights, x, scale=1.0):
-    """Return the hidden activations, times a factor, and the classes' scores."""
+    """Return the scaled hidden activations and the scores of the classes."""
     hidden = np.maximum(x @ weights["w1"] + weights["b1"], 0) * np.float32(scale)
     return hidden, hidden @ weights["w2"] + weights["b2"]
 
@@ -84,9 +84,9 @@ def run(p, rounds):
             part = extract(weights, AXES, kept_units({"hidden": HIDDEN}, p, seed))
             mine = parts[client]
             train(part, x[mine], y[mine], 1 / (1 - p), seed)
-            kept = kept_units({"hidden": HIDDEN}, p, seed)  # the server's: nobody told it which units these are
+            kept = kept_units({"hidden": HIDDEN}, p, seed)  # the server computes the same units from the seed
             updates.append(Update(part, kept, len(mine)))
-            sent += 8 + 2 * sum(value.nbytes for value in part.values())  # the seed, the part, and the part again
+            sent += 8 + 2 * sum(value.nbytes for value in part.values())  # the seed, the part to the client, and the part back
         weights, _ = aggregate(weights, AXES, updates)
         accuracy = (scores(weights, test_x)[1].argmax(axis=1) == test_y).mean()
         curve.append((sent / 1e6, accuracy))
@@ -94,13 +94,13 @@ def run(p, rounds):
 
 
 def draw(curves, path):
-    """Draw accuracy over bytes."""
+    """Draw the accuracy against the bytes sent."""
     from matplotlib import pyplot
 
     figure, ax = pyplot.subplots(figsize=(6, 4), layout="constrained")
     for p, curve in curves.items():
         ax.plot(*curve.T, label="the whole network" if p == 0 else f"parts, p = {p}")
-    ax.set(xlabel="megabytes sent, both ways", ylabel="accuracy on digits of nobody's", ylim=(0, 1))
+    ax.set(xlabel="megabytes sent in both directions", ylabel="accuracy on test digits", ylim=(0, 1))
     ax.grid(alpha=0.3)
     ax.legend(loc="lower right")
     save_figure(figure, path)
@@ -108,8 +108,8 @@ def draw(curves, path):
 
 @click.command(help=__doc__.partition("\n\n")[0])
 @click.option("--rounds", type=click.IntRange(1), default=150, show_default=True)
-@click.option("--short", is_flag=True, help="Two rounds: to see that it runs.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Draw accuracy over bytes, too.")
+@click.option("--short", is_flag=True, help="Two rounds: only shows that the program works.")
+@click.option("--figure", type=click.Path(path_type=Path), help="Draw the accuracy against the bytes to this file.")
 def main(rounds, short, figure):
     rounds = 2 if short else rounds
     with threadpool_limits(1, "blas"):

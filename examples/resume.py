@@ -1,11 +1,11 @@
-"""Training that is killed and resumed ends with the same bytes as training that was not.
+"""A training run that is killed and resumed ends with the same bytes as a run that was not killed.
 
     python examples/resume.py                # kills, resumes and compares, with every backend: about a minute
-    python examples/resume.py train --checkpoint run.npz     # one training: kill it, call it again, it goes on
+    python examples/resume.py train --checkpoint run.npz     # one run: kill it, start it again, and it continues
 
-What is fastdrop's, the exponentials of the softmax included, is the same to the bit for any backend and number of threads. The
-matrix products are those of NumPy's BLAS: their last bits may depend on which BLAS it is, on the processor and on its number of
-threads, which is why each run here gives BLAS one thread, while fastdrop has what the table says.
+Everything that fastdrop computes, including the exponentials of the softmax, is the same to the bit for every backend and
+number of threads. The matrix products come from NumPy's BLAS; their last bits may depend on the BLAS, the processor and the
+number of threads. Each run here therefore gives the BLAS one thread; the table shows fastdrop's threads.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ import fastdrop
 from fastdrop import nn, schedules
 
 SEED, STEPS, KILLED_AT, EVERY = 42, 200, 117, 10
-BATCH, UNITS = 128, 512  # 65,536 activations a layer: enough for two threads
+BATCH, UNITS = 128, 512  # 65,536 activations per layer
 
 # Training -----------------------------------------------------------------------------------------------------------
 
@@ -53,7 +53,7 @@ def network(seed: int, steps: int) -> nn.Sequential:
 
 
 def save(path: Path, **parts) -> None:
-    """Write the state of all parts to a file that is whole at any time: the old one, or the new one."""
+    """Write the state of all parts to a file; at any time the file is either the complete old one or the complete new one."""
     entries = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
     unfinished = path.with_suffix(".tmp.npz")
     np.savez(unfinished, **entries)
@@ -61,7 +61,7 @@ def save(path: Path, **parts) -> None:
 
 
 def load(path: Path, **parts) -> None:
-    """Give each part its state from a file."""
+    """Restore the state of each part from a file."""
     with np.load(path, allow_pickle=False) as entries:
         for name, part in parts.items():
             part.load_state_dict({key.removeprefix(f"{name}."): entries[key] for key in entries if key.startswith(f"{name}.")})
@@ -76,7 +76,7 @@ def digest(model: nn.Layer) -> str:
 
 
 def training(checkpoint: Path, steps: int):
-    """Train, from the checkpoint if there is one; yield each step's number, then the digest of the weights."""
+    """Train, starting from the checkpoint if there is one; yield the number of each step, then the digest of the weights."""
     x, labels = load_digits(return_X_y=True)
     x = (x / 16).astype(np.float32)
     model = network(SEED, steps)
@@ -98,7 +98,7 @@ def training(checkpoint: Path, steps: int):
 
 @dataclass(frozen=True)
 class Case:
-    """What a training runs with, and the step after which it is killed, if at all."""
+    """The settings of a run, and the step after which it is killed, or None."""
 
     backend: str
     num_threads: int
@@ -106,7 +106,7 @@ class Case:
 
 
 def cases(steps: int, short: bool) -> list[Case]:
-    """Return the trainings to compare: the first is not killed."""
+    """Return the runs to compare; the first one is not killed."""
     killed_at = KILLED_AT * steps // STEPS
     others = [("c", 2), ("numpy", 1)]
     if not short:
@@ -115,7 +115,7 @@ def cases(steps: int, short: bool) -> list[Case]:
 
 
 def run(case: Case, steps: int, folder: Path, advance) -> str:
-    """Train in processes of their own, the first of which may be killed, and return the digest."""
+    """Train in separate processes, the first of which may be killed, and return the digest."""
     checkpoint = folder / f"{case.backend}-{case.num_threads}-{case.killed_at}.npz"
     command = [sys.executable, __file__, "train", "--checkpoint", str(checkpoint), "--steps", str(steps)]
     command += ["--backend", case.backend, "--num-threads", str(case.num_threads)]
@@ -128,9 +128,9 @@ def run(case: Case, steps: int, folder: Path, advance) -> str:
                 advance(max(0, int(line) - done))
                 done = max(done, int(line))
                 if killed_at and done >= killed_at:
-                    process.kill()  # SIGKILL: nothing can be tidied up
+                    process.kill()  # SIGKILL: the process cannot clean up
                     break
-    raise click.ClickException(f"the training ended without a result: {' '.join(command)}")
+    raise click.ClickException(f"this run ended without a result: {' '.join(command)}")
 
 
 def outcome(case: Case, found: str, wanted: str) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ def outcome(case: Case, found: str, wanted: str) -> tuple[str, ...]:
 
 @click.group(invoke_without_command=True, help=__doc__.partition("\n\n")[0])
 @click.option("--steps", type=click.IntRange(20), default=STEPS, show_default=True)
-@click.option("--short", is_flag=True, help="A few steps and cases: to see that it runs.")
+@click.option("--short", is_flag=True, help="A few steps and cases: only shows that the program works.")
 @click.pass_context
 def main(context, steps, short):
     if context.invoked_subcommand:
@@ -165,7 +165,7 @@ def main(context, steps, short):
 @click.option("--backend", default="c", show_default=True)
 @click.option("--num-threads", type=click.IntRange(1), default=1, show_default=True)
 def train(checkpoint, steps, backend, num_threads):
-    """Train, going on from the checkpoint if there is one; print each step, then the digest of the weights."""
+    """Train, starting from the checkpoint if there is one; print each step, then the digest of the weights."""
     with fastdrop.using(backend=backend, num_threads=num_threads), threadpool_limits(1, "blas"):
         for line in training(checkpoint, steps):
             click.echo(line)

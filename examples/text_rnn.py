@@ -1,10 +1,10 @@
-"""A small recurrent language model, character by character: locked dropout against fresh masks against none.
+"""A small recurrent language model of characters, with locked masks, with fresh masks and without dropout.
 
     python examples/text_rnn.py              # some minutes
-    python examples/text_rnn.py --short      # seconds, and no conclusions
+    python examples/text_rnn.py --short      # seconds, no conclusions
 
-The text is that of Python's own help topics, which come with Python: a little of it is trained on, so that the model without
-dropout learns it by heart. Everything is NumPy; another version of Python has a slightly different text.
+The text is Python's own help topics. Only a small part is used for training, so that the model without dropout memorises it.
+Everything is NumPy. Another version of Python has a slightly different text.
 """
 
 import itertools
@@ -32,7 +32,7 @@ CLIP = 1.0
 
 
 def text() -> tuple[np.ndarray, np.ndarray, int]:
-    """Return characters to train on and to validate on, as numbers, and how many different ones there are."""
+    """Return the characters for training and for validation as numbers, and the number of different characters."""
     whole = "\n".join(topics[name] for name in sorted(topics))[: TRAINED + VALIDATED]
     alphabet = {character: number for number, character in enumerate(sorted(set(whole)))}
     numbers = np.array([alphabet[character] for character in whole])
@@ -40,7 +40,7 @@ def text() -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def windows(numbers, begins):
-    """Return the characters from each beginning on, and the ones that follow them, as (time, samples)."""
+    """Return the windows of characters at each beginning, and the characters that follow each one, as (time, samples)."""
     at = np.arange(WINDOW)[:, np.newaxis] + begins
     return numbers[at], numbers[at + 1]
 
@@ -63,7 +63,7 @@ class Embedding(nn.Layer):
 
 
 def language_model(size, seed, around, **of_state):
-    """Return a model; `around` makes what precedes and follows the recurrent layer."""
+    """Return a model; `around` makes the dropout before and after the recurrent layer."""
     rng = np.random.default_rng(seed)
     recurrent = [Embedding(size, FEATURES, rng), around(), Gru(FEATURES, UNITS, rng, **of_state), around()]
     layers = [layer for layer in recurrent if layer is not None]
@@ -78,11 +78,11 @@ MODELS = {
 
 # Runs ---------------------------------------------------------------------------------------------------------------
 
-Curves = dict[str, np.ndarray]  # of (seeds, points, 3): step, bits a character on the training and the validation text
+Curves = dict[str, np.ndarray]  # (seeds, points, 3): step, bits per character on the training and the validation text
 
 
 def bits(model, numbers) -> float:
-    """Return the mean cross-entropy of all windows, in bits a character."""
+    """Return the mean cross-entropy of all windows, in bits per character."""
     begins = np.arange(0, len(numbers) - WINDOW, WINDOW)
     x, following = windows(numbers, begins)
     loss, _ = cross_entropy(model.eval().forward(x), following)
@@ -91,7 +91,7 @@ def bits(model, numbers) -> float:
 
 
 def train(model, seed, training, validation, steps: int, every: int, advance) -> list[tuple[int, float, float]]:
-    """Train a model; return its loss on both texts, every so many steps."""
+    """Train a model; return its loss on both texts after every `every` steps."""
     optimizer, curve = Adam(model, 3e-3, CLIP), []
     for step in range(1, steps + 1):
         begins = np.random.default_rng([seed, step]).integers(0, len(training) - WINDOW, BATCH)
@@ -123,7 +123,7 @@ def best(curve: np.ndarray) -> np.ndarray:
 
 def table(curves: Curves) -> Table:
     """Return the best and the last losses of each model: mean and standard deviation over the seeds."""
-    lines = Table("dropout", "best validation", "last validation", "last training", "last gap", title="bits a character")
+    lines = Table("dropout", "best validation", "last validation", "last training", "last gap", title="bits per character")
     for name, curve in curves.items():
         last_training, last_validation = curve[:, -1, 1], curve[:, -1, 2]
         columns = best(curve), last_validation, last_training, last_validation - last_training
@@ -132,14 +132,14 @@ def table(curves: Curves) -> Table:
 
 
 def conclusions(curves: Curves) -> Iterator[str]:
-    """Yield who did better than whom, seed by seed."""
+    """Yield comparisons of each pair of models, seed by seed."""
     for one, other in itertools.combinations(reversed(curves), 2):
         verdict = compared(best(curves[one]), best(curves[other]), "seeds", ("better", "worse"))
         yield f"{one} against {other}, best validation: {verdict}"
 
 
 def draw(curves: Curves, path: Path) -> None:
-    """Draw the curves, the mean and the range over the seeds: validation in full, training in dashes."""
+    """Draw the mean and the range of the curves over the seeds: validation as solid lines, training as dashed lines."""
     from matplotlib import pyplot
 
     figure, ax = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
@@ -148,7 +148,7 @@ def draw(curves: Curves, path: Path) -> None:
         ax.plot(steps[0], validation.mean(axis=0), f"C{number}", label=name)
         ax.fill_between(steps[0], validation.min(axis=0), validation.max(axis=0), color=f"C{number}", alpha=0.2)
         ax.plot(steps[0], training.mean(axis=0), f"C{number}--", alpha=0.6)
-    ax.set(xlabel="step", ylabel="bits a character", title="validation; training in dashes")
+    ax.set(xlabel="step", ylabel="bits per character", title="validation; training dashed")
     ax.grid(alpha=0.3)
     ax.legend(title="dropout")
     save_figure(figure, path)
@@ -157,8 +157,8 @@ def draw(curves: Curves, path: Path) -> None:
 @click.command(help=__doc__.partition("\n\n")[0])
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--steps", type=click.IntRange(10), default=1500, show_default=True)
-@click.option("--short", is_flag=True, help="Two seeds, ten steps: to see that it runs.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Draw the curves, too.")
+@click.option("--short", is_flag=True, help="Two seeds, ten steps: only shows that the program works.")
+@click.option("--figure", type=click.Path(path_type=Path), help="Draw the curves to this file.")
 def main(seeds, steps, short, figure):
     seeds, steps = (2, 10) if short else (seeds, steps)
     curves = run(seeds, steps, every=max(5, steps // 30))

@@ -1,13 +1,13 @@
-"""Rates of each layer by cross-validated search on digits; then on other data, started from what was best on the first.
+"""Search for the rates of each layer by cross-validation on digits; start a second search from the best earlier rates.
 
     python examples/tuning.py                         # three minutes
-    python examples/tuning.py --store studies.db      # keeps what is tried: stop it, and it goes on
-    python examples/tuning.py --short                 # seconds, and no conclusions
+    python examples/tuning.py --store studies.db      # stores all trials: stop it, start it again, and it continues
+    python examples/tuning.py --short                 # seconds, no conclusions
 
-First, searches with 300 labels, all of them right, and with 300 of which a fifth are wrong. Then one with 150, a fifth
-wrong, twice: first trying what was best on the data most like these, and from nothing. For each, rates that are trained
-with the weights, too: they take one training in place of many. What counts in the end is digits that
-no search has seen. Needs pip install "fastdrop-kernels[examples,tuning]".
+The first two searches have 300 labels: in one all are right, in the other a fifth are wrong. A third task has 150 labels, a
+fifth of them wrong. It is searched twice: warm, starting from the best rates on the most similar data, and cold. For each task,
+rates are also trained together with the weights, which takes one training run instead of many. All rates are compared on
+digits that no search has seen. The example needs pip install "fastdrop-kernels[examples,tuning]".
 """
 
 import tempfile
@@ -27,17 +27,17 @@ from fastdrop import concrete_dropout, concrete_dropout_backward, fold_in, nn
 from fastdrop.tuning import describe, learned_rates, search
 
 SEED, UNITS, BATCH = 42, 128, 20
-# Rates of the input and of two hidden layers; what is dropped together: units by themselves, or in fours.
+# Rates of the input and of two hidden layers; the number of units that are dropped together.
 SPACE = {"input": (0.0, 0.5), "first": (0.0, 0.8), "second": (0.0, 0.8), "group_size": [1, 4]}
 NOTHING = {"input": 0.0, "first": 0.0, "second": 0.0, "group_size": 1}
 USUAL = {"input": 0.2, "first": 0.5, "second": 0.5, "group_size": 1}
 TASKS = {"300 labels": (300, 0.0), "300, a fifth wrong": (300, 0.2), "150, a fifth wrong": (150, 0.2)}
 *EARLIER, NEW = TASKS
-WARM, COLD = f"{NEW}, warm", f"{NEW}, cold"  # its two searches
+WARM, COLD = f"{NEW}, warm", f"{NEW}, cold"  # the two searches of the new task
 
 
 def tasks():
-    """Return for each task its images and labels, and others to test on."""
+    """Return the images and labels of each task, and images and labels for testing."""
     x, y = load_digits(return_X_y=True)
     x, rng = (x / 16).astype(np.float32), np.random.default_rng(SEED)
     order, found = rng.permutation(len(x)), {}
@@ -50,7 +50,7 @@ def tasks():
 
 
 def network(rng, input, first, second):
-    """Return two hidden layers, with something that drops before the first and after each."""
+    """Return a network of two hidden layers, with dropout of the input and after each hidden layer."""
     return nn.Sequential(
         [
             *(input, Dense(64, UNITS, rng), Relu()),
@@ -61,7 +61,7 @@ def network(rng, input, first, second):
 
 
 def dropping(choice):
-    """Return the layers that drop, for a choice of rates."""
+    """Return the dropout layers for a choice of rates."""
     sizes = {"input": 1, "first": choice["group_size"], "second": choice["group_size"]}
     return {name: nn.GroupDropout(choice[name], group_size=size) for name, size in sizes.items()}
 
@@ -78,7 +78,7 @@ def loss_after(train, validation, seed, epochs, choice):
 
 
 def on_fold(task, folds, epochs, fold, **choice):
-    """Return the loss on a fold after training on the others: what `search` calls."""
+    """Return the loss on a fold after training on the other folds; `search` calls this function."""
     x, y = task
     splits = list(StratifiedKFold(folds, shuffle=True, random_state=SEED).split(x, y))
     train, validation = splits[fold]
@@ -86,7 +86,7 @@ def on_fold(task, folds, epochs, fold, **choice):
 
 
 def searches(given, trials, folds, epochs, store):
-    """Return what was found for each task; for the new one, from what was found for that most like it, and from nothing."""
+    """Return the results of all searches; the new task is searched warm, from the most similar earlier task, and cold."""
     options = {"trials": trials, "folds": folds, "seed": SEED, "maximize": False, "store": store, "progress": True}
     found = {}
     for name, task, warm in (*((name, name, 0) for name in EARLIER), (WARM, NEW, 1), (COLD, NEW, 0)):
@@ -96,7 +96,7 @@ def searches(given, trials, folds, epochs, store):
 
 
 class Concrete(nn.Layer):
-    """Soft dropout, whose rate has a gradient; the rate's logit and the step, which names the noise, are set from outside."""
+    """Concrete dropout, whose rate has a gradient; the caller sets the logit of the rate and the step, which is the offset."""
 
     def __init__(self, seed):
         super().__init__()
@@ -113,7 +113,7 @@ class Concrete(nn.Layer):
 
 
 def trained_rates(task, seed, epochs):
-    """Return rates that are trained with the weights, on a third of the images for validation."""
+    """Return rates that are trained together with the weights; a third of the images is for validation."""
     x, y = task
     train, validation = next(StratifiedKFold(3, shuffle=True, random_state=seed).split(x, y))
     drops = {name: Concrete(fold_in(seed, name)) for name in ("input", "first", "second")}
@@ -143,18 +143,18 @@ def trained_rates(task, seed, epochs):
         model.eval()
         return gradients_of(validation)
 
-    start, steps = dict.fromkeys(drops, 0.2), epochs * len(train) // BATCH  # as long as training at these rates will take
+    start, steps = dict.fromkeys(drops, 0.2), epochs * len(train) // BATCH  # as many steps as a training run has
     return learned_rates(model.parameters, of_training, update, of_validation, start, steps=steps, learning_rate=0.02)
 
 
 def choices_of(name, found, trained):
-    """Return the rates that are compared for a task."""
+    """Return the choices of rates that are compared for a task."""
     best = {f"found: {key}": each.best for key, each in found.items() if key.startswith(name)}
     return {"no dropout": NOTHING, "0.2, 0.5, 0.5": USUAL, **best, "trained": {**trained[name].rates, "group_size": 1}}
 
 
 def on_test(given, found, trained, test, epochs, networks):
-    """Return for each task and choice of rates the losses on the test digits."""
+    """Return the losses on the test digits for each task and choice of rates."""
     return {
         name: {
             key: [loss_after(task, test, seed, epochs, choice) for seed in range(100, 100 + networks)]
@@ -165,8 +165,8 @@ def on_test(given, found, trained, test, epochs, networks):
 
 
 def table(losses, found, trained):
-    """Return the losses, and what was found."""
-    lines = Table("labels", "rates", "input", "first", "second", "in groups of", "loss on the test digits")
+    """Return a table of the rates and their losses."""
+    lines = Table("labels", "rates", "input", "first", "second", "group size", "loss on the test digits")
     for task, of_task in losses.items():
         choices = choices_of(task, found, trained)
         for name, values in of_task.items():
@@ -177,7 +177,7 @@ def table(losses, found, trained):
 
 
 def conclusions(losses):
-    """Yield how the rates that were found compare with no dropout, network by network."""
+    """Yield comparisons of the found rates with no dropout, network by network."""
     for task, by_rates in losses.items():
         for name, values in by_rates.items():
             if name.startswith(("found", "trained")):
@@ -186,7 +186,7 @@ def conclusions(losses):
 
 
 def draw(found, path):
-    """Draw the best loss so far over the trials, with and without what was known."""
+    """Draw the best loss so far against the trials, for the warm and the cold search."""
     from matplotlib import pyplot
 
     figure, ax = pyplot.subplots(figsize=(6, 4), layout="constrained")
@@ -200,10 +200,10 @@ def draw(found, path):
 
 
 @click.command(help=__doc__.partition("\n\n")[0])
-@click.option("--trials", type=click.IntRange(1), default=25, show_default=True, help="Of each search.")
-@click.option("--short", is_flag=True, help="Four trials of few epochs: to see that it runs.")
-@click.option("--store", type=click.Path(path_type=Path), help="Keep all trials in this file.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Draw the two searches with few labels, too.")
+@click.option("--trials", type=click.IntRange(1), default=25, show_default=True, help="The number of trials per search.")
+@click.option("--short", is_flag=True, help="Four trials of few epochs: only shows that the program works.")
+@click.option("--store", type=click.Path(path_type=Path), help="Store all trials in this file.")
+@click.option("--figure", type=click.Path(path_type=Path), help="Draw the two searches with few labels to this file.")
 def main(trials, short, store, figure):
     trials, folds, epochs, networks = (4, 2, 2, 2) if short else (trials, 3, 60, 5)
     given, test = tasks()

@@ -1,12 +1,12 @@
-"""What a network does not know: Monte Carlo dropout on digits like those it was trained on, corrupted ones, and others.
+"""Uncertainty by Monte Carlo dropout: digits like the training digits, corrupted digits, and other images.
 
     python examples/uncertainty.py                    # a minute or two
-    python examples/uncertainty.py --short            # seconds, and no conclusions
+    python examples/uncertainty.py --short            # seconds, no conclusions
 
-A network learns the digits 0 to 7 from few examples. Then it sees others of these, the same with noise, upside down or with
-their pixels shuffled, the digits 8 and 9, and plain noise. Does it know what it does not know? Measured: how often it is
-right, how well its probabilities are calibrated, and how well its uncertainty tells the other images from the digits (AUROC);
-of one pass that drops nothing, and of many that do. Needs pip install "fastdrop-kernels[examples]".
+A network learns the digits 0 to 7 from few examples. It is then tested on other images of these digits; on the same images with
+noise, upside down, or with shuffled pixels; on the digits 8 and 9; and on plain noise. The example measures the accuracy, the
+calibration of the probabilities, and how well the uncertainty separates the other images from the digits (AUROC). It compares
+one pass without dropout with many passes with dropout. It needs pip install "fastdrop-kernels[examples]".
 """
 
 from pathlib import Path
@@ -23,20 +23,20 @@ from threadpoolctl import threadpool_limits
 from fastdrop import nn
 from fastdrop.uncertainty import Classification, calibration, entropy, mc_predict, ood_auroc, plot_histograms
 
-KNOWN, LABELS, BATCH, UNITS, P = 8, 200, 20, 256, 0.5  # classes that are learned, and from how many images
-DIGITS = "digits"  # the images that are like those of the training
-LABELLED = (DIGITS, "noise added", "upside down")  # those that have a right answer
+KNOWN, LABELS, BATCH, UNITS, P = 8, 200, 20, 256, 0.5  # KNOWN: number of learned classes
+DIGITS = "digits"  # the images that are like the training images
+LABELLED = (DIGITS, "noise added", "upside down")  # the images that have a right answer
 
 
 class Softmax(nn.Layer):
-    """Probabilities out of scores, for prediction alone."""
+    """A layer that converts scores to probabilities, for prediction only."""
 
     def record(self, x, again=None):
         return softmax(x), None
 
 
 def images(seed):
-    """Return images and labels to train on; by name, images to try the network on; and the labels of the first of them."""
+    """Return images and labels for training, sets of test images by name, and the labels of the first set."""
     x, y = load_digits(return_X_y=True)
     x, rng = (x / 16).astype(np.float32), np.random.default_rng(seed)
     known = rng.permutation(np.flatnonzero(y < KNOWN))
@@ -72,7 +72,7 @@ def trained(x, y, seed, epochs):
 
 
 def tried(network, others, labels, samples):
-    """Return for each set of images what one pass says and what many say, and a row of measurements."""
+    """Return measurements per set of images, the entropies of many passes, and the probabilities of one and of many passes."""
     once = {name: network.eval().forward(x) for name, x in others.items()}
     many = {name: mc_predict(network, x, samples, reduce=Classification()) for name, x in others.items()}
     scores = {
@@ -85,7 +85,7 @@ def tried(network, others, labels, samples):
         row = rows[name] = {}
         if name in LABELLED:
             for how, p in (("one pass", once[name]), ("many", many[name].mean)):
-                row[f"right, {how}"] = float((p.argmax(axis=1) == labels).mean())
+                row[f"accuracy, {how}"] = float((p.argmax(axis=1) == labels).mean())
                 row[f"ECE, {how}"] = calibration(p, labels).ece
         if name != DIGITS:
             row.update({f"AUROC, {how}": ood_auroc(each[DIGITS], each[name]) for how, each in scores.items()})
@@ -93,7 +93,7 @@ def tried(network, others, labels, samples):
 
 
 def table(results, title, wanted):
-    """Return the measurements whose names begin so: mean and standard deviation over the networks."""
+    """Return a table of the measurements whose names begin with `wanted`: mean and standard deviation over the networks."""
     columns = list(dict.fromkeys(key for row in results[0].values() for key in row if key.startswith(wanted)))
     lines = Table("images", *(key.removeprefix("AUROC, ") for key in columns), title=title)
     for name in results[0]:
@@ -104,7 +104,7 @@ def table(results, title, wanted):
 
 
 def conclusions(results):
-    """Yield what many passes gain over one, network by network."""
+    """Yield comparisons of many passes with one pass, network by network."""
 
     def of(name, key):
         return [rows[name][key] for rows in results]
@@ -119,7 +119,7 @@ def conclusions(results):
 
 
 def draw(entropies, probabilities, labels, path):
-    """Draw the entropies of all images, and whether probabilities are what they say under noise."""
+    """Draw the entropies of all images, and the calibration of the probabilities under noise."""
     from matplotlib import pyplot
 
     figure, (left, *others) = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained", width_ratios=(1.6, 1, 1))
@@ -133,9 +133,9 @@ def draw(entropies, probabilities, labels, path):
 @click.command(help=__doc__.partition("\n\n")[0])
 @click.option("--networks", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--epochs", type=click.IntRange(1), default=100, show_default=True)
-@click.option("--samples", type=click.IntRange(1), default=100, show_default=True, help="Passes that drop.")
-@click.option("--short", is_flag=True, help="Two networks, few epochs and passes: to see that it runs.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Draw what the last network says, too.")
+@click.option("--samples", type=click.IntRange(1), default=100, show_default=True, help="The number of passes with dropout.")
+@click.option("--short", is_flag=True, help="Two networks, few epochs and passes: only shows that the program works.")
+@click.option("--figure", type=click.Path(path_type=Path), help="Draw the results of the last network to this file.")
 def main(networks, epochs, samples, short, figure):
     networks, epochs, samples = (2, 3, 5) if short else (networks, epochs, samples)
     results = []
@@ -144,9 +144,9 @@ def main(networks, epochs, samples, short, figure):
             x, y, others, labels = images(seed)
             rows, entropies, probabilities = tried(trained(x, y, seed, epochs), others, labels, samples)
             results.append(rows)
-    console.print(f"{networks} networks; many passes are {samples}")
-    console.print(table(results, "right answers, and calibration error (ECE)", ("right", "ECE")))
-    console.print(table(results, "AUROC: told from the digits", ("AUROC",)))
+    console.print(f"{networks} networks; 'many' means {samples} passes with dropout")
+    console.print(table(results, "accuracy, and calibration error (ECE)", ("accuracy", "ECE")))
+    console.print(table(results, "AUROC: separation from the digits", ("AUROC",)))
     conclude(conclusions(results), short)
     if figure:
         draw(entropies, probabilities, labels, figure)

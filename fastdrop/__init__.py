@@ -8,8 +8,6 @@ Examples
 >>> dx = fastdrop.dropout_backward(np.ones_like(y), 0.5, seed=42)  # the same mask; nothing was stored
 """
 
-from pathlib import Path
-
 from fastdrop._core.settings import (
     config,
     get_backend,
@@ -21,21 +19,8 @@ from fastdrop._core.settings import (
     show_config,
     using,
 )
-from fastdrop.losses import r_drop_loss, r_drop_loss_backward
 from fastdrop.random import Key, Stream, fold_in, normal, uniform, words
-from fastdrop.theory import (
-    dropout_regularizer,
-    dropout_regularizer_backward,
-    fast_dropout_moments,
-    fast_dropout_moments_backward,
-    matrix_completion_regularizer,
-    nuclear_norm_envelope,
-    relu_moments,
-    sigmoid_moments,
-    variance_inflation,
-    variance_shift,
-)
-from fastdrop.variants.adaptive import adaptive_dropout, adaptive_dropout_backward, standout, standout_backward
+from fastdrop.variants.adaptive import adaptive_dropout, adaptive_dropout_backward
 from fastdrop.variants.adl import adl, adl_backward
 from fastdrop.variants.alpha import alpha_dropout, alpha_dropout_backward, feature_alpha_dropout, feature_alpha_dropout_backward
 from fastdrop.variants.attention import (
@@ -46,7 +31,7 @@ from fastdrop.variants.attention import (
     drop_key,
     drop_key_backward,
 )
-from fastdrop.variants.blocks import drop_block, drop_block_backward, drop_block_gamma
+from fastdrop.variants.blocks import drop_block, drop_block_backward
 from fastdrop.variants.channels import (
     dropout1d,
     dropout1d_backward,
@@ -60,26 +45,18 @@ from fastdrop.variants.channels import (
 from fastdrop.variants.concrete import (
     concrete_dropout,
     concrete_dropout_backward,
-    concrete_regularizer,
-    concrete_regularizer_backward,
     spatial_concrete_dropout,
     spatial_concrete_dropout_backward,
 )
-from fastdrop.variants.depth import drop_path, drop_path_backward, drop_path_rates, layer_drop
+from fastdrop.variants.depth import drop_path, drop_path_backward, layer_drop
+from fastdrop.variants.drop_connect import drop_connect, drop_connect_backward
 from fastdrop.variants.dropout import apply_mask, dropout, dropout_backward, dropout_mask
 from fastdrop.variants.gaussian import gaussian_dropout, gaussian_dropout_backward, gaussian_noise
-from fastdrop.variants.groups import group_dropout, group_dropout_backward, locked_dropout, locked_dropout_backward
-from fastdrop.variants.importance import (
-    importance_dropout,
-    importance_dropout_backward,
-    keep_probabilities,
-    multinomial_dropout,
-    multinomial_dropout_backward,
-    multinomial_probabilities,
-    targeted_dropout,
-    targeted_dropout_backward,
-)
-from fastdrop.variants.recurrent import zoneout, zoneout_backward
+from fastdrop.variants.groups import group_dropout, group_dropout_backward
+from fastdrop.variants.importance import importance_dropout, importance_dropout_backward
+from fastdrop.variants.multinomial import multinomial_dropout, multinomial_dropout_backward
+from fastdrop.variants.recurrent import locked_dropout, locked_dropout_backward, zoneout, zoneout_backward
+from fastdrop.variants.targeted import targeted_dropout, targeted_dropout_backward
 from fastdrop.variants.tokens import (
     embedding_dropout,
     embedding_dropout_backward,
@@ -92,27 +69,14 @@ from fastdrop.variants.tokens import (
 )
 from fastdrop.variants.uniform import uniform_dropout, uniform_dropout_backward
 from fastdrop.variants.variational import (
-    log_alpha_of,
-    log_alpha_of_backward,
-    prune,
     variational_dense,
     variational_dense_backward,
     variational_dropout,
     variational_dropout_backward,
-    variational_kl,
-    variational_kl_backward,
 )
-from fastdrop.variants.weights import (
-    drop_connect,
-    drop_connect_backward,
-    drop_connect_moments,
-    shakeout,
-    shakeout_backward,
-    weight_drop,
-    weight_drop_backward,
-)
+from fastdrop.variants.weights import shakeout, shakeout_backward, weight_drop, weight_drop_backward
 
-__version__ = "0.1.0"
+__version__: str  # read from the installed distribution when it is first asked for
 
 __all__ = [
     "Key",
@@ -128,22 +92,17 @@ __all__ = [
     "attention_dropout_backward",
     "concrete_dropout",
     "concrete_dropout_backward",
-    "concrete_regularizer",
-    "concrete_regularizer_backward",
     "config",
     "drop_block",
     "drop_block_backward",
-    "drop_block_gamma",
     "drop_connect",
     "drop_connect_backward",
-    "drop_connect_moments",
     "drop_head",
     "drop_head_backward",
     "drop_key",
     "drop_key_backward",
     "drop_path",
     "drop_path_backward",
-    "drop_path_rates",
     "dropout",
     "dropout1d",
     "dropout1d_backward",
@@ -153,12 +112,8 @@ __all__ = [
     "dropout3d_backward",
     "dropout_backward",
     "dropout_mask",
-    "dropout_regularizer",
-    "dropout_regularizer_backward",
     "embedding_dropout",
     "embedding_dropout_backward",
-    "fast_dropout_moments",
-    "fast_dropout_moments_backward",
     "feature_alpha_dropout",
     "feature_alpha_dropout_backward",
     "fold_in",
@@ -173,37 +128,24 @@ __all__ = [
     "group_dropout_backward",
     "importance_dropout",
     "importance_dropout_backward",
-    "keep_probabilities",
     "layer_drop",
     "locked_dropout",
     "locked_dropout_backward",
-    "log_alpha_of",
-    "log_alpha_of_backward",
-    "matrix_completion_regularizer",
     "multinomial_dropout",
     "multinomial_dropout_backward",
-    "multinomial_probabilities",
     "normal",
-    "nuclear_norm_envelope",
     "patch_dropout",
     "patch_dropout_backward",
-    "prune",
-    "r_drop_loss",
-    "r_drop_loss_backward",
-    "relu_moments",
     "set_backend",
     "set_isa",
     "set_num_threads",
     "shakeout",
     "shakeout_backward",
     "show_config",
-    "sigmoid_moments",
     "spatial_concrete_dropout",
     "spatial_concrete_dropout_backward",
     "spatial_dropout",
     "spatial_dropout_backward",
-    "standout",
-    "standout_backward",
     "targeted_dropout",
     "targeted_dropout_backward",
     "token_dropout",
@@ -212,14 +154,10 @@ __all__ = [
     "uniform_dropout",
     "uniform_dropout_backward",
     "using",
-    "variance_inflation",
-    "variance_shift",
     "variational_dense",
     "variational_dense_backward",
     "variational_dropout",
     "variational_dropout_backward",
-    "variational_kl",
-    "variational_kl_backward",
     "weight_drop",
     "weight_drop_backward",
     "word_dropout",
@@ -228,6 +166,39 @@ __all__ = [
     "zoneout",
     "zoneout_backward",
 ]
+
+# Loaded when they are first named: `fastdrop.nn` after `import fastdrop`.
+SUBMODULES = (
+    "elementary",
+    "federated",
+    "losses",
+    "monitor",
+    "nn",
+    "schedules",
+    "theory",
+    "tuning",
+    "typing",
+    "uncertainty",
+    "verify",
+)
+
+
+def __getattr__(name: str) -> object:
+    """Load a submodule, or the version, when it is first named."""
+    import importlib
+
+    if name in SUBMODULES:
+        return importlib.import_module(f"fastdrop.{name}")
+    if name == "__version__":
+        import importlib.metadata  # takes as long as the rest of the package
+
+        globals()[name] = importlib.metadata.version("fastdrop-kernels")
+        return globals()[name]
+    raise AttributeError(f"module 'fastdrop' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *SUBMODULES, "__version__"})
 
 
 def get_include() -> str:
@@ -239,4 +210,6 @@ def get_include() -> str:
     >>> pathlib.Path(fastdrop.get_include(), "fastdrop.h").is_file()
     True
     """
-    return str(Path(__file__).parent / "include")
+    import os
+
+    return os.path.join(os.path.dirname(__file__), "include")

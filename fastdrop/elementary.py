@@ -7,12 +7,13 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers
+from fastdrop._core.types import Backend
 
 __all__ = ["exp", "log", "logit", "sigmoid", "softplus"]
 
 
 def exp(
-    x: ArrayLike, *, out: NDArray[Any] | None = None, backend: str | None = None, num_threads: int | None = None
+    x: ArrayLike, *, out: NDArray[Any] | None = None, backend: Backend | None = None, num_threads: int | None = None
 ) -> NDArray[Any]:
     """Return e**x, with the same bits on every machine, backend, instruction set and number of threads.
 
@@ -61,7 +62,7 @@ def exp(
 
 
 def log(
-    x: ArrayLike, *, out: NDArray[Any] | None = None, backend: str | None = None, num_threads: int | None = None
+    x: ArrayLike, *, out: NDArray[Any] | None = None, backend: Backend | None = None, num_threads: int | None = None
 ) -> NDArray[Any]:
     """Return the natural logarithm, with the same bits everywhere; see `exp`.
 
@@ -96,7 +97,7 @@ def log(
 
 
 def sigmoid(
-    x: ArrayLike, *, out: NDArray[Any] | None = None, backend: str | None = None, num_threads: int | None = None
+    x: ArrayLike, *, out: NDArray[Any] | None = None, backend: Backend | None = None, num_threads: int | None = None
 ) -> NDArray[Any]:
     """Return the logistic function 1 / (1 + e**-x), with the same bits everywhere; see `exp`.
 
@@ -130,7 +131,7 @@ def sigmoid(
 
 
 def logit(
-    x: ArrayLike, *, out: NDArray[Any] | None = None, backend: str | None = None, num_threads: int | None = None
+    x: ArrayLike, *, out: NDArray[Any] | None = None, backend: Backend | None = None, num_threads: int | None = None
 ) -> NDArray[Any]:
     """Return log(x / (1 - x)), the inverse of `sigmoid`, with the same bits everywhere; see `exp`.
 
@@ -164,7 +165,7 @@ def logit(
 
 
 def softplus(
-    x: ArrayLike, *, out: NDArray[Any] | None = None, backend: str | None = None, num_threads: int | None = None
+    x: ArrayLike, *, out: NDArray[Any] | None = None, backend: Backend | None = None, num_threads: int | None = None
 ) -> NDArray[Any]:
     """Return log(1 + e**x), with the same bits everywhere; see `exp`.
 

@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import dropout_mask, fold_in, words
 from fastdrop._core import plan
-from fastdrop._core.checks import at_least_one, real_array
+from fastdrop._core.checks import as_positive_count, as_real_array
 
 __all__ = ["Update", "aggregate", "client_seed", "extract", "kept_units"]
 
@@ -296,12 +296,12 @@ def add_update(
     """Add the weighted parameters of one client to the totals, and its weight to the counts."""
     if not isinstance(update, Update):
         raise TypeError(f"updates must be Update objects; got a {type(update).__name__}")
-    weight = at_least_one(update.weight, "weight")
+    weight = as_positive_count(update.weight, "weight")
     require_mapping(update.parameters, "the parameters of an update", "names to arrays")
     if update.parameters.keys() != totals.keys():
         raise ValueError(f"an update must have the parameters {sorted(totals)}; it has {sorted(update.parameters)}")
     for name, given in update.parameters.items():
-        where, value = kept_index(name, totals[name].shape, axes, update.kept), real_array(given, f"the update of {name!r}")
+        where, value = kept_index(name, totals[name].shape, axes, update.kept), as_real_array(given, f"the update of {name!r}")
         if value.shape != counts[name][where].shape:
             raise ValueError(f"the update of {name!r} has shape {value.shape}; its units make {counts[name][where].shape}")
         with plan.RoundToNearest(), np.errstate(all="ignore"):

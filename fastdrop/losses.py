@@ -5,14 +5,31 @@ The functions compute in float64 with NumPy's exp and log. Their last bits may d
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core.checks import check_indices, floats_of, non_negative_number
+from fastdrop._core import plan
+from fastdrop._core.arithmetic import fixed_sum
+from fastdrop._core.checks import as_floats, as_non_negative_number, as_non_negative_scalar, check_indices
+from fastdrop._core.concrete import concrete_rate
+from fastdrop._core.plan import Call
+from fastdrop._core.types import Backend
+from fastdrop.elementary import exp, sigmoid, softplus
+from fastdrop.variants._noise import log_alphas, sum_to_shape
+from fastdrop.variants._variational import check_broadcast
 
-__all__ = ["r_drop_loss", "r_drop_loss_backward"]
+__all__ = [
+    "concrete_regularizer",
+    "concrete_regularizer_backward",
+    "r_drop_loss",
+    "r_drop_loss_backward",
+    "variational_kl",
+    "variational_kl_backward",
+]
 
 Form = Literal["paper", "code"]
 Floats = NDArray[np.float64]
@@ -91,7 +108,7 @@ def r_drop_loss(
     >>> import numpy as np, fastdrop
     >>> x, weight = np.ones((2, 8)), np.eye(3, 8)
     >>> first, second = (fastdrop.dropout(x, 0.5, seed=1, offset=k) @ weight.T for k in (0, 1))
-    >>> round(fastdrop.r_drop_loss(first, second, [0, 2], 0.5), 4)
+    >>> round(fastdrop.losses.r_drop_loss(first, second, [0, 2], 0.5), 4)
     4.4504
     """
     passes = checked_passes(first, second, targets, strength, mask, form)
@@ -135,7 +152,7 @@ def r_drop_loss_backward(
     Examples
     --------
     >>> import fastdrop
-    >>> fastdrop.r_drop_loss_backward([[0.0, 0.0]], [[0.0, 0.0]], [0])
+    >>> fastdrop.losses.r_drop_loss_backward([[0.0, 0.0]], [[0.0, 0.0]], [0])
     (array([[-0.5,  0.5]]), array([[-0.5,  0.5]]))
     """
     passes = checked_passes(first, second, targets, strength, mask, form)
@@ -155,7 +172,7 @@ def checked_passes(
     first: ArrayLike, second: ArrayLike, targets: ArrayLike, strength: Any, mask: ArrayLike | None, form: Any
 ) -> Passes:
     """Return the two passes, or raise an error that names the bad argument."""
-    logits, others, classes = floats_of(first, "first"), floats_of(second, "second"), np.asarray(targets)
+    logits, others, classes = as_floats(first, "first"), as_floats(second, "second"), np.asarray(targets)
     if logits.shape != others.shape or not logits.ndim or classes.shape != logits.shape[:-1]:
         raise ValueError(
             "first and second must have the same shape (..., classes), and targets the shape (...); "
@@ -163,7 +180,7 @@ def checked_passes(
         )
     if classes.dtype.kind not in "iu":
         raise TypeError(f"targets must be integers; got {classes.dtype}")
-    weight = non_negative_number(strength, "strength")
+    weight = as_non_negative_number(strength, "strength")
     if form not in ("paper", "code"):
         raise ValueError(f"form must be 'paper' or 'code'; got {form!r}")
     counts = np.ones(classes.shape, np.bool_) if mask is None else np.asarray(mask)
@@ -196,3 +213,259 @@ def log_softmax(logits: Floats) -> Floats:
     shifted = logits - logits.max(axis=1, keepdims=True)
     found: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return found
+
+
+# Concrete dropout ---------------------------------------------------------------------------------------------------
+
+
+def concrete_regularizer(
+    p_logit: Any,
+    weights: ArrayLike | Sequence[ArrayLike],
+    input_dim: int,
+    *,
+    weight_regularizer: float = 1e-6,
+    dropout_regularizer: float = 1e-5,
+) -> np.float64:
+    """Return the term of the loss for `concrete_dropout` of a layer's input: the weights' norm and the rate's negative entropy.
+
+    ``weight_regularizer * sum(weights**2) / (1 - p) + dropout_regularizer * input_dim * (p log p + (1 - p) log(1 - p))``.
+
+    Parameters
+    ----------
+    p_logit : float or array of one element
+        The logit of the rate.
+    weights : array or list of arrays
+        The layer's weights, of any float dtype. (The authors' Keras code takes the kernel alone, their PyTorch code all
+        parameters: what is in the list counts.)
+    input_dim : int
+        How many elements of a sample are dropped.
+    weight_regularizer, dropout_regularizer : float
+        ``l**2 / (tau * N)`` and ``2 / (tau * N)`` for prior length scale l, model precision tau and N samples; for a
+        cross-entropy loss without the 2.
+
+    Returns
+    -------
+    numpy.float64
+        The same bits everywhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments of another kind, or negative ones.
+
+    References
+    ----------
+    .. [1] Y. Gal, J. Hron, A. Kendall, "Concrete dropout", NIPS 2017.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> round(float(fastdrop.losses.concrete_regularizer(-1.0, np.ones((3, 2)), 3)), 9)
+    -9.259e-06
+    """
+    weight, entropy = strengths(weight_regularizer, dropout_regularizer)
+    dimension, several = plan.as_count(input_dim, "input_dim"), as_list(weights)
+    logit, p, keep = concrete_rate(p_logit)
+    log_keep, log_p = (-softplus(np.array([logit, -logit]))).tolist()
+    with plan.RoundToNearest():
+        norm = squared_norm(several)
+        return np.float64(weight * norm / keep + entropy * dimension * (p * log_p + keep * log_keep))
+
+
+def concrete_regularizer_backward(
+    p_logit: Any,
+    weights: ArrayLike | Sequence[ArrayLike],
+    input_dim: int,
+    *,
+    weight_regularizer: float = 1e-6,
+    dropout_regularizer: float = 1e-5,
+) -> tuple[np.float64, Any]:
+    """Return the gradients of `concrete_regularizer` with respect to the logit and to the weights.
+
+    Parameters
+    ----------
+    p_logit, weights, input_dim, weight_regularizer, dropout_regularizer
+        As in `concrete_regularizer`.
+
+    Returns
+    -------
+    dp_logit : numpy.float64
+        The gradient with respect to the logit.
+    dweights : numpy.ndarray or list of numpy.ndarray
+        With respect to the weights, in their dtypes and, for a list, as a list.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `concrete_regularizer`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> dp_logit, dweights = fastdrop.losses.concrete_regularizer_backward(-1.0, np.ones((3, 2)), 3)
+    >>> round(float(dp_logit), 10), dweights[0].round(9)
+    (-3.6911e-06, array([2.736e-06, 2.736e-06]))
+    """
+    weight, entropy = strengths(weight_regularizer, dropout_regularizer)
+    dimension, several = plan.as_count(input_dim, "input_dim"), as_list(weights)
+    logit, p, keep = concrete_rate(p_logit)
+    with plan.RoundToNearest(), np.errstate(all="ignore"):
+        norm = squared_norm(several)
+        dlogit = np.float64(weight * norm * p / keep + entropy * dimension * p * keep * logit)
+        given = weights if isinstance(weights, (list, tuple)) else [weights]
+        made = [(2 * weight / keep * each).astype(np.asarray(own).dtype) for each, own in zip(several, given, strict=True)]
+    return dlogit, made if isinstance(weights, (list, tuple)) else made[0]
+
+
+def as_list(weights: Any) -> list[Floats]:
+    """Return one array or several, as float64."""
+    several = weights if isinstance(weights, (list, tuple)) else [weights]
+    return [plan.as_array(each, "weights").astype(np.float64) for each in several]
+
+
+def strengths(weight_regularizer: Any, dropout_regularizer: Any) -> tuple[float, float]:
+    """Return the two factors, checked."""
+    weight = as_non_negative_scalar(weight_regularizer, "weight_regularizer")
+    return weight, as_non_negative_scalar(dropout_regularizer, "dropout_regularizer")
+
+
+def squared_norm(several: list[Floats]) -> np.float64:
+    """Return the sum of all squares, in a fixed order."""
+    return sum((np.float64(fixed_sum((each * each).reshape(-1)).sum()) for each in several), np.float64(0))
+
+
+# Variational dropout ------------------------------------------------------------------------------------------------
+
+Approximation = Literal["molchanov", "kingma"]
+# Molchanov et al., -KL = K1 sigmoid(K2 + K3 log alpha) - log(1 + 1 / alpha) / 2 - K1.
+K1, K2, K3 = 0.63576, 1.87320, 1.48695
+# Kingma et al., -KL = C0 + log(alpha) / 2 + C1 alpha + C2 alpha**2 + C3 alpha**3. The paper leaves C0 open: minus half the sum
+# of Euler's constant and log 2 makes the divergence 0 at infinite alpha, as Molchanov's is.
+C0, C1, C2, C3 = -0.6351814227307391, 1.16145124, -1.50204118, 0.58629921
+
+
+def variational_kl(
+    log_alpha: ArrayLike,
+    approximation: Approximation = "molchanov",
+    *,
+    shape: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> np.float64:
+    """Return the divergence of the weights' distribution from the log-uniform prior, summed over the weights.
+
+    Parameters
+    ----------
+    log_alpha : float or array_like
+        The logarithms of the weights' alphas.
+    approximation : {"molchanov", "kingma"}
+        ``"molchanov"``: for any alpha; within 0.01 of the exact integral for log alpha in [-8, 8]. ``"kingma"``: a polynomial
+        for alpha at most 1, at most 0.041 below the integral for log alpha in [-8, 0]; larger alphas count as 1, and their
+        gradient is 0.
+    shape : sequence of int, optional
+        The shape of the weights, to which `log_alpha` broadcasts where weights share an alpha (one per unit, one for the
+        layer): the divergence of each counts as often as weights have it. By default that is once.
+    backend, num_threads
+        As in `dropout`.
+
+    Returns
+    -------
+    numpy.float64
+        At least 0 but for the approximation's error; 0 at infinite alpha, by either approximation. Its bits are the same
+        everywhere: the sum has a fixed order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a `log_alpha` that is not of real numbers, or of a shape that does not broadcast to `shape`; and for an unknown
+        `approximation`.
+
+    Notes
+    -----
+    Molchanov: ``k1 * sigmoid(-(k2 + k3 * log_alpha)) + softplus(-log_alpha) / 2``, k1 = 0.63576, k2 = 1.87320, k3 = 1.48695.
+    Kingma: ``0.63518 - (log_alpha / 2 + c1 alpha + c2 alpha**2 + c3 alpha**3)``, c1 = 1.16145124, c2 = -1.50204118,
+    c3 = 0.58629921. The paper leaves the constant open; this one is that of the exact integral.
+
+    References
+    ----------
+    .. [1] D. Molchanov, A. Ashukha, D. Vetrov, "Variational dropout sparsifies deep neural networks", ICML 2017.
+    .. [2] D. P. Kingma, T. Salimans, M. Welling, "Variational dropout and the local reparameterization trick", NIPS 2015.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> round(float(fastdrop.losses.variational_kl(-2.0)), 4)
+    1.5405
+    >>> round(float(fastdrop.losses.variational_kl(-2.0, shape=(10, 5))), 4)  # one alpha for fifty weights
+    77.0266
+    """
+    given, count = check_alphas(log_alpha, approximation, shape)
+    with Call(training=False, backend=backend, num_threads=num_threads).arrays(given):
+        if approximation == "molchanov":
+            each = K1 * sigmoid(-(K2 + K3 * given)) + 0.5 * softplus(-given)
+        else:
+            least = np.minimum(given, 0.0)
+            alpha = exp(least)
+            each = -(C0 + (0.5 * least + alpha * (C1 + alpha * (C2 + alpha * C3))))
+        return np.float64(count * sum_to_shape(each, ()))
+
+
+def variational_kl_backward(
+    log_alpha: ArrayLike,
+    approximation: Approximation = "molchanov",
+    *,
+    shape: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Return the gradient of `variational_kl` with respect to log alpha.
+
+    Parameters
+    ----------
+    log_alpha, approximation, shape, backend, num_threads
+        As in `variational_kl`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of float64 and the shape of `log_alpha`, to be multiplied by the divergence's weight in the loss.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `variational_kl`.
+
+    See Also
+    --------
+    fastdrop.theory.log_alpha_backward : from there to the weights.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> fastdrop.losses.variational_kl_backward(np.array([-2.0, 0.0])).round(4)
+    array([-0.6175, -0.3591])
+    >>> fastdrop.losses.variational_kl_backward(np.array([-2.0, 1.0]), "kingma").round(4)
+    array([-0.6065,  0.    ])
+    """
+    given, count = check_alphas(log_alpha, approximation, shape)
+    with Call(training=False, backend=backend, num_threads=num_threads).arrays(given):
+        if approximation == "molchanov":
+            place = K2 + K3 * given
+            slopes = (K1 * K3) * (sigmoid(place) * sigmoid(-place)) + 0.5 * sigmoid(-given)
+        else:
+            alpha = exp(np.minimum(given, 0.0))
+            slopes = 0.5 + alpha * (C1 + alpha * (2 * C2 + alpha * (3 * C3)))
+            slopes = np.where(given > 0, 0.0, slopes)
+        return np.asarray(0.0 - count * slopes)
+
+
+def check_alphas(log_alpha: Any, approximation: Any, shape: Any) -> tuple[Floats, float]:
+    """Return log alphas as float64, and how many weights have each."""
+    given = log_alphas(log_alpha)
+    if not isinstance(approximation, str) or approximation not in ("molchanov", "kingma"):
+        raise ValueError(f"approximation must be 'molchanov' or 'kingma'; got {approximation!r}")
+    if shape is None:
+        return given, 1.0
+    sizes = tuple(plan.as_count(size, "each size in shape") for size in plan.as_sizes(shape, "shape"))
+    check_broadcast(given, sizes, "the weights")
+    return given, math.prod(sizes) / max(1, given.size)

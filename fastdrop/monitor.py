@@ -29,10 +29,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import at_least_one
+from fastdrop._core.checks import as_positive_count
 from fastdrop._core.optional import row_of_axes
 from fastdrop.nn._measures import Pass, dropped_share, nominal_rate, replaced_share
-from fastdrop.nn._variants import Variant
+from fastdrop.nn.variant import Variant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +97,7 @@ class Monitor:
 
     def __init__(self, path: Any = None, *, every: int = 1, sample: int = 2**14) -> None:
         self.step = 0
-        self.every, self.sample = at_least_one(every, "every"), at_least_one(sample, "sample")
+        self.every, self.sample = as_positive_count(every, "every"), as_positive_count(sample, "sample")
         self.path = None if path is None else Path(path)
         self._kept: list[Entry] = []
         self._watched: list[tuple[Any, str]] = []
@@ -147,7 +147,7 @@ class Monitor:
 
         See Also
         --------
-        fastdrop.variance_shift : the shift in closed form.
+        fastdrop.theory.variance_shift : the shift in closed form.
 
         References
         ----------

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,6 +96,11 @@ class Layout:
 
 def read_layout(path: Path) -> Layout:
     """Read a file's header, of any version. No data are touched; an array of objects is refused, not unpickled."""
+    if zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} is an archive (.npz) of arrays, not a .npy file of one: write the array to a file of its own, "
+            f"numpy.save('x.npy', numpy.load({path.name!r})[name])"
+        )
     try:
         x = np.lib.format.open_memmap(path, mode="r")
     except OSError:
@@ -211,8 +217,7 @@ def by_blocks(layout: Layout, mask: Mask, reading: io.BufferedReader, writing: i
         pieces = list(runs(layout.shape[::-1], corner[::-1], block[::-1]))
         for first, piece in zip(pieces, split(in_file, len(pieces)), strict=True):
             reading.seek(layout.position(first))
-            if reading.readinto(piece.data) != piece.nbytes:
-                raise ValueError("the file has become shorter while it was read")
+            read_whole(reading, piece)
         in_mask = np.ascontiguousarray(in_file.T)
         rows = list(runs(layout.shape, corner, block))
         for first, row in zip(rows, split(in_mask, len(rows)), strict=True):
@@ -225,6 +230,16 @@ def by_blocks(layout: Layout, mask: Mask, reading: io.BufferedReader, writing: i
     writing.seek(0)
     while data := writing.read(CHUNK_BYTES):
         update(data)
+
+
+def read_whole(file: io.BufferedIOBase, piece: NDArray[Any]) -> None:
+    """Fill an array from a file. One read may give less than it was asked for; only one that gives nothing is at the end."""
+    left = memoryview(piece.data).cast("B")
+    while left:
+        n = file.readinto(left)
+        if not n:
+            raise ValueError("the file has become shorter while it was read")
+        left = left[n:]
 
 
 def split(block: NDArray[Any], pieces: int) -> NDArray[Any]:

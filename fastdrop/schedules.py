@@ -18,16 +18,20 @@ Examples
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastdrop._core import plan
-from fastdrop._core.checks import at_least_one, finite_number, non_negative_number, positive_number, share_of
+from fastdrop._core.checks import as_finite_number, as_non_negative_number, as_positive_count, as_positive_number, as_share
+from fastdrop._core.config import decode, encode, find_class
 from fastdrop._core.optional import axes
 from fastdrop._core.state import collect, distribute, require_entries
-from fastdrop.variants.depth import drop_path_rates
 
 __all__ = [
     "Clipped",
@@ -44,6 +48,7 @@ __all__ = [
     "Schedule",
     "Stepwise",
     "ValidationDriven",
+    "drop_path_rates",
     "layerwise",
     "plot",
     "scheduled_drop_path",
@@ -58,7 +63,7 @@ def to_schedule(value: Any, name: str = "schedule") -> StepToRate:
     if callable(value):
         return value  # type: ignore[no-any-return]
     try:
-        return Constant(share_of(value, name))
+        return Constant(as_share(value, name))
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} must be schedules or rates in [0, 1]; got {value!r}") from None
 
@@ -124,6 +129,39 @@ class Schedule:
         """Return the schedules that this schedule is made of, by name."""
         return {}
 
+    def own_config(self) -> dict[str, Any]:
+        """Return the arguments that the schedule was made with, by name; by default the attributes of these names."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the configuration: a dictionary that JSON can hold, from which `from_config` makes the schedule again.
+
+        Examples
+        --------
+        >>> from fastdrop import schedules
+        >>> schedules.Late(0.3, 100).to_config()
+        {'class': 'Late', 'p': 0.3, 'cutoff': 100}
+        """
+        return {"class": type(self).__name__, **{key: encode(value, key) for key, value in self.own_config().items()}}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Return the schedule of a configuration that `to_config` returned; ``Schedule.from_config`` takes that of any class.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An unknown class, arguments that the class does not take, or a function in place of a schedule.
+
+        Examples
+        --------
+        >>> from fastdrop import schedules
+        >>> schedules.Schedule.from_config({"class": "Late", "p": 0.3, "cutoff": 100})
+        Late(p=0.3, cutoff=100)
+        """
+        arguments = {key: decode(value, key, Schedule.from_config) for key, value in config.items() if key != "class"}
+        return find_class(cls, config)(**arguments)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state that changes in the course of training; it is empty without a `ValidationDriven` inside."""
         return collect(self.parts())
@@ -172,7 +210,7 @@ class Constant(Schedule):
     p: float
 
     def __post_init__(self) -> None:
-        share_of(self.p, "p")
+        as_share(self.p, "p")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -189,9 +227,9 @@ class Ramp(Schedule):
     begin: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        share_of(self.start, "start")
-        share_of(self.end, "end")
-        at_least_one(self.steps, "steps")
+        as_share(self.start, "start")
+        as_share(self.end, "end")
+        as_positive_count(self.steps, "steps")
         plan.as_count(self.begin, "begin")
 
     def rate(self, step: int) -> float:
@@ -290,7 +328,7 @@ class Polynomial(Ramp):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive_number(self.power, "power")
+        as_positive_number(self.power, "power")
 
     def share(self, progress: float) -> float:
         """Return 1 - (1 - progress)**power."""
@@ -326,9 +364,9 @@ class Exponential(Schedule):
     gamma: float
 
     def __post_init__(self) -> None:
-        share_of(self.start, "start")
-        share_of(self.end, "end")
-        positive_number(self.gamma, "gamma")
+        as_share(self.start, "start")
+        as_share(self.end, "end")
+        as_positive_number(self.gamma, "gamma")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -366,9 +404,9 @@ class Stepwise(Schedule):
     every: int
 
     def __post_init__(self) -> None:
-        share_of(self.p, "p")
-        positive_number(self.factor, "factor")
-        at_least_one(self.every, "every")
+        as_share(self.p, "p")
+        as_positive_number(self.factor, "factor")
+        as_positive_count(self.every, "every")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -417,8 +455,8 @@ class Early(Schedule):
     shape: Literal["constant", "linear"] = "constant"
 
     def __post_init__(self) -> None:
-        share_of(self.p, "p")
-        at_least_one(self.cutoff, "cutoff")
+        as_share(self.p, "p")
+        as_positive_count(self.cutoff, "cutoff")
         if self.shape not in ("constant", "linear"):
             raise ValueError(f"shape must be 'constant' or 'linear'; got {self.shape!r}")
 
@@ -462,8 +500,8 @@ class Late(Schedule):
     cutoff: int
 
     def __post_init__(self) -> None:
-        share_of(self.p, "p")
-        at_least_one(self.cutoff, "cutoff")
+        as_share(self.p, "p")
+        as_positive_count(self.cutoff, "cutoff")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -506,12 +544,55 @@ class Curriculum(Schedule):
     gamma: float
 
     def __post_init__(self) -> None:
-        share_of(self.p, "p")
-        positive_number(self.gamma, "gamma")
+        as_share(self.p, "p")
+        as_positive_number(self.gamma, "gamma")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
         return self.p * (1.0 - math.exp(-self.gamma * step))
+
+
+def drop_path_rates(p: float, depth: int, rule: Literal["paper", "timm"] = "paper") -> NDArray[np.float64]:
+    """Return the rate of dropping the path of each block of a network: linear in the block's depth, up to `p`.
+
+    Parameters
+    ----------
+    p : float
+        The last block's rate, in [0, 1].
+    depth : int
+        How many blocks there are.
+    rule : {"paper", "timm"}
+        ``"paper"``: l / depth * p for l = 1 .. depth, so that the input has rate 0. ``"timm"``:
+        l / (depth - 1) * p for l = 0 .. depth - 1, so that the first block has rate 0, also where it is the only one.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of float64 and shape ``(depth,)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `p` not a number in [0, 1], `depth` negative or no integer, an unknown `rule`.
+
+    References
+    ----------
+    .. [1] G. Huang, Y. Sun, Z. Liu, D. Sedra, K. Weinberger, "Deep networks with stochastic depth", ECCV 2016.
+
+    Examples
+    --------
+    >>> from fastdrop.schedules import drop_path_rates
+    >>> drop_path_rates(0.5, 4)
+    array([0.125, 0.25 , 0.375, 0.5  ])
+    >>> drop_path_rates(0.5, 3, "timm")
+    array([0.  , 0.25, 0.5 ])
+    """
+    last, count = plan.as_rate(p), plan.as_count(depth, "depth")
+    if rule not in ("paper", "timm"):
+        raise ValueError(f"rule must be 'paper' or 'timm'; got {rule!r}")
+    begin = 1 if rule == "paper" else 0
+    with plan.RoundToNearest():
+        return np.arange(begin, count + begin) / max(1, count - 1 + begin) * last
 
 
 def layerwise(p: Any, depth: int, rule: Literal["paper", "timm"] = "paper") -> list[Scaled]:
@@ -524,7 +605,7 @@ def layerwise(p: Any, depth: int, rule: Literal["paper", "timm"] = "paper") -> l
     depth : int
         The number of layers.
     rule : {"paper", "timm"}
-        As in `fastdrop.drop_path_rates`.
+        As in `drop_path_rates`.
 
     Returns
     -------
@@ -534,7 +615,7 @@ def layerwise(p: Any, depth: int, rule: Literal["paper", "timm"] = "paper") -> l
     Raises
     ------
     TypeError, ValueError
-        As in `fastdrop.drop_path_rates`; or `p` is neither a schedule nor a rate.
+        As in `drop_path_rates`; or `p` is neither a schedule nor a rate.
 
     Examples
     --------
@@ -580,7 +661,7 @@ def scheduled_drop_path(p: float, num_cells: int, steps: int) -> list[Scaled]:
     >>> [p(50) for p in scheduled_drop_path(0.4, 2, 100)]
     [0.1, 0.2]
     """
-    return layerwise(Linear(0.0, p, steps), at_least_one(num_cells, "num_cells"))
+    return layerwise(Linear(0.0, p, steps), as_positive_count(num_cells, "num_cells"))
 
 
 # Schedules made of others -------------------------------------------------------------------------------------------
@@ -614,7 +695,7 @@ class Scaled(Schedule):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", to_schedule(self.schedule))
-        non_negative_number(self.factor, "factor")
+        as_non_negative_number(self.factor, "factor")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -668,7 +749,7 @@ class Clipped(Schedule):
 
 def check_bounds(low: Any, high: Any) -> None:
     """Raise unless two numbers are bounds of a rate."""
-    if share_of(low, "low") > share_of(high, "high"):
+    if as_share(low, "low") > as_share(high, "high"):
         raise ValueError(f"low must not be above high; got low {low!r} and high {high!r}")
 
 
@@ -703,7 +784,7 @@ class Phases(Schedule):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedules", tuple(to_schedule(one, "schedules") for one in self.schedules))
-        object.__setattr__(self, "lengths", tuple(at_least_one(length, "lengths") for length in self.lengths))
+        object.__setattr__(self, "lengths", tuple(as_positive_count(length, "lengths") for length in self.lengths))
         if len(self.schedules) != len(self.lengths) + 1:
             raise ValueError(
                 "lengths must have one entry fewer than schedules, because the last schedule does not end; "
@@ -784,14 +865,14 @@ class ValidationDriven(Schedule):
     ) -> None:
         check_bounds(low, high)
         self.low, self.high = float(low), float(high)
-        self.p = self._within_bounds(p)
-        self.target, self.gain = finite_number(target, "target"), positive_number(gain, "gain")
-        self.max_change = positive_number(max_change, "max_change")
-        self.tolerance = non_negative_number(tolerance, "tolerance")
+        self.p = self._first_rate = self._within_bounds(p)
+        self.target, self.gain = as_finite_number(target, "target"), as_positive_number(gain, "gain")
+        self.max_change = as_positive_number(max_change, "max_change")
+        self.tolerance = as_non_negative_number(tolerance, "tolerance")
 
     def _within_bounds(self, p: Any) -> float:
         """Return a rate that is between the bounds, or raise."""
-        rate = share_of(p, "p")
+        rate = as_share(p, "p")
         if not self.low <= rate <= self.high:
             raise ValueError(f"p must be between low and high, {self.low!r} and {self.high!r}; got {p!r}")
         return rate
@@ -819,12 +900,16 @@ class ValidationDriven(Schedule):
             A loss is not a finite number. The rate does not change then.
         """
         with plan.RoundToNearest():
-            gap = finite_number(validation_loss, "validation_loss") - finite_number(training_loss, "training_loss")
+            gap = as_finite_number(validation_loss, "validation_loss") - as_finite_number(training_loss, "training_loss")
             excess = gap - self.target
             if abs(excess) > self.tolerance:
                 change = min(self.max_change, max(-self.max_change, self.gain * excess))
                 self.p = min(self.high, max(self.low, self.p + change))
         return self.p
+
+    def own_config(self) -> dict[str, Any]:
+        """Return the arguments; `p` is the first rate."""
+        return super().own_config() | {"p": self._first_rate}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the current rate, which is all that changes."""
@@ -880,7 +965,7 @@ def plot(schedules: Mapping[str, StepToRate] | Iterable[StepToRate], steps: int,
     >>> ax = plot({"early": Early(0.4, 100), "late": Late(0.4, 100)}, 200)  # doctest: +SKIP
     >>> ax.figure.savefig("rates.png")  # doctest: +SKIP
     """
-    count = at_least_one(steps, "steps")
+    count = as_positive_count(steps, "steps")
     ax = axes(ax)
     named = schedules if isinstance(schedules, Mapping) else {f"_{number}": one for number, one in enumerate(schedules)}
     points = sorted({round(k * (count - 1) / (MOST_POINTS - 1)) for k in range(MOST_POINTS)})

@@ -14,17 +14,31 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import finite_number, floats_of, real_array
-from fastdrop._core.types import Mode
+from fastdrop._core.checks import as_finite_number, as_finite_scalar, as_floats, as_positive_number, as_real_array
+from fastdrop._core.concrete import soft_keep_mean
+from fastdrop._core.plan import Call
+from fastdrop._core.types import Backend, Mode
 from fastdrop.elementary import sigmoid
+from fastdrop.variants._blocks import check_block_size, check_map_sizes, seed_rate
+from fastdrop.variants._linear import Linear
+from fastdrop.variants._probabilities import keep_probabilities, multinomial_probabilities
+from fastdrop.variants._variational import BOUNDS, find_pruned, unclipped_log_alpha
 
 __all__ = [
+    "concrete_mean",
+    "drop_block_gamma",
+    "drop_connect_moments",
     "dropout_regularizer",
     "dropout_regularizer_backward",
     "fast_dropout_moments",
     "fast_dropout_moments_backward",
+    "keep_probabilities",
+    "log_alpha",
+    "log_alpha_backward",
     "matrix_completion_regularizer",
+    "multinomial_probabilities",
     "nuclear_norm_envelope",
+    "prune",
     "relu_moments",
     "sigmoid_moments",
     "variance_inflation",
@@ -98,13 +112,13 @@ def variance_shift(
     Examples
     --------
     >>> import fastdrop
-    >>> fastdrop.variance_shift(0.5)
+    >>> fastdrop.theory.variance_shift(0.5)
     0.5
-    >>> fastdrop.variance_shift(0.5, mean=1.0, var=2.0)
+    >>> fastdrop.theory.variance_shift(0.5, mean=1.0, var=2.0)
     0.4
-    >>> round(fastdrop.variance_shift(0.5, weights=[1.0, 1.0, 1.0], correlation=0.5), 3)
+    >>> round(fastdrop.theory.variance_shift(0.5, weights=[1.0, 1.0, 1.0], correlation=0.5), 3)
     0.667
-    >>> fastdrop.variance_shift(half_width=[0.1, 0.3]).round(4)
+    >>> fastdrop.theory.variance_shift(half_width=[0.1, 0.3]).round(4)
     array([0.9967, 0.9709])
     """
     signal, excess = signal_and_excess(noise_variance(p, half_width), mean, var, weights, correlation)
@@ -142,7 +156,7 @@ def variance_inflation(
     Examples
     --------
     >>> import fastdrop
-    >>> fastdrop.variance_inflation(0.5, mean=1.0, var=2.0)
+    >>> fastdrop.theory.variance_inflation(0.5, mean=1.0, var=2.0)
     2.5
     """
     signal, excess = signal_and_excess(noise_variance(p, half_width), mean, var, weights, correlation)
@@ -153,14 +167,14 @@ def signal_and_excess(
     noise: Floats, mean: ArrayLike, var: ArrayLike, weights: ArrayLike | None, correlation: Any
 ) -> tuple[Floats, Floats]:
     """Return the variance without noise and the variance that noise adds, both over the sum of the squared weights."""
-    c, v, rho = floats_of(mean, "mean"), floats_of(var, "var"), finite_number(correlation, "correlation")
+    c, v, rho = as_floats(mean, "mean"), as_floats(var, "var"), as_finite_number(correlation, "correlation")
     if not (np.isfinite(c).all() and ((v > 0) & (v < np.inf)).all()):
         raise ValueError(f"mean must be finite, and var finite and above 0; got {mean!r} and {var!r}")
     if not -1 <= rho <= 1:
         raise ValueError(f"correlation must be in [-1, 1]; got {correlation!r}")
     common = np.float64(0.0)
     if weights is not None:
-        w = floats_of(weights, "weights")
+        w = as_floats(weights, "weights")
         if w.ndim not in (1, 2) or not np.isfinite(w).all() or not (w != 0).any(axis=0).all():
             raise ValueError("weights must have shape (in,) or (in, out), be finite, and not all be 0 for an output")
         w = np.ascontiguousarray(w.T)  # sums along the last axis have the same bits for one output and for many
@@ -182,7 +196,7 @@ def noise_variance(p: ArrayLike | None, half_width: ArrayLike | None = None) -> 
         rates = rate_array(p)
         with np.errstate(divide="ignore"):
             return np.asarray(rates / (1.0 - rates))
-    width = floats_of(half_width, "half_width")  # type: ignore[arg-type]
+    width = as_floats(half_width, "half_width")  # type: ignore[arg-type]
     if not ((width >= 0) & (width < np.inf)).all():
         raise ValueError(f"half_width must be finite and >= 0; got {half_width!r}")
     return np.asarray(width * width / 3.0)
@@ -192,7 +206,7 @@ def rate_array(p: ArrayLike) -> Floats:
     """Return one probability of dropping or an array of them; each is checked as a single one is."""
     if np.ndim(p) == 0:
         return np.asarray(plan.as_rate(p))
-    rates = real_array(p, "p", flags=False).astype(np.float64)
+    rates = as_real_array(p, "p", flags=False).astype(np.float64)
     for bad in rates[~((rates >= 0) & (rates <= 1))]:
         plan.as_rate(float(bad))
     return rates
@@ -236,12 +250,12 @@ def moment_factors(p: float, mode: str) -> tuple[float, float]:
 
 def checked_layer(x: ArrayLike, weight: ArrayLike, p: Any, bias: ArrayLike | None, mode: Any) -> tuple[Any, ...]:
     """Return x, the weight, p and the bias of a linear layer, in float64, or raise an error that names the bad argument."""
-    rows, matrix = floats_of(x, "x"), floats_of(weight, "weight", 2)
+    rows, matrix = as_floats(x, "x"), as_floats(weight, "weight", 2)
     if not rows.ndim or rows.shape[-1] != matrix.shape[0]:
         raise ValueError(f"x must have shape (..., in) and weight (in, out); got {rows.shape} and {matrix.shape}")
     if mode not in ("inverted", "standard"):
         raise ValueError(f"mode must be 'inverted' or 'standard'; got {mode!r}")
-    biases = None if bias is None else floats_of(bias, "bias")
+    biases = None if bias is None else as_floats(bias, "bias")
     if biases is not None and biases.shape != matrix.shape[1:]:
         raise ValueError(f"bias must have shape {matrix.shape[1:]}; got {biases.shape}")
     return rows, matrix, plan.as_rate(p), biases
@@ -292,7 +306,7 @@ def fast_dropout_moments(
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> mean, var = fastdrop.fast_dropout_moments([1.0, 2.0], [[3.0], [-1.0]], 0.5, [10.0])
+    >>> mean, var = fastdrop.theory.fast_dropout_moments([1.0, 2.0], [[3.0], [-1.0]], 0.5, [10.0])
     >>> mean, var
     (array([11.]), array([13.]))
     """
@@ -334,14 +348,15 @@ def fast_dropout_moments_backward(
     Examples
     --------
     >>> import fastdrop
-    >>> dx, dweight, dbias = fastdrop.fast_dropout_moments_backward([1.0], [1.0], [1.0, 2.0], [[3.0], [-1.0]], 0.5, [10.0])
+    >>> operands = [1.0, 2.0], [[3.0], [-1.0]], 0.5, [10.0]
+    >>> dx, dweight, dbias = fastdrop.theory.fast_dropout_moments_backward([1.0], [1.0], *operands)
     >>> dx, dweight, dbias
     (array([21.,  3.]), array([[ 7.],
            [-6.]]), array([1.]))
     """
     rows, matrix, rate, biases = checked_layer(x, weight, p, bias, mode)
     shape = (*rows.shape[:-1], matrix.shape[1])
-    dmean, dvar = floats_of(grad_mean, "grad_mean"), floats_of(grad_var, "grad_var")
+    dmean, dvar = as_floats(grad_mean, "grad_mean"), as_floats(grad_var, "grad_var")
     if dmean.shape != shape or dvar.shape != shape:
         raise ValueError(f"grad_mean and grad_var must have shape {shape}; got {dmean.shape} and {dvar.shape}")
     kept, dropped = moment_factors(rate, mode)
@@ -353,7 +368,7 @@ def fast_dropout_moments_backward(
 
 def checked_normal(mean: ArrayLike, var: ArrayLike) -> tuple[Floats, Floats]:
     """Return the moments of a normal variable in float64, or raise an error that names the bad argument."""
-    center, spread = floats_of(mean, "mean"), floats_of(var, "var")
+    center, spread = as_floats(mean, "mean"), as_floats(var, "var")
     if not (spread >= 0).all():
         raise ValueError("var must be >= 0 throughout")
     try:
@@ -406,7 +421,7 @@ def sigmoid_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
     Examples
     --------
     >>> import fastdrop
-    >>> mean, var = fastdrop.sigmoid_moments(0.0, 4.0)
+    >>> mean, var = fastdrop.theory.sigmoid_moments(0.0, 4.0)
     >>> float(mean), round(float(var), 4)
     (0.5, 0.0941)
     """
@@ -443,7 +458,7 @@ def relu_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
     Examples
     --------
     >>> import fastdrop
-    >>> mean, var = fastdrop.relu_moments([0.0, 3.0], [1.0, 0.0])
+    >>> mean, var = fastdrop.theory.relu_moments([0.0, 3.0], [1.0, 0.0])
     >>> mean.round(4), var.round(4)
     (array([0.3989, 3.    ]), array([0.3408, 0.    ]))
     """
@@ -521,7 +536,7 @@ def dropout_regularizer(
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> fastdrop.dropout_regularizer([np.array([[1.0, 3.0], [2.0, 0.0]]), np.array([[1.0], [2.0]])], np.eye(2), 0.5)
+    >>> fastdrop.theory.dropout_regularizer([np.array([[1.0, 3.0], [2.0, 0.0]]), np.array([[1.0], [2.0]])], np.eye(2), 0.5)
     41.0
     """
     matrices, second, noise = linear_network(weights, cov, p, layers)
@@ -557,7 +572,7 @@ def dropout_regularizer_backward(
     --------
     >>> import numpy as np, fastdrop
     >>> weights = [np.array([[1.0, 3.0], [2.0, 0.0]]), np.array([[1.0], [2.0]])]
-    >>> first, second = fastdrop.dropout_regularizer_backward(weights, np.eye(2), 0.5)
+    >>> first, second = fastdrop.theory.dropout_regularizer_backward(weights, np.eye(2), 0.5)
     >>> first, second
     (array([[ 2., 24.],
            [ 4.,  0.]]), array([[10.],
@@ -579,7 +594,7 @@ def linear_network(
     weights: Sequence[ArrayLike], cov: ArrayLike | None, p: Any, layers: Sequence[int] | None
 ) -> tuple[list[Floats], Floats, list[float]]:
     """Return the matrices as (out, in), the second moment of the input, and the variance of the noise after each layer."""
-    matrices = [floats_of(weight, f"weights[{i}]", 2).T for i, weight in enumerate(weights)]
+    matrices = [as_floats(weight, f"weights[{i}]", 2).T for i, weight in enumerate(weights)]
     if not matrices:
         raise ValueError("weights must be the matrices of at least one layer; got none")
     for i, (first, second) in enumerate(itertools.pairwise(matrices)):
@@ -610,7 +625,7 @@ def second_moment(cov: ArrayLike | None, features: int) -> Floats:
     """Return the second moment of the inputs, or raise an error that says why it is none."""
     if cov is None:
         return np.eye(features)
-    matrix = floats_of(cov, "cov")
+    matrix = as_floats(cov, "cov")
     if matrix.shape != (features, features):
         raise ValueError(f"cov must have shape {(features, features)}, one row per input; got {matrix.shape}")
     if not np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-6 * np.abs(matrix).max(initial=0.0)):
@@ -668,10 +683,10 @@ def nuclear_norm_envelope(
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> round(fastdrop.nuclear_norm_envelope(np.diag([3.0, 1.0]), None, 0.5, 4), 6)
+    >>> round(fastdrop.theory.nuclear_norm_envelope(np.diag([3.0, 1.0]), None, 0.5, 4), 6)
     4.0
     """
-    matrix = floats_of(weight, "weight", 2).T
+    matrix = as_floats(weight, "weight", 2).T
     each: Any = [widths] if np.ndim(widths) == 0 else widths
     sizes = [plan.as_count(size, "each of widths") for size in each]
     if not sizes or min(sizes) < 1:
@@ -726,10 +741,10 @@ def matrix_completion_regularizer(
     Examples
     --------
     >>> import fastdrop
-    >>> fastdrop.matrix_completion_regularizer([[1.0, 2.0], [3.0, 0.0]], [[1.0, 1.0]], 0.5)
+    >>> fastdrop.theory.matrix_completion_regularizer([[1.0, 2.0], [3.0, 0.0]], [[1.0, 1.0]], 0.5)
     7.0
     """
-    left, right = floats_of(u, "u", 2), floats_of(v, "v", 2)
+    left, right = as_floats(u, "u", 2), as_floats(v, "v", 2)
     if left.shape[1] != right.shape[1]:
         raise ValueError(f"u and v must have the same number of columns; got shapes {left.shape} and {right.shape}")
     rows = entry_probabilities(row_probabilities, len(left), "row_probabilities")
@@ -742,7 +757,322 @@ def entry_probabilities(given: ArrayLike | None, count: int, name: str) -> Float
     """Return probabilities of rows or columns, equal ones by default, or raise an error that says what is wrong."""
     if given is None:
         return np.full(count, 1.0 / max(count, 1))
-    found = floats_of(given, name)
+    found = as_floats(given, name)
     if found.shape != (count,) or not ((found >= 0) & (found < np.inf)).all():
         raise ValueError(f"{name} must have shape {(count,)} and be finite and >= 0; got {given!r}")
     return found
+
+
+# Rates --------------------------------------------------------------------------------------------------------------
+
+
+def drop_block_gamma(
+    p: float, spatial: Sequence[int], block_size: int | Sequence[int] = 7, *, exact_rate: bool = False
+) -> float:
+    """Return the probability with which `fastdrop.drop_block` makes a place of a feature map the seed of a block.
+
+    Parameters
+    ----------
+    p : float
+        How much is meant to be dropped, in [0, 1].
+    spatial : sequence of int
+        The size of the map along each of its one to three dimensions, at least 1.
+    block_size : int or sequence of int, default 7
+        As in `fastdrop.drop_block`.
+    exact_rate : bool, default False
+        False: the paper's formula. True: the solution of an equation, so that the expected share dropped is `p`.
+
+    Returns
+    -------
+    float
+        In [0, 1], the same to the bit everywhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `fastdrop.drop_block`; and for a map and a block whose equation would have more than 2**20 terms.
+
+    Notes
+    -----
+    With sizes F and blocks of b, the paper's gamma is p prod(F) / prod(b) / prod(F - b + 1). The exact one is the least double
+    that solves
+
+        mean over the cells of (1 - (1 - gamma)**n) = p
+
+    by bisection, n being the number of places whose block covers the cell. It is kept for later calls.
+
+    Examples
+    --------
+    >>> from fastdrop import theory
+    >>> theory.drop_block_gamma(0.1, (14, 14), 7)
+    0.00625
+    >>> round(theory.drop_block_gamma(0.1, (14, 14), 7, exact_rate=True), 6)
+    0.006764
+    """
+    rate, sizes = plan.as_rate(p), check_map_sizes(spatial)
+    return seed_rate(rate, sizes, check_block_size(block_size, sizes), plan.check_flag(exact_rate, "exact_rate"))
+
+
+# Concrete dropout ---------------------------------------------------------------------------------------------------
+
+
+def concrete_mean(p: float, temperature: float) -> float:
+    """Return the mean of (1 - s) / (1 - p), the factor that `concrete_dropout` multiplies elements by.
+
+    It is the ratio of the mean of the result to that of the input. `concrete_dropout` with ``exact_mean=True`` divides by
+    this ratio.
+
+    Parameters
+    ----------
+    p : float
+        The rate of dropping, in [0, 1).
+    temperature : float
+        How soft the decisions are: above 0.
+
+    Returns
+    -------
+    float
+        Its relative error is below 1e-12. It is 1 at p = 0 and p = 0.5, below 1 between them and above 1 beyond them. As p
+        tends to 1 it tends to pi t / sin(pi t) where the temperature t is below 1, and has no bound elsewhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A `p` outside [0, 1), a `temperature` that is not above 0.
+
+    Notes
+    -----
+    The decision to drop is s = sigmoid((logit(p) + logit(u)) / t) for a uniform number u. The mean of 1 - s is the integral
+    over v = logit(u) of the logistic density times sigmoid(-(logit(p) + v) / t), here by Gauss and Legendre's rule on the
+    two sides of v = -logit(p). The small epsilon of the authors' code is not part of it; `concrete_dropout` counts it.
+
+    References
+    ----------
+    .. [1] Y. Gal, J. Hron, A. Kendall, "Concrete dropout", NIPS 2017.
+
+    Examples
+    --------
+    >>> import fastdrop.theory
+    >>> [round(fastdrop.theory.concrete_mean(p, 2 / 3), 4) for p in (0.1, 0.5, 0.9, 0.99)]
+    [0.9497, 1.0, 1.4529, 2.0125]
+    """
+    rate, t = plan.as_rate(p), as_positive_number(temperature, "temperature")
+    if rate == 1.0:
+        raise ValueError("p must be in [0, 1) here: at 1 no element has a mean to divide by")
+    if rate == 0.0:
+        return 1.0
+    keep = 1.0 - rate
+    return soft_keep_mean(keep, math.log(rate / keep), t, 0.0).value / keep
+
+
+# DropConnect --------------------------------------------------------------------------------------------------------
+
+
+def drop_connect_moments(
+    x: ArrayLike,
+    weight: ArrayLike,
+    p: float = 0.5,
+    *,
+    bias: ArrayLike | None = None,
+    mode: Mode = "inverted",
+    drop_bias: bool = True,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return mean and variance of the result of `fastdrop.drop_connect` over all masks: the Gaussian of the paper's inference.
+
+    The paper draws samples of this Gaussian, applies the activation function to each, and averages.
+
+    Parameters
+    ----------
+    x : array_like of float32, float64, float16 or bfloat16
+        The layer's input, of shape (..., in).
+    weight, p, bias, mode, drop_bias
+        As in `fastdrop.drop_connect`.
+
+    Returns
+    -------
+    tuple of two numpy.ndarray
+        Mean and variance, of shape (..., out) and the dtype of `x`. In inverted mode x W + b and
+        p / (1 - p) ((x * x) (W * W) + b * b), both 0 where p is 1; a bias that is not dropped adds itself to the mean and
+        nothing to the variance. In standard mode the factors are 1 - p and p (1 - p) instead of 1 and p / (1 - p).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `fastdrop.drop_connect`.
+
+    Notes
+    -----
+    Computed in the type of `x`, float16 and bfloat16 in float32.
+
+    References
+    ----------
+    .. [1] L. Wan, M. Zeiler, S. Zhang, Y. LeCun, R. Fergus, "Regularization of neural networks using DropConnect",
+       ICML 2013.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> x, weight = np.array([[1.0, 2.0]]), np.array([[3.0], [-1.0]])
+    >>> mean, var = fastdrop.theory.drop_connect_moments(x, weight, 0.5)
+    >>> mean, var
+    (array([[1.]]), array([[13.]]))
+
+    The paper's inference, with a ReLU:
+
+    >>> samples = np.random.default_rng(0).normal(mean, np.sqrt(var), (1000, 1, 1))
+    >>> np.maximum(samples, 0).mean(axis=0).shape
+    (1, 1)
+    """
+    layer, rate = Linear(x, weight, bias), plan.as_rate(p)
+    drops_bias = plan.check_flag(drop_bias, "drop_bias")
+    moments = linear_moments(layer.rows, layer.weight.T, rate, layer.bias, plan.check_mode(mode), drops_bias)
+    mean, var = (layer.rounded(moment).reshape(layer.result_shape) for moment in moments)
+    return mean, var
+
+
+# Variational dropout ------------------------------------------------------------------------------------------------
+
+
+def log_alpha(
+    weight: ArrayLike,
+    log_sigma2: ArrayLike,
+    *,
+    out: NDArray[Any] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    """Return log alpha = log(sigma**2 / weight**2) of each weight, clipped to [-8, 8].
+
+    Parameters
+    ----------
+    weight : array_like of float32, float64, float16 or bfloat16
+        The means, of any shape.
+    log_sigma2 : array_like
+        The logarithms of the variances, of the shape and dtype of `weight`.
+    out, backend, num_threads
+        As in `dropout`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `out`, or a new array like `weight`; 8 where a mean is 0. The bits are the same everywhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For dtypes or shapes that do not go together.
+
+    References
+    ----------
+    .. [1] D. Molchanov, A. Ashukha, D. Vetrov, "Variational dropout sparsifies deep neural networks", ICML 2017.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> fastdrop.theory.log_alpha(np.array([1.0, 0.01, 0.0]), np.array([-10.0, -5.0, -10.0])).round(4)
+    array([-8.    ,  4.2103,  8.    ])
+    """
+    call = Call(training=False, out=out, backend=backend, num_threads=num_threads)
+    with call.arrays(weight, name="weight", log_sigma2=log_sigma2) as run:
+        found = unclipped_log_alpha(np.asarray(run.x).astype(run.compute), run.others[0].astype(run.compute))
+        return run.store(np.clip(found, *BOUNDS))
+
+
+def log_alpha_backward(
+    grad: ArrayLike,
+    weight: ArrayLike,
+    log_sigma2: ArrayLike,
+    *,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the gradients of `log_alpha` with respect to means and logarithms of variances.
+
+    Parameters
+    ----------
+    grad : array_like of real numbers
+        The gradient with respect to log alpha, of the shape of `weight`: `fastdrop.losses.variational_kl_backward` returns it.
+    weight, log_sigma2, backend, num_threads
+        As in `log_alpha`.
+
+    Returns
+    -------
+    tuple of two numpy.ndarray
+        Of the shape and dtype of `weight`: -2 grad / weight and grad; both 0 where log alpha was clipped, also at means of 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `log_alpha`; and for a `grad` of another shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> weight, log_sigma2 = np.array([0.5, 0.0]), np.array([-4.0, -4.0])
+    >>> slopes = fastdrop.losses.variational_kl_backward(fastdrop.theory.log_alpha(weight, log_sigma2))
+    >>> dweight, dlog_sigma2 = fastdrop.theory.log_alpha_backward(slopes, weight, log_sigma2)
+    >>> dweight.round(4), dlog_sigma2.round(4)
+    (array([2.2565, 0.    ]), array([-0.5641,  0.    ]))
+    """
+    outer = as_real_array(grad, "grad", flags=False)
+    with Call(training=False, backend=backend, num_threads=num_threads).arrays(
+        weight, name="weight", log_sigma2=log_sigma2
+    ) as run:
+        means = np.asarray(run.x).astype(run.compute)
+        if outer.shape != means.shape:
+            raise ValueError(f"grad must have the shape of weight, {means.shape}; got {outer.shape}")
+        found = unclipped_log_alpha(means, run.others[0].astype(run.compute))
+        inside = (found >= BOUNDS[0]) & (found <= BOUNDS[1])
+        slopes = np.where(inside, outer, 0).astype(run.compute)
+        dweight = np.divide(-(slopes + slopes), means, out=np.zeros_like(means), where=inside)
+        return dweight.astype(run.x.dtype), slopes.astype(run.x.dtype)
+
+
+def prune(
+    weight: ArrayLike,
+    log_sigma2: ArrayLike,
+    prune_above: float = 3.0,
+    *,
+    out: NDArray[Any] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return weights with 0 in place of those whose noise drowns them, and which were kept.
+
+    Parameters
+    ----------
+    weight, log_sigma2
+        As in `log_alpha`.
+    prune_above : float, default 3
+        Weights whose log alpha is not below this number are pruned: 3 is the dropout rate 0.95.
+    out, backend, num_threads
+        As in `dropout`; `out` takes the weights.
+
+    Returns
+    -------
+    tuple of two numpy.ndarray
+        The weights, `out` or a new array like `weight`; and a bool per weight, True where it was kept. A NaN is kept.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `log_alpha`; and for a `prune_above` that is not a finite number.
+
+    References
+    ----------
+    .. [1] D. Molchanov, A. Ashukha, D. Vetrov, "Variational dropout sparsifies deep neural networks", ICML 2017.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> fastdrop.theory.prune(np.array([1.0, 0.01]), np.array([-4.0, -4.0]))
+    (array([1., 0.]), array([ True, False]))
+    """
+    least = as_finite_scalar(prune_above, "prune_above")
+    call = Call(training=False, out=out, backend=backend, num_threads=num_threads)
+    with call.arrays(weight, name="weight", log_sigma2=log_sigma2) as run:
+        means, log_variances = np.asarray(run.x).astype(run.compute), run.others[0].astype(run.compute)
+        pruned = find_pruned(means, log_variances, least)
+        made = run.store(run.x)
+        made[pruned] = 0
+        return made, ~pruned

@@ -1,4 +1,4 @@
-/* compiler.h: what the library asks of the compiler beyond C11, and what it refuses. */
+/* compiler.h: compiler extensions that the library uses, and compiler settings that it refuses. */
 #ifndef FASTDROP_COMPILER_H
 #define FASTDROP_COMPILER_H
 
@@ -26,7 +26,7 @@
 #define INLINE static inline __attribute__((always_inline, unused))
 #define NOINLINE __attribute__((noinline))
 
-/* Keeps gcc's scheduler from undoing an interleaving that the source has by design. */
+/* Keeps gcc's scheduler from undoing an interleaving that the source has on purpose. */
 #define KEEP_ORDER() __asm__ volatile("" :::)
 
 #endif

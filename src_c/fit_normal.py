@@ -1,12 +1,12 @@
 """Fit the polynomials of the float32 normal numbers, print their error, and write their tables.
 
     python src_c/fit_normal.py            # prints the table and its error; needs SciPy
-    python src_c/fit_normal.py --write    # and writes src_c/kernels/normal_table.h and _core/backends/normal_table.py
+    python src_c/fit_normal.py --write    # also writes src_c/kernels/normal_table.h and _core/backends/normal_table.py
 
-A word w stands for u = (w + 1/2) / 2**32. Its distance t from the nearer of 0 and 1, in units of 2**-32, is 2**(octave - 1) * m
-with 1 <= m < 2 and 0 <= octave < 32; in each octave, minus the inverse of the normal distribution function is a polynomial in
-m - 3/2 of degree 6. The fit minimises the greatest error (Lawson's weights); the coefficients are rounded to float32 one after
-the other from the constant up, and what is left is fitted again after each.
+A word w represents u = (w + 1/2) / 2**32. The distance t of u from the nearer of 0 and 1, in units of 2**-32, is
+2**(octave - 1) * m with 1 <= m < 2 and 0 <= octave < 32. In each octave, a polynomial in m - 3/2 of degree 6 approximates the
+negative inverse of the normal distribution function. The fit minimises the greatest error (Lawson's weights). The coefficients
+are rounded to float32 one after the other, from the constant up. After each rounding, the other coefficients are fitted again.
 """
 
 import sys
@@ -20,14 +20,14 @@ ROOT = Path(__file__).parent.parent
 
 
 def least_squares(x, y, weights, lowest):
-    """Coefficients of x**lowest .. x**DEGREE."""
+    """Return the least-squares coefficients of x**lowest .. x**DEGREE, and these powers."""
     powers = np.stack([x**k for k in range(lowest, DEGREE + 1)], 1)
     root = np.sqrt(weights)
     return np.linalg.lstsq(powers * root[:, None], y * root, rcond=None)[0], powers
 
 
 def minimax_weights(x, y):
-    """Weights under which the least squares are nearly the least maximum: each point's grows with its error."""
+    """Return weights under which least squares nearly minimise the greatest error; a point's weight grows with its error."""
     weights = np.ones(x.size)
     for _ in range(100):
         found, powers = least_squares(x, y, weights, 0)
@@ -49,7 +49,7 @@ def fit(octave):
 
 
 def evaluate(table, away):
-    """Return what the kernels compute, for the distances from 0 in units of 2**-32, less a half."""
+    """Return the kernels' results for distances `away` + 1/2 from 0, in units of 2**-32."""
     t = np.minimum(away, 0x7FFFFF80).astype(np.float32) + np.float32(0.5)
     octave = (t.view(np.int32) >> 23) - 126
     x = (t.view(np.int32) & 0x7FFFFF | 0x3F800000).view(np.float32) - np.float32(1.5)
@@ -60,7 +60,7 @@ def evaluate(table, away):
 
 
 def errors(table):
-    """Return the greatest error in each octave, at its ends and a million points or all of them."""
+    """Return the greatest error in each octave, at its ends and at up to a million points."""
     found = []
     for octave in range(OCTAVES):
         first = 2**octave >> 1
@@ -71,7 +71,7 @@ def errors(table):
 
 
 def short(number):
-    """Return a float32 as a hexadecimal constant without the zeros that a float64 would have."""
+    """Return a float32 as a hexadecimal constant without trailing zeros."""
     mantissa, exponent = float(number).hex().split("p")
     return f"{mantissa.rstrip('0')}p{exponent}"
 
@@ -89,7 +89,7 @@ def main():
     print(f"greatest error {max(found):.3e}")
     if "--write" in sys.argv:
         rows = [[short(c) for c in row] for row in table]
-        head = "Written by src_c/fit_normal.py: a row a power, the lowest first, a column an octave."
+        head = "Written by src_c/fit_normal.py: one row per power, the lowest first; one column per octave."
         c_rows = ",\n".join("    {" + wrap([c + "f," for c in row])[:-1] + "}" for row in rows)
         (ROOT / "src_c/kernels/normal_table.h").write_text(
             f"/* {head} */\nenum {{ NORMAL_DEGREE = {DEGREE} }};\n"

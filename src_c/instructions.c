@@ -1,9 +1,9 @@
-/* instructions.c: one kernel, once, in a function of its own, for a profiler that counts instructions.
+/* instructions.c: runs one kernel once, in its own function, for a profiler that counts instructions.
  *
  *     make -C src_c instructions && src_c/build/instructions avx2 dropout-float32-p0.1
  *
- * prints how many elements the function `counted` worked on. Without arguments it prints what there is: the compiler, then
- * an instruction set and a kernel a line. bench/instructions.py runs it under valgrind.
+ * prints the number of elements that the function `counted` worked on. Without arguments it prints the compiler, and then one
+ * line per instruction set and kernel. bench/instructions.py runs it under valgrind.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,7 +18,7 @@ typedef enum { VALUES, RATES, RATE_RUNS, ROWS, PACKED, BYTES, WORDS, UNIFORM, NO
 typedef struct {
   const char *name;
   kind kind;
-  int op, dtype; /* op: or a noise, or a function */
+  int op, dtype; /* op: an operation, a noise or a function */
   double p;
   int64_t n;
 } row;
@@ -90,7 +90,7 @@ static void noise(const fd_isa *isa, const row *kernel, fd_key key) {
   fd_noise_apply(isa, &call, 1);
 }
 
-/* Not inlined: the profiler counts what happens from its begin to its end. */
+/* Not inlined: the profiler counts the instructions between its entry and its return. */
 __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits);
 __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits) {
   const fd_numbers numbers = {.key = bits->key};

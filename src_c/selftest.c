@@ -1,10 +1,10 @@
-/* selftest.c: the kernels without Python: for sanitizers, valgrind and emulated processors.
+/* selftest.c: tests the kernels without Python, for sanitizers, valgrind and emulated processors.
  *
  *     make -C src_c selftest && src_c/build/selftest fastdrop/known_answers/philox4x32_10.kat
  *
- * Every instruction set that this machine runs is compared with the published known answers and with a direct
- * transcription of the stream's definition: one element at a time, from one block a plane, sharing no code with the
- * kernels. Outputs lie between guard zones.
+ * Every instruction set that this machine runs is compared with the published known answers and with a direct transcription of
+ * the stream's definition. The transcription processes one element at a time, computes one block per plane, and shares no code
+ * with the kernels. Guard zones surround the outputs.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -24,7 +24,7 @@ static void check(int holds, const char *isa, const char *what, uint64_t first, 
   if (failures++ < 20) fprintf(stderr, "FAILED %s: %s, first %" PRIu64 ", n %" PRId64 "\n", isa, what, first, n);
 }
 
-/* Philox4x32-10, one block, as the paper has it. */
+/* One block of Philox4x32-10, as in the paper. */
 static void philox_block(uint64_t seed, uint64_t block, uint32_t plane_domain, uint64_t offset, uint32_t w[4]) {
   uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
   w[0] = (uint32_t)block, w[1] = (uint32_t)(block >> 32) | plane_domain;
@@ -38,7 +38,7 @@ static void philox_block(uint64_t seed, uint64_t block, uint32_t plane_domain, u
   }
 }
 
-/* U(i) >= p, digit by digit; p as a number of 2^-64. */
+/* Whether U(i) >= p, digit by digit; p is given as a multiple of 2^-64. */
 static int is_kept(fd_key key, uint64_t rate, uint64_t i) {
   for (uint32_t plane = 0; plane < 64; plane++) {
     uint32_t w[4];
@@ -71,7 +71,7 @@ static void check_known_answers(const fd_isa *isa, const char *path) {
   check(rows == 5, fd_isa_name(isa), "five known answers read", 0, rows);
 }
 
-/* A mask that lies over an array as the array is indexed. */
+/* A mask with the layout of the array. */
 static fd_bits bits_of(fd_key key, double p, uint64_t first) {
   static const fd_layout flat = {1, {INT64_MAX}, {1}};
   return (fd_bits){.key = key, .rate = fd_rate_of(p), .first = first, .mask_layout = &flat};
@@ -147,7 +147,7 @@ static void check_isa(const fd_isa *isa) {
   static const double rates[] = {0.0, 0x1p-60, 0.1, 0.25, 0.5, 0.999, 1.0};
   static uint8_t kept[MOST];
   const fd_key key = {UINT64_C(0x0123456789ABCDEF), UINT64_C(0xFEDCBA9876543210)};
-  int turn = 0; /* so that dtype, alignment and stores vary over the cases */
+  int turn = 0; /* varies dtype, alignment and stores over the cases */
   for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
     for (size_t f = 0; f < sizeof firsts / sizeof *firsts; f++) {
       const int64_t n = sizes[s];
@@ -162,9 +162,9 @@ static void check_isa(const fd_isa *isa) {
   }
 }
 
-/* Masks that lie over an array in another way, rates of each element, 16-bit floats, the other operations -------------- */
+/* Masks with their own layout, one rate per element, 16-bit floats, the other operations ------------------------------- */
 
-/* p as a number of 2^-64, to nearest even, from its binary digits: those past the last are compared with a half. */
+/* p as a multiple of 2^-64, rounded to nearest even from its binary digits: those past the last are compared with a half. */
 static uint64_t fixed_of(double p) {
   int exponent;
   const double fraction = frexp(p, &exponent); /* p = fraction 2^exponent, fraction in [1/2, 1) or 0 */
@@ -176,11 +176,11 @@ static uint64_t fixed_of(double p) {
   return whole + (rest > half || (rest == half && whole % 2));
 }
 
-/* A float16 (11 digits, exponents -14 to 15) or bfloat16 (8, -126 to 127) as the fraction that it is, and back. */
+/* Converts a float16 (11 digits, exponents -14 to 15) or bfloat16 (8 digits, -126 to 127) to its exact value, and back. */
 static double value_of(uint16_t bits, int digits, int least) {
   const int exponent = (bits & 0x7FFF) >> (digits - 1), fraction = bits & ((1 << (digits - 1)) - 1);
   double value = ldexp(fraction + (exponent ? 1 << (digits - 1) : 0), (exponent ? exponent - 1 : 0) + least - (digits - 1));
-  if (exponent == 2 - 2 * least + 1) value = fraction ? NAN : INFINITY; /* the largest is 1 - least: one more is special */
+  if (exponent == 2 - 2 * least + 1) value = fraction ? NAN : INFINITY; /* 1 - least is the largest exponent */
   return bits >> 15 ? -value : value;
 }
 
@@ -196,7 +196,7 @@ static uint16_t bits_of_value(float value, int digits, int least) {
   return value == 0 ? sign : sign | (uint16_t)(bits < infinite ? bits : infinite);
 }
 
-/* Element i of an array of any type, as it is computed with; and rounded to the array's type. */
+/* Element i of an array of any type, converted to a double, and a double rounded to the array's type. */
 static double element(const void *array, int dtype, int64_t i) {
   if (dtype == FD_FLOAT32) return (double)((const float *)array)[i];
   if (dtype == FD_FLOAT64) return ((const double *)array)[i];
@@ -210,7 +210,7 @@ static void set_element(void *array, int dtype, int64_t i, double value) {
     ((uint16_t *)array)[i] = bits_of_value((float)value, dtype == FD_FLOAT16 ? 11 : 8, dtype == FD_FLOAT16 ? -14 : -126);
 }
 
-/* Rounded to the compute type after each operation; of float32 operands a double holds what this rounds correctly. */
+/* Rounds to the compute type after each operation. For float32 operands, a double is wide enough to round correctly. */
 static double to_compute(double value, int dtype) { return dtype == FD_FLOAT64 ? value : (double)(float)value; }
 
 static double expected_value(const fd_call *call, int64_t i, int keep, double p) {
@@ -237,13 +237,13 @@ typedef struct {
 } laid_mask;
 
 static const laid_mask laid_masks[] = {
-    {{1, 1, 9001}, {0, 0, 1}},       /* as the array is indexed */
+    {{1, 1, 9001}, {0, 0, 1}},       /* the layout of the array */
     {{1, 1, 70003}, {0, 0, 0}},      /* one decision, for several threads */
-    {{1, 31, 301}, {0, 1, 0}},       /* a decision a row, long enough to be copied as a whole */
+    {{1, 31, 301}, {0, 1, 0}},       /* one decision per row, long enough to be copied as a whole */
     {{7, 129, 5}, {129, 1, 0}},      /* the same, short */
-    {{1, 31, 301}, {0, 0, 1}},       /* a decision a column */
+    {{1, 31, 301}, {0, 0, 1}},       /* one decision per column */
     {{5, 7, 131}, {131, 0, 1}},      /* the middle axis shared */
-    {{1, 1, 4500}, {0, 0, 3}},       /* one column of three */
+    {{1, 1, 4500}, {0, 0, 3}},       /* one of three columns */
     {{9, 20, 37}, {100000, 500, 1}}, /* a block of a larger array */
 };
 
@@ -256,16 +256,16 @@ static uint64_t index_in(const laid_mask *mask, uint64_t first, int64_t i) {
 
 static int same_element(const void *a, const void *b, int dtype, int64_t i) {
   static const size_t sizes[] = {[FD_FLOAT32] = 4, [FD_FLOAT64] = 8, [FD_FLOAT16] = 2, [FD_BFLOAT16] = 2};
-  if (isnan(element(a, dtype, i)) && isnan(element(b, dtype, i))) return 1; /* payloads are not promised */
+  if (isnan(element(a, dtype, i)) && isnan(element(b, dtype, i))) return 1; /* payloads are not guaranteed */
   return !memcmp((const char *)a + (size_t)i * sizes[dtype], (const char *)b + (size_t)i * sizes[dtype], sizes[dtype]);
 }
 
 enum { MOST_LAID = 70003 };
 
-/* What the rates of `mask`'s elements are: one, each its own, or one along the last axis. */
+/* The rates of the elements of a mask: one, one per element, or one per run along the last axis. */
 enum { ONE_RATE, RATE_EACH, RATE_RUNS, RATE_KINDS };
 
-/* Keep flags of the elements: of one rate, or (rates not null) of each. */
+/* Keep flags of the elements, for one rate or, if rates is not null, for one rate per element. */
 static void keep_laid(const laid_mask *mask, fd_key key, uint64_t first, const double *rates, double p, uint8_t *kept) {
   uint64_t before = UINT64_MAX;
   for (int64_t i = 0; i < size_of_mask(mask); i++) {
@@ -360,8 +360,8 @@ static void check_operations(const fd_isa *isa) {
   }
 }
 
-/* Arrays whose axes lie in memory in another order, with gaps between the elements: as the flat array has it. Short and long axes,
- * more and fewer than a block has; blocks of every kind. */
+/* Arrays with their axes in another order in memory and with gaps between the elements must give the result of the flat array.
+ * The axes are shorter and longer than a block, so that every kind of block occurs. */
 enum { MOST_STRIDED = 4 * 70000 };
 
 static void check_strided(const fd_isa *isa, const int64_t shape[3], const int order[3], int gap, int dtype, fd_bits bits) {
@@ -387,7 +387,7 @@ static void check_strided(const fd_isa *isa, const int64_t shape[3], const int o
   for (int64_t i = 0; i < n; i++) {
     const int64_t at = i / shape[2] / shape[1] * strides[0] + i / shape[2] % shape[1] * strides[1] + i % shape[2] * strides[2];
     equal &= !memcmp((char *)flat_y + i * size, (char *)y + at, (size_t)size);
-    if (gap > 1) equal &= ((unsigned char *)y)[at + size] == 0xA5; /* between the elements */
+    if (gap > 1) equal &= ((unsigned char *)y)[at + size] == 0xA5; /* the gaps between the elements */
   }
   check(equal, fd_isa_name(isa), "a strided array", (uint64_t)(shape[2] * 10 + dtype), n);
 }
@@ -401,8 +401,8 @@ static void check_layouts(const fd_isa *isa) {
       check_strided(isa, shapes[s], orders[o], 1 + turn % 5 / 3, turn % FD_DTYPES, bits_of((fd_key){1, 2}, 0.3, (uint64_t)turn * 37));
 }
 
-/* Noise and elementary functions. Their definition is in Python (fastdrop/backends); what it gives for these calls is kept
- * here as one number a call, FNV-1a over the elements' bits. */
+/* Noise and elementary functions. Their definition is in Python (fastdrop/_core/backends). Its results for these calls are kept
+ * here as one number per call: FNV-1a over the elements' bits. */
 static uint64_t digest_of(uint64_t digest, const void *array, int64_t itemsize, int64_t n) {
   for (int64_t i = 0; i < n; i++) {
     uint64_t bits = 0;

@@ -1,4 +1,4 @@
-"""What the tests of the variants share: dtypes, arrays, how an engine's result is compared with the reference's."""
+"""Shared by the tests of the variants: dtypes, arrays, and comparison with the reference."""
 
 import ml_dtypes
 import numpy as np
@@ -13,7 +13,7 @@ def normal(shape, dtype=np.float64, seed=0):
 
 
 def scale_of(p, dtype):
-    """Return 1 / (1 - p), rounded once to the type that is computed with."""
+    """Return 1 / (1 - p), rounded once to the compute type."""
     return (np.float64 if dtype == np.float64 else np.float32)(1 / (1 - p))
 
 
@@ -31,3 +31,17 @@ def assert_same_bytes(got, want):
 def by_reference(function, *args, **kwargs):
     with REFERENCE.using():
         return function(*args, **kwargs)
+
+
+def assert_gradients(loss, arrays, gradients, step=1e-6, tolerance=1e-7):
+    """Compare with central differences of `loss` at each number of each array."""
+    for k, gradient in enumerate(gradients):
+        assert np.shape(gradient) == np.shape(arrays[k])
+        for index in np.ndindex(np.shape(gradient)):
+            sides = []
+            for sign in (1, -1):
+                moved = [np.array(array, float) for array in arrays]
+                moved[k][index] += sign * step
+                sides.append(loss(*moved))
+            want = (sides[0] - sides[1]) / (2 * step)
+            assert abs(gradient[index] - want) <= tolerance * max(1, abs(want)), (k, index)

@@ -1,4 +1,4 @@
-"""Running the scripts of examples/ as a reader does: in a fresh interpreter."""
+"""Run the scripts of examples/ as a reader does, in a fresh interpreter."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def run_example(name, *arguments, folder):
-    """Return what the script prints; a warning or an error fails. Skips where what the examples need is not there."""
+    """Return the output of a script; a warning or an error fails. Skip if a package that the examples need is missing."""
     for package in ("click", "matplotlib", "rich", "sklearn", "threadpoolctl", "fastdrop.nn"):
         pytest.importorskip(package)
     if not (EXAMPLES / name).is_file() or not (EXAMPLES / "_network.py").is_file():

@@ -1,6 +1,6 @@
-"""The stream's definition (docs/stream.md) once more, an element at a time in Python integers, sharing no code with it.
+"""The stream's definition (docs/stream.md) in Python integers, one element at a time; it shares no code with the library.
 
-Nothing here is fast, and everything is exact: U(i) is an integer number of 2**-64, and so is p.
+This is slow but exact: U(i) and p are integer multiples of 2**-64.
 """
 
 import functools
@@ -13,7 +13,7 @@ WORDS, PLANES, KEYS = 0, 1, 2  # domains
 
 @functools.lru_cache(maxsize=100_000)
 def philox(seed, offset, block, plane, domain):
-    """Return the 128 bits of one block, word 0 lowest."""
+    """Return the 128 bits of one block, with word 0 in the lowest bits."""
     x = [block % 2**32, block >> 32 | plane << 16 | domain << 24, offset % 2**32, offset >> 32]
     k = [seed % 2**32, seed >> 32]
     for _ in range(10):
@@ -40,7 +40,7 @@ def keep(seed, offset, start, n, p):
 
 
 def keep_laid(shape, p, seed, offset=0, start=0, noise_shape=None, shared_axes=(), global_shape=None, global_start=None):
-    """Return the mask over an array, which may be a block of a larger one and share decisions; p may be an array."""
+    """Return the mask of an array, which may be a block of a larger array and share decisions; p may be an array."""
     whole = shape if global_shape is None else global_shape
     begin = [0] * len(shape) if global_start is None else global_start
     shared = {axis % len(shape) for axis in ([shared_axes] if isinstance(shared_axes, int) else shared_axes)}

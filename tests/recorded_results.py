@@ -23,7 +23,7 @@ import ml_dtypes
 import numpy as np
 
 import fastdrop
-from fastdrop import elementary, federated, schedules, uncertainty
+from fastdrop import elementary, federated, losses, schedules, theory, uncertainty
 
 RECORD = Path(__file__).parent / "data" / "recorded_results.json"
 KEY = {"seed": 0x0123456789ABCDEF, "offset": 2**32 + 7}
@@ -223,6 +223,11 @@ def both(technique: str, forward: Any, backward: Any, variants: dict[str, Any], 
             add(f"{technique}-backward", name, shape, lambda a, o=options: backward(a.grad, **given(o, a), **a.key), **how)
 
 
+def of_x(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a backward function that returns the first of its gradients alone, that with respect to x."""
+    return lambda *arrays, **options: backward(*arrays, **options)[0]
+
+
 def compute(row: Row, dtype: str, layout: str) -> Any:
     """Return a row's result; that of pieces, put together."""
     cut = CUTS.get(layout)
@@ -327,7 +332,7 @@ for dims, forward, backward in (
     (3, fastdrop.dropout3d, fastdrop.dropout3d_backward),
 ):
     space = (7, 5, 3)[:dims]
-    shapes = {"0.3": ((8, 9, *space), {"p": 0.3}), "0.5 of one sample": ((29, *space), {"p": 0.5})}
+    shapes = {"0.3": ((8, 9, *space), {"p": 0.3}, "blocks"), "0.5 of one sample": ((29, *space), {"p": 0.5})}
     if dims == 2:  # an array of three dimensions has samples, channels and one dimension here
         del shapes["0.5 of one sample"]
     rates = {"rates": ((8, 9, *space), {"p": lambda a: shares((1, 9, *[1] * (len(a.shape) - 2)))})}
@@ -337,27 +342,39 @@ both(
     fastdrop.spatial_dropout,
     fastdrop.spatial_dropout_backward,
     {
-        "0.3 channels last": (IMAGE, {"p": 0.3, "data_format": "channels_last"}),
-        "0.3 channels first": (IMAGE, {"p": 0.3, "data_format": "channels_first"}),
+        "0.3 channels last": (IMAGE, {"p": 0.3, "data_format": "channels_last"}, "blocks"),
+        "0.3 channels first": (IMAGE, {"p": 0.3, "data_format": "channels_first"}, "blocks"),
     },
 )
 both(
     "locked",
     fastdrop.locked_dropout,
     fastdrop.locked_dropout_backward,
-    {"0.3 time 0": ((11, 4, 13), {"p": 0.3, "time_axis": 0}), "0.3 time 1": ((11, 4, 13), {"p": 0.3, "time_axis": 1})},
+    {
+        "0.3 time 0": ((11, 4, 13), {"p": 0.3, "shared_axes": 0}, "blocks"),
+        "0.3 time 1": ((11, 4, 13), {"p": 0.3, "shared_axes": 1}, "blocks"),
+    },
 )
 both(
     "group",
     fastdrop.group_dropout,
     fastdrop.group_dropout_backward,
     {
-        "0.3 by 4": (FLAT, {"p": 0.3, "group_size": 4, "axes": -1}),
-        "0.3 by 3 and 2": (IMAGE, {"p": 0.3, "group_size": (3, 2), "axes": (2, 3)}),
+        "0.3 by 4": (FLAT, {"p": 0.3, "group_size": 4, "axes": -1}, "blocks"),
+        "0.3 by 3 and 2": (IMAGE, {"p": 0.3, "group_size": (3, 2), "axes": (2, 3)}, "blocks"),
     },
 )
-both("head", fastdrop.drop_head, fastdrop.drop_head_backward, {"0.3": ((5, 8, 6, 4), {"p": 0.3})})
-both("word", fastdrop.word_dropout, fastdrop.word_dropout_backward, {"0.2": ((6, 9, 5), {"p": 0.2})})
+both("head", fastdrop.drop_head, fastdrop.drop_head_backward, {"0.3": ((5, 8, 6, 4), {"p": 0.3}, "blocks")})
+both(
+    "word",
+    fastdrop.word_dropout,
+    fastdrop.word_dropout_backward,
+    {
+        "0.2": ((6, 9, 5), {"p": 0.2, "mode": "unscaled"}, "blocks"),
+        "0.2 inverted": ((6, 9, 5), {"p": 0.2}, "blocks"),
+        "0.2 standard outside training": ((6, 9, 5), {"p": 0.2, "mode": "standard", "training": False}),
+    },
+)
 both(
     "embedding",
     fastdrop.embedding_dropout,
@@ -370,7 +387,7 @@ both(
                 (6, 9, 5),
                 {"p": 0.4, "tokens": np.arange(54).reshape(6, 9) ** 2 % 31, "num_embeddings": 31, "per": per},
             )
-            for name, per in (("batch", "batch"), ("sequence", "sequence"))
+            for name, per in (("batch", "batch"), ("sequence", "sample"))
         },
     },
 )
@@ -379,17 +396,17 @@ both(
     fastdrop.drop_path,
     fastdrop.drop_path_backward,
     {
-        "0.3 rows": ((29, 3, 5), {"p": 0.3, "mode": "row", "scale": True}),
-        "0.3 batch": ((29, 3, 5), {"p": 0.3, "mode": "batch", "scale": True}),
-        "0.3 rows unscaled": ((29, 3, 5), {"p": 0.3, "mode": "row", "scale": False}),
-        "0.3 rows standard": ((29, 3, 5), {"p": 0.3, "mode": "row", "scale": "inference"}),
-        "0.3 rows standard outside training": ((29, 3, 5), {"p": 0.3, "mode": "row", "scale": "inference", "training": False}),
-        "rates": ((29, 3, 5), {"p": lambda a: shares((29, 1, 1)), "mode": "row", "scale": True}),
+        "0.3 rows": ((29, 3, 5), {"p": 0.3, "per": "sample"}, "blocks"),
+        "0.3 batch": ((29, 3, 5), {"p": 0.3, "per": "batch"}, "blocks"),
+        "0.3 rows unscaled": ((29, 3, 5), {"p": 0.3, "per": "sample", "mode": "unscaled"}),
+        "0.3 rows standard": ((29, 3, 5), {"p": 0.3, "per": "sample", "mode": "standard"}),
+        "0.3 rows standard outside training": ((29, 3, 5), {"p": 0.3, "per": "sample", "mode": "standard", "training": False}),
+        "rates": ((29, 3, 5), {"p": lambda a: shares((29, 1, 1)), "per": "sample"}),
     },
 )
 add("path-forward", "0.3 residual", (29, 3, 5), lambda a: fastdrop.drop_path(a.x, 0.3, residual=a.like(4), **a.key))
 for name, rule in (("paper", "paper"), ("timm", "timm")):
-    number("path-rates", name, lambda rule=rule: fastdrop.drop_path_rates(0.3, 17, rule))
+    number("path-rates", name, lambda rule=rule: schedules.drop_path_rates(0.3, 17, rule))
 number("layer", "0.3", lambda: fastdrop.layer_drop(48, 0.3, **KEY))
 number("layer", "rates", lambda: fastdrop.layer_drop(48, shares(48), **KEY))
 number("layer", "outside training", lambda: fastdrop.layer_drop(48, 0.3, training=False, **KEY))
@@ -397,7 +414,8 @@ number("layer", "outside training", lambda: fastdrop.layer_drop(48, 0.3, trainin
 # Recurrent states and weights ---------------------------------------------------------------------------------------
 
 for name, p in (("0.3", lambda: 0.3), ("rates", lambda: shares(45))):
-    add("zoneout-forward", name, FLAT, lambda a, p=p: fastdrop.zoneout(a.x, a.like(4), p(), **a.key))
+    layouts = "C strided chunked blocks" if name == "0.3" else "C strided"
+    add("zoneout-forward", name, FLAT, lambda a, p=p: fastdrop.zoneout(a.x, a.like(4), p(), **a.key), layouts=layouts)
     add("zoneout-backward", name, FLAT, lambda a, p=p: fastdrop.zoneout_backward(a.grad, p(), **a.key))
 OUTSIDE = "0.3 outside training"
 add("zoneout-forward", OUTSIDE, FLAT, lambda a: fastdrop.zoneout(a.x, a.like(4), 0.3, training=False, **a.key))
@@ -407,34 +425,51 @@ both(
     fastdrop.weight_drop,
     fastdrop.weight_drop_backward,
     {
-        "0.3": (FLAT, {"p": 0.3, "variational": False}),
-        "0.3 rows": (FLAT, {"p": 0.3, "variational": True}),
-        "rates": (FLAT, {"p": lambda a: shares(45), "variational": False}),
+        "0.3": (FLAT, {"p": 0.3, "unit": "weight"}, "chunked", "blocks"),
+        "0.3 outputs": (FLAT, {"p": 0.3, "unit": "output"}, "blocks"),
+        "rates": (FLAT, {"p": lambda a: shares(45), "unit": "weight"}),
     },
 )
-for name, per in (("units", "unit"), ("weights", "weight")):
-    add("shakeout-forward", f"0.3 {name}", FLAT, lambda a, per=per: fastdrop.shakeout(a.x, 0.3, 0.2, per=per, **a.key))
-    add("shakeout-backward", f"0.3 {name}", FLAT, lambda a, per=per: fastdrop.shakeout_backward(a.grad, 0.3, per=per, **a.key))
-for name, per, fraction in (("outputs 0.5", "output", 0.5), ("layer 0.4", "layer", 0.4), ("outputs 0.75", "output", 0.75)):
-    options = {"p": 0.3, "per": per, "fraction": fraction}
+PLACED = "C strided chunked blocks"
+# These were recorded with weights of shape (out, in), so that a row was an output and a column an input.
+add("weight-forward", "0.3 rows", FLAT, lambda a: fastdrop.weight_drop(a.x.T, 0.3, unit="output", **a.key).T)
+add("weight-backward", "0.3 rows", FLAT, lambda a: fastdrop.weight_drop_backward(a.grad.T, 0.3, unit="output", **a.key).T)
+add("shakeout-forward", "0.3 units", FLAT, lambda a: fastdrop.shakeout(a.x.T, 0.3, 0.2, unit="input", **a.key).T)
+add("shakeout-backward", "0.3 units", FLAT, lambda a: fastdrop.shakeout_backward(a.grad.T, 0.3, unit="input", **a.key).T)
+add("shakeout-forward", "0.3 weights", FLAT, lambda a: fastdrop.shakeout(a.x, 0.3, 0.2, unit="weight", **a.key), layouts=PLACED)
+add(
+    "shakeout-backward",
+    "0.3 weights",
+    FLAT,
+    lambda a: fastdrop.shakeout_backward(a.grad, 0.3, unit="weight", **a.key),
+    layouts=PLACED,
+)
+for name, among, fraction, mode in (
+    ("outputs 0.5", "output", 0.5, "unscaled"),
+    ("layer 0.4", "layer", 0.4, "unscaled"),
+    ("outputs 0.75", "output", 0.75, "unscaled"),
+    ("outputs 0.5 inverted", "output", 0.5, "inverted"),
+):
+    options = {"p": 0.3, "among": among, "fraction": fraction, "mode": mode}
     add("targeted-forward", name, (37, 44), lambda a, o=options: fastdrop.targeted_dropout(a.x, **o, **a.key))
     add("targeted-backward", name, (37, 44), lambda a, o=options: fastdrop.targeted_dropout_backward(a.grad, a.x, **o, **a.key))
 
 
 def connect(a: Inputs, make: str, bias: bool = True, **options: Any) -> Any:
-    """Return the result of a layer of 23 inputs and 19 outputs for 17 examples."""
-    x, weight = getattr(a, make)(17, 23, salt=0), a.values(19, 23, salt=7)
+    """Return the result of a layer of 23 inputs and 19 outputs for 17 samples."""
+    x, weight = getattr(a, make)(17, 23, salt=0), a.values(19, 23, salt=7).T
     return fastdrop.drop_connect(x, weight, 0.4, bias=a.values(19, salt=8) if bias else None, **options, **a.key)
 
 
 def connect_backward(a: Inputs, make: str, **options: Any) -> Any:
-    grad, x, weight = getattr(a, make)(17, 19, salt=1), getattr(a, make)(17, 23, salt=0), a.values(19, 23, salt=7)
-    return fastdrop.drop_connect_backward(grad, x, weight, 0.4, **options, **a.key)
+    grad, x, weight = getattr(a, make)(17, 19, salt=1), getattr(a, make)(17, 23, salt=0), a.values(19, 23, salt=7).T
+    dx, dweight, dbias = fastdrop.drop_connect_backward(grad, x, weight, 0.4, bias=a.values(19), **options, **a.key)
+    return dx, dweight.T, dbias
 
 
 for name, options in {
-    "0.4 samples standard": {"per": "example", "mode": "standard"},
-    "0.4 samples inverted": {"per": "example", "mode": "inverted"},
+    "0.4 samples standard": {"per": "sample", "mode": "standard"},
+    "0.4 samples inverted": {"per": "sample", "mode": "inverted"},
     "0.4 batch standard": {"per": "batch", "mode": "standard"},
     "0.4 batch inverted, bias kept": {"per": "batch", "mode": "inverted", "drop_bias": False},
     "0.4 standard outside training": {"per": "batch", "mode": "standard", "training": False},
@@ -451,12 +486,17 @@ for name, options in {
     closed(
         "connect-moments",
         f"0.4 {name}",
-        lambda a, o=options: fastdrop.drop_connect_moments(a.dense(17, 23), a.dense(19, 23), 0.4, bias=a.dense(19), **o),
+        lambda a, o=options: theory.drop_connect_moments(a.dense(17, 23), a.dense(19, 23).T, 0.4, bias=a.dense(19), **o),
     )
 
 # Noise --------------------------------------------------------------------------------------------------------------
 
-both("gaussian", fastdrop.gaussian_dropout, fastdrop.gaussian_dropout_backward, {"0.3": (FLAT, {"p": 0.3}, "chunked")})
+both(
+    "gaussian",
+    fastdrop.gaussian_dropout,
+    of_x(fastdrop.gaussian_dropout_backward),
+    {"0.3": (FLAT, {"p": 0.3}, "chunked", "blocks")},
+)
 for name, log_alpha in (("log alpha", lambda a: -0.7), ("log alphas", lambda a: a.values(45).astype(np.float64) - 3)):
     add(
         "gaussian-forward",
@@ -471,10 +511,20 @@ for name, log_alpha in (("log alpha", lambda a: -0.7), ("log alphas", lambda a: 
         FLAT,
         lambda a, f=log_alpha: fastdrop.gaussian_dropout_backward(a.grad, log_alpha=f(a), x=a.x, **a.key),
     )
-add("gaussian-backward", "0.3 and log alpha", FLAT, lambda a: fastdrop.gaussian_dropout_backward(a.grad, 0.3, x=a.x, **a.key))
+add(
+    "gaussian-backward",
+    "0.3 and log alpha",
+    FLAT,
+    lambda a: fastdrop.gaussian_dropout_backward(a.grad, log_alpha=-0.8472978603872034, x=a.x, **a.key),
+)
 both("gaussian", fastdrop.gaussian_dropout, None, {"0.3 of many": ((MANY,), {"p": 0.3})})
-both("gaussian-noise", fastdrop.gaussian_noise, None, {"0.7": (FLAT, {"stddev": 0.7}, "chunked")})
-both("uniform-noise", fastdrop.uniform_dropout, fastdrop.uniform_dropout_backward, {"0.2": (FLAT, {"half_width": 0.2}, "chunked")})
+both("gaussian-noise", fastdrop.gaussian_noise, None, {"0.7": (FLAT, {"stddev": 0.7}, "chunked", "blocks")})
+both(
+    "uniform-noise",
+    fastdrop.uniform_dropout,
+    fastdrop.uniform_dropout_backward,
+    {"0.2": (FLAT, {"half_width": 0.2}, "chunked", "blocks")},
+)
 for technique, forward, backward in (
     ("alpha", fastdrop.alpha_dropout, fastdrop.alpha_dropout_backward),
     ("feature-alpha", fastdrop.feature_alpha_dropout, fastdrop.feature_alpha_dropout_backward),
@@ -483,7 +533,10 @@ for technique, forward, backward in (
         technique,
         forward,
         backward,
-        {"0.3": ((9, 8, 7), {"p": 0.3}), "0.3 of mean and variance": ((9, 8, 7), {"p": 0.3, "mean": 0.25, "var": 1.5})},
+        {
+            "0.3": ((9, 8, 7), {"p": 0.3}, "blocks"),
+            "0.3 of mean and variance": ((9, 8, 7), {"p": 0.3, "mean": 0.25, "var": 1.5}),
+        },
     )
 
 # Learned rates ------------------------------------------------------------------------------------------------------
@@ -494,7 +547,7 @@ for name, options in {
     "t 0.3": {"temperature": 0.3},
     "t 0.1, epsilon": {"temperature": 0.1, "epsilon": 1e-5},
 }.items():
-    chunks = {"layouts": "C strided chunked"}
+    chunks = {"layouts": "C strided chunked blocks"}
     add("concrete-forward", name, FLAT, lambda a, o=options: fastdrop.concrete_dropout(a.x, -0.8, **o, **a.key), **chunks)
     add(
         "concrete-backward",
@@ -512,7 +565,11 @@ for name, options in {
 for name, layout in (("channels last", "channels_last"), ("channels first", "channels_first")):
     options = {"temperature": 2 / 3, "data_format": layout}
     add(
-        "spatial-concrete-forward", name, IMAGE, lambda a, o=options: fastdrop.spatial_concrete_dropout(a.x, -0.8, **o, **a.key)
+        "spatial-concrete-forward",
+        name,
+        IMAGE,
+        lambda a, o=options: fastdrop.spatial_concrete_dropout(a.x, -0.8, **o, **a.key),
+        layouts="C strided blocks",
     )
     add(
         "spatial-concrete-backward",
@@ -522,49 +579,46 @@ for name, layout in (("channels last", "channels_last"), ("channels first", "cha
     )
 for name, options in {"defaults": {}, "strong": {"weight_regularizer": 0.01, "dropout_regularizer": 0.02}}.items():
     for technique, function in (
-        ("concrete-regularizer-forward", fastdrop.concrete_regularizer),
-        ("concrete-regularizer-backward", fastdrop.concrete_regularizer_backward),
+        ("concrete-regularizer-forward", losses.concrete_regularizer),
+        ("concrete-regularizer-backward", losses.concrete_regularizer_backward),
     ):
         add(technique, name, FLAT, lambda a, f=function, o=options: f(-0.8, a.x, 45, **o))
         add(technique, f"{name}, two", FLAT, lambda a, f=function, o=options: f(-0.8, [a.x, a.values(45)], 45, **o))
 
 for name, options in {
-    "unscaled": {"inverted": False},
-    "inverted": {"inverted": True},
-    "unscaled outside training": {"inverted": False, "training": False},
+    "unscaled": {"mode": "standard"},
+    "inverted": {"mode": "inverted"},
+    "unscaled outside training": {"mode": "standard", "training": False},
 }.items():
-    how = {"layouts": "C strided chunked"}
-    for technique, forward, backward in (
-        ("adaptive", fastdrop.adaptive_dropout, fastdrop.adaptive_dropout_backward),
-        ("standout", fastdrop.standout, fastdrop.standout_backward),
-    ):
+    how = {"layouts": PLACED}
+    for technique in ("adaptive", "standout"):  # recorded under two names
         add(
             f"{technique}-forward",
             name,
             FLAT,
-            lambda a, f=forward, o=options: f(a.x, a.like(4), 0.75, 0.25, **o, **a.key),
+            lambda a, o=options: fastdrop.adaptive_dropout(a.x, a.like(4), 0.75, 0.25, **o, **a.key),
             **how,
         )
         add(
             f"{technique}-backward",
             name,
             FLAT,
-            lambda a, f=backward, o=options: f(a.grad, a.like(4), 0.75, 0.25, x=a.x, **o, **a.key),
+            lambda a, o=options: fastdrop.adaptive_dropout_backward(a.grad, a.like(4), 0.75, 0.25, x=a.x, **o, **a.key)[0],
             **how,
         )
 add(
     "adaptive-forward",
     "antithetic",
     FLAT,
-    lambda a: fastdrop.adaptive_dropout(a.x, a.like(4), 0.75, 0.25, antithetic=True, inverted=False, **a.key),
+    lambda a: fastdrop.adaptive_dropout(a.x, a.like(4), 0.75, 0.25, antithetic=True, mode="standard", **a.key),
 )
 for estimator in ("straight_through", "score_function", "arm", "disarm"):
-    for name, inverted in (("unscaled", False), ("inverted", True)):
+    for name, mode in (("unscaled", "standard"), ("inverted", "inverted")):
         add(
             "adaptive-backward",
             f"{estimator.replace('_', ' ')} {name}",
             FLAT,
-            lambda a, e=estimator, i=inverted: fastdrop.adaptive_dropout_backward(
+            lambda a, e=estimator, m=mode: fastdrop.adaptive_dropout_backward(
                 a.grad,
                 a.like(4),
                 0.75,
@@ -573,30 +627,33 @@ for estimator in ("straight_through", "score_function", "arm", "disarm"):
                 x=a.x,
                 losses=a.per_row(),
                 antithetic_losses=a.per_row(5),
-                inverted=i,
+                mode=m,
                 **a.key,
             ),
         )
 
 
 def variational(a: Inputs, kind: str, make: str, bias: bool = True, backward: bool = False, **options: Any) -> Any:
-    """Return the result of a layer of 23 inputs and 19 outputs for 17 examples; `kind` is "dense", "A" or "B"."""
-    x, weights = getattr(a, make)(17, 23, salt=0), a.values(23, 19, salt=7)
+    """Return the result of a layer of 23 inputs and 19 outputs for 17 samples; `kind` is "dense", or the type "A" or "B"."""
+    x, weight = getattr(a, make)(17, 23, salt=0), a.values(23, 19, salt=7)
     if "start" in a.where:
         a.where = {"start": a.rows_before * (23 if kind == "A" else 19)}
     options |= {"bias": a.values(19, salt=8) if bias else None, **a.key}
     if kind == "dense":
         forward, gradients = fastdrop.variational_dense, fastdrop.variational_dense_backward
-        operands = (x, weights, a.values(23, 19, salt=9) - a.dtype.type(2))
+        operands = (x, weight, a.values(23, 19, salt=9) - a.dtype.type(2))
     else:
         forward, gradients = fastdrop.variational_dropout, fastdrop.variational_dropout_backward
         operands = (
             x,
-            weights,
+            weight,
             -np.float64(0.9) if bias else shares(23)[:, None] - 1.5 if kind == "B" else shares(23) - 1.5,
-            kind,
+            {"A": "input", "B": "weight"}[kind],
         )
-    return gradients(getattr(a, make)(17, 19, salt=1), *operands, **options) if backward else forward(*operands, **options)
+    if not backward:
+        return forward(*operands, **options)
+    *found, of_bias = gradients(getattr(a, make)(17, 19, salt=1), *operands, **options)
+    return found if of_bias is None else (*found, of_bias)
 
 
 for kind in ("dense", "A", "B"):
@@ -609,12 +666,12 @@ for kind in ("dense", "A", "B"):
             add("variational-forward", name, (17,), forward, dtypes=dtypes, layouts=layouts, rounded=True)
             add("variational-backward", name, (17,), backward, dtypes=dtypes, rounded=True)
 closed(
-    "variational-forward", "dense outside training", lambda a: variational(a, "dense", "dense", training=False, threshold=1.0)
+    "variational-forward", "dense outside training", lambda a: variational(a, "dense", "dense", training=False, prune_above=1.0)
 )
 closed(
     "variational-backward",
     "dense outside training",
-    lambda a: variational(a, "dense", "dense", backward=True, training=False, threshold=1.0),
+    lambda a: variational(a, "dense", "dense", backward=True, training=False, prune_above=1.0),
 )
 for name, most in (("at most -1", -1.0), ("unbounded", None)):
     for kind in ("A", "B"):
@@ -624,19 +681,19 @@ for name, most in (("at most -1", -1.0), ("unbounded", None)):
             f"{kind} {name}",
             lambda a, k=kind, m=most: variational(a, k, "dense", False, True, max_log_alpha=m),
         )
-add("log-alpha-forward", "-", FLAT, lambda a: fastdrop.log_alpha_of(a.x, a.like(4)))
-add("log-alpha-backward", "-", FLAT, lambda a: fastdrop.log_alpha_of_backward(a.grad, a.x, a.like(4)))
-add("prune", "3", FLAT, lambda a: fastdrop.prune(a.x, a.like(4)))
-add("prune", "0.5", FLAT, lambda a: fastdrop.prune(a.x, a.like(4), 0.5))
+add("log-alpha-forward", "-", FLAT, lambda a: theory.log_alpha(a.x, a.like(4)))
+add("log-alpha-backward", "-", FLAT, lambda a: theory.log_alpha_backward(a.grad, a.x, a.like(4)))
+add("prune", "3", FLAT, lambda a: theory.prune(a.x, a.like(4)))
+add("prune", "0.5", FLAT, lambda a: theory.prune(a.x, a.like(4), 0.5))
 for rule in ("molchanov", "kingma"):
-    add("kl-forward", rule, FLAT, lambda a, r=rule: fastdrop.variational_kl(a.x - 2, r), dtypes=WIDE)
-    add("kl-backward", rule, FLAT, lambda a, r=rule: fastdrop.variational_kl_backward(a.x - 2, r), dtypes=WIDE)
-    add("kl-forward", f"{rule} shared", (37, 1), lambda a, r=rule: fastdrop.variational_kl(a.x - 2, r, shape=FLAT), dtypes=WIDE)
+    add("kl-forward", rule, FLAT, lambda a, r=rule: losses.variational_kl(a.x - 2, r), dtypes=WIDE)
+    add("kl-backward", rule, FLAT, lambda a, r=rule: losses.variational_kl_backward(a.x - 2, r), dtypes=WIDE)
+    add("kl-forward", f"{rule} shared", (37, 1), lambda a, r=rule: losses.variational_kl(a.x - 2, r, shape=FLAT), dtypes=WIDE)
     add(
         "kl-backward",
         f"{rule} shared",
         (37, 1),
-        lambda a, r=rule: fastdrop.variational_kl_backward(a.x - 2, r, shape=FLAT),
+        lambda a, r=rule: losses.variational_kl_backward(a.x - 2, r, shape=FLAT),
         dtypes=WIDE,
     )
 
@@ -649,16 +706,17 @@ for name, options in {
 }.items():
     both("importance", fastdrop.importance_dropout, fastdrop.importance_dropout_backward, {name: (FLAT, {**options, "p": 0.4})})
 for name, options in {"all": {}, "axis": {"axis": 1}, "floor": {"axis": 0, "floor": 0.25}}.items():
-    number("keep-probabilities", name, lambda o=options: fastdrop.keep_probabilities(shares(FLAT) ** 2, 0.4, **o))
+    number("keep-probabilities", name, lambda o=options: theory.keep_probabilities(shares(FLAT) ** 2, 0.4, **o))
 for per in ("sample", "batch"):
     options = {"k": 20, "probabilities": shares(45), "per": per}
     both("multinomial", fastdrop.multinomial_dropout, fastdrop.multinomial_dropout_backward, {f"20 per {per}": (FLAT, options)})
     both("multinomial", fastdrop.multinomial_dropout, None, {f"20 of its own per {per}": (FLAT, {"k": 20, "per": per})})
-add("multinomial-probabilities", "-", FLAT, lambda a: fastdrop.multinomial_probabilities(a.x))
+add("multinomial-probabilities", "-", FLAT, lambda a: theory.multinomial_probabilities(a.x))
 
 # Attention and tokens -----------------------------------------------------------------------------------------------
 
 HEADS = (3, 4, 5, 13)
+SHARED = {"none": None, "heads": 1, "batch": 0, "both": (0, 1)}
 
 
 def probabilities(a: Inputs) -> np.ndarray:
@@ -667,12 +725,14 @@ def probabilities(a: Inputs) -> np.ndarray:
 
 
 for name, options in {
-    **{f"elements shared by {shared}": {"mode": "element", "shared": shared} for shared in ("none", "heads", "batch", "both")},
-    **{f"columns shared by {shared}": {"mode": "column", "shared": shared} for shared in ("none", "heads", "batch", "both")},
-    "elements renormalized": {"mode": "element", "renormalize": True},
-    "columns scaled": {"mode": "column", "renormalize": False},
-    "elements window 3": {"mode": "element", "window": 3},
-    "columns window 3": {"mode": "column", "window": 3},
+    **{f"elements shared by {name}": {"unit": "element", "shared_axes": axes} for name, axes in SHARED.items()},
+    **{f"columns shared by {name}": {"unit": "key", "shared_axes": axes} for name, axes in SHARED.items()},
+    "elements renormalized": {"unit": "element", "renormalize": True},
+    "columns scaled": {"unit": "key", "renormalize": False},
+    "elements window 3": {"unit": "element", "window": 3, "exact_rate": False},
+    "columns window 3": {"unit": "key", "window": 3, "exact_rate": False},
+    "elements window 3 exact": {"unit": "element", "window": 3},
+    "columns window 3 exact": {"unit": "key", "window": 3},
 }.items():
     options["p"] = 0.3
     add("attention-forward", name, HEADS, lambda a, o=options: fastdrop.attention_dropout(probabilities(a), **o, **a.key))
@@ -680,19 +740,17 @@ for name, options in {
         "attention-backward",
         name,
         HEADS,
-        lambda a, o=options: fastdrop.attention_dropout_backward(a.grad, weights=probabilities(a), **o, **a.key),
+        lambda a, o=options: fastdrop.attention_dropout_backward(a.grad, x=probabilities(a), **o, **a.key),
     )
 add(
     "attention-backward",
     "columns, sums constant",
     HEADS,
-    lambda a: fastdrop.attention_dropout_backward(
-        a.grad, 0.3, mode="column", weights=probabilities(a), through_sum=False, **a.key
-    ),
+    lambda a: fastdrop.attention_dropout_backward(a.grad, 0.3, unit="key", x=probabilities(a), through_sum=False, **a.key),
 )
 CAUSAL = np.tri(5, 13, 4, dtype=np.bool_)
 for name, options in {
-    **{f"0.4 shared by {shared}": {"p": 0.4, "shared": shared} for shared in ("none", "heads", "batch", "both")},
+    **{f"0.4 shared by {name}": {"p": 0.4, "shared_axes": axes} for name, axes in SHARED.items()},
     "0.9": {"p": 0.9},
     "0.9 empty rows": {"p": 0.9, "empty_rows": "fill"},
     "0.7 causal": {"p": 0.7, "allowed": CAUSAL},
@@ -738,9 +796,9 @@ both(
         for name, shape, options in (
             ("0.2", MAPS, {}),
             ("0.2 exact", MAPS, {"exact_rate": True}),
-            ("0.2 one mask", MAPS, {"shared_channels": True}),
-            ("0.2 scaled by sample", MAPS, {"scale": "sample"}),
-            ("0.2 unscaled", MAPS, {"scale": "none"}),
+            ("0.2 one mask", MAPS, {"shared_axes": 1}),
+            ("0.2 scaled by sample", MAPS, {"per": "sample"}),
+            ("0.2 unscaled", MAPS, {"mode": "unscaled"}),
             ("0.2 channels last", MAPS, {"data_format": "channels_last"}),
             ("0.2 of 2 by 4", MAPS, {"block_size": (2, 4)}),
             ("0.2 of one dimension", (3, 5, 40), {}),
@@ -753,7 +811,7 @@ for name, exact in (("paper", False), ("exact", True)):
         number(
             "block-gamma",
             f"{name} {size}",
-            lambda e=exact, s=size: [fastdrop.drop_block_gamma(p / 10, (11, 10), s, exact_rate=e) for p in range(11)],
+            lambda e=exact, s=size: [theory.drop_block_gamma(p / 10, (11, 10), s, exact_rate=e) for p in range(11)],
             rounded=True,
         )
 for name, rate, threshold, layout in (
@@ -761,7 +819,7 @@ for name, rate, threshold, layout in (
     ("importance", 0.0, 0.8, "channels_first"),
     ("0.75 channels last", 0.75, 0.5, "channels_last"),
 ):
-    options = {"drop_rate": rate, "threshold": threshold, "data_format": layout}
+    options = {"p": rate, "threshold": threshold, "data_format": layout}
     add("attention-map-forward", name, MAPS, lambda a, o=options: fastdrop.adl(a.x, **o, **a.key))
     add("attention-map-backward", name, MAPS, lambda a, o=options: fastdrop.adl_backward(a.grad, a.x, **o, **a.key))
 
@@ -778,13 +836,16 @@ add("elementary", "logit", FLAT, lambda a: elementary.logit(a.laid(shares(FLAT))
 
 def fast_moments_backward(a: Inputs, mode: str) -> tuple[np.ndarray, ...]:
     """Return the gradients; the weights' one as (out, in), as it was recorded."""
-    dx, dweight, dbias = fastdrop.fast_dropout_moments_backward(
+    dx, dweight, dbias = fastdrop.theory.fast_dropout_moments_backward(
         a.dense(17, 19), a.dense(17, 19, salt=3), a.dense(17, 23), a.dense(19, 23).T, 0.4, a.dense(19), mode=mode
     )
     return dx, dweight.T, dbias
 
 
-for technique, function in (("variance-shift", fastdrop.variance_shift), ("variance-inflation", fastdrop.variance_inflation)):
+for technique, function in (
+    ("variance-shift", fastdrop.theory.variance_shift),
+    ("variance-inflation", fastdrop.theory.variance_inflation),
+):
     for name, options in {
         "defaults": {},
         "moments": {"mean": 0.25, "var": 1.5},
@@ -797,7 +858,7 @@ for name, mode in (("standard", "standard"), ("inverted", "inverted")):
         closed(
             "fast-moments-forward",
             f"0.4 {name} {'bias' if bias else 'no bias'}",
-            lambda a, m=mode, b=bias: fastdrop.fast_dropout_moments(
+            lambda a, m=mode, b=bias: fastdrop.theory.fast_dropout_moments(
                 a.dense(17, 23), a.dense(19, 23).T, 0.4, a.dense(19) if b else None, mode=m
             ),
         )
@@ -806,8 +867,8 @@ for name, mode in (("standard", "standard"), ("inverted", "inverted")):
         f"0.4 {name}",
         lambda a, m=mode: fast_moments_backward(a, m),
     )
-closed("sigmoid-moments", "-", lambda a: fastdrop.sigmoid_moments(a.dense(99), shares(99)))
-closed("relu-moments", "-", lambda a: fastdrop.relu_moments(a.dense(99), shares(99)))
+closed("sigmoid-moments", "-", lambda a: fastdrop.theory.sigmoid_moments(a.dense(99), shares(99)))
+closed("relu-moments", "-", lambda a: fastdrop.theory.relu_moments(a.dense(99), shares(99)))
 
 
 def network(a: Inputs) -> list[np.ndarray]:
@@ -817,7 +878,7 @@ def network(a: Inputs) -> list[np.ndarray]:
 
 def regularizer_gradients(a: Inputs, options: dict[str, Any]) -> list[np.ndarray]:
     """Return the gradients as (out, in), as they were recorded."""
-    return [gradient.T for gradient in fastdrop.dropout_regularizer_backward(network(a), **options)]
+    return [gradient.T for gradient in fastdrop.theory.dropout_regularizer_backward(network(a), **options)]
 
 
 COV = pattern((7, 9)) @ pattern((7, 9)).T / 9
@@ -827,15 +888,19 @@ for name, options in {
     "second moment": {"cov": COV, "p": 0.4},
     "one layer": {"cov": COV, "p": 0.4, "layers": [1]},
 }.items():
-    closed("explicit-regularizer-forward", name, lambda a, o=options: fastdrop.dropout_regularizer(network(a), **o))
+    closed("explicit-regularizer-forward", name, lambda a, o=options: fastdrop.theory.dropout_regularizer(network(a), **o))
     closed("explicit-regularizer-backward", name, lambda a, o=options: regularizer_gradients(a, o))
-closed("nuclear-envelope", "0.4", lambda a: fastdrop.nuclear_norm_envelope(a.dense(4, 7).T, None, 0.4, 5))
-closed("nuclear-envelope", "second moment", lambda a: fastdrop.nuclear_norm_envelope(a.dense(4, 7).T, COV, [0.4, 0.2], (5, 6)))
-closed("matrix-completion", "0.4", lambda a: fastdrop.matrix_completion_regularizer(a.dense(9, 4), a.dense(7, 4), 0.4))
+closed("nuclear-envelope", "0.4", lambda a: fastdrop.theory.nuclear_norm_envelope(a.dense(4, 7).T, None, 0.4, 5))
+closed(
+    "nuclear-envelope",
+    "second moment",
+    lambda a: fastdrop.theory.nuclear_norm_envelope(a.dense(4, 7).T, COV, [0.4, 0.2], (5, 6)),
+)
+closed("matrix-completion", "0.4", lambda a: fastdrop.theory.matrix_completion_regularizer(a.dense(9, 4), a.dense(7, 4), 0.4))
 closed(
     "matrix-completion",
     "probabilities",
-    lambda a: fastdrop.matrix_completion_regularizer(
+    lambda a: fastdrop.theory.matrix_completion_regularizer(
         a.dense(9, 4),
         a.dense(7, 4),
         0.4,
@@ -843,7 +908,10 @@ closed(
         column_probabilities=shares(7) / shares(7).sum(),
     ),
 )
-for technique, function in (("r-drop-forward", fastdrop.r_drop_loss), ("r-drop-backward", fastdrop.r_drop_loss_backward)):
+for technique, function in (
+    ("r-drop-forward", fastdrop.losses.r_drop_loss),
+    ("r-drop-backward", fastdrop.losses.r_drop_loss_backward),
+):
     for form in ("paper", "code"):
         for name, chosen in (("all", None), ("some", np.arange(12) % 3 != 1)):
             closed(

@@ -1,4 +1,4 @@
-"""Results are those that were recorded: under whatever name, by every backend, instruction set and number of threads.
+"""Results equal the recorded ones, under any name, for every backend, instruction set and number of threads.
 
 What differs on purpose stands in the record under "changed", with the reason.
 """

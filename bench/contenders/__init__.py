@@ -1,4 +1,4 @@
-"""One file a library; each has an `ADAPTER`."""
+"""One file per library; each file defines an `ADAPTER`."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ MODULES = (
 
 @functools.cache
 def adapters() -> tuple[Adapter, ...]:
-    """Return what can take part, installed or not; nothing but NumPy and fastdrop is imported for it."""
+    """Return all adapters, installed or not; this imports only NumPy and fastdrop."""
     found = [importlib.import_module(f".{name}", __name__) for name in MODULES]
     return tuple(module.ADAPTER for module in (*found, end_to_end))
 
 
 @functools.cache
 def by_name() -> dict[str, tuple[Contender, Adapter]]:
-    """Return every contender with its adapter, in the order that they are shown in."""
+    """Return every contender with its adapter by name, in the order of the tables."""
     return {contender.name: (contender, adapter) for adapter in adapters() for contender in adapter.contenders}

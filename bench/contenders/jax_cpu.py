@@ -1,4 +1,4 @@
-"""JAX, jitted, on its default generator and on the quicker one."""
+"""JAX, jitted, with its default generator and with its faster one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 
 from ..contender import SEED, Adapter, Call, Contender, Job
 
-# JAX turns float64 into float32 unless the whole process is told otherwise.
+# JAX converts float64 to float32 unless the whole process is configured otherwise.
 OPTIONS = frozenset({"float32", "float16", "bfloat16", "noise_shape", "bias", "residual", "rates"})
 
 
 def function(job: Job) -> Any:
-    """Return dropout as Flax has it: a Bernoulli mask, a select."""
+    """Return dropout as Flax implements it: a Bernoulli mask and a select."""
     jax = importlib.import_module("jax")
     numpy, shape = jax.numpy, job.mask_shape
 
@@ -42,7 +42,7 @@ def dropout(generator: str, job: Job) -> Call:
 
 
 def fixed_rate(run: Any, p: float) -> Any:
-    """Return the same function with a rate that the compiler knows."""
+    """Return the same function with a rate that is constant for the compiler."""
     return lambda key, step, x, _, bias, residual: run(key, step, x, p, bias, residual)
 
 

@@ -1,4 +1,4 @@
-"""Keras: its layers, called with ``training=True``, on the backend that Keras finds (its default is TensorFlow)."""
+"""Keras layers, called with ``training=True``, on the backend that Keras selects (TensorFlow by default)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""MKL's vector statistics library, called as it is: Bernoulli numbers for masks, uniforms for dropout.
+"""MKL's vector statistics library, called directly: Bernoulli numbers for masks, uniforms for dropout.
 
-It is there to compare generators: MKL applies nothing, so the rest of dropout is NumPy's, into memory that is there.
+This contender compares generators. MKL applies no masks, so NumPy does the rest of dropout, into allocated memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ICDF = STANDARD = 0  # VSL_RNG_METHOD_BERNOULLI_ICDF, VSL_RNG_METHOD_UNIFORM_STD
 
 
 def libraries() -> list[Path]:
-    """Return where the package mkl puts its library: no folder that the dynamic linker knows."""
+    """Return the paths where the package mkl puts its library; the dynamic linker does not search this folder."""
     return sorted(Path(sys.prefix, "lib").glob("libmkl_rt.so*"))
 
 
@@ -42,7 +42,7 @@ def stream(generator: str) -> ctypes.c_void_p:
 
 def demand(status: int) -> None:
     if status:
-        raise RuntimeError(f"MKL's VSL answers with status {status}")
+        raise RuntimeError(f"MKL's VSL returned status {status}")
 
 
 def address(array: Array) -> ctypes.c_void_p:
@@ -50,7 +50,7 @@ def address(array: Array) -> ctypes.c_void_p:
 
 
 def mask(generator: str, job: Job) -> Call:
-    """Keep flags of 32 bits each: VSL has no smaller ones."""
+    """Return a call that makes keep flags of 32 bits each; VSL has no smaller ones."""
     room, n, keep = np.ones(job.x.size, np.int32), ctypes.c_int(job.x.size), ctypes.c_double(1 - job.p)
     method, state, to, bernoulli = ctypes.c_int(ICDF), stream(generator), address(room), library().viRngBernoulli
 

@@ -1,4 +1,4 @@
-"""Loops as a competent user of Numba writes them: on its `np.random`, and on Philox4x32-10 with a word an element."""
+"""Loops as a competent Numba user writes them: with its `np.random`, and with Philox4x32-10 and one word per element."""
 
 from __future__ import annotations
 

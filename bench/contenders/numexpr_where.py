@@ -1,4 +1,4 @@
-"""numexpr: the idiom in one pass, but for the uniforms, which it cannot make."""
+"""numexpr: the idiom in one pass; NumPy makes the uniforms, because numexpr has no generator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The idiom, which is what is written where there is no library for it: ``x * (rng.random(x.shape) >= p) * s``."""
+"""The NumPy idiom, as people write it without a library: ``x * (rng.random(x.shape) >= p) * s``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from ..contender import EVERY_DTYPE, SEED, Adapter, Array, Call, Contender, Job
 
-Generators = Callable[[int], Any]  # a bit generator of a seed
+Generators = Callable[[int], Any]  # makes a bit generator from a seed
 
 OPTIONS = EVERY_DTYPE | {"noise_shape", "bias", "residual", "rates"}
 
 
 def new(generator: Generators, job: Job) -> Call:
-    """Write one expression, which takes fresh memory for each of its parts."""
+    """Return a call of one expression, which allocates fresh memory for each of its parts."""
     rng, p = np.random.Generator(generator(SEED)), job.p
 
     def call() -> Array:
@@ -28,7 +28,7 @@ def new(generator: Generators, job: Job) -> Call:
 
 
 def with_out(generator: Generators, job: Job) -> Call:
-    """Write every step into memory that is there."""
+    """Return a call that writes every step to allocated memory."""
     rng, p, scale, out = np.random.Generator(generator(SEED)), job.p, job.scale, job.out
     uniform, keep = np.ones(job.mask_shape, np.float32), np.ones(job.mask_shape, np.bool_)
 
@@ -44,7 +44,7 @@ def with_out(generator: Generators, job: Job) -> Call:
 
 
 def backward(generator: Generators, job: Job) -> Call:
-    """Keep the mask, times the scale, for the gradient."""
+    """Return a call that stores the scaled mask and uses it again for the gradient."""
     rng, (grad, grad_out) = np.random.Generator(generator(SEED)), job.gradients
 
     def call() -> tuple[Array, Array]:
@@ -73,7 +73,7 @@ WORKS = {"dropout": new, "backward": backward, "mask": mask, "packed mask": pack
 
 
 def both(name: str, label: str, generator: Generators) -> tuple[Contender, Contender]:
-    """Return the idiom on a bit generator, with fresh memory and without."""
+    """Return the idiom with a bit generator, with fresh memory and with `out=`."""
     works = {what: partial(make, generator) for what, make in WORKS.items()}
     out = {"dropout": partial(with_out, generator)}
     return (

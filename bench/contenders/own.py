@@ -1,4 +1,4 @@
-"""fastdrop: each backend, each instruction set, several numbers of threads."""
+"""fastdrop with each backend, each instruction set and several numbers of threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import fastdrop
-from fastdrop._core import native, settings
+from fastdrop._core import machine, native
 from fastdrop.verify.cases import Engine
 
 from ..contender import EVERY_DTYPE, SEED, Absent, Adapter, Array, Call, Contender, Job
@@ -21,13 +21,13 @@ OPTIONS = EVERY_DTYPE | {"noise_shape", "bias", "residual", "rates"}
 
 
 def dropout(job: Job, new: bool = False) -> Call:
-    """Name no option that the work does not need, as a user would not."""
+    """Return a call with only the options that the work needs, as a user would write it."""
     options: dict[str, Any] = {"noise_shape": job.case.noise_shape, "bias": job.bias, "residual": job.residual, "out": job.out}
     options = {name: value for name, value in options.items() if value is not None}
     if new:
         del options["out"]
     call, offsets, x, p = fastdrop.dropout, itertools.count(), job.x, job.p
-    if list(options) == ["out"]:  # as it is written: in a small call, taking a dictionary apart shows
+    if list(options) == ["out"]:  # spelt out: unpacking a dictionary would take measurable time in a small call
         out = job.out
         return lambda: call(x, p, seed=SEED, offset=next(offsets), out=out)
     return lambda: call(x, p, seed=SEED, offset=next(offsets), **options)
@@ -77,13 +77,13 @@ WORKS: dict[str, Callable[[Job], Call]] = {
 
 
 def on(engine: Engine, make: Callable[[Job], Call], least_threads: int = 1) -> Callable[[Job], Call]:
-    """Return the same way, but absent where the engine is."""
+    """Return the same function, which raises Absent if the engine is not available."""
 
     def made(job: Job) -> Call:
         if engine.isa and not native.isas().get(engine.isa):
             raise Absent(f"this machine or build lacks the instruction set {engine.isa}")
-        if least_threads > settings.automatic_num_threads():
-            raise Absent(f"this process may use {settings.automatic_num_threads()} processors only")
+        if least_threads > machine.automatic_num_threads():
+            raise Absent(f"this process may use {machine.automatic_num_threads()} processors only")
         if reason := engine.missing():
             raise Absent(reason)
         return make(job)
@@ -93,7 +93,7 @@ def on(engine: Engine, make: Callable[[Job], Call], least_threads: int = 1) -> C
 
 def contender(name: str, label: str, engine: Engine, works: dict[str, Callable[[Job], Call]] = WORKS) -> Contender:
     does = {what: on(engine, make, engine.num_threads or 1) for what, make in works.items()}
-    using = nullcontext if engine == Engine("c") else engine.using  # the process is set to C: `using` would show in small calls
+    using = nullcontext if engine == Engine("c") else engine.using  # C is the process's setting; `using` would slow small calls
     return Contender(name, label, does, OPTIONS, "fastdrop", using, exact=True)
 
 
@@ -116,8 +116,8 @@ REFERENCE = contender("reference", "the reference", Engine("numpy"))
 
 
 def reference(job: Job) -> Any:
-    """Return what the first call of every engine must give, to the byte."""
-    made = np.array  # a copy: the room for the result is everybody's
+    """Return the bytes that the first call of every engine must give."""
+    made = np.array  # a copy, because all contenders share the memory for the result
     with REFERENCE.using():
         found = REFERENCE.does[job.case.what](job)()
     return tuple(made(part) for part in found) if isinstance(found, tuple) else made(found)

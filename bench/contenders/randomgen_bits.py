@@ -1,4 +1,4 @@
-"""randomgen's bit generators under NumPy's distributions: Philox4x32, as here, and AES."""
+"""randomgen's bit generators with NumPy's distributions: Philox4x32, which fastdrop uses too, and AES."""
 
 from __future__ import annotations
 

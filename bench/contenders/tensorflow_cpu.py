@@ -1,4 +1,4 @@
-"""TensorFlow: `tf.nn.experimental.stateless_dropout` on Philox, inside a `tf.function`."""
+"""TensorFlow: `tf.nn.experimental.stateless_dropout` with Philox, inside a `tf.function`."""
 
 from __future__ import annotations
 

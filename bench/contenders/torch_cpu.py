@@ -1,4 +1,4 @@
-"""PyTorch on the CPU: `torch.nn.functional.dropout`, as it is and through `torch.compile`."""
+"""PyTorch on the CPU: `torch.nn.functional.dropout`, eager and through `torch.compile`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPTIONS = EVERY_DTYPE | {"noise_shape", "bias", "residual", "rates"}
 
 
 def tensor(torch: Any, array: Array | None) -> Any:
-    """Return a view of an array, or of None nothing; PyTorch does not know ml_dtypes' bfloat16, so its bits go over."""
+    """Return a view of an array as a tensor, or None; bfloat16 is passed as bits, since PyTorch does not know ml_dtypes."""
     if array is None:
         return None
     if array.dtype.name == "bfloat16":
@@ -63,7 +63,7 @@ def dropout(job: Job, compiled: bool = False) -> Call:
 
     if compiled:
         if not any(map(shutil.which, ("c++", "g++", "clang++"))):
-            raise Absent("torch.compile needs a C++ compiler, and none is on the path")
+            raise Absent("torch.compile needs a C++ compiler, and the path has none")
         run = torch.compile(run, dynamic=False)
         run(x, bias, residual)
     return lambda: run(x, bias, residual)

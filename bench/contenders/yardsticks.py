@@ -1,4 +1,4 @@
-"""What the machine and NumPy can do on the same arrays: the copy and the multiplication that dropout is compared with."""
+"""The yardsticks: NumPy's copy and multiplication on the same arrays, with which dropout is compared."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def copy(job: Job) -> Call:
 
 
 def copy_both(job: Job) -> Call:
-    """Copy what goes forward and what comes back."""
+    """Return a call that copies the arrays of both passes."""
     grad, grad_out = job.gradients
 
     def call() -> tuple[Array, Array]:
@@ -52,6 +52,6 @@ ADAPTER = Adapter(
         Contender("copy", "numpy.copyto", COPIES, EVERYTHING, "yardstick"),
         Contender("multiply", "numpy.multiply, out=", dict.fromkeys(WORKS, multiply), EVERYTHING, "yardstick"),
         Contender("multiply-new", "x * s, new result", {"dropout": multiply_new}, EVERY_DTYPE, "yardstick"),
-        Contender("touch-new", "a new array, a number a page", {"dropout": touch_new}, EVERY_DTYPE, "yardstick"),
+        Contender("touch-new", "a new array, one write per page", {"dropout": touch_new}, EVERY_DTYPE, "yardstick"),
     ),
 )

@@ -1,4 +1,4 @@
-"""Times are taken where they are asked for; in the test suite each case runs once, for its result."""
+"""Configure pytest-benchmark: times are taken only on request; in the test suite each case runs once, to check its result."""
 
 import os
 

@@ -1,7 +1,7 @@
-"""The benchmark's cases by pytest-benchmark: ``pytest bench --benchmark-only``, for its statistics and comparisons.
+"""Run the benchmark's cases under pytest-benchmark, for its statistics and comparisons: ``pytest bench --benchmark-only``.
 
-Each result is checked before it is timed, as in ``fastdrop bench``. In the test suite only fastdrop and NumPy take part, on
-small arrays; what is timed goes up to 4 M elements.
+Each result is checked before it is timed, as in ``fastdrop bench``. In the test suite only fastdrop, NumPy and Numba take part,
+on small arrays. Timed arrays have up to 4 M elements.
 """
 
 import pytest
@@ -13,9 +13,9 @@ from fastdrop.bench.contenders import by_name, own
 from fastdrop.bench.data import job_of
 
 pytest.importorskip("sklearn")
-pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries that are only guests here
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of the other libraries
 
-TIMED, IN_THE_SUITE = 2**22, 2**16  # elements at most
+TIMED, IN_THE_SUITE = 2**22, 2**16  # maximum number of elements
 QUICK_MODULES = {None, "numba"}
 
 

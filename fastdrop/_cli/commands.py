@@ -18,6 +18,7 @@ from rich.text import Text
 import fastdrop
 from fastdrop._cli.screens import FAILURE, end, errors_in_one_line, progress_bar, show, table
 from fastdrop._core import settings
+from fastdrop._core.types import Backend
 from fastdrop.bench.command import bench
 from fastdrop.npyfile import Applied, apply_file
 from fastdrop.verify.runner import Outcome, checks
@@ -105,7 +106,7 @@ THREADS = click.option("--threads", type=int, help="The most threads to use; the
 )
 @click.option("--backend", type=click.Choice(list(settings.BACKENDS)), help="What computes; all give the same bytes.")
 @THREADS
-def apply(source: Path, target: Path, p: float, seed: int, offset: int, backend: str | None, threads: int | None) -> None:
+def apply(source: Path, target: Path, p: float, seed: int, offset: int, backend: Backend | None, threads: int | None) -> None:
     """Apply dropout to a file.
 
     Drops elements of the array in IN.npy, scales the others by 1 / (1 - p), and writes OUT.npy. The files may be larger
@@ -148,7 +149,7 @@ def verify(ctx: click.Context) -> None:
     """
     began = time.perf_counter()
     outcomes = []
-    with progress_bar(TimeElapsedColumn()) as bar:
+    with errors_in_one_line(), progress_bar(TimeElapsedColumn()) as bar:
         task = bar.add_task("checking", total=None)
         for outcome in checks():
             outcomes.append(outcome)
@@ -182,14 +183,14 @@ def show_outcomes(outcomes: list[Outcome], seconds: float) -> list[Outcome]:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def info(as_json: bool) -> None:
     """Show what runs, and on what."""
-    found = fastdrop.config()
+    with errors_in_one_line():
+        found = fastdrop.config()
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    variables = {"backend": "FASTDROP_BACKEND", "isa": "FASTDROP_ISA", "num_threads": "FASTDROP_NUM_THREADS"}
     rows = table("setting", "value", "set in the environment by")
     for name, value in found.items():
-        rows.add_row(name, as_text(name, value), variables.get(name, ""))
+        rows.add_row(name, as_text(name, value), settings.VARIABLES.get(name, ""))
     show(rows)
 
 

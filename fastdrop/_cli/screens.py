@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from fastdrop._core.settings import require_settings
 from fastdrop.verify.runner import Mismatch
 
 __all__ = ["FAILURE", "USAGE", "end", "errors_in_one_line", "progress_bar", "show", "table"]
@@ -29,7 +31,11 @@ def end(message: str, exit_code: int) -> NoReturn:
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Turn the errors that a user can cause into sentences."""
+    """Turn the errors that a user can cause into sentences; the first is a wrong environment variable."""
+    try:
+        require_settings()
+    except (ValueError, TypeError, RuntimeError, ImportError) as error:
+        end(str(error), USAGE)
     try:
         yield
     except (ValueError, TypeError, OverflowError) as error:
@@ -61,8 +67,23 @@ def table(*headings: str, right: Sequence[str] = ()) -> Table:
     return made
 
 
+PLAIN = {"±": "+-", "×": "x", "–": "-", "—": "-", "…": "...", "≥": ">=", "≤": "<="}
+
+
+def plain(error: UnicodeError) -> tuple[str, int]:
+    """Return what is printed in place of characters that a stream cannot encode, and where to go on."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(PLAIN.get(character, "?") for character in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("fastdrop.plain", plain)
+
+
 def show(*lines: Table | Text | str) -> None:
-    """Print to standard output, as wide as the terminal, or 80 columns."""
+    """Print to standard output, as wide as the terminal, or 80 columns, in the characters that it has."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="fastdrop.plain")
     console = Console(highlight=False, markup=False, emoji=False)
     for line in lines:
         console.print(line)

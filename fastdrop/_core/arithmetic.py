@@ -1,4 +1,4 @@
-"""Sums whose order is part of their definition, so that their last bits are the same everywhere."""
+"""What values are computed with, and sums whose order is defined, so that their last bits are the same everywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["fixed_sum"]
+__all__ = ["compute_type", "fixed_sum"]
+
+
+def compute_type(dtype: Any) -> type[np.floating[Any]]:
+    """Return the type that arrays of a dtype are computed with."""
+    return np.float64 if dtype == np.float64 else np.float32
 
 
 def fixed_sum(values: NDArray[Any], axis: int = -1) -> NDArray[Any]:

@@ -63,11 +63,24 @@ cdef class Call:
         np.copyto(self.out, work.x)
         return self.out
 
-    def arrays(self, x, *, str name=None, shape=None, p=None, **others):
+    def mask(self, shape, p, noise_shape=None, shared_axes=None, packed=False):
+        """Return keep flags, or packed keep bits; outside training everything is kept."""
+        return make_mask(self, shape, p, noise_shape, shared_axes, is_true(packed, "packed"))
+
+    def check_place(self, shape, shared_axes=None):
+        """Raise unless the mask of an array of this shape is inside the larger array and inside the stream."""
+        cdef np.npy_intp dims[native.FD_MAX_DIMS]
+        cdef tuple sizes = shape_of(shape)
+        cdef int k
+        for k in range(len(sizes)):
+            dims[k] = sizes[k]
+        place_mask(Work.__new__(Work), self, len(sizes), dims, None, shared_axes)
+
+    def arrays(self, x, /, *, str name=None, shape=None, p=None, placed=None, **others):
         """Return a `Pass` over x and other arrays of its shape and dtype, for a variant that computes in several steps.
 
-        `shape` is that of the result where it is not x's, `p` a rate to be checked with the rest. An operand that is None is not
-        there.
+        `shape` is that of the result where it is not x's. `p` is a rate, and `placed` the shape of what has a place in a larger
+        array: both are only checked. An operand that is None is not there.
         """
         cdef Work work = begin(self, x, name or self.array_name())
         cdef tuple operands = tuple([
@@ -75,14 +88,28 @@ cdef class Call:
             for called, other in others.items()])
         if p is not None:
             set_rate(work, p, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
-        if self.out is not None:
+        if self.out is not None and shape is None:
             check_out(self.out, work.x)
+        elif self.out is not None:
+            check_out(self.out, np.broadcast_to(np.empty((), (<object>work.x).dtype), shape), "result")
         check_seed(self.seed, self.offset, self.use)
-        first_index(self.start, 0, ELEMENTS_END, "elements")
+        if placed is None:
+            first_index(self.start, 0, ELEMENTS_END, "elements")
+        else:
+            check_place(self, shape_of(placed))
         return Pass(self, work.x, operands, work.settings, shape)
 
     cdef str array_name(self):
         return "grad" if self.use == BACKWARD else "x"
+
+
+cdef int check_place(Call call, tuple shape) except -1:
+    """Raise unless an array of this shape can have the place in a larger array that the call says."""
+    cdef np.npy_intp dims[native.FD_MAX_DIMS]
+    cdef int k
+    for k in range(len(shape)):
+        dims[k] = shape[k]
+    return place_elements(Work.__new__(Work), call, len(shape), dims, ELEMENTS_END, "elements")
 
 
 cdef Work begin(Call call, x, str name):
@@ -270,15 +297,13 @@ cdef class Pass:
         override.reset(self.token)
 
     def mask(self, shape, p, shared_axes=None, *, bint packed=False, bint is_global=True):
-        """Return keep flags of a shape, or packed keep bits, with this call's key and, if `is_global`, its place in a larger array."""
+        """Return keep flags of a shape, or packed keep bits, with this call's key and, if `is_global`, its place."""
         cdef Call call = self.own_call(is_global)
         return make_mask(call, shape, p, None, shared_axes, packed)
 
     def drop(self, x, p, shared_axes=None, *, mode="inverted", factor=None, out=None, bint is_global=True):
         """Return `dropout` of another array with this call's key; in training, whatever the call's."""
-        cdef Call call = self.own_call(is_global)
-        call.out = out
-        return call.drop(x, p, shared_axes, mode=mode, factor=factor)
+        return self.own_call(is_global, out).drop(x, p, shared_axes, mode=mode, factor=factor)
 
     def apply(self, mask, scale=1.0, x=None, out=None, fill=0.0):
         """Return keep ? x * scale : fill in `out`, by default the result, of x, by default the array."""
@@ -293,10 +318,12 @@ cdef class Pass:
         """Return the result, of the array's own kind where the caller gave no `out`."""
         return wrapped(self.x, self.y, self.call.out)
 
-    def own_call(self, bint is_global=True):
+    def own_call(self, bint is_global=True, out=None):
         """Return a call with this key, at this place in a larger array if `is_global`, under the settings in force."""
         cdef Call call = Call.__new__(Call)
+        call.out = out
         call.seed, call.offset = self.key
+        call.out = out
         if is_global:
             call.start, call.global_shape, call.global_start = self.call.start, self.call.global_shape, self.call.global_start
         return call
@@ -329,7 +356,7 @@ cdef object make_mask(Call call, shape, p, noise_shape, shared_axes, bint packed
     cdef tuple sizes = shape_of(shape)
     cdef int64_t n = size_of(sizes)
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
-    cdef np.ndarray out
+    cdef np.ndarray out, made
     cdef int k
     for k in range(len(sizes)):
         dims[k] = sizes[k]
@@ -337,10 +364,29 @@ cdef object make_mask(Call call, shape, p, noise_shape, shared_axes, bint packed
     place_mask(work, call, len(sizes), dims, noise_shape, shared_axes)
     work.settings = settings_of(call.backend, call.num_threads)
     check_seed(call.seed, call.offset, call.use)
-    out = np.empty((n + 7) // 8, np.uint8) if packed else np.empty(sizes, np.bool_)
-    draw_key(call.seed, call.offset, &work.key)
+    out = mask_result(((n + 7) // 8,) if packed else sizes, np.dtype(np.uint8 if packed else np.bool_), call.out)
+    made = out if is_plain(out) else np.empty((<object>out).shape, out.dtype)
+    if is_true(call.training, "training"):
+        draw_key(call.seed, call.offset, &work.key)
+    else:
+        work.rate, work.rates = 0.0, None
+        work.key.seed = work.key.offset = 0
     if n:
-        fill_mask(work, n, out, packed)
+        fill_mask(work, n, made, packed)
+    if made is not out:
+        np.copyto(out, made)
+    return out
+
+
+cdef np.ndarray mask_result(tuple shape, dtype, out):
+    """The caller's `out`, checked, or a new array."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray) or out.dtype != dtype:
+        given = out.dtype if isinstance(out, np.ndarray) else repr(out)
+        raise TypeError(f"out must be a numpy.ndarray of {dtype}; got {given}")
+    if out.shape != shape or not out.flags.writeable:
+        raise ValueError(f"out must be writable and have the shape {shape} of the mask; got {out.shape}")
     return out
 
 
@@ -370,7 +416,7 @@ cdef int fill_mask(Work work, int64_t n, np.ndarray out, bint packed) except -1:
 def dropout_mask(shape, p, Call call not None, noise_shape=None, shared_axes=None, packed=False):
     """Return keep flags, or packed keep bits, which must have a seed."""
     call.use = REPEATED
-    return make_mask(call, shape, p, noise_shape, shared_axes, is_true(packed, "packed"))
+    return call.mask(shape, p, noise_shape, shared_axes, packed)
 
 
 def apply_mask(x, mask, scale, out, backend, num_threads, fill=0.0):
@@ -426,6 +472,9 @@ cdef object wrapped(np.ndarray x, np.ndarray y, object out):
 cdef double round_to_compute(value, int dtype) except? -1.0:
     """A factor, rounded once to the type that is computed with."""
     cdef double number
+    if PyFloat_CheckExact(value):
+        number = value
+        return NAN if number != number else native.rounded_factor(number, dtype)
     try:
         if isinstance(value, (str, bytes, bytearray)):
             raise TypeError  # Python would take the number written there
@@ -436,7 +485,4 @@ cdef double round_to_compute(value, int dtype) except? -1.0:
         raise TypeError(f"scale must be a number; got {value!r} ({type(value).__name__})") from None
     except OverflowError:
         raise ValueError(f"scale must be a number that a double holds; got {value!r}") from None
-    if number != number:
-        return NAN  # whatever payload the caller's had
-    with RoundToNearest(), np.errstate(over="ignore"):
-        return number if dtype == native.FD_FLOAT64 else float(np.float32(number))
+    return NAN if number != number else native.rounded_factor(number, dtype)  # whatever payload the caller's NaN had

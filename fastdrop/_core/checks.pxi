@@ -83,15 +83,15 @@ cdef int kind_of(np.ndarray x, str name) except -1:
     raise TypeError(f"{name} must have a floating-point dtype, {FLOATS}; got {x.dtype}")
 
 
-cpdef int check_out(out, np.ndarray x) except -1:
-    """Raise unless `out` can take a result like `x`."""
+cpdef int check_out(out, np.ndarray x, str name="input") except -1:
+    """Raise unless `out` can take a result like `x`, which the message calls by this name."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a numpy.ndarray; got {type(out).__name__}")
     cdef np.ndarray y = out
     if np.PyArray_TYPE(y) != np.PyArray_TYPE(x) or not np.PyArray_ISNOTSWAPPED(y):
-        raise TypeError(f"out must have the dtype of the input, {x.dtype.str!r}; got {y.dtype.str!r}")
+        raise TypeError(f"out must have the dtype of the {name}, {x.dtype.str!r}; got {y.dtype.str!r}")
     if not np.PyArray_SAMESHAPE(y, x):
-        raise ValueError(f"out must have the shape of the input, {(<object>x).shape}; got {(<object>y).shape}")
+        raise ValueError(f"out must have the shape of the {name}, {(<object>x).shape}; got {(<object>y).shape}")
     if not np.PyArray_ISWRITEABLE(y):
         raise ValueError("out is read-only")
     return 0

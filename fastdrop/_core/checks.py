@@ -1,8 +1,8 @@
 """Checks of arguments that several modules share; what the functions of the kernels themselves take, the plan checks.
 
-Each returns what it was given, as what it must be, or raises naming it. A *number* is one that `float` takes, and a string is
-a bad value of one, as in a table of settings. A *scalar* may also be an array of one element, as a learned parameter is, and
-a string is none.
+``as_...`` returns the value as the core computes with it, or raises naming it; ``check_...`` only raises. A *number* is one
+that `float` takes, and a string is a bad value of one, as in a table of settings. A *scalar* may also be an array of one
+element, as a learned parameter is, and a string is none. A bool is neither.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from numpy.typing import ArrayLike, NDArray
 from fastdrop._core import plan
 
 __all__ = [
-    "at_least_one",
+    "as_finite_number",
+    "as_finite_scalar",
+    "as_floats",
+    "as_non_negative_number",
+    "as_non_negative_scalar",
+    "as_positive_count",
+    "as_positive_number",
+    "as_positive_scalar",
+    "as_probabilities",
+    "as_real_array",
+    "as_share",
     "check_indices",
-    "finite_number",
-    "finite_scalar",
-    "floats_of",
-    "non_negative_number",
-    "non_negative_scalar",
-    "positive_number",
-    "positive_scalar",
-    "probabilities_of",
-    "real_array",
-    "share_of",
 ]
 
 ROUNDING = 1e-2  # by which a sum of probabilities may be off: bfloat16 has 8 bits
@@ -35,7 +35,7 @@ ROUNDING = 1e-2  # by which a sum of probabilities may be off: bfloat16 has 8 bi
 # Counts and numbers -------------------------------------------------------------------------------------------------
 
 
-def at_least_one(value: Any, name: str) -> int:
+def as_positive_count(value: Any, name: str) -> int:
     """Return a number of things of which there is one at least."""
     number = plan.as_count(value, name)
     if number < 1:
@@ -49,7 +49,7 @@ def require(holds: bool, name: str, what: str, value: Any) -> None:
         raise ValueError(f"{name} must be {what}; got {value!r}")
 
 
-def finite_number(value: Any, name: str) -> float:
+def as_finite_number(value: Any, name: str) -> float:
     """Return a finite number."""
     try:
         plan.check_scalar(value)
@@ -62,21 +62,21 @@ def finite_number(value: Any, name: str) -> float:
     return number
 
 
-def positive_number(value: Any, name: str) -> float:
+def as_positive_number(value: Any, name: str) -> float:
     """Return a finite number above 0."""
-    number = finite_number(value, name)
+    number = as_finite_number(value, name)
     require(number > 0, name, "above 0", value)
     return number
 
 
-def non_negative_number(value: Any, name: str) -> float:
+def as_non_negative_number(value: Any, name: str) -> float:
     """Return a finite number that is 0 or more."""
-    number = finite_number(value, name)
+    number = as_finite_number(value, name)
     require(number >= 0, name, ">= 0", value)
     return number
 
 
-def share_of(value: Any, name: str) -> float:
+def as_share(value: Any, name: str) -> float:
     """Return a number in [0, 1]."""
     try:
         return plan.as_rate(value)
@@ -90,30 +90,31 @@ def share_of(value: Any, name: str) -> float:
 def scalar(value: Any, name: str) -> float:
     """Return a number, NaN or infinite too."""
     try:
-        if isinstance(value, (str, bytes)) or np.iscomplexobj(value) or np.size(value) != 1:
+        array = np.asarray(value)
+        if isinstance(value, (str, bytes)) or array.dtype.kind in "bc" or array.size != 1:
             raise TypeError
-        return float(np.asarray(value).reshape(()))
+        return float(array.reshape(()))
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number; got {value!r} ({type(value).__name__})") from None
     except OverflowError:
         return math.inf
 
 
-def finite_scalar(value: Any, name: str) -> float:
+def as_finite_scalar(value: Any, name: str) -> float:
     """Return a finite number, given as such or as an array of one element."""
     number = scalar(value, name)
     require(math.isfinite(number), name, "finite", value)
     return number
 
 
-def positive_scalar(value: Any, name: str) -> float:
+def as_positive_scalar(value: Any, name: str) -> float:
     """Return a finite number above 0, given as such or as an array of one element."""
     number = scalar(value, name)
     require(0 < number < math.inf, name, "finite and above 0", value)
     return number
 
 
-def non_negative_scalar(value: Any, name: str) -> float:
+def as_non_negative_scalar(value: Any, name: str) -> float:
     """Return a finite number that is 0 or more, given as such or as an array of one element."""
     number = scalar(value, name)
     require(0 <= number < math.inf, name, "finite and >= 0", value)
@@ -123,7 +124,7 @@ def non_negative_scalar(value: Any, name: str) -> float:
 # Arrays -------------------------------------------------------------------------------------------------------------
 
 
-def real_array(value: ArrayLike, name: str, *, flags: bool = True) -> NDArray[Any]:
+def as_real_array(value: ArrayLike, name: str, *, flags: bool = True) -> NDArray[Any]:
     """Return an array of real numbers, of whatever dtype it is; of bool only where `flags` may be given for numbers."""
     given = np.asarray(value)
     if given.dtype.kind not in ("biuf" if flags else "iuf") and given.dtype.name != "bfloat16":
@@ -131,9 +132,9 @@ def real_array(value: ArrayLike, name: str, *, flags: bool = True) -> NDArray[An
     return given
 
 
-def floats_of(value: ArrayLike, name: str, ndim: int | None = None) -> NDArray[np.float64]:
+def as_floats(value: ArrayLike, name: str, ndim: int | None = None) -> NDArray[np.float64]:
     """Return real numbers in float64, of `ndim` dimensions where that is given."""
-    given = real_array(value, name)
+    given = as_real_array(value, name)
     if ndim is not None and given.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimensions; got shape {given.shape}")
     return given.astype(np.float64)
@@ -145,9 +146,9 @@ def check_indices(indices: NDArray[Any], size: int, name: str, what: str) -> Non
         raise ValueError(f"{name} must be in [0, {size}), {what}; got {indices.min()} to {indices.max()}")
 
 
-def probabilities_of(given: ArrayLike) -> NDArray[np.float64]:
+def as_probabilities(given: ArrayLike) -> NDArray[np.float64]:
     """Return distributions over the classes along the last axis; their sums may be off by the rounding of 16-bit types."""
-    p = real_array(given, "probabilities").astype(np.float64)
+    p = as_real_array(given, "probabilities").astype(np.float64)
     if p.ndim == 0 or p.shape[-1] == 0:
         raise ValueError(f"probabilities must have an axis of classes, the last one; got shape {p.shape}")
     if not ((p >= 0) & (p <= 1 + ROUNDING)).all():

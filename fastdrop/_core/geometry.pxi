@@ -42,8 +42,11 @@ def as_axes(axes, int ndim, str name):
 
 
 cdef bint share_plainly(Place *place, shared_axes) except -1:
-    """Mark the axes of a tuple of integers in order, as the variants give them; say whether it was one."""
+    """Mark one axis, or the axes of a tuple of integers in order, as the variants give them; say whether it was that."""
     cdef Py_ssize_t axis, k = -1
+    if PyLong_CheckExact(shared_axes) and 0 <= shared_axes < place.ndim:
+        place.shared[<Py_ssize_t>shared_axes] = True
+        return True
     if not PyTuple_CheckExact(shared_axes):
         return False
     for number in <tuple>shared_axes:
@@ -102,6 +105,17 @@ cdef int place_block(Place *place, global_shape, global_start) except -1:
     for k in range(place.ndim):
         place.whole[k], place.begin[k] = min(whole[k], TOO_FAR), min(begin[k], TOO_FAR)
     return 0
+
+
+def locate_block(shape, global_shape, global_start):
+    """Return the shape of the larger array and where the block begins in it; by default the block is the whole."""
+    cdef Place place
+    cdef int k
+    place.ndim = len(shape)
+    for k in range(place.ndim):
+        place.sizes[k] = shape[k]
+    place_block(&place, global_shape, global_start)
+    return tuple([place.whole[k] for k in range(place.ndim)]), tuple([place.begin[k] for k in range(place.ndim)])
 
 
 cdef int lay(Work work, Place *place, uint64_t start, uint64_t end) except -1:

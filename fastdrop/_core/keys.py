@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, Union
 
 import numpy as np
 
@@ -142,7 +142,7 @@ class Stream(plan.Counter):
 
     __slots__ = ("_lock", "_spawned")
 
-    def __init__(self, seed: Any = None, offset: int = 0) -> None:
+    def __init__(self, seed: StreamSeed = None, offset: int = 0) -> None:
         if isinstance(seed, Stream):
             raise TypeError(
                 "seed must not be a Stream here; stream.spawn(n) and stream.fold_in(data) give streams of their own"
@@ -214,8 +214,11 @@ class Stream(plan.Counter):
         return f"Stream(seed={self.seed}, offset={self.offset})"
 
 
+# Classes of NumPy are written as text, so that numpy.random is loaded when a call needs it and not with the package.
+# What a stream begins with: anything but another stream, of which `spawn` and `fold_in` make streams.
+StreamSeed: TypeAlias = Union[int, Key, "np.random.SeedSequence", "np.random.Generator", "np.random.BitGenerator", None]
 # A seed without a state gives the same mask each time; a backward function takes no other.
-FixedSeed: TypeAlias = int | Key | np.random.SeedSequence
-Seed: TypeAlias = FixedSeed | Stream | np.random.Generator | np.random.BitGenerator
+FixedSeed: TypeAlias = Union[int, Key, "np.random.SeedSequence"]
+Seed: TypeAlias = Union[FixedSeed, Stream, "np.random.Generator", "np.random.BitGenerator"]
 
 plan.register_key_type(Key)

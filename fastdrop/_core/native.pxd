@@ -11,6 +11,7 @@ cdef extern from "fastdrop.h" nogil:
     int FD_FLOAT64
     int FD_FLOAT16
     int FD_BFLOAT16
+    int FD_DTYPES
     int FD_SCALE
     int FD_WITH_BIAS
     int FD_WITH_RATES
@@ -86,6 +87,7 @@ cdef const fd_isa *find_isa(str name) except NULL
 cdef fd_rate rate_of(double p) noexcept nogil
 cdef double inverted_scale(double p, int dtype) noexcept nogil
 cdef double standard_scale(double p, int dtype) noexcept nogil
+cdef double rounded_factor(double value, int dtype) noexcept nogil
 cdef void layout_of(
     fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize
 ) noexcept nogil

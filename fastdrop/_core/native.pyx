@@ -10,6 +10,7 @@ cdef extern from "fastdrop.h" nogil:
     fd_rate fd_rate_of(double p)
     double fd_inverted_scale(double p, int dtype)
     double fd_standard_scale(double p, int dtype)
+    double fd_rounded_factor(double value, int dtype)
     void fd_layout_of(fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize)
     int64_t fd_first_bad_rate(const fd_isa *isa, const void *rates, int dtype, int64_t n)
     void fd_apply(const fd_isa *isa, const fd_call *call, int threads)
@@ -48,6 +49,10 @@ cdef double inverted_scale(double p, int dtype) noexcept nogil:
 
 cdef double standard_scale(double p, int dtype) noexcept nogil:
     return fd_standard_scale(p, dtype)
+
+
+cdef double rounded_factor(double value, int dtype) noexcept nogil:
+    return fd_rounded_factor(value, dtype)
 
 
 cdef void layout_of(

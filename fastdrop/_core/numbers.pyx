@@ -75,11 +75,14 @@ def words(n, Call call not None):
     return out
 
 
-def numbers(str name, shape, dtype, Call call not None):
-    """Return random numbers, "uniform" or "normal", of float32 (a word per number) or float64 (two)."""
-    cdef tuple sizes = shape_of(shape)
+def check_place(shape, dtype, Call call not None):
+    """Raise unless the random numbers of an array of this shape are inside the larger array and inside the stream."""
+    placed_numbers(shape_of(shape), dtype, call)
+
+
+cdef Work placed_numbers(tuple sizes, dtype, Call call):
+    """Numbers of a dtype, and where they are in the stream."""
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
-    cdef int64_t n = size_of(sizes)
     cdef Work work = Work.__new__(Work)
     cdef int k
     if np.dtype(dtype) not in (np.float32, np.float64):
@@ -88,6 +91,14 @@ def numbers(str name, shape, dtype, Call call not None):
         dims[k] = sizes[k]
     work.dtype = kind_of(np.empty(0, dtype), "dtype")
     place_numbers(work, call, len(sizes), dims)
+    return work
+
+
+def numbers(str name, shape, dtype, Call call not None):
+    """Return random numbers, "uniform" or "normal", of float32 (a word per number) or float64 (two)."""
+    cdef tuple sizes = shape_of(shape)
+    cdef int64_t n = size_of(sizes)
+    cdef Work work = placed_numbers(sizes, dtype, call)
     work.settings = settings_of(call.backend, call.num_threads)
     cdef np.ndarray out = random_result(sizes, np.dtype(dtype), call)
     cdef np.ndarray made = out if is_plain(out) else np.empty(sizes, dtype)
@@ -306,16 +317,3 @@ cdef int call_function(str name, int dtype, np.ndarray x, np.ndarray y, Settings
         with nogil:
             native.function(kernels, function, dtype, read, written, n, threads)
     return 0
-
-
-# Transition
-
-
-def old_noise(x, str noise_name, params, other, bint with_sums, seed, offset, out, start, backend, num_threads,
-              bint backward=False, str other_name="other"):
-    call = Call(seed, offset, True, out, start, None, None, backend, num_threads, backward)
-    return noise(call, x, noise_name, params, other, with_sums=with_sums, other_name=other_name)
-
-
-def old_words(n, seed, offset, start):
-    return words(n, Call(seed, offset, True, None, start))

@@ -11,6 +11,9 @@ cdef enum:
 
 # Settings
 cdef int64_t bypass_bytes
+cdef int64_t NEVER
+cdef int64_t ALWAYS_MAPPED
+cdef int64_t WORTH_RELEASING
 
 
 cdef class Settings:
@@ -31,6 +34,7 @@ cpdef int useful_threads(int64_t n, int allowed) noexcept
 cdef int threads_of(Settings settings, int64_t n) noexcept
 
 # Checks of numbers
+cdef uint64_t word(value, str name) except? 0xFFFFFFFFFFFFFFFF
 cpdef int64_t as_count(value, str name) except -1
 cdef uint64_t first_index(start, int64_t n, uint64_t end, str what) except? 0xFFFFFFFFFFFFFFFF
 cdef double round_to_compute(value, int dtype) except? -1.0
@@ -57,7 +61,7 @@ cdef int draw_key(seed, offset, native.fd_key *out) except -1
 
 # Checks of arrays
 cdef int kind_of(np.ndarray x, str name) except -1
-cpdef int check_out(out, np.ndarray x) except -1
+cpdef int check_out(out, np.ndarray x, str name=*) except -1
 cdef bint is_plain(np.ndarray a)
 cdef np.ndarray readable(np.ndarray a, np.ndarray y)
 cdef np.ndarray writable(np.ndarray y)
@@ -111,3 +115,6 @@ cdef class Pass:
 cdef object finish_dropping(Call call, Work work, x, p, noise_shape, shared_axes, mode, bias, residual)
 cdef Work begin(Call call, x, str name)
 cdef int place_elements(Work work, Call call, int ndim, np.npy_intp *dims, uint64_t end, str what) except -1
+cdef int place_mask(Work work, Call call, int ndim, np.npy_intp *dims, noise_shape, shared_axes) except -1
+cdef int set_rate(Work work, p, int ndim, np.npy_intp *dims) except -1
+cdef int perform(Work work) except -1

@@ -3,8 +3,10 @@
 cdef object key_type = None  # fastdrop.Key, which is in Python
 cdef object BitGenerator = np.random.BitGenerator, Generator = np.random.Generator, SeedSequence = np.random.SeedSequence
 
-SEEDS = ("an integer in [0, 2**64), a fastdrop.Key, a fastdrop.Stream, a numpy.random.SeedSequence, a numpy.random.Generator or a "
-         "numpy.random.BitGenerator")
+SEEDS = (
+    "an integer in [0, 2**64), a fastdrop.Key, a fastdrop.Stream, a numpy.random.SeedSequence, a numpy.random.Generator or a "
+    "numpy.random.BitGenerator"
+)
 
 
 def register_key_type(type):

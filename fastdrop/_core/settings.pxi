@@ -34,6 +34,7 @@ cdef Settings process_settings = None                     # what `set_backend` a
 cdef dict kept_settings = {}
 cdef object chosen = None                                 # what checks the settings that a caller names: `settings.chosen`
 cdef dict remembered = {}                                 # its results, by (backend, num_threads)
+cdef object refuse_open = None                            # what says why a setting is open: `settings.refuse_open`
 cdef bint forked = False
 cdef int64_t bypass_bytes = NEVER
 cdef int64_t least_per_thread = LEAST_PER_THREAD
@@ -46,10 +47,10 @@ def set_process_settings(Settings settings not None):
     process_settings = kept_settings.setdefault((settings.backend, settings.isa, settings.num_threads), settings)
 
 
-def register_chosen(function):
-    """Take the function that checks a caller's settings, which is in Python."""
-    global chosen
-    chosen = function
+def register_chosen(function, refuse):
+    """Take the functions, in Python, that check a caller's settings, and that raise where a setting is open."""
+    global chosen, refuse_open
+    chosen, refuse_open = function, refuse
 
 
 def set_forked():
@@ -64,8 +65,8 @@ def set_bypass_bytes(int64_t size):
     bypass_bytes = size
 
 
-cpdef Settings effective():
-    """Return the settings in force in the calling thread or task."""
+cdef Settings found_settings():
+    """The settings that hold in the calling thread or task; those that a wrong environment variable should name are open."""
     cdef PyObject *found = NULL
     PyContextVar_Get(override_variable, NULL, &found)
     value = <object>found
@@ -73,11 +74,23 @@ cpdef Settings effective():
     return process_settings if value is None else merged(<Settings>value, process_settings)
 
 
+cdef Settings whole(Settings settings):
+    """The settings, none of which may be open."""
+    if settings.backend is None or settings.kernels == NULL or not settings.num_threads:
+        refuse_open(settings)
+    return settings
+
+
+cpdef Settings effective():
+    """Return the settings in force in the calling thread or task."""
+    return whole(found_settings())
+
+
 cdef Settings settings_of(backend, num_threads):
-    settings = effective()
-    if backend is None and num_threads is None:
-        return settings
-    return merged(named_settings(backend, num_threads), settings)
+    settings = found_settings()
+    if backend is not None or num_threads is not None:
+        settings = merged(named_settings(backend, num_threads), settings)
+    return whole(settings)
 
 
 cdef Settings named_settings(backend, num_threads):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import importlib.util
 import operator
 import os
 import sys
 import types
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ except ImportError as error:
         f"{Path(__file__).parents[1]} is fastdrop's source, without the modules that are compiled when it is installed: "
         'run Python in another folder, or build them here by pip install -e "."'
     ) from error
+
+from fastdrop._core.machine import MOST_THREADS, automatic_num_threads, last_level_cache
+from fastdrop._core.types import Backend
 
 __all__ = [
     "config",
@@ -45,8 +50,6 @@ BACKENDS = {
     "numba": ("fastdrop._core.backends.numba", "numba"),
     "numpy": ("fastdrop._core.backends.reference", None),
 }
-MOST_THREADS = 4 * (os.cpu_count() or 1)  # more gain nothing, and OpenMP ends a process that cannot start them
-DEFAULT_CACHE = 2**25  # bytes, where the system does not say
 
 
 def available_backends() -> list[str]:
@@ -82,6 +85,8 @@ def checked_isa(name: Any) -> str:
 
 def checked_num_threads(number: Any) -> int:
     try:
+        if isinstance(number, bool):
+            raise TypeError
         threads = operator.index(number)
     except TypeError:
         raise TypeError(f"num_threads must be an integer >= 1; got {number!r} ({type(number).__name__})") from None
@@ -117,86 +122,58 @@ def chosen(backend: Any = None, isa: Any = None, num_threads: Any = None) -> pla
     )
 
 
-# The machine --------------------------------------------------------------------------------------------------------
-
-
-def quota(text: str) -> float:
-    """Return the processors that a line of cgroup's cpu.max allows: "max 100000", "150000 100000"."""
-    allowed, _, period = text.partition(" ")
-    return float("inf") if allowed == "max" else int(allowed) / int(period or 100_000)
-
-
-def cgroup_quota() -> float:
-    """Return the processors that this process's control groups allow, those above it included (Linux, version 2)."""
-    least = float("inf")
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-        own = next(line[3:] for line in lines if line.startswith("0::"))
-        root = Path("/sys/fs/cgroup")
-        folder = root / own.lstrip("/")
-        for group in [folder, *folder.parents]:
-            if (group / "cpu.max").is_file():
-                least = min(least, quota((group / "cpu.max").read_text().strip()))
-            if group == root:
-                break
-    except (OSError, StopIteration, ValueError):
-        pass
-    return least
-
-
-def automatic_num_threads() -> int:
-    """Return the processors that this process may use: its affinity, and the floor of its control group's quota."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, int(min(cpus, cgroup_quota())))
-
-
-def last_level_cache() -> int:
-    """Return the size of the largest cache that one core sees, in bytes."""
-    sizes = [DEFAULT_CACHE // 1024]
-    for entry in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        text = entry.read_text().strip()
-        if text.endswith("K"):
-            sizes.append(int(text[:-1]))
-    return 1024 * (max(sizes[1:]) if len(sizes) > 1 else sizes[0])
-
-
 # The process --------------------------------------------------------------------------------------------------------
 
 
-def from_environment() -> plan.Settings:
-    """Return the settings that a process begins with."""
-
-    def read(name: str, check: Any, default: Any) -> Any:
-        value = os.environ.get(name)
-        if not value:
-            return default
-        try:
-            return check(value)
-        except (ValueError, TypeError, RuntimeError, ImportError) as error:
-            raise type(error)(f"environment variable {name}: {error}") from None
-
-    backend = read("FASTDROP_BACKEND", checked_backend, "c")
-    isa = read("FASTDROP_ISA", checked_isa, available_isas()[-1])
-    threads = read("FASTDROP_NUM_THREADS", num_threads_in, automatic_num_threads())
-    return chosen(backend, isa, threads)
+VARIABLES = {"backend": "FASTDROP_BACKEND", "isa": "FASTDROP_ISA", "num_threads": "FASTDROP_NUM_THREADS"}
 
 
-def set_default(**changes: Any) -> None:
+def from_environment() -> tuple[plan.Settings, dict[str, Exception]]:
+    """Return the settings that a process begins with, and by setting the error in its variable, which leaves it open."""
+    checks = {"backend": checked_backend, "isa": checked_isa, "num_threads": num_threads_in}
+    found: dict[str, Any] = {"backend": "c", "isa": available_isas()[-1], "num_threads": automatic_num_threads()}
+    errors: dict[str, Exception] = {}
+    for name, variable in VARIABLES.items():
+        if value := os.environ.get(variable):
+            try:
+                found[name] = checks[name](value)
+            except (ValueError, TypeError, RuntimeError, ImportError) as error:
+                found[name] = None
+                errors[name] = type(error)(f"environment variable {variable}: {error}")
+    return chosen(**found), errors
+
+
+def require_settings() -> None:
+    """Raise if a setting is still open because its environment variable is wrong."""
+    plan.effective()
+
+
+def refuse_open(settings: plan.Settings) -> None:
+    """Raise the error of the variable that should have named a setting: the plan calls this where one is open."""
+    for name, error in environment_errors.items():
+        if not getattr(settings, name):
+            raise type(error)(*error.args)  # a new one for each call, with a traceback of its own
+    raise AssertionError(f"a setting is open: {settings.backend}, {settings.isa}, {settings.num_threads}")
+
+
+def set_default(settings: plan.Settings) -> None:
+    """Make settings those of the process; what they leave open stays as it is."""
     global process
-    process = chosen(**changes).over(process)
+    process = settings.over(process)
     plan.set_process_settings(process)
 
 
-plan.register_chosen(chosen)
-process = from_environment()
+process, environment_errors = from_environment()
+plan.register_chosen(chosen, refuse_open)
 plan.set_process_settings(process)
 plan.set_bypass_bytes(last_level_cache() // 4)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=plan.set_forked)
+for wrong in environment_errors.values():  # importing goes on: a program may choose for itself, or need nothing of it
+    warnings.warn(str(wrong), RuntimeWarning, stacklevel=2)
 
 
-def set_backend(name: str) -> None:
+def set_backend(name: Backend) -> None:
     """Choose what computes, for the whole process.
 
     Parameters
@@ -223,7 +200,7 @@ def set_backend(name: str) -> None:
     'numpy'
     >>> fastdrop.set_backend("c")
     """
-    set_default(backend=name)
+    set_default(chosen(backend=checked_backend(name)))
 
 
 def get_backend() -> str:
@@ -261,7 +238,7 @@ def set_isa(name: str) -> None:
     >>> fastdrop.set_isa("portable")
     >>> fastdrop.set_isa(best)
     """
-    set_default(isa=name)
+    set_default(chosen(isa=checked_isa(name)))
 
 
 def get_isa() -> str:
@@ -303,7 +280,7 @@ def set_num_threads(number: int) -> None:
     1
     >>> fastdrop.set_num_threads(before)
     """
-    set_default(num_threads=number)
+    set_default(chosen(num_threads=checked_num_threads(number)))
 
 
 def get_num_threads() -> int:
@@ -321,15 +298,15 @@ def get_num_threads() -> int:
 
 
 @contextmanager
-def using(*, backend: str | None = None, isa: str | None = None, num_threads: int | None = None) -> Iterator[None]:
+def using(*, isa: str | None = None, backend: Backend | None = None, num_threads: int | None = None) -> Iterator[None]:
     """Choose backend, instruction set or threads for a block of code, in the current thread or task alone.
 
     Parameters
     ----------
-    backend : {"c", "numba", "numpy"}, optional
-        As in `set_backend`.
     isa : str, optional
         As in `set_isa`.
+    backend : {"c", "numba", "numpy"}, optional
+        As in `set_backend`.
     num_threads : int, optional
         As in `set_num_threads`.
 
@@ -343,13 +320,33 @@ def using(*, backend: str | None = None, isa: str | None = None, num_threads: in
     >>> y.tobytes() == same.tobytes()
     True
     """
-    settings = chosen(backend, isa, num_threads)
-    outer = plan.override.get()
-    token = plan.override.set(settings if outer is None else settings.over(outer))
+    block = Block(chosen(backend, isa, num_threads))
     try:
+        set_blocks((*blocks.get(), block))
         yield
     finally:
-        plan.override.reset(token)
+        set_blocks(tuple(open_block for open_block in blocks.get() if open_block is not block))
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One `using` that has begun and not ended."""
+
+    settings: plan.Settings
+
+
+# The blocks of this thread or task, the outermost first. They may end in any order, as those of two generators do, and in
+# another context than they began in, as those of a generator that is collected do: so each takes itself away alone.
+blocks: ContextVar[tuple[Block, ...]] = ContextVar("fastdrop_blocks", default=())
+
+
+def set_blocks(now: tuple[Block, ...]) -> None:
+    """Put these blocks in force, and no others."""
+    merged = None
+    for block in now:
+        merged = block.settings if merged is None else block.settings.over(merged)
+    blocks.set(now)
+    plan.override.set(merged)
 
 
 def config() -> dict[str, Any]:
@@ -369,6 +366,8 @@ def config() -> dict[str, Any]:
     >>> fastdrop.config()["stream"]
     1
     """
+    import importlib.metadata  # slow to import, so not with the package
+
     return {
         "version": importlib.metadata.version("fastdrop-kernels"),
         "stream": plan.STREAM,

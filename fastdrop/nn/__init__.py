@@ -1,7 +1,7 @@
-"""Layers: a class for each variant, with the passes, modes and state that training needs.
+"""Layers: one class per variant, with the passes, modes and state that training needs.
 
-Each layer only calls the functions of `fastdrop`. Between a forward and its backward pass it keeps numbers, no mask: the
-seed, the offset and the rate. This is for what drops; networks are yours, of `Layer` and `Sequential` or without them.
+Each layer calls two functions of `fastdrop`. Between a forward and its backward pass it keeps numbers, and no mask: the seed,
+the offset and the rate. The layers here drop; build networks from `Layer` and `Sequential`, or without them.
 
 Examples
 --------
@@ -10,20 +10,23 @@ Examples
 >>> model = nn.Sequential({"input": nn.Dropout(0.2), "hidden": nn.Dropout(schedules.Linear(0.0, 0.5, 100))}, seed=42)
 >>> x = np.ones((2, 4), np.float32)
 >>> for step in range(100):
-...     y = model.forward(x)
+...     y = model(x)
 ...     dx = model.backward(np.ones_like(y))
 ...     model.advance()
->>> model.children["hidden"].rate
+>>> model["hidden"].rate
 0.5
->>> bool((model.eval().forward(x) == x).all())
+>>> bool((model.eval()(x) == x).all())
 True
 >>> state = model.state_dict()  # for numpy.savez; load_state_dict goes on from there, to the bit
 >>> state["hidden.step"], state["hidden.stream.offset"]
 (100, 100)
 """
 
-from fastdrop.nn import _layer, _variants
-from fastdrop.nn._layer import *  # noqa: F403
+from fastdrop.nn import _variants
 from fastdrop.nn._variants import *  # noqa: F403
+from fastdrop.nn.description import Description, describe
+from fastdrop.nn.layer import Layer
+from fastdrop.nn.sequential import Sequential
+from fastdrop.nn.variant import Record, Variant
 
-__all__ = [*_layer.__all__, *_variants.__all__]
+__all__ = ["Description", "Layer", "Record", "Sequential", "Variant", "describe", *_variants.__all__]

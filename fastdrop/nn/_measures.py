@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import fastdrop
-from fastdrop import elementary
 from fastdrop.nn import _variants as layers
-from fastdrop.nn._variants import Record, Variant
-from fastdrop.variants.alpha import factors_of
+from fastdrop.nn.variant import Record, Variant
+from fastdrop.variants.alpha import alpha_factors
 
 __all__ = ["Pass", "dropped_share", "nominal_rate", "replaced_share"]
 
@@ -53,19 +52,13 @@ def nominal_rate(layer: Any) -> float | None:
 
 @nominal_rate.register
 def _(layer: Variant) -> float | None:
-    if "log_alpha" in layer.own_parameters:  # of noise whose variance is p / (1 - p)
-        return float(np.mean(elementary.sigmoid(np.asarray(layer.own_parameters["log_alpha"], np.float64))))
-    return float(np.mean(layer.rate)) if layer.rate_name == "p" else None
-
-
-@nominal_rate.register
-def _(layer: layers.ConcreteDropout) -> float | None:
-    return layer.learned_rate
+    rate = getattr(layer, "rate", None)
+    return None if rate is None else float(np.mean(rate))
 
 
 @nominal_rate.register
 def _(layer: layers.ADL) -> float | None:
-    return float(layer.rate)
+    return float(layer.current)
 
 
 # Shares that were dropped -------------------------------------------------------------------------------------------
@@ -89,7 +82,7 @@ def _(layer: Variant, seen: Pass) -> float | None:
 @dropped_share.register(layers.AlphaDropout)
 @dropped_share.register(layers.FeatureAlphaDropout)
 def _(layer: Variant, seen: Pass) -> float | None:
-    saturated = factors_of(seen.record.p, layer.options["mean"], layer.options["var"])[2]
+    saturated = alpha_factors(seen.record.value, layer.options["mean"], layer.options["var"])[2]
     compute: Any = np.float64 if seen.y.dtype == np.float64 else np.float32
     return replaced_share(seen.x, seen.y, np.asarray(saturated, compute).astype(seen.y.dtype))
 
@@ -101,7 +94,7 @@ def _(layer: layers.ConcreteDropout, seen: Pass) -> float | None:
         return 0.0
     x, y = seen.x.astype(np.float64), seen.y.astype(np.float64)
     there = (x != 0) & np.isfinite(x) & np.isfinite(y)
-    return float(np.mean(1.0 - y[there] / x[there] * (1.0 - layer.learned_rate))) if there.any() else None
+    return float(np.mean(1.0 - y[there] / x[there] * (1.0 - layer.rate))) if there.any() else None
 
 
 @dropped_share.register
@@ -133,5 +126,5 @@ def _(layer: layers.DropConnect, seen: Pass) -> float | None:
     if not seen.record.dropping:
         return 0.0
     size = min(MOST, layer.own_parameters["weight"].size)
-    kept = fastdrop.dropout_mask(size, seen.record.p, seed=seen.record.seed, offset=seen.record.offset)
+    kept = fastdrop.dropout_mask(size, seen.record.value, seed=seen.record.seed, offset=seen.record.offset)
     return float(1.0 - kept.mean())

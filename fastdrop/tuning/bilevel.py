@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdrop._core.checks import at_least_one, positive_number
+from fastdrop._core.checks import as_positive_count, as_positive_number
 from fastdrop._core.optional import row_of_axes, track
 
 if TYPE_CHECKING:
@@ -76,18 +76,18 @@ class Learned:
 class Logits:
     """The logits of the rates, which Adam moves within bounds."""
 
-    def __init__(self, start: Mapping[str, float], learning_rate: float, bounds: tuple[float, float]) -> None:
+    def __init__(self, initial_rates: Mapping[str, float], learning_rate: float, bounds: tuple[float, float]) -> None:
         low, high = bounds
         if not 0 < low < high < 1:
             raise ValueError(f"bounds must be 0 < low < high < 1; got {bounds!r}")
-        for name, p in start.items():
+        for name, p in initial_rates.items():
             if not low <= p <= high:
-                raise ValueError(f"rates must start within the bounds {bounds}; start[{name!r}] is {p!r}")
-        if not start:
-            raise ValueError("start must have a rate for each layer whose rate is trained; it is empty")
+                raise ValueError(f"rates must start within the bounds {bounds}; initial_rates[{name!r}] is {p!r}")
+        if not initial_rates:
+            raise ValueError("initial_rates must have a rate for each layer whose rate is trained; it is empty")
         self.low, self.high, self.learning_rate, self.steps = logit(low), logit(high), learning_rate, 0
-        self.values = {name: logit(p) for name, p in start.items()}
-        self.moments = dict.fromkeys(start, (0.0, 0.0))
+        self.values = {name: logit(p) for name, p in initial_rates.items()}
+        self.moments = dict.fromkeys(initial_rates, (0.0, 0.0))
 
     @property
     def rates(self) -> Rates:
@@ -116,7 +116,7 @@ def learned_rates(
     train: Train,
     update: Callable[[Arrays], Any],
     validate: Callable[[int], tuple[float, Arrays]],
-    start: Mapping[str, float],
+    initial_rates: Mapping[str, float],
     *,
     steps: int,
     every: int = 1,
@@ -138,13 +138,13 @@ def learned_rates(
     train : callable
         ``train(rates, step)`` returns two mappings of gradients of the training loss on the batch of a step: with respect to
         the weights, under the names of `parameters`, and with respect to the logit log(p / (1 - p)) of each rate, under the
-        names of `start`. It is called several times per step, with moved weights, and must use the same batch and the same
-        noise each time.
+        names of `initial_rates`. It is called several times per step, with moved weights, and must use the same batch and the
+        same noise each time.
     update : callable
         ``update(gradients)`` takes one step of an optimizer with the gradients with respect to the weights.
     validate : callable
         ``validate(step)`` returns the loss on validation data without dropout, and its gradients with respect to the weights.
-    start : mapping of str to float
+    initial_rates : mapping of str to float
         The first rate of each layer.
     steps : int
         The number of updates of the weights.
@@ -200,11 +200,11 @@ def learned_rates(
     >>> round(learned_rates({"w": w}, train, update, validate, {"hidden": 0.1}, steps=1000).rates["hidden"], 2)
     0.4
     """
-    every = at_least_one(every, "every")
-    logits = Logits(start, positive_number(learning_rate, "learning_rate"), bounds)
+    every = as_positive_count(every, "every")
+    logits = Logits(initial_rates, as_positive_number(learning_rate, "learning_rate"), bounds)
     history: list[Rates] = []
     losses: list[float] = []
-    for step in track(range(at_least_one(steps, "steps")), "steps", progress):
+    for step in track(range(as_positive_count(steps, "steps")), "steps", progress):
         update(train(logits.rates, step)[0])
         if (step + 1) % every == 0:
             loss, direction = validate(step)

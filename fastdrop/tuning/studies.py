@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastdrop._core import plan
-from fastdrop._core.checks import at_least_one
+from fastdrop._core.checks import as_positive_count
 from fastdrop._core.optional import missing, row_of_axes, track
 from fastdrop.random import fold_in
 from fastdrop.tuning.bilevel import Learned, learned_rates
@@ -156,12 +156,12 @@ def search(
     method: Literal["tpe", "grid"] = "tpe",
     points: int = 5,
     maximize: bool = True,
-    seed: int = 0,
     store: Any = None,
     name: str = "search",
     description: Description | None = None,
     warm: int = 3,
     progress: bool = False,
+    seed: int = 0,
 ) -> Tuned:
     """Search for the choices with the best score in cross-validation.
 
@@ -226,12 +226,12 @@ def search(
     ([0.0, 0.125, 0.25, 0.375, 0.5], {'p': 0.25})
     """
     check_space(space)
-    folds = at_least_one(folds, "folds")
+    folds = as_positive_count(folds, "folds")
     seed = plan.as_word(seed, "seed")
     if method not in ("tpe", "grid"):
         raise ValueError(f"method must be 'tpe' or 'grid'; got {method!r}")
-    grid = list(combinations(space, at_least_one(points, "points"))) if method == "grid" else []
-    total = at_least_one(trials, "trials") if trials is not None else len(grid) or 50
+    grid = list(combinations(space, as_positive_count(points, "points"))) if method == "grid" else []
+    total = as_positive_count(trials, "trials") if trials is not None else len(grid) or 50
     searched = {key: [type(values).__name__, *values] for key, values in space.items()}
     identity = {"space": searched, "method": method, "points": points, "folds": folds, "seed": seed}
     with quiet_optuna(), open_store(store) as storage:

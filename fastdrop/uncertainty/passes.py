@@ -14,14 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import dropout_mask, elementary
 from fastdrop._core import plan
-from fastdrop._core.arithmetic import fixed_sum
-from fastdrop._core.checks import at_least_one, positive_number, probabilities_of
+from fastdrop._core.arithmetic import compute_type, fixed_sum
+from fastdrop._core.checks import as_positive_count, as_positive_number, as_probabilities
 from fastdrop._core.optional import track
 from fastdrop._core.settings import using
 from fastdrop._core.types import Backend, Seed
 from fastdrop.random import Stream, fold_in
 from fastdrop.uncertainty.counting import WORD_BYTES, KeptCounts
-from fastdrop.variants._masks import compute_type
 
 __all__ = [
     "Classification",
@@ -330,7 +329,7 @@ class Regression(Moments):
 
     def __init__(self, precision: float, targets: ArrayLike | None = None) -> None:
         super().__init__()
-        self.precision = positive_number(precision, "precision")
+        self.precision = as_positive_number(precision, "precision")
         self.targets = None if targets is None else np.asarray(targets, np.float64)
         if self.targets is not None and self.targets.ndim not in (1, 2):
             raise ValueError(f"targets must have shape (N,) or (N, D); got {self.targets.shape}")
@@ -579,7 +578,7 @@ def mc_predict(
     >>> int(found.predictive_entropy.argmax())
     3
     """
-    samples, batch = at_least_one(samples, "samples"), at_least_one(batch, "batch")
+    samples, batch = as_positive_count(samples, "samples"), as_positive_count(batch, "batch")
     found: Any = Moments() if reduce is None else reduce
     run = pass_runner(forward, seed, offset)
     first = found.count
@@ -668,7 +667,7 @@ def mc_dropout(
     """
     values = plan.as_array(x, "x")
     rate = plan.as_rate(p)
-    count = at_least_one(samples, "samples")
+    count = as_positive_count(samples, "samples")
     shared = () if shared_axes is None else plan.as_axes(shared_axes, values.ndim, "shared_axes")
     shape = [1 if axis in shared else size for axis, size in enumerate(values.shape)]
     found = Moments()
@@ -747,7 +746,7 @@ def entropy(probabilities: ArrayLike) -> NDArray[np.float64]:
     >>> entropy([[0.5, 0.5], [1.0, 0.0]]).round(4)
     array([0.6931, 0.    ])
     """
-    return shannon_entropy(probabilities_of(probabilities))
+    return shannon_entropy(as_probabilities(probabilities))
 
 
 def shannon_entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -796,5 +795,7 @@ def model_precision(p: float, length_scale: float, samples: int, weight_decay: f
     rate = plan.as_rate(p)
     if rate == 1.0:
         raise ValueError("p must be below 1: a network that drops everything predicts nothing")
-    square = positive_number(length_scale, "length_scale") ** 2
-    return (1.0 - rate) * square / (2.0 * at_least_one(samples, "samples") * positive_number(weight_decay, "weight_decay"))
+    square = as_positive_number(length_scale, "length_scale") ** 2
+    return (
+        (1.0 - rate) * square / (2.0 * as_positive_count(samples, "samples") * as_positive_number(weight_decay, "weight_decay"))
+    )

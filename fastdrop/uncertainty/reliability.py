@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core.checks import at_least_one, check_indices, probabilities_of
+from fastdrop._core.checks import as_positive_count, as_probabilities, check_indices
 from fastdrop._core.optional import axes, missing
 
 if TYPE_CHECKING:
@@ -129,13 +129,13 @@ def calibration(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> 
     >>> found.counts, round(found.ece, 3)
     (array([0, 0, 0, 3, 0]), 0.1)
     """
-    p, y = probabilities_of(probabilities), np.asarray(labels)
+    p, y = as_probabilities(probabilities), np.asarray(labels)
     if y.dtype.kind not in "iu":
         raise TypeError(f"labels must be integers; got {y.dtype}")
     if p.ndim != 2 or y.shape != p.shape[:1] or not p.size:
         raise ValueError(f"probabilities must have shape (N, classes) and labels (N,), N > 0; got {p.shape} and {y.shape}")
     check_indices(y, p.shape[1], "labels", "the classes")
-    size = at_least_one(bins, "bins")
+    size = as_positive_count(bins, "bins")
     best = p.argmax(axis=1)
     confidence = np.minimum(p[np.arange(len(p)), best], 1.0)
     edges = np.linspace(0.0, 1.0, size + 1)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["axes_of_layouts", "axes_of_maps", "check_data_format"]
+__all__ = ["axes_of_layouts", "axes_of_maps", "check_data_format", "count_axes"]
 
 
 def axes_of_layouts(x: ArrayLike, layouts: Sequence[str], name: str) -> tuple[int, ...]:
     """Return the axes after the channels, where `x` has as many dimensions as one of the layouts, such as "NCHW"."""
-    ndim = np.ndim(x)
+    ndim = count_axes(x)
     for layout in layouts:
         if len(layout) == ndim:
             return tuple(range(layout.index("C") + 1, ndim))
@@ -24,10 +24,15 @@ def axes_of_layouts(x: ArrayLike, layouts: Sequence[str], name: str) -> tuple[in
 def axes_of_maps(x: ArrayLike, data_format: Any, name: str) -> tuple[int, ...]:
     """Return the axes that are neither the samples' nor the channels'."""
     check_data_format(data_format)
-    ndim = np.ndim(x)
+    ndim = count_axes(x)
     if ndim < 2:
         raise ValueError(f"{name} must have an axis of samples and one of channels; got shape {np.shape(x)}")
     return tuple(range(2, ndim) if data_format == "channels_first" else range(1, ndim - 1))
+
+
+def count_axes(x: ArrayLike) -> int:
+    """Return the number of dimensions; of an array without the microsecond that `numpy.ndim` takes."""
+    return x.ndim if isinstance(x, np.ndarray) else np.ndim(x)
 
 
 def check_data_format(data_format: Any) -> None:

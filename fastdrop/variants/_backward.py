@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from fastdrop._core.docstrings import SECTIONS, sections
+
 __all__ = ["backward_of"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-SECTIONS = ("Parameters", "Returns", "Raises", "See Also", "Notes", "References", "Examples")
 OF_THE_CALL = ("seed", "out", "backend", "num_threads")
 
 GRAD = """\
@@ -45,7 +46,7 @@ def backward_of(forward: Callable[..., Any]) -> Callable[[Function], Function]:
 def docstring(function: Callable[..., Any], forward: Callable[..., Any]) -> str:
     """Return the whole docstring of a backward function, in numpydoc's sections."""
     summary, own = sections(inspect.cleandoc(function.__doc__ or ""))
-    own["Parameters"] = parameters(function, own.get("Parameters", "")).format(forward=forward.__name__)
+    own["Parameters"] = parameters(function, own.get("Parameters", ""), forward.__name__)
     own.setdefault("Returns", RETURNS)
     own.setdefault("Raises", RAISES.format(forward=forward.__name__))
     own.setdefault("See Also", f"{forward.__name__} : the forward pass, with the meaning of each parameter.")
@@ -53,20 +54,14 @@ def docstring(function: Callable[..., Any], forward: Callable[..., Any]) -> str:
     return "\n\n".join([summary, *parts]) + "\n"
 
 
-def sections(text: str) -> tuple[str, dict[str, str]]:
-    """Return the text before the first section, and the sections by name."""
-    parts = re.split(rf"^({'|'.join(SECTIONS)})\n-+\n", text, flags=re.MULTILINE)
-    return parts[0].strip(), {name: body.strip("\n") for name, body in zip(parts[1::2], parts[2::2], strict=True)}
-
-
-def parameters(function: Callable[..., Any], own: str) -> str:
+def parameters(function: Callable[..., Any], own: str, forward: str) -> str:
     """Return the section of parameters: those described already, the rest by what they were in the forward pass."""
     described = {name.strip() for line in re.findall(r"^(\S[^:\n]*)(?: :|$)", own, re.MULTILINE) for name in line.split(",")}
     names = [name for name in inspect.signature(function).parameters if name not in described]
     given = ", ".join(name for name in names if name != "grad" and name not in OF_THE_CALL)
     run = ", ".join(name for name in names if name in OF_THE_CALL and name != "seed")
     parts = [
-        GRAD if "grad" in names else "",
+        GRAD.format(forward=forward) if "grad" in names else "",
         own,
         f"{given}\n    What the forward pass was given." if given else "",
         SEED if "seed" in names else "",

@@ -1,121 +1,91 @@
-"""What the variants that compute in Python share: checks, results, masks of blocks, factors counted from a mask."""
+"""Masks of variants that compute in Python: decisions about parts of an array, factors counted from a mask, whole parts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fastdrop._core import plan
+from fastdrop._core.plan import Call, Pass
 
-__all__ = ["apply", "apply_counted", "beside_grad", "block_mask", "compute_type", "stored"]
+__all__ = ["apply", "apply_counted", "check_whole_axes", "decide", "whole_part"]
 
-WORD = 64  # bits
-
-
-def compute_type(dtype: Any) -> type[np.floating[Any]]:
-    """Return the type that arrays of a dtype are computed with."""
-    return np.float64 if dtype == np.float64 else np.float32
+ROUNDING = Fraction(1, 2**52)  # how much a share may lack that was computed in double
 
 
-def beside_grad(x: ArrayLike, name: str, grad: NDArray[Any]) -> NDArray[Any]:
-    """Return an input of the forward pass that a backward pass takes beside the gradient, or raise naming it."""
-    array = plan.as_array(x, name)
-    if array.shape != grad.shape or array.dtype != grad.dtype:
-        raise ValueError(
-            f"{name} must have grad's shape {grad.shape} and dtype {grad.dtype}; got shape {array.shape} and {array.dtype}"
-        )
-    return array
+def whole_part(n: int, share: Fraction) -> int:
+    """Return how many whole things are in a share of n: n * share, rounded down.
 
-
-def stored(result: NDArray[Any], like: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
-    """Return a result in `out`, or in a new array like another one, rounded to its dtype."""
-    made = np.empty_like(like) if out is None else out
-    made[...] = result
-    return made
-
-
-# Blocks -------------------------------------------------------------------------------------------------------------
-
-
-def doublings(length: int) -> Iterator[int]:
-    """Yield the shifts that spread one element over `length`, when a mask is or-ed with itself shifted by each in turn."""
-    covered = 1
-    while covered < length:
-        shift = min(covered, length - covered)
-        yield shift
-        covered += shift
-
-
-def or_shifted(words: NDArray[np.uint64], shift: int) -> NDArray[np.uint64]:
-    """Return a string of bits, the first in the lowest place, or-ed with itself moved up by `shift`."""
-    whole, part = divmod(shift, WORD)
-    out = words.copy()
-    if whole < words.size:
-        out[whole:] |= words[: words.size - whole] << np.uint64(part)
-        if part:
-            out[whole + 1 :] |= words[: words.size - whole - 1] >> np.uint64(WORD - part)
-    return out
-
-
-def block_mask(
-    lead: tuple[int, ...], spatial: tuple[int, ...], block: tuple[int, ...], gamma: float, seed: int, offset: int
-) -> NDArray[np.bool_]:
-    """Return a mask of shape ``lead + spatial``, False on every block whose first corner is a seed, True elsewhere.
-
-    A seed is drawn with probability `gamma` at each place from which a block lies inside: its index is the C-order one
-    in an array of ``lead + (spatial - block + 1)``. As no block crosses an edge, the mask is one string of bits in which
-    a step along any axis is a shift.
+    A share is a rounded number, so one that lacks up to 2**-52 of a whole number of things counts as that number: 0.2 of 10
+    things are 2, and so is 1 - 0.8 of them.
     """
-    shape = (*lead, *spatial)
-    if 0 in shape:
-        return np.ones(shape, np.bool_)
-    places = (*lead, *(size - length + 1 for size, length in zip(spatial, block, strict=True)))
-    free = plan.old_mask(places, gamma, seed, offset, False, 0, None, None)
-    if places == shape:
-        return free
-    n = math.prod(shape)
-    flags = np.zeros(-(-n // WORD) * WORD, np.bool_)
-    flags[:n].reshape(shape)[tuple(map(slice, places))] = ~free
-    words = np.packbits(flags, bitorder="little").view("<u8").astype(np.uint64, copy=False)
-    step = 1
-    for size, length in zip(reversed(spatial), reversed(block), strict=True):
-        for shift in doublings(length):
-            words = or_shifted(words, shift * step)
-        step *= size
-    kept = (~words).astype("<u8", copy=False).view(np.uint8)
-    return np.unpackbits(kept, count=n, bitorder="little").view(np.bool_).reshape(shape)
+    return min(n, math.floor(n * (share + ROUNDING)))
 
 
-def apply(x: NDArray[Any], mask: NDArray[np.bool_], scale: float, out: NDArray[Any] | None) -> NDArray[Any]:
-    """Apply a mask that broadcasts to x, packed first: the kernels' own form, which they need not gather bit by bit."""
-    packed = np.packbits(np.broadcast_to(mask, x.shape), bitorder="little")
-    return plan.apply_mask(x, packed, scale, out, None, None)
+# Decisions ----------------------------------------------------------------------------------------------------------
+
+
+def decide(
+    run: Pass, p: Any, axes: Sequence[int], tail: tuple[int, ...] = (), shared_axes: Sequence[int] = ()
+) -> NDArray[np.bool_]:
+    """Return keep flags: an axis for each of some axes of the array, of size 1 if it is shared, then axes of the sizes `tail`.
+
+    A decision has its C-order index in them; in a block of a larger array, the index in those of the larger array.
+    """
+    call, shape = run.call, run.x.shape
+    sizes = tuple([1 if axis in shared_axes else shape[axis] for axis in axes])
+    whole: tuple[int, ...] | None = None
+    begin: tuple[int, ...] | None = None
+    if call.global_shape is not None:
+        given = plan.as_sizes(call.global_shape, "global_shape")
+        first = (0,) * len(shape) if call.global_start is None else plan.as_sizes(call.global_start, "global_start")
+        whole = (*[1 if axis in shared_axes else given[axis] for axis in axes], *tail)
+        begin = (*[0 if axis in shared_axes else first[axis] for axis in axes], *[0] * len(tail))
+    seed, offset = run.key
+    placed = Call(seed, offset, True, None, call.start, whole, begin)
+    return plan.dropout_mask((*sizes, *tail), p, placed)
+
+
+def check_whole_axes(call: Call, shape: tuple[int, ...], axes: Sequence[int], reason: str) -> None:
+    """Raise if a block of a larger array has only a part of one of these axes."""
+    if call.global_shape is None:
+        return
+    whole = plan.as_sizes(call.global_shape, "global_shape")
+    if len(whole) == len(shape) and any(whole[axis] != shape[axis] for axis in axes):
+        names = " and ".join(map(str, axes))
+        raise ValueError(
+            f"a block of a larger array must have all of axis {names}, because {reason}; got shape {shape} and "
+            f"global_shape {whole}"
+        )
+
+
+def apply(run: Pass, mask: NDArray[np.bool_], scale: float = 1.0) -> NDArray[Any]:
+    """Apply a mask that broadcasts to the array, packed first: the kernels' own form, which they need not gather bit by bit."""
+    run.apply(np.packbits(np.broadcast_to(mask, run.x.shape), bitorder="little"), scale)
+    return run.result()
 
 
 # Counts -------------------------------------------------------------------------------------------------------------
 
 
-def factors_of(size: int, kept: NDArray[Any]) -> NDArray[np.float64]:
+def inverse_shares(size: int, kept: NDArray[Any]) -> NDArray[np.float64]:
     """Return size / kept, and 0 where nothing is kept."""
     factors = np.zeros(kept.shape)
-    with plan.RoundToNearest():
-        np.divide(float(size), kept, out=factors, where=kept > 0)
+    np.divide(float(size), kept, out=factors, where=kept > 0)
     return factors
 
 
-def apply_counted(x: NDArray[Any], mask: NDArray[np.bool_], by_sample: bool, out: NDArray[Any] | None) -> NDArray[Any]:
-    """Apply a mask; scale by its size over the number that it keeps, counted over all of it or in each sample (axis 0)."""
-    if not by_sample:
-        scale = factors_of(mask.size, np.asarray(np.count_nonzero(mask)))
-        return apply(x, mask, float(scale), out)
+def apply_counted(run: Pass, mask: NDArray[np.bool_], per: str) -> NDArray[Any]:
+    """Apply a mask; scale by its size over the number that it keeps, counted in all of it or in each sample (axis 0)."""
+    if per == "batch":
+        return apply(run, mask, float(inverse_shares(mask.size, np.asarray(np.count_nonzero(mask)))))
     kept = np.count_nonzero(mask, axis=tuple(range(1, mask.ndim)), keepdims=True)
-    y = apply(x, mask, 1.0, out)  # exact, so that the product below is what is rounded, once
-    values, type = np.asarray(y), compute_type(y.dtype)
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
-        scale = factors_of(math.prod(mask.shape[1:]), kept).astype(type)
-        np.multiply(values, scale, out=values, dtype=type, casting="unsafe")
-    return y
+    values = np.asarray(apply(run, mask))  # exact, so that the product below is what is rounded, once
+    scale = inverse_shares(math.prod(mask.shape[1:]), kept).astype(run.compute)
+    np.multiply(values, scale, out=values, dtype=run.compute, casting="unsafe")
+    return run.result()

@@ -1,19 +1,24 @@
-"""Adaptive dropout: the probability of keeping an element comes from a network, and so does a gradient for that network."""
+"""Adaptive dropout: logits, which a network computes, decide how probable it is that an element is kept.
+
+The gradient with respect to the logits is estimated, as a mask has none.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import finite_scalar, real_array
-from fastdrop._core.settings import using
+from fastdrop._core.checks import as_finite_scalar, as_real_array
+from fastdrop._core.plan import Call, Pass
+from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.elementary import sigmoid
-from fastdrop.variants._masks import compute_type
+from fastdrop.variants._backward import backward_of
 
-__all__ = ["adaptive_dropout", "adaptive_dropout_backward", "standout", "standout_backward"]
+__all__ = ["adaptive_dropout", "adaptive_dropout_backward"]
 
 Estimator = Literal["none", "straight_through", "score_function", "arm", "disarm"]
 NEEDS = {  # estimator: the arguments that it is made of
@@ -26,107 +31,55 @@ NEEDS = {  # estimator: the arguments that it is made of
 DIGITS = 24  # of U(i), in `arm`
 
 
-class Gate:
-    """What decides: the probability of keeping each element, and the place of its numbers in the stream."""
-
-    def __init__(self, like: NDArray[Any], logits: Any, alpha: Any, beta: Any, seed: Any, offset: Any, start: Any) -> None:
-        plan.as_count(start, "start")
-        self.shape, self.compute, self.start = like.shape, compute_type(like.dtype), start
-        self.alpha = self.compute(finite_scalar(alpha, "alpha"))
-        place = self.alpha * np.asarray(logits, like.dtype).astype(self.compute) + self.compute(finite_scalar(beta, "beta"))
-        self.unknown = np.isnan(place)
-        self.keep = np.where(self.unknown, self.compute(0), sigmoid(place))
-        self.drop = self.compute(1) - self.keep
-        self.rates = np.asarray(1.0 - self.keep.astype(np.float64))
-        self.seed, self.offset = seed, offset
-
-    def dropout(self, x: Any, training: bool, inverted: bool, out: Any, backward: bool) -> NDArray[Any]:
-        mode = "inverted" if inverted else "standard"
-        key = self.seed, self.offset
-        return plan.dropout(x, self.rates, *key, training, mode, out, self.start, None, None, backward)
-
-    def at_least(self, numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return where U(i) is not below numbers in [0, 1]."""
-        return plan.old_mask(self.shape, numbers, self.seed, self.offset, False, self.start, None, None)
-
-    def mask(self) -> NDArray[np.bool_]:
-        return self.at_least(self.rates)
-
-    def antithetic_mask(self) -> NDArray[np.bool_]:
-        """Return the mask that 1 - U(i) gives in place of U(i)."""
-        return ~self.at_least(self.keep.astype(np.float64))
-
-    def uniform(self) -> NDArray[np.float64]:
-        """Return the first digits of U(i), and half of one in the last place: by bisection, as the stream has masks only."""
-        below, step = np.zeros(self.shape), 0.5
-        for _ in range(DIGITS):
-            below += step * self.at_least(below + step)
-            step /= 2
-        return below + step
-
-    def of_masks(self, estimator: str, losses: Any, antithetic_losses: Any) -> NDArray[Any]:
-        """Return what losses alone say of the gradient with respect to the gate's argument."""
-        if estimator == "score_function":
-            return np.asarray(self.each(losses, "losses") * (self.mask().astype(self.compute) - self.keep))
-        gain = self.each(losses, "losses") - self.each(antithetic_losses, "antithetic_losses")
-        if estimator == "arm":
-            return np.asarray(gain * (self.uniform() - 0.5).astype(self.compute))
-        signs = self.mask().astype(self.compute) - self.antithetic_mask().astype(self.compute)
-        return np.asarray(gain * (signs * (self.compute(0.5) * np.maximum(self.keep, self.drop))))
-
-    def each(self, losses: Any, name: str) -> NDArray[Any]:
-        """Return losses, one for each index of the leading axes, so that they broadcast to the elements."""
-        given = real_array(losses, name, flags=False)
-        if given.shape != self.shape[: given.ndim]:
-            raise ValueError(f"{name} must have the shape {self.shape[:1]}, a loss for each example; got {given.shape}")
-        return given.astype(self.compute).reshape(given.shape + (1,) * (len(self.shape) - given.ndim))
-
-
 def adaptive_dropout(
     x: ArrayLike,
     logits: ArrayLike,
-    alpha: float = 1.0,
-    beta: float = 0.0,
+    gain: float = 1.0,
+    shift: float = 0.0,
     *,
-    inverted: bool = False,
+    mode: Literal["inverted", "standard"] = "inverted",
     antithetic: bool = False,
-    seed: Any = None,
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
     start: int = 0,
-    backend: str | None = None,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Keep each element with the probability sigmoid(alpha * logits + beta), which depends on the input: standout.
+    """Keep each element with the probability sigmoid(gain * logits + shift), which depends on the input: standout.
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
         The layer's activations, of any shape, strides and order.
     logits : array_like
-        Of the shape and dtype of `x`. The paper's practical form has the layer's own values before its activation function;
-        a network beside it may make them as well.
-    alpha, beta : float, default 1 and 0
-        P = sigmoid(alpha * logits + beta) is the probability of **keeping**, unlike other functions' p.
-    inverted : bool, default False
-        False, the paper: what is kept stays as it is; outside training the result is P * x. True: what is kept is divided by
-        P, so that the expected value is x for any logits, and outside training the result is `x` itself.
+        Of the shape and dtype of `x`. In the paper's practical form they are the layer's own values before its activation
+        function; another network may compute them as well.
+    gain, shift : float, default 1 and 0
+        P = sigmoid(gain * logits + shift) is the probability of **keeping** an element, unlike the p of other functions. The
+        paper calls them alpha and beta.
+    mode : {"inverted", "standard"}
+        ``"inverted"``: kept elements are divided by P in training, so that the expected value is x for any logits, and
+        outside training the result is `x` itself. ``"standard"``, the paper's: kept elements are unscaled in training, and
+        outside it the result is P * x.
     antithetic : bool, default False
-        Use the mask that 1 - U(i) gives in place of U(i), for the second evaluation of the loss that ``estimator="arm"`` and
-        ``"disarm"`` of `adaptive_dropout_backward` need. The seed must then be given, that of the first evaluation.
-    seed, offset, training, out, start, backend, num_threads
+        Use the mask that 1 - U(i) gives instead of U(i). The estimators "arm" and "disarm" of `adaptive_dropout_backward` need
+        such a second evaluation of the loss. The seed is then required: that of the first evaluation.
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `x`. What is dropped is +0.0.
+        `out`, or a new array like `x`. Dropped elements are +0.0.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; `logits` not like `x`; `alpha` or `beta` infinite or NaN.
+        As in `dropout`; and for `logits` that are not like `x`, or a `gain` or `shift` that is infinite or NaN.
 
     See Also
     --------
@@ -134,10 +87,10 @@ def adaptive_dropout(
 
     Notes
     -----
-    Element i is dropped where U(i) < 1 - P(i), as in `dropout`. Where alpha * logits + beta is NaN, P is 0. The bits of P are
-    the same everywhere (see `fastdrop.elementary.sigmoid`). Public code adds beta in other places: to the weights, for one. The
-    paper's Algorithm 1, its own way of training the network that makes the logits, is not here: the estimators of
-    `adaptive_dropout_backward` are others'.
+    Element i is dropped where U(i) < 1 - P(i), as in `dropout`. Where gain * logits + shift is NaN, P is 0. The bits of P are
+    the same everywhere (see `fastdrop.elementary.sigmoid`). Public code adds the shift in other places: to the weights, for
+    one. The paper's Algorithm 1, its own way to train the network that computes the logits, is not here: the estimators of
+    `adaptive_dropout_backward` come from other papers.
 
     References
     ----------
@@ -147,86 +100,86 @@ def adaptive_dropout(
     --------
     >>> import numpy as np, fastdrop
     >>> h = np.array([2, -1, 0, 1], np.float32)  # a layer's values before its activation function
-    >>> fastdrop.adaptive_dropout(np.maximum(h, 0), h, seed=42)
+    >>> fastdrop.adaptive_dropout(np.maximum(h, 0), h, mode="standard", seed=42)
     array([2., 0., 0., 1.], dtype=float32)
-    >>> fastdrop.adaptive_dropout(np.maximum(h, 0), h, training=False)
+    >>> fastdrop.adaptive_dropout(np.maximum(h, 0), h, mode="standard", training=False)
     array([1.761594 , 0.       , 0.       , 0.7310586], dtype=float32)
     """
-    array, logits = plan.as_array(x, "x", out), plan.as_array(logits, "logits")
-    plan.check(array, 0.0, seed, offset, out, backend, num_threads, logits, "x", "logits")
-    with using(backend=backend, num_threads=num_threads), plan.RoundToNearest(), np.errstate(all="ignore"):
-        gate = Gate(array, logits, alpha, beta, seed, offset, start)
-        if not (training and antithetic):
-            return gate.dropout(x, training, inverted, out, False)
-        values = np.asarray(array).astype(gate.compute)
-        if inverted:
-            values *= (1.0 / (1.0 - gate.rates)).astype(gate.compute)
-        kept = np.where(gate.antithetic_mask(), values, gate.compute(0))
-        made = np.empty_like(array) if out is None else out
-        np.asarray(made)[...] = kept
-        return made
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    if plan.check_flag(antithetic, "antithetic") and seed is None and call.is_training:
+        raise TypeError("seed is required here: pass the key of the evaluation that this one is antithetic to")
+    line = Line(gain, shift, mode)
+    call.check_place(np.shape(x))
+    with call.arrays(x, logits=required(logits)) as run:
+        gate = Gate(run, line)
+        if not (antithetic and call.is_training):
+            return gate.drop()
+        values = np.asarray(run.x).astype(run.compute)
+        if mode == "inverted":
+            values *= gate.inverse()
+        return run.store(np.where(gate.antithetic_mask(), values, run.compute(0)))
 
 
+@backward_of(adaptive_dropout)
 def adaptive_dropout_backward(
     grad: ArrayLike,
     logits: ArrayLike,
-    alpha: float = 1.0,
-    beta: float = 0.0,
+    gain: float = 1.0,
+    shift: float = 0.0,
     *,
-    seed: Any,
     estimator: Estimator = "none",
     x: ArrayLike | None = None,
     losses: ArrayLike | None = None,
     antithetic_losses: ArrayLike | None = None,
-    inverted: bool = False,
+    mode: Literal["inverted", "standard"] = "inverted",
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
     start: int = 0,
-    backend: str | None = None,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
-) -> Any:
-    """Return the gradient of `adaptive_dropout` with respect to its input; and an estimate of that of the logits.
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Return the gradient of `adaptive_dropout` with respect to its input, and an estimate of that of the logits.
 
     Parameters
     ----------
-    grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to the result, of the same shape.
-    logits, alpha, beta, inverted, seed, offset, training, start
-        What the forward pass was given; see `dropout_backward` about `seed`.
     estimator : {"none", "straight_through", "score_function", "arm", "disarm"}
-        What estimates the gradient of the expected loss with respect to the logits. With m the mask, u its numbers U(i), L the
-        losses and L' the antithetic ones, the gradient with respect to l = alpha * logits + beta is
+        The estimator of the gradient of the expected loss with respect to the logits. With m the mask, u its numbers U(i), L
+        the losses and L' the antithetic ones, the gradient with respect to l = gain * logits + shift is
 
-        - ``"none"``: not wanted, as in public code.
+        - ``"none"``: not computed, as in public code.
         - ``"straight_through"`` [2]_: grad x P (1 - P), as if the result were P x. Biased where the loss is not linear.
         - ``"score_function"`` [3]_: L (m - P). Subtract a baseline from the losses to make its variance smaller.
         - ``"arm"`` [4]_: (L - L') (u - 1/2). The first 24 digits of u are found by as many masks.
         - ``"disarm"`` [5]_: its mean given both masks, (L - L') (m - m') max(P, 1 - P) / 2: less variance, and two masks.
     x : array_like, optional
-        The forward pass's input, of the shape and dtype of `grad`: for ``"straight_through"``; for every estimator if
-        `inverted`, or outside training.
+        The forward pass's input, of the shape and dtype of `grad`. ``"straight_through"`` needs it; so does every estimator in
+        inverted mode, or outside training.
     losses, antithetic_losses : array_like, optional
-        The part of the loss that each example (axis 0) has, of shape ``grad.shape[:1]`` (or one number, the loss of all): that
-        of the forward pass, and that of another with ``antithetic=True``, all else as it was. In the unit of `grad`: where
-        that is the gradient of a mean, each example's loss divided by their number.
-    out, backend, num_threads
-        As in `dropout`.
+        The part of the loss that each sample (axis 0) has, of shape ``grad.shape[:1]`` (or one number, the loss of all): that
+        of the forward pass, and that of another with ``antithetic=True`` and all else equal. In the unit of `grad`: where
+        that is the gradient of a mean, each sample's loss divided by their number.
+    out : numpy.ndarray, optional
+        Where to put the gradient with respect to x.
 
     Returns
     -------
-    numpy.ndarray or tuple
-        The gradient with respect to x; unless `estimator` is ``"none"``, a pair of it and the one with respect to `logits`,
-        both like `grad`. The latter is 0 where the logits are NaN. Outside training it is the exact one.
+    tuple of (numpy.ndarray, numpy.ndarray or None)
+        The gradients with respect to x and to `logits`, both like `grad`. The latter is None if `estimator` is ``"none"``, and
+        0 where the logits are NaN. Outside training it is the exact one.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `adaptive_dropout`; where `seed` is None; an unknown `estimator`, or one whose arguments are missing.
+        As in `adaptive_dropout`; and for a seed that is missing or has a state, an unknown `estimator`, or one whose arguments
+        are missing.
 
     Notes
     -----
-    All but the straight-through estimator are unbiased. If `inverted`, the division by P has a gradient of its own, which is
+    All but the straight-through estimator are unbiased. In inverted mode the division by P has a gradient of its own, which is
     added: -grad y (1 - P).
 
     References
@@ -244,59 +197,136 @@ def adaptive_dropout_backward(
     >>> import numpy as np, fastdrop
     >>> h = np.array([[2, -1, 0, 1]], np.float32)
     >>> grad = np.ones_like(h)
-    >>> fastdrop.adaptive_dropout_backward(grad, h, seed=42)
+    >>> dx, _ = fastdrop.adaptive_dropout_backward(grad, h, mode="standard", seed=42)
+    >>> dx
     array([[1., 0., 0., 1.]], dtype=float32)
 
-    With the loss that the forward pass had:
+    With the loss of the forward pass:
 
     >>> loss = fastdrop.adaptive_dropout(h, h, seed=42).sum(axis=1)
-    >>> dx, dlogits = fastdrop.adaptive_dropout_backward(grad, h, seed=42, estimator="score_function", losses=loss)
+    >>> dx, dlogits = fastdrop.adaptive_dropout_backward(grad, h, estimator="score_function", x=h, losses=loss, seed=42)
     >>> dlogits.shape
     (1, 4)
     """
-    outer, logits = plan.as_array(grad, "grad", out), plan.as_array(logits, "logits")
-    for other, name in ((logits, "logits"), (x, "x")):
-        plan.check(outer, 0.0, seed, offset, out, backend, num_threads, other, "grad", name)
-    check_estimator(estimator, training, inverted, {"x": x, "losses": losses, "antithetic_losses": antithetic_losses})
-    with using(backend=backend, num_threads=num_threads), plan.RoundToNearest(), np.errstate(all="ignore"):
-        gate = Gate(outer, logits, alpha, beta, seed, offset, start)
-        if training:  # draws, once every argument has been found good
-            gate.seed, gate.offset = plan.key_of(seed, offset, True)
-        slopes: NDArray[Any] | None = None
-        if training and estimator in ("score_function", "arm", "disarm"):
-            slopes = gate.of_masks(estimator, losses, antithetic_losses)
-        through = None if x is None else np.asarray(outer).astype(gate.compute) * np.asarray(x).astype(gate.compute)
-        dx = gate.dropout(grad, training, inverted, out, True)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
+    line = Line(gain, shift, mode)
+    given = {"x": x, "losses": losses, "antithetic_losses": antithetic_losses}
+    check_estimator(estimator, call.is_training, mode, given)
+    shape = np.shape(grad)
+    losses, antithetic_losses = (each_sample(given[name], name, shape) for name in ("losses", "antithetic_losses"))
+    call.check_place(shape)
+    with call.arrays(grad, logits=required(logits), x=x) as run:
+        gate, slopes = Gate(run, line), None
+        if call.is_training and estimator in ("score_function", "arm", "disarm"):
+            slopes = gate.slopes_by_losses(estimator, losses, antithetic_losses)
+        through = None
+        if estimator != "none" and x is not None:  # before the result, which may be put where x is
+            through = np.asarray(run.x).astype(run.compute) * run.others[1].astype(run.compute)
+        dx = gate.drop()
         if estimator == "none":
-            return dx
+            return dx, None
         if through is not None:
-            slopes = with_path(gate, slopes, through, training, inverted)
-        dlogits = np.where(gate.unknown, gate.compute(0), gate.alpha * np.asarray(slopes))
-        return dx, dlogits.astype(outer.dtype)
+            slopes = gate.slopes_by_result(slopes, through)
+        dlogits = np.where(gate.unknown, run.compute(0), run.compute(line.gain) * np.asarray(slopes))
+        return dx, dlogits.astype(run.x.dtype)
 
 
-def with_path(gate: Gate, slopes: NDArray[Any] | None, through: NDArray[Any], training: bool, inverted: bool) -> NDArray[Any]:
-    """Return the gate's gradient with what comes by way of the result; `through` is grad * x."""
-    if inverted and not training:
-        return np.zeros_like(through)
-    if slopes is None:
-        slopes = through * (gate.drop if inverted else gate.keep * gate.drop)
-    if not inverted:
-        return slopes
-    scaled = through * (1.0 / (1.0 - gate.rates)).astype(gate.compute)
-    return np.asarray(slopes - np.where(gate.mask(), scaled, gate.compute(0)) * gate.drop)
-
-
-def check_estimator(estimator: Any, training: bool, inverted: bool, given: dict[str, Any]) -> None:
-    if estimator not in NEEDS:
+def check_estimator(estimator: Any, training: bool, mode: str, given: dict[str, Any]) -> None:
+    """Raise an error unless the estimator is known and all that it needs was given."""
+    if not isinstance(estimator, str) or estimator not in NEEDS:
         raise ValueError(f"estimator must be one of {', '.join(map(repr, NEEDS))}; got {estimator!r}")
     needs = NEEDS[estimator] if training else ()
-    if estimator != "none" and (inverted or not training):
+    if estimator != "none" and (mode == "inverted" or not training):
         needs = (*needs, "x")
     missing = [name for name in needs if given[name] is None]
     if missing:
         raise ValueError(f"estimator {estimator!r} needs {' and '.join(missing)} here")
 
 
-standout = adaptive_dropout
-standout_backward = adaptive_dropout_backward
+def each_sample(losses: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """Return losses, one for each index of the leading axes, in a shape that broadcasts to the elements."""
+    if losses is None:
+        return None
+    given = as_real_array(losses, name, flags=False)
+    if given.shape != shape[: given.ndim]:
+        raise ValueError(f"{name} must have the shape {shape[:1]}, one loss per sample; got {given.shape}")
+    return given.reshape(given.shape + (1,) * (len(shape) - given.ndim))
+
+
+def required(logits: Any) -> Any:
+    """Return logits; None, which would be an operand that is not there, is refused."""
+    if logits is None:
+        raise TypeError("logits must be an array of the shape and dtype of the input; got None")
+    return logits
+
+
+class Line:
+    """How logits become probabilities, and how kept elements are scaled: checked arguments."""
+
+    def __init__(self, gain: Any, shift: Any, mode: Any) -> None:
+        self.gain, self.shift = as_finite_scalar(gain, "gain"), as_finite_scalar(shift, "shift")
+        self.mode = plan.check_mode(mode)
+
+
+class Gate:
+    """The probabilities with which the elements of one call are kept, and the masks that they give."""
+
+    def __init__(self, run: Pass, line: Line) -> None:
+        self.run, self.mode, self.compute = run, line.mode, run.compute
+        place = run.compute(line.gain) * run.others[0].astype(run.compute) + run.compute(line.shift)
+        self.unknown = np.isnan(place)
+        self.keep = np.where(self.unknown, run.compute(0), sigmoid(place))
+        self.rates = np.asarray(1.0 - self.keep.astype(np.float64))
+
+    def drop(self) -> NDArray[Any]:
+        """Return the call's result: its array with the mask, or outside training with its mean."""
+        if not self.run.call.is_training:
+            return self.run.call.drop(self.run.x, self.rates, mode=self.mode)
+        self.run.drop(self.run.x, self.rates, mode=self.mode, out=self.run.y)
+        return self.run.result()
+
+    def inverse(self) -> NDArray[Any]:
+        """Return 1 / P, by which kept elements are multiplied in inverted mode."""
+        return np.asarray((1.0 / (1.0 - self.rates)).astype(self.compute))
+
+    def at_least(self, numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return where U(i) is not below numbers in [0, 1]."""
+        return self.run.mask(self.keep.shape, numbers)
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Return the mask."""
+        return self.at_least(self.rates)
+
+    def antithetic_mask(self) -> NDArray[np.bool_]:
+        """Return the mask that 1 - U(i) gives instead of U(i)."""
+        return ~self.at_least(self.keep.astype(np.float64))
+
+    def uniform(self) -> NDArray[np.float64]:
+        """Return the first digits of U(i), and half of one in the last place: by bisection, as the stream has masks only."""
+        below, step = np.zeros(self.keep.shape), 0.5
+        for _ in range(DIGITS):
+            below += step * self.at_least(below + step)
+            step /= 2
+        return below + step
+
+    def slopes_by_losses(self, estimator: str, losses: Any, antithetic_losses: Any) -> NDArray[Any]:
+        """Return the estimate of the gradient with respect to l that is made of losses alone."""
+        own = losses.astype(self.compute)
+        if estimator == "score_function":
+            return np.asarray(own * (self.mask().astype(self.compute) - self.keep))
+        gain = own - antithetic_losses.astype(self.compute)
+        if estimator == "arm":
+            return np.asarray(gain * (self.uniform() - 0.5).astype(self.compute))
+        signs = self.mask().astype(self.compute) - self.antithetic_mask().astype(self.compute)
+        return np.asarray(gain * (signs * (self.compute(0.5) * np.maximum(self.keep, self.compute(1) - self.keep))))
+
+    def slopes_by_result(self, slopes: NDArray[Any] | None, through: NDArray[Any]) -> NDArray[Any]:
+        """Return slopes, by default the straight-through ones, with what the scale adds; `through` is grad * x."""
+        drop = self.compute(1) - self.keep
+        if self.mode == "inverted" and not self.run.call.is_training:
+            return np.zeros_like(through)
+        if slopes is None:
+            slopes = through * (drop if self.mode == "inverted" else self.keep * drop)
+        if self.mode == "standard":
+            return slopes
+        return np.asarray(slopes - np.where(self.mask(), through * self.inverse(), self.compute(0)) * drop)

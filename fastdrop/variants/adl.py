@@ -2,49 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core import plan
 from fastdrop._core.arithmetic import fixed_sum
-from fastdrop._core.checks import share_of
-from fastdrop._core.settings import using
-from fastdrop._core.types import DataFormat
+from fastdrop._core.checks import as_share
+from fastdrop._core.plan import Call, Pass, as_rate
+from fastdrop._core.types import Backend, DataFormat, FixedSeed, Seed
 from fastdrop.elementary import sigmoid
 from fastdrop.variants._axes import axes_of_maps
-from fastdrop.variants._masks import apply, beside_grad, compute_type, stored
+from fastdrop.variants._backward import backward_of
+from fastdrop.variants._masks import apply
 
 __all__ = ["adl", "adl_backward"]
 
 
 def adl(
     x: ArrayLike,
-    drop_rate: float = 0.75,
+    p: float = 0.75,
     threshold: float = 0.8,
     *,
     data_format: DataFormat = "channels_first",
-    seed: Any = None,
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Hide the most discriminative region of feature maps, or stress it: the attention-based dropout layer (ADL).
 
-    The mean over the channels, A, is a map of attention for each sample. With probability `drop_rate` the whole batch
-    loses the places where A is high; otherwise all of it is multiplied by sigmoid(A).
+    The mean over the channels, A, is a map of attention for each sample. With probability `p` the whole batch loses the
+    places where A is high; otherwise all of it is multiplied by sigmoid(A), the importance map.
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
         Feature maps: samples along the first axis, any number of spatial dimensions.
-    drop_rate : float, default 0.75
-        Probability of dropping, in [0, 1], as opposed to multiplying by the importance map.
+    p : float, default 0.75
+        Probability of dropping places, in [0, 1], as opposed to multiplying by the importance map; the paper's drop_rate.
     threshold : float, default 0.8
-        What is dropped is where A is not below `threshold` times its largest value in the sample; in [0, 1]. Public
+        Places are dropped where A is not below `threshold` times its largest value in the sample; in [0, 1]. Public
         code has 0.5, 0.8 and 0.9.
     data_format : {"channels_first", "channels_last"}
         Whether the channels are the second axis or the last.
@@ -54,27 +54,27 @@ def adl(
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `x`; nothing is rescaled, as in the paper. Outside training `x` itself.
+        `out`, or a new array like `x`; outside training `x` itself. Nothing is rescaled, as in the paper.
 
     Raises
     ------
     TypeError, ValueError
-        As in `dropout`; fewer than two dimensions, a `drop_rate` or `threshold` outside [0, 1], an unknown
-        `data_format`.
+        As in `dropout`; and for an array of fewer than two dimensions, a bad `threshold` or `data_format`.
 
     Notes
     -----
-    One decision for the batch: the places are dropped where U(0) < drop_rate.
+    There is one decision per call: the places are dropped where U(0) < p. So a block of a larger array cannot be dropped from
+    by itself.
 
-    A place is kept only where A < threshold * max(A), the maximum over the sample's places. With ReLU before the layer
-    A >= 0, as the paper has it. Otherwise, and where all is 0: a negative maximum is less than its product with a
-    threshold below 1, and nothing is dropped; a maximum of 0 leaves only places with A < 0; NaN drops all places of its
-    sample. As 0 is not below 0, places with A = 0 are dropped where the maximum is 0 or the threshold is.
+    A place is kept only where A < threshold * max(A), the maximum over the sample's places. With ReLU before the layer,
+    A >= 0, as the paper has it. Other cases: a negative maximum is less than its product with a threshold below 1, so
+    nothing is dropped; a maximum of 0 leaves only places with A < 0; NaN drops all places of its sample. Places with A = 0
+    are dropped where the maximum or the threshold is 0, because 0 is not below 0.
 
-    In the type that is computed with (float32 for the 16-bit ones): A is the sum over the channels, the second half of
-    them added to the first until one is left (the first half has one more if their number is odd), divided by their
-    number; its sigmoid is `fastdrop.elementary`'s; the product with it is rounded once more, to the dtype. Dropped
-    elements are +0.0.
+    In the type that is computed with (float32 for the 16-bit ones): A is the sum over the channels, divided by their number.
+    In the sum the second half of the channels is added to the first until one is left; the first half has one more if
+    their number is odd. The sigmoid is that of `fastdrop.elementary`. The product with it is rounded once more, to the dtype.
+    Dropped elements are +0.0.
 
     References
     ----------
@@ -91,58 +91,44 @@ def adl(
     array([[[-0.14, -0.09,  4.91,  0.88],
             [-0.14, -0.19,  2.95,  2.64]]])
     """
-    array = plan.as_array(x, "x", out)
-    rate, level, axes = checked(array, "x", drop_rate, threshold, data_format)
-    if not training:
-        return plan.dropout(x, 0.0, seed, offset, False, "inverted", out, 0, backend, num_threads)
-    with using(backend=backend, num_threads=num_threads):
-        drops = is_dropping(rate, *plan.key_of(seed, offset))
-        attention = attention_of(array, axes)
-        if drops:
-            return apply(array, places_kept(attention, level, axes), 1.0, out)
-        with plan.RoundToNearest(), np.errstate(all="ignore"):
-            result = array.astype(attention.dtype) * sigmoid(attention)
-            return stored(result, array, out)
+    call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads)
+    rule = Rule.of(x, "x", p, threshold, data_format)
+    if not call.is_training:
+        return call.unchanged(x)
+    with call.arrays(x) as run:
+        attention = attention_map(run.x, rule.channels, run.compute)
+        if rule.drops(run):
+            return apply(run, rule.places_kept(attention))
+        return run.store(run.x.astype(run.compute) * sigmoid(attention))
 
 
+@backward_of(adl)
 def adl_backward(
     grad: ArrayLike,
     x: ArrayLike,
-    drop_rate: float = 0.75,
+    p: float = 0.75,
     threshold: float = 0.8,
     *,
     data_format: DataFormat = "channels_first",
-    seed: Any,
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Return the gradient of `adl` with respect to its input.
 
     Parameters
     ----------
-    grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to `adl`'s result.
     x : array_like
         `adl`'s input, of the shape and dtype of `grad`.
-    drop_rate, threshold, data_format, seed, offset, training
-        What the forward pass was given; see `dropout_backward` about `seed`.
-    out, backend, num_threads
-        As in `dropout`.
 
-    Returns
-    -------
-    numpy.ndarray
-        `out`, or a new array like `grad`. Where places were dropped, `grad` without them (which they are is a constant);
-        otherwise, with s = sigmoid(A) and C channels, grad s + (s (1 - s) / C) sum(grad x), the sum over the channels
-        in the order of `adl`'s. Outside training `grad` itself.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `adl`; an `x` of another shape or dtype than `grad`; and where `seed` is None.
+    Notes
+    -----
+    Where places were dropped, the gradient is `grad` without them; which places they are counts as a constant. Otherwise, with
+    s = sigmoid(A) and C channels, it is grad s + (s (1 - s) / C) sum(grad x). The sum over the channels has the order of
+    `adl`'s.
 
     Examples
     --------
@@ -152,48 +138,49 @@ def adl_backward(
     array([[[1., 1., 0., 1.],
             [1., 1., 0., 1.]]])
     """
-    given = plan.as_array(grad, "grad", out)
-    rate, level, axes = checked(given, "grad", drop_rate, threshold, data_format)
-    array = beside_grad(x, "x", given)
-    if not training:
-        return plan.dropout(grad, 0.0, seed, offset, False, "inverted", out, 0, backend, num_threads, True)
-    with using(backend=backend, num_threads=num_threads):
-        drops = is_dropping(rate, *plan.key_of(seed, offset, True))
-        attention = attention_of(array, axes)
-        if drops:
-            return apply(given, places_kept(attention, level, axes), 1.0, out)
-        with plan.RoundToNearest(), np.errstate(all="ignore"):
-            values, map = given.astype(attention.dtype), sigmoid(attention)
-            total = fixed_sum(values * array.astype(attention.dtype), axes[0])
-            slope = map * (1 - map) / attention.dtype.type(array.shape[axes[0]])
-            return stored(values * map + slope * total, given, out)
+    call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads, backward=True)
+    rule = Rule.of(grad, "grad", p, threshold, data_format)
+    with_x = call.arrays(grad, x=x)
+    if not call.is_training:
+        return call.unchanged(grad)
+    with with_x as run:
+        (array,), channels = run.others, rule.channels
+        attention = attention_map(array, channels, run.compute)
+        if rule.drops(run):
+            return apply(run, rule.places_kept(attention))
+        values, importance = run.x.astype(run.compute), sigmoid(attention)
+        total = fixed_sum(values * array.astype(run.compute), channels)
+        slope = importance * (1 - importance) / run.compute(array.shape[channels])
+        return run.store(values * importance + slope * total)
 
 
-def checked(
-    x: NDArray[Any], name: str, drop_rate: Any, threshold: Any, data_format: DataFormat
-) -> tuple[float, float, tuple[int, ...]]:
-    """Return the rate, the threshold and the axes, the channels' first; or raise naming what is wrong."""
-    places = axes_of_maps(x, data_format, name)
-    channels = 1 if data_format == "channels_first" else x.ndim - 1
-    return share_of(drop_rate, "drop_rate"), share_of(threshold, "threshold"), (channels, *places)
+class Rule(NamedTuple):
+    """How often places are dropped, and which."""
 
+    p: float
+    threshold: float
+    channels: int
+    places: tuple[int, ...]  # axes
 
-def is_dropping(rate: float, seed: int, offset: int) -> bool:
-    """Return whether the batch loses places, as opposed to being multiplied."""
-    return not plan.old_mask(1, rate, seed, offset, False, 0, None, None)[0]
+    @staticmethod
+    def of(x: ArrayLike, name: str, p: Any, threshold: Any, data_format: Any) -> Rule:
+        """Return the rule for an array, or raise naming what is wrong."""
+        places = axes_of_maps(x, data_format, name)
+        channels = 1 if data_format == "channels_first" else np.ndim(x) - 1
+        return Rule(as_rate(p), as_share(threshold, "threshold"), channels, places)
 
+    def drops(self, run: Pass) -> bool:
+        """Return whether the batch loses places, as opposed to being multiplied."""
+        return not run.mask(1, self.p)[0]
 
-def attention_of(x: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
-    """Return the mean over the channels, whose axis keeps length 1, in the type that is computed with."""
-    type = compute_type(x.dtype)
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
-        mean: NDArray[Any] = fixed_sum(x.astype(type), axes[0]) / type(x.shape[axes[0]])
-        return mean
-
-
-def places_kept(attention: NDArray[Any], threshold: float, axes: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return where attention is below its largest value in the sample times the threshold."""
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
-        largest = attention.max(axis=axes, keepdims=True, initial=-np.inf)
-        kept: NDArray[np.bool_] = attention < attention.dtype.type(threshold) * largest
+    def places_kept(self, attention: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return where attention is below its largest value in the sample times the threshold."""
+        largest = attention.max(axis=(self.channels, *self.places), keepdims=True, initial=-np.inf)
+        kept: NDArray[np.bool_] = attention < attention.dtype.type(self.threshold) * largest
         return kept
+
+
+def attention_map(x: NDArray[Any], channels: int, type: type[np.floating[Any]]) -> NDArray[Any]:
+    """Return the mean over the channels, whose axis keeps length 1, in the type that is computed with."""
+    mean: NDArray[Any] = fixed_sum(x.astype(type), channels) / type(x.shape[channels])
+    return mean

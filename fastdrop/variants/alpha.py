@@ -2,71 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import finite_number, positive_number
+from fastdrop._core.checks import as_finite_number, as_positive_number
+from fastdrop._core.plan import Call
+from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._axes import axes_of_maps
+from fastdrop.variants._backward import backward_of
 
 __all__ = ["alpha_dropout", "alpha_dropout_backward", "feature_alpha_dropout", "feature_alpha_dropout_backward"]
 
 SATURATION = -1.7580993408473766  # what SELU tends to for large negative inputs: -lambda alpha of the paper
-
-
-def factors_of(p: Any, mean: Any, var: Any) -> tuple[float, float, float]:
-    """Return (a, b, c): a kept x becomes a x + b, a dropped one c."""
-    p, mean, var = plan.as_rate(p), finite_number(mean, "mean"), positive_number(var, "var")
-    if p == 0:
-        return 1.0, -0.0, mean  # -0.0 is the number that changes nothing when it is added: 0.0 would change -0.0
-    if p == 1:
-        return 0.0, mean, mean  # c tends to the mean as p tends to 1
-    with plan.RoundToNearest():
-        keep, distance = 1.0 - p, SATURATION - mean
-        a = 1.0 / math.sqrt(keep * (p * distance * distance / var + 1.0))
-        b = mean - a * (keep * mean + p * SATURATION)
-        return a, b, a * SATURATION + b
-
-
-def drop(
-    x: NDArray[Any],
-    p: float,
-    factors: tuple[float, float, float],
-    shared: tuple[int, ...],
-    seed: Any,
-    offset: int,
-    training: bool,
-    out: NDArray[Any] | None,
-    backend: str | None,
-    num_threads: int | None,
-) -> NDArray[Any]:
-    """Run the forward pass with one decision along the `shared` axes."""
-    if not training:
-        return plan.dropout(x, p, seed, offset, False, "inverted", out, 0, backend, num_threads)
-    geometry = (None, shared, None, None) if shared else None
-    return plan.transform(x, p, seed, offset, "affine", factors, None, out, 0, backend, num_threads, geometry)
-
-
-def drop_backward(
-    grad: NDArray[Any],
-    p: float,
-    factors: tuple[float, float, float],
-    shared: tuple[int, ...],
-    seed: Any,
-    offset: int,
-    training: bool,
-    out: NDArray[Any] | None,
-    backend: str | None,
-    num_threads: int | None,
-) -> NDArray[Any]:
-    """Run the backward pass: a times the gradient where kept."""
-    geometry = (None, shared, None, None) if shared else None
-    return plan.dropout(
-        grad, p, seed, offset, training, "inverted", out, 0, backend, num_threads, True, geometry, factor=factors[0]
-    )
 
 
 def alpha_dropout(
@@ -75,11 +27,14 @@ def alpha_dropout(
     *,
     mean: float = 0.0,
     var: float = 1.0,
-    seed: Any = None,
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Set elements at random to SELU's negative saturation, then restore the mean and the variance.
@@ -93,7 +48,7 @@ def alpha_dropout(
         0.05 to 0.1 enough.)
     mean, var : float, default 0 and 1
         The mean and the variance that the elements of `x` have, and the result is to have.
-    seed, offset, training, out, backend, num_threads
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
     Returns
@@ -128,46 +83,29 @@ def alpha_dropout(
     >>> fastdrop.alpha_dropout(np.zeros(4), 0.5, seed=42)
     array([ 0.77919393, -0.77919393, -0.77919393, -0.77919393])
     """
-    x = np.asanyarray(x)
-    factors = factors_of(p, mean, var)
-    return drop(x, p, factors, (), seed, offset, training, out, backend, num_threads)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    factors = alpha_factors(p, mean, var)
+    return call.affine(x, p, factors) if call.is_training else call.unchanged(x)
 
 
+@backward_of(alpha_dropout)
 def alpha_dropout_backward(
     grad: ArrayLike,
     p: float = 0.5,
     *,
     mean: float = 0.0,
     var: float = 1.0,
-    seed: Any,
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Return the gradient of `alpha_dropout` with respect to its input: a times `grad` where kept, +0.0 where dropped.
-
-    Parameters
-    ----------
-    grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to the result of `alpha_dropout`, of the same shape.
-    p, mean, var, offset, training
-        What the forward pass was given.
-    seed : int, Stream, numpy.random.SeedSequence or numpy.random.Generator
-        What the forward pass used, as in `dropout_backward`.
-    out, backend, num_threads
-        As in `dropout`.
-
-    Returns
-    -------
-    numpy.ndarray
-        `out`, or a new array like `grad`; outside training, `grad` itself.
-
-    Raises
-    ------
-    TypeError, ValueError, OverflowError
-        As in `alpha_dropout`; and where `seed` is None.
 
     Examples
     --------
@@ -175,9 +113,8 @@ def alpha_dropout_backward(
     >>> fastdrop.alpha_dropout_backward(np.ones(4), 0.5, seed=42)
     array([0.88640489, 0.        , 0.        , 0.        ])
     """
-    grad = np.asanyarray(grad)
-    factors = factors_of(p, mean, var)
-    return drop_backward(grad, p, factors, (), seed, offset, training, out, backend, num_threads)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
+    return call.drop(grad, p, factor=alpha_factors(p, mean, var)[0])
 
 
 def feature_alpha_dropout(
@@ -186,14 +123,17 @@ def feature_alpha_dropout(
     *,
     mean: float = 0.0,
     var: float = 1.0,
-    seed: Any = None,
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Do what `alpha_dropout` does to whole channels: one decision for each sample and channel.
+    """Do to whole channels what `alpha_dropout` does to elements: one decision for each sample and channel.
 
     Parameters
     ----------
@@ -204,7 +144,7 @@ def feature_alpha_dropout(
         Probability of dropping a channel, in [0, 1]. One number.
     mean, var : float, default 0 and 1
         As in `alpha_dropout`.
-    seed, offset, training, out, backend, num_threads
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
     Returns
@@ -232,46 +172,29 @@ def feature_alpha_dropout(
     array([[ 0.77919393, -0.77919393],
            [-0.77919393, -0.77919393]])
     """
-    x = np.asanyarray(x)
-    factors, shared = factors_of(p, mean, var), axes_of_maps(x, "channels_first", "x")
-    return drop(x, p, factors, shared, seed, offset, training, out, backend, num_threads)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    factors, axes = alpha_factors(p, mean, var), axes_of_maps(x, "channels_first", "x")
+    return call.affine(x, p, factors, axes) if call.is_training else call.unchanged(x)
 
 
+@backward_of(feature_alpha_dropout)
 def feature_alpha_dropout_backward(
     grad: ArrayLike,
     p: float = 0.5,
     *,
     mean: float = 0.0,
     var: float = 1.0,
-    seed: Any,
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Return the gradient of `feature_alpha_dropout` with respect to its input.
-
-    Parameters
-    ----------
-    grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to the result of `feature_alpha_dropout`, of the same shape.
-    p, mean, var, offset, training
-        What the forward pass was given.
-    seed : int, Stream, numpy.random.SeedSequence or numpy.random.Generator
-        What the forward pass used, as in `dropout_backward`.
-    out, backend, num_threads
-        As in `dropout`.
-
-    Returns
-    -------
-    numpy.ndarray
-        `out`, or a new array like `grad`; outside training, `grad` itself.
-
-    Raises
-    ------
-    TypeError, ValueError, OverflowError
-        As in `feature_alpha_dropout`; and where `seed` is None.
 
     Examples
     --------
@@ -280,6 +203,35 @@ def feature_alpha_dropout_backward(
     array([[0.88640489, 0.        ],
            [0.        , 0.        ]])
     """
-    grad = np.asanyarray(grad)
-    factors, shared = factors_of(p, mean, var), axes_of_maps(grad, "channels_first", "grad")
-    return drop_backward(grad, p, factors, shared, seed, offset, training, out, backend, num_threads)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
+    return call.drop(grad, p, axes_of_maps(grad, "channels_first", "grad"), factor=alpha_factors(p, mean, var)[0])
+
+
+Factors = tuple[float, float, float]
+
+
+def alpha_factors(p: Any, mean: Any, var: Any) -> Factors:
+    """Return (a, b, c): a kept x becomes a x + b, a dropped one c."""
+    if type(p) is type(mean) is type(var) is float:  # the usual case, in which the last results are remembered
+        return factors_of_floats(p, mean, var, math.copysign(1.0, mean))
+    return compute_factors(p, mean, var)
+
+
+@functools.lru_cache(maxsize=256)
+def factors_of_floats(p: float, mean: float, var: float, sign_of_mean: float) -> Factors:
+    """Return the factors of a key that tells -0.0 from 0.0: without the sign the two would be one."""
+    return compute_factors(p, mean, var)
+
+
+def compute_factors(p: Any, mean: Any, var: Any) -> Factors:
+    """Check the numbers, and return their factors."""
+    p, mean, var = plan.as_rate(p), as_finite_number(mean, "mean"), as_positive_number(var, "var")
+    if p == 0:
+        return 1.0, -0.0, mean  # -0.0 is the number that changes nothing when it is added: 0.0 would change -0.0
+    if p == 1:
+        return 0.0, mean, mean  # c tends to the mean as p tends to 1
+    with plan.RoundToNearest():
+        keep, distance = 1.0 - p, SATURATION - mean
+        a = 1.0 / math.sqrt(keep * (p * distance * distance / var + 1.0))
+        b = mean - a * (keep * mean + p * SATURATION)
+        return a, b, a * SATURATION + b

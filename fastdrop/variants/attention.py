@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.arithmetic import fixed_sum
-from fastdrop._core.checks import at_least_one
-from fastdrop._core.settings import using
-from fastdrop.variants._masks import apply, apply_counted, beside_grad, block_mask, compute_type
+from fastdrop._core.arithmetic import compute_type, fixed_sum
+from fastdrop._core.checks import as_positive_count
+from fastdrop._core.plan import Call, Pass
+from fastdrop._core.types import Backend, FixedSeed, Seed
+from fastdrop.variants._backward import backward_of
+from fastdrop.variants._blocks import drop_blocks, window_rate
+from fastdrop.variants._masks import apply, apply_counted, check_whole_axes, decide
 
 __all__ = [
     "attention_dropout",
@@ -24,81 +26,82 @@ __all__ = [
     "drop_key_backward",
 ]
 
-Mode = Literal["element", "column"]
-Shared = Literal["none", "heads", "batch", "both"]
+Unit = Literal["element", "key"]
 EmptyRows = Literal["keep", "fill"]
 
 EPSILON = 1e-8  # added to the sum of a row
-SHARED_AXES = {"none": (), "heads": (1,), "batch": (0,), "both": (0, 1)}
+QUERIES, KEYS = 2, 3  # axes
 
 
 # Probabilities ------------------------------------------------------------------------------------------------------
 
 
 def attention_dropout(
-    weights: ArrayLike,
+    x: ArrayLike,
     p: float = 0.1,
     *,
-    mode: Mode = "element",
-    shared: Shared = "none",
+    unit: Unit = "element",
+    shared_axes: int | Sequence[int] | None = None,
     window: int = 1,
+    exact_rate: bool = True,
     renormalize: bool | None = None,
-    seed: Any = None,
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Drop attention probabilities, after the softmax.
 
-    Elements are dropped alone and the others scaled by 1 / (1 - p), as in transformers; or whole columns, that is a
-    key for all queries, and each row is divided by what is left of it, as in DropAttention.
+    Single elements are dropped and the others are scaled by 1 / (1 - p), as in transformers. Or whole keys are dropped, for
+    all queries together, and each row is divided by the sum of what is left of it, as in DropAttention.
 
     Parameters
     ----------
-    weights : array_like of float32, float64, float16 or bfloat16
+    x : array_like of float32, float64, float16 or bfloat16
         Probabilities, of shape (batch, heads, queries, keys).
     p : float, default 0.1
         Probability of dropping, in [0, 1].
-    mode : {"element", "column"}
-        Whether each query has decisions of its own or all queries share them.
-    shared : {"none", "heads", "batch", "both"}
-        Which other decisions are shared: by the heads, by the samples of the batch, or by both, as flax has it unless
-        told otherwise.
+    unit : {"element", "key"}
+        Whether each query has decisions of its own, or all queries share the decision about a key.
+    shared_axes : int or sequence of int, optional
+        Other axes that share decisions: 0 (the samples), 1 (the heads), or both. By default neither does; in flax both do.
     window : int, default 1
-        How many consecutive keys are dropped together: each key begins a window with probability p / window, and what
-        of a window reaches past the last key is cut off. With windows of more than one, a little less than `p` is
-        dropped.
+        How many consecutive keys are dropped together. A window longer than the rows is cut to them.
+    exact_rate : bool, default True
+        True: each key is dropped with probability `p`; windows may begin before the first key, and each place begins one with
+        the probability for which that holds. False, the paper's: each key begins a window with probability p / window, so
+        that windows which overlap drop less than `p`, and the first keys of a row are dropped least. Both agree for windows
+        of one.
     renormalize : bool, optional
-        True divides each row by its sum after the drop plus 1e-8, without the factor 1 / (1 - p); False applies that
-        factor, after which rows do not sum to one. By default True in column mode, and False in element mode unless
-        `window` is more than 1, where no one factor would be right.
-    seed, offset
-        As in `dropout`.
-    training : bool, default True
-        False returns `weights` itself (with `out`, copies it there).
-    out, backend, num_threads
+        True divides each row by its sum after the drop plus 1e-8, instead of scaling by 1 / (1 - p). False scales, after which
+        rows do not sum to one. By default True for keys and for windows of more than one; no one factor would be right
+        for the latter.
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `weights`. Dropped elements are +0.0; so is a renormalised row that lost all its keys.
+        `out`, or a new array like `x`; outside training `x` itself. Dropped elements are +0.0, whatever their row holds; so is
+        a renormalised row that lost all its keys. With ``p=0`` nothing changes, because no row lost anything.
 
     Raises
     ------
-    TypeError
-        `weights` or `out` of another dtype; `p`, `window`, `seed` or `offset` not numbers of their kind.
-    ValueError
-        `weights` of other than four dimensions, `p` outside [0, 1], a `window` below 1, or above 1 with
-        ``renormalize=False``, an unknown `mode` or `shared`, an `out` of another shape or read-only.
+    TypeError, ValueError, OverflowError
+        As in `dropout`; and for an `x` of other than four dimensions, a bad `unit`, `shared_axes`, `window` or `exact_rate`, a
+        `window` above 1 with ``renormalize=False``, a block that has not all keys of rows that are renormalised.
 
     Notes
     -----
-    The decision about query i and key j of head h of sample b is that of its C-order index in an array of shape
-    (batch, heads, queries, keys), whose size is 1 along each axis that shares decisions: column mode shares the queries.
-    The key begins a window where U(index) < p / window.
+    The decision about query i and key j of head h of sample b has its C-order index in an array of shape
+    (batch, heads, queries, keys), whose size is 1 along each axis that shares decisions. For keys, the queries' size is 1. With
+    windows of w and `exact_rate`, the last size is keys + w - 1: place j decides whether a window begins at key j - w + 1. It
+    does where U(index) < gamma, with 1 - (1 - gamma)**w = p.
 
     The sum of a row is defined to the bit: the second half of the row is added to the first (which has one more if their
     number is odd), and so on until one number is left.
@@ -111,163 +114,151 @@ def attention_dropout(
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> weights = np.full((1, 1, 2, 4), 0.25, np.float32)
-    >>> fastdrop.attention_dropout(weights, 0.5, seed=42)[0, 0]
+    >>> x = np.full((1, 1, 2, 4), 0.25, np.float32)
+    >>> fastdrop.attention_dropout(x, 0.5, seed=42)[0, 0]
     array([[0.5, 0. , 0. , 0. ],
            [0. , 0.5, 0.5, 0. ]], dtype=float32)
-    >>> fastdrop.attention_dropout(weights, 0.5, mode="column", seed=0)[0, 0]
+    >>> fastdrop.attention_dropout(x, 0.5, unit="key", seed=0)[0, 0]
     array([[0. , 0.5, 0. , 0.5],
            [0. , 0.5, 0. , 0.5]], dtype=float32)
     """
-    array = attention_array(weights, "weights", out)
-    rate, renormalize = dropped_how(p, mode, shared, window, renormalize)
-    if not training or not renormalize:
-        return elements_dropped(weights, rate, array.shape, mode, shared, seed, offset, training, out, backend, num_threads)
-    with using(backend=backend, num_threads=num_threads):
-        mask = window_mask(array.shape, rate, mode, shared, window, *plan.key_of(seed, offset))
-        y = apply(array, mask, 1.0, out)
-        for_each_matrix(renormalised, y)
-        return y
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    rule = Rule(p, unit, shared_axes, window, exact_rate, renormalize).checked()
+    if not renormalizes(x, "x", rule, call):
+        return call.drop(x, rule.p, rule.shared_axes)
+    with call.arrays(x, placed=np.shape(x)) as run:
+        mask = packed_keep_bits(run, rule)
+        y = run.apply(mask)
+        if not renormalize_rows(y):
+            run.apply(mask, x=y)  # a sum that is NaN has made dropped elements NaN, a negative one -0.0
+        return run.result()
 
 
+@backward_of(attention_dropout)
 def attention_dropout_backward(
     grad: ArrayLike,
     p: float = 0.1,
     *,
-    mode: Mode = "element",
-    shared: Shared = "none",
+    unit: Unit = "element",
+    shared_axes: int | Sequence[int] | None = None,
     window: int = 1,
+    exact_rate: bool = True,
     renormalize: bool | None = None,
-    weights: ArrayLike | None = None,
+    x: ArrayLike | None = None,
     through_sum: bool = True,
-    seed: Any,
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Return the gradient of `attention_dropout` with respect to the probabilities.
 
     Parameters
     ----------
-    grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to `attention_dropout`'s result.
-    p, mode, shared, window, renormalize, offset, training
-        What the forward pass was given.
-    weights : array_like, optional
-        The forward pass's input, of the shape and dtype of `grad`: needed where rows were renormalised.
+    x : array_like, optional
+        The forward pass's input, of the shape and dtype of `grad`. It is needed where rows are renormalised.
     through_sum : bool, default True
         False stops the gradient at the rows' sums, as though they were constants.
-    seed : int, Stream, numpy.random.SeedSequence or numpy.random.Generator
-        What the forward pass used; see `dropout_backward`.
-    out, backend, num_threads
-        As in `dropout`.
-
-    Returns
-    -------
-    numpy.ndarray
-        `out`, or a new array like `grad`; outside training, `grad` itself.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `attention_dropout`; where `seed` is None; where `weights` are missing, or not like `grad`.
 
     Notes
     -----
-    Of a renormalised row w' = M w / S, with S its sum plus 1e-8, the gradient is (M / S) (g - sum(g w')).
+    Of a renormalised row y = M x / S, with S its sum plus 1e-8, the gradient is (M / S) (g - sum(g y)).
 
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> weights = np.full((1, 1, 1, 4), 0.25)
+    >>> x = np.full((1, 1, 1, 4), 0.25)
     >>> grad = np.arange(1.0, 5.0).reshape(1, 1, 1, 4)
     >>> fastdrop.attention_dropout_backward(grad, 0.5, seed=42)
     array([[[[2., 0., 0., 0.]]]])
-    >>> dw = fastdrop.attention_dropout_backward(grad, 0.5, mode="column", weights=weights, seed=0)
-    >>> dw.round(3)
+    >>> dx = fastdrop.attention_dropout_backward(grad, 0.5, unit="key", x=x, seed=0)
+    >>> dx.round(3)
     array([[[[ 0., -2.,  0.,  2.]]]])
     """
-    array = attention_array(grad, "grad", out)
-    rate, renormalize = dropped_how(p, mode, shared, window, renormalize)
-    if not training or not renormalize:
-        return elements_dropped(
-            grad, rate, array.shape, mode, shared, seed, offset, training, out, backend, num_threads, backward=True
-        )
-    forward = like_grad(weights, array)
-    with using(backend=backend, num_threads=num_threads):
-        mask = window_mask(array.shape, rate, mode, shared, window, *plan.key_of(seed, offset, True))
-        kept = apply(forward, mask, 1.0, None)
-        y = apply(array, mask, 1.0, out)
-        for_each_matrix(functools.partial(row_gradients, through_sum=through_sum), y, kept)
-        return apply(y, mask, 1.0, y)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
+    rule = Rule(p, unit, shared_axes, window, exact_rate, renormalize).checked()
+    through_sum = plan.check_flag(through_sum, "through_sum")
+    if rule.renormalize and x is None and call.is_training:
+        raise TypeError("x must be given: the gradient of a renormalised row takes the forward pass's input")
+    if not renormalizes(grad, "grad", rule, call):
+        return call.drop(grad, rule.p, rule.shared_axes)
+    with call.arrays(grad, placed=np.shape(grad), x=x) as run:
+        mask = packed_keep_bits(run, rule)
+        kept = run.apply(mask, x=run.others[0], out=np.empty_like(run.others[0]))
+        y = run.apply(mask)
+        differentiate_rows(y, kept, through_sum)
+        run.apply(mask, x=y)
+        return run.result()
 
 
-def attention_array(x: ArrayLike, name: str, out: Any) -> NDArray[Any]:
-    """Return an array of four dimensions, or raise naming it."""
-    array = plan.as_array(x, name, out)
-    if array.ndim != 4:
-        raise ValueError(f"{name} must have four dimensions, batch and heads first; got an array of shape {array.shape}")
-    return array
+class Rule(NamedTuple):
+    """What is dropped together, and what becomes of the rest; as a caller gave it, until it is checked."""
+
+    p: Any
+    unit: Any
+    shared_axes: Any
+    window: Any
+    exact_rate: Any
+    renormalize: Any
+
+    def checked(self) -> Rule:
+        """Return the rule with every default filled in, or raise naming what is wrong."""
+        if self.unit not in ("element", "key"):
+            raise ValueError(f"unit must be 'element' or 'key'; got {self.unit!r}")
+        window, axes = as_positive_count(self.window, "window"), check_shared_axes(self.shared_axes)
+        exact = plan.check_flag(self.exact_rate, "exact_rate")
+        renormalize = self.unit == "key" or window > 1
+        if self.renormalize is not None:
+            renormalize = plan.check_flag(self.renormalize, "renormalize")
+        if window > 1 and not renormalize:
+            raise ValueError(f"renormalize must be True where windows overlap and no one factor is right; got window {window}")
+        if self.unit == "key":
+            axes = (*axes, QUERIES)
+        return Rule(plan.as_rate(self.p), self.unit, axes, window, exact, renormalize)
 
 
-def shared_axes(shared: Any) -> tuple[int, ...]:
-    """Return the axes that share decisions, or raise naming what is allowed."""
-    if shared not in SHARED_AXES:
-        raise ValueError(f"shared must be 'none', 'heads', 'batch' or 'both'; got {shared!r}")
-    return SHARED_AXES[shared]
+def check_shared_axes(shared_axes: Any) -> tuple[int, ...]:
+    """Return which of the samples' and the heads' axes share decisions, or raise naming what is allowed."""
+    axes = () if shared_axes is None else plan.as_axes(shared_axes, 4, "shared_axes")
+    if not set(axes) <= {0, 1}:
+        raise ValueError(f"shared_axes must be 0, the samples, 1, the heads, or both; got {shared_axes!r}")
+    return axes
 
 
-def dropped_how(p: Any, mode: Any, shared: Any, window: Any, renormalize: bool | None) -> tuple[float, bool]:
-    """Return the rate and whether rows are renormalised, or raise naming what is wrong."""
-    rate = plan.as_rate(p)
-    if mode not in ("element", "column"):
-        raise ValueError(f"mode must be 'element' or 'column'; got {mode!r}")
-    shared_axes(shared)
-    at_least_one(window, "window")
-    if renormalize is None:
-        return rate, mode == "column" or window > 1
-    if window > 1 and not renormalize:
-        raise ValueError(f"renormalize must be True where windows overlap and no one factor is right; got window {window}")
-    return rate, bool(renormalize)
+def check_heads(x: ArrayLike, name: str) -> tuple[int, ...]:
+    """Return the shape of an array of four dimensions, or raise naming it."""
+    shape = np.shape(x)
+    if len(shape) != 4:
+        raise ValueError(f"{name} must have four dimensions, batch and heads first; got an array of shape {shape}")
+    return shape
 
 
-def elements_dropped(
-    x: ArrayLike, rate: float, shape: tuple[int, ...], mode: str, shared: str, seed: Any, offset: int, training: bool,
-    out: Any, backend: Any, num_threads: Any, backward: bool = False,
-) -> NDArray[Any]:  # fmt: skip
-    """Drop without renormalising: inverted dropout whose mask is shared along some axes."""
-    geometry = (noise_shape(shape, mode, shared), None, None, None)
-    return plan.dropout(x, rate, seed, offset, training, "inverted", out, 0, backend, num_threads, backward, geometry)
+def renormalizes(x: ArrayLike, name: str, rule: Rule, call: Call) -> bool:
+    """Return whether rows are divided by their sums: not outside training, nor where nothing is dropped."""
+    shape = check_heads(x, name)
+    if not rule.renormalize or not rule.p or not call.is_training:
+        return False
+    check_whole_axes(call, shape, [KEYS], "rows are divided by their sums")
+    return True
 
 
-def noise_shape(shape: tuple[int, ...], mode: str, shared: str) -> tuple[int, ...]:
-    """Return the shape of the array of decisions."""
-    single = {*SHARED_AXES[shared], 2} if mode == "column" else SHARED_AXES[shared]
-    return tuple(min(size, 1) if axis in single else size for axis, size in enumerate(shape))
-
-
-def window_mask(
-    shape: tuple[int, ...], rate: float, mode: str, shared: str, window: int, seed: int, offset: int
-) -> NDArray[np.bool_]:
-    """Return a mask that broadcasts to `shape`: windows from every key on, those at the end cut off."""
-    *lead, keys = noise_shape(shape, mode, shared)
-    reach = min(window, max(keys, 1))
-    with plan.RoundToNearest():
-        gamma = rate / window
-    return block_mask(tuple(lead), (keys + reach - 1,), (reach,), gamma, seed, offset)[..., :keys]
+def packed_keep_bits(run: Pass, rule: Rule) -> NDArray[np.uint8]:
+    """Return one bit per element: windows of keys are dropped, and those that reach past the ends are cut off."""
+    keys = run.x.shape[KEYS]
+    length = min(rule.window, max(keys, 1))
+    before = length - 1 if rule.exact_rate else 0  # places before the first key
+    gamma = window_rate(rule.p, length) if rule.exact_rate else rule.p / rule.window
+    free = decide(run, gamma, (0, 1, QUERIES), (before + keys,), rule.shared_axes)
+    keep = drop_blocks(free, (before + keys + length - 1,), (length,))[..., before : before + keys]
+    return np.packbits(np.broadcast_to(keep, run.x.shape), bitorder="little")
 
 
 # Rows ---------------------------------------------------------------------------------------------------------------
-
-
-def for_each_matrix(function: Callable[..., NDArray[Any]], y: NDArray[Any], *others: NDArray[Any]) -> None:
-    """Replace each head's matrix of y by a function of it and the others', computed in the stream's arithmetic."""
-    arrays, type = [np.asarray(array) for array in (y, *others)], compute_type(y.dtype)
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
-        for index in np.ndindex(y.shape[:2]):
-            arrays[0][index] = function(*(array[index].astype(type) for array in arrays))
 
 
 def row_totals(kept: NDArray[Any]) -> NDArray[Any]:
@@ -276,19 +267,26 @@ def row_totals(kept: NDArray[Any]) -> NDArray[Any]:
     return totals
 
 
-def renormalised(kept: NDArray[Any]) -> NDArray[Any]:
-    """Return rows divided by what is left of them."""
-    rows: NDArray[Any] = kept / row_totals(kept)
-    return rows
+def renormalize_rows(y: NDArray[Any]) -> bool:
+    """Divide the rows of each head's matrix by their sums; say whether all of these were above 0."""
+    values, type, positive = np.asarray(y), compute_type(y.dtype), True
+    for index in np.ndindex(y.shape[:2]):
+        kept = values[index].astype(type)
+        totals = row_totals(kept)
+        positive = positive and bool((totals > 0).all())
+        values[index] = kept / totals
+    return positive
 
 
-def row_gradients(grad: NDArray[Any], kept: NDArray[Any], through_sum: bool) -> NDArray[Any]:
-    """Return the gradient with respect to the kept elements of rows."""
-    totals = row_totals(kept)
-    if through_sum:
-        grad = grad - fixed_sum(grad * (kept / totals))
-    gradients: NDArray[Any] = grad / totals
-    return gradients
+def differentiate_rows(y: NDArray[Any], kept: NDArray[Any], through_sum: bool) -> None:
+    """Replace the gradients of renormalised rows by those of what was kept of them."""
+    values, type = np.asarray(y), compute_type(y.dtype)
+    for index in np.ndindex(y.shape[:2]):
+        grad, rows = values[index].astype(type), kept[index].astype(type)
+        totals = row_totals(rows)
+        if through_sum:
+            grad = grad - fixed_sum(grad * (rows / totals))
+        values[index] = grad / totals
 
 
 # Heads --------------------------------------------------------------------------------------------------------------
@@ -298,11 +296,14 @@ def drop_head(
     x: ArrayLike,
     p: float = 0.1,
     *,
-    seed: Any = None,
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Drop whole attention heads, and scale the others by how many are left.
@@ -313,30 +314,24 @@ def drop_head(
         The heads' outputs, of shape (batch, heads, ..., ...): four dimensions.
     p : float, default 0.1
         Probability of dropping a head, in [0, 1].
-    seed, offset
-        As in `dropout`.
-    training : bool, default True
-        False returns `x` itself (with `out`, copies it there).
-    out, backend, num_threads
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `x`: heads that are kept, times the number of heads over the number kept in their
-        sample. A sample that keeps none is +0.0 throughout.
+        `out`, or a new array like `x`; outside training `x` itself. Heads that are kept are multiplied by the number of heads
+        over the number kept in their sample. A sample that keeps none is +0.0 throughout.
 
     Raises
     ------
-    TypeError
-        `x` or `out` of another dtype; `p`, `seed` or `offset` not numbers of their kind.
-    ValueError
-        `x` of other than four dimensions, `p` outside [0, 1], an `out` of another shape or read-only.
+    TypeError, ValueError, OverflowError
+        As in `dropout`; and for an `x` of other than four dimensions, a block that has not all heads.
 
     Notes
     -----
-    Head h of sample b is dropped where U(b heads + h) < p. As the factor is counted, not 1 / (1 - p), and nothing can be
-    scaled where all is dropped, E[y] = x (1 - p**heads).
+    Head h of sample b is dropped where U(b heads + h) < p. The factor is counted, it is not 1 / (1 - p), and nothing can be
+    scaled where all is dropped; so E[y] = x (1 - p**heads).
 
     References
     ----------
@@ -351,42 +346,26 @@ def drop_head(
     array([[4., 0., 0., 0.],
            [0., 2., 2., 0.]], dtype=float32)
     """
-    return heads_dropped(x, "x", p, seed, offset, training, out, backend, num_threads)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    return drop_heads(x, "x", p, call)
 
 
+@backward_of(drop_head)
 def drop_head_backward(
     grad: ArrayLike,
     p: float = 0.1,
     *,
-    seed: Any,
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Return the gradient of `drop_head` with respect to its input: the same mask and factors.
-
-    Parameters
-    ----------
-    grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to `drop_head`'s result.
-    p, offset, training
-        What the forward pass was given.
-    seed : int, Stream, numpy.random.SeedSequence or numpy.random.Generator
-        What the forward pass used; see `dropout_backward`.
-    out, backend, num_threads
-        As in `dropout`.
-
-    Returns
-    -------
-    numpy.ndarray
-        `out`, or a new array like `grad`; outside training, `grad` itself.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `drop_head`; and where `seed` is None.
 
     Examples
     --------
@@ -395,82 +374,77 @@ def drop_head_backward(
     >>> fastdrop.drop_head_backward(grad, 0.5, seed=42)[0, :, 0, 0]
     array([4., 0., 0., 0.], dtype=float32)
     """
-    return heads_dropped(grad, "grad", p, seed, offset, training, out, backend, num_threads)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
+    return drop_heads(grad, "grad", p, call)
 
 
-def heads_dropped(
-    x: ArrayLike, name: str, p: float, seed: Any, offset: int, training: bool, out: Any, backend: Any, num_threads: Any
-) -> NDArray[Any]:
+def drop_heads(x: ArrayLike, name: str, p: Any, call: Call) -> NDArray[Any]:
     """Forward and backward are one: the mask is made again from (seed, offset)."""
-    rate, array = plan.as_rate(p), attention_array(x, name, out)
-    if not training:
-        return plan.dropout(x, rate, seed, offset, False, "inverted", out, 0, backend, num_threads, name == "grad")
-    with using(backend=backend, num_threads=num_threads):
-        key = plan.key_of(seed, offset, name == "grad")
-        heads = plan.old_mask(array.shape[:2], rate, *key, False, 0, None, None)
-        return apply_counted(array, heads[:, :, None, None], True, out)
+    rate, shape = plan.as_rate(p), check_heads(x, name)
+    if not call.is_training:
+        return call.unchanged(x)
+    check_whole_axes(call, shape, [1], "kept heads are scaled by how many there are")
+    with call.arrays(x, placed=shape) as run:
+        return apply_counted(run, decide(run, rate, (0, 1))[:, :, None, None], "sample")
 
 
 # Keys ---------------------------------------------------------------------------------------------------------------
 
 
 def drop_key(
-    logits: ArrayLike,
+    x: ArrayLike,
     p: float = 0.1,
     *,
-    shared: Shared = "none",
+    shared_axes: int | Sequence[int] | None = None,
     fill: float = -np.inf,
     empty_rows: EmptyRows = "keep",
     allowed: ArrayLike | None = None,
-    seed: Any = None,
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Drop keys before the softmax: each query loses some, and its probabilities sum to one over the others.
 
     Parameters
     ----------
-    logits : array_like of float32, float64, float16 or bfloat16
-        What the softmax is taken of, of shape (batch, heads, queries, keys).
+    x : array_like of float32, float64, float16 or bfloat16
+        The logits, of which the softmax is taken, of shape (batch, heads, queries, keys).
     p : float, default 0.1
         Probability of dropping a key for a query, in [0, 1].
-    shared : {"none", "heads", "batch", "both"}
-        As in `attention_dropout`.
+    shared_axes : int or sequence of int, optional
+        Axes that share decisions: 0 (the samples), 1 (the heads), or both. By default neither does.
     fill : float, default -inf
         What a dropped logit becomes, rounded to the dtype. Some code has -1e12.
     empty_rows : {"keep", "fill"}
         What becomes of a query that would lose all its keys: ``"keep"`` leaves it all of them (so that p = 1 drops
         nothing); ``"fill"`` does not, and a softmax of -inf alone is NaN.
     allowed : array_like of bool, optional
-        True where a query may attend to a key, of a shape that broadcasts to that of `logits`: the causal mask, say. A
-        query is then one that would lose all its keys if it would lose those allowed.
-    seed, offset
-        As in `dropout`.
-    training : bool, default True
-        False returns `logits` itself (with `out`, copies it there).
-    out, backend, num_threads
+        True where a query may attend to a key, of a shape that broadcasts to that of `x`: the causal mask, say. A query then
+        counts as one that would lose all its keys if it would lose those allowed.
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `logits`. Logits that are kept are not scaled.
+        `out`, or a new array like `x`; outside training `x` itself. Logits that are kept are not scaled, because the softmax
+        makes up for those that are dropped.
 
     Raises
     ------
-    TypeError
-        `logits` or `out` of another dtype; `p`, `fill`, `seed` or `offset` not numbers of their kind; `allowed` not of
-        bool.
-    ValueError
-        `logits` of other than four dimensions, `p` outside [0, 1], an unknown `shared` or `empty_rows`, an `allowed` that
-        does not broadcast, an `out` of another shape or read-only.
+    TypeError, ValueError, OverflowError
+        As in `dropout`; and for an `x` of other than four dimensions, a bad `shared_axes`, `fill`, `empty_rows` or `allowed`,
+        a block that has not all keys of rows that are kept if they lose all.
 
     Notes
     -----
-    The decision about query i and key j of head h of sample b is that of its C-order index in an array of shape
+    The decision about query i and key j of head h of sample b has its C-order index in an array of shape
     (batch, heads, queries, keys), whose size is 1 along each axis that shares decisions. Where decisions are shared but
     `allowed` is not, a row may be left its keys that another loses.
 
@@ -481,59 +455,40 @@ def drop_key(
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> logits = np.ones((1, 1, 2, 4), np.float32)
-    >>> fastdrop.drop_key(logits, 0.5, seed=42)[0, 0]
+    >>> x = np.ones((1, 1, 2, 4), np.float32)
+    >>> fastdrop.drop_key(x, 0.5, seed=42)[0, 0]
     array([[  1., -inf, -inf, -inf],
            [-inf,   1.,   1., -inf]], dtype=float32)
     """
-    array = attention_array(logits, "logits", out)
-    rate, wanted = keys_dropped_how(array.shape, p, shared, empty_rows, allowed)
-    filling = fill_of(fill, array.dtype)
-    if not training:
-        return plan.dropout(logits, rate, seed, offset, False, "inverted", out, 0, backend, num_threads)
-    with using(backend=backend, num_threads=num_threads):
-        mask = key_mask(array.shape, rate, shared, empty_rows, wanted, *plan.key_of(seed, offset))
-        y = apply(array, mask, 1.0, out)
-        np.copyto(np.asarray(y), filling, where=~mask)
-        return y
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    filling, rule = check_fill(fill), KeyRule(p, shared_axes, empty_rows, allowed).checked(x, "x")
+    if not call.is_training:
+        return call.unchanged(x)
+    with rule.arrays(x, call) as run:
+        mask = rule.mask(run)
+        np.copyto(np.asarray(apply(run, mask)), np.asarray(filling).astype(run.x.dtype), where=~mask)
+        return run.result()
 
 
+@backward_of(drop_key)
 def drop_key_backward(
     grad: ArrayLike,
     p: float = 0.1,
     *,
-    shared: Shared = "none",
+    shared_axes: int | Sequence[int] | None = None,
     empty_rows: EmptyRows = "keep",
     allowed: ArrayLike | None = None,
-    seed: Any,
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Return the gradient of `drop_key` with respect to the logits: zero where dropped.
-
-    Parameters
-    ----------
-    grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to `drop_key`'s result.
-    p, shared, empty_rows, allowed, offset, training
-        What the forward pass was given.
-    seed : int, Stream, numpy.random.SeedSequence or numpy.random.Generator
-        What the forward pass used; see `dropout_backward`.
-    out, backend, num_threads
-        As in `dropout`.
-
-    Returns
-    -------
-    numpy.ndarray
-        `out`, or a new array like `grad`; outside training, `grad` itself.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `drop_key`; and where `seed` is None.
 
     Examples
     --------
@@ -543,55 +498,64 @@ def drop_key_backward(
     array([[3., 0., 0., 0.],
            [0., 3., 3., 0.]], dtype=float32)
     """
-    array = attention_array(grad, "grad", out)
-    rate, wanted = keys_dropped_how(array.shape, p, shared, empty_rows, allowed)
-    if not training:
-        return plan.dropout(grad, rate, seed, offset, False, "inverted", out, 0, backend, num_threads, True)
-    with using(backend=backend, num_threads=num_threads):
-        mask = key_mask(array.shape, rate, shared, empty_rows, wanted, *plan.key_of(seed, offset, True))
-        return apply(array, mask, 1.0, out)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
+    rule = KeyRule(p, shared_axes, empty_rows, allowed).checked(grad, "grad")
+    if not call.is_training:
+        return call.unchanged(grad)
+    with rule.arrays(grad, call) as run:
+        return apply(run, rule.mask(run))
 
 
-def keys_dropped_how(
-    shape: tuple[int, ...], p: Any, shared: Any, empty_rows: Any, allowed: Any
-) -> tuple[float, NDArray[np.bool_] | None]:
-    """Return the rate and what is allowed, or raise naming what is wrong."""
-    rate = plan.as_rate(p)
-    shared_axes(shared)
-    if empty_rows not in ("keep", "fill"):
-        raise ValueError(f"empty_rows must be 'keep' or 'fill'; got {empty_rows!r}")
+class KeyRule(NamedTuple):
+    """Which keys a query loses; as a caller gave it, until it is checked."""
+
+    p: Any
+    shared_axes: Any
+    empty_rows: Any
+    allowed: Any
+
+    def checked(self, x: ArrayLike, name: str) -> KeyRule:
+        """Return the rule for logits `x`, or raise naming what is wrong."""
+        shape, rate, axes = check_heads(x, name), plan.as_rate(self.p), check_shared_axes(self.shared_axes)
+        if self.empty_rows not in ("keep", "fill"):
+            raise ValueError(f"empty_rows must be 'keep' or 'fill'; got {self.empty_rows!r}")
+        return KeyRule(rate, axes, self.empty_rows, check_allowed(self.allowed, shape))
+
+    def arrays(self, x: ArrayLike, call: Call) -> Pass:
+        """Return the pass over logits, which have whole rows where it matters which row loses all its keys."""
+        if self.empty_rows == "keep":
+            check_whole_axes(call, np.shape(x), [KEYS], "a row that would lose all its keys keeps them")
+        return call.arrays(x, placed=np.shape(x))
+
+    def mask(self, run: Pass) -> NDArray[np.bool_]:
+        """Return a mask that broadcasts to the logits."""
+        mask = decide(run, self.p, range(4), (), self.shared_axes)
+        if self.empty_rows == "keep":
+            left = mask if self.allowed is None else mask & self.allowed
+            mask = mask | ~left.any(axis=-1, keepdims=True)
+        return mask
+
+
+def check_allowed(allowed: Any, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    """Return which keys are allowed, or raise naming what is wrong."""
     if allowed is None:
-        return rate, None
+        return None
     wanted = np.asarray(allowed)
     if wanted.dtype != np.bool_:
         raise TypeError(f"allowed must be of bool, True where a query may attend to a key; got {wanted.dtype}")
     try:
-        return rate, np.broadcast_to(wanted, shape)
+        return np.broadcast_to(wanted, shape)
     except ValueError:
         raise ValueError(f"allowed has shape {wanted.shape}, which does not broadcast to the shape {shape}") from None
 
 
-def fill_of(fill: Any, dtype: np.dtype[Any]) -> Any:
-    """Return what dropped logits become, in their dtype."""
-    if isinstance(fill, str) or np.ndim(fill) != 0:
-        raise TypeError(f"fill must be a number; got {fill!r}")
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
-        return np.asarray(float(fill)).astype(dtype)
-
-
-def key_mask(
-    shape: tuple[int, ...], rate: float, shared: str, empty_rows: str, allowed: NDArray[np.bool_] | None, seed: int, offset: int
-) -> NDArray[np.bool_]:
-    """Return a mask that broadcasts to `shape`."""
-    mask = plan.old_mask(noise_shape(shape, "element", shared), rate, seed, offset, False, 0, None, None)
-    if empty_rows == "keep":
-        left = mask if allowed is None else mask & allowed
-        mask = mask | ~left.any(axis=-1, keepdims=True)
-    return mask
-
-
-def like_grad(weights: ArrayLike | None, grad: NDArray[Any]) -> NDArray[Any]:
-    """Return the forward pass's input, or raise naming what is wrong with it."""
-    if weights is None:
-        raise TypeError("weights must be given: the gradient of a renormalised row takes the forward pass's input")
-    return beside_grad(weights, "weights", grad)
+def check_fill(fill: Any) -> float:
+    """Return what dropped logits become, or raise naming it."""
+    try:
+        plan.check_scalar(fill)
+        if isinstance(fill, (str, bytes, bytearray)):
+            raise TypeError
+        with plan.RoundToNearest():
+            return float(fill)
+    except (TypeError, OverflowError):
+        raise TypeError(f"fill must be a number that a double holds; got {fill!r} ({type(fill).__name__})") from None

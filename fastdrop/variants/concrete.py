@@ -9,48 +9,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
-from fastdrop._core.arithmetic import fixed_sum
-from fastdrop._core.checks import finite_scalar, non_negative_scalar, positive_scalar
-from fastdrop._core.types import DataFormat
-from fastdrop.elementary import sigmoid, softplus
+from fastdrop._core.checks import as_positive_scalar
+from fastdrop._core.concrete import concrete_rate, soft_keep_mean
+from fastdrop._core.plan import Call
+from fastdrop._core.types import Backend, DataFormat, FixedSeed, Seed
+from fastdrop.elementary import log
 from fastdrop.variants._axes import axes_of_maps
-from fastdrop.variants._masks import compute_type
-from fastdrop.variants.gaussian import total, unchanged
+from fastdrop.variants._backward import backward_of
+from fastdrop.variants._noise import sum_along, total
 
 __all__ = [
     "concrete_dropout",
     "concrete_dropout_backward",
-    "concrete_regularizer",
-    "concrete_regularizer_backward",
     "spatial_concrete_dropout",
     "spatial_concrete_dropout_backward",
 ]
-
-MOST = 16.0  # logits are clamped to [-16, 16]: p or 1 - p is never below 1e-7
-
-
-class Softness(NamedTuple):
-    """What the kernels need of a rate and a temperature (fastdrop.h), and p (1 - p)."""
-
-    params: tuple[float, ...]
-    slope_of_rate: float
-
-
-def rates_of(p_logit: Any) -> tuple[float, float, float]:
-    """Return the clamped logit, and p and 1 - p, each with its full relative accuracy."""
-    logit = min(max(finite_scalar(p_logit, "p_logit"), -MOST), MOST)
-    p, keep = sigmoid(np.array([logit, -logit])).tolist()
-    return logit, p, keep
-
-
-def softness(p_logit: Any, temperature: Any, epsilon: Any) -> Softness:
-    """Return the parameters of the mask."""
-    t, least = positive_scalar(temperature, "temperature"), positive_scalar(epsilon, "epsilon")
-    _, p, keep = rates_of(p_logit)
-    with plan.RoundToNearest():
-        odds = (keep + least) / (p + least)
-        steepness = (1 / (p + least) + 1 / (keep + least)) / t
-        return Softness((odds, least, 1 / t, 1 / keep, steepness), p * keep)
 
 
 def concrete_dropout(
@@ -59,18 +32,21 @@ def concrete_dropout(
     temperature: float = 0.1,
     *,
     epsilon: float = 1e-7,
-    seed: Any = None,
+    exact_mean: bool = False,
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
     start: int = 0,
-    backend: str | None = None,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Multiply by a softened mask of rate p = sigmoid(p_logit), through which p has a gradient.
 
     ``y = x * (1 - s) / (1 - p)``, in which s, near 0 or 1 for most elements, is the soft decision to drop:
-    ``s = sigmoid((logit(p) + logit(u)) / temperature)`` for a uniform number u of each element.
+    ``s = sigmoid((logit(p) + logit(u)) / temperature)`` for a uniform number u per element.
 
     Parameters
     ----------
@@ -83,10 +59,13 @@ def concrete_dropout(
         and no exponential is computed: 1 / s is 1 + r**(1 / temperature), with r = (1 - p) (1 - u) / (p u).
     epsilon : float, default 1e-7
         Added to p, 1 - p, u and 1 - u in r, as in the authors' code.
-    seed, offset, out, start, backend, num_threads
-        As in `dropout`; element i takes the number i of `uniform`.
-    training : bool, default True
-        Outside it the result is `x` itself. (The authors' layer stays on at test time, for Monte Carlo dropout: pass True.)
+    exact_mean : bool, default False
+        True divides by the mean of 1 - s instead of 1 - p, so that the result has the mean of `x` at every rate and
+        temperature. `fastdrop.theory.concrete_mean` is the ratio of the two. False is the paper's and its authors' code.
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
+        As in `dropout`.
+        Element i takes number i of `uniform`. Outside training the result is `x` itself. (The authors' layer stays on at
+        test time, for Monte Carlo dropout: pass True.)
 
     Returns
     -------
@@ -96,15 +75,24 @@ def concrete_dropout(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; a `p_logit` that is not one finite number, a `temperature` or `epsilon` that is not above 0.
+        As in `dropout`; for a `p_logit` that is not one finite number, a `temperature` or `epsilon` that is not above 0.
 
     See Also
     --------
-    concrete_dropout_backward, concrete_regularizer
+    concrete_dropout_backward : the gradients.
+    fastdrop.losses.concrete_regularizer : the term of the loss that belongs to it.
+    fastdrop.theory.concrete_mean : the mean of (1 - s) / (1 - p).
 
     Notes
     -----
-    The mean of (1 - s) / (1 - p) is not quite 1: 0.998 to 1 for temperature 0.1, 0.94 to 1 for 2/3.
+    The mean of (1 - s) / (1 - p) is 1 at p = 0.5, below 1 at smaller rates and above 1 at larger ones:
+
+    =========== ===== ===== ===== ===== ===== ===== =====
+    temperature p=0.1   0.2   0.3   0.5   0.7   0.9  0.99
+    =========== ===== ===== ===== ===== ===== ===== =====
+    0.1         0.999 0.998 0.998 1     1.005 1.012 1.016
+    2/3         0.950 0.939 0.945 1     1.127 1.453 2.013
+    =========== ===== ===== ===== ===== ===== ===== =====
 
     References
     ----------
@@ -115,53 +103,52 @@ def concrete_dropout(
     >>> import numpy as np, fastdrop
     >>> fastdrop.concrete_dropout(np.ones(4, np.float32), -1.0, seed=42).round(4)
     array([1.3617, 1.3679, 1.3679, 1.3679], dtype=float32)
+    >>> x = np.ones(10_000)
+    >>> float(fastdrop.concrete_dropout(x, 2.2, 2 / 3, seed=42).mean().round(2))  # p = 0.9
+    1.45
+    >>> float(fastdrop.concrete_dropout(x, 2.2, 2 / 3, exact_mean=True, seed=42).mean().round(2))
+    1.0
     """
-    params = softness(p_logit, temperature, epsilon).params
-    if not training:
-        return unchanged(x, seed, offset, out, backend, num_threads)
-    return numbers.old_noise(x, "concrete", params, None, False, seed, offset, out, start, backend, num_threads)[0]
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    params = soften(p_logit, temperature, epsilon, exact_mean).params
+    return numbers.noise(call, x, "concrete", params)[0] if call.is_training else call.unchanged(x)
 
 
+@backward_of(concrete_dropout)
 def concrete_dropout_backward(
     grad: ArrayLike,
     x: ArrayLike,
     p_logit: Any,
     temperature: float = 0.1,
     *,
-    seed: Any,
     epsilon: float = 1e-7,
+    exact_mean: bool = False,
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
     start: int = 0,
-    backend: str | None = None,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> tuple[NDArray[Any], np.float64]:
-    """Return the gradients of `concrete_dropout` with respect to its input and to the logit of its rate, in one pass.
+    """Return the gradients of `concrete_dropout` with respect to its input and to the logit of its rate.
+
+    Both come from one pass over the elements; with `exact_mean`, from two.
 
     Parameters
     ----------
-    grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to the result, of the same shape.
     x : array_like
         The forward pass's input, of the shape and dtype of `grad`.
-    p_logit, temperature, epsilon, seed, offset, training, start
-        What the forward pass used; see `dropout_backward`.
-    out, backend, num_threads
-        As in `dropout`; `out` takes the gradient with respect to x.
 
     Returns
     -------
     dx : numpy.ndarray
-        `out`, or a new array like `grad`.
+        `out`, or a new array like `grad`; outside training `grad` itself.
     dp_logit : numpy.float64
         Summed in a fixed order, in float64: the same bits with any number of threads and any backend. Where the logit is
-        clamped, it is the gradient at the bound.
-
-    Raises
-    ------
-    TypeError, ValueError, OverflowError
-        As in `concrete_dropout`; and where `seed` is None.
+        clamped, it is the gradient at the bound. 0 outside training.
 
     Examples
     --------
@@ -171,14 +158,12 @@ def concrete_dropout_backward(
     >>> dx.round(4), round(float(dp_logit), 4)
     (array([1.3617, 1.3679, 1.3679, 1.3679], dtype=float32), 1.4086)
     """
-    soft = softness(p_logit, temperature, epsilon)
-    if not training:
-        return unchanged(grad, seed, offset, out, backend, num_threads, "grad"), np.float64(0)
-    dx, sums = numbers.old_noise(
-        grad, "concrete", soft.params, x, True, seed, offset, out, start, backend, num_threads, True, "x"
-    )
-    assert sums is not None
-    return dx, np.float64(soft.slope_of_rate) * total(sums)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
+    soft = soften(p_logit, temperature, epsilon, exact_mean)
+    if not call.is_training:
+        return call.unchanged(grad), np.float64(0)
+    dx, dp_logit = soft.backward(call, grad, x)
+    return dx, dp_logit
 
 
 def spatial_concrete_dropout(
@@ -186,27 +171,34 @@ def spatial_concrete_dropout(
     p_logit: Any,
     temperature: float = 2 / 3,
     *,
-    data_format: DataFormat = "channels_last",
     epsilon: float = 1e-7,
-    seed: Any = None,
+    exact_mean: bool = False,
+    data_format: DataFormat = "channels_first",
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Concrete dropout of whole feature maps: one soft decision for each sample and channel.
+    """Apply concrete dropout to whole feature maps: one soft decision for each sample and channel.
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
-        Of shape (samples, ..., channels), or (samples, channels, ...) with ``data_format="channels_first"``.
-    p_logit, epsilon, seed, offset, training, out, backend, num_threads
-        As in `concrete_dropout`; the map of sample n and channel c takes the number n * channels + c of `uniform`.
+        Of shape (samples, channels, ...), or (samples, ..., channels) with ``data_format="channels_last"``.
+    p_logit, epsilon, exact_mean
+        As in `concrete_dropout`.
     temperature : float, default 2/3
         The authors' for this form.
-    data_format : {"channels_last", "channels_first"}
+    data_format : {"channels_first", "channels_last"}
         Where the channels are.
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
+        As in `dropout`.
+        The map of sample n and channel c takes the number n * channels + c of `uniform`.
 
     Returns
     -------
@@ -225,222 +217,139 @@ def spatial_concrete_dropout(
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> fastdrop.spatial_concrete_dropout(np.ones((1, 2, 3), np.float32), -1.0, seed=42).round(3)
-    array([[[0.947, 1.155, 1.361],
-            [0.947, 1.155, 1.361]]], dtype=float32)
+    >>> fastdrop.spatial_concrete_dropout(np.ones((1, 3, 2), np.float32), -1.0, seed=42).round(3)
+    array([[[0.947, 0.947],
+            [1.155, 1.155],
+            [1.361, 1.361]]], dtype=float32)
     """
-    soft = softness(p_logit, temperature, epsilon)
-    if not training:
-        return unchanged(x, seed, offset, out, backend, num_threads)
-    array = plan.as_array(x, "x", out)
-    factors, _ = map_factors(array, data_format, soft, None, seed, offset, backend, num_threads, "x")
-    return multiplied(array, factors, out)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    soft, axes = soften(p_logit, temperature, epsilon, exact_mean), axes_of_maps(x, data_format, "x")
+    return multiply_maps(call, x, axes, soft, None)[0] if call.is_training else call.unchanged(x)
 
 
+@backward_of(spatial_concrete_dropout)
 def spatial_concrete_dropout_backward(
     grad: ArrayLike,
     x: ArrayLike,
     p_logit: Any,
     temperature: float = 2 / 3,
     *,
-    seed: Any,
-    data_format: DataFormat = "channels_last",
     epsilon: float = 1e-7,
+    exact_mean: bool = False,
+    data_format: DataFormat = "channels_first",
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> tuple[NDArray[Any], np.float64]:
     """Return the gradients of `spatial_concrete_dropout` with respect to its input and to the logit of its rate.
 
     Parameters
     ----------
-    grad, x
-        The gradient with respect to the result, and the forward pass's input, of one shape and dtype.
-    p_logit, temperature, data_format, epsilon, seed, offset, training
-        What the forward pass used.
-    out, backend, num_threads
-        As in `dropout`; `out` takes the gradient with respect to x.
+    x : array_like
+        The forward pass's input, of the shape and dtype of `grad`.
 
     Returns
     -------
     dx : numpy.ndarray
-        `out`, or a new array like `grad`.
+        `out`, or a new array like `grad`; outside training `grad` itself.
     dp_logit : numpy.float64
         As in `concrete_dropout_backward`.
 
-    Raises
-    ------
-    TypeError, ValueError, OverflowError
-        As in `spatial_concrete_dropout`; and where `seed` is None.
-
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> grad = x = np.ones((1, 2, 3), np.float32)
+    >>> grad = x = np.ones((1, 3, 2), np.float32)
     >>> dx, dp_logit = fastdrop.spatial_concrete_dropout_backward(grad, x, -1.0, seed=42)
-    >>> dx[0, 0].round(3), round(float(dp_logit), 3)
+    >>> dx[0, :, 0].round(3), round(float(dp_logit), 3)
     (array([0.947, 1.155, 1.361], dtype=float32), 0.428)
     """
-    soft = softness(p_logit, temperature, epsilon)
-    if not training:
-        return unchanged(grad, seed, offset, out, backend, num_threads, "grad"), np.float64(0)
-    array = plan.as_array(grad, "grad", out)
-    plan.check(array, 0.0, seed, offset, out, backend, num_threads, x, "grad", "x")
-    factors, sums = map_factors(array, data_format, soft, x, seed, offset, backend, num_threads, "grad")
-    assert sums is not None
-    return multiplied(array, factors, out), np.float64(soft.slope_of_rate) * total(sums)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
+    soft, axes = soften(p_logit, temperature, epsilon, exact_mean), axes_of_maps(grad, data_format, "grad")
+    if not call.is_training:
+        return call.unchanged(grad), np.float64(0)
+    return multiply_maps(call, grad, axes, soft, x)
 
 
-def map_factors(
-    array: NDArray[Any],
-    data_format: Any,
-    soft: Softness,
-    x: Any,
-    seed: Any,
-    offset: Any,
-    backend: Any,
-    num_threads: Any,
-    name: str,
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Return what each map is multiplied by, in a shape that broadcasts; and, given x, the parts of the rate's gradient.
+# The mask -----------------------------------------------------------------------------------------------------------
+
+
+class SoftMask(NamedTuple):
+    """What the kernels need of a rate and a temperature (fastdrop.h), and what the gradient of the logit needs beside it.
+
+    With scale the number that 1 - s is multiplied by, the kernels sum scale kept - steepness s kept, kept = (1 - s) scale: the
+    derivative by p where scale is 1 / (1 - p). Its gradient by the logit is p (1 - p) times that.
+    """
+
+    params: tuple[float, ...]
+    slope_of_rate: float  # p (1 - p)
+    correction: float | None  # what 1 / scale's own derivative adds, per kept; None where scale is 1 / (1 - p)
+
+    def backward(self, call: Call, grad: ArrayLike, x: ArrayLike) -> tuple[NDArray[Any], np.float64]:
+        """Return the gradients with respect to x and to the logit."""
+        dx, sums = numbers.noise(call, grad, "concrete", self.params, x, with_sums=True, other_name="x")
+        slope = np.float64(self.slope_of_rate) * total(sums)
+        if self.correction is not None:
+            place = call.start, call.global_shape, call.global_start
+            again = Call(call.seed, call.offset, True, None, *place, call.backend, call.num_threads)
+            with_no_steepness = (*self.params[:-1], 0.0)  # sums scale kept
+            _, sums = numbers.noise(again, grad, "concrete", with_no_steepness, x, with_sums=True)
+            slope += np.float64(self.correction) * total(sums)
+        return dx, slope
+
+
+def soften(p_logit: Any, temperature: Any, epsilon: Any, exact_mean: Any) -> SoftMask:
+    """Return the mask's parameters, checked."""
+    t, least = as_positive_scalar(temperature, "temperature"), as_positive_scalar(epsilon, "epsilon")
+    _, p, keep = concrete_rate(p_logit)
+    is_exact = plan.check_flag(exact_mean, "exact_mean")
+    with plan.RoundToNearest():
+        odds = (keep + least) / (p + least)
+        both = 1 / (p + least) + 1 / (keep + least)
+        if not is_exact:
+            return SoftMask((odds, least, 1 / t, 1 / keep, both / t), p * keep, None)
+        mean = soft_keep_mean(keep, -float(log(np.array(odds))), t, least)
+        scale, slope_of_mean = 1 / mean.value, mean.slope * (p * keep * both)
+        correction = -slope_of_mean - p * keep  # the kernels count scale**2 for scale's derivative, which is not there
+        return SoftMask((odds, least, 1 / t, scale, both / t), p * keep, correction)
+
+
+# Maps ---------------------------------------------------------------------------------------------------------------
+
+
+def multiply_maps(
+    call: Call, array: ArrayLike, axes: tuple[int, ...], soft: SoftMask, x: ArrayLike | None
+) -> tuple[NDArray[Any], np.float64]:
+    """Multiply each map by its factor; and, given the x whose gradient the array is, return the gradient of the logit.
 
     To the kernels a map is one element: of value 1 going forward; its gradient is the sum of its elements' gradients times x.
     """
-    axes, type = axes_of_maps(array, data_format, name), compute_type(array.dtype)
-    shape = tuple(1 if axis in axes else size for axis, size in enumerate(array.shape))
-    ones = np.ones(shape, type)
-    factors, _ = numbers.old_noise(
-        ones, "concrete", soft.params, None, False, *(key := plan.key_of(seed, offset)), None, 0, backend, num_threads
+    pending = call.arrays(array, x=x)
+    place = place_of_maps(call, np.shape(array), axes)
+    shape = tuple(1 if axis in axes else size for axis, size in enumerate(np.shape(array)))
+    numbers.check_place(shape, pending.compute, Call(None, 0, True, None, *place))
+    with pending as run:
+        ones = np.ones(shape, run.compute)
+        factors, _ = numbers.noise(Call(*run.key, True, None, *place), ones, "concrete", soft.params)
+        slope = np.float64(0)
+        if x is not None:
+            products = np.asarray(run.x).astype(np.float64) * run.others[0].astype(np.float64)
+            for axis in axes:
+                products = sum_along(products, axis)
+            _, slope = soft.backward(Call(*run.key, True, None, *place), products.reshape(shape).astype(run.compute), ones)
+        return run.store(np.asarray(run.x).astype(run.compute) * factors), slope
+
+
+def place_of_maps(call: Call, shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    """Return start, global_shape and global_start of an array with one element per map."""
+    whole, begin = plan.locate_block(shape, call.global_shape, call.global_start)
+    return (
+        call.start,
+        tuple(1 if axis in axes else size for axis, size in enumerate(whole)),
+        tuple(0 if axis in axes else at for axis, at in enumerate(begin)),
     )
-    if x is None:
-        return factors, None
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
-        products = array.astype(np.float64) * np.asarray(x).astype(np.float64)
-        for axis in axes:
-            products = fixed_sum(products, axis)
-    gradients = products.reshape(shape).astype(type)
-    _, sums = numbers.old_noise(gradients, "concrete", soft.params, ones, True, *key, None, 0, backend, num_threads, True)
-    return factors, sums
-
-
-def multiplied(array: NDArray[Any], factors: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
-    """Return array * factors, computed in the factors' type and rounded once more to the array's."""
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
-        made = np.asarray(array).astype(factors.dtype) * factors
-        if out is None:
-            out = np.empty_like(array)
-        out[...] = made
-    return out
-
-
-def weights_of(weights: Any) -> list[NDArray[np.float64]]:
-    """Return one array or several, as float64."""
-    several = weights if isinstance(weights, (list, tuple)) else [weights]
-    return [plan.as_array(each, "weights").astype(np.float64) for each in several]
-
-
-def regularizers_of(weight_regularizer: Any, dropout_regularizer: Any) -> tuple[float, float]:
-    """Return the two factors, checked."""
-    of_weights = non_negative_scalar(weight_regularizer, "weight_regularizer")
-    return of_weights, non_negative_scalar(dropout_regularizer, "dropout_regularizer")
-
-
-def concrete_regularizer(
-    p_logit: Any,
-    weights: ArrayLike | Sequence[ArrayLike],
-    input_dim: int,
-    *,
-    weight_regularizer: float = 1e-6,
-    dropout_regularizer: float = 1e-5,
-) -> np.float64:
-    """Return what `concrete_dropout` of a layer's input adds to the loss: the weights' norm and the rate's negative entropy.
-
-    ``weight_regularizer * sum(weights**2) / (1 - p) + dropout_regularizer * input_dim * (p log p + (1 - p) log(1 - p))``.
-
-    Parameters
-    ----------
-    p_logit : float or array of one element
-        The logit of the rate.
-    weights : array or list of arrays
-        The layer's weights, of any float dtype. (The authors' Keras code takes the kernel alone, their PyTorch code all
-        parameters: what is in the list counts.)
-    input_dim : int
-        How many elements of a sample are dropped.
-    weight_regularizer, dropout_regularizer : float
-        ``l**2 / (tau * N)`` and ``2 / (tau * N)`` for prior length scale l, model precision tau and N samples; for a
-        cross-entropy loss without the 2.
-
-    Returns
-    -------
-    numpy.float64
-        The same bits everywhere.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For arguments that are not of their kind, or negative.
-
-    References
-    ----------
-    .. [1] Y. Gal, J. Hron, A. Kendall, "Concrete dropout", NIPS 2017.
-
-    Examples
-    --------
-    >>> import numpy as np, fastdrop
-    >>> round(float(fastdrop.concrete_regularizer(-1.0, np.ones((3, 2)), 3)), 9)
-    -9.259e-06
-    """
-    weight, entropy = regularizers_of(weight_regularizer, dropout_regularizer)
-    dimension, squares = plan.as_count(input_dim, "input_dim"), weights_of(weights)
-    logit, p, keep = rates_of(p_logit)
-    log_keep, log_p = (-softplus(np.array([logit, -logit]))).tolist()
-    with plan.RoundToNearest():
-        norm = sum((total(fixed_sum((each * each).reshape(-1))) for each in squares), np.float64(0))
-        return np.float64(weight * norm / keep + entropy * dimension * (p * log_p + keep * log_keep))
-
-
-def concrete_regularizer_backward(
-    p_logit: Any,
-    weights: ArrayLike | Sequence[ArrayLike],
-    input_dim: int,
-    *,
-    weight_regularizer: float = 1e-6,
-    dropout_regularizer: float = 1e-5,
-) -> tuple[np.float64, Any]:
-    """Return the gradients of `concrete_regularizer` with respect to the logit and to the weights.
-
-    Parameters
-    ----------
-    p_logit, weights, input_dim, weight_regularizer, dropout_regularizer
-        As in `concrete_regularizer`.
-
-    Returns
-    -------
-    dp_logit : numpy.float64
-        The gradient with respect to the logit.
-    dweights : numpy.ndarray or list of numpy.ndarray
-        With respect to the weights, in their dtypes and, for a list, as a list.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `concrete_regularizer`.
-
-    Examples
-    --------
-    >>> import numpy as np, fastdrop
-    >>> dp_logit, dweights = fastdrop.concrete_regularizer_backward(-1.0, np.ones((3, 2)), 3)
-    >>> round(float(dp_logit), 10), dweights[0].round(9)
-    (-3.6911e-06, array([2.736e-06, 2.736e-06]))
-    """
-    weight, entropy = regularizers_of(weight_regularizer, dropout_regularizer)
-    dimension, several = plan.as_count(input_dim, "input_dim"), weights_of(weights)
-    logit, p, keep = rates_of(p_logit)
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
-        norm = sum((total(fixed_sum((each * each).reshape(-1))) for each in several), np.float64(0))
-        dlogit = np.float64(weight * norm * p / keep + entropy * dimension * p * keep * logit)
-        given = weights if isinstance(weights, (list, tuple)) else [weights]
-        made = [(2 * weight / keep * each).astype(np.asarray(own).dtype) for each, own in zip(several, given, strict=True)]
-    return dlogit, made if isinstance(weights, (list, tuple)) else made[0]

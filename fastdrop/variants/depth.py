@@ -2,54 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core import plan
-from fastdrop._core.types import Rate
+from fastdrop._core.plan import Call, as_count
+from fastdrop._core.types import Backend, FixedSeed, Mode, Per, Rate, Seed
+from fastdrop.variants._axes import count_axes
+from fastdrop.variants._backward import backward_of
 
-__all__ = ["drop_path", "drop_path_backward", "drop_path_rates", "layer_drop"]
-
-
-def shared_path_axes(x: ArrayLike, mode: str) -> range:
-    """Return the axes along which a path's decision is shared."""
-    ndim = np.ndim(x)
-    if mode == "batch":
-        return range(ndim)
-    if mode != "row":
-        raise ValueError(f"mode must be 'row', a decision for each sample, or 'batch', one for all; got {mode!r}")
-    if not ndim:
-        raise ValueError("mode 'row' decides for each index of the first axis; a 0-d array has none")
-    return range(1, ndim)
-
-
-def scaling_of(scale: Any, training: bool) -> Literal["inverted", "standard"]:
-    """Return the mode of `dropout` that scales as `scale` says."""
-    if scale is True:
-        return "inverted"
-    if scale is False:
-        return "standard" if training else "inverted"  # kept values as they are; the identity outside training
-    if scale == "inference":
-        return "standard"
-    raise ValueError(
-        f"scale must be True (1 / (1 - p) in training), 'inference' (1 - p outside training) or False (never); got {scale!r}"
-    )
+__all__ = ["drop_path", "drop_path_backward", "layer_drop"]
 
 
 def drop_path(
     x: ArrayLike,
     p: Rate = 0.0,
     *,
-    mode: Literal["row", "batch"] = "row",
-    scale: bool | Literal["inference"] = True,
-    seed: Any = None,
+    per: Per = "sample",
+    mode: Mode = "inverted",
+    residual: NDArray[Any] | None = None,
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
-    residual: NDArray[Any] | None = None,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Drop the path of a residual block, for each sample or for the whole batch: stochastic depth.
@@ -60,15 +41,17 @@ def drop_path(
         The output of the block's path, samples along the first axis.
     p : float or numpy.ndarray, default 0
         Probability of dropping the path, in [0, 1]; an array that broadcasts to `x` gives each sample its own.
-    mode : {"row", "batch"}
-        ``"row"``: a decision for each sample. ``"batch"``: one for all, as in the paper.
-    scale : {True, "inference", False}
-        True: kept paths times 1 / (1 - p) in training, as the common libraries have it. ``"inference"``: kept paths as
-        they are, and all paths times 1 - p outside training, as in the paper. False: never scaled.
-    seed, offset, training, out, backend, num_threads
-        As in `dropout`. Outside training the result is `x` itself, unless `scale` or `residual` say otherwise.
+    per : {"sample", "batch"}
+        ``"sample"``: a decision for each sample. ``"batch"``: one for all, as in the paper.
+    mode : {"inverted", "standard", "unscaled"}
+        ``"inverted"``: kept paths times 1 / (1 - p) in training, as the common libraries have it. ``"standard"``: kept
+        paths as they are, and all paths times 1 - p outside training, as in the paper. ``"unscaled"``: kept paths as they
+        are, and the identity outside training.
     residual : numpy.ndarray, optional
         The block's input, added in the same pass: ``residual + drop_path(x)``. Of the shape and dtype of `x`.
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
+        As in `dropout`.
+        Outside training the result is `x` itself, unless `mode` or `residual` say otherwise.
 
     Returns
     -------
@@ -78,16 +61,15 @@ def drop_path(
     Raises
     ------
     TypeError, ValueError
-        As in `dropout`; an unknown `mode` or `scale`; rows of a 0-d array.
+        As in `dropout`; for an unknown `per` or `mode`; for a decision per sample about a 0-d array.
 
     See Also
     --------
-    drop_path_rates : the rates of a network's blocks.
+    fastdrop.schedules.drop_path_rates : the rates of a network's blocks.
 
     Notes
     -----
-    Sample n is dropped where U(n) < p; the batch where U(0) < p. The paper's death rate is `p`. For a shard of a
-    larger batch call `dropout` with ``shared_axes`` and ``global_shape``: it gives the same bits.
+    Sample n is dropped where U(n) < p; the batch where U(0) < p. The paper's death rate is `p`.
 
     References
     ----------
@@ -101,45 +83,36 @@ def drop_path(
            [0., 0.],
            [0., 0.],
            [0., 0.]], dtype=float32)
+
+    The second half of the batch, on another worker:
+
+    >>> half = np.ones((2, 2), np.float32)
+    >>> fastdrop.drop_path(half, 0.5, seed=42, global_shape=(4, 2), global_start=(2, 0))
+    array([[0., 0.],
+           [0., 0.]], dtype=float32)
     """
-    geometry = plan.geometry_of(None, shared_path_axes(x, mode), None, None)
-    scaling = scaling_of(scale, training)
-    return plan.dropout(x, p, seed, offset, training, scaling, out, 0, backend, num_threads, False, geometry, None, residual)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    return call.drop(x, p, path_axes(x, per), mode=mode, residual=residual)
 
 
+@backward_of(drop_path)
 def drop_path_backward(
     grad: ArrayLike,
     p: Rate = 0.0,
     *,
-    mode: Literal["row", "batch"] = "row",
-    scale: bool | Literal["inference"] = True,
-    seed: Any,
+    per: Per = "sample",
+    mode: Mode = "inverted",
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Return the gradient of `drop_path` with respect to its input.
-
-    Parameters
-    ----------
-    grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to `drop_path`'s result. (It is the gradient of a `residual`, too.)
-    p, mode, scale, seed, offset, training
-        What the forward pass was given; see `dropout_backward` about `seed`.
-    out, backend, num_threads
-        As in `dropout`.
-
-    Returns
-    -------
-    numpy.ndarray
-        `out`, or a new array like `grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `drop_path`; and where `seed` is None.
+    """Return the gradient of `drop_path` with respect to its input. The gradient of a `residual` is `grad` itself.
 
     Examples
     --------
@@ -147,62 +120,31 @@ def drop_path_backward(
     >>> fastdrop.drop_path_backward(np.ones((4, 1), np.float32), 0.5, seed=42).ravel()
     array([2., 0., 0., 0.], dtype=float32)
     """
-    geometry = plan.geometry_of(None, shared_path_axes(grad, mode), None, None)
-    scaling = scaling_of(scale, training)
-    return plan.dropout(grad, p, seed, offset, training, scaling, out, 0, backend, num_threads, True, geometry)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
+    return call.drop(grad, p, path_axes(grad, per), mode=mode)
 
 
-def drop_path_rates(p: float, depth: int, rule: Literal["paper", "timm"] = "paper") -> NDArray[np.float64]:
-    """Return the rate of dropping the path of each block of a network: linear in its depth, up to `p`.
-
-    Parameters
-    ----------
-    p : float
-        The last block's rate, in [0, 1].
-    depth : int
-        How many blocks there are.
-    rule : {"paper", "timm"}
-        ``"paper"``: l / depth * p for l = 1 .. depth, so that the input is what has rate 0. ``"timm"``:
-        l / (depth - 1) * p for l = 0 .. depth - 1, so that the first block has rate 0 (the only one, if it is).
-
-    Returns
-    -------
-    numpy.ndarray
-        Of float64 and shape ``(depth,)``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        `p` not a number in [0, 1], `depth` negative or no integer, an unknown `rule`.
-
-    References
-    ----------
-    .. [1] G. Huang, Y. Sun, Z. Liu, D. Sedra, K. Weinberger, "Deep networks with stochastic depth", ECCV 2016.
-
-    Examples
-    --------
-    >>> import fastdrop
-    >>> fastdrop.drop_path_rates(0.5, 4)
-    array([0.125, 0.25 , 0.375, 0.5  ])
-    >>> fastdrop.drop_path_rates(0.5, 3, "timm")
-    array([0.  , 0.25, 0.5 ])
-    """
-    last, count = plan.as_rate(p), plan.as_count(depth, "depth")
-    if rule not in ("paper", "timm"):
-        raise ValueError(f"rule must be 'paper' or 'timm'; got {rule!r}")
-    begin = 1 if rule == "paper" else 0
-    with plan.RoundToNearest():
-        return np.arange(begin, count + begin) / max(1, count - 1 + begin) * last
+def path_axes(x: ArrayLike, per: Any) -> tuple[int, ...]:
+    """Return the axes along which a path's decision is shared."""
+    ndim = count_axes(x)
+    if per == "batch":
+        return tuple(range(ndim))
+    if per != "sample":
+        raise ValueError(f"per must be 'sample', a decision for each, or 'batch', one for all; got {per!r}")
+    if not ndim:
+        raise ValueError("per 'sample' decides for each index of the first axis; a 0-d array has none")
+    return tuple(range(1, ndim))
 
 
 def layer_drop(
     depth: int,
     p: Rate,
     *,
-    seed: Any = None,
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
-    backend: str | None = None,
+    start: int = 0,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[np.bool_]:
     """Choose which layers of a network run in a training step: LayerDrop.
@@ -216,10 +158,9 @@ def layer_drop(
         How many layers there are.
     p : float or numpy.ndarray
         Probability of leaving a layer out, in [0, 1]; an array of shape ``(depth,)`` gives each layer its own.
-    seed, offset, backend, num_threads
-        As in `dropout`.
-    training : bool, default True
-        False: every layer runs.
+    seed, offset, training, start, backend, num_threads
+        As in `dropout`. Outside training every layer runs, and nothing is drawn. `start` is the number of the first layer,
+        where `depth` layers of a deeper network are asked for.
 
     Returns
     -------
@@ -228,8 +169,10 @@ def layer_drop(
 
     Raises
     ------
-    TypeError, ValueError
-        As in `dropout_mask`, but that `seed` may be None.
+    TypeError, ValueError, OverflowError
+        As in `dropout`; for a `depth` that is not an integer >= 0.
+    MemoryError
+        For a `depth` of which no array can be made; nothing is drawn then.
 
     Notes
     -----
@@ -243,13 +186,11 @@ def layer_drop(
     Examples
     --------
     >>> import fastdrop
+    >>> from fastdrop.schedules import drop_path_rates
     >>> fastdrop.layer_drop(6, 0.2, seed=42)
     array([ True, False,  True,  True, False,  True])
-    >>> fastdrop.layer_drop(3, fastdrop.drop_path_rates(1.0, 3, "timm"), seed=42)
+    >>> fastdrop.layer_drop(3, drop_path_rates(1.0, 3, "timm"), seed=42)
     array([ True, False, False])
     """
-    if seed is None or not training:
-        seed = plan.key_of(None, 0)[0]  # nothing of the caller's is drawn from; the other arguments are checked all the same
-    count = plan.as_count(depth, "depth")
-    keep = plan.old_mask(count, p, seed, offset, False, 0, backend, num_threads)
-    return keep if training else np.ones_like(keep)
+    call = Call(seed, offset, training, None, start, None, None, backend, num_threads)
+    return call.mask(as_count(depth, "depth"), p)

@@ -1,5 +1,5 @@
-# cython: language_level=3, freethreading_compatible=True, embedsignature=False
-"""The functions: stateless, each one call of the plan that checks its arguments and runs it."""
+# cython: language_level=3, freethreading_compatible=True, embedsignature=False, annotation_typing=False
+"""Dropout itself, its masks, and masks of the caller's own. Each function is one call of the plan."""
 
 from fastdrop._core.plan cimport BACKWARD, Call, begin, finish_dropping
 
@@ -9,14 +9,30 @@ __all__ = ["apply_mask", "dropout", "dropout_backward", "dropout_mask"]
 
 
 def dropout(
-    x, p=0.5, *, seed=None, offset=0, training=True, mode="inverted", out=None, start=0, backend=None, num_threads=None,
-    noise_shape=None, shared_axes=None, global_shape=None, global_start=None, residual=None, bias=None,
-):
+    x: ArrayLike,
+    p: Rate = 0.5,
+    *,
+    mode: Mode = "inverted",
+    noise_shape: Sequence[int | None] | None = None,
+    shared_axes: int | Sequence[int] | None = None,
+    bias: NDArray[Any] | None = None,
+    residual: NDArray[Any] | None = None,
+    seed: Seed | None = None,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
     """Drop elements at random and scale the others.
 
     Element i is dropped where its uniform number U(i), a function of (seed, offset, i) alone, is below `p`. So the
     mask is the same on every machine, for any number of threads, any memory layout and any way of cutting the array
-    up; with one seed, what a smaller `p` drops a larger one drops too; and `dropout_backward` needs nothing stored.
+    up. With one seed, a larger `p` drops all elements that a smaller one drops. `dropout_backward` makes the mask again:
+    the forward pass stores nothing.
 
     Parameters
     ----------
@@ -25,42 +41,42 @@ def dropout(
     p : float or numpy.ndarray, default 0.5
         Probability of **dropping** an element, in [0, 1]; exact to 2**-64. (The papers' p is often that of keeping.) An
         array that broadcasts to `x` gives each element, channel or sample its own; where rates agree, so do the bits.
-    seed : int, Stream, numpy.random.SeedSequence, numpy.random.Generator or None
-        An integer in [0, 2**64); a `Stream`, whose (seed, offset) is used and whose offset is advanced by one; a
-        ``SeedSequence``, whose first 64 bits are used; a ``Generator``, from which 64 bits are drawn; None for fresh
-        entropy, after which the mask cannot be made again. Nothing is drawn unless `training`.
-    offset : int, default 0
-        Which call under the seed this is (a step, a layer): in [0, 2**64). Masks of different offsets are independent.
-    training : bool, default True
-        False turns dropping off: see `mode`.
-    mode : {"inverted", "standard"}
-        ``"inverted"``: kept elements times 1 / (1 - p) in training; outside training **`x` itself is returned**, not a
-        copy (with `out`, its values are copied there). ``"standard"``: kept elements as they are in training; all
-        of them times 1 - p outside it.
-    out : numpy.ndarray, optional
-        Where to put the result: of the shape and dtype of `x`; may be `x` itself.
-    start : int, default 0
-        The global index of the first element: a chunk of a larger array gets the mask of its place in it. The last
-        index must be below 2**55.
-    backend : {"c", "numba", "numpy"}, optional
-        For this call alone; see `set_backend`.
-    num_threads : int, optional
-        For this call alone; see `set_num_threads`.
+    mode : {"inverted", "standard", "unscaled"}
+        How kept elements are scaled. ``"inverted"``: times 1 / (1 - p) in training; outside training **`x` itself is
+        returned**, not a copy (with `out`, its values are copied there). ``"standard"``: as they are in training; outside
+        training all elements times 1 - p. ``"unscaled"``: as they are in training; outside training `x` itself.
     noise_shape : sequence of int or None, optional
         The shape of the mask, as Keras has it: for each axis the size of `x` (or None), or 1 where the elements
         along it share one decision.
     shared_axes : int or sequence of int, optional
         The same in other words: the axes along which one decision is shared. (2, 3) drops whole maps of an array
         (samples, channels, height, width).
-    global_shape, global_start : sequence of int, optional
-        `x` is the block of a larger array of `global_shape` that begins at index `global_start` (zeros by default):
-        it gets the mask of its place in it. `noise_shape` and `shared_axes` then speak of the larger array.
-    residual : numpy.ndarray, optional
-        Added to the result, in the same pass: ``residual + dropout(x)``. Of the shape and dtype of `x`. The addition is
-        rounded once more.
     bias : numpy.ndarray, optional
         Added to `x` before elements are dropped, along the last axis: ``dropout(x + bias)``. Of shape
         ``x.shape[-1:]`` and the dtype of `x`.
+    residual : numpy.ndarray, optional
+        Added to the result, in the same pass: ``residual + dropout(x)``. Of the shape and dtype of `x`. The addition is
+        rounded once more.
+    seed : int, Key, Stream, numpy.random.SeedSequence, Generator or BitGenerator, or None
+        Where the mask comes from. An integer in [0, 2**64), or a `Key`, which holds an offset too. A `Stream` gives its
+        next key. A ``SeedSequence`` gives its first 64 bits. A ``Generator`` or ``BitGenerator`` gives its next 64 bits.
+        None takes fresh entropy, after which the mask cannot be made again. Nothing is drawn outside training.
+    offset : int, default 0
+        Which call under the seed this is (a step, a layer): in [0, 2**64). Masks of different offsets are independent.
+    training : bool, default True
+        False turns dropping off: see `mode`.
+    out : numpy.ndarray, optional
+        Where to put the result: of the shape and dtype of `x`; may be `x` itself.
+    start : int, default 0
+        The global index of the first element: a chunk of a larger array gets the mask of its place in it. The last
+        index must be below 2**55. Where decisions are shared, it counts decisions.
+    global_shape, global_start : sequence of int, optional
+        `x` is the block of a larger array of `global_shape` that begins at index `global_start` (zeros by default):
+        it gets the mask of its place in it. `noise_shape` and `shared_axes` then describe the larger array.
+    backend : {"c", "numba", "numpy"}, optional
+        For this call alone; see `set_backend`.
+    num_threads : int, optional
+        For this call alone; see `set_num_threads`.
 
     Returns
     -------
@@ -72,13 +88,14 @@ def dropout(
     Raises
     ------
     TypeError
-        `x` or `out` of another dtype (or byte order); `p`, `seed`, `offset` or `start` not numbers of their kind.
+        For an `x` or `out` of another dtype (or byte order), and for a `p`, `seed`, `offset`, `start` or `training` of
+        another type.
     ValueError
-        `p` outside [0, 1] (the first index where it is, if an array) or of a shape that does not broadcast, `seed` or
-        `offset` outside [0, 2**64), `start` negative, an unknown `mode` or `backend`, an `out` of another shape or
+        For a `p` outside [0, 1] (an array's first such index is named) or of a shape that does not broadcast, a `seed` or
+        `offset` outside [0, 2**64), a negative `start`, an unknown `mode` or `backend`, an `out` of another shape or
         read-only, a mask that does not fit. After an error `out` is as it was.
     OverflowError
-        An index past the end of the stream.
+        For an index past the end of the stream.
 
     See Also
     --------
@@ -87,9 +104,8 @@ def dropout(
 
     Notes
     -----
-    For expected values E[y] = x and Var[y] = x**2 p / (1 - p) in inverted mode. An `out` that overlaps `x` in
-    memory without being `x` gets the result as if it did not. NaN payloads are not promised to be the same
-    everywhere.
+    In inverted mode E[y] = x and Var[y] = x**2 p / (1 - p). An `out` that overlaps `x` in memory without being `x` gets
+    the same result as one that does not. The payloads of NaNs may differ between machines.
 
     References
     ----------
@@ -123,36 +139,48 @@ def dropout(
 
 
 def dropout_backward(
-    grad, p=0.5, *, seed, offset=0, training=True, mode="inverted", out=None, start=0, backend=None, num_threads=None,
-    noise_shape=None, shared_axes=None, global_shape=None, global_start=None,
-):
-    """Return the gradient of `dropout` with respect to its input.
+    grad: ArrayLike,
+    p: Rate = 0.5,
+    *,
+    mode: Mode = "inverted",
+    noise_shape: Sequence[int | None] | None = None,
+    shared_axes: int | Sequence[int] | None = None,
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    """Return the gradient of `dropout` with respect to `x`, and to that alone.
 
-    The mask is a constant of the forward pass, made again here from the same (seed, offset): nothing was stored.
+    The mask is made again from the (seed, offset) of the forward pass, which stored nothing. The gradient with respect to a
+    `residual` is `grad` itself; that with respect to a `bias` is this result, summed over all axes but the last.
 
     Parameters
     ----------
     grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to `dropout`'s result, of the same shape.
-    p, offset, training, mode, start, noise_shape, shared_axes, global_shape, global_start
-        What the forward pass was given. (A residual's gradient is `grad` itself; a bias's is the sum of this function's
-        result over all axes but the last.)
-    seed : int, Stream, numpy.random.SeedSequence or numpy.random.Generator
-        What the forward pass used. Keep the integers: ``seed, offset = stream.next()`` before the forward pass. A
-        `Stream` or ``Generator`` passed here draws anew, as everywhere, and so gives the next mask, not the last
-        one.
+        The gradient with respect to the result of `dropout`, of the same shape.
+    p, mode, noise_shape, shared_axes, offset, training, start, global_shape, global_start
+        What the forward pass was given.
+    seed : int, Key or numpy.random.SeedSequence
+        The key that the forward pass used: write ``key = stream.next()`` before it, and pass ``seed=key`` to both. A
+        stream or a generator is refused, because it would draw another mask.
     out, backend, num_threads
         As in `dropout`.
 
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `grad`; outside training in inverted mode, `grad` itself.
+        `out`, or a new array like `grad`; outside training, `grad` itself unless `mode` is ``"standard"``.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and where `seed` is None.
+        As in `dropout`; and for a seed that is missing or has a state.
 
     Examples
     --------
@@ -169,32 +197,47 @@ def dropout_backward(
 
 
 def dropout_mask(
-    shape, p=0.5, *, seed, offset=0, packed=False, start=0, backend=None, num_threads=None, noise_shape=None,
-    shared_axes=None, global_shape=None, global_start=None,
-):
+    shape: int | Sequence[int],
+    p: Rate = 0.5,
+    *,
+    noise_shape: Sequence[int | None] | None = None,
+    shared_axes: int | Sequence[int] | None = None,
+    packed: bool = False,
+    seed: Seed,
+    offset: int = 0,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
     """Return the mask that `dropout` applies: True where an element is kept.
 
     Parameters
     ----------
     shape : int or sequence of int
         The shape of the array that the mask is for.
-    p, offset, start, backend, num_threads, noise_shape, shared_axes, global_shape, global_start
+    p, noise_shape, shared_axes
         As in `dropout`. The result has `shape` whatever is shared.
-    seed : int, Stream, numpy.random.SeedSequence or numpy.random.Generator
-        As in `dropout`.
     packed : bool, default False
-        Eight elements to a byte, in C order, the first in the lowest bit:
+        True packs eight elements per byte, in C order, the first in the lowest bit:
         ``numpy.packbits(mask, bitorder="little")``.
+    seed, offset, start, global_shape, global_start, backend, num_threads
+        As in `dropout`, except that a seed must be given.
+    out : numpy.ndarray, optional
+        Where to put the mask: of the shape and dtype described below.
 
     Returns
     -------
     numpy.ndarray
-        Of bool and of `shape`; or, packed, of uint8 and one dimension, with the bits past the last element 0.
+        `out`, or a new array. Of bool and of `shape`; or, packed, of uint8 and one dimension, with zeros in the bits past
+        the last element.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and where `seed` is None.
+        As in `dropout`; and where `seed` is None or `out` does not fit.
 
     Examples
     --------
@@ -205,14 +248,22 @@ def dropout_mask(
     >>> fastdrop.dropout_mask((2, 4), 0.5, seed=42, packed=True)
     array([97], dtype=uint8)
     """
-    call = Call(seed, offset, True, None, start, global_shape, global_start, backend, num_threads)
+    call = Call(seed, offset, True, out, start, global_shape, global_start, backend, num_threads)
     return plan.dropout_mask(shape, p, call, noise_shape, shared_axes, packed)
 
 
-def apply_mask(x, mask, scale=1.0, *, out=None, backend=None, num_threads=None):
+def apply_mask(
+    x: ArrayLike,
+    mask: NDArray[Any],
+    scale: float = 1.0,
+    *,
+    out: NDArray[Any] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
     """Apply a mask of the caller's own: keep elements, times `scale`, or set them to +0.0.
 
-    Its gradient with respect to `x` is the same function of the gradient with respect to its result.
+    The gradient with respect to `x` is the same function, applied to the gradient with respect to the result.
 
     Parameters
     ----------
@@ -222,7 +273,7 @@ def apply_mask(x, mask, scale=1.0, *, out=None, backend=None, num_threads=None):
         True where an element is kept: of bool and a shape that broadcasts to that of `x`; or of uint8, packed as
         `dropout_mask` packs it.
     scale : float, default 1
-        What kept elements are multiplied by; rounded once to the type that is computed with.
+        The factor of kept elements; rounded once to the type that is computed with.
     out, backend, num_threads
         As in `dropout`.
 
@@ -234,9 +285,9 @@ def apply_mask(x, mask, scale=1.0, *, out=None, backend=None, num_threads=None):
     Raises
     ------
     TypeError
-        `x` of another dtype, or a mask that is neither of bool nor of uint8.
+        For an `x` of another dtype, or a mask that is neither of bool nor of uint8.
     ValueError
-        A mask that does not fit `x`, or a bad `out`.
+        For a mask that does not fit `x`, or a bad `out`.
 
     Examples
     --------

@@ -1,23 +1,123 @@
-"""Regularizers of a recurrent network's state."""
+"""Regularizers of recurrent networks: one mask for all steps of time, and states that keep their previous value."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core import plan
-from fastdrop._core.types import Rate
+from fastdrop._core.plan import Call, as_axes
+from fastdrop._core.types import Backend, FixedSeed, Rate, Seed
+from fastdrop.variants._backward import backward_of
 
-__all__ = ["zoneout", "zoneout_backward"]
+__all__ = ["locked_dropout", "locked_dropout_backward", "zoneout", "zoneout_backward"]
 
 
-def weighted(x: NDArray[Any], weight: Any) -> NDArray[Any]:
-    """Return x times the weight, each rounded to the compute type; 0 where that weight is 0, also of infinities."""
-    compute_type = np.float64 if x.dtype == np.float64 else np.float32
-    weight = np.asarray(weight, np.float64).astype(compute_type)
-    return np.where(weight == 0, compute_type(0), weight * x.astype(compute_type))
+def locked_dropout(
+    x: ArrayLike,
+    p: Rate = 0.5,
+    *,
+    shared_axes: int | Sequence[int] = 0,
+    seed: Seed | None = None,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    """Drop the same features of a sequence at all time steps: variational dropout for recurrent networks.
+
+    Parameters
+    ----------
+    x : array_like of float32, float64, float16 or bfloat16
+        A batch of sequences; usually (time, samples, features) or (samples, time, features).
+    p : float or numpy.ndarray, default 0.5
+        Probability of dropping a feature of a sequence, as in `dropout`.
+    shared_axes : int or sequence of int, default 0
+        The axis of time, or several axes, along which one decision is shared: 0 as in the AWD-LSTM's ``LockedDropout``,
+        1 where the samples come first, as in Flair's.
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
+        As in `dropout`.
+
+    Returns
+    -------
+    numpy.ndarray
+        As of `dropout`: kept features times 1 / (1 - p), dropped ones +0.0; outside training `x` itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `dropout`; and for `shared_axes` that `x` does not have.
+
+    Notes
+    -----
+    The mask has the shape of `x` without its axis of time; feature d of sample b has the bit of index b D + d. The
+    number of steps does not matter: with one (seed, offset), a sequence taken one piece or one step at a time gets the
+    mask of the whole, and both orders of axes get the same one.
+
+    References
+    ----------
+    .. [1] Y. Gal, Z. Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks",
+       NIPS 2016.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> y = fastdrop.locked_dropout(np.ones((2, 3, 4), np.float32), 0.5, seed=42)
+    >>> bool((y[0] == y[1]).all())
+    True
+    """
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    return call.drop(x, p, time_axes(x, shared_axes))
+
+
+@backward_of(locked_dropout)
+def locked_dropout_backward(
+    grad: ArrayLike,
+    p: Rate = 0.5,
+    *,
+    shared_axes: int | Sequence[int] = 0,
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    """Return the gradient of `locked_dropout` with respect to its input.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> dx = fastdrop.locked_dropout_backward(np.ones((2, 3, 4), np.float32), 0.5, seed=42)
+    >>> dx[0]
+    array([[2., 0., 0., 0.],
+           [0., 2., 2., 0.],
+           [2., 0., 0., 0.]], dtype=float32)
+    """
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
+    return call.drop(grad, p, time_axes(grad, shared_axes))
+
+
+def time_axes(x: ArrayLike, shared_axes: Any) -> Any:
+    """Return the axes that share a decision, of which there must be one at least."""
+    if type(shared_axes) is int:  # the usual case, which the plan checks
+        return shared_axes
+    axes = as_axes(shared_axes, np.ndim(x), "shared_axes")
+    if not axes:
+        raise ValueError("shared_axes must name at least one axis, that of time")
+    return axes
+
+
+# States -------------------------------------------------------------------------------------------------------------
 
 
 def zoneout(
@@ -25,11 +125,14 @@ def zoneout(
     previous: ArrayLike,
     p: Rate,
     *,
-    seed: Any = None,
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Let units of a recurrent state keep their previous value at random.
@@ -41,14 +144,12 @@ def zoneout(
     previous : array_like
         The state of the step before, of the shape and dtype of `new`.
     p : float or numpy.ndarray
-        Probability that a unit keeps its **previous** value, in [0, 1]: the paper's z. It has 0.5 for the cells and 0.05
-        for the hidden states of its language model. An array broadcasts, as in `dropout`.
-    seed, offset, backend, num_threads
-        As in `dropout`. Each step and each state takes an offset of its own.
-    training : bool, default True
-        False gives the expected state, p previous + (1 - p) new.
-    out : numpy.ndarray, optional
-        Where to put the result; may be `new` or `previous` itself.
+        Probability that a unit keeps its **previous** value, in [0, 1]: the paper's z. The paper uses 0.5 for the cells
+        and 0.05 for the hidden states of its language model. An array broadcasts, as in `dropout`.
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
+        As in `dropout`.
+        Each step and each state takes an offset of its own. Outside training the result is the expected state,
+        p previous + (1 - p) new. `out` may be `new` or `previous` itself.
 
     Returns
     -------
@@ -64,7 +165,7 @@ def zoneout(
     -----
     Unit i keeps its previous value where `dropout` with the same arguments would drop element i. Outside training p
     and 1 - p are rounded once to the type that is computed with (float32 for the 16-bit ones), each product once, the
-    sum once, and the result once to the dtype; what has weight 0 counts as 0 even where it is infinite or NaN.
+    sum once, and the result once to the dtype. A state of weight 0 counts as 0 even where it is infinite or NaN.
 
     In an LSTM the paper computes the new hidden state from the new cell state **before** that one is zoned out, and
     gives both masks of their own.
@@ -83,71 +184,60 @@ def zoneout(
     >>> fastdrop.zoneout(new, previous, 0.25, training=False)
     array([0.5, 1. , 1.5, 2. ])
     """
-    new = np.asanyarray(new)
-    if training:
-        return plan.transform(
-            new, p, seed, offset, "select", None, previous, out, 0, backend, num_threads, None, "new", "previous"
-        )
-    plan.check(new, p, seed, offset, out, backend, num_threads, previous, "new", "previous")
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
-        rate = np.asarray(p, np.float64)
-        state = weighted(np.asarray(previous, new.dtype), rate) + weighted(new, 1.0 - rate)
-        out = np.empty_like(new) if out is None else out
-        out[...] = state
-    return out
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    if call.is_training:
+        return call.select(new, p, previous, names=("new", "previous"))
+    with call.arrays(new, name="new", p=p, previous=previous) as run:
+        to_new, to_previous = weights_of_states(p, run.compute)
+        return run.store(weighted(run.others[0], to_previous) + weighted(run.x, to_new))
 
 
+@backward_of(zoneout)
 def zoneout_backward(
     grad: ArrayLike,
     p: Rate,
     *,
-    seed: Any,
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the gradients of `zoneout` with respect to the new and the previous state.
 
-    Parameters
-    ----------
-    grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to the result of `zoneout`, of the same shape.
-    p, offset, training
-        What the forward pass was given.
-    seed : int, Stream, numpy.random.SeedSequence or numpy.random.Generator
-        What the forward pass used, as in `dropout_backward`.
-    backend, num_threads
-        As in `dropout`.
-
     Returns
     -------
-    grad_new, grad_previous : numpy.ndarray
+    dnew, dprevious : numpy.ndarray
         Two new arrays like `grad`. In training each element of `grad` goes to one of them, and the other has +0.0
         there; outside training they are (1 - p) grad and p grad, with 0 where the weight is 0.
-
-    Raises
-    ------
-    TypeError, ValueError, OverflowError
-        As in `zoneout`; and where `seed` is None.
 
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> grad_new, grad_previous = fastdrop.zoneout_backward(np.ones(4), 0.5, seed=42)
-    >>> grad_new, grad_previous
+    >>> dnew, dprevious = fastdrop.zoneout_backward(np.ones(4), 0.5, seed=42)
+    >>> dnew, dprevious
     (array([1., 0., 0., 0.]), array([0., 1., 1., 1.]))
     """
-    grad = np.asanyarray(grad)
-    plan.check(grad, p, seed, offset, None, backend, num_threads, name="grad")
-    if not training:
-        with plan.RoundToNearest(), np.errstate(all="ignore"):
-            rate = np.asarray(p, np.float64)
-            to_new, to_previous = (weighted(grad, weight).astype(grad.dtype) for weight in (1.0 - rate, rate))
-        return to_new, to_previous
-    seed, offset = plan.key_of(seed, offset, True)
-    nothing = np.zeros((), grad.dtype)
-    zeros = np.broadcast_to(nothing, grad.shape)
-    to_new = plan.dropout(grad, p, seed, offset, True, "standard", None, 0, backend, num_threads, True)
-    to_previous = plan.transform(zeros, p, seed, offset, "select", None, grad, np.empty_like(grad), 0, backend, num_threads)
-    return to_new, to_previous
+    call = Call(seed, offset, training, None, start, global_shape, global_start, backend, num_threads, True)
+    with call.arrays(grad, p=p) as run:
+        if not call.is_training:
+            dnew, dprevious = (weighted(run.x, weight).astype(run.x.dtype) for weight in weights_of_states(p, run.compute))
+            return dnew, dprevious
+        zeros = np.broadcast_to(np.zeros((), run.x.dtype), run.x.shape)
+        run.drop(run.x, p, mode="standard", out=run.y)
+        return run.result(), run.own_call(out=np.empty_like(run.x)).select(zeros, p, run.x)
+
+
+def weights_of_states(p: Rate, compute: type[np.floating[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return 1 - p and p, rounded to the type that is computed with."""
+    rate = np.asarray(p, np.float64)
+    return (1.0 - rate).astype(compute), rate.astype(compute)
+
+
+def weighted(x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
+    """Return x times the weight, in the weight's type; 0 where the weight is 0, even if x is infinite or NaN there."""
+    made: NDArray[Any] = np.where(weight == 0, weight.dtype.type(0), weight * x.astype(weight.dtype))
+    return made

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
 from fastdrop._core.checks import check_indices
-from fastdrop._core.settings import using
-from fastdrop._core.types import Rate
+from fastdrop._core.plan import Call, Pass
+from fastdrop._core.types import Backend, FixedSeed, Mode, Per, Rate, Seed
+from fastdrop.variants._backward import backward_of
+from fastdrop.variants._masks import whole_part
 
 __all__ = [
     "embedding_dropout",
@@ -26,80 +30,21 @@ __all__ = [
 # Word types ---------------------------------------------------------------------------------------------------------
 
 
-def checked_tokens(tokens: ArrayLike, shape: tuple[int, ...], num_embeddings: int) -> NDArray[np.int64]:
-    """Return token ids for embeddings of `shape`, or raise naming what is wrong."""
-    ids = np.asarray(tokens)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"tokens must be an array of integers; got {ids.dtype}")
-    if len(shape) != 3 or ids.shape != shape[:2]:
-        raise ValueError(f"tokens must have shape (B, T) and x (B, T, D); got {ids.shape} and {shape}")
-    check_indices(ids, num_embeddings, "tokens", "the vocabulary")
-    return ids.astype(np.int64)
-
-
-def words_kept(tokens: NDArray[np.int64], p: float, num_embeddings: int, seed: Any, offset: int, per: str) -> NDArray[np.bool_]:
-    """Return whether each token's word type is kept: one packed bit a word type is made, and those wanted are read."""
-    sequences = len(tokens) if per == "sequence" else 1
-    packed = plan.old_mask(sequences * num_embeddings, p, seed, offset, True, 0, None, None)
-    index = tokens + num_embeddings * np.arange(sequences)[:, np.newaxis]
-    kept: NDArray[np.bool_] = (packed[index >> 3] >> (index & 7).astype(np.uint8) & 1).astype(np.bool_)
-    return kept
-
-
-def drop_words(
-    x: ArrayLike,
-    p: Rate,
-    tokens: ArrayLike | None,
-    num_embeddings: int | None,
-    per: str,
-    seed: Any,
-    offset: int,
-    training: bool,
-    out: NDArray[Any] | None,
-    backend: str | None,
-    num_threads: int | None,
-    backward: bool,
-) -> NDArray[Any]:
-    """`embedding_dropout` and its backward pass: one function, as the mask is a constant."""
-    name = "grad" if backward else "x"
-    values = plan.as_array(x, name)
-    if per not in ("batch", "sequence"):
-        raise ValueError(f"per must be 'batch' or 'sequence'; got {per!r}")
-    if tokens is None:
-        if values.ndim != 2 or per == "sequence" or num_embeddings is not None:
-            raise ValueError(
-                f"without tokens, {name} is the weight matrix, of shape (V, D), per is 'batch' and num_embeddings its V; "
-                f"got shape {values.shape}, per {per!r} and num_embeddings {num_embeddings!r}"
-            )
-        geometry = plan.geometry_of(None, 1, None, None)
-        return plan.dropout(x, p, seed, offset, training, "inverted", out, 0, backend, num_threads, backward, geometry)
-    if num_embeddings is None:
-        raise ValueError("num_embeddings must be given beside tokens: the size of the vocabulary")
-    ids = checked_tokens(tokens, values.shape, plan.as_count(num_embeddings, "num_embeddings"))
-    rate = plan.as_rate(p)
-    if not training:
-        return plan.dropout(x, rate, seed, offset, False, "inverted", out, 0, backend, num_threads, backward)
-    if out is not None:
-        plan.check_out(out, values)
-    with using(backend=backend, num_threads=num_threads):
-        keep = words_kept(ids, rate, num_embeddings, *plan.key_of(seed, offset, backward), per)
-        with plan.RoundToNearest():
-            scale = 1.0 / (1.0 - rate) if rate < 1.0 else 0.0
-        return plan.apply_mask(values, keep[..., np.newaxis], scale, out, None, None)
-
-
 def embedding_dropout(
     x: ArrayLike,
     p: Rate = 0.1,
     *,
     tokens: ArrayLike | None = None,
     num_embeddings: int | None = None,
-    per: Literal["batch", "sequence"] = "batch",
-    seed: Any = None,
+    per: Per = "batch",
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Drop word types: all occurrences of a word together. Kept ones are scaled by 1 / (1 - p).
@@ -107,18 +52,19 @@ def embedding_dropout(
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
-        The embeddings' weight matrix, of shape (V, D), a row for each word of the vocabulary. With `tokens`, what was
-        looked up in it: of shape (B, T, D).
-    p : float, default 0.1
-        Probability of dropping a word type, in [0, 1]. For the weight matrix also an array that broadcasts to it.
+        The embeddings' weight matrix, of shape (V, D), a row for each word of the vocabulary. With `tokens`, the embeddings
+        that were looked up in it, of shape (B, T, D).
+    p : float or numpy.ndarray, default 0.1
+        Probability of dropping a word type, in [0, 1]. An array that broadcasts to the weight matrix is allowed without
+        `tokens` only.
     tokens : array_like of int, optional
         The ids that were looked up: B sequences of T tokens, in [0, num_embeddings).
     num_embeddings : int, optional
-        V, the size of the vocabulary. To be given with `tokens`, and only then.
-    per : {"batch", "sequence"}
+        V, the size of the vocabulary. It must be given with `tokens`, and only then.
+    per : {"batch", "sample"}
         ``"batch"``: one decision for a word in all sequences, as in the AWD-LSTM; the only one for a weight matrix.
-        ``"sequence"``: each sequence decides anew, as in Gal and Ghahramani's code.
-    seed, offset, training, out, backend, num_threads
+        ``"sample"``: each sequence decides anew, as in Gal and Ghahramani's code.
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
     Returns
@@ -128,8 +74,8 @@ def embedding_dropout(
 
     Raises
     ------
-    TypeError, ValueError
-        As in `dropout`; tokens that are not integers, not of shape (B, T) or outside the vocabulary; arguments that do
+    TypeError, ValueError, OverflowError
+        As in `dropout`; for tokens that are not integers, not of shape (B, T) or outside the vocabulary; for arguments that do
         not go together.
 
     See Also
@@ -138,8 +84,8 @@ def embedding_dropout(
 
     Notes
     -----
-    Word v is dropped where U(v) < p; per sequence, in sequence b, where U(b V + v) < p. Looking words up in the
-    dropped matrix, and dropping what was looked up, per batch, give the same bits; the second is the cheaper where the
+    Word v is dropped where U(v) < p; per sample, in sequence b, where U(b V + v) < p. Looking words up in the
+    dropped matrix, and dropping looked-up embeddings per batch, give the same bits; the second is the cheaper where the
     vocabulary is large.
 
     References
@@ -161,48 +107,34 @@ def embedding_dropout(
     Two sequences, each with its own decisions; word 1 comes twice in the first:
 
     >>> tokens = np.array([[0, 1, 1], [0, 1, 2]])
-    >>> y = fastdrop.embedding_dropout(weight[tokens], 0.5, tokens=tokens, num_embeddings=4, per="sequence", seed=42)
+    >>> y = fastdrop.embedding_dropout(weight[tokens], 0.5, tokens=tokens, num_embeddings=4, per="sample", seed=42)
     >>> y[..., 0]
     array([[ 2.,  0.,  0.],
            [ 0.,  6., 10.]], dtype=float32)
     """
-    return drop_words(x, p, tokens, num_embeddings, per, seed, offset, training, out, backend, num_threads, False)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    return drop_words(x, "x", p, Lookup(tokens, num_embeddings, per), call)
 
 
+@backward_of(embedding_dropout)
 def embedding_dropout_backward(
     grad: ArrayLike,
     p: Rate = 0.1,
     *,
     tokens: ArrayLike | None = None,
     num_embeddings: int | None = None,
-    per: Literal["batch", "sequence"] = "batch",
-    seed: Any,
+    per: Per = "batch",
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Return the gradient of `embedding_dropout` with respect to its input; a dropped word's is +0.0.
-
-    Parameters
-    ----------
-    grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to `embedding_dropout`'s result, of the same shape.
-    p, tokens, num_embeddings, per, seed, offset, training
-        What the forward pass was given; see `dropout_backward` about `seed`.
-    out, backend, num_threads
-        As in `dropout`.
-
-    Returns
-    -------
-    numpy.ndarray
-        `out`, or a new array like `grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `embedding_dropout`; and where `seed` is None.
 
     Examples
     --------
@@ -210,34 +142,82 @@ def embedding_dropout_backward(
     >>> fastdrop.embedding_dropout_backward(np.ones((4, 1), np.float32), 0.5, seed=42).ravel()
     array([2., 0., 0., 0.], dtype=float32)
     """
-    return drop_words(grad, p, tokens, num_embeddings, per, seed, offset, training, out, backend, num_threads, True)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
+    return drop_words(grad, "grad", p, Lookup(tokens, num_embeddings, per), call)
+
+
+class Lookup(NamedTuple):
+    """What was looked up in an embedding, and what has a decision of its own; as a caller gave it, until it is checked."""
+
+    tokens: Any
+    num_embeddings: Any
+    per: Any
+
+    def checked(self, x: ArrayLike, name: str) -> Lookup:
+        """Return the lookup that made `x`, or raise naming what is wrong."""
+        shape, ids = np.shape(x), np.asarray(self.tokens)
+        if self.num_embeddings is None:
+            raise ValueError("num_embeddings must be given beside tokens: the size of the vocabulary")
+        words = plan.as_count(self.num_embeddings, "num_embeddings")
+        if ids.dtype.kind not in "iu":
+            raise TypeError(f"tokens must be an array of integers; got {ids.dtype}")
+        if len(shape) != 3 or ids.shape != shape[:2]:
+            raise ValueError(f"tokens must have shape (B, T) and {name} (B, T, D); got {ids.shape} and {shape}")
+        check_indices(ids, words, "tokens", "the vocabulary")
+        return Lookup(ids.astype(np.int64), words, self.per)
+
+    def kept(self, run: Pass, p: float) -> NDArray[np.bool_]:
+        """Return whether each token's word type is kept: one packed bit per word type is made, and those wanted are read."""
+        is_own, first = self.per == "sample", run.call.start
+        if is_own and run.call.global_start is not None:
+            first += self.num_embeddings * plan.as_sizes(run.call.global_start, "global_start")[0]
+        sequences = len(self.tokens) if is_own else 1
+        seed, offset = run.key
+        placed = Call(seed, offset, True, None, first)
+        packed = plan.dropout_mask(sequences * self.num_embeddings, p, placed, packed=True)
+        index = self.tokens + self.num_embeddings * np.arange(sequences)[:, np.newaxis]
+        kept: NDArray[np.bool_] = (packed[index >> 3] >> (index & 7).astype(np.uint8) & 1).astype(np.bool_)
+        return kept[..., np.newaxis]
+
+
+def drop_words(x: ArrayLike, name: str, p: Any, lookup: Lookup, call: Call) -> NDArray[Any]:
+    """Forward and backward are one: the mask is a constant."""
+    if lookup.per not in ("batch", "sample"):
+        raise ValueError(f"per must be 'batch' or 'sample'; got {lookup.per!r}")
+    if lookup.tokens is None:
+        if np.ndim(x) != 2 or lookup.per == "sample" or lookup.num_embeddings is not None:
+            raise ValueError(
+                f"without tokens, {name} is the weight matrix, of shape (V, D), per is 'batch' and num_embeddings its V; "
+                f"got shape {np.shape(x)}, per {lookup.per!r} and num_embeddings {lookup.num_embeddings!r}"
+            )
+        return call.drop(x, p, 1)
+    found, rate = lookup.checked(x, name), plan.as_rate(p)
+    if not call.is_training:
+        return call.unchanged(x)
+    with call.arrays(x, placed=np.shape(x)) as run:
+        run.apply(found.kept(run, rate), 1.0 / (1.0 - rate) if rate < 1.0 else 0.0)
+        return run.result()
 
 
 # Words --------------------------------------------------------------------------------------------------------------
-
-
-def drop_occurrences(x: ArrayLike, p: Rate, seed: Any, offset: int, training: bool, backward: bool, *run: Any) -> NDArray[Any]:
-    """`word_dropout` and its backward pass; `run` is (out, backend, num_threads)."""
-    if not np.ndim(x):
-        raise ValueError("word_dropout needs the embedding's axis, the last; got a 0-d array")
-    out, backend, num_threads = run
-    mode = "standard" if training else "inverted"  # never scaled: not in training, not outside it
-    geometry = plan.geometry_of(None, -1, None, None)
-    return plan.dropout(x, p, seed, offset, training, mode, out, 0, backend, num_threads, backward, geometry)
 
 
 def word_dropout(
     x: ArrayLike,
     p: Rate = 0.05,
     *,
-    seed: Any = None,
+    mode: Mode = "inverted",
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Drop whole words of sequences, each occurrence by itself; nothing is scaled.
+    """Drop whole words of sequences, each occurrence by itself.
 
     Parameters
     ----------
@@ -245,18 +225,20 @@ def word_dropout(
         Embedded words, of shape (N, T, D); or any shape with the embedding along the last axis.
     p : float or numpy.ndarray, default 0.05
         Probability of dropping a word, in [0, 1]; an array that broadcasts to `x` gives each word its own.
-    seed, offset, training, out, backend, num_threads
+    mode : {"inverted", "standard", "unscaled"}
+        As in `dropout`. The library Flair has ``"unscaled"``.
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `x`; outside training `x` itself.
+        As of `dropout`.
 
     Raises
     ------
-    TypeError, ValueError
-        As in `dropout`; a 0-d `x`.
+    TypeError, ValueError, OverflowError
+        As in `dropout`; and for a 0-d `x`.
 
     See Also
     --------
@@ -264,101 +246,55 @@ def word_dropout(
 
     Notes
     -----
-    Word t of sequence n is dropped where U(n T + t) < p. Kept words are as they are, as in the library Flair, which
-    this function follows; `dropout` with ``shared_axes=-1`` drops the same ones and scales.
+    Word t of sequence n is dropped where U(n T + t) < p: `dropout` with ``shared_axes=-1``.
 
     Examples
     --------
     >>> import numpy as np, fastdrop
-    >>> fastdrop.word_dropout(np.ones((2, 4, 3), np.float32), 0.5, seed=42)[..., 0]
+    >>> fastdrop.word_dropout(np.ones((2, 4, 3), np.float32), 0.5, mode="unscaled", seed=42)[..., 0]
     array([[1., 0., 0., 0.],
            [0., 1., 1., 0.]], dtype=float32)
     """
-    return drop_occurrences(x, p, seed, offset, training, False, out, backend, num_threads)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    return call.drop(x, p, embedding_axis(x), mode=mode)
 
 
+@backward_of(word_dropout)
 def word_dropout_backward(
     grad: ArrayLike,
     p: Rate = 0.05,
     *,
-    seed: Any,
+    mode: Mode = "inverted",
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
     out: NDArray[Any] | None = None,
-    backend: str | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Return the gradient of `word_dropout` with respect to its input.
-
-    Parameters
-    ----------
-    grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to `word_dropout`'s result, of the same shape.
-    p, seed, offset, training
-        What the forward pass was given; see `dropout_backward` about `seed`.
-    out, backend, num_threads
-        As in `dropout`.
-
-    Returns
-    -------
-    numpy.ndarray
-        `out`, or a new array like `grad`; outside training `grad` itself.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `word_dropout`; and where `seed` is None.
 
     Examples
     --------
     >>> import numpy as np, fastdrop
     >>> fastdrop.word_dropout_backward(np.ones((4, 1), np.float32), 0.5, seed=42).ravel()
-    array([1., 0., 0., 0.], dtype=float32)
+    array([2., 0., 0., 0.], dtype=float32)
     """
-    return drop_occurrences(grad, p, seed, offset, training, True, out, backend, num_threads)
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
+    return call.drop(grad, p, embedding_axis(grad), mode=mode)
+
+
+def embedding_axis(x: ArrayLike) -> tuple[int]:
+    """Return the last axis, or raise if there is none."""
+    if not np.ndim(x):
+        raise ValueError("word_dropout needs the embedding's axis, the last; got a 0-d array")
+    return (np.ndim(x) - 1,)
 
 
 # Tokens and patches -------------------------------------------------------------------------------------------------
-
-
-def number_kept(tokens: int, p: float) -> int:
-    """Return how many of so many tokens are kept: int(tokens (1 - p)), one at least."""
-    with plan.RoundToNearest():
-        return min(tokens, max(1, int(tokens * (1.0 - p))))
-
-
-def choose_tokens(samples: int, tokens: int, p: float, ordered: bool, seed: int, offset: int) -> NDArray[np.int64]:
-    """Return the positions of the tokens kept, of shape (samples, number_kept(tokens, p))."""
-    if p == 0.0:
-        return np.broadcast_to(np.arange(tokens), (samples, tokens))
-    halves = numbers.old_words(2 * samples * tokens, seed, offset, 0).astype(np.uint64).reshape(samples, tokens, 2)
-    keys = halves[..., 1] << np.uint64(32) | halves[..., 0]
-    kept = np.argsort(keys, axis=1, kind="stable")[:, : number_kept(tokens, p)]
-    return np.sort(kept, axis=1) if ordered else kept
-
-
-def checked_choice(x: ArrayLike, p: float, num_prefix_tokens: Any, name: str) -> tuple[NDArray[Any], float, int]:
-    """Return an array of (N, L, ...), the rate, and the number of tokens that are always kept, or raise naming one."""
-    values, rate = plan.as_array(x, name), plan.as_rate(p)
-    if values.ndim < 2:
-        raise ValueError(f"{name} must have samples and tokens as its first two axes; got shape {values.shape}")
-    prefix = plan.as_count(num_prefix_tokens, "num_prefix_tokens")
-    if prefix > values.shape[1]:
-        raise ValueError(f"num_prefix_tokens must be at most the {values.shape[1]} tokens of {name}; got {prefix}")
-    return values, rate, prefix
-
-
-def with_prefix(kept: NDArray[np.int64], prefix: int) -> NDArray[np.int64]:
-    """Return positions in the whole sequence: those of the prefix, then those of the tokens kept."""
-    first = np.broadcast_to(np.arange(prefix), (len(kept), prefix))
-    return np.concatenate([first, kept + prefix], axis=1)
-
-
-def flags_of(positions: NDArray[np.int64], like: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return a mask that broadcasts to an array of (N, L, ...): True at the positions of each sample."""
-    flags = np.zeros(like.shape[:2], np.bool_)
-    np.put_along_axis(flags, positions, True, axis=1)
-    return flags.reshape(flags.shape + (1,) * (like.ndim - 2))
 
 
 def token_dropout(
@@ -369,10 +305,11 @@ def token_dropout(
     ordered: bool = True,
     gather: bool = True,
     return_indices: bool = False,
-    seed: Any = None,
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
-    backend: str | None = None,
+    out: NDArray[Any] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> Any:
     """Keep a random subset of the tokens of each sample, of a fixed size; nothing is scaled.
@@ -382,42 +319,46 @@ def token_dropout(
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
-        Embedded tokens, of shape (N, L, D); what follows the first two axes may have any shape.
+        Embedded tokens, of shape (N, L, D); the axes after the first two may be any.
     p : float, default 0.5
-        The part of the tokens to drop, in [0, 1]. Of l tokens max(1, int(l (1 - p))) are kept, computed in float64: one
-        stays at p = 1. With p = 0 all stay in their places, whatever `ordered` says.
+        The part of the tokens to drop, in [0, 1]. Of l tokens max(1, floor(l (1 - p))) are kept: one stays at p = 1. With
+        p = 0 all stay in their places, whatever `ordered` says.
     num_prefix_tokens : int, default 0
         So many tokens at the beginning of each sample (a class token) are always kept, and not counted in l.
     ordered : bool, default True
         Whether the tokens kept stay in their order. If not, they come in the random order they were chosen in.
     gather : bool, default True
-        Whether to return the tokens kept alone. If not, the result has the shape of `x` and the same choice is kept in
-        its place; the others are +0.0.
+        Whether to return only the tokens kept. If not, the result has the shape of `x` and the same tokens are kept in
+        their places; the others are +0.0.
     return_indices : bool, default False
         Whether to return the positions of the tokens kept as well.
-    seed, offset, backend, num_threads
+    seed, offset, training, out, backend, num_threads
         As in `dropout`.
-    training : bool, default True
-        False: `x` itself is returned.
 
     Returns
     -------
     numpy.ndarray, or a tuple of two
-        The tokens kept, prefix first: of shape (N, num_prefix_tokens + k, D); or of the shape of `x`. Then, if asked
-        for, the positions kept, of int64 and shape (N, k), counted from the first token after the prefix.
+        `out`, or a new array; outside training `x` itself. The tokens kept, prefix first: of shape
+        (N, num_prefix_tokens + k, D); or of the shape of `x`. Then, with `return_indices`, the positions kept: of int64 and
+        shape (N, k), counted from the first token after the prefix.
 
     Raises
     ------
     TypeError, ValueError
-        As in `dropout`; an `x` of fewer than two axes, or shorter than its prefix.
+        As in `dropout`; for an `x` of fewer than two axes, or shorter than its prefix.
 
     Notes
     -----
+    The number of tokens kept is computed exactly: 1 - p is rounded, so a product that is too small by up to l 2**-52 counts as
+    the whole number above it. Of 10 tokens with p = 0.8, two are kept.
+
     Token t of sample n, counted after the prefix, of l there, takes element i = n l + t of the stream's 64-bit words:
     32-bit words 2 i and 2 i + 1, low and high half. The k smallest of a sample are kept; of two that are equal, the
-    token of the lower index counts as the smaller. `ordered` and `gather` do not change which tokens are kept. (Another
-    technique of this name, of ESM's protein models, sets to 0 the tokens that its training task masked and rescales the
-    others; that involves no random choice.)
+    token of the lower index counts as the smaller. `ordered` and `gather` do not change which tokens are kept. A token's fate
+    depends on the words of all tokens of its sample, so a part of a sample cannot be dropped from by itself.
+
+    Another technique of this name, of ESM's protein models, sets to 0 the tokens that its training task masked and rescales the
+    others; that involves no random choice.
 
     References
     ----------
@@ -436,22 +377,14 @@ def token_dropout(
     array([[1, 2, 3],
            [3, 4, 5]])
     """
-    values, rate, prefix = checked_choice(x, p, num_prefix_tokens, "x")
-    samples, tokens = values.shape[0], values.shape[1] - prefix
-    with using(backend=backend, num_threads=num_threads):
-        if not training:
-            kept = np.tile(np.arange(tokens), (samples, 1))
-            result = plan.dropout(x, rate, seed, offset, False, "inverted", None, 0, None, None)
-        else:
-            kept = choose_tokens(samples, tokens, rate, ordered, *plan.key_of(seed, offset))
-            positions = with_prefix(kept, prefix)
-            if gather:
-                result = values[np.arange(samples)[:, np.newaxis], positions]
-            else:
-                result = plan.apply_mask(values, flags_of(positions, values), 1.0, None, None, None)
+    call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads)
+    choice = Choice(p, num_prefix_tokens, ordered, gather).checked(x, "x", np.shape(x)[1:2])
+    return_indices = plan.check_flag(return_indices, "return_indices")
+    result, kept = keep_tokens(x, choice, call)
     return (result, kept) if return_indices else result
 
 
+@backward_of(token_dropout)
 def token_dropout_backward(
     grad: ArrayLike,
     p: float = 0.5,
@@ -460,34 +393,24 @@ def token_dropout_backward(
     num_prefix_tokens: int = 0,
     ordered: bool = True,
     gather: bool = True,
-    seed: Any,
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
-    backend: str | None = None,
+    out: NDArray[Any] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Return the gradient of `token_dropout` with respect to its input: scattered to the tokens kept, +0.0 elsewhere.
 
     Parameters
     ----------
-    grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to `token_dropout`'s result, of the same shape.
     num_tokens : int, optional
-        L, the number of tokens that the forward pass was given, prefix included. To be given if it gathered.
-    p, num_prefix_tokens, ordered, gather, seed, offset, training
-        What the forward pass was given; see `dropout_backward` about `seed`.
-    backend, num_threads
-        As in `dropout`.
+        L, the number of tokens that the forward pass was given, prefix included. It must be given if that gathered.
 
     Returns
     -------
     numpy.ndarray
-        Of the shape of `token_dropout`'s `x`; outside training `grad` itself.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `token_dropout`; where `seed` is None; a `num_tokens` that `grad` does not go with.
+        `out`, or a new array, of the shape of `token_dropout`'s `x`; outside training `grad` itself.
 
     Examples
     --------
@@ -496,27 +419,13 @@ def token_dropout_backward(
     array([[0., 1., 1., 1., 0., 0.],
            [0., 0., 0., 1., 1., 1.]], dtype=float32)
     """
-    values, rate, prefix = checked_choice(grad, p, num_prefix_tokens, "grad")
-    if not training:
-        return plan.dropout(grad, rate, seed, offset, False, "inverted", None, 0, backend, num_threads, True)
-    if gather and num_tokens is None:
+    call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads, backward=True)
+    gathered = plan.check_flag(gather, "gather") and call.is_training
+    if gathered and num_tokens is None:
         raise ValueError("num_tokens must be given: the number of tokens of the forward pass, which a gather forgets")
-    whole = values.shape[1] if num_tokens is None else plan.as_count(num_tokens, "num_tokens")
-    tokens = whole - prefix
-    expected = prefix + number_kept(tokens, rate) if gather else whole
-    if tokens < 0 or values.shape[1] != expected:
-        raise ValueError(
-            f"grad has {values.shape[1]} tokens; of num_tokens {whole}, with p {rate} and num_prefix_tokens {prefix}, "
-            f"the forward pass returns {max(expected, 0)}"
-        )
-    with using(backend=backend, num_threads=num_threads):
-        kept = choose_tokens(len(values), tokens, rate, ordered, *plan.key_of(seed, offset, True))
-        positions = with_prefix(kept, prefix)
-        if not gather:
-            return plan.apply_mask(values, flags_of(positions, values), 1.0, None, None, None)
-        result = np.zeros((len(values), whole, *values.shape[2:]), values.dtype)
-        result[np.arange(len(values))[:, np.newaxis], positions] = values
-        return result
+    tokens = np.shape(grad)[1:2] if num_tokens is None else (plan.as_count(num_tokens, "num_tokens"),)
+    choice = Choice(p, num_prefix_tokens, ordered, gather).checked(grad, "grad", tokens)
+    return scatter_tokens(grad, choice, call)
 
 
 def patch_dropout(
@@ -526,10 +435,11 @@ def patch_dropout(
     num_prefix_tokens: int = 1,
     ordered: bool = False,
     return_indices: bool = False,
-    seed: Any = None,
+    seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
-    backend: str | None = None,
+    out: NDArray[Any] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> Any:
     """Keep a random subset of the patches of each image, and the class token: `token_dropout` with other defaults.
@@ -544,8 +454,10 @@ def patch_dropout(
         So many tokens at the beginning of each sample are always kept.
     ordered : bool, default False
         Whether the patches kept stay in their order.
-    return_indices, seed, offset, training, backend, num_threads
+    return_indices : bool, default False
         As in `token_dropout`.
+    seed, offset, training, out, backend, num_threads
+        As in `dropout`.
 
     Returns
     -------
@@ -559,8 +471,8 @@ def patch_dropout(
 
     Notes
     -----
-    Names and defaults are those of timm's ``PatchDropout``. Which patches are kept, and what a tie means, is what
-    `token_dropout` says.
+    Names and defaults are those of timm's ``PatchDropout``. `token_dropout` says which patches are kept, and how ties are
+    decided.
 
     References
     ----------
@@ -574,20 +486,14 @@ def patch_dropout(
     >>> fastdrop.patch_dropout(x, 0.25, seed=42).ravel()
     array([0., 3., 2., 4.], dtype=float32)
     """
-    return token_dropout(
-        x,
-        p,
-        num_prefix_tokens=num_prefix_tokens,
-        ordered=ordered,
-        return_indices=return_indices,
-        seed=seed,
-        offset=offset,
-        training=training,
-        backend=backend,
-        num_threads=num_threads,
-    )
+    call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads)
+    choice = Choice(p, num_prefix_tokens, ordered, True).checked(x, "x", np.shape(x)[1:2])
+    return_indices = plan.check_flag(return_indices, "return_indices")
+    result, kept = keep_tokens(x, choice, call)
+    return (result, kept) if return_indices else result
 
 
+@backward_of(patch_dropout)
 def patch_dropout_backward(
     grad: ArrayLike,
     p: float = 0.5,
@@ -595,34 +501,24 @@ def patch_dropout_backward(
     num_tokens: int,
     num_prefix_tokens: int = 1,
     ordered: bool = False,
-    seed: Any,
+    seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
-    backend: str | None = None,
+    out: NDArray[Any] | None = None,
+    backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
     """Return the gradient of `patch_dropout` with respect to its input.
 
     Parameters
     ----------
-    grad : array_like of float32, float64, float16 or bfloat16
-        The gradient with respect to `patch_dropout`'s result, of the same shape.
     num_tokens : int
         L, the number of tokens that the forward pass was given, prefix included.
-    p, num_prefix_tokens, ordered, seed, offset, training
-        What the forward pass was given; see `dropout_backward` about `seed`.
-    backend, num_threads
-        As in `dropout`.
 
     Returns
     -------
     numpy.ndarray
-        Of the shape of `patch_dropout`'s `x`; outside training `grad` itself.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `token_dropout_backward`.
+        `out`, or a new array, of the shape of `patch_dropout`'s `x`; outside training `grad` itself.
 
     Examples
     --------
@@ -630,15 +526,100 @@ def patch_dropout_backward(
     >>> fastdrop.patch_dropout_backward(np.ones((1, 4, 1), np.float32), 0.25, num_tokens=5, seed=42).ravel()
     array([1., 0., 1., 1., 1.], dtype=float32)
     """
-    return token_dropout_backward(
-        grad,
-        p,
-        num_tokens=num_tokens,
-        num_prefix_tokens=num_prefix_tokens,
-        ordered=ordered,
-        seed=seed,
-        offset=offset,
-        training=training,
-        backend=backend,
-        num_threads=num_threads,
-    )
+    call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads, backward=True)
+    tokens = (plan.as_count(num_tokens, "num_tokens"),)
+    return scatter_tokens(grad, Choice(p, num_prefix_tokens, ordered, True).checked(grad, "grad", tokens), call)
+
+
+class Choice(NamedTuple):
+    """Which tokens are kept; as a caller gave it, until it is checked."""
+
+    p: Any
+    prefix: Any
+    ordered: Any
+    gather: Any
+    tokens: int = 0  # of a sample, those of the prefix included
+
+    def checked(self, x: ArrayLike, name: str, tokens: tuple[int, ...]) -> Choice:
+        """Return the choice of so many tokens, or raise naming what is wrong."""
+        rate, prefix = plan.as_rate(self.p), plan.as_count(self.prefix, "num_prefix_tokens")
+        if np.ndim(x) < 2:
+            raise ValueError(f"{name} must have samples and tokens as its first two axes; got shape {np.shape(x)}")
+        (number,) = tokens
+        if prefix > max(number, np.shape(x)[1]):
+            raise ValueError(f"num_prefix_tokens must be at most the {np.shape(x)[1]} tokens of {name}; got {prefix}")
+        flags = plan.check_flag(self.ordered, "ordered"), plan.check_flag(self.gather, "gather")
+        return Choice(rate, prefix, *flags, number)
+
+    @property
+    def free(self) -> int:
+        """How many tokens come after the prefix."""
+        free: int = self.tokens - self.prefix
+        return free
+
+    @property
+    def kept(self) -> int:
+        """How many of them are kept: their share, and one at least."""
+        kept: int = whole_part(self.free, 1 - Fraction(self.p))
+        return min(self.free, max(1, kept))
+
+    def draw(self, run: Pass) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the positions kept in the whole samples, the prefix first, and those after the prefix, counted from there."""
+        samples = len(run.x)
+        if self.p == 0.0:
+            chosen = np.tile(np.arange(self.free), (samples, 1))
+        else:
+            halves = numbers.words(2 * samples * self.free, run.own_call()).astype(np.uint64)
+            halves = halves.reshape(samples, self.free, 2)
+            keys = halves[..., 1] << np.uint64(32) | halves[..., 0]
+            chosen = np.argsort(keys, axis=1, kind="stable")[:, : self.kept]
+            chosen = np.sort(chosen, axis=1) if self.ordered else chosen
+        first = np.broadcast_to(np.arange(self.prefix), (samples, self.prefix))
+        return np.concatenate([first, chosen + self.prefix], axis=1), chosen
+
+
+def keep_tokens(x: ArrayLike, choice: Choice, call: Call) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the tokens kept, gathered or in their places, and their positions after the prefix."""
+    samples, tokens, *rest = shape = np.shape(x)
+    if not call.is_training:
+        return call.unchanged(x), np.tile(np.arange(choice.free), (samples, 1))
+    result = (samples, choice.prefix + choice.kept, *rest) if choice.gather else shape
+    with call.arrays(x, shape=result) as run:
+        positions, chosen = choice.draw(run)
+        if not choice.gather:
+            return keep_in_place(run, positions), chosen
+        rows = np.asarray(run.x).reshape(samples * tokens, *rest)
+        index = positions + tokens * np.arange(samples)[:, np.newaxis]
+        np.take(rows, index, axis=0, out=np.asarray(run.y), mode="clip")  # no index is out of range; "raise" would copy
+        return run.result(), chosen
+
+
+def scatter_tokens(grad: ArrayLike, choice: Choice, call: Call) -> NDArray[Any]:
+    """Return the gradient of `keep_tokens`."""
+    samples, given, *rest = np.shape(grad)
+    if not call.is_training:
+        return call.unchanged(grad)
+    expected = choice.prefix + choice.kept if choice.gather else choice.tokens
+    if choice.free < 0 or given != expected:
+        raise ValueError(
+            f"grad has {given} tokens; of num_tokens {choice.tokens}, with p {choice.p} and num_prefix_tokens "
+            f"{choice.prefix}, the forward pass returns {max(expected, 0)}"
+        )
+    with call.arrays(grad, shape=(samples, choice.tokens, *rest)) as run:
+        positions, _ = choice.draw(run)
+        if not choice.gather:
+            return keep_in_place(run, positions)
+        values, result = np.asarray(run.x), np.asarray(run.y)
+        if run.call.out is not None and np.may_share_memory(values, result):
+            values = values.copy()
+        result[...] = 0
+        result[np.arange(samples)[:, np.newaxis], positions] = values
+        return run.result()
+
+
+def keep_in_place(run: Pass, positions: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the array with +0.0 for all tokens that are not at the positions of their sample."""
+    flags = np.zeros(run.x.shape[:2], np.bool_)
+    np.put_along_axis(flags, positions, True, axis=1)
+    run.apply(flags.reshape(flags.shape + (1,) * (run.x.ndim - 2)))
+    return run.result()

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers
-from fastdrop._core.checks import non_negative_number
+from fastdrop._core.checks import as_non_negative_number
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._backward import backward_of
@@ -57,9 +57,9 @@ def uniform_dropout(
     Notes
     -----
     T is the type that is computed with: float32 for the 16-bit types. u is the element of ``uniform(x.shape, dtype=T)`` with
-    the same seed, offset and start. The factor is 1 + T(half_width) (2 u - 1). The difference is exact; the product, the sum and
-    the product with x are rounded once each, and the result once more to the dtype of `x`. float64 uniforms take two words each,
-    so the noise of a float64 array is not that of a float32 array.
+    the same seed, offset and start. The factor is 1 + T(half_width) (2 u - 1). The difference is exact; the product, the sum
+    and the product with x are rounded once each, and the result once more to the dtype of `x`. float64 uniforms take two words
+    each, so the noise of a float64 array is not that of a float32 array.
 
     References
     ----------
@@ -105,10 +105,12 @@ def uniform_dropout_backward(
 
 def multiply_by_noise(x: ArrayLike, half_width: Any, call: Call) -> NDArray[Any]:
     """Return `x` times the noise's factors, which are constants to the backward pass."""
-    width = non_negative_number(half_width, "half_width")
+    width = as_non_negative_number(half_width, "half_width")
     if not call.is_training:
         return call.unchanged(x)
-    with call.arrays(x) as run:
+    pending = call.arrays(x)
+    numbers.check_place(pending.x.shape, pending.compute, call)
+    with pending as run:
         uniform = numbers.numbers("uniform", run.x.shape, run.compute, run.own_call())
         factors = (uniform + uniform - run.compute(1)) * run.compute(width) + run.compute(1)
         return run.store(run.x.astype(run.compute) * factors)

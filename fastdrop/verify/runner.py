@@ -6,6 +6,7 @@ The expected bytes are known answers, written by other programs, and the NumPy b
 from __future__ import annotations
 
 import importlib.resources
+import importlib.util
 import itertools
 import json
 import time
@@ -78,7 +79,8 @@ def checks() -> Iterator[Outcome]:
             yield Outcome(str(engine), "installed", None, reason, 0.0)
             continue
         for check in checks_of(engine):
-            yield outcome(engine, check, table)
+            yield outcome(str(engine), check.__name__, partial(check, engine, table))
+    yield outcome_of_pytorch()
 
 
 def checks_of(engine: Engine) -> list[Check]:
@@ -92,14 +94,39 @@ def checks_of(engine: Engine) -> list[Check]:
     return found
 
 
-def outcome(engine: Engine, check: Check, table: list[Row]) -> Outcome:
+def outcome(engine: str, check: str, run: Callable[[], str]) -> Outcome:
     began = time.perf_counter()
     try:
-        detail, passed = check(engine, table), True
+        detail, passed = run(), True
     except Exception as error:  # whatever a broken build raises, the other checks go on
         detail, passed = str(error) if isinstance(error, Mismatch) else f"{type(error).__name__}: {error}", False
-    name = check.__name__.replace("_", " ")
-    return Outcome(str(engine), name, passed, detail, time.perf_counter() - began)
+    return Outcome(engine, check.replace("_", " "), passed, detail, time.perf_counter() - began)
+
+
+def outcome_of_pytorch() -> Outcome:
+    """Check the adapter for PyTorch, where PyTorch is installed."""
+    if importlib.util.find_spec("torch") is None:
+        return Outcome("torch", "installed", None, "PyTorch is not installed", 0.0)
+    return outcome("torch", "bytes_of_tensors", bytes_of_tensors)
+
+
+def bytes_of_tensors() -> str:
+    """Hold the results and gradients of tensors against those of arrays."""
+    import torch
+
+    from fastdrop import torch as adapter
+
+    names = ("float32", "float64", "float16")
+    for dtype, n, p in itertools.product(names, (0, 1, 7, TILE + 1), (0.1, 0.5, 1.0)):
+        x = np.arange(1, n + 1).astype(dtype)
+        leaf = torch.from_numpy(x).requires_grad_()
+        y = adapter.dropout(leaf, p, seed=n)
+        (dx,) = torch.autograd.grad(y, leaf, leaf.detach())
+        wanted = fastdrop.dropout(x, p, seed=n)
+        for what, found in (("result", y), ("gradient", dx)):
+            if not equal_bytes(found.detach().numpy(), wanted):
+                raise Mismatch(f"{dtype}, {n} elements, p = {p}: the {what} of a tensor has not the bytes of an array's")
+    return f"{', '.join(names)}, forward and backward, PyTorch {torch.__version__}"
 
 
 # The table ----------------------------------------------------------------------------------------------------------

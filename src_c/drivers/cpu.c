@@ -1,10 +1,10 @@
-/* cpu.c: what this machine is, and what this build is of. The only file that asks the processor. */
+/* cpu.c: the features of this processor and the contents of this build. This is the only file that queries the processor. */
 #include "isa/isa.h"
 
 #ifdef __x86_64__
 #include <cpuid.h>
 
-/* Register files, as XCR0 names them. */
+/* Bits of XCR0 for the register files. */
 enum { YMM = 0x06, ZMM = 0xE6 };
 
 INLINE int has_leaf1_ecx(uint32_t bits) {
@@ -17,7 +17,7 @@ INLINE int has_leaf7_ebx(uint32_t bits) {
   return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bits) == bits;
 }
 
-/* Whether the operating system saves these registers at a context switch; where it does not say, it does not. */
+/* Whether the operating system saves these registers at a context switch; it does not if it does not say so. */
 INLINE int saves(uint32_t registers) {
   uint32_t low, high;
   if (!has_leaf1_ecx(bit_OSXSAVE)) return 0;

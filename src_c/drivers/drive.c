@@ -1,8 +1,8 @@
-/* drive.c: tiles to threads. The only OpenMP.
+/* drive.c: distributes tiles to threads. This is the only file that uses OpenMP.
  *
- * Each worker takes one run of whole tiles, so that its prefetches and its stores walk forward through memory; a bit is
- * a function of its index alone, so how many workers there are changes nothing. Every worker sets the floating-point
- * environment that the bits are promised for and restores what it found.
+ * Each worker processes one run of whole tiles, so that its prefetches and stores walk forward through memory. A bit depends
+ * only on its index, so the number of workers changes nothing. Every worker sets the floating-point environment that the
+ * guarantee requires, and restores the previous one.
  */
 #include "drivers/drive.h"
 

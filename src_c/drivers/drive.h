@@ -1,44 +1,44 @@
-/* drive.h: what the drivers share; not part of the public surface. */
+/* drive.h: declarations that the drivers share. They are not part of the public interface. */
 #ifndef FASTDROP_DRIVE_H
 #define FASTDROP_DRIVE_H
 
 #include "isa/isa.h"
 
-/* Work on the elements begin .. end - 1 of a job. */
+/* Processes the elements begin .. end - 1 of a job. */
 typedef void range_work(const void *job, int64_t begin, int64_t end);
 
-/* Cuts n elements at multiples of a tile into a piece a thread. drive.c */
+/* Splits n elements at multiples of a tile into one piece per thread. drive.c */
 void fd_parallel(range_work *work, const void *job, int64_t n, int threads);
 
 philox_call fd_philox_call(fd_key key);
 
-/* Keep bits of any run of indices, aligned to bit 0. A run that begins inside a group ends in one too: that last group
- * is carried over to the next run, so that a walk through memory makes no bit twice. window.c */
+/* Keep bits of any run of indices, aligned to bit 0. A run may begin and end inside a group. The last group is carried over to
+ * the next run, so that a walk through memory generates no bit twice. window.c */
 typedef struct {
   const fd_isa *isa;
   philox_call call;
   fd_rate rate;
-  int plane; /* or, where it is not negative, the digits of one plane */
+  int plane; /* if not negative, the window gives the digits of this plane instead of keep bits */
   uint64_t carried_group, carried[2];
   uint64_t bits[FD_TILE_WORDS + 2 * FD_BATCH_MAX];
 } bit_window;
 
 void fd_window_open(bit_window *window, const fd_isa *isa, fd_key key, fd_rate rate);
-/* n <= FD_TILE bits; past them, up to the next multiple of 64, anything. Valid until the next call. */
+/* n <= FD_TILE bits; the bits after them, up to the next multiple of 64, are arbitrary. Valid until the next call. */
 const uint64_t *fd_window_bits(bit_window *window, uint64_t index, int64_t n, const char *ahead);
-/* Whole groups straight to their destination, which has room for FD_BATCH_MAX blocks more. */
+/* Writes whole groups directly to their destination, which has room for FD_BATCH_MAX more blocks. */
 void fd_window_groups(const bit_window *window, uint64_t first_group, int64_t count, uint64_t *bits, const char *ahead);
 
-/* n bits of `from`, from bit `shift` on, to bit `at` of `to`, whose bits from there on are 0. */
+/* Copies n bits of `from`, beginning at bit `shift`, to bit `at` of `to`. The bits of `to` from `at` on must be 0. */
 void fd_copy_bits(uint64_t *to, int64_t at, const uint64_t *from, int shift, int64_t n);
 
-/* Another rate for the bits that are asked for from now on. */
+/* Changes the rate of the following bits. */
 void fd_window_set_rate(bit_window *window, fd_rate rate);
 
-/* One Bernoulli plane, in the place of keep bits: fd_window_bits and what is built on it then give digits of U. */
+/* Selects one Bernoulli plane instead of keep bits: fd_window_bits and the functions built on it then give digits of U. */
 void fd_window_set_plane(bit_window *window, int plane);
 
-/* Keep bits of the elements i, i + 1, ... of a call, wherever they come from. source.c */
+/* Keep bits of the elements i, i + 1, ... of a call, from any source. source.c */
 typedef struct {
   const fd_bits *from;
   int is_flat;                          /* element i has the bit of index first + i */
@@ -47,45 +47,45 @@ typedef struct {
   uint64_t cached_first, cached_count;  /* the groups in `cache` */
   uint64_t cache[FD_TILE_WORDS + 2 * FD_BATCH_MAX];
   uint64_t bits[FD_TILE_WORDS + 2];
-  int64_t tile_first, tile_n;           /* the elements at hand, for planes */
+  int64_t tile_first, tile_n;           /* the current elements, for planes */
 } bit_source;
 
 void fd_source_open(bit_source *source, const fd_isa *isa, const fd_bits *from);
-/* Elements that are worked on at a time: a tile, but where each has a rate of its own fewer. Rates take a tile's bits plane by
- * plane, in whole groups: a group less, so that a tile which begins inside one does not end in one more. Rates that do not lie
- * flat go through a buffer of FD_RATES_BUFFER bytes. A multiple of 8. */
+/* The most elements per step, a multiple of 8: a tile for one rate, fewer for one rate per element. Rates take the bits of a
+ * tile plane by plane, in whole groups. A step is then one group shorter than a tile, so that a step that begins inside a group
+ * does not need one more group than a tile has. Rates that are not contiguous go through a buffer of FD_RATES_BUFFER bytes. */
 enum { FD_RATES_BUFFER = 8192 };
 int64_t fd_most_bits(const fd_bits *bits);
-/* Rates of which at least this many neighbours are one are taken as runs of one rate, not each by itself. */
+/* Rates of which at least this many neighbours are equal by layout are processed as runs of one rate, not element by element. */
 enum { FD_LEAST_RATE_RUN = 192 };
 int fd_has_rate_runs(const fd_bits *bits);
-/* The rate of element i, which has runs of one rate, and how many elements from i on share it. */
+/* The rate of element i, and the number of elements from i on that share it. Only if there are runs of one rate. */
 double fd_rate_at(const fd_bits *bits, int64_t i, int64_t *run);
-/* n bits, at most fd_most_bits, valid until the next call. */
+/* n bits, n <= fd_most_bits. Valid until the next call. */
 const uint64_t *fd_source_bits(bit_source *source, int64_t i, int64_t n, const char *ahead);
-/* Elements i, i + 1, ... that share one decision: how many (at least 1), and which. */
+/* The number (at least 1) of elements i, i + 1, ... that share one decision, and the decision. */
 int64_t fd_source_run(bit_source *source, int64_t i, int *keep);
 
-/* Elements first .. first + n - 1 of an array, in C order, to a flat buffer and back. layout.c */
+/* Copies the elements first .. first + n - 1 of an array, in C order, to a flat buffer and back. layout.c */
 int fd_layout_is_flat(const fd_layout *layout, int64_t itemsize);
 void fd_gather(char *flat, const char *array, const fd_layout *layout, int64_t first, int64_t n, int64_t itemsize);
 void fd_scatter(const char *flat, char *array, const fd_layout *layout, int64_t first, int64_t n, int64_t itemsize);
-/* A copy of n items with steps of its own on each side. */
+/* Copies n items with any step on each side. */
 void fd_copy_items(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n, int64_t itemsize);
 
-/* The same, or the array itself where it is flat. */
+/* Gathers elements to the buffer, or returns a pointer into the array if it is flat. */
 const void *fd_flat_tile(fd_array array, int64_t first, int64_t n, int64_t itemsize, void *buffer);
 
-/* Where a walk is: the index on each axis, and how far its element is from the first. */
+/* The position of a walk: the index on each axis, and the element's distance from the first element. */
 typedef struct {
   int64_t index[FD_MAX_DIMS];
   int64_t at;
 } fd_walk;
 fd_walk fd_walk_to(const fd_layout *layout, int64_t element);
-/* n steps along the innermost axis, which they do not leave before its end. */
+/* Moves n steps along the innermost axis; the steps must not go past its end. */
 void fd_walk_on(fd_walk *walk, const fd_layout *layout, int64_t n);
 
-/* A call whose arrays lie in memory along the axis `fast`, which is not the last. transposed.c */
+/* A call whose arrays are contiguous along the axis `fast`, which is not the last one. transposed.c */
 typedef struct {
   const fd_isa *isa;
   const fd_call *call;
@@ -93,11 +93,11 @@ typedef struct {
   int fast;
 } fd_transposed;
 
-/* That axis; -1 where there is none, or where x and y do not lie alike. */
+/* The axis `fast`; -1 if there is none or if x and y have different shapes. */
 int fd_transposed_axis(const fd_layout *x, const fd_layout *y);
 void fd_apply_transposed(const fd_transposed *job, int threads);
 
-/* Random numbers of the elements of a call. words.c */
+/* The random numbers of the elements of a call. words.c */
 enum { FD_MOST_WORDS = 1024, FD_WORD_BUFFER = 2 * (FD_MOST_WORDS / 4 + 1 + FD_BATCH_MAX) };
 typedef struct {
   const fd_isa *isa;
@@ -112,7 +112,7 @@ void fd_numbers_at(const fd_number_source *source, int64_t i, int64_t n, uint64_
 
 static inline int64_t fd_itemsize(int dtype) { return dtype == FD_FLOAT64 ? 8 : dtype == FD_FLOAT32 ? 4 : 2; }
 static inline int64_t fd_min(int64_t a, int64_t b) { return a < b ? a : b; }
-/* Elements before the first that begins a cache line. */
+/* The number of elements before the first one that begins a cache line. */
 static inline int64_t fd_lead(const void *from, int64_t itemsize) {
   const int64_t past = (int64_t)((uintptr_t)from % 64);
   return past ? (64 - past) / itemsize : 0;

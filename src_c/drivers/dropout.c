@@ -1,28 +1,29 @@
-/* dropout.c: the fused pass: a tile's bits, then its values. */
+/* dropout.c: the fused pass. For each tile it makes the bits and then applies them to the values. */
 #include <string.h>
 
 #include "drivers/drive.h"
 
-/* A run of at least this many elements that share one decision is copied or filled as a whole, its bits never spelt out.
- * A run of one rate that is longer than WORTH_A_LINE is begun with a tile that ends at a line. */
+/* A run of at least LEAST_SHARED_RUN elements that share one decision is copied or filled as a whole, without expanding its bits. A
+ * run of one rate that is longer than WORTH_A_LINE elements begins with a tile that ends at a cache line. */
 enum { LEAST_SHARED_RUN = 256, WORTH_A_LINE = 1024 };
 
 typedef struct {
   const fd_isa *isa;
   const fd_call *call;
   int64_t itemsize;
-  int op;        /* the call's; where rates have runs, one that takes a single scale */
-  int rate_runs; /* tiles end where a rate does */
-  int flat;   /* x and y lie in memory as they are indexed */
-  int bypass; /* y is written past the caches */
-  int shared; /* elements share decisions in long runs, and what is dropped needs no operand */
+  int op;        /* the operation of the call; with runs of one rate, the operation that has a single scale */
+  int rate_runs; /* a tile ends at the end of a run of one rate */
+  int flat;      /* x and y are contiguous in C order */
+  int bypass;    /* y is written with streaming stores, past the caches */
+  int shared;    /* elements share decisions in long runs, and dropped elements need no operand */
 } dropout_job;
 
 /* Whether x is the only operand. */
 static int is_simple(int op) { return op == FD_SCALE || op == FD_AFFINE || op == FD_SIGNED; }
 
-/* How many elements of a tile are worked on at a time: all where every operand lies flat. Others go through buffers, and
- * factors are made in short pieces, so that the divisions of one overlap with the memory traffic of the one before. */
+/* The number of elements per piece of a tile: the whole tile if every operand is flat. Other operands go through buffers.
+ * Factors are made in short pieces, so that the divisions of one piece overlap with the memory traffic of the previous
+ * piece. */
 enum { OPERAND_BUFFER = 4096, FACTORS = 256 };
 
 static int64_t piece_of(const dropout_job *job, int with_rates) {
@@ -33,7 +34,7 @@ static int64_t piece_of(const dropout_job *job, int with_rates) {
   return FD_TILE;
 }
 
-/* The factors of elements i .. i + n - 1, each 1 / (1 - rate). */
+/* Computes the factors 1 / (1 - rate) of the elements i .. i + n - 1. */
 static void factors_at(const dropout_job *job, int64_t i, int64_t n, void *factors) {
   _Alignas(64) char buffer[FACTORS * 8];
   const fd_bits *bits = &job->call->bits;
@@ -41,9 +42,9 @@ static void factors_at(const dropout_job *job, int64_t i, int64_t n, void *facto
   job->isa->factors[job->call->dtype](rates, bits->rates_dtype, n, factors);
 }
 
-/* A tile whose operands do not all lie flat, or that has more of them than x, from element i on: what does not lie flat goes
- * through buffers, so that the kernels know only flat arrays. The result takes the place of x there.
- * Not inlined: its buffers and those of the bits are never on the stack together. */
+/* Processes a tile from element i on that has operands besides x, or operands that are not flat. Those that are not flat go
+ * through buffers, because the kernels know only flat arrays; the result then overwrites the buffer of x.
+ * Not inlined, so that its buffers and those of the bits are never on the stack together. */
 static NOINLINE void gathered_tile(const dropout_job *job, int64_t i, const fd_tile *tile) {
   _Alignas(64) char x[OPERAND_BUFFER], bias[OPERAND_BUFFER], other[OPERAND_BUFFER], factors[FACTORS * 8];
   const fd_call *call = job->call;
@@ -98,10 +99,10 @@ static void dropout_range(const void *work, int64_t begin, int64_t end) {
     n = fd_min(most, left);
     if (job->flat) {
       const int64_t at = i * job->itemsize;
-      /* Streaming stores need whole lines. In the caches, reading across two lines costs more than writing across them. */
+      /* Streaming stores need whole cache lines. In the caches, a read across two lines costs more than such a write. */
       before = fd_lead((const char *)(job->bypass ? call->y.data : call->x.data) + at, job->itemsize);
-      if (before && left > (job->rate_runs ? WORTH_A_LINE : 2 * most)) n = before; /* the tiles that follow begin at a line */
-      ahead = (const char *)call->x.data + at + (job->bypass ? job->isa->ahead : 0); /* where the last tile's ended */
+      if (before && left > (job->rate_runs ? WORTH_A_LINE : 2 * most)) n = before; /* the following tiles begin at a cache line */
+      ahead = (const char *)call->x.data + at + (job->bypass ? job->isa->ahead : 0); /* where the last prefetch ended */
     }
     const uint64_t *bits = fd_source_bits(&source, i, n, ahead);
     fd_tile tile = tile_at(job, i, n, bits, scale);
@@ -114,7 +115,7 @@ static void dropout_range(const void *work, int64_t begin, int64_t end) {
   if (job->bypass) job->isa->fence();
 }
 
-/* Runs that share a decision: what is dropped is not even read. */
+/* Processes runs that share a decision; dropped runs are not read. */
 static void shared_range(const void *work, int64_t begin, int64_t end) {
   static const uint64_t none[FD_TILE_WORDS + 1];
   uint64_t all[FD_TILE_WORDS + 1];

@@ -1,7 +1,7 @@
 /* float_env.c: the floating-point environment of the calling thread.
  *
- * Flush-to-zero and the rounding mode are settings of each thread, which any library may have changed: one loaded with
- * -ffast-math, PyTorch's set_flush_denormal, a caller's own fesetround. Bits must not depend on them.
+ * Flush-to-zero and the rounding mode are settings of each thread. Any library may have changed them: one that was linked with
+ * -ffast-math, PyTorch's set_flush_denormal, or a caller's fesetround. Bits must not depend on them.
  */
 #include "compiler.h"
 #include "fastdrop.h"
@@ -9,7 +9,7 @@
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 
-/* MXCSR: flush-to-zero (15), rounding (13, 14), denormals-are-zero (6); the exceptions' masks (7..12) as they were. */
+/* MXCSR: flush-to-zero (15), rounding (13, 14), denormals-are-zero (6); exception masks (7..12). */
 enum { SPOILED = 0xE040, MASK_ALL = 0x1F80 };
 
 uint64_t fd_float_begin(void) {
@@ -27,8 +27,8 @@ uint64_t fd_float_spoil(void) {
 }
 
 #elif defined(__aarch64__)
-/* FPCR: flush-to-zero (24), rounding (22, 23), half-precision flush-to-zero (19); the other kind of half precision (26),
- * traps (8..12, 15). */
+/* FPCR: flush-to-zero (24), rounding (22, 23), half-precision flush-to-zero (19); alternative half precision (26), traps
+ * (8..12, 15). */
 enum { SPOILED = 0x01C80000, TRAPS = 0x04009F00 };
 
 static uint64_t get_fpcr(void) {
@@ -55,7 +55,7 @@ uint64_t fd_float_spoil(void) {
 #else
 #include <fenv.h>
 
-/* Elsewhere C11's own means: the rounding mode. Flushing subnormals has no portable switch, and none is on by default. */
+/* On other machines C11 can set only the rounding mode. Flushing subnormals has no portable switch and is off by default. */
 uint64_t fd_float_begin(void) {
   const int found = fegetround();
   if (found != FE_TONEAREST) fesetround(FE_TONEAREST);

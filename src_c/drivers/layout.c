@@ -1,10 +1,10 @@
-/* layout.c: arrays of any strides, walked in the C order of their indices. */
+/* layout.c: walks arrays of any strides in C order. */
 #include <string.h>
 
 #include "drivers/drive.h"
 
 void fd_layout_of(fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize) {
-  int kept = 0; /* merged axes so far, the innermost last */
+  int kept = 0; /* number of merged axes so far, the innermost last */
   for (int axis = 0; axis < ndim; axis++) {
     if (shape[axis] == 1) continue;
     if (kept && layout->strides[kept - 1] == shape[axis] * strides[axis]) {
@@ -55,7 +55,7 @@ INLINE void copy_items(char *to, int64_t to_step, const char *from, int64_t from
   for (int64_t i = 0; i < n; i++) memcpy(to + i * to_step, from + i * from_step, (size_t)itemsize);
 }
 
-/* The usual steps are constants to the compiler, which then makes vectors. */
+/* The usual steps are compile-time constants here, so that the compiler vectorises the copies. */
 INLINE void copy_sized(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n, const int64_t itemsize) {
   if (to_step == itemsize && from_step == 2 * itemsize)
     copy_items(to, itemsize, from, 2 * itemsize, n, itemsize);

@@ -1,4 +1,4 @@
-/* mask.c: the keep bits themselves, packed or a byte each. */
+/* mask.c: writes the keep bits themselves, packed or one byte per element. */
 #include <string.h>
 
 #include "drivers/drive.h"
@@ -9,7 +9,7 @@ typedef struct {
   uint8_t *out;
 } mask_job;
 
-/* n bits of little-endian 64-bit words to bytes, the bits past them cleared. */
+/* Stores n bits of little-endian 64-bit words as bytes, and clears the bits after them in the last byte. */
 static void store_bits(uint8_t *out, const uint64_t *bits, int64_t n) {
   const int64_t bytes = (n + 7) / 8;
   if (FD_BIG_ENDIAN)
@@ -19,7 +19,7 @@ static void store_bits(uint8_t *out, const uint64_t *bits, int64_t n) {
   if (n % 8) out[bytes - 1] &= (uint8_t)((1 << n % 8) - 1);
 }
 
-/* A piece begins at a multiple of a tile, so no two of them write to one byte. */
+/* Each piece begins at a multiple of a tile, so no two pieces write to the same byte. */
 static void packed_range(const void *work, int64_t begin, int64_t end) {
   const mask_job *job = (const mask_job *)work;
   bit_source source;
@@ -27,7 +27,7 @@ static void packed_range(const void *work, int64_t begin, int64_t end) {
   const int in_place = !FD_BIG_ENDIAN && source.is_flat && !job->bits->rates.data && job->bits->first % FD_GROUP == 0 &&
                        (uintptr_t)job->out % 8 == 0;
   const int64_t most = fd_most_bits(job->bits);
-  const int64_t whole = in_place ? (end - begin) / FD_TILE : 0; /* tiles made where they belong */
+  const int64_t whole = in_place ? (end - begin) / FD_TILE : 0; /* tiles that are made directly in the result */
   if (whole)
     fd_window_groups(&source.window, (job->bits->first + (uint64_t)begin) / FD_GROUP, whole * FD_TILE_BLOCKS,
                      (uint64_t *)(void *)(job->out + begin / 8), 0);
@@ -37,8 +37,8 @@ static void packed_range(const void *work, int64_t begin, int64_t end) {
   }
 }
 
-/* Eight bits to eight bytes of 0 or 1: each byte of a word gets the whole, looks at its own bit, and is made 1 by a carry
- * into its top bit. */
+/* Converts eight bits to eight bytes of 0 or 1. Each byte of a word gets all eight bits and masks its own. A carry into the top
+ * bit of the byte then gives the 1. */
 static uint64_t spread(uint64_t byte) {
   const uint64_t own = (byte * 0x0101010101010101u) & 0x8040201008040201u;
   return ((own + 0x7F7F7F7F7F7F7F7Fu) >> 7) & 0x0101010101010101u;

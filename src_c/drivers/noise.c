@@ -1,5 +1,5 @@
-/* noise.c: the pass of continuous noise: a tile's words, the numbers made of them, what those do to the elements. And the
- * elementary functions alone.
+/* noise.c: the fused pass of continuous noise. For each tile it makes words, converts them to numbers, and applies these to the
+ * elements. The file also has the pass of the elementary functions.
  */
 #include <string.h>
 
@@ -14,17 +14,17 @@ typedef struct {
   int bypass;
 } noise_job;
 
-/* Elements are worked on in pieces of as many as a buffer of this many bytes has room for in the type that is computed with:
- * a tile of float32, half a tile of float64. */
+/* The size of a buffer in bytes. A piece has as many elements of the compute type as fit in a buffer: a tile of float32, half a
+ * tile of float64. */
 enum { NOISE_BUFFER = 4096 };
 
 typedef struct {
-  _Alignas(64) char noise[NOISE_BUFFER], x[NOISE_BUFFER], slopes[FD_NOISE_TILE * 8]; /* slopes: of a whole tile */
+  _Alignas(64) char noise[NOISE_BUFFER], x[NOISE_BUFFER], slopes[FD_NOISE_TILE * 8]; /* slopes of a whole tile */
   union {
     struct {
       _Alignas(64) char factors[NOISE_BUFFER], other[NOISE_BUFFER];
     };
-    uint64_t words[FD_WORD_BUFFER]; /* of which the noise is made, before there is anything else */
+    uint64_t words[FD_WORD_BUFFER]; /* used first, to make the noise */
   };
 } noise_buffers;
 
@@ -34,7 +34,7 @@ static const void *widened(const noise_job *job, const void *stored, int64_t n, 
   return buffer;
 }
 
-/* Past the caches only from where y is aligned to a line. */
+/* Applies a tile; streaming stores begin at the first element of y that is aligned to a cache line. */
 static void apply_from_line(const noise_job *job, const fd_tile *tile, int op) {
   apply_kernel *const apply = job->isa->apply[job->call->dtype][op];
   const int64_t before = fd_lead(tile->y, job->itemsize);
@@ -56,7 +56,7 @@ static void apply_from_line(const noise_job *job, const fd_tile *tile, int op) {
   apply(&rest);
 }
 
-/* `other` in the type that is computed with: before `factors` are made. */
+/* `other` in the compute type. Uses `factors` as a buffer, so it comes before the factors. */
 static const void *other_at(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers) {
   const fd_noise_call *call = job->call;
   if (!call->other.data) return 0;
@@ -65,20 +65,20 @@ static const void *other_at(const noise_job *job, int64_t i, int64_t n, noise_bu
   return widened(job, fd_flat_tile(call->other, i, n, job->itemsize, stored), n, buffers->other);
 }
 
-/* Elements i .. i + n - 1; where sums are asked for, `slopes` becomes what is summed. */
+/* Processes the elements i .. i + n - 1. If sums are requested, `slopes` receives the terms of the sum. */
 static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers, void *slopes) {
   static const uint64_t no_bits[FD_TILE_WORDS + 1];
   const fd_noise_call *call = job->call;
   const int y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize), is_given = call->noise == FD_FACTORS;
   if (!is_given) fd_numbers_at(&job->numbers, i, n, buffers->words, buffers->noise);
   const void *other = other_at(job, i, n, buffers);
-  const int at_once = call->noise == FD_GAUSSIAN && !slopes; /* no pass of its own makes factors of the noise */
+  const int at_once = call->noise == FD_GAUSSIAN && !slopes; /* the operation converts the noise to factors itself */
   if (!at_once && !is_given) {
     const fd_noise_tile noise = {buffers->noise, other, buffers->factors, slopes, n, call->params};
     job->isa->noise[call->noise][job->is_double](&noise);
   }
   const void *x = fd_flat_tile(call->x, i, n, job->itemsize, buffers->x);
-  if (slopes) /* the noise has become factors and slopes, and is needed no more */
+  if (slopes) /* the noise has been converted to factors and slopes, so its buffer is free */
     job->isa->products[job->is_double](widened(job, x, n, buffers->noise), other, n, slopes);
   const fd_tile values = {.x = x,
                           .factors = is_given ? other : at_once ? buffers->noise : buffers->factors,

@@ -1,4 +1,4 @@
-/* rates.c: p as the integers and the rounded factors that the kernels work with. */
+/* rates.c: converts p to the integers and the rounded factors that the kernels use. */
 #include <math.h>
 
 #include "isa/isa.h"
@@ -6,13 +6,13 @@
 fd_rate fd_rate_of(double p) {
   const uint64_t found = fd_float_begin();
   fd_rate rate = {0, p == 1.0};
-  /* p < 1 is at most 1 - 2^-53, so p 2^64 fits; it has a fraction only below 2^-11, where nearbyint rounds to even. */
+  /* p < 1 is at most 1 - 2^-53, so p 2^64 fits. It has a fraction only for p < 2^-11; nearbyint rounds it to even. */
   if (!rate.all) rate.fixed = (uint64_t)nearbyint(ldexp(p, 64));
   fd_float_end(found);
   return rate;
 }
 
-/* The compute type is float32 for all element types but float64. */
+/* The compute type is float32 for all element types except float64. */
 static double round_to(double value, int dtype) { return dtype == FD_FLOAT64 ? value : (double)(float)value; }
 
 double fd_inverted_scale(double p, int dtype) {
@@ -29,12 +29,19 @@ double fd_standard_scale(double p, int dtype) {
   return scale;
 }
 
+double fd_rounded_factor(double value, int dtype) {
+  const uint64_t found = fd_float_begin();
+  const double factor = round_to(value, dtype);
+  fd_float_end(found);
+  return factor;
+}
+
 int64_t fd_first_bad_rate(const fd_isa *isa, const void *rates, int dtype, int64_t n) {
   return isa->first_bad_rate(rates, dtype, n);
 }
 
 int fd_contracts(const fd_isa *isa) {
-  /* (1 + 2^-30)^2 - (1 + 2^-29) is 2^-60 exactly, and 0 after the product was rounded to 53 bits. */
+  /* (1 + 2^-30)^2 - (1 + 2^-29) is exactly 2^-60, but 0 if the product is rounded to 53 bits. */
   const uint64_t found = fd_float_begin();
   const double a = 1.0 + 0x1p-30, difference = isa->multiply_add(a, a, -(1.0 + 0x1p-29));
   fd_float_end(found);

@@ -1,5 +1,5 @@
-/* source.c: keep bits of the elements of a call: of one rate or many, of a mask that lies over the array in another way, or
- * the caller's own. */
+/* source.c: keep bits of the elements of a call, from one rate, from one rate per element, from a mask with its own layout, or
+ * from the caller. */
 #include <string.h>
 
 #include "drivers/drive.h"
@@ -12,12 +12,12 @@ void fd_source_open(bit_source *source, const fd_isa *isa, const fd_bits *from) 
   fd_window_open(&source->window, isa, from->key, from->rate);
 }
 
-/* Bit `index` of the mask and those after it, at most n, from groups that are kept at hand: a mask that lies over an array
- * is walked in short runs, and often over the same bits again. */
+/* Returns up to n bits of the mask from bit `index` on, from cached groups. A mask with its own layout is walked in short runs,
+ * which often use the same bits again. */
 static int64_t cached_bits(bit_source *source, uint64_t index, int64_t n, const uint64_t **words, int *shift) {
   const uint64_t group = index / FD_GROUP, last = (index + (uint64_t)n - 1) / FD_GROUP;
   if (group - source->cached_first >= source->cached_count) {
-    /* A walk that goes on where it ended will go on: so make a whole tile. A jump may be the only one. */
+    /* A walk that continues will probably continue further, so a whole tile is made. A jump may be the only access here. */
     const int goes_on = source->cached_count && group == source->cached_first + source->cached_count;
     const int64_t wanted = (int64_t)(last - group) + 1;
     source->cached_count = (uint64_t)(goes_on ? FD_TILE_BLOCKS : fd_min(wanted, FD_TILE_BLOCKS));
@@ -37,7 +37,7 @@ static void fill_bits(uint64_t *to, int64_t at, uint64_t bit, int64_t n) {
   }
 }
 
-/* Bits of a mask that lies over the array: runs of fresh bits, runs that share one, or single ones. */
+/* Bits of a mask with its own layout: runs of consecutive bits, runs that share one bit, or single bits. */
 static void laid_bits(bit_source *source, int64_t i, int64_t n, uint64_t *bits) {
   const fd_layout *layout = source->from->mask_layout;
   const int inner = layout->ndim - 1;
@@ -67,7 +67,7 @@ static const uint64_t *stream_bits(bit_source *source, int64_t i, int64_t n, con
   return source->bits;
 }
 
-/* One binary digit of U of each element at hand. Those of neighbouring indices are the plane's own groups as they are. */
+/* One binary digit of U for each current element. For neighbouring indices these are whole groups of the plane. */
 static const uint64_t *plane_of_tile(void *from, uint32_t plane) {
   bit_source *source = (bit_source *)from;
   fd_window_set_plane(&source->window, (int)plane);
@@ -118,12 +118,12 @@ static const uint64_t *bits_of_rates(bit_source *source, int64_t i, int64_t n, c
 
 static void set_rate(bit_source *source, double p) {
   const fd_rate rate = fd_rate_of(p), before = source->window.rate;
-  if (rate.fixed == before.fixed && rate.all == before.all) return; /* a run goes on: bits that are at hand serve it */
+  if (rate.fixed == before.fixed && rate.all == before.all) return; /* the run continues: keep the bits that are already made */
   fd_window_set_rate(&source->window, rate);
   source->cached_count = 0;
 }
 
-/* The same where neighbours share a rate: bits of one rate, run by run. */
+/* The same if neighbours share a rate: bits of one rate, run by run. */
 static const uint64_t *bits_of_rate_runs(bit_source *source, int64_t i, int64_t n, const char *ahead) {
   uint64_t bits[FD_TILE_WORDS + 2];
   memset(bits, 0, sizeof bits);
@@ -138,7 +138,7 @@ static const uint64_t *bits_of_rate_runs(bit_source *source, int64_t i, int64_t 
   return source->bits;
 }
 
-/* Little-endian words of up to FD_TILE / 8 + 1 bytes. */
+/* Converts up to FD_TILE / 8 + 1 bytes to little-endian words. */
 static void words_of_bytes(uint64_t *words, const uint8_t *bytes, int64_t n) {
   memset(words, 0, (FD_TILE_WORDS + 1) * 8);
   if (FD_BIG_ENDIAN)
@@ -147,13 +147,14 @@ static void words_of_bytes(uint64_t *words, const uint8_t *bytes, int64_t n) {
     memcpy(words, bytes, (size_t)n);
 }
 
-/* Eight bytes to eight bits: whether each is not 0. A byte that is carries into its top bit; the product gathers these. */
+/* Converts eight bytes to eight bits that say whether each byte is not 0. A nonzero byte carries into its top bit, and the
+ * product gathers the top bits. */
 static uint64_t gather_flags(uint64_t bytes) {
   const uint64_t top = (((bytes & 0x7F7F7F7F7F7F7F7Fu) + 0x7F7F7F7F7F7F7F7Fu) | bytes) >> 7 & 0x0101010101010101u;
   return top * 0x0102040810204080u >> 56;
 }
 
-/* The caller's own bits, packed or a byte each. */
+/* The caller's own bits, packed or one byte per element. */
 static const uint64_t *given_bits(bit_source *source, int64_t i, int64_t n) {
   uint64_t *bits = source->bits, words[FD_TILE_WORDS + 1];
   memset(bits, 0, sizeof source->bits);

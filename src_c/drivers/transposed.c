@@ -1,10 +1,10 @@
-/* transposed.c: arrays whose memory runs along another axis than their index, as Fortran's do.
+/* transposed.c: arrays that are contiguous along another axis than the last, as in Fortran order.
  *
- * The mask follows the C-order index, whose bits run along the last axis; the values lie together along the `fast` one. Read
- * in the order of the index, such an array touches a cache line for each element. So it is cut into blocks that stay in the caches:
- * positions on the fast axis are the rows of a block, and positions on the last axis its columns. Bits of 64 rows are turned in
- * blocks of 64 by 64: then each run of 64 values that lie together has its bits together too. Where there are few rows, or few
- * columns, the values are turned instead.
+ * The mask follows the C-order index, so its bits run along the last axis. The values are contiguous along the axis `fast`. In
+ * index order, each element of such an array would touch its own cache line. The array is therefore split into blocks that stay
+ * in the caches. The rows of a block are positions on the fast axis, its columns positions on the last axis. The bits of 64
+ * rows are transposed in blocks of 64 by 64. Then the bits of each run of 64 contiguous values are contiguous too. If there are
+ * few rows or few columns, the values are transposed instead.
  */
 #include <string.h>
 
@@ -12,7 +12,7 @@
 
 enum { ROWS = 64, COLUMNS = 1024, ROW_WORDS = COLUMNS / 64, COLUMNS_OF_FEW_ROWS = 2048, RUN = 256, TURNED = 8192 };
 
-/* Bit c of word r to bit r of word c, by swapping halves of ever smaller blocks (Warren, Hacker's Delight, 7-3). */
+/* Moves bit c of word r to bit r of word c, by swapping halves of ever smaller blocks (Warren, Hacker's Delight, 7-3). */
 static void transpose(uint64_t words[64]) {
   uint64_t low_halves = 0x00000000FFFFFFFFu;
   for (int size = 32; size; size >>= 1, low_halves ^= low_halves << size) {
@@ -36,12 +36,12 @@ int fd_transposed_axis(const fd_layout *x, const fd_layout *y) {
   return fast == y->ndim - 1 ? -1 : fast;
 }
 
-/* Whether a cache line would have all the values of an axis. */
+/* Whether all values along an axis would fit in one cache line. */
 static int is_short(const fd_transposed *job, int axis) { return job->call->y.layout->shape[axis] * job->itemsize < 64; }
 
 static int has_few_rows(const fd_transposed *job) { return is_short(job, job->fast); }
 
-/* And rows lie together in the index. */
+/* Whether there are few columns, and neighbouring rows have neighbouring indices. */
 static int has_few_columns(const fd_transposed *job) {
   const int last = job->call->y.layout->ndim - 1;
   return job->fast == last - 1 && is_short(job, last) && !has_few_rows(job);
@@ -57,10 +57,10 @@ static int64_t rows_at_once(const fd_transposed *job) {
   return fd_min(TURNED / job->itemsize, fd_most_bits(&job->call->bits)) / y->shape[y->ndim - 1];
 }
 
-/* One unit of work, at one index of the axes that are neither the fast nor the last one. */
+/* One unit of work: a block at one index of the other axes. */
 typedef struct {
   int64_t rows, columns;
-  int64_t first, row_step; /* the index of the first element in C order, and how far those of neighbouring rows are apart */
+  int64_t first, row_step; /* the C-order index of the first element, and the distance between neighbouring rows */
   const char *x;
   char *y;
 } block;
@@ -87,7 +87,7 @@ static block block_at(const fd_transposed *job, int64_t unit) {
   return at;
 }
 
-/* n elements along an axis, whose keep bits are those of `bits`. */
+/* Processes n elements along an axis with the keep bits in `bits`. */
 static void apply_along(const fd_transposed *job, int axis, const char *x, char *y, int64_t n, const uint64_t *bits) {
   const fd_call *call = job->call;
   _Alignas(64) char from[RUN * 8], to[RUN * 8];
@@ -108,7 +108,7 @@ static void apply_along(const fd_transposed *job, int axis, const char *x, char 
   }
 }
 
-/* The bits of a block's rows: of as many rows at once as lie together in the index. */
+/* Makes the bits of a block's rows; rows with consecutive indices are made together. */
 static void fill_slab(bit_source *source, const block *of, uint64_t slab[ROWS][ROW_WORDS]) {
   const int64_t most = of->row_step == of->columns ? fd_most_bits(source->from) / of->columns : 1;
   for (int64_t row = 0, rows; row < of->rows; row += rows) {
@@ -121,11 +121,11 @@ static void fill_slab(bit_source *source, const block *of, uint64_t slab[ROWS][R
   }
 }
 
-/* A block column by column. */
+/* Processes a block column by column. */
 static void apply_columns(const fd_transposed *job, const block *of, bit_source *source) {
   const int last = job->call->y.layout->ndim - 1;
   const int64_t x_step = job->call->x.layout->strides[last], y_step = job->call->y.layout->strides[last];
-  uint64_t slab[ROWS][ROW_WORDS], bits[64 + 1] = {0}; /* kernels may read a word more */
+  uint64_t slab[ROWS][ROW_WORDS], bits[64 + 1] = {0}; /* kernels may read one word more */
   for (int64_t row = of->rows; row < ROWS; row++) memset(slab[row], 0, sizeof slab[row]);
   fill_slab(source, of, slab);
   for (int64_t column = 0; column < of->columns; column++) {
@@ -137,7 +137,7 @@ static void apply_columns(const fd_transposed *job, const block *of, bit_source 
   }
 }
 
-/* A block row by row. */
+/* Processes a block row by row. */
 static void apply_rows(const fd_transposed *job, const block *of, bit_source *source) {
   const int64_t x_step = job->call->x.layout->strides[job->fast], y_step = job->call->y.layout->strides[job->fast];
   const int last = job->call->y.layout->ndim - 1;
@@ -147,7 +147,7 @@ static void apply_rows(const fd_transposed *job, const block *of, bit_source *so
   }
 }
 
-/* A block of few columns, turned in a buffer. */
+/* Processes a block of few columns, which is transposed in a buffer. */
 static void apply_turned(const fd_transposed *job, const block *of, bit_source *source) {
   const fd_call *call = job->call;
   const fd_layout *x = call->x.layout, *y = call->y.layout;

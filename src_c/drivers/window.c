@@ -1,4 +1,4 @@
-/* window.c: keep bits of any run of indices, on top of kernels that make whole groups of 128. */
+/* window.c: keep bits of any run of indices, from kernels that make whole groups of 128 bits. */
 #include <string.h>
 
 #include "drivers/drive.h"
@@ -44,7 +44,7 @@ void fd_window_groups(const bit_window *window, uint64_t first_group, int64_t co
     window->isa->keep_bits(&window->call, window->rate.fixed, first_group, count, bits, ahead);
 }
 
-/* bits[k] = the 64 bits from bit 64 * k + shift on, 0 < shift < 64, in place. */
+/* Sets bits[k] to the 64 bits from bit 64 * k + shift on, 0 < shift < 64, in place. */
 static void shift_down(uint64_t *bits, int64_t words, int shift) {
   for (int64_t k = 0; k < words; k++) bits[k] = bits[k] >> shift | bits[k + 1] << (64 - shift);
 }

@@ -1,9 +1,9 @@
-/* words.c: the words of domain 0, the numbers made of them, and the keys of domain 2. */
+/* words.c: the words of domain 0, the numbers made from them, and the keys of domain 2. */
 #include <string.h>
 
 #include "drivers/drive.h"
 
-/* Words first .. first + n - 1 of domain 0, n <= FD_MOST_WORDS. */
+/* The words first .. first + n - 1 of domain 0, n <= FD_MOST_WORDS. `blocks` has room for FD_WORD_BUFFER numbers. */
 static const fd_word *some_words(const fd_isa *isa, const philox_call *call, uint64_t first, int64_t n, uint64_t *blocks) {
   const int64_t skip = (int64_t)(first % 4), count = (skip + n + 3) / 4;
   isa->blocks(call, first / 4, (uint32_t)FD_DOMAIN_WORDS << 24, count, blocks);

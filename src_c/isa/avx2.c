@@ -1,4 +1,4 @@
-/* avx2.c: the vocabulary in 256-bit registers. AVX2 and F16C; no FMA, which would change bits. */
+/* avx2.c: the vocabulary in 256-bit registers, with AVX2 and F16C. It uses no FMA, which would change bits. */
 #include "isa/isa.h"
 
 #if !defined(__AVX2__) || !defined(__F16C__)
@@ -8,11 +8,11 @@
 #include <immintrin.h>
 #include <string.h>
 
-/* Philox: one counter word of four blocks. */
+/* Philox: a register holds one counter word of four blocks. */
 typedef __m256i u64v;
 enum { LANES = 4, CHAINS = 4, BYPASS_AHEAD = 20000 };
 
-/* Blocks lie in the lanes so that v_order's unpacking leaves them in their natural order. */
+/* The order of the blocks in the lanes is such that the unpacking in v_order puts them into their natural order. */
 INLINE u64v v_lane_numbers(void) { return _mm256_setr_epi64x(0, 2, 1, 3); }
 
 INLINE u64v v_set(uint64_t a) { return _mm256_set1_epi64x((long long)a); }
@@ -26,13 +26,13 @@ INLINE u64v v_and(u64v a, u64v b) { return _mm256_and_si256(a, b); }
 INLINE u64v v_or(u64v a, u64v b) { return _mm256_or_si256(a, b); }
 INLINE u64v v_andnot(u64v not_this, u64v a) { return _mm256_andnot_si256(not_this, a); }
 INLINE u64v v_xor(u64v a, u64v b) { return _mm256_xor_si256(a, b); }
-/* The first is the fresh product: the other two are ready before it. */
+/* a is the fresh product; b and c are ready before it. */
 INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return _mm256_xor_si256(a, _mm256_xor_si256(b, c)); }
-/* A swap of the halves: cheaper than a 64-bit shift, and what it leaves on top is not looked at. */
+/* Swaps the halves, which is cheaper than a 64-bit shift; the high half of the result is ignored. */
 INLINE u64v v_high(u64v a) { return _mm256_shuffle_epi32(a, 0xB1); }
 INLINE int v_any(u64v a) { return !_mm256_testz_si256(a, a); }
 INLINE void v_prefetch(const char *p) { _mm_prefetch(p, _MM_HINT_T0); }
-/* After the swap of the halves the product's low word already is where it belongs. */
+/* After the swap of the halves, the product's low word is already in its place. */
 INLINE u64v v_last(u64v product, u64v a, u64v b) {
   return _mm256_xor_si256(v_high(product), _mm256_blend_epi32(_mm256_xor_si256(a, b), _mm256_setzero_si256(), 0xAA));
 }
@@ -42,8 +42,8 @@ INLINE void v_order(u64v pair[2]) {
   pair[1] = _mm256_unpackhi_epi64(low, high);
 }
 
-/* float32, eight a register: each lane looks at its own bit of a byte of the mask. The byte is broadcast with those behind it,
- * straight from memory, which takes no vector port. */
+/* float32, eight per register: each lane tests its own bit of a byte of the mask. The byte and the following three are
+ * broadcast directly from memory, which takes no vector port. */
 typedef __m256 f32_v;
 enum { F32_LANES = 8 };
 INLINE f32_v f32_set(float a) { return _mm256_set1_ps(a); }
@@ -67,7 +67,7 @@ INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropp
   return _mm256_blendv_ps(dropped, kept, f32_mask(bits, i));
 }
 
-/* float64, four a register. */
+/* float64, four per register. */
 typedef __m256d f64_v;
 enum { F64_LANES = 4 };
 INLINE f64_v f64_set(double a) { return _mm256_set1_pd(a); }
@@ -91,7 +91,7 @@ INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropp
   return _mm256_blendv_pd(dropped, kept, f64_mask(bits, i));
 }
 
-/* float16 and bfloat16: eight in half a register, computed with as float32. */
+/* float16 and bfloat16: eight per half register, computed in float32. */
 INLINE __m128i half_load(const uint16_t *from) { return _mm_loadu_si128((const __m128i *)from); }
 INLINE void half_store(uint16_t *to, __m128i a) { _mm_storeu_si128((__m128i *)to, a); }
 INLINE void half_stream(uint16_t *to, __m128i a) { _mm_stream_si128((__m128i *)to, a); }
@@ -99,8 +99,8 @@ INLINE __m128i f16_narrow(f32_v a) { return _mm256_cvtps_ph(a, _MM_FROUND_TO_NEA
 INLINE f32_v f16_load(const uint16_t *from) { return _mm256_cvtph_ps(half_load(from)); }
 INLINE void f16_store(uint16_t *to, f32_v a) { half_store(to, f16_narrow(a)); }
 INLINE void f16_stream(uint16_t *to, f32_v a) { half_stream(to, f16_narrow(a)); }
-/* The upper half of a float32, rounded to nearest even by adding what makes the lower half carry. A NaN stays one: it is that of
- * an operation or comes of a bfloat16, so its lower half is 0 and nothing carries. */
+/* The upper half of a float32, rounded to nearest even by an addition that carries out of the lower half. A NaN stays a NaN:
+ * it comes from an operation or from a bfloat16, so its lower half is 0 and nothing carries. */
 INLINE __m128i bf16_narrow(f32_v a) {
   const __m256i bits = _mm256_castps_si256(a), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
   const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
@@ -118,7 +118,7 @@ INLINE f32_v f32_lookup(const float table[32], const uint32_t *index) {
   return _mm256_i32gather_ps(table, _mm256_loadu_si256((const __m256i *)index), 4);
 }
 
-/* Binary digit `shift` of 64 bytes: moved to the top of each. */
+/* Binary digit `shift` of 64 bytes; it is moved to the top bit of each byte. */
 INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
   const __m128i to_top = _mm_cvtsi32_si128(7 - shift);
   const __m256i low = _mm256_sll_epi16(_mm256_loadu_si256((const __m256i *)bytes), to_top);

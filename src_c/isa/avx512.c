@@ -8,11 +8,11 @@
 #include <immintrin.h>
 #include <string.h>
 
-/* Philox: one counter word of eight blocks. */
+/* Philox: a register holds one counter word of eight blocks. */
 typedef __m512i u64v;
 enum { LANES = 8, CHAINS = 4, BYPASS_AHEAD = 20000 };
 
-/* Blocks lie in the lanes so that v_order's unpacking leaves them in their natural order. */
+/* The order of the blocks in the lanes is such that the unpacking in v_order puts them into their natural order. */
 INLINE u64v v_lane_numbers(void) { return _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7); }
 
 INLINE u64v v_set(uint64_t a) { return _mm512_set1_epi64((long long)a); }
@@ -27,11 +27,11 @@ INLINE u64v v_or(u64v a, u64v b) { return _mm512_or_si512(a, b); }
 INLINE u64v v_andnot(u64v not_this, u64v a) { return _mm512_andnot_si512(not_this, a); }
 INLINE u64v v_xor(u64v a, u64v b) { return _mm512_xor_si512(a, b); }
 INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
-/* A swap of the halves: cheaper than a 64-bit shift, and what it leaves on top is not looked at. */
+/* Swaps the halves, which is cheaper than a 64-bit shift; the high half of the result is ignored. */
 INLINE u64v v_high(u64v a) { return _mm512_shuffle_epi32(a, 0xB1); }
 INLINE int v_any(u64v a) { return _mm512_test_epi64_mask(a, a) != 0; }
 INLINE void v_prefetch(const char *p) { _mm_prefetch(p, _MM_HINT_T0); }
-/* After the swap of the halves the product's low word already is where it belongs. */
+/* After the swap of the halves, the product's low word is already in its place. */
 INLINE u64v v_last(u64v product, u64v a, u64v b) {
   return _mm512_mask_ternarylogic_epi32(v_high(product), 0x5555, a, b, 0x96);
 }
@@ -41,7 +41,7 @@ INLINE void v_order(u64v pair[2]) {
   pair[1] = _mm512_unpackhi_epi64(low, high);
 }
 
-/* float32, sixteen a register: the packed bits are the mask register. */
+/* float32, sixteen per register: the packed bits are the mask register. */
 typedef __m512 f32_v;
 enum { F32_LANES = 16 };
 INLINE f32_v f32_set(float a) { return _mm512_set1_ps(a); }
@@ -66,7 +66,7 @@ INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropp
   return _mm512_mask_mov_ps(dropped, f32_mask(bits, i), kept);
 }
 
-/* float64, eight a register. */
+/* float64, eight per register. */
 typedef __m512d f64_v;
 enum { F64_LANES = 8 };
 INLINE f64_v f64_set(double a) { return _mm512_set1_pd(a); }
@@ -86,7 +86,7 @@ INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropp
   return _mm512_mask_mov_pd(dropped, f64_mask(bits, i), kept);
 }
 
-/* float16: sixteen in half a register, computed with as float32. */
+/* float16: sixteen per half register, computed in float32. */
 INLINE __m256i half_load(const uint16_t *from) { return _mm256_loadu_si256((const __m256i *)from); }
 INLINE void half_store(uint16_t *to, __m256i a) { _mm256_storeu_si256((__m256i *)to, a); }
 INLINE void half_stream(uint16_t *to, __m256i a) { _mm256_stream_si256((__m256i *)to, a); }
@@ -95,7 +95,7 @@ INLINE f32_v f16_load(const uint16_t *from) { return _mm512_cvtph_ps(half_load(f
 INLINE void f16_store(uint16_t *to, f32_v a) { half_store(to, f16_narrow(a)); }
 INLINE void f16_stream(uint16_t *to, f32_v a) { half_stream(to, f16_narrow(a)); }
 
-/* bfloat16, thirty-two a register: float32 in pairs, of whose words each second one is stored. */
+/* bfloat16, thirty-two per register: computed in pairs of float32 registers, whose upper 16-bit halves are stored. */
 typedef struct {
   f32_v low, high;
 } pair_v;
@@ -117,8 +117,8 @@ INLINE f32_v bf16_upper(__m256i a) { return _mm512_castsi512_ps(_mm512_slli_epi3
 INLINE pair_v bf16_load(const uint16_t *from) {
   return (pair_v){bf16_upper(half_load(from)), bf16_upper(half_load(from + F32_LANES))};
 }
-/* To nearest even, in the upper half of each lane, by adding what makes the lower half carry. A NaN stays one: it is that of an
- * operation or comes of a bfloat16, so its lower half is 0 and nothing carries. */
+/* Rounds to nearest even in the upper half of each lane, by an addition that carries out of the lower half. A NaN stays a NaN:
+ * it comes from an operation or from a bfloat16, so its lower half is 0 and nothing carries. */
 INLINE __m512i bf16_rounded(f32_v a) {
   const __m512i bits = _mm512_castps_si512(a);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
@@ -134,7 +134,7 @@ INLINE void bf16_stream(uint16_t *to, pair_v a) { _mm512_stream_si512((__m512i *
 #define BF16_COMPUTE(f) pair_##f
 #define BF16_LANES PAIR_LANES
 
-/* table[index % 32] for sixteen indices: the table in two registers. */
+/* table[index % 32] for sixteen indices; the table is in two registers. */
 INLINE f32_v f32_lookup(const float table[32], const uint32_t *index) {
   return _mm512_permutex2var_ps(_mm512_loadu_ps(table), _mm512_loadu_si512(index), _mm512_loadu_ps(table + 16));
 }

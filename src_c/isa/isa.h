@@ -1,34 +1,34 @@
-/* isa.h: what an instruction set's file gives to the drivers: one table of kernels. */
+/* isa.h: the table of kernels that each instruction set gives to the drivers. */
 #ifndef FASTDROP_ISA_H
 #define FASTDROP_ISA_H
 
 #include "compiler.h"
 #include "fastdrop.h"
 
-/* The ten round keys and the two counter words that a call never changes. */
+/* The ten round keys, and the two counter words that are constant within a call. */
 typedef struct {
   uint64_t key0[10], key1[10]; /* in the low half */
   uint64_t offset_low, offset_high;
 } philox_call;
 
-/* Blocks are written in whole batches: a buffer for n of them needs room for this many more. */
+/* Blocks are written in whole batches: a buffer for n blocks needs room for FD_BATCH_MAX more. */
 enum { FD_BATCH_MAX = 32, FD_TILE_BLOCKS = FD_TILE / FD_GROUP, FD_TILE_WORDS = FD_TILE / 64 };
 
-/* Blocks first .. first + count - 1 of one (plane, domain), each as two 64-bit words. */
+/* The blocks first .. first + count - 1 of one (plane, domain), each as two 64-bit words. */
 typedef void blocks_kernel(const philox_call *call, uint64_t first, uint32_t plane_domain, int64_t count, uint64_t *out);
 
-/* Keep bits of the groups first .. first + count - 1, 0 < p < 1. `ahead` is memory that will be read soon: it is
- * fetched while the multipliers work. */
+/* Keep bits of the groups first .. first + count - 1, for 0 < p < 1. `ahead` points to memory that will be read soon; it is
+ * prefetched while the multipliers work. */
 typedef void keep_bits_kernel(const philox_call *call, uint64_t rate, uint64_t first, int64_t count, uint64_t *bits,
                               const char *ahead);
 
-/* The same where each of n elements has a rate of its own: `plane` gives a plane's bits of these elements. What it gives
- * and the result begin at bit `skip`; skip + n <= FD_TILE. `ahead` is where the values of the next tile are, or 0. */
+/* Keep bits of n elements that each have their own rate. `plane` returns one plane's bits of these elements. Its bits and the
+ * result begin at bit `skip`; skip + n <= FD_TILE. `ahead` points to the values of the next tile, or is 0. */
 typedef const uint64_t *plane_source(void *from, uint32_t plane);
 typedef void keep_rates_kernel(const void *rates, int rates_dtype, int64_t n, int skip, plane_source *plane, void *from,
                                uint64_t *bits, const char *ahead);
 
-/* Index of the first that is not in [0, 1]; n where all are. */
+/* The index of the first rate outside [0, 1]; n if there is none. */
 typedef int64_t first_bad_rate_kernel(const void *rates, int rates_dtype, int64_t n);
 
 /* factors[i] = 1 / (1 - rates[i]), rounded to the compute type. */
@@ -38,21 +38,21 @@ typedef void factors_kernel(const void *rates, int rates_dtype, int64_t n, void 
 typedef struct {
   const void *x, *bias, *other, *factors; /* factors are of the compute type */
   void *y;
-  const uint64_t *bits; /* n of them; a word more may be read, and is not looked at */
+  const uint64_t *bits; /* n bits; one word more may be read, but it has no effect */
   int64_t n;
   double scale, shift, fill;
-  int bypass; /* y is aligned to 64 bytes and is written past the caches */
+  int bypass; /* y is aligned to 64 bytes and is written with streaming stores, past the caches */
 } fd_tile;
 typedef void apply_kernel(const fd_tile *tile);
 
-/* A word of memory that was written as 64-bit words. */
+/* A 32-bit word of memory that was written as 64-bit words. */
 typedef uint32_t __attribute__((may_alias)) fd_word;
 
-/* Words to numbers; and arrays of the type that is computed with to their function. */
+/* Convert words to numbers; apply a function to an array of the compute type. */
 typedef void fd_numbers_kernel(const fd_word *words, int64_t n, void *out);
 typedef void fd_function_kernel(const void *x, int64_t n, void *y);
 
-/* A tile of noise, all of it in the type that is computed with. */
+/* A tile of noise; all arrays have the compute type. */
 typedef struct {
   const void *noise, *other;
   void *factors, *slopes; /* slopes may be 0 */
@@ -60,7 +60,7 @@ typedef struct {
   const double *params;
 } fd_noise_tile;
 typedef void noise_kernel(const fd_noise_tile *tile);
-typedef void products_kernel(const void *gradients, const void *values, int64_t n, void *slopes); /* slopes become products */
+typedef void products_kernel(const void *gradients, const void *values, int64_t n, void *slopes); /* overwrites slopes */
 typedef double sum_kernel(void *products, int64_t n); /* n <= FD_NOISE_TILE; fills the rest with 0 */
 typedef void widen_kernel(const void *stored, int64_t n, void *out);
 
@@ -73,20 +73,21 @@ struct fd_isa {
   first_bad_rate_kernel *first_bad_rate;
   factors_kernel *factors[FD_DTYPES];
   apply_kernel *apply[FD_DTYPES][FD_OPS];
-  /* Of float32, and of float64. */
+  /* Each pair is for float32 and float64. */
   fd_numbers_kernel *uniforms[2], *normals[2];
   fd_function_kernel *functions[FD_FUNCTIONS][2];
   noise_kernel *noise[FD_NOISES][2];
   products_kernel *products[2];
   sum_kernel *sum[2];
   widen_kernel *widen[FD_DTYPES];
-  double (*multiply_add)(double a, double b, double c); /* in two roundings, or the build is wrong */
-  void (*fence)(void);                                  /* orders the stores that bypass the caches */
-  int64_t ahead;                                        /* so many bytes ahead of those stores, the input is fetched */
+  double (*multiply_add)(double a, double b, double c); /* must round twice; otherwise the build is wrong */
+  void (*fence)(void);                                  /* orders the streaming stores before later stores */
+  int64_t ahead;                                        /* BYPASS_AHEAD of vocabulary.h */
 };
 
-/* FD_IF_BUILT(name, row) is row where the build says -DFD_HAVE_name=1, and nothing elsewhere: FD_BUILT_1 puts a comma before
- * FD_KEEP_ROW, which makes it the second argument; any other FD_BUILT_... is no macro, and leaves FD_DROP_ROW the second. */
+/* FD_IF_BUILT(name, row) expands to row if the build defines -DFD_HAVE_name=1, and to nothing otherwise. FD_BUILT_1 puts a
+ * comma before FD_KEEP_ROW, which makes FD_KEEP_ROW the second argument. Any other FD_BUILT_... is not a macro, so
+ * FD_DROP_ROW is the second argument. */
 #define FD_BUILT_1 ,
 #define FD_KEEP_ROW(...) __VA_ARGS__
 #define FD_DROP_ROW(...)

@@ -1,10 +1,10 @@
-/* list.h: the instruction sets, the weakest first; the only list of them. The C files, the Makefile and setup.py read it, the last
- * two line by line. A new one is a file beside this one and a row here:
+/* list.h: the only list of instruction sets, the weakest first. The C files, the Makefile and setup.py read it; the last two
+ * read it line by line. To add an instruction set, add a file name.c beside this file and one row here:
  *
- *     FD_ISA(name, machine, what the processor must have, "what the compiler must be told")
+ *     FD_ISA(name, machine, processor features, "compiler flags")
  *
- * name.c is the file. The machine is x86_64, aarch64 or any. What the processor must have is an expression of the functions in
- * drivers/cpu.c. With -fno-tree-ter gcc keeps the interleaving of the source, and spills no product; clang ignores it.
+ * The machine is x86_64, aarch64 or any. The processor features are an expression of the functions in drivers/cpu.c. The flag
+ * -fno-tree-ter makes gcc keep the interleaving of the source, so that it spills no product; clang ignores the flag.
  */
 FD_ISA(portable, any, 1, "")
 FD_ISA(neon, aarch64, 1, "")

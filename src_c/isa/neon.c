@@ -8,7 +8,7 @@
 #include <arm_neon.h>
 #include <string.h>
 
-/* Philox: one counter word of two blocks. */
+/* Philox: a register holds one counter word of two blocks. */
 typedef uint64x2_t u64v;
 enum { LANES = 2, CHAINS = 4, BYPASS_AHEAD = 4096 };
 
@@ -23,7 +23,7 @@ INLINE u64v v_and(u64v a, u64v b) { return vandq_u64(a, b); }
 INLINE u64v v_or(u64v a, u64v b) { return vorrq_u64(a, b); }
 INLINE u64v v_andnot(u64v not_this, u64v a) { return vbicq_u64(a, not_this); }
 INLINE u64v v_xor(u64v a, u64v b) { return veorq_u64(a, b); }
-/* The first is the fresh product: the other two are ready before it. */
+/* a is the fresh product; b and c are ready before it. */
 INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return veorq_u64(a, veorq_u64(b, c)); }
 INLINE u64v v_high(u64v a) { return vshrq_n_u64(a, 32); }
 INLINE int v_any(u64v a) { return (vgetq_lane_u64(a, 0) | vgetq_lane_u64(a, 1)) != 0; }
@@ -35,13 +35,13 @@ INLINE void v_order(u64v pair[2]) {
   pair[1] = vzip2q_u64(low, high);
 }
 
-/* float32, four a register: a nibble of the mask is broadcast and each lane looks at its own bit. */
+/* float32, four per register: a nibble of the mask is broadcast, and each lane tests its own bit. */
 typedef float32x4_t f32_v;
 enum { F32_LANES = 4 };
 INLINE f32_v f32_set(float a) { return vdupq_n_f32(a); }
 INLINE f32_v f32_load(const float *from) { return vld1q_f32(from); }
 INLINE void f32_store(float *to, f32_v a) { vst1q_f32(to, a); }
-INLINE void f32_stream(float *to, f32_v a) { vst1q_f32(to, a); } /* no such store in the intrinsics */
+INLINE void f32_stream(float *to, f32_v a) { vst1q_f32(to, a); } /* the intrinsics have no streaming store */
 INLINE f32_v f32_mul(f32_v a, f32_v b) { return vmulq_f32(a, b); }
 INLINE f32_v f32_add(f32_v a, f32_v b) { return vaddq_f32(a, b); }
 INLINE uint32x4_t f32_mask(const uint64_t *bits, int64_t i) {
@@ -60,7 +60,7 @@ INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropp
   return vbslq_f32(f32_mask(bits, i), kept, dropped);
 }
 
-/* float64, two a register. */
+/* float64, two per register. */
 typedef float64x2_t f64_v;
 enum { F64_LANES = 2 };
 INLINE f64_v f64_set(double a) { return vdupq_n_f64(a); }
@@ -85,12 +85,12 @@ INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropp
   return vbslq_f64(f64_mask(bits, i), kept, dropped);
 }
 
-/* float16 and bfloat16: four in half a register, computed with as float32. */
+/* float16 and bfloat16: four per half register, computed in float32. */
 INLINE f32_v f16_load(const uint16_t *from) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from))); }
 INLINE void f16_store(uint16_t *to, f32_v a) { vst1_u16(to, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
 INLINE void f16_stream(uint16_t *to, f32_v a) { f16_store(to, a); }
 INLINE f32_v bf16_load(const uint16_t *from) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(from), 16)); }
-/* The upper half of a float32, rounded to nearest even by adding what makes the lower half carry; a NaN stays one. */
+/* The upper half of a float32, rounded to nearest even by an addition that carries out of the lower half; a NaN stays a NaN. */
 INLINE void bf16_store(uint16_t *to, f32_v a) {
   const uint32x4_t bits = vreinterpretq_u32_f32(a), high = vshrq_n_u32(bits, 16);
   const uint32x4_t up = vaddq_u32(bits, vaddq_u32(vandq_u32(high, vdupq_n_u32(1)), vdupq_n_u32(0x7FFF)));
@@ -99,14 +99,14 @@ INLINE void bf16_store(uint16_t *to, f32_v a) {
 }
 INLINE void bf16_stream(uint16_t *to, f32_v a) { bf16_store(to, a); }
 
-/* table[index] for as many indices below 32 as a register has lanes. */
+/* table[index] for F32_LANES indices below 32. */
 INLINE f32_v f32_lookup(const float table[32], const uint32_t *index) {
   float found[F32_LANES];
   for (int k = 0; k < F32_LANES; k++) found[k] = table[index[k]];
   return f32_load(found);
 }
 
-/* Binary digit `shift` of 64 bytes: each byte that has it becomes its own bit, and eight of them are added up. */
+/* Binary digit `shift` of 64 bytes: each byte with this digit becomes its own bit, and eight of these are added. */
 INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
   static const uint8_t own_bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
   const uint8x8_t own = vld1_u8(own_bit), digit = vdup_n_u8((uint8_t)(1u << shift));

@@ -1,9 +1,9 @@
-/* portable.c: the vocabulary in plain C, for every machine, of either byte order. */
+/* portable.c: the vocabulary in plain C, for every machine and either byte order. */
 #include "isa/isa.h"
 
 #include <string.h>
 
-/* Philox: one counter word of one block. */
+/* Philox: a "register" holds one counter word of one block. */
 typedef uint64_t u64v;
 enum { LANES = 1, CHAINS = 4, BYPASS_AHEAD = 0 };
 
@@ -23,9 +23,9 @@ INLINE u64v v_high(u64v a) { return a >> 32; }
 INLINE int v_any(u64v a) { return a != 0; }
 INLINE void v_prefetch(const char *p) { (void)p; }
 INLINE u64v v_last(u64v product, u64v a, u64v b) { return (uint32_t)(product >> 32 ^ a ^ b) | product << 32; }
-INLINE void v_order(u64v pair[2]) { (void)pair; } /* one block: they are in order */
+INLINE void v_order(u64v pair[2]) { (void)pair; } /* a single block is already in order */
 
-/* Values, a byte of the mask at a time: compute, then select by AND, in loops that a compiler turns into vectors. */
+/* Values, one byte of the mask at a time: compute, then select by AND, in loops that a compiler vectorises. */
 static const uint32_t own_bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
 
 typedef struct {
@@ -104,7 +104,7 @@ INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropp
 }
 INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) { return f64_select(bits, i, a, f64_set(0)); }
 
-/* float16 and bfloat16, computed with as float32: here the conversions are the integer operations that they are. */
+/* float16 and bfloat16, computed in float32; the conversions are integer operations. */
 INLINE float float_of_bits(uint32_t bits) {
   float a;
   memcpy(&a, &bits, sizeof a);
@@ -125,8 +125,8 @@ INLINE float widen_f16(uint16_t half) {
 INLINE uint16_t narrow_f16(float a) {
   const uint32_t bits = bits_of_float(a), sign = bits >> 16 & 0x8000, rest = bits & 0x7FFFFFFF;
   if (rest > 0x7F800000) return (uint16_t)(sign | 0x7E00 | (rest >> 13 & 0x3FF));      /* NaN */
-  if (rest >= 0x477FF000) return (uint16_t)(sign | 0x7C00);                            /* rounds past the largest */
-  if (rest < 0x38800000) { /* subnormal or zero: an addition rounds it to whole units of 2^-24 */
+  if (rest >= 0x477FF000) return (uint16_t)(sign | 0x7C00);                            /* rounds past the largest number */
+  if (rest < 0x38800000) { /* subnormal or zero: an addition rounds it to a multiple of 2^-24 */
     const uint32_t units = bits_of_float(float_of_bits(rest) + 0x1.8p-1f) - bits_of_float(0x1.8p-1f);
     return (uint16_t)(sign | units);
   }

@@ -1,11 +1,11 @@
-/* apply_tpl.h: packed keep bits to values, for one element type on the vocabulary of an instruction set. Included once a type:
- * NAME(f) is f with the prefix of the type as it is stored, COMPUTE(f) with that of the type that is computed with.
+/* apply_tpl.h: applies packed keep bits to values of one element type, on the vocabulary of an instruction set. It is included
+ * once per type: NAME(f) is f with the prefix of the stored type, COMPUTE(f) is f with the prefix of the compute type.
  *
- * A dropped value is selected away, never multiplied by 0: so a dropped NaN, infinity or negative number leaves +0.0.
- * Each operation is rounded once, in the compute type; a store rounds once more where it is narrower.
+ * A dropped value is replaced, never multiplied by 0: a dropped NaN, infinity or negative number becomes +0.0. Each operation
+ * is rounded once, in the compute type. A store to a narrower type rounds once more.
  */
 
-/* One register of one operation; `op` is a constant wherever this is used. */
+/* One register of one operation; `op` is a constant at every use. */
 INLINE COMPUTE(v) NAME(vector)(int op, const fd_tile *tile, int64_t i) {
   COMPUTE(v) value = NAME(load)((const STORED *)tile->x + i);
   if (op == FD_SELECT) return COMPUTE(select)(tile->bits, i, value, NAME(load)((const STORED *)tile->other + i));
@@ -34,7 +34,7 @@ INLINE COMPUTE(v) NAME(vector)(int op, const fd_tile *tile, int64_t i) {
   return value;
 }
 
-/* What is left after the last whole register, through buffers of one register: the same operations, not others. */
+/* The elements after the last whole register, through buffers of one register, so that the operations are the same. */
 INLINE void NAME(tail)(int op, const fd_tile *tile, int64_t i) {
   STORED x[LANES_OF] = {0}, bias[LANES_OF] = {0}, other[LANES_OF] = {0}, y[LANES_OF];
   COMPUTED factors[LANES_OF] = {0};
@@ -83,7 +83,7 @@ static void NAME(op_multiply)(const fd_tile *tile) { NAME(apply)(FD_MULTIPLY, ti
 static void NAME(op_add)(const fd_tile *tile) { NAME(apply)(FD_ADD, tile); }
 static void NAME(op_stretch)(const fd_tile *tile) { NAME(apply)(FD_STRETCH, tile); }
 
-/* Stored elements to the type that is computed with. */
+/* Converts stored elements to the compute type. */
 static void NAME(widen)(const void *stored, int64_t n, void *out) {
   const STORED *from = (const STORED *)stored;
   COMPUTED *to = (COMPUTED *)out;

@@ -1,22 +1,22 @@
 /* bits_tpl.h: packed keep bits from bit planes (docs/stream.md).
  *
- * Element i owns a uniform U(i), of which plane j holds binary digit j. U is compared with p from the top digit down,
- * 128 elements to a Philox block, until every element of a batch is decided: `undecided` are those whose digits so far
- * equal p's. A batch of n elements takes about log2(n) + 1.3 planes, whatever p is.
+ * Element i has a uniform number U(i); plane j contains its binary digit j. U is compared with p from the most significant
+ * digit down, until every element of a batch is decided. A Philox block has one digit of 128 elements. `undecided` marks the
+ * elements whose digits so far equal those of p. A batch of n elements takes about log2(n) + 1.3 planes, whatever p is.
  */
 enum { PLANE_SHIFT = 16, PLANES_DOMAIN = FD_DOMAIN_PLANES << 24 };
 
-/* One digit of p against one plane. */
+/* Compares one digit of p with one plane. */
 INLINE void compare_digit(int digit, u64v bits, u64v *undecided, u64v *kept) {
   if (digit) {
-    *undecided = v_and(*undecided, bits); /* a 0 under a 1: below p, dropped */
+    *undecided = v_and(*undecided, bits); /* U has 0 where p has 1: U < p, dropped */
   } else {
-    *kept = v_or(*kept, v_and(*undecided, bits)); /* a 1 over a 0: above p, kept */
+    *kept = v_or(*kept, v_and(*undecided, bits)); /* U has 1 where p has 0: U > p, kept */
     *undecided = v_andnot(bits, *undecided);
   }
 }
 
-/* BATCH neighbouring groups, a plane at a time. */
+/* Keep bits of BATCH neighbouring groups, one plane at a time. */
 INLINE void keep_batch(const philox_call *call, uint64_t rate, uint64_t first, uint64_t *bits, prefetch_run ahead) {
   u64v undecided[2 * CHAINS], kept[2 * CHAINS], plane_bits[2 * CHAINS];
   block_shares shares;
@@ -28,7 +28,7 @@ INLINE void keep_batch(const philox_call *call, uint64_t rate, uint64_t first, u
     const int digit = (int)(rate >> 63);
     UNROLL(8)
     for (int j = 0; j < 2 * CHAINS; j++) compare_digit(digit, plane_bits[j], &undecided[j], &kept[j]);
-    if (plane < 7) continue; /* so few hardly ever decide a batch: not worth asking */
+    if (plane < 7) continue; /* so few planes hardly ever decide a batch, so a test would waste time */
     u64v any = undecided[0];
     UNROLL(8)
     for (int j = 1; j < 2 * CHAINS; j++) any = v_or(any, undecided[j]);
@@ -39,7 +39,7 @@ INLINE void keep_batch(const philox_call *call, uint64_t rate, uint64_t first, u
   for (int j = 0; j < 2 * CHAINS; j++) v_store(bits + LANES * j, kept[j]);
 }
 
-/* A plane of a few groups would leave lanes empty: here the lanes hold `slots` groups in each of several planes. */
+/* One plane of a few groups would leave lanes empty. Here the lanes hold `slots` groups in each of several planes. */
 typedef struct {
   uint64_t group[BATCH], second_word[BATCH], bits[2 * BATCH];
 } pairs;
@@ -54,8 +54,9 @@ static NOINLINE void philox_pairs(const philox_call *call, pairs *of) {
   for (int j = 0; j < 2 * CHAINS; j++) v_store(of->bits + LANES * j, out[j]);
 }
 
-/* All planes of a batch are there at once, so U is compared with p from the last of them up, which takes no test between the
- * digits: an element whose digits so far equal p's is kept until later ones say otherwise. */
+/* All planes of a batch are computed at once. U is therefore compared with p from the last plane up, which needs no test
+ * between the digits: an element whose digits equal those of p so far is kept, until a more significant digit decides
+ * otherwise. */
 INLINE void keep_slots(const int slots, const philox_call *call, uint64_t rate, uint64_t first, uint64_t *bits) {
   const int planes = BATCH / slots, words = 2 * slots;
   uint64_t undecided[2 * BATCH], any = 1;
@@ -104,7 +105,7 @@ static void keep_bits(const philox_call *call, uint64_t rate, uint64_t first, in
       keep_batch(call, rate, first, bits, run);
     else
       keep_few(call, rate, first, count < BATCH ? count : BATCH, bits);
-    run.at += run.step * (BATCH * FD_GROUP * 4 / 64); /* as far as float32 elements reach */
+    run.at += run.step * (BATCH * FD_GROUP * 4 / 64); /* the bytes of a batch of float32 elements */
   }
   keep_few(call, rate, first, count, bits);
 }

@@ -1,6 +1,6 @@
-/* elementary_tpl.h: exponential, logarithm and what is made of them, with the same bits everywhere: the operations of
- * fastdrop/_core/backends/elementary.py, in its order, none fused with another. Its comments say what they do and where the
- * coefficients are from. Plain C without branches: each ISA file's flags make vectors of it.
+/* elementary_tpl.h: exponential, logarithm and functions made of them, with the same bits everywhere. They are the operations
+ * of fastdrop/_core/backends/elementary.py in the same order, and none is fused with another. The comments there explain the
+ * steps and name the sources of the coefficients. This is plain C without branches, vectorised by the flags of each ISA file.
  */
 #include <math.h>
 
@@ -117,7 +117,7 @@ INLINE double log64(double x) {
   return is_inside ? y : outside;
 }
 
-/* The same in either type; `least` added to 1 is next to nothing. */
+/* Functions that have the same text in both types; `least` is too small to change 1 by an addition. */
 #define FAMILY(type, n, least)                                                                       \
   INLINE type log1p##n(type x) {                                                                     \
     const type sum = (type)1 + x, added = sum - (type)1;                                             \

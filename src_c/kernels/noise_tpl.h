@@ -1,9 +1,9 @@
-/* noise_tpl.h: random numbers to what the elements of a tile are multiplied by, or what is added to them (fastdrop.h has the
- * formulas); the operations of fastdrop/_core/backends/noise.py in its order. Plain C, included once for each type that is
- * computed with: NAME(f) is f with its suffix.
+/* noise_tpl.h: converts random numbers to the factors of a tile's elements, or to the numbers that are added to them
+ * (fastdrop.h has the formulas). They are the operations of fastdrop/_core/backends/noise.py in the same order. This is plain
+ * C, included once per compute type: NAME(f) is f with the suffix of the type.
  */
 
-/* r to the power of doubled / 2, of up to 256 numbers. */
+/* Raises up to 256 numbers to the power doubled / 2. */
 static void NAME(power_of_half)(REAL *r, int64_t n, int doubled) {
   REAL square[256];
   memcpy(square, r, (size_t)n * sizeof *r);
@@ -19,7 +19,8 @@ static void NAME(power_of_half)(REAL *r, int64_t n, int doubled) {
   }
 }
 
-/* r to a power. Where twice the exponent is a small whole number, as at the usual temperatures, by squaring and a root. */
+/* Raises n numbers to a power. If twice the exponent is a small integer, as at the usual temperatures, it squares and takes a
+ * root. */
 static void NAME(power)(REAL *r, int64_t n, double exponent) {
   enum { PIECE = 256 };
   const double doubled = 2 * exponent;
@@ -85,7 +86,7 @@ static void NAME(scaled)(const fd_noise_tile *tile) {
   for (int64_t i = 0; i < tile->n; i++) factors[i] = (REAL)1 + scale[i] * z[i];
 }
 
-/* Slopes to g x slope. */
+/* Replaces each slope by g * x * slope. */
 static void NAME(products)(const void *gradients, const void *values, int64_t n, void *slopes) {
   enum { AHEAD = 8192 };
   const REAL *g = (const REAL *)gradients, *x = (const REAL *)values;

@@ -1,4 +1,4 @@
-/* Written by src_c/fit_normal.py: a row a power, the lowest first, a column an octave. */
+/* Written by src_c/fit_normal.py: one row per power, the lowest first; one column per octave. */
 enum { NORMAL_DEGREE = 6 };
 static const float normal_table[NORMAL_DEGREE + 1][32] = {
     {0x1.919c6ep+2f, 0x1.8aa6c8p+2f, 0x1.8392aap+2f, 0x1.7c5e7cp+2f, 0x1.750884p+2f, 0x1.6d8ed8p+2f, 0x1.65ef68p+2f, 0x1.5e27e8p+2f,

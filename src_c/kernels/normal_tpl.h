@@ -1,15 +1,15 @@
-/* normal_tpl.h: words to uniform and to normal numbers, the operations of fastdrop/_core/backends/elementary.py in its order. Of
- * up to FD_NOISE_TILE elements; one word makes a float32, two a float64.
+/* normal_tpl.h: converts words to uniform and normal numbers, with the operations of fastdrop/_core/backends/elementary.py in
+ * the same order. A call takes up to FD_NOISE_TILE elements. One word makes a float32, two words make a float64.
  */
 #include "kernels/normal_table.h"
 
-/* (2 (w >> 9) + 1) 2^-24: the middles of 2^23 equal parts of (0, 1), exact in float32. */
+/* (2 (w >> 9) + 1) 2^-24: the midpoints of 2^23 equal parts of (0, 1), exact in float32. */
 static void uniforms32(const fd_word *words, int64_t n, void *out) {
   float *u = (float *)out;
   for (int64_t i = 0; i < n; i++) u[i] = (float)(int32_t)(2 * (words[i] >> 9) + 1) * 0x1p-24f;
 }
 
-/* (2 (v >> 12) + 1) 2^-53, v of two words: exact in float64. The upper 52 bits of v are the digits of a number from 1 to 2. */
+/* (2 (v >> 12) + 1) 2^-53, where v has two words; exact in float64. The upper 52 bits of v are the digits of a number in [1, 2). */
 INLINE double uniform_of(const fd_word *pair) {
   const uint64_t v = pair[0] | (uint64_t)pair[1] << 32;
   return (double_of((int64_t)(v >> 12 | UINT64_C(0x3FF) << 52)) - 1.0) + 0x1p-53;
@@ -19,11 +19,12 @@ static void uniforms64(const fd_word *words, int64_t n, void *out) {
   for (int64_t i = 0; i < n; i++) u[i] = uniform_of(words + 2 * i);
 }
 
-/* One polynomial for each power of two of the distance from 0 or 1: where it is and in which octave, then the polynomial, then
- * the sign. The first and the last are plain C; the tables are looked up as the instruction set can. */
+/* There is one polynomial per octave of the distance from 0 or 1. The first loop computes the octave and the position in it,
+ * the second evaluates the polynomial, the third sets the sign. The first and the third are plain C; the second uses the
+ * instruction set's table lookup. */
 enum { NORMALS_AT_ONCE = 256 };
-_Static_assert(NORMALS_AT_ONCE % F32_LANES == 0, "the last register of a piece ends with it");
-_Static_assert(sizeof normal_table[0] == 32 * sizeof(float), "f32_lookup takes tables of 32");
+_Static_assert(NORMALS_AT_ONCE % F32_LANES == 0, "a piece must be a whole number of registers");
+_Static_assert(sizeof normal_table[0] == 32 * sizeof(float), "f32_lookup takes tables of 32 numbers");
 static void some_normals32(const fd_word *words, int64_t n, float *z) {
   const int32_t most = 0x7FFFFF80;
   uint32_t octave[NORMALS_AT_ONCE];

@@ -1,25 +1,26 @@
 /* philox_tpl.h: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011) on
  * the vocabulary of an instruction set.
  *
- * A register holds one counter word of LANES blocks, a word to a 64-bit lane. The widening multiply reads the low half
- * of a lane and leaves the new low word in it and the high word above: what is above bit 31 between the rounds is
- * therefore never cleaned. One chain of multiplies alone waits for their latency, so CHAINS of them run side by side.
+ * A register holds one counter word of LANES blocks, one word per 64-bit lane. The widening multiply reads the low half of a
+ * lane. It leaves the new low word in the low half and the new high word in the high half. The high half is therefore not
+ * cleared between the rounds. A single chain of multiplications would wait for their latency, so CHAINS of them run side by
+ * side.
  */
 static const uint64_t MULTIPLIER0 = 0xD2511F53u, MULTIPLIER1 = 0xCD9E8D57u;
 enum { BATCH = LANES * CHAINS, PREFETCHES = 21 };
 
-/* Memory that will be read soon, fetched while the multipliers work: PREFETCHES lines a plane. */
+/* Memory that will be read soon. It is prefetched while the multipliers work, PREFETCHES lines per plane. */
 typedef struct {
   const char *at;
-  int64_t step; /* 64, or 0 where there is nothing to fetch */
+  int64_t step; /* 64, or 0 if there is nothing to prefetch */
 } prefetch_run;
 
 INLINE prefetch_run prefetch_from(const char *ahead, const void *anything) {
   return ahead ? (prefetch_run){ahead, 64} : (prefetch_run){(const char *)anything, 0};
 }
 
-/* The rounds from `from` on; each fetches some lines. The last leaves 64-bit halves of blocks: for each chain the lower halves of its
- * blocks, then the upper ones. What is done to all bits alike can be done before they are put in order. */
+/* The rounds from `from` on; each round prefetches `lines` lines. The last round leaves 64-bit halves of blocks: for each chain
+ * the lower halves of its blocks, then the upper halves. Operations that treat all bits alike can run before put_in_order. */
 INLINE void philox_rounds(const philox_call *call, int from, u64v c0[CHAINS], u64v c1[CHAINS], u64v c2[CHAINS],
                           u64v c3[CHAINS], u64v halves[2 * CHAINS], int lines, prefetch_run ahead) {
   const u64v multiplier0 = v_set(MULTIPLIER0), multiplier1 = v_set(MULTIPLIER1);
@@ -52,7 +53,7 @@ INLINE void put_in_order(u64v halves[2 * CHAINS]) {
   for (int j = 0; j < CHAINS; j++) v_order(halves + 2 * j);
 }
 
-/* BATCH blocks whose counters' first and second words are given, in order. */
+/* BATCH blocks, in order, from the first and second words of their counters. */
 INLINE void philox_batch(const philox_call *call, u64v c0[CHAINS], u64v c1[CHAINS], u64v out[2 * CHAINS]) {
   u64v c2[CHAINS], c3[CHAINS];
   UNROLL(4)
@@ -61,10 +62,10 @@ INLINE void philox_batch(const philox_call *call, u64v c0[CHAINS], u64v c1[CHAIN
   put_in_order(out);
 }
 
-/* BATCH neighbouring blocks whose counters differ in the first word alone, plane after plane. A plane number stands in the
- * second word, the block number in the first, and it takes three rounds until every word depends on both: five of the six
- * multiplications up to there belong to the block alone or to the plane alone. These are the blocks' shares of the words
- * after the second and the third round; a plane's are XORed to them. */
+/* BATCH neighbouring blocks whose counters differ only in the first word, plane after plane. The first word has the block
+ * number and the second word the plane number. It takes three rounds until every word depends on both. Five of the six
+ * multiplications up to there depend on the block alone or on the plane alone. This structure holds the blocks'
+ * contributions to the words after the second and the third round; a plane's contributions are XORed to them. */
 typedef struct {
   u64v second2[CHAINS], third0[CHAINS], third2[CHAINS], third3[CHAINS];
 } block_shares;
@@ -86,7 +87,7 @@ INLINE void open_blocks(const philox_call *call, uint64_t first, block_shares *s
   }
 }
 
-/* One plane of them, not yet in order. */
+/* One plane of these blocks, not yet in order. */
 INLINE void philox_plane(const philox_call *call, const block_shares *shares, uint32_t second_word, u64v halves[2 * CHAINS],
                          prefetch_run ahead) {
   const uint64_t product = MULTIPLIER0 * (uint32_t)(MULTIPLIER1 * call->offset_low >> 32 ^ second_word ^ call->key0[0]);
@@ -102,7 +103,7 @@ INLINE void philox_plane(const philox_call *call, const block_shares *shares, ui
   philox_rounds(call, 3, c0, c1, c2, c3, halves, PREFETCHES / 7, ahead);
 }
 
-/* BATCH neighbouring blocks, wherever they are. A block number has 48 bits: its high 16 share a word with the plane. */
+/* BATCH neighbouring blocks from any number on. A block number has 48 bits; its high 16 bits share a word with the plane. */
 INLINE void philox_neighbours(const philox_call *call, uint64_t first, uint32_t plane_domain, u64v out[2 * CHAINS]) {
   u64v c0[CHAINS], c1[CHAINS];
   UNROLL(4)

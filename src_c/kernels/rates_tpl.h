@@ -1,16 +1,16 @@
-/* rates_tpl.h: keep bits and factors where every element has a rate of its own. Plain C: each ISA file's flags vectorise it. */
+/* rates_tpl.h: keep bits and factors for one rate per element. This is plain C, vectorised by the flags of each ISA file. */
 
-/* Sixteen binary digits of a tile's rates as numbers of 2^-64: the upper eight of all, then the lower eight of all. */
+/* Sixteen binary digits of each rate of a tile: the upper eight of all rates, then the lower eight of all rates. */
 typedef struct {
   uint8_t digits[2][FD_TILE];
 } split_rates;
 
-/* p 2^64, rounded to nearest even; of p = 1, anything. */
+/* p 2^64, rounded to nearest even; arbitrary for p = 1. */
 INLINE uint64_t fixed_rate(double p) {
   const double scaled = p * 0x1p32;
   const int64_t whole = (int64_t)scaled;
-  const double fraction = (scaled - (double)whole) * 0x1p32; /* exact: both are multiples of the last place of p */
-  const double rounded = (fraction + 0x1p52) - 0x1p52;       /* to nearest even; may be 2^32, and then carries */
+  const double fraction = (scaled - (double)whole) * 0x1p32; /* exact: both are multiples of p's last place */
+  const double rounded = (fraction + 0x1p52) - 0x1p52;       /* to nearest even; may be 2^32, which carries */
   return ((uint64_t)whole << 32) + (uint64_t)(int64_t)rounded;
 }
 
@@ -18,8 +18,8 @@ INLINE double rate_at(const void *rates, int rates_dtype, int64_t i) {
   return rates_dtype == FD_FLOAT32 ? (double)((const float *)rates)[i] : ((const double *)rates)[i];
 }
 
-/* The digits that decide nearly all elements; in a float32, a rounding at 2^-64 does not carry this far up. The first
- * `skip` places are nobody's. Returns whether there is a rate of 1. */
+/* Fills in the digits that decide nearly all elements. For a float32, rounding at 2^-64 never carries this far up. The first
+ * `skip` places belong to no element. Returns whether any rate is 1. */
 static int split_upper(const void *rates, int rates_dtype, int64_t n, int skip, split_rates *split) {
   const float *singles = (const float *)rates;
   const double *doubles = (const double *)rates;
@@ -48,19 +48,19 @@ static int split_upper(const void *rates, int rates_dtype, int64_t n, int skip, 
   return any_certain;
 }
 
-/* Digits 8 * byte to 8 * byte + 7, in place of the upper ones. One tile in fifteen needs byte 2, hardly any the next. */
+/* Replaces the upper digits by digits 8 * byte to 8 * byte + 7. One tile in fifteen needs byte 2; hardly any needs byte 3. */
 static void split_byte(const void *rates, int rates_dtype, int64_t n, int skip, int byte, split_rates *split) {
   uint8_t *digits = split->digits[0] + skip;
   for (int64_t i = 0; i < n; i++) digits[i] = (uint8_t)(fixed_rate(rate_at(rates, rates_dtype, i)) >> (56 - 8 * byte));
 }
 
-/* What has a rate of 1, which has no such digits, is dropped. */
+/* Drops the elements with rate 1, whose digits do not fit. */
 static void drop_certain(const void *rates, int rates_dtype, int64_t n, int skip, uint64_t *bits) {
   for (int64_t i = 0; i < n; i++)
     bits[(skip + i) / 64] &= ~((uint64_t)(rate_at(rates, rates_dtype, i) == 1.0) << ((skip + i) % 64));
 }
 
-/* The comparison of bits_tpl.h, digit by digit, with digits that differ from element to element. */
+/* The digit-by-digit comparison of bits_tpl.h, with digits that differ from element to element. */
 typedef struct {
   uint64_t undecided[FD_TILE_WORDS], *kept;
   int64_t words;
@@ -72,7 +72,8 @@ INLINE void compare_word(rates_comparison *with, int64_t k, uint64_t plane_bits,
   with->undecided[k] &= ~differ;
 }
 
-/* A plane of all words. Meanwhile it fetches memory that will be read soon: half a line of each range for a word. */
+/* Compares one plane of all words. Meanwhile it prefetches memory that will be read soon: half a line of each range per
+ * word. */
 static void compare_all(rates_comparison *with, const uint64_t *plane_bits, const uint8_t *digits, int shift,
                         const prefetch_run ahead[2]) {
   uint64_t words[FD_TILE_WORDS];
@@ -82,7 +83,7 @@ static void compare_all(rates_comparison *with, const uint64_t *plane_bits, cons
   for (int64_t k = 0; k < with->words; k++) compare_word(with, k, plane_bits[k], words[k]);
 }
 
-/* A plane of the words that still have an undecided element: `open` lists them. Returns how many are left. */
+/* Compares one plane of the words in the list `open`, which still have undecided elements. Returns how many words are left. */
 static int64_t compare_open(rates_comparison *with, const uint64_t *plane_bits, const uint8_t *digits, int shift,
                             uint8_t *open, int64_t count) {
   int64_t left = 0;
@@ -95,7 +96,7 @@ static int64_t compare_open(rates_comparison *with, const uint64_t *plane_bits, 
   return left;
 }
 
-/* The first planes leave few words open; they are also when the rates of the next tile, and `ahead`, are fetched. */
+/* After the first planes few words are open. During these planes, the rates of the next tile and `ahead` are prefetched. */
 static void keep_rates(const void *rates, int rates_dtype, int64_t n, int skip, plane_source *plane, void *from,
                        uint64_t *bits, const char *ahead) {
   enum { DENSE_PLANES = 8 };
@@ -118,7 +119,7 @@ static void keep_rates(const void *rates, int rates_dtype, int64_t n, int skip, 
   if (any_certain) drop_certain(rates, rates_dtype, n, skip, bits);
 }
 
-/* A walk through all of the memory, with nothing to compute meanwhile: fetched well ahead. */
+/* This reads the whole array and computes almost nothing, so it prefetches far ahead. */
 static int64_t first_bad_rate(const void *rates, int rates_dtype, int64_t n) {
   enum { CHUNK = 1024, AHEAD = 8192 };
   const float *singles = (const float *)rates;
@@ -127,7 +128,7 @@ static int64_t first_bad_rate(const void *rates, int rates_dtype, int64_t n) {
   for (int64_t begin = 0; begin < n; begin += CHUNK) {
     const int64_t end = begin + CHUNK < n ? begin + CHUNK : n;
     for (int64_t at = begin * itemsize; at < end * itemsize; at += 64) v_prefetch((const char *)rates + at + AHEAD);
-    int good = 1; /* without a branch in the loop, it becomes vectors; a NaN fails both comparisons */
+    int good = 1; /* the loop has no branch, so that it vectorises; a NaN fails both comparisons */
     if (rates_dtype == FD_FLOAT32)
       for (int64_t i = begin; i < end; i++) good &= (singles[i] >= 0.0f) & (singles[i] <= 1.0f);
     else

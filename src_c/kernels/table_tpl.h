@@ -1,4 +1,4 @@
-/* table_tpl.h: the algorithms, once, on the vocabulary of the file that includes this; and that file's table of them. */
+/* table_tpl.h: instantiates the algorithms on the vocabulary of the including file, and defines its table of kernels. */
 #include "isa/vocabulary.h"
 
 #include "kernels/philox_tpl.h"
@@ -51,7 +51,7 @@
 
 static void fence(void) { v_fence(); }
 
-/* Written so that a compiler which contracts would contract it. */
+/* A compiler that contracts expressions would contract this one. */
 static double multiply_add(double a, double b, double c) { return a * b + c; }
 
 #define FD_OPS_OF(type)                                                                                      \

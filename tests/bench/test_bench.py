@@ -1,4 +1,4 @@
-"""The benchmark: its cases, what it refuses to time, its records, and what is made of them."""
+"""The benchmark: its cases, the results that it refuses, its records and its reports."""
 
 import importlib.util
 import itertools
@@ -40,7 +40,7 @@ KINDS = {
 
 
 def measured(case, names=None):
-    """Return what a worker tells of a case."""
+    """Return the answers of a worker about a case."""
     told = []
     request = worker.Request(case, tuple(names or case.contenders), ONCE.effort)
     worker.measure(request, lambda kind, **fields: told.append({"kind": kind, **fields}))
@@ -182,13 +182,13 @@ def test_concrete_masks_of_another_rate_are_refused():
 
 
 def test_fastdrop_that_gives_other_bytes_is_refused(monkeypatch):
-    """A backend that does dropout, but not the one that is promised, is named and not timed."""
+    """A backend that does dropout with other bytes is named and not timed."""
     found, adapter = contenders.by_name()["c"]
     later = {"dropout": lambda job: lambda: fastdrop.dropout(job.x, job.p, seed=1, offset=999)}
     monkeypatch.setitem(contenders.by_name(), "c", (replace(found, does=later), adapter))
     told = measured(SMALL)
     assert of_kind(told, "refused")["c"] == {
-        "kind": "refused", "contender": "c", "why": "the bytes are not the reference's", "own": True,
+        "kind": "refused", "contender": "c", "why": "the bytes differ from those of the reference", "own": True,
     }  # fmt: skip
     assert set(of_kind(told, "samples")) == {"copy", "idiom-pcg64"}
 
@@ -234,7 +234,7 @@ def test_data_are_activations_of_a_layer():
 
 @pytest.fixture(scope="module")
 def record():
-    """Return the record of a short run: two processes, small cases, all engines; no guests."""
+    """Return the record of a short run: two processes, small cases, all engines, no other libraries."""
     chosen = run.select(False, ["64K-p0.1", "64K-p0.5", "words", "copy", "c", "c-*", "idiom-pcg64"])
     return run.run(chosen, replace(ONCE, processes=2))
 
@@ -280,7 +280,7 @@ def test_folder_without_records_says_how_to_make_one(tmp_path):
 
 
 def test_process_that_dies_is_named_and_the_run_goes_on(monkeypatch, tmp_path):
-    """The worker of this test kills itself where it meets the idiom."""
+    """The worker of this test kills itself when it reaches the idiom."""
     program = (
         "import os, sys\n"
         "from fastdrop.bench import contenders, worker\n"
@@ -324,11 +324,11 @@ def test_memory_of_two_passes_is_measured():
     assert 0 <= found["bytes"] < 2 * 4 * memory.N  # less than another pair of arrays
 
 
-# What is made of it ---------------------------------------------------------------------------------------------------
+# Tables and reports ---------------------------------------------------------------------------------------------------
 
 
 def made_record(ratios, own="c", cases=(SMALL,)):
-    """Return a record in which contenders take these multiples of the copy's time, in two rounds of two processes."""
+    """Return a record of two rounds in two processes, in which contenders take these multiples of the copy's time."""
     found = records.Record()
     known = {"date": "2000-01-01", "cpu": "<cpu>", "build": "gcc 1.2.3 -O3", "isa": "portable", "system": "s", "python": "3"}
     numbers = {"threads": 1, "processors": 1, "caches": {"L1": 2**15}, "memory_bytes": None, "load": [0.5]}
@@ -375,7 +375,7 @@ def test_changes_show_where_the_intervals_are_apart():
     before = made_record({"c": (1.0, 1.1), "numba": (2.0, 2.2), "numpy": (5.0, 6.0)})
     now = made_record({"c": (1.2, 1.3), "numba": (1.0, 1.1), "numpy": (5.5, 7.0)})
     found = {change.contender: change.verdict for change in tables.changes(now, before)}
-    assert found == {"c": "slower", "numba": "faster", "numpy": "no difference that shows"}
+    assert found == {"c": "slower", "numba": "faster", "numpy": "no clear difference"}
 
 
 def test_page_stands_alone(record, tmp_path):
@@ -386,7 +386,7 @@ def test_page_stands_alone(record, tmp_path):
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"<(script|link|img|iframe)\b|@import|url\(\s*['\"]?http", text)
     assert not re.search(r"\b(src|href)=\"(?!#)", text.replace("xlink:", ""))
-    assert text.count("<svg") == 2  # of all figures, those that these cases have
+    assert text.count("<svg") == 2  # only the figures for which there are cases
     for section in ("Targets", "Where fastdrop loses", "Side by side", "Method", "Our bias", "Environment and versions"):
         if section != "Side by side":  # which has the 4 M case
             assert f"<h2>{section}</h2>" in text
@@ -406,7 +406,7 @@ def test_roofline_counts_planes():
 
 def test_readme_block_is_replaced_between_its_marks():
     text = f"before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n"
-    made = publish.with_block(text, publish.block(made_record({"c": 0.5, "numba": 3.0}, cases=[replace(SMALL, entry="4M")])))
+    made = publish.with_block(text, publish.table(made_record({"c": 0.5, "numba": 3.0}, cases=[replace(SMALL, entry="4M")])))
     assert made.startswith(f"before\n{publish.BEGIN}\n")
     assert made.endswith(f"\n{publish.END}\nafter\n")
     assert "| fastdrop, `out=` given | 15.3 (0.50) |" in made
@@ -419,8 +419,9 @@ def test_readme_block_is_replaced_between_its_marks():
 
 @pytest.mark.skipif(not (ROOT / publish.README).is_file(), reason="no README beside the tests")
 def test_readme_is_what_the_newest_record_says():
-    _, readme = publish.published(ROOT)
-    assert (ROOT / publish.README).read_text(encoding="utf-8") == readme, "python -m fastdrop.bench.publish writes it anew"
+    _, pages = publish.published(ROOT)
+    for path, text in pages.items():
+        assert (ROOT / path).read_text(encoding="utf-8") == text, f"python -m fastdrop.bench.publish writes {path} anew"
 
 
 # Instruction counts ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""How the benchmark measures, to the digit, on a clock of its own; and what it makes of the samples."""
+"""Measuring: exact times on a fake clock, and the estimates from the samples."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,14 @@ from fastdrop.bench.measure import Effort, Prepared, estimate, interleave, paire
 
 
 class Clock:
-    """A clock that only the calls on it move."""
+    """A clock that only its own calls advance."""
 
     def __init__(self):
         self.now = 0.0
         self.calls = []
 
     def call(self, name, *durations, **more):
-        """Return a call that takes each of the durations in turn, then the last of them."""
+        """Return a call that takes each of the durations in turn, and then the last one again and again."""
         left = list(durations)
 
         def run():
@@ -101,7 +101,7 @@ def test_ratio_is_the_median_within_rounds_that_ran_both():
 
 
 def test_interval_covers_the_median_of_what_was_drawn_from():
-    """Of 200 intervals of 95 %, each of 3 processes of 40 values, nearly all hold the true median, and they are narrow."""
+    """Of 200 intervals of 95 % for 3 processes of 40 values, nearly all contain the true median, and they are narrow."""
     rng = np.random.default_rng(7)
     found = [estimate([np.exp(rng.normal(0, 0.1, 40)) for _ in range(3)]) for _ in range(200)]
     assert 180 <= sum(one.low <= 1 <= one.high for one in found) <= 200

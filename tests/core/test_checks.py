@@ -1,4 +1,4 @@
-"""The checks that modules share: what they return, what they refuse and how they say it."""
+"""The shared checks: what they return, what they refuse, and their messages."""
 
 import math
 
@@ -7,8 +7,8 @@ import pytest
 
 from fastdrop._core import checks
 
-NUMBERS = [checks.finite_number, checks.positive_number, checks.non_negative_number]
-SCALARS = [checks.finite_scalar, checks.positive_scalar, checks.non_negative_scalar]
+NUMBERS = [checks.as_finite_number, checks.as_positive_number, checks.as_non_negative_number]
+SCALARS = [checks.as_finite_scalar, checks.as_positive_scalar, checks.as_non_negative_scalar]
 
 
 @pytest.mark.parametrize("check", NUMBERS + SCALARS)
@@ -19,7 +19,7 @@ def test_what_all_of_them_answer(check):
     for bad in (math.nan, math.inf, -math.inf, 10**400):
         with pytest.raises(ValueError, match=r"^c must be .*finite.*; got "):
             check(bad, "c")
-    for bad in (None, 1j, np.complex64(2), np.array(2j), [1.0, 2.0], {}):
+    for bad in (None, True, np.True_, np.array(True), 1j, np.complex64(2), np.array(2j), [1.0, 2.0], {}):
         with pytest.raises(TypeError, match=r"^c must be a .*number; got .* \(\w+\)$"):
             check(bad, "c")
 
@@ -43,30 +43,32 @@ def test_a_scalar_may_be_an_array_of_one_element_and_is_no_string(check):
 @pytest.mark.parametrize(
     ("check", "bad", "message"),
     [
-        (checks.positive_number, 0, "c must be above 0; got 0"),
-        (checks.non_negative_number, -1, "c must be >= 0; got -1"),
-        (checks.positive_scalar, 0, "c must be finite and above 0; got 0"),
-        (checks.non_negative_scalar, -1, "c must be finite and >= 0; got -1"),
-        (checks.at_least_one, 0, "c must be at least 1; got 0"),
-        (checks.share_of, 1.5, r"c must be a number in \[0, 1\]; got 1\.5"),
+        (checks.as_positive_number, 0, "c must be above 0; got 0"),
+        (checks.as_non_negative_number, -1, "c must be >= 0; got -1"),
+        (checks.as_positive_scalar, 0, "c must be finite and above 0; got 0"),
+        (checks.as_non_negative_scalar, -1, "c must be finite and >= 0; got -1"),
+        (checks.as_positive_count, 0, "c must be at least 1; got 0"),
+        (checks.as_share, 1.5, r"c must be a number in \[0, 1\]; got 1\.5"),
     ],
 )
 def test_ranges(check, bad, message):
     with pytest.raises(ValueError, match=message):
         check(bad, "c")
     assert check(1, "c") == 1
-    assert checks.non_negative_number(0, "c") == checks.non_negative_scalar(0, "c") == checks.finite_number(0, "c") == 0
+    assert (
+        checks.as_non_negative_number(0, "c") == checks.as_non_negative_scalar(0, "c") == checks.as_finite_number(0, "c") == 0
+    )
 
 
 def test_real_arrays():
-    assert checks.real_array([True, False], "x").dtype == np.bool_
-    assert checks.floats_of([1, 2], "x", 1).dtype == np.float64
+    assert checks.as_real_array([True, False], "x").dtype == np.bool_
+    assert checks.as_floats([1, 2], "x", 1).dtype == np.float64
     with pytest.raises(TypeError, match="x must be real numbers; got an array of bool"):
-        checks.real_array([True, False], "x", flags=False)
+        checks.as_real_array([True, False], "x", flags=False)
     with pytest.raises(TypeError, match="x must be real numbers; got None"):
-        checks.real_array(None, "x")
+        checks.as_real_array(None, "x")
     with pytest.raises(ValueError, match=r"x must have 2 dimensions; got shape \(2,\)"):
-        checks.floats_of([1, 2], "x", 2)
+        checks.as_floats([1, 2], "x", 2)
 
 
 def test_indices():

@@ -1,4 +1,8 @@
-"""A piece of the whole is the whole of the piece: f(x)[a:b] == f(x[a:b], start=a), for any cut and any strides."""
+"""Chunks: f(x)[a:b] == f(x[a:b], start=a), for any cut and any strides.
+
+The same holds for any block: f(x)[block] == f(x[block], global_shape=x.shape, global_start=...), for every function that makes
+decisions per index. `BLOCKS` is the table of these functions.
+"""
 
 import itertools
 
@@ -19,7 +23,7 @@ steps = st.integers(-3, 3).filter(bool)
 
 @st.composite
 def cuts(draw):
-    """A size, and the places where an array of that size is cut."""
+    """Draw a size, and the positions where an array of that size is cut."""
     n = draw(sizes)
     return n, [0, *sorted(draw(st.lists(st.integers(0, n), max_size=4))), n]
 
@@ -65,3 +69,87 @@ def test_rows_of_a_matrix(engine, rows):
     for row in range(0, 300, rows):
         part = fastdrop.dropout(x[row : row + rows], 0.3, start=41 * row, **KEY)
         assert equal_bytes(part, whole[row : row + rows])
+
+
+# Blocks of a larger array -------------------------------------------------------------------------------------------
+
+# name: (shape, function of an array, of `part`, which returns that block of another whole array, and of the place). A string
+# stands for a function and its backward function, with these keywords.
+BLOCKS = {
+    "dropout": ("dropout", (9, 13), {}),
+    "dropout of shared maps": ("dropout", (5, 4, 3, 6), {"shared_axes": (2, 3)}),
+    "dropout of one dimension": ("dropout", (301,), {}),
+    "dropout1d": ("dropout1d", (5, 7, 4), {}),
+    "dropout2d": ("dropout2d", (5, 7, 4, 3), {}),
+    "dropout3d": ("dropout3d", (5, 7, 2, 4, 3), {}),
+    "spatial_dropout": ("spatial_dropout", (5, 7, 4, 3), {}),
+    "spatial_dropout, channels last": ("spatial_dropout", (5, 4, 3, 7), {"data_format": "channels_last"}),
+    "locked_dropout": ("locked_dropout", (6, 5, 7), {}),
+    "locked_dropout, time second": ("locked_dropout", (6, 5, 7), {"shared_axes": 1}),
+    "group_dropout": ("group_dropout", (5, 23), {"group_size": 4}),
+    "group_dropout of rectangles": ("group_dropout", (9, 4, 13), {"group_size": (3, 5), "axes": (0, 2)}),
+    "group_dropout of one axis": ("group_dropout", (101,), {"group_size": 7}),
+    "drop_path": ("drop_path", (9, 4), {}),
+    "drop_path per batch": ("drop_path", (9, 4), {"per": "batch"}),
+    "alpha_dropout": ("alpha_dropout", (9, 13), {"mean": 0.25}),
+    "feature_alpha_dropout": ("feature_alpha_dropout", (5, 7, 4), {"mean": 0.25}),
+    "gaussian_dropout": ("gaussian_dropout", (9, 13), {}),
+    "zoneout_backward": (lambda x, part, **at: np.stack(fastdrop.zoneout_backward(x, 0.4, **at)), (9, 13)),
+    "zoneout": (lambda x, part, **at: fastdrop.zoneout(x, part(-X), 0.4, **at), (9, 13)),
+    "uniform_dropout": (lambda x, part, **at: fastdrop.uniform_dropout(x, 0.4, **at), (9, 13)),
+    "gaussian_noise": (lambda x, part, **at: fastdrop.gaussian_noise(x, **at), (9, 13)),
+    "gaussian_dropout, log alphas": (
+        lambda x, part, **at: fastdrop.gaussian_dropout(x, log_alpha=part(X), **at),
+        (9, 13),
+    ),
+    "concrete_dropout": (lambda x, part, **at: fastdrop.concrete_dropout(x, -1.0, **at), (9, 13)),
+    "concrete_dropout_backward": (
+        lambda x, part, **at: fastdrop.concrete_dropout_backward(x, part(X), -1.0, exact_mean=True, **at)[0],
+        (9, 13),
+    ),
+    "spatial_concrete_dropout": (lambda x, part, **at: fastdrop.spatial_concrete_dropout(x, -1.0, **at), (5, 7, 4)),
+    "spatial_concrete_dropout_backward": (
+        lambda x, part, **at: fastdrop.spatial_concrete_dropout_backward(x, x, -1.0, data_format="channels_last", **at)[0],
+        (5, 4, 7),
+    ),
+}
+X = np.linspace(-3, 1, 9 * 13, dtype=np.float32).reshape(9, 13)
+
+
+def calls_of_blocks():
+    """Yield the name, the shape and the call of each row; both passes of those that are named."""
+    for name, (function, shape, *keywords) in BLOCKS.items():
+        if callable(function):
+            yield pytest.param(shape, function, id=name)
+            continue
+        for suffix in ("", "_backward"):
+            found = getattr(fastdrop, function + suffix)
+            yield pytest.param(
+                shape, lambda x, part, f=found, k=keywords[0], **at: first(f(x, 0.4, **k, **at)), id=name + suffix
+            )
+
+
+def first(result):
+    """Return the gradient with respect to x, where there are others."""
+    return result[0] if isinstance(result, tuple) else result
+
+
+@pytest.mark.parametrize(("shape", "call"), list(calls_of_blocks()))
+@given(data=st.data())
+def test_blocks(shape, call, data):
+    x = awkward(int(np.prod(shape)), "float32").reshape(shape)
+    bounds = [sorted(data.draw(st.lists(st.integers(0, n), min_size=2, max_size=2))) for n in shape]
+    block = tuple(slice(a, b) for a, b in bounds)
+    start = data.draw(st.sampled_from([0, 5]))
+    with np.errstate(all="ignore"):
+        whole = call(x, lambda a: a, start=start, **KEY)
+        place = {"global_shape": shape, "global_start": [a for a, _ in bounds], "start": start}
+        part = call(x[block], lambda a: a[block], **place, **KEY)
+    assert equal_bytes(np.ascontiguousarray(whole[(..., *block)]), part)
+
+
+@pytest.mark.parametrize(("shape", "call"), list(calls_of_blocks()))
+def test_blocks_outside_the_larger_array(shape, call):
+    place = {"global_shape": shape, "global_start": [1, *[0] * (len(shape) - 1)]}
+    with pytest.raises(ValueError, match="is not inside global_shape"):
+        call(np.ones(shape, np.float32), lambda a: a, **place, **KEY)

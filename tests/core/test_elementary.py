@@ -1,4 +1,4 @@
-"""Elementary functions: bits on every engine over all uniforms, accuracy, the ends of the range."""
+"""Elementary functions: equal bits on every engine for all uniforms, accuracy, and the ends of the range."""
 
 import hashlib
 import json
@@ -25,12 +25,12 @@ TRUE = {
     "logit": special.logit,
     "softplus": lambda x: np.logaddexp(0, x),
 }
-# Units of the last place, as the docstrings have them.
+# Errors in units of the last place, as stated in the docstrings.
 BOUNDS = {"exp": 0.98, "log": 0.81, "sigmoid": 2.4, "logit": 2.6, "softplus": 2.8}
 
 
 def arguments(name):
-    """All 2**23 numbers of `uniform`, or as many over the range in which the function changes."""
+    """Return all 2**23 values of `uniform`, or as many over the range in which the function changes."""
     u = (np.arange(2**23, dtype=np.float32) * 2 + 1) * np.float32(2**-24)
     return u if name in ("log", "logit") else (u - np.float32(0.5)) * np.float32(200)
 

@@ -1,4 +1,4 @@
-"""The table: whatever computes a case, the bytes are the reference's; and nothing around an output is touched."""
+"""Every engine gives the bytes of the reference in every case of the table, and touches nothing around the output."""
 
 import functools
 import itertools
@@ -56,7 +56,7 @@ def test_laid_masks(op, engine):
 
 
 def test_choices_meet():
-    """Every geometry with every kind of rates, size and way of writing; so the others with each other; on each dtype."""
+    """Every geometry meets every kind of rates, size and way of writing, on each dtype."""
     cases = [case for op in LAID for case in laid_cases(op)]
     dtypes = {case: case.op.rsplit("-", 1)[1] for case in cases if case.op.rsplit("-", 1)[-1] in DTYPES}
     sizes = {case.n for case in cases}
@@ -83,7 +83,7 @@ def test_choices_meet():
 
 @pytest.mark.parametrize("start", [0, 5])
 def test_every_number_of_groups(engine, start):
-    """How many groups a register or a batch takes differs between the kernels: so each number up to a tile's."""
+    """Test every number of groups up to a tile, because registers and batches of the kernels differ in size."""
     for groups in range(TILE // 128 + 2):
         for n in (128 * groups, 128 * groups + 66):
             for p in (0.5, 0.2, 2**-40):
@@ -104,7 +104,7 @@ def test_the_table_runs_on_several_threads():
 
 @pytest.fixture(params=["through the caches", "past the caches"])
 def bypass(request):
-    """Both ways of writing an output, at any size."""
+    """Test both ways of writing an output at every size."""
     with past_caches() if request.param == "past the caches" else nullcontext():
         yield
 

@@ -1,4 +1,4 @@
-"""What is done beside dropping, in the same pass: a bias, a residual, a mask of the caller's own; the order of roundings."""
+"""Operations in the same pass: a bias, a residual, the caller's own mask; and the order of roundings."""
 
 import itertools
 
@@ -28,14 +28,14 @@ SHAPE = (90, 101)
 
 
 def operands(shape, dtype):
-    """Return x, residual and bias: different, and awkward each."""
+    """Return x, residual and bias, each with its own awkward values."""
     n = int(np.prod(shape))
     memory = awkward(n + 40, dtype)
     return memory[:n].reshape(shape), memory[11 : n + 11].reshape(shape), memory[5 : 5 + shape[-1]]
 
 
 def fused(x, kept, factor, bias=None, residual=None):
-    """Return residual + (kept ? (x + bias) * factor : 0), step by step in the type that is computed with."""
+    """Return residual + (kept ? (x + bias) * factor : 0), step by step in the compute type."""
     compute = np.dtype(COMPUTED[x.dtype.name])
     with np.errstate(all="ignore"):
         value = x.astype(compute)
@@ -78,7 +78,7 @@ def test_the_order_of_roundings(engine, dtype, use):
     st.lists(st.tuples(*[st.floats(width=32, allow_nan=False)] * 3), min_size=1, max_size=50), st.sampled_from([0.1, 0.5, 0.9])
 )
 def test_each_step_is_rounded_once(engine, values, p):
-    """By doubles, in which the sum and the product of two float32 come out right when rounded again: no fused operation."""
+    """No operation is fused. Sums and products of two float32 in double, rounded to float32, are correctly rounded."""
     x, bias, residual = np.array(values, np.float32).T.copy()
     kept = fastdrop.dropout_mask(len(values), p, **KEY)
     y = fastdrop.dropout(x, p, bias=bias, residual=residual, **KEY)
@@ -104,7 +104,7 @@ def test_signs_of_zero(engine, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("use", USES, ids="-".join)
 def test_outside_training(engine, dtype, use):
-    """Inverted: (x + bias) + residual. Standard: (x + bias) * (1 - p) + residual, +0.0 in the middle where p is 1."""
+    """Inverted: (x + bias) + residual. Standard: (x + bias) * (1 - p) + residual; the product is +0.0 if p is 1."""
     x, residual, bias = operands(SHAPE, dtype)
     more = which(residual, bias, use)
     for p in (0.3, 1.0, special_rates((101,)), special_rates(SHAPE, "float32")):
@@ -129,7 +129,7 @@ def test_threads(engine, past):
 
 
 def test_gradients(engine):
-    """Of a residual it is the gradient itself; of x and, summed over rows, of a bias it is dropout_backward."""
+    """The gradient of a residual is `grad`; that of x is dropout_backward, and that of a bias its sum over rows."""
     x, residual, bias = (np.linspace(a, 1, n).reshape(shape) for a, n, shape in ((-1, 40, (8, 5)), (0, 40, (8, 5)), (2, 5, 5)))
     grad = np.linspace(1, 2, 40).reshape(8, 5)
     gradient = fastdrop.dropout_backward(grad, 0.5, **KEY)
@@ -175,7 +175,7 @@ def test_select(engine, dtype):
 
 
 def field(a):
-    """Return a copy of an array as a field of a structure, every other byte beside it."""
+    """Return a copy of an array as a field of a structure, with other bytes between the elements."""
     fields = np.zeros(a.shape, [("before", "i1"), ("value", a.dtype)])
     fields["value"] = a
     return fields["value"]
@@ -207,7 +207,7 @@ def test_strided_operands(engine, layout, dtype):
 
 @pytest.mark.parametrize("name", zoo("float32"))
 def test_shapes(engine, name):
-    """Of 0, 1 and 32 dimensions; empty; read-only."""
+    """Test 0, 1 and 32 dimensions, empty arrays and read-only arrays."""
     x = zoo("float32")[name]
     bias = awkward(x.shape[-1], "float32") if x.ndim else np.float32(0.5)
     residual = np.zeros(x.shape, np.float32)
@@ -218,7 +218,7 @@ def test_shapes(engine, name):
 
 @pytest.mark.skipif(np.__version__.startswith("1."), reason="NumPy 1 has 32 dimensions")
 def test_all_the_dimensions_of_numpy(engine):
-    """64, also where an operand's memory is not in the order of its indices."""
+    """64 dimensions work, also if an operand's memory order differs from its index order."""
     flat = awkward(24, "float32").reshape(2, 3, 4)
     shape = (2, *[1] * 30, 3, *[1] * 30, 4, 1)
     p, mask = np.linspace(0, 1, 24).reshape(2, 3, 4), np.arange(24).reshape(2, 3, 4) % 3 == 0
@@ -234,7 +234,7 @@ def test_in_place(engine, name, dtype):
     for shape in ((1, 5001), (5001,), SHAPE):
         given_operands = dict(zip(("x", "residual", "bias"), (a.copy() for a in operands(shape, dtype)), strict=True))
         if name == "bias" and len(shape) == 2 and shape[0] > 1:
-            continue  # has not the shape of the result
+            continue  # its shape differs from that of the result
         y = fastdrop.dropout(p=0.4, **given_operands, **KEY)
         out = given_operands[name].reshape(shape)
         assert fastdrop.dropout(p=0.4, **given_operands, out=out, **KEY) is out
@@ -264,13 +264,13 @@ def test_all_operands_are_one_array(engine):
     assert equal_bytes(fastdrop.dropout(x, 0.4, residual=x, bias=x, out=x, **KEY), y)
 
 
-# A mask of the caller's own -----------------------------------------------------------------------------------------
+# The caller's own mask ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scale", [1.0, 1 / 3, -2, 0, np.float32(1.25), 1e300, np.inf])
 def test_apply_mask(engine, dtype, scale):
-    """A selection, not a product: what is dropped is +0.0 whatever it was."""
+    """Dropped elements are replaced, not multiplied: they are +0.0 whatever they were."""
     for n in (0, 1, 7, 64, 129, TILE + 5, 2 * TILE + 77):
         x, kept = awkward(n, dtype), np.arange(n) * 7 % 13 < 6
         with np.errstate(all="ignore"):

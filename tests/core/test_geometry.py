@@ -1,4 +1,4 @@
-"""Masks laid over arrays: shared decisions, and blocks of a larger array; whatever the layout, the cut and the threads."""
+"""Masks with shared decisions, and masks of blocks of a larger array, for every layout, cut and number of threads."""
 
 import itertools
 import math
@@ -28,7 +28,7 @@ KEY = {"seed": 51, "offset": 52}
 
 
 def scaled(x, kept, p):
-    """Return what one rate makes of float32 values under a mask."""
+    """Return the result of one rate on float32 values under a mask."""
     with np.errstate(all="ignore"):
         return np.where(kept, x * np.float32(1 / (1 - p)), np.float32(0))
 
@@ -42,7 +42,7 @@ def filled(shape, dtype="float32"):
 
 @st.composite
 def geometries(draw):
-    """A shape, and keywords for the mask over it."""
+    """Draw a shape, and keywords for its mask."""
     shape = tuple(draw(st.lists(st.integers(0, 6), max_size=4)))
     keywords = {"start": draw(st.sampled_from([0, 1, 127, 2**40 - 3, 2**54]))}
     whole = shape
@@ -62,7 +62,7 @@ def geometries(draw):
 
 @st.composite
 def rates_over(draw, shape):
-    """A rate, or rates that broadcast to a shape."""
+    """Draw a rate, or rates that broadcast to a shape."""
     if not shape or draw(st.booleans()):
         return draw(st.sampled_from([0.0, 0.3, 0.5, 0.9, 1.0]))
     own = [size if draw(st.booleans()) else 1 for size in shape][draw(st.integers(0, len(shape) - 1)) :]
@@ -90,7 +90,7 @@ def test_masks_are_the_oracles(engine, data):
 @pytest.mark.parametrize("past", [False, True], ids=["through the caches", "past the caches"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_long_runs(engine, dtype, past):
-    """Runs of 256 and more are copied or filled as a whole: of every misalignment, shorter and longer than a tile."""
+    """Runs of 256 elements and more are copied or filled as a whole; test every alignment, shorter and longer than a tile."""
     for k, run in enumerate((255, 256, 257, 301, TILE - 1, TILE + 1, 2 * TILE + 77)):
         shape = (5, run)
         x = filled(shape, dtype)
@@ -178,7 +178,7 @@ def put_together(function, x, blocks, choice, whole, begin, p, **keywords):
 )
 @example(random.Random(3), [40, 50, 60], 9, 2**40, True)
 def test_blocks_of_a_random_partition(engine, choice, shape, pieces, near, many):
-    """Also where the array is itself a block of one in which it begins near `near`."""
+    """The array may itself be a block that begins near index `near` of a larger array."""
     x = filled(shape)
     inner = math.prod(shape[1:])
     before = max(0, near // inner - shape[0] - choice.randrange(3))
@@ -221,7 +221,7 @@ def test_the_last_index_of_the_stream(engine):
 
 
 def test_an_array_larger_than_the_stream_has_blocks(engine):
-    """What matters is the last index, not the size of the whole; and shared axes take no indices."""
+    """Only the last index must fit, not the size of the whole array; shared axes take no indices."""
     for keywords in (
         {"global_shape": (2**30, 2**30), "global_start": (5, 6)},
         {"global_shape": (2**30, 2**60), "global_start": (5, 2**59), "shared_axes": 1},
@@ -257,7 +257,7 @@ VIEWS = {
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", VIEWS)
 def test_layouts(engine, name, dtype):
-    """The mask follows the index, whatever is shared; input and output lie in memory as they like."""
+    """The mask follows the index, whatever is shared and whatever the layouts of input and output are."""
     x = np.asarray(VIEWS[name](filled(CUBE, dtype)))
     plain = np.array(x, order="C")
     for shared in (range(x.ndim), range(0, x.ndim, 2), range(1, x.ndim, 3), range(x.ndim - 1)):
@@ -367,7 +367,7 @@ BAD = [
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("keywords", "exception", "pattern"), BAD, ids=str)
 def test_bad_input(keywords, exception, pattern, training):
-    """Nothing is drawn, nothing is written."""
+    """After an error, no key was drawn and nothing was written."""
     x, out = np.ones((3, 4), np.float32), np.full((3, 4), 7, np.float32)
     stream = fastdrop.Stream(1)
     with pytest.raises(exception, match=pattern):

@@ -1,4 +1,4 @@
-"""float16 and bfloat16: what float32 arithmetic gives, rounded once; all 65536 values; by integers of their own."""
+"""float16 and bfloat16 give the results of float32 arithmetic, rounded once: all 65,536 values, against integer arithmetic."""
 
 import itertools
 from fractions import Fraction
@@ -18,12 +18,12 @@ SCALES = (1.0, 0.5, 1.5, 3.0, 1 / 3, 0.999, 2**-11, 2**-24, 1 + 2**-7, 1 + 2**-1
 
 @pytest.fixture(params=HALVES)
 def every(request):
-    """All there are: zeros, subnormals, infinities and NaNs among them."""
+    """All values, including zeros, subnormals, infinities and NaNs."""
     return np.arange(2**16, dtype=np.uint16).view(request.param)
 
 
 def exact(x):
-    """Return the values in float32, which holds all of them: from the bits, by arithmetic on integers."""
+    """Return the values in float32, which represents all of them, by integer arithmetic on the bits."""
     digits, least, most = DIGITS[x.dtype.name]
     bits = x.view(np.uint16).astype(np.int64)
     sign, exponent = np.where(bits >> 15, -1.0, 1.0), (bits & 0x7FFF) >> digits - 1
@@ -35,7 +35,7 @@ def exact(x):
 
 
 def rounded(values, dtype):
-    """Return float32 values rounded to nearest even, overflow to infinity: by arithmetic on integers, their bits."""
+    """Return the bits of float32 values rounded to nearest even, by integer arithmetic; overflow gives infinity."""
     digits, least, most = DIGITS[dtype]
     bits = values.astype(np.float32).view(np.uint32).astype(np.int64)
     sign, magnitude = bits >> 31 << 15, bits & 0x7FFFFFFF
@@ -53,7 +53,7 @@ def rounded(values, dtype):
 
 
 def multiplied(x, scale):
-    """Return float32(x) * float32(scale), of doubles, which hold the product: rounded once more."""
+    """Return float32(x) * float32(scale) rounded once more; the product is exact in double."""
     with np.errstate(all="ignore"):
         product = (exact(x).astype(np.float64) * float(np.float32(scale))).astype(np.float32)
         return rounded(product, x.dtype.name)
@@ -63,7 +63,7 @@ def multiplied(x, scale):
 
 
 def test_the_transcriptions_agree_with_numpy(every):
-    """And with fractions; so that none of the three can be wrong alone."""
+    """Compare with exact fractions too, so that none of the three can be wrong alone."""
     dtype = every.dtype
     assert equal_bytes(exact(every), every.astype(np.float32))
     assert equal_bytes(rounded(exact(every), dtype.name), every)
@@ -86,7 +86,7 @@ def test_the_transcriptions_agree_with_numpy(every):
 @pytest.mark.parametrize("hostile", [False, True], ids=["usual", "hostile"])
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_value_times_a_scale(engine, every, scale, hostile):
-    """Ties, overflow, subnormals: of the value, of the product and of the result."""
+    """Test ties, overflow and subnormals of the value, of the product and of the result."""
     kept = np.ones(every.size, bool)
     wanted = multiplied(every, scale)
     if hostile:
@@ -124,7 +124,7 @@ def test_every_value_outside_training(engine, every, p):
 
 
 def test_every_value_selected(engine, every):
-    """No arithmetic, no change; a NaN stays one."""
+    """Without arithmetic nothing changes, and a NaN stays a NaN."""
     kept = fastdrop.dropout_mask(every.shape, 0.5, **KEY)
     y = plan.Call(**KEY).select(every, 0.5, every[::-1])
     assert equal_bytes(y, np.where(kept, every, every[::-1]))
@@ -133,7 +133,7 @@ def test_every_value_selected(engine, every):
 
 @pytest.mark.parametrize("hostile", [False, True], ids=["usual", "hostile"])
 def test_one_rounding_at_the_end(engine, every, hostile):
-    """Of (x + bias) * scale + residual, whose parts are rounded to float32 and not to the narrow type."""
+    """The parts of (x + bias) * scale + residual are rounded to float32, not to the narrow type."""
     dtype = every.dtype.name
     x, bias, residual = (np.roll(every, by) for by in (0, 4097, 33333))
     with np.errstate(all="ignore"):
@@ -163,7 +163,7 @@ def test_a_mask_is_the_one_of_float32(engine, dtype):
 
 @pytest.mark.parametrize("dtype", HALVES)
 def test_small_rates_are_not_rounded_to_the_type(engine, dtype):
-    """A uniform of eight bits would drop none or 0.4 %, where 0.1 % is asked for."""
+    """A uniform with eight bits would drop none or 0.4 % instead of 0.1 %."""
     lost = (fastdrop.dropout(np.ones(400_000, dtype), 0.001, **KEY) == 0).sum()
     assert 300 < lost < 500  # 400, with a deviation of 20
 
@@ -175,7 +175,7 @@ def test_lists_and_mixed_types(engine, dtype):
         fastdrop.dropout(x, 0.5, out=np.empty(50, np.float32), **KEY)
     with pytest.raises(TypeError, match="residual must have the dtype of the input"):
         fastdrop.dropout(x, 0.5, residual=np.empty(50, np.float32), **KEY)
-    for other in set(HALVES) - {dtype}:  # of the same size
+    for other in set(HALVES) - {dtype}:  # the other type of the same size
         with pytest.raises(TypeError, match="out must have the dtype of the input"):
             fastdrop.dropout(x, 0.5, out=np.empty(50, other), **KEY)
     y = fastdrop.dropout(x, 0.0, residual=[1.0] * 50, seed=1)

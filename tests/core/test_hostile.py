@@ -1,4 +1,4 @@
-"""What else goes on in the process must not show in the bits: floating-point settings, threads, forks."""
+"""The state of the process must not change the bits: floating-point settings, threads, forks."""
 
 import importlib.util
 import os
@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop.variants.blocks import exact_gamma
+from fastdrop import theory
+from fastdrop.variants._blocks import exact_seed_rate
 from fastdrop.verify.cases import (
     OPS,
     REFERENCE,
@@ -31,7 +32,7 @@ SUBNORMAL, ONE, TEN = np.array([5e-324]), np.array([1.0]), np.array([10.0])
 
 
 def environment():
-    """Return whether this thread has subnormals, and rounds to nearest."""
+    """Return whether this thread keeps subnormals, and whether it rounds to nearest."""
     return (SUBNORMAL * ONE).item() > 0, (ONE / TEN).item() == 0.1  # 0.1 is rounded up
 
 
@@ -58,7 +59,7 @@ def test_bits_in_a_hostile_environment(engine):
         found = [compute(case) for case in CASES]
         after = environment()
     assert all(map(equal_bytes, found, wanted))
-    assert before == after  # the caller's environment is its own
+    assert before == after  # the caller's environment is unchanged
 
 
 def test_laid_masks_in_a_hostile_environment(engine):
@@ -103,10 +104,10 @@ def test_variants_in_a_hostile_environment(engine):
 
 BLOCKS_AND_ATTENTION = {
     "drop_block": lambda x: fastdrop.drop_block(x, 0.3, 2, exact_rate=True, seed=1),
-    "drop_block by sample": lambda x: fastdrop.drop_block(x, 0.3, 2, scale="sample", seed=1),
+    "drop_block by sample": lambda x: fastdrop.drop_block(x, 0.3, 2, per="sample", seed=1),
     "drop_head": lambda x: fastdrop.drop_head(x, 0.4, seed=1),
-    "columns": lambda x: fastdrop.attention_dropout(x, 0.3, mode="column", window=3, seed=1),
-    "columns, backward": lambda x: fastdrop.attention_dropout_backward(x, 0.3, mode="column", weights=x[::-1], seed=1),
+    "columns": lambda x: fastdrop.attention_dropout(x, 0.3, unit="key", window=3, seed=1),
+    "columns, backward": lambda x: fastdrop.attention_dropout_backward(x, 0.3, unit="key", x=x[::-1], seed=1),
     "drop_key": lambda x: fastdrop.drop_key(x, 0.3, fill=-1 / 3, seed=1),
 }
 
@@ -114,26 +115,26 @@ BLOCKS_AND_ATTENTION = {
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", ml_dtypes.bfloat16], ids=str)
 @pytest.mark.parametrize("variant", BLOCKS_AND_ATTENTION)
 def test_blocks_and_attention_in_a_hostile_environment(engine, variant, dtype):
-    """Counts, sums and the rate that is solved for are NumPy's, beside the kernels."""
+    """Counts, sums and the solved rate are computed by NumPy, outside the kernels."""
     x = (np.linspace(1, 2, 4 * 5 * 6 * 7) / 3).reshape(4, 5, 6, 7).astype(dtype)
     x[0, 0] *= x.dtype.type(ml_dtypes.finfo(dtype).tiny)  # subnormal numbers
     y = BLOCKS_AND_ATTENTION[variant](x)
-    exact_gamma.cache_clear()
+    exact_seed_rate.cache_clear()
     with spoiled():
         before = environment(), np.geterr()
         z = BLOCKS_AND_ATTENTION[variant](x)
         after = environment(), np.geterr()
     assert y.tobytes() == z.tobytes()
-    assert before == after  # the caller's environment is its own
+    assert before == after  # the caller's environment is unchanged
 
 
 @pytest.mark.parametrize("p", [0.1, 1 / 3, 0.9])
 def test_rates_of_blocks_in_a_hostile_environment(p):
     for exact_rate in (False, True):
-        gamma = fastdrop.drop_block_gamma(p, (14, 9), (5, 3), exact_rate=exact_rate)
-        exact_gamma.cache_clear()
+        gamma = theory.drop_block_gamma(p, (14, 9), (5, 3), exact_rate=exact_rate)
+        exact_seed_rate.cache_clear()
         with spoiled():
-            assert fastdrop.drop_block_gamma(p, (14, 9), (5, 3), exact_rate=exact_rate) == gamma
+            assert theory.drop_block_gamma(p, (14, 9), (5, 3), exact_rate=exact_rate) == gamma
 
 
 AROUND_THE_POOL = """
@@ -166,7 +167,7 @@ AROUND_THE_POOL = """
 
 @pytest.mark.parametrize("calls", ["run_spoiled(); run(); run_spoiled()", "run(); run_spoiled(); run()"])
 def test_hostile_before_and_after_the_threads_exist(run_python, calls):
-    """A pool's threads begin with the settings of the thread that makes them, and keep them."""
+    """The threads of a pool begin with the settings of the thread that creates them, and keep them."""
     done = run_python(AROUND_THE_POOL.format(calls=calls))
     assert done.stdout == "equal 3\n", done.stderr
 
@@ -202,7 +203,7 @@ def test_many_threads_at_once():
 
 
 def test_other_threads_run_during_a_call():
-    """With no switching by the clock, this thread sees the middle of the other's call only if that gave up the GIL."""
+    """Timed switching is off, so this thread can run during the other's call only if that call released the GIL."""
     x = np.ones(2**24, np.float32)
     interval = sys.getswitchinterval()
 
@@ -236,7 +237,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 @needs_fork
 @pytest.mark.parametrize("before", ["parallel region", "nothing"])
 def test_fork(run_python, before):
-    """OpenMP's threads do not come along: a child that waited for them would be ended by its alarm."""
+    """OpenMP's threads do not survive a fork; a child that waited for them would be ended by its alarm."""
     done = run_python(
         f"""
         import os, signal

@@ -1,4 +1,4 @@
-"""Each instruction set can be forced, is then what runs, and was compiled as the stream's values need it."""
+"""Each instruction set can be forced, then runs, and was compiled with the flags that the stream's values need."""
 
 import platform
 import re
@@ -15,12 +15,12 @@ from fastdrop.verify.cases import Case, compute
 SOURCES = Path(__file__).parents[2] / "src_c"
 CONFIG = fastdrop.config()
 VECTOR_BITS = {"portable": 64, "neon": 128, "avx2": 256, "avx512": 512}
-# Multiplications fused with an addition, of x86-64 (vfmadd231ps, vfnmsub...) and AArch64 (fmadd, fmla...).
+# Fused multiply-add instructions of x86-64 (vfmadd231ps, vfnmsub...) and AArch64 (fmadd, fmla...).
 FUSED = re.compile(r"\s(vf(n?m(add|sub)|maddsub|msubadd)\w*|fn?m(add|sub)|fml[as]l?2?)\s")
 
 
 def make(folder, *arguments):
-    """Run make, and return what it says; skip where it or the sources are not there."""
+    """Run make and return its output; skip if make or the sources are missing."""
     if not (SOURCES / "Makefile").is_file() or shutil.which("make") is None or shutil.which("cc") is None:
         pytest.skip("needs the C sources, make and a C compiler")
     done = subprocess.run(["make", "-s", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=600)
@@ -40,7 +40,7 @@ def disassembled(*files):
 
 @pytest.fixture(scope="module")
 def functions(tmp_path_factory):
-    """Return the code of each function of each instruction set, as {set: [(name, instructions)]}: the library has no names."""
+    """Return the code of each function as {instruction set: [(name, instructions)]}; the installed library has no names."""
     folder = tmp_path_factory.mktemp("isas")
     make(SOURCES, "isas", f"BUILD={folder}")
     found = {}
@@ -108,7 +108,7 @@ def test_no_fused_multiplications_anywhere():
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="register names of x86-64")
 @pytest.mark.parametrize("kernel", ["keep_bits", "keep_few", "blocks", "f32_op_scale", "f64_op_scale"])
 def test_each_kernel_has_the_registers_of_its_instruction_set(functions, kernel):
-    """Each file was compiled with flags of its own."""
+    """Each file was compiled with its own flags."""
     for isa, code in functions.items():
         found = [widest_register(instructions) for name, instructions in code if name.split(".")[0] == kernel]
         assert set(found) == {max(128, VECTOR_BITS[isa])}, isa  # plain C on x86-64 has SSE2
@@ -135,7 +135,7 @@ def test_each_row_has_a_file_and_each_file_a_row():
 
 @pytest.fixture
 def sources(tmp_path):
-    """Return a copy of the C sources, in which a new instruction set `dummy` is one file and one row: plain C again."""
+    """Return a copy of the C sources with a new instruction set `dummy`, added as one file (plain C again) and one row."""
     rows()
     copy = shutil.copytree(SOURCES, tmp_path / "src_c", ignore=shutil.ignore_patterns("build"))
     shutil.copytree(fastdrop.get_include(), tmp_path / "fastdrop/include")
@@ -157,7 +157,7 @@ def test_a_new_instruction_set_is_a_file_and_a_row(sources):
     [
         ("CHAINS = 4", "CHAINS = 64", "callers' buffers have room"),
         ("CHAINS = 4", "CHAINS = 1", "at least two blocks"),
-        ("F32_LANES = 8", "F32_LANES = 16", "F32_LANES is the number"),
+        ("F32_LANES = 8", "F32_LANES = 16", "F32_LANES must be the number"),
         ("u64v v_add(u64v a, u64v b)", "u64v v_add(u64v a, int b)", "conflicting types for"),
         ("u64v v_add(", "u64v v_other(", "v_add"),
     ],

@@ -1,4 +1,4 @@
-"""The data files, which nobody's own code wrote and nobody regenerates, by every engine."""
+"""Every engine reproduces the data files, which are never regenerated."""
 
 import hashlib
 from pathlib import Path
@@ -16,7 +16,7 @@ SHA256 = {
 
 
 def key_of(row):
-    """Return the arguments that a row of the golden file names."""
+    """Return the arguments of a row of the golden file."""
     return {name: int(row[name]) for name in ("seed", "offset", "start")}
 
 

@@ -1,4 +1,4 @@
-"""More elements than 32 bits count, where memory allows; near 2**32 by index everywhere else."""
+"""More elements than 32 bits can count, if memory allows; otherwise indices near 2**32."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,14 @@ KEY = {"seed": 51, "offset": 52}
 
 
 def places(n):
-    """Where a count in 32 bits would go wrong, and the ends."""
+    """The places where a 32-bit count would go wrong, and both ends."""
     return [place for place in (0, 2**31 - 2000, 2**32 - 2000, n - 4000) if place + 4000 <= n]
 
 
 @pytest.mark.large
 @pytest.mark.parametrize("num_threads", [1, 2])
 def test_dropout_of_2_31_elements(num_threads):
-    """In place: 8 GiB."""
+    """In place; this needs 8 GiB."""
     n = 2**31 + 4099
     x = np.ones(n, np.float32)
     fastdrop.dropout(x, 0.1, out=x, num_threads=num_threads, **KEY)
@@ -29,7 +29,7 @@ def test_dropout_of_2_31_elements(num_threads):
 
 @pytest.mark.large
 def test_dropout_of_2_31_elements_with_strides():
-    """One row seen 2**15 + 2 times, backward: the input takes 256 KiB, the output 8 GiB."""
+    """One row repeated 2**15 + 2 times, in reverse order: the input takes 256 KiB, the output 8 GiB."""
     wide = np.broadcast_to(np.ones((1, 2**16), np.float32), (2**15 + 2, 2**16))[:, ::-1]
     out = np.empty(wide.shape, np.float32)
     fastdrop.dropout(wide, 0.1, out=out, **KEY)
@@ -42,7 +42,7 @@ def test_dropout_of_2_31_elements_with_strides():
 @pytest.mark.large
 @pytest.mark.parametrize("p", [0.5, 0.1])
 def test_packed_mask_of_2_32_elements(p):
-    """In 513 MiB."""
+    """This needs 513 MiB."""
     n = 2**32 + 8 * 4099
     packed = fastdrop.dropout_mask(n, p, packed=True, **KEY)
     for place in places(n):
@@ -52,7 +52,7 @@ def test_packed_mask_of_2_32_elements(p):
 
 @pytest.mark.large
 def test_words_and_uniforms_of_2_31():
-    """8 GiB each."""
+    """This needs 8 GiB per array."""
     n = 2**31 + 4099
     for function in (fastdrop.words, fastdrop.uniform):
         whole = function(n, **KEY)
@@ -64,7 +64,7 @@ def test_words_and_uniforms_of_2_31():
 @pytest.mark.parametrize("size", [1, 63, 5000])
 @pytest.mark.parametrize("end", [2**31, 2**32, 2**38, 2**39, 2**54])
 def test_indices_across_a_power_of_two(engine, end, size):
-    """2**31 and 2**32 elements; 2**31 and 2**32 groups of 128."""
+    """Indices near 2**31 and 2**32 elements, and near 2**31 and 2**32 groups of 128."""
     mask = fastdrop.dropout_mask(2 * size, 0.4, start=end - size, **KEY)
     assert np.array_equal(mask[:size], fastdrop.dropout_mask(size, 0.4, start=end - size, **KEY))
     assert np.array_equal(mask[size:], fastdrop.dropout_mask(size, 0.4, start=end, **KEY))

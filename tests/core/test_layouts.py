@@ -1,4 +1,4 @@
-"""Arrays as they lie in memory: the mask follows the logical index, and only the output is written to."""
+"""Memory layouts: the mask follows the logical index, and only the output is written."""
 
 import itertools
 
@@ -13,7 +13,7 @@ NAMES = list(zoo("float32"))
 
 
 def guards(shape, dtype, before=0):
-    """Return an array whose bytes are all GUARD, `before` bytes past a cache line."""
+    """Return an array with all bytes GUARD that begins `before` bytes after the start of a cache line."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.full(size + LINE + before, GUARD, np.uint8)
     begin = -memory.__array_interface__["data"][0] % LINE + before
@@ -21,7 +21,7 @@ def guards(shape, dtype, before=0):
 
 
 def every_other(shape, dtype):
-    """Along the first and the last axis."""
+    """Return a view of every other element along the first and the last axis."""
     ends = {0, len(shape) - 1}
     wide = guards([2 * n + 1 if axis in ends else n for axis, n in enumerate(shape)], dtype)
     return wide[(..., *(slice(1, None, 2) if axis in ends else slice(None) for axis in range(len(shape))))]
@@ -46,14 +46,14 @@ OUTPUTS = {
 
 
 def memory_of(array):
-    """Return the bytes of what an array is a view of."""
+    """Return the bytes of the base array of a view."""
     while array.base is not None:
         array = array.base
     return array.view(np.uint8)
 
 
 def contiguous(x, p=0.4, **more):
-    """Return what the C-ordered copy of an array gives."""
+    """Return the result for the C-ordered copy of an array."""
     return fastdrop.dropout(np.array(x, order="C", subok=False), p, **KEY, **more)
 
 
@@ -75,7 +75,7 @@ def test_inputs(engine, name, dtype):
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs(engine, name, output, dtype):
-    """The output is written, all of it, and nothing beside it or between its elements."""
+    """The whole output is written, and nothing beside it or between its elements."""
     x = zoo(dtype)[name]
     y = contiguous(x)
     out = OUTPUTS[output](x.shape, dtype)
@@ -83,7 +83,7 @@ def test_outputs(engine, name, output, dtype):
     before = memory.copy()
     assert fastdrop.dropout(x, 0.4, out=out, **KEY) is out
     assert equal_bytes(out, y)
-    out[np.isnan(y)] = 0  # payloads are not promised
+    out[np.isnan(y)] = 0  # payloads are not guaranteed
     after = memory.copy()
     memory[...] = before
     out[...] = np.where(np.isnan(y), y.dtype.type(0), y)
@@ -103,7 +103,7 @@ def test_in_place(engine, output, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_large_arrays_with_strides(engine, dtype):
-    """Enough for several threads, each of which finds its own place in the array."""
+    """The array is large enough for several threads, and each thread finds its own place in it."""
     rows, columns = 331, THREADED_SIZE // 331 + 2
     x = awkward(2 * rows * columns, dtype).reshape(columns, 2 * rows)[:, ::-2].T
     for output in OUTPUTS:
@@ -116,7 +116,7 @@ def test_large_arrays_with_strides(engine, dtype):
     "shape", [(2, 9001), (9001, 2), (3, 700, 5), (5, 3, 700), (700, 70, 3), (17, 300), (300, 17), (2, 3, 2, 900)]
 )
 def test_short_axes_in_any_order(engine, dtype, shape):
-    """Neither where a fast axis is short nor where the last one is do blocks of the work miss or repeat an element."""
+    """No block misses or repeats an element, even if the fast axis or the last axis is short."""
     values = awkward(int(np.prod(shape)), dtype)
     for order in itertools.permutations(range(len(shape))):
         x = values.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
@@ -153,7 +153,7 @@ def test_shapes(engine):
     assert fastdrop.words(0, seed=1).shape == (0,)
 
 
-# What is not an ndarray ---------------------------------------------------------------------------------------------
+# Array-likes other than ndarray --------------------------------------------------------------------------------------
 
 
 def test_lists_and_numbers(engine):
@@ -180,7 +180,7 @@ def test_subclasses_come_back(engine):
     assert fastdrop.dropout(tagged, 0.4, out=out, **KEY) is out
 
 
-@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # NumPy's, of its matrix
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # NumPy's warning about its matrix class
 def test_matrix(engine):
     x = np.matrix(awkward(35, "float64").reshape(5, 7))
     y = fastdrop.dropout(x, 0.4, **KEY)
@@ -210,11 +210,11 @@ def test_memory_maps(engine, tmp_path):
     assert equal_bytes(np.load(tmp_path / "y.npy"), contiguous(x))
 
 
-# Overlap: the result is as if there was none, as NumPy's ufuncs have it ---------------------------------------------
+# Overlap: the result is as if there was none, as in NumPy's ufuncs ---------------------------------------------------
 
 
 def result_beside_ufuncs(memory, views):
-    """Write dropout's result, then one known not to overlap, through the same views; return both memories."""
+    """Write dropout's result in place, and the result without overlap through the same views; return both memories."""
     ours, theirs = memory.copy(), memory.copy()
     x, out = views(ours)
     assert fastdrop.dropout(x, 0.4, out=out, **KEY) is out
@@ -248,7 +248,7 @@ def test_other_overlaps(engine, dtype):
 
 
 def test_output_that_overlaps_itself(engine):
-    """Which of the values that share a place is left there is not promised; that it is one of them is."""
+    """If several values share a place, the result is one of them; which one is not guaranteed."""
     windows = np.lib.stride_tricks.sliding_window_view
     memory = np.zeros(5003, np.float32)
     out = windows(memory, 4, writeable=True)
@@ -260,7 +260,7 @@ def test_output_that_overlaps_itself(engine):
 
 
 def test_in_place_on_an_array_that_overlaps_itself(engine):
-    """All is read before anything is written: what is left is the value that was there scaled once, or 0."""
+    """Everything is read before anything is written, so each result is the old value scaled once, or 0."""
     width = 300
     memory = np.arange(1, 3000, dtype=np.float64)
     x = np.lib.stride_tricks.sliding_window_view(memory, width, writeable=True)

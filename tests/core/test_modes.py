@@ -1,4 +1,6 @@
-"""What dropout means: modes, training, the ends of the rate, expectation, and the gradient."""
+"""The definition of dropout: modes, training, the ends of the rate, expectation, and the gradient."""
+
+import inspect
 
 import numpy as np
 import pytest
@@ -113,13 +115,13 @@ def test_rates_may_be_any_real_number(engine):
 
 @pytest.mark.parametrize("p", RATES)
 def test_expected_value_and_variance(p):
-    """E[y] = x and Var[y] = x**2 p / (1 - p), for each of some values over many draws."""
+    """E[y] = x and Var[y] = x**2 p / (1 - p) hold for several values over many draws."""
     x = np.array([-3.0, 0.25, 1.0, 1e4])
     draws = 2**16
     y = fastdrop.dropout(np.tile(x, (draws, 1)), p, seed=43)
     scores = (y.mean(axis=0) - x) / np.sqrt(x**2 * p / (1 - p) / draws)
     assert 2 * stats.norm.sf(abs(scores).max()) > LEAST / x.size
-    for kept in (y != 0).sum(axis=0):  # a two-point variable: its variance is a function of how often each is drawn
+    for kept in (y != 0).sum(axis=0):  # a two-point variable: the counts determine its variance
         assert stats.binomtest(int(kept), draws, 1 - p).pvalue > LEAST
     assert np.allclose(y.var(axis=0), x**2 * p / (1 - p), rtol=0.1)
 
@@ -145,7 +147,7 @@ def test_backward_is_forward_on_the_same_key(engine, mode, training):
 @pytest.mark.parametrize("mode", ["inverted", "standard"])
 @pytest.mark.parametrize("training", [True, False])
 def test_backward_is_the_gradient(mode, training):
-    """Of f(x) = sum(w * dropout(x)), by central differences; the step is a power of two and f is linear."""
+    """The gradient of f(x) = sum(w * dropout(x)) equals central differences; the step is a power of two and f is linear."""
     x, w = np.linspace(-1, 1, 60), np.linspace(2, 3, 60)
     options = {"mode": mode, "training": training, **KEY}
     step = 2.0**-10
@@ -160,3 +162,42 @@ def test_backward_writes_in_place(engine):
     wanted = fastdrop.dropout(grad, 0.3, **KEY)
     assert fastdrop.dropout_backward(grad, 0.3, out=grad, **KEY) is grad
     assert equal_bytes(grad, wanted)
+
+
+# Masks into an output, and signatures -------------------------------------------------------------------------------
+
+
+def test_a_mask_into_an_output(engine):
+    for shape in ((), (7,), (5, 9), (3, 0)):
+        want = fastdrop.dropout_mask(shape, 0.4, **KEY)
+        for out in (np.zeros(shape, bool), np.zeros(shape, bool, order="F"), np.zeros((*shape, 2), bool)[..., 0]):
+            assert fastdrop.dropout_mask(shape, 0.4, out=out, **KEY) is out
+            assert np.array_equal(out, want)
+        packed = np.full((want.size + 7) // 8, 255, np.uint8)
+        assert fastdrop.dropout_mask(shape, 0.4, packed=True, out=packed, **KEY) is packed
+        assert np.array_equal(packed, np.packbits(want, bitorder="little"))
+
+
+@pytest.mark.parametrize(
+    ("out", "error"),
+    [
+        (np.zeros(6, bool), ValueError),
+        (np.zeros(5, np.uint8), TypeError),
+        ([False] * 5, TypeError),
+        (np.broadcast_to(np.False_, 5), ValueError),
+    ],
+)
+def test_a_mask_into_a_bad_output(out, error):
+    stream = fastdrop.Stream(1)
+    with pytest.raises(error, match="out must be"):
+        fastdrop.dropout_mask(5, 0.4, out=out, seed=stream)
+    assert stream.offset == 0
+
+
+def test_compiled_functions_show_their_annotations():
+    last = ["out", "start", "global_shape", "global_start", "backend", "num_threads"]
+    for function in (fastdrop.dropout, fastdrop.dropout_backward, fastdrop.dropout_mask, fastdrop.apply_mask):
+        parameters = inspect.signature(function).parameters
+        assert all(parameter.annotation is not parameter.empty for parameter in parameters.values()), function
+        if function is not fastdrop.apply_mask:
+            assert list(parameters)[-6:] == last

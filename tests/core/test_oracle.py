@@ -1,4 +1,4 @@
-"""What the library computes, against the stream's definition in Python integers; and that, against others' words."""
+"""Compare the library with the stream's definition in Python integers, and the definition with other implementations."""
 
 import hashlib
 import math
@@ -35,7 +35,7 @@ def test_masks(engine, seed, offset, start, n, p):
 
 
 def test_a_rate_beside_an_elements_own_number(engine):
-    """The two doubles around U(i) agree with it in their first 53 digits, so all those planes are compared."""
+    """The two doubles around U(i) agree with it in their first 53 digits, so 53 planes are compared."""
     for i in range(200, 330):
         own = uniform_number(5, 6, i)
         above = float(Fraction(own, 2**64))
@@ -48,7 +48,7 @@ def test_a_rate_beside_an_elements_own_number(engine):
 
 
 def test_a_rate_equal_to_an_elements_own_number(engine):
-    """Below 2**-11 a double can hold U(i) itself: kept there, dropped one unit of 2**-64 above; also among others."""
+    """Below 2**-11 a double can equal U(i): the element is kept at this rate and dropped at the rate 2**-64 above it."""
     n = 40_000
     (small,) = np.nonzero(~fastdrop.dropout_mask(n, 2**-11, seed=8))
     assert len(small) > 5
@@ -90,7 +90,7 @@ def test_float32_values_are_rounded_once(engine, p, values):
     scale = np.float32(1 / (1 - p)) if p < 1 else np.float32(0)
     y = fastdrop.dropout(x, p, seed=9)
     for kept, value, result in zip(keep(9, 0, 0, x.size, p), x, y, strict=True):
-        with np.errstate(over="ignore"):  # a float64 holds the product exactly
+        with np.errstate(over="ignore"):  # the product is exact in float64
             want = np.float32(float(value) * float(scale)) if kept else np.float32(0)
         assert result.tobytes() == want.tobytes()
 
@@ -154,7 +154,7 @@ def test_words_are_randomgens(engine, seed, offset):
 
 
 def test_planes_are_randomgens(engine):
-    """At p = 1/2 an element is kept where its digit in plane 0 is 1."""
+    """At p = 1/2 an element is kept if its digit in plane 0 is 1."""
     for block in (0, 7, 2**32 - 3, 2**48 - 8):
         packed = fastdrop.dropout_mask(8 * 128, 0.5, seed=12, offset=13, start=128 * block, packed=True)
         counter = block | PLANES << 56 | 13 << 64
@@ -162,7 +162,7 @@ def test_planes_are_randomgens(engine):
 
 
 def test_the_oracle_knows_a_published_vector():
-    """The second known answer of Random123: all bits of counter and key set."""
+    """Check the second known answer of Random123, in which all bits of counter and key are set."""
     words = [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
     block = philox(2**64 - 1, 2**64 - 1, 2**48 - 1, 0xFF, 0xFF)
     assert [block >> 32 * k & 0xFFFFFFFF for k in range(4)] == words

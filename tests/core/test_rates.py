@@ -1,4 +1,4 @@
-"""A rate an element: exact to 2**-64, the same bits as one rate where they agree, and factors of each element's own."""
+"""One rate per element: exact to 2**-64, the same bits as a single rate of the same value, and one factor per element."""
 
 import fractions
 import itertools
@@ -47,7 +47,7 @@ def dropped(shape, p, **more):
 
 @pytest.fixture(scope="module")
 def small():
-    """Elements whose own numbers U(i) 2**64 are so small that a double holds them and two binary digits more."""
+    """Elements whose numbers U(i) 2**64 are so small that a double represents them with two more binary digits."""
     (found,) = np.nonzero(dropped(100_000, 2**-13))
     numbers = [uniform_number(*KEY.values(), int(i)) for i in found]
     assert len(found) > 5
@@ -58,7 +58,7 @@ def small():
 
 @pytest.mark.parametrize("quarters", range(-4, 6))
 def test_rates_are_rounded_to_nearest_even(engine, small, quarters):
-    """A rate this many quarters of 2**-64 above an element's own number drops it only if it rounds to more."""
+    """A rate this many quarters of 2**-64 above an element's number drops the element only if it rounds to a larger number."""
     found, numbers = small
     p = np.zeros(100_000)
     p[found] = [math.ldexp(4 * own + quarters, -66) for own in numbers]
@@ -81,7 +81,7 @@ def test_special_rates_against_the_oracle(engine, p):
 @pytest.mark.parametrize("rates_dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(5,), (1, 5), (41, 1, 1), (3, 5), (41, 1, 5), (41, 3, 5), (1, 1, 1)])
 def test_the_bits_of_one_rate(engine, shape, rates_dtype):
-    """A rate of each element, channel or sample: where it has a value, the decision is that value's."""
+    """With one rate per element, channel or sample, each decision is that of a single rate of the same value."""
     whole = (41, 3, 5)
     for block in range(0, 26, 5):  # each of the values in some place
         p = np.resize(np.roll(np.array(SPECIAL_RATES, rates_dtype), -block), shape)
@@ -94,7 +94,7 @@ def test_the_bits_of_one_rate(engine, shape, rates_dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rates_dtype", ["float32", "float64"])
 def test_factors(engine, dtype, rates_dtype):
-    """1 / (1 - p) of each element, computed in double and rounded once to the type that is computed with."""
+    """The factor 1 / (1 - p) of each element is computed in double and rounded once to the compute type."""
     x, p = awkward(2 * TILE + 9, dtype), special_rates((2 * TILE + 9,), rates_dtype)
     lost = dropped(p.shape, p)
     with np.errstate(all="ignore"):
@@ -173,6 +173,12 @@ def test_one_rate_of_another_real_type(engine, type):
         assert (fastdrop.apply_mask(np.ones(5), np.ones(5, bool), given) == 1).all()
 
 
+@pytest.mark.parametrize("flag", [True, False, np.bool_(True), np.array(False)])
+def test_flags_are_no_rates(flag):
+    with pytest.raises(TypeError, match="p must be"):
+        fastdrop.dropout(np.ones(5), flag, seed=1)
+
+
 def test_rates_may_be_overwritten_by_the_result(engine):
     for shift in (-3, 0, 2, 40):
         memory = np.resize(np.array([0.0, 0.25, 0.5, 0.9, 1.0]), 5000)
@@ -197,7 +203,7 @@ def test_each_rate_drops_its_share(engine):
 
 
 def test_expected_value_and_variance(engine):
-    """E[y] = x and Var[y] = x**2 p / (1 - p), each element with its own p."""
+    """E[y] = x and Var[y] = x**2 p / (1 - p) hold for each element with its own p."""
     n, p, x = 40_000, np.array([0.1, 0.3, 0.5, 0.8]), np.array([1.0, -2.0, 3.0, 0.5])
     y = fastdrop.dropout(np.broadcast_to(x, (n, 4)), p, **KEY)
     variance = x**2 * p / (1 - p)
@@ -223,7 +229,7 @@ def test_gradient_by_finite_differences(engine, mode):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_standard_outside_training(engine, dtype):
-    """Each element times its own 1 - p; where p is 1, +0.0 also of what is infinite or negative."""
+    """Each element is multiplied by its own 1 - p; if p is 1 the result is +0.0, also for infinite and negative elements."""
     x, p = awkward(1000, dtype), special_rates((1000,))
     with np.errstate(all="ignore"):
         wanted = (x.astype(COMPUTED[dtype]) * (1 - p).astype(COMPUTED[dtype])).astype(dtype)
@@ -242,9 +248,9 @@ def test_inverted_outside_training_is_the_input():
     assert fastdrop.dropout(x, np.full(10, 0.5), training=False) is x
 
 
-@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # NumPy's, of its matrix
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # NumPy's warning about its matrix class
 def test_subclasses_outside_training():
-    """Their own product is not asked for: a matrix's would be that of matrices, a masked array's would leave values out."""
+    """A subclass's own product is not used: np.matrix would multiply matrices, and a masked array would skip values."""
     values, p = np.linspace(1, 2, 6).reshape(2, 3), np.array([0.25, 0.5, 1.0])
     for x in (np.matrix(values), np.ma.masked_greater(values, 1.5)):
         for training in (True, False):

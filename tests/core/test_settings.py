@@ -1,6 +1,7 @@
-"""Which backend, instruction set and number of threads: by call, context, process and environment."""
+"""Settings of backend, instruction set and number of threads, by call, context, process and environment."""
 
 import asyncio
+import contextvars
 import json
 import shutil
 import threading
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop._core import native, settings
+from fastdrop._core import machine, native, settings
 from fastdrop._core.backends import reference
 from fastdrop.verify.cases import THREADED_SIZE, awkward, equal_bytes
 
@@ -23,7 +24,7 @@ def in_force():
 
 @pytest.fixture
 def calls_of_the_reference(monkeypatch):
-    """Count how often the NumPy backend is asked for a mask."""
+    """Count the calls of the NumPy backend."""
     calls = []
     keep_bits = reference.keep_bits
 
@@ -35,7 +36,7 @@ def calls_of_the_reference(monkeypatch):
     return calls
 
 
-# Who wins -----------------------------------------------------------------------------------------------------------
+# Precedence ---------------------------------------------------------------------------------------------------------
 
 
 def test_settings_are_what_runs(calls_of_the_reference):
@@ -77,6 +78,50 @@ def test_a_block_ends_when_it_raises():
     before = in_force()
     with pytest.raises(KeyError), fastdrop.using(backend="numpy"):
         raise KeyError
+    assert in_force() == before
+
+
+def block_of(backend):
+    """Return a generator that has a block open while it is suspended."""
+    with fastdrop.using(backend=backend):
+        yield fastdrop.get_backend()
+
+
+def test_blocks_may_end_in_any_order():
+    """As those of two generators do, of which the one that began first ends first."""
+    before = in_force()
+    first, second = block_of("numpy"), block_of("c")
+    assert (next(first), next(second)) == ("numpy", "c")
+    first.close()
+    assert fastdrop.get_backend() == "c"
+    second.close()
+    assert in_force() == before
+    first, second = block_of("numpy"), block_of("c")
+    next(first), next(second)
+    second.close()
+    assert fastdrop.get_backend() == "numpy"
+    first.close()
+    assert in_force() == before
+
+
+def test_a_block_may_end_in_another_context():
+    """As that of a generator does, which another task or thread closes."""
+    suspended = block_of("numpy")
+    contextvars.copy_context().run(next, suspended)
+    suspended.close()
+    assert fastdrop.get_backend() == "c"
+
+
+def test_nothing_is_no_setting():
+    before = in_force()
+    with pytest.raises(ValueError, match=r"unknown backend None: the backends are"):
+        fastdrop.set_backend(None)
+    with pytest.raises(ValueError, match=r"unknown instruction set None"):
+        fastdrop.set_isa(None)
+    with pytest.raises(TypeError, match=r"num_threads must be an integer >= 1; got None"):
+        fastdrop.set_num_threads(None)
+    with pytest.raises(TypeError, match=r"num_threads must be an integer >= 1; got True \(bool\)"):
+        fastdrop.set_num_threads(True)
     assert in_force() == before
 
 
@@ -162,14 +207,65 @@ def test_any_number_of_threads_is_harmless():
     [("max 100000", float("inf")), ("150000 100000", 1.5), ("400000 100000", 4.0), ("50000", 0.5)],
 )
 def test_quota_of_a_control_group(line, processors):
-    assert settings.quota(line) == processors
+    assert machine.quota(line) == processors
 
 
 @pytest.mark.parametrize(("quota", "threads"), [(0.5, 1), (1.9, 1), (2.0, 2), (float("inf"), 8)])
 def test_automatic_threads_stay_within_the_quota(monkeypatch, quota, threads):
-    monkeypatch.setattr(settings, "cgroup_quota", lambda: quota)
-    monkeypatch.setattr(settings.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert settings.automatic_num_threads() == threads
+    monkeypatch.setattr(machine, "cgroup_quota", lambda: quota)
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert machine.automatic_num_threads() == threads
+
+
+@pytest.fixture
+def control_groups(monkeypatch, tmp_path):
+    """Make this process a member of /a/b, in control groups with these lines of cpu.max."""
+
+    def make(own_line="0::/a/b", **limits):
+        for name, folder in {"root": "groups", "a": "groups/a", "b": "groups/a/b", "beside": "groups/c"}.items():
+            (tmp_path / folder).mkdir(exist_ok=True)
+            if name in limits:
+                (tmp_path / folder / "cpu.max").write_text(f"{limits[name]}\n")
+        (tmp_path / "cpu.max").write_text("10000 100000\n")  # above the root of the groups, so none of them
+        (tmp_path / "own").write_text(f"1:name=systemd:/x\n{own_line}\n")
+        monkeypatch.setattr(machine, "CONTROL_GROUPS", tmp_path / "groups")
+        monkeypatch.setattr(machine, "OWN_CONTROL_GROUP", tmp_path / "own")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("limits", "processors"),
+    [
+        ({"a": "150000 100000", "b": "400000 100000"}, 1.5),  # the least of them, wherever it is
+        ({"a": "400000 100000", "b": "150000 100000"}, 1.5),
+        ({"root": "100000 100000", "a": "max 100000", "b": "300000 100000"}, 1.0),
+        ({"a": "max 100000", "b": "max 100000"}, float("inf")),
+        ({"a": "200000 100000", "beside": "50000 100000"}, 2.0),
+        ({"b": "many"}, float("inf")),
+        ({}, float("inf")),
+    ],
+)
+def test_the_least_quota_of_all_control_groups_counts(control_groups, limits, processors):
+    control_groups(**limits)
+    assert machine.cgroup_quota() == processors
+
+
+def test_no_control_group_of_version_2_is_no_quota(control_groups, tmp_path):
+    control_groups(own_line="2:cpu:/a/b", b="100000 100000")
+    assert machine.cgroup_quota() == float("inf")
+    (tmp_path / "own").unlink()
+    assert machine.cgroup_quota() == float("inf")
+
+
+def test_the_largest_cache_counts(monkeypatch, tmp_path):
+    for name, size in {"index0": "32K", "index2": "1024K", "index1": "nonsense"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "size").write_text(f"{size}\n")
+    monkeypatch.setattr(machine, "CPU_CACHES", tmp_path)
+    assert machine.last_level_cache() == 2**20
+    monkeypatch.setattr(machine, "CPU_CACHES", tmp_path / "absent")
+    assert machine.last_level_cache() == machine.DEFAULT_CACHE
 
 
 # Environment --------------------------------------------------------------------------------------------------------
@@ -192,31 +288,72 @@ def test_environment(run_python, environment, shown):
     assert shown.items() <= json.loads(done.stdout).items()
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("FASTDROP_BACKEND", "cuda", "unknown backend 'cuda': the backends are 'c', 'numba', 'numpy'"),
-        ("FASTDROP_ISA", "sse9", f"unknown instruction set 'sse9': this build has {', '.join(map(repr, ISAS))}"),
-        ("FASTDROP_NUM_THREADS", "0", "num_threads must be an integer >= 1; got 0"),
-        ("FASTDROP_NUM_THREADS", "-2", "num_threads must be an integer >= 1; got -2"),
-        ("FASTDROP_NUM_THREADS", "many", "num_threads must be an integer >= 1; got 'many'"),
-        ("FASTDROP_NUM_THREADS", "1.5", "num_threads must be an integer >= 1; got '1.5'"),
-    ],
-)
-def test_a_wrong_environment_is_an_error(monkeypatch, name, value, message):
-    monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match="environment variable") as raised:
-        settings.from_environment()
-    assert str(raised.value).startswith(f"environment variable {name}: {message}")
+WRONG = [
+    ("FASTDROP_BACKEND", "cuda", "unknown backend 'cuda': the backends are 'c', 'numba', 'numpy'"),
+    ("FASTDROP_ISA", "sse9", f"unknown instruction set 'sse9': this build has {', '.join(map(repr, ISAS))}"),
+    ("FASTDROP_NUM_THREADS", "0", "num_threads must be an integer >= 1; got 0"),
+    ("FASTDROP_NUM_THREADS", "-2", "num_threads must be an integer >= 1; got -2"),
+    ("FASTDROP_NUM_THREADS", "many", "num_threads must be an integer >= 1; got 'many'"),
+    ("FASTDROP_NUM_THREADS", "1.5", "num_threads must be an integer >= 1; got '1.5'"),
+]
+OF_VARIABLE = {"FASTDROP_BACKEND": "backend", "FASTDROP_ISA": "isa", "FASTDROP_NUM_THREADS": "num_threads"}
 
 
-def test_a_wrong_environment_stops_the_import(run_python):
-    done = run_python("import fastdrop", FASTDROP_BACKEND="cuda")
-    assert done.returncode != 0
-    assert "ValueError: environment variable FASTDROP_BACKEND: unknown backend 'cuda'" in done.stderr
+@pytest.mark.parametrize(("variable", "value", "message"), WRONG)
+def test_a_wrong_environment_leaves_its_setting_open(monkeypatch, variable, value, message):
+    monkeypatch.setenv(variable, value)
+    found, errors = settings.from_environment()
+    name = OF_VARIABLE[variable]
+    assert not getattr(found, name)
+    assert all(getattr(found, other) for other in OF_VARIABLE.values() if other != name)
+    assert isinstance(errors.pop(name), ValueError)
+    assert not errors
 
 
-# What is not there --------------------------------------------------------------------------------------------------
+USE = """
+import fastdrop
+def said(act):
+    try:
+        act()
+    except ValueError as error:
+        print(error)
+    else:
+        print("done")
+use = lambda: fastdrop.dropout_mask(3, seed=1)
+said(use); said(use); said(fastdrop.get_backend); said(fastdrop.show_config); said(lambda: fastdrop.Stream(1).fold_in("a"))
+"""
+
+
+@pytest.mark.parametrize(("variable", "value", "message"), WRONG)
+def test_a_wrong_environment_is_a_warning_and_then_an_error_in_each_use(run_python, variable, value, message):
+    done = run_python(USE, **{variable: value})
+    assert done.returncode == 0, done.stderr
+    sentence = f"environment variable {variable}: {message}"
+    assert [line.startswith(sentence) for line in done.stdout.splitlines()] == [True] * 5, done.stdout
+    assert f"RuntimeWarning: {sentence}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_program_that_chooses_for_itself_needs_no_environment(run_python):
+    done = run_python(
+        """
+        import fastdrop
+        print(fastdrop.dropout_mask(3, seed=1, backend="numpy").size)  # this call, then a block, then the process
+        with fastdrop.using(backend="numpy"):
+            print(fastdrop.get_backend())
+        try:
+            fastdrop.get_backend()
+        except ValueError:
+            print("still wrong")
+        fastdrop.set_backend("c")
+        print(fastdrop.get_backend())
+        """,
+        FASTDROP_BACKEND="cuda",
+    )
+    assert done.stdout.split("\n") == ["3", "numpy", "still wrong", "c", ""], done.stderr
+
+
+# What is not available ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["sse9", "", "C", ["c"], 512])
@@ -231,7 +368,7 @@ def test_unknown_names(name):
 
 @pytest.fixture
 def lesser_machine(monkeypatch):
-    """A machine that can run the weakest instruction set alone, of a build that has one more."""
+    """A machine that runs only the weakest of the two instruction sets in the build."""
     monkeypatch.setattr(native, "isas", lambda: {"portable": True, "avx1024": False})
 
 
@@ -244,15 +381,16 @@ def test_an_instruction_set_that_the_machine_lacks(monkeypatch):
     with pytest.raises(RuntimeError, match=message), fastdrop.using(isa="avx1024"):
         pass
     monkeypatch.setenv("FASTDROP_ISA", "avx1024")
-    with pytest.raises(RuntimeError, match=f"environment variable FASTDROP_ISA: {message}"):
-        settings.from_environment()
+    error = settings.from_environment()[1]["isa"]
+    assert isinstance(error, RuntimeError)
+    assert str(error) == f"environment variable FASTDROP_ISA: {message}"
     assert in_force() == before
 
 
 @pytest.mark.usefixtures("lesser_machine")
 def test_the_best_that_the_machine_runs_is_the_default(monkeypatch):
     monkeypatch.delenv("FASTDROP_ISA", raising=False)
-    assert settings.from_environment().isa == "portable"
+    assert settings.from_environment()[0].isa == "portable"
 
 
 def test_a_backend_whose_package_is_missing(monkeypatch):
@@ -265,7 +403,7 @@ def test_a_backend_whose_package_is_missing(monkeypatch):
 
 
 def test_the_source_in_the_way_of_what_is_installed(run_python, tmp_path):
-    """Python looks first where it is started: in a checkout it finds the package without its compiled modules."""
+    """Python searches the current folder first, and in a checkout it finds the package without its compiled modules."""
     folder, package = tmp_path / "fastdrop", Path(fastdrop.__file__).parent
     for source in package.rglob("*.py"):
         copy = folder / source.relative_to(package)

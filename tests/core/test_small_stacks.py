@@ -1,4 +1,4 @@
-"""Every operation runs in a thread with a small stack, such as musl's threads or those of other languages have."""
+"""Every operation runs in a thread with a small stack, such as those of musl and of other languages."""
 
 import pytest
 

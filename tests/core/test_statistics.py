@@ -1,4 +1,4 @@
-"""Is it random? With fixed seeds, so that nothing here flickers.
+"""Statistical tests of the masks, with fixed seeds, so that no test fails by chance.
 
 A p-value below `LEAST`, or a standard score beyond `MOST`, is a failure: a good generator has one in a million. The
 thresholds were chosen before the seeds were tried.
@@ -45,7 +45,7 @@ def test_rate(p):
 
 @pytest.mark.parametrize("p", [2**-16, 2**-20, 2**-23, 3e-8, 1 - 2**-20])
 def test_tiny_rate(p):
-    """Also past 2**-23, where rates compared in float32 stop; in 2**28 elements, packed."""
+    """Rates below 2**-23, the resolution of a float32 uniform, hold too: 2**28 elements, packed."""
     n = 2**28
     packed = fastdrop.dropout_mask(n, p, seed=2, packed=True)
     kept = int(ONES[packed].sum(dtype=np.int64))
@@ -54,7 +54,7 @@ def test_tiny_rate(p):
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.7])
 def test_rate_of_each_run(p):
-    """The number dropped in each run of 1024 is binomial: neither too even nor too uneven."""
+    """The number of dropped elements in each run of 1024 is binomial: its spread is neither too small nor too large."""
     counts = dropped(p).reshape(-1, 1024).sum(axis=1)
     scores = (counts - 1024 * p) ** 2 / (1024 * p * (1 - p))
     total = stats.chi2(counts.size)
@@ -84,7 +84,7 @@ def test_neighbours_are_independent(p, lag):
 @pytest.mark.parametrize("size", [4, 8])
 @pytest.mark.parametrize("phase", [0, 1, 2, 3])
 def test_joint_distribution_of_neighbours(p, size, phase):
-    """All 2**size patterns of a group have their probabilities: a mask shared by four neighbours has two patterns."""
+    """All 2**size patterns of a group have the right probabilities; a mask shared by neighbours would have two patterns."""
     groups = dropped(p)[phase : phase + (N - size) // size * size].reshape(-1, size)
     counts = np.bincount(groups @ (1 << np.arange(size)), minlength=2**size)
     ones = ONES[: 2**size].astype(int)
@@ -93,7 +93,7 @@ def test_joint_distribution_of_neighbours(p, size, phase):
 
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_pairs_within_a_group_of_a_plane(p):
-    """The 128 positions of a Philox block, each with each."""
+    """Each pair of the 128 positions of a Philox block is uncorrelated."""
     blocks = (dropped(p).reshape(-1, 128) - p) / np.sqrt(p * (1 - p))
     scores = (blocks.T @ blocks / np.sqrt(len(blocks)))[np.triu_indices(128, 1)]
     assert abs(scores).max() < stats.norm.isf(LEAST / 2 / scores.size)
@@ -135,7 +135,7 @@ def test_masks_are_nested_in_the_rate():
 
 
 def test_the_number_behind_a_mask_is_uniform():
-    """How many of 64 evenly spaced rates drop an element is its number's first six digits."""
+    """The number of evenly spaced rates, of 64, that drop an element gives the first six digits of its uniform number."""
     digits = np.sum([dropped(k / 64) for k in range(1, 64)], axis=0)
     assert chi_square(np.bincount(digits, minlength=64), np.full(64, 1 / 64)) > LEAST
 
@@ -155,7 +155,7 @@ def test_uniforms_lie_on_their_lattice(dtype, digits):
     u = fastdrop.uniform(N, seed=5, dtype=dtype)
     numerators = np.ldexp(u.astype(np.float64), digits)
     assert u.dtype == dtype
-    assert (numerators % 2 == 1).all()  # odd numbers of 2**-digits: the middles of equal parts
+    assert (numerators % 2 == 1).all()  # odd numbers of 2**-digits: the midpoints of equal parts
     assert numerators.min() >= 1
     assert numerators.max() <= 2**digits - 1
 

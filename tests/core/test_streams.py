@@ -1,4 +1,4 @@
-"""Streams: what they draw, what they derive, and that they come back from any trip as they went."""
+"""Streams: the keys that they draw, the seeds that they derive, and copies, pickles and state dicts that preserve them."""
 
 import copy
 import itertools
@@ -77,9 +77,11 @@ def test_a_key_is_a_seed(engine, name):
 
 
 @pytest.mark.parametrize("name", set(CALLS) - set(FORWARD))
-@pytest.mark.parametrize("seed", [fastdrop.Stream(3), np.random.default_rng(3), np.random.PCG64(3)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "seed", [fastdrop.Stream(3), np.random.default_rng(3), np.random.PCG64(3)], ids=lambda s: type(s).__name__
+)
 def test_a_seed_with_a_state_makes_no_mask_again(name, seed):
-    """It would give the next mask, and so a wrong gradient."""
+    """A seed with a state would give the next mask, and so a wrong gradient."""
     with pytest.raises(TypeError, match=r"key = .*; then y = dropout\(x, p, seed=key\)"):
         CALLS[name](seed)
     if isinstance(seed, fastdrop.Stream):
@@ -95,7 +97,13 @@ def test_keys():
     stream = fastdrop.Stream(8, 3)
     assert stream.key() == stream.key() == stream.next() == fastdrop.Key(8, 3)
     assert stream.key() == (8, 4)
-    for bad, error in (((-1,), ValueError), ((2**64,), ValueError), ((1.5,), TypeError), ((1, -1), ValueError), ((True,), TypeError)):
+    for bad, error in (
+        ((-1,), ValueError),
+        ((2**64,), ValueError),
+        ((1.5,), TypeError),
+        ((1, -1), ValueError),
+        ((True,), TypeError),
+    ):
         with pytest.raises(error):
             fastdrop.Key(*bad)
 
@@ -179,7 +187,7 @@ def test_children_are_counted_over_all_calls():
 
 @pytest.fixture
 def used():
-    """A stream with a past."""
+    """Return a stream that has drawn before."""
     stream = fastdrop.Stream(9, 3)
     stream.next()
     stream.spawn(2)

@@ -1,4 +1,4 @@
-"""Every example of the README and of the public docstrings, run."""
+"""Every example of the README, of the docs and of the public docstrings runs."""
 
 import doctest
 import importlib
@@ -11,21 +11,30 @@ import pytest
 import fastdrop
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/techniques.md"]
-MODULES = ["elementary", "schedules"]  # the others have this in their own tests
+PAGES = ["README.md", "docs/training.md", "docs/techniques.md", "docs/questions.md"]
+MODULES = ["elementary", "losses", "schedules", "theory", "typing"]  # the tests of the other modules run their own
+OF_FUNCTIONS = ["elementary", "losses", "theory"]  # modules of functions with the same docstrings as the face
 
 
-def examples_of_the_package():
-    """Return the doctests of all public objects, members of classes included, by the name of the object."""
-    finder = doctest.DocTestFinder(exclude_empty=False)
-    found = {"fastdrop": finder.find(fastdrop, "fastdrop")[:1]}
-    for name in fastdrop.__all__:
-        found[name] = finder.find(getattr(fastdrop, name), f"fastdrop.{name}", globs={})
+def public_objects():
+    """Return the public objects of the face and of the modules of functions, by name."""
+    found = {name: getattr(fastdrop, name) for name in fastdrop.__all__}
+    for part in OF_FUNCTIONS:
+        module = importlib.import_module(f"fastdrop.{part}")
+        found |= {f"{part}.{name}": getattr(module, name) for name in module.__all__}
     return found
 
 
+OBJECTS = public_objects()
+
+
+def examples_of(name):
+    """Return the doctests of a public object, including those of a class's members."""
+    return doctest.DocTestFinder(exclude_empty=False).find(OBJECTS[name], f"fastdrop.{name}", globs={})
+
+
 def examples_of_the_page(path):
-    """Return the doctests of a page's Python blocks, as one: a block goes on from the ones before it."""
+    """Return one doctest of all Python blocks of a page, because a block continues the previous ones."""
     blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     text = "\n".join(block for block in blocks if ">>>" in block)
     return doctest.DocTestParser().get_doctest(text, {}, path.name, str(path), 0)
@@ -38,10 +47,14 @@ def run(test):
     return result.attempted
 
 
-@pytest.mark.parametrize("name", ["fastdrop", *fastdrop.__all__])
+@pytest.mark.parametrize("name", OBJECTS)
 def test_docstrings(name):
-    """Each public object has an example, and each of its examples and its members' runs."""
-    assert sum(run(test) for test in examples_of_the_package()[name]) > 0
+    """Each public object has an example, and all examples of the object and its members run."""
+    assert sum(run(test) for test in examples_of(name)) > 0
+
+
+def test_docstring_of_the_package():
+    assert run(doctest.DocTestFinder().find(fastdrop, "fastdrop")[0]) > 0
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -57,9 +70,37 @@ def test_pages(page):
     assert run(examples_of_the_page(ROOT / page)) > 0
 
 
-@pytest.mark.parametrize("name", [name for name in fastdrop.__all__ if name != "Stream"])
-def test_docstrings_name_every_argument(name):
-    function = getattr(fastdrop, name)
-    names = inspect.signature(function).parameters
-    section = function.__doc__.partition("Parameters\n")[2].partition("Returns\n")[0]
-    assert all(re.search(rf"\b{argument}\b", section) for argument in names)
+HEAD = re.compile(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: : .*)?$")  # of an entry: names, and what they take
+
+
+def documented_arguments(function):
+    """Return the names that head an entry of the section Parameters. Prose is indented, and names nothing."""
+    section = inspect.cleandoc(function.__doc__).partition("Parameters\n----------\n")[2]
+    names = []
+    for line in re.split(r"\n\n\w+\n-+\n", section)[0].splitlines():
+        if found := HEAD.match(line):
+            names += [name.lstrip("*") for name in found[1].split(", ")]
+    return names
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECTS if inspect.isroutine(OBJECTS[name])])
+def test_docstrings_have_an_entry_for_every_argument_and_no_other(name):
+    function = OBJECTS[name]
+    assert sorted(documented_arguments(function)) == sorted(inspect.signature(function).parameters)
+
+
+def test_prose_that_names_an_argument_is_no_entry():
+    def function(x, p):
+        """Drop.
+
+        Parameters
+        ----------
+        x : array
+            Dropped from, with probability p : see elsewhere.
+
+        Notes
+        -----
+        p : is not documented.
+        """
+
+    assert documented_arguments(function) == ["x"]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from example_runs import EXAMPLES, run_example
 
-import fastdrop
-from fastdrop import nn
+from fastdrop import losses, nn, theory
 
 pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="no examples beside the tests")
 
@@ -58,7 +57,7 @@ LAYERS = {
     "attention": (
         "_attention",
         lambda m, rng: m.Attention(
-            4, 2, rng, key=nn.DropKey(0.2, fill=-3.0), weights=nn.AttentionDropout(0.3, mode="column"), head=nn.DropHead(0.3)
+            4, 2, rng, key=nn.DropKey(0.2, fill=-3.0), weights=nn.AttentionDropout(0.3, unit="key"), head=nn.DropHead(0.3)
         ),
         (3, 5, 4),
     ),
@@ -109,7 +108,7 @@ def test_comparisons_say_in_words_which_is_smaller(network):
     assert compared(large, small, "seeds", ("better", "worse")) == "worse by 0.303 ± 0.006 over 3 seeds"
     assert compared([1.0, 2.0], [1.5, 1.4], "folds") == "the same within the spread (larger by 0.050 ± 0.778) over 2 folds"
     assert compared([2.0, 1.0], [1.4, 1.7], "folds") == "the same within the spread (smaller by 0.050 ± 0.919) over 2 folds"
-    assert compared([1.0], [2.0], "folds") == "not comparable: that takes two folds or more"
+    assert compared([1.0], [2.0], "folds") == "not comparable: a comparison takes two folds or more"
 
 
 def test_digits(tmp_path):
@@ -146,13 +145,13 @@ def test_all_rows_of_digits_run(network):
 def test_the_divergence_has_the_gradient_of_its_share(network):
     digits, rng = network("digits_mlp"), np.random.default_rng(0)
     layer = in_double(digits.noisy(4, 3, rng))
-    digits.diverge(layer, 0.3)
-    given = [layer.own_parameters[name] for name in ("weights", "log_sigma2")]
-    for value, name in zip(given, ("weights", "log_sigma2"), strict=True):
+    layer.kl(0.3)
+    given = [layer.own_parameters[name] for name in ("weight", "log_sigma2")]
+    for value, name in zip(given, ("weight", "log_sigma2"), strict=True):
         direction, kept, costs = rng.standard_normal(value.shape), value.copy(), []
         for sign in (1, -1):
             value[...] = kept + sign * 1e-6 * direction
-            costs.append(0.3 * float(fastdrop.variational_kl(fastdrop.log_alpha_of(*given))))
+            costs.append(0.3 * float(losses.variational_kl(theory.log_alpha(*given))))
         value[...] = kept
         want = float((layer.own_gradients[name] * direction).sum())
         assert (costs[0] - costs[1]) / 2e-6 == pytest.approx(want, rel=1e-5)

@@ -1,13 +1,15 @@
-"""R-Drop's loss against its formula, sample by sample, and its gradients against differences."""
+"""Losses against their formulas, and their gradients against differences."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import scipy.special
-from comparisons import normal
+from comparisons import assert_gradients, normal
 
 import fastdrop
+from fastdrop import losses, theory
 
 
 def loss_of(first, second, targets, alpha, counts, form):
@@ -31,12 +33,12 @@ def passes():
 @pytest.mark.parametrize("counts", [[True] * 6, [True, False, True, True, False, True]])
 def test_r_drop(passes, form, counts):
     want = loss_of(*passes, 0.7, counts, form)
-    assert math.isclose(fastdrop.r_drop_loss(*passes, 0.7, mask=counts, form=form), want, rel_tol=1e-12)
+    assert math.isclose(fastdrop.losses.r_drop_loss(*passes, 0.7, mask=counts, form=form), want, rel_tol=1e-12)
     if all(counts):
-        assert math.isclose(fastdrop.r_drop_loss(*passes, 0.7, form=form), want, rel_tol=1e-12)
+        assert math.isclose(fastdrop.losses.r_drop_loss(*passes, 0.7, form=form), want, rel_tol=1e-12)
     folded = [array.reshape(2, 3, *array.shape[1:]) for array in (*passes, np.array(counts))]
-    assert math.isclose(fastdrop.r_drop_loss(*folded[:3], 0.7, mask=folded[3], form=form), want, rel_tol=1e-12)
-    gradients = fastdrop.r_drop_loss_backward(*passes, 0.7, mask=counts, form=form)
+    assert math.isclose(fastdrop.losses.r_drop_loss(*folded[:3], 0.7, mask=folded[3], form=form), want, rel_tol=1e-12)
+    gradients = fastdrop.losses.r_drop_loss_backward(*passes, 0.7, mask=counts, form=form)
     for k, gradient in enumerate(gradients):
         for index in np.ndindex(6, 5):
             sides = []
@@ -45,20 +47,20 @@ def test_r_drop(passes, form, counts):
                 moved[k][index] += step
                 sides.append(loss_of(*moved, 0.7, counts, form))
             assert abs((sides[0] - sides[1]) / 2e-5 - gradient[index]) < 1e-8
-    folded_gradients = fastdrop.r_drop_loss_backward(*folded[:3], 0.7, mask=folded[3], form=form)
+    folded_gradients = fastdrop.losses.r_drop_loss_backward(*folded[:3], 0.7, mask=folded[3], form=form)
     assert np.array_equal(folded_gradients[1].reshape(6, 5), gradients[1])
 
 
 def test_passes_that_agree_have_the_cross_entropy_alone(passes):
     first, _, targets = passes
     for alpha in (0.0, 5.0):
-        loss = fastdrop.r_drop_loss(first, first, targets, alpha)
+        loss = fastdrop.losses.r_drop_loss(first, first, targets, alpha)
         assert math.isclose(loss, loss_of(first, first, targets, 0.0, [True] * 6, "paper"), rel_tol=1e-13)
     large = np.array([[1e4, 0.0], [0.0, -1e4]])
-    assert fastdrop.r_drop_loss(large, large, [0, 0]) == 0.0
-    assert fastdrop.r_drop_loss(first, first, targets, mask=np.zeros(6, bool)) == 0.0
-    assert fastdrop.r_drop_loss(np.ones((0, 3)), np.ones((0, 3)), np.ones(0, int)) == 0.0
-    assert not fastdrop.r_drop_loss_backward(first, first, targets, mask=np.zeros(6, bool))[0].any()
+    assert fastdrop.losses.r_drop_loss(large, large, [0, 0]) == 0.0
+    assert fastdrop.losses.r_drop_loss(first, first, targets, mask=np.zeros(6, bool)) == 0.0
+    assert fastdrop.losses.r_drop_loss(np.ones((0, 3)), np.ones((0, 3)), np.ones(0, int)) == 0.0
+    assert not fastdrop.losses.r_drop_loss_backward(first, first, targets, mask=np.zeros(6, bool))[0].any()
 
 
 @pytest.mark.parametrize("form", ["paper", "code"])
@@ -68,13 +70,13 @@ def test_a_class_that_both_passes_mask_does_not_count(passes, form):
     masked = [np.insert(logits, 2, -np.inf, axis=1) for logits in (first, second)]
     shifted = targets + (targets >= 2)
     assert math.isclose(
-        fastdrop.r_drop_loss(*masked, shifted, 0.7, form=form),
-        fastdrop.r_drop_loss(first, second, targets, 0.7, form=form),
+        fastdrop.losses.r_drop_loss(*masked, shifted, 0.7, form=form),
+        fastdrop.losses.r_drop_loss(first, second, targets, 0.7, form=form),
         rel_tol=1e-14,
     )
     for found, want in zip(
-        fastdrop.r_drop_loss_backward(*masked, shifted, 0.7, form=form),
-        fastdrop.r_drop_loss_backward(first, second, targets, 0.7, form=form),
+        fastdrop.losses.r_drop_loss_backward(*masked, shifted, 0.7, form=form),
+        fastdrop.losses.r_drop_loss_backward(first, second, targets, 0.7, form=form),
         strict=True,
     ):
         assert (found[:, 2] == 0).all()
@@ -101,6 +103,127 @@ def test_a_class_that_both_passes_mask_does_not_count(passes, form):
 )
 def test_bad_r_drop(error, words, arguments):
     good = {"first": np.ones((2, 3)), "second": np.ones((2, 3)), "targets": [0, 1]}
-    for function in (fastdrop.r_drop_loss, fastdrop.r_drop_loss_backward):
+    for function in (fastdrop.losses.r_drop_loss, fastdrop.losses.r_drop_loss_backward):
         with pytest.raises(error, match=words):
             function(**{**good, **arguments})
+
+
+# Concrete dropout ---------------------------------------------------------------------------------------------------
+
+
+def test_concrete_regularizer():
+    rng = np.random.default_rng(6)
+    weights, logit, h = [rng.normal(size=(7, 5)), rng.normal(size=5)], -1.7, 1e-6
+    how = {"weight_regularizer": 3e-3, "dropout_regularizer": 2e-2}
+    p = 1 / (1 + np.exp(-logit))
+    want = 3e-3 * sum((w**2).sum() for w in weights) / (1 - p) + 2e-2 * 7 * (p * np.log(p) + (1 - p) * np.log(1 - p))
+    assert losses.concrete_regularizer(logit, weights, 7, **how) == pytest.approx(want, rel=1e-12)
+    dlogit, (dkernel, dbias) = losses.concrete_regularizer_backward(logit, weights, 7, **how)
+    rise = [losses.concrete_regularizer(logit + s * h, weights, 7, **how) for s in (1, -1)]
+    assert dlogit == pytest.approx((rise[0] - rise[1]) / (2 * h), rel=1e-6)
+    np.testing.assert_allclose(dkernel, 2 * 3e-3 * weights[0] / (1 - p))
+    np.testing.assert_allclose(dbias, 2 * 3e-3 * weights[1] / (1 - p))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"weight_regularizer": -1}, ValueError, "weight_regularizer must be finite and >= 0"),
+        ({"dropout_regularizer": "1"}, TypeError, "dropout_regularizer must be a number"),
+        ({"input_dim": 2.5}, TypeError, "input_dim must be an integer"),
+        ({"p_logit": np.nan}, ValueError, "p_logit"),
+    ],
+)
+def test_bad_input_to_the_concrete_regularizer(arguments, error, message):
+    for function in (losses.concrete_regularizer, losses.concrete_regularizer_backward):
+        with pytest.raises(error, match=message):
+            function(**{"p_logit": -1.0, "weights": np.ones(3), "input_dim": 3, **arguments})
+
+
+# Variational dropout ------------------------------------------------------------------------------------------------
+
+
+def exact_kl(log_alpha):
+    """Integrate E log|z + 1/sqrt(alpha)|, z normal, less its value at infinite alpha; on both sides of its singularity."""
+    integrate = pytest.importorskip("scipy.integrate")
+    shift, ends = math.exp(-log_alpha / 2), 12.0
+    middle = max(-ends, -shift)
+
+    def integrand(z):
+        return math.log(abs(z + shift)) * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+    sides = [integrate.quad(integrand, *side, limit=400)[0] for side in ((-ends, middle), (middle, ends))]
+    return sum(sides) + (np.euler_gamma + math.log(2)) / 2
+
+
+def test_the_divergence_against_the_integral():
+    errors = {"molchanov": [], "kingma": []}
+    for log_alpha in np.linspace(-8, 8, 33):
+        exact = exact_kl(log_alpha)
+        errors["molchanov"].append(losses.variational_kl(log_alpha) - exact)
+        if log_alpha <= 0:
+            errors["kingma"].append(losses.variational_kl(log_alpha, "kingma") - exact)
+    assert np.abs(errors["molchanov"]).max() < 0.01
+    assert -0.041 < min(errors["kingma"]) < max(errors["kingma"]) < 0
+
+
+def test_the_divergence_by_its_formulas():
+    log_alpha = np.array([-9.0, -3.0, -0.5, 0.0, 0.7, 4.0])
+    molchanov = kingma = 0.0
+    for one in log_alpha:
+        molchanov += 0.63576 - 0.63576 / (1 + math.exp(-1.87320 - 1.48695 * one)) + 0.5 * math.log(1 + math.exp(-one))
+        alpha = min(1.0, math.exp(one))
+        kingma += 0.635181422730739 - 0.5 * math.log(alpha) - 1.16145124 * alpha + 1.50204118 * alpha**2 - 0.58629921 * alpha**3
+    assert abs(losses.variational_kl(log_alpha) - molchanov) < 1e-12
+    assert abs(losses.variational_kl(log_alpha, "kingma") - kingma) < 1e-12
+    assert losses.variational_kl(np.inf) == 0
+    assert losses.variational_kl(np.ones((0, 3))) == 0
+
+
+@pytest.mark.parametrize("approximation", ["molchanov", "kingma"])
+def test_shared_alphas_count_for_each_weight(approximation):
+    kl = partial(losses.variational_kl, approximation=approximation)
+    slopes = partial(losses.variational_kl_backward, approximation=approximation)
+    for shape in ((), (4, 1), (3,), (4, 3)):
+        log_alpha = normal(shape, seed=7) - 1
+        each = np.array(np.broadcast_to(log_alpha, (4, 3)))
+        assert math.isclose(kl(log_alpha, shape=(4, 3)), kl(each), rel_tol=1e-13)
+        got = slopes(log_alpha, shape=(4, 3))
+        assert np.allclose(got, slopes(log_alpha) * (12 / log_alpha.size), rtol=1e-14)
+        assert_gradients(partial(kl, shape=(4, 3)), [log_alpha], [got])
+
+
+def test_the_gradient_above_kingmas_bound():
+    assert losses.variational_kl_backward(np.array([1e-9, 3.0]), "kingma").tolist() == [0, 0]
+    assert losses.variational_kl_backward(0.0, "kingma") < 0
+
+
+def test_the_gradient_of_the_divergence_down_to_the_weights():
+    weight, log_sigma2 = normal((4, 3), seed=2), normal((4, 3), seed=3) - 1
+
+    def kl(weight, log_sigma2):
+        return losses.variational_kl(theory.log_alpha(weight, log_sigma2))
+
+    slopes = losses.variational_kl_backward(theory.log_alpha(weight, log_sigma2))
+    assert_gradients(kl, [weight, log_sigma2], theory.log_alpha_backward(slopes, weight, log_sigma2))
+
+
+@pytest.mark.parametrize("function", [losses.variational_kl, losses.variational_kl_backward])
+@pytest.mark.parametrize(
+    ("error", "words", "arguments"),
+    [
+        (ValueError, "approximation must be", {"approximation": "exact"}),
+        (ValueError, "approximation must be", {"approximation": ["kingma"]}),
+        (TypeError, "log_alpha must be", {"log_alpha": None}),
+        (ValueError, "does not broadcast", {"log_alpha": np.ones(4), "shape": (4, 3)}),
+        (TypeError, "shape must be a sequence", {"shape": 4}),
+        (ValueError, "unknown backend", {"backend": "cuda"}),
+    ],
+)
+def test_bad_divergences(function, error, words, arguments):
+    with pytest.raises(error, match=words):
+        function(**{"log_alpha": 0.0, **arguments})
+
+
+def test_lists_of_log_alphas():
+    assert losses.variational_kl([-1.0, -2.0]) == losses.variational_kl(np.array([-1.0, -2.0]))

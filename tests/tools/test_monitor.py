@@ -55,7 +55,7 @@ def test_the_shift_is_that_of_the_paper():
     x = c + v**0.5 * normal((200, 300))
     shift = Monitor(sample=x.size).layer("hidden", x, drop(x, 1 - q))["variance_shift"]
     assert shift == pytest.approx(v / ((c * c + v) / q - c * c), rel=0.02)
-    assert shift == pytest.approx(fastdrop.variance_shift(1 - q, mean=c, var=v), rel=0.02)
+    assert shift == pytest.approx(fastdrop.theory.variance_shift(1 - q, mean=c, var=v), rel=0.02)
 
 
 def test_a_sample_of_a_large_array_misses_no_column():
@@ -245,7 +245,7 @@ MAPS = (16, 8, 16, 16)
         (lambda nn: nn.DropKey(0.3, fill=-3.0), (50, 4, 10, 10), 0.3, 0.3),
         (lambda nn: nn.Dropout2d(0.3), (64, 64, 3, 3), 0.3, 0.3),
         (lambda nn: nn.TokenDropout(0.25), (10, 40, 20), 0.25, 0.25),
-        (lambda nn: nn.Shakeout(0.3, 0.5, per="weight"), (200, 200), 0.3, 0.3),
+        (lambda nn: nn.Shakeout(0.3, 0.5, unit="weight"), (200, 200), 0.3, 0.3),
         (lambda nn: nn.WeightDrop(0.3), (200, 200), 0.3, 0.3),
         (lambda nn: nn.DropConnect(WEIGHT, 0.3), (20, 64), 0.3, 0.3),
         (lambda nn: nn.Zoneout(0.3), (200, 200), 0.3, 0.3),

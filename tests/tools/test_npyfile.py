@@ -113,6 +113,47 @@ def test_exception_leaves_the_target_as_it_was(tmp_path, order):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.npy", "out.npy"]
 
 
+class Stingy(io.BufferedReader):
+    """A file that gives at most seven bytes at a time, as a file on a network may, and ends early where `end` says so."""
+
+    end = None
+
+    def readinto(self, buffer):
+        most = 7 if self.end is None else max(0, min(7, self.end - self.tell()))
+        return super().readinto(memoryview(buffer).cast("B")[:most])
+
+
+@pytest.fixture
+def stingy(monkeypatch):
+    """Let `apply_file` read from a stingy file."""
+
+    def open_stingily(path, mode):
+        return Stingy(io.FileIO(path)) if mode == "rb" else open(path, mode)
+
+    monkeypatch.setattr(npyfile, "open", open_stingily, raising=False)
+    monkeypatch.setattr(Stingy, "end", None)
+
+
+@pytest.mark.usefixtures("tiny_chunks", "stingy")
+def test_reads_that_give_less_than_they_are_asked_for(tmp_path):
+    x = np.linspace(-1, 1, 1200, dtype=np.float32).reshape(30, 40, order="F")
+    np.save(tmp_path / "in.npy", x)
+    npyfile.apply_file(tmp_path / "in.npy", tmp_path / "out.npy", 0.5, seed=1)
+    assert (tmp_path / "out.npy").read_bytes() == saved(fastdrop.dropout(x, 0.5, seed=1))
+
+
+@pytest.mark.usefixtures("tiny_chunks", "stingy")
+@pytest.mark.parametrize("missing", [1, 4, 100, 4800])
+def test_a_file_that_ends_while_it_is_read(tmp_path, monkeypatch, missing):
+    np.save(tmp_path / "in.npy", np.ones((30, 40), np.float32, order="F"))
+    (tmp_path / "out.npy").write_bytes(b"old")
+    monkeypatch.setattr(Stingy, "end", (tmp_path / "in.npy").stat().st_size - missing)
+    with pytest.raises(ValueError, match="the file has become shorter while it was read"):
+        npyfile.apply_file(tmp_path / "in.npy", tmp_path / "out.npy", 0.5, seed=1)
+    assert (tmp_path / "out.npy").read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.npy", "out.npy"]
+
+
 def test_array_of_objects_is_not_unpickled(tmp_path):
     class Trap:
         def __reduce__(self):

@@ -326,14 +326,17 @@ def test_bad_learned_rates():
     task = Ridge()
     given = {"parameters": task.weights, "train": task.train, "update": task.update, "validate": task.validate, "steps": 5}
     for changed, match in (
-        ({"start": {}}, "it is empty"),
-        ({"start": {"first": 0.0}}, r"start\['first'\] is 0.0"),
-        ({"start": {"first": 0.5}, "bounds": (0.6, 0.5)}, "bounds"),
-        ({"start": {"first": 0.5}, "learning_rate": 0.0}, "learning_rate"),
-        ({"start": {"first": 0.5, "second": 0.5}, "every": 0}, "every"),
-        ({"start": {"first": 0.5, "second": 0.5}, "steps": 0}, "steps"),
-        ({"start": {"first": 0.5, "second": 0.5}, "validate": lambda step: (0.0, {})}, "validate must return"),
-        ({"start": {"first": 0.5, "second": 0.5}, "train": lambda rates, step: (task.train(rates, step)[0], {})}, "train must"),
+        ({"initial_rates": {}}, "it is empty"),
+        ({"initial_rates": {"first": 0.0}}, r"initial_rates\['first'\] is 0.0"),
+        ({"initial_rates": {"first": 0.5}, "bounds": (0.6, 0.5)}, "bounds"),
+        ({"initial_rates": {"first": 0.5}, "learning_rate": 0.0}, "learning_rate"),
+        ({"initial_rates": {"first": 0.5, "second": 0.5}, "every": 0}, "every"),
+        ({"initial_rates": {"first": 0.5, "second": 0.5}, "steps": 0}, "steps"),
+        ({"initial_rates": {"first": 0.5, "second": 0.5}, "validate": lambda step: (0.0, {})}, "validate must return"),
+        (
+            {"initial_rates": {"first": 0.5, "second": 0.5}, "train": lambda rates, step: (task.train(rates, step)[0], {})},
+            "train must",
+        ),
     ):
         with pytest.raises(ValueError, match=match):
             learned_rates(**{**given, **changed})

@@ -7,7 +7,6 @@ import platform
 import numpy as np
 import pytest
 
-import fastdrop
 from fastdrop import schedules
 from fastdrop.schedules import (
     Clipped,
@@ -91,7 +90,7 @@ def test_a_schedule_of_ones_own_is_clipped():
 def test_layerwise_gives_the_rates_of_the_paper_and_of_timm():
     for rule in ("paper", "timm"):
         rates = [schedule(5) for schedule in layerwise(0.3, 7, rule)]
-        assert rates == fastdrop.drop_path_rates(0.3, 7, rule).tolist()
+        assert rates == schedules.drop_path_rates(0.3, 7, rule).tolist()
     assert [schedule(50) for schedule in layerwise(Linear(0.0, 0.4, 100), 2)] == pytest.approx([0.1, 0.2])
     assert layerwise(0.3, 0) == []
 
@@ -271,3 +270,15 @@ def test_without_matplotlib_the_error_says_what_to_install(run_python):
         print(error)
     """
     assert 'a plot needs matplotlib: pip install "fastdrop-kernels[plot]"' in run_python(program).stdout
+
+
+def test_rates_of_paths():
+    for depth in (1, 2, 7, 12):
+        paper = [layer / depth * 0.3 for layer in range(1, depth + 1)]
+        assert schedules.drop_path_rates(0.3, depth).tolist() == paper
+        assert paper[-1] == 0.3
+        assert np.allclose(schedules.drop_path_rates(0.3, depth, "timm"), np.linspace(0, 0.3, depth), rtol=1e-15)
+    assert schedules.drop_path_rates(0.3, 0).shape == schedules.drop_path_rates(0.3, 0, "timm").shape == (0,)
+    for bad in ((1.5, 3), (0.5, -1), (0.5, 3, "linear")):
+        with pytest.raises(ValueError, match=r"must be"):
+            schedules.drop_path_rates(*bad)

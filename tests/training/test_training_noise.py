@@ -5,6 +5,7 @@ import pytest
 from comparisons import assert_same_bytes
 
 import fastdrop
+from fastdrop import losses, theory
 
 EXAMPLES, WIDTH = 2048, 32  # 65 536 elements: the fewest that two threads share
 VARIANCE = 0.25  # of the targets about what the inputs say
@@ -35,8 +36,8 @@ def concrete(x, target, step, weights, rate):
     dropped = fastdrop.concrete_dropout(x, rate, **key)
     loss, grad = fit(dropped @ weights, target)
     _, drate = fastdrop.concrete_dropout_backward(grad @ weights.T, x, rate, **key)
-    drate_too, dweights = fastdrop.concrete_regularizer_backward(*regularizer, **factors)
-    loss += fastdrop.concrete_regularizer(*regularizer, **factors)
+    drate_too, dweights = losses.concrete_regularizer_backward(*regularizer, **factors)
+    loss += losses.concrete_regularizer(*regularizer, **factors)
     return loss, (dropped.T @ grad + dweights, drate + drate_too)
 
 
@@ -46,19 +47,19 @@ def gaussian(x, target, step, weights, rate):
     noisy = fastdrop.gaussian_dropout(x, log_alpha=rate, **key)
     loss, grad = fit(noisy @ weights, target)
     _, drate = fastdrop.gaussian_dropout_backward(grad @ weights.T, x=x, log_alpha=rate, **key)
-    loss += fastdrop.variational_kl(rate, "kingma", shape=weights.shape) / EXAMPLES
-    drate = drate + fastdrop.variational_kl_backward(rate, "kingma", shape=weights.shape) / EXAMPLES
+    loss += losses.variational_kl(rate, "kingma", shape=weights.shape) / EXAMPLES
+    drate = drate + losses.variational_kl_backward(rate, "kingma", shape=weights.shape) / EXAMPLES
     return loss, (noisy.T @ grad, drate)
 
 
 def sparse(x, target, step, weights, log_sigma2):
     key = {"seed": 3, "offset": step}
     loss, grad = fit(fastdrop.variational_dense(x, weights, log_sigma2, **key), target)
-    _, *gradients = fastdrop.variational_dense_backward(grad, x, weights, log_sigma2, **key)
-    log_alpha = fastdrop.log_alpha_of(weights, log_sigma2)
-    slopes = fastdrop.variational_kl_backward(log_alpha) / EXAMPLES
-    loss += fastdrop.variational_kl(log_alpha) / EXAMPLES
-    more = fastdrop.log_alpha_of_backward(slopes, weights, log_sigma2)
+    _, *gradients, _ = fastdrop.variational_dense_backward(grad, x, weights, log_sigma2, **key)
+    log_alpha = theory.log_alpha(weights, log_sigma2)
+    slopes = losses.variational_kl_backward(log_alpha) / EXAMPLES
+    loss += losses.variational_kl(log_alpha) / EXAMPLES
+    more = theory.log_alpha_backward(slopes, weights, log_sigma2)
     return loss, [one + other for one, other in zip(gradients, more, strict=True)]
 
 
@@ -108,10 +109,10 @@ def test_the_rate_falls_where_the_inputs_matter_and_rises_where_not(data, traine
 def test_the_rates_of_weights_rise_where_they_do_not_matter(data, trained):
     x, target, _, matters = data
     _, weights, log_sigma2 = trained[sparse]
-    before, after = np.median(START[sparse] - np.log(0.1**2)), fastdrop.log_alpha_of(weights, log_sigma2)
+    before, after = np.median(START[sparse] - np.log(0.1**2)), theory.log_alpha(weights, log_sigma2)
     assert np.median(after[matters]) < before - 3
     assert np.median(after[~matters]) > before + 3
-    _, kept = fastdrop.prune(weights, log_sigma2)
+    _, kept = theory.prune(weights, log_sigma2)
     assert kept[matters].all()
     assert kept[~matters].mean() < 0.75
     least = 0.5 * WIDTH  # the mean loss of the weights that made the targets

@@ -160,7 +160,7 @@ def test_outside_training_it_is_the_input(name):
     x, stream = np.ones((3, 4)), fastdrop.Stream(1)
     out = np.zeros_like(x)
     for backward in (False, True):
-        assert call(name, x, 0.3, backward, training=False, seed=stream) is x
+        assert call(name, x, 0.3, backward, training=False, seed=1 if backward else stream) is x
         assert call(name, x, 0.3, backward, training=False, seed=1, out=out) is out
         assert plain(out) == plain(x)
     assert stream.offset == 0
@@ -219,6 +219,8 @@ WRONG = [
     ({"var": -1}, ValueError, "var must be above 0; got -1"),
     ({"var": math.nan}, ValueError, "var must be a finite number; got nan"),
     ({"var": 1j}, TypeError, "var must be a finite number; got 1j"),
+    ({"training": "no"}, TypeError, "training must be True or False; got 'no'"),
+    ({"p": True}, TypeError, r"p must be a number in \[0, 1\]"),
     ({"backend": "cuda"}, ValueError, "unknown backend 'cuda'"),
     ({"out": np.ones(3)}, ValueError, "out must have the shape of the input"),
     ({"out": np.ones((3, 4), np.float32)}, TypeError, "out must have the dtype of the input"),
@@ -233,7 +235,12 @@ def test_bad_input(name, backward, training):
     for options, error, message in WRONG:
         stream, out = fastdrop.Stream(1), np.full_like(x, 5)
         with pytest.raises(error, match=message):
-            call(name, x, backward=backward, **{"p": 0.5, "out": out, "seed": stream, "training": training, **options})
+            call(
+                name,
+                x,
+                backward=backward,
+                **{"p": 0.5, "out": out, "seed": 1 if backward else stream, "training": training, **options},
+            )
         assert stream.offset == 0
         assert (out == 5).all()
 
@@ -245,7 +252,7 @@ def test_bad_arrays_and_seeds(name):
         with pytest.raises(TypeError, match=rf"{argument[backward]} .*dtype"):
             call(name, np.ones((3, 4), dtype), 0.5, backward, seed=1)
     for training in (True, False):
-        with pytest.raises(TypeError, match="seed must be given"):
+        with pytest.raises(TypeError, match="seed is required here"):
             call(name, np.ones((3, 4)), 0.5, True, seed=None, training=training)
     with pytest.raises(ValueError, match="offset must be"):
         call(name, np.ones((3, 4)), 0.5, seed=1, offset=-1)

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from fractions import Fraction
 
 import ml_dtypes
 import numpy as np
@@ -10,10 +9,12 @@ import pytest
 from oracle import fixed, uniform_number
 
 import fastdrop
+from fastdrop import theory
 from fastdrop.verify.cases import equal_bytes
 
 DTYPES = (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
 KEY = {"seed": 51, "offset": 52}
+SCALINGS = [{"per": "batch"}, {"per": "sample"}, {"mode": "unscaled"}]
 
 
 def values(shape, dtype=np.float64):
@@ -35,12 +36,12 @@ def slow_mask(shape, gamma, block, shared=False):
     return mask
 
 
-def slow_drop_block(x, mask, scale):
+def slow_drop_block(x, mask, per):
     """Return keep ? x * size / kept : 0, an element at a time, rounded to the type computed with, then to that of x."""
     compute = np.float64 if x.dtype == np.float64 else np.float32
     y = np.zeros_like(x)
     for index in np.ndindex(x.shape):
-        counted = {"batch": mask, "sample": mask[index[0]], "none": np.ones(1)}[scale]
+        counted = {"batch": mask, "sample": mask[index[0]], None: np.ones(1)}[per]
         if mask[index]:
             y[index] = compute(x[index]) * compute(counted.size / int(counted.sum()))
     return y
@@ -61,37 +62,37 @@ GEOMETRIES = [
 @pytest.mark.parametrize(("shape", "block"), GEOMETRIES)
 def test_blocks_are_those_of_a_loop(engine, shape, block, shared):
     x = values(shape)
-    gamma = fastdrop.drop_block_gamma(0.4, shape[2:], block)
-    want = slow_drop_block(x, slow_mask(shape, gamma, block, shared), "none")
+    gamma = theory.drop_block_gamma(0.4, shape[2:], block)
+    want = slow_drop_block(x, slow_mask(shape, gamma, block, shared), None)
     assert 0 < np.count_nonzero(want) < x.size
-    assert equal_bytes(fastdrop.drop_block(x, 0.4, block, shared_channels=shared, scale="none", **KEY), want)
+    assert equal_bytes(fastdrop.drop_block(x, 0.4, block, shared_axes=1 if shared else None, mode="unscaled", **KEY), want)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
-@pytest.mark.parametrize("scale", ["batch", "sample", "none"])
-def test_scales_and_types(engine, scale, dtype):
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_scales_and_types(engine, scaling, dtype):
     shape, block = (3, 2, 7, 8), (3, 2)
     x = values(shape, dtype)
-    mask = slow_mask(shape, fastdrop.drop_block_gamma(0.3, shape[2:], block), block)
+    mask = slow_mask(shape, theory.drop_block_gamma(0.3, shape[2:], block), block)
     assert len({int(sample.sum()) for sample in mask}) > 1
-    want = slow_drop_block(x, mask, scale)
+    want = slow_drop_block(x, mask, scaling.get("per"))
     for function in (fastdrop.drop_block, fastdrop.drop_block_backward):
-        y = function(x, 0.3, block, scale=scale, **KEY)
+        y = function(x, 0.3, block, **scaling, **KEY)
         assert y.dtype == x.dtype
         assert y.tobytes() == want.tobytes()
         out = x.copy()
-        assert function(out, 0.3, block, scale=scale, out=out, **KEY) is out
+        assert function(out, 0.3, block, **scaling, out=out, **KEY) is out
         assert out.tobytes() == want.tobytes()
 
 
-@pytest.mark.parametrize("scale", ["batch", "sample"])
-def test_any_layout(engine, scale):
+@pytest.mark.parametrize("per", ["batch", "sample"])
+def test_any_layout(engine, per):
     x = values((2, 3, 6, 8))
-    want = fastdrop.drop_block(x, 0.3, 3, scale=scale, **KEY)
-    assert np.array_equal(fastdrop.drop_block(np.asfortranarray(x), 0.3, 3, scale=scale, **KEY), want)
+    want = fastdrop.drop_block(x, 0.3, 3, per=per, **KEY)
+    assert np.array_equal(fastdrop.drop_block(np.asfortranarray(x), 0.3, 3, per=per, **KEY), want)
     last = np.moveaxis(x, 1, -1)
     for array in (last, last.copy()):
-        y = fastdrop.drop_block(array, 0.3, 3, scale=scale, data_format="channels_last", **KEY)
+        y = fastdrop.drop_block(array, 0.3, 3, per=per, data_format="channels_last", **KEY)
         assert np.array_equal(y, np.moveaxis(want, 1, -1))
 
 
@@ -105,34 +106,10 @@ def test_a_block_drops_what_is_not_finite():
 # Rates --------------------------------------------------------------------------------------------------------------
 
 
-def expected_share(gamma, spatial, block):
-    """Return the expected share of cells dropped: for each cell, the places that cover it counted one by one."""
-    places = list(itertools.product(*(range(size - length + 1) for size, length in zip(spatial, block, strict=True))))
-    total = Fraction(0)
-    for cell in itertools.product(*map(range, spatial)):
-        n = sum(all(p <= c < p + b for p, c, b in zip(place, cell, block, strict=True)) for place in places)
-        total += 1 - (1 - Fraction(gamma)) ** n
-    return float(total / math.prod(spatial))
-
-
-@pytest.mark.parametrize("p", [1e-12, 0.1, 0.5, 0.999])
-@pytest.mark.parametrize(("spatial", "block"), [((14, 14), (7, 7)), ((5, 9), (4, 3)), ((3, 4, 5), (2, 2, 2)), ((11,), (11,))])
-def test_the_exact_gamma_solves_its_equation(spatial, block, p):
-    gamma = fastdrop.drop_block_gamma(p, spatial, block, exact_rate=True)
-    assert expected_share(gamma, spatial, block) == pytest.approx(p, rel=1e-13)
-
-
-def test_the_papers_gamma():
-    assert fastdrop.drop_block_gamma(0.1, (14, 14), 7) == pytest.approx(0.1 / 49 * 14**2 / 8**2, rel=1e-15)
-    assert fastdrop.drop_block_gamma(0.2, (5, 9, 4), (2, 3, 9)) == pytest.approx(0.2 * 180 / 24 / (4 * 7 * 1), rel=1e-15)
-    assert expected_share(fastdrop.drop_block_gamma(0.1, (14, 14), 7), (14, 14), (7, 7)) == pytest.approx(0.0929, abs=5e-5)
-    assert fastdrop.drop_block_gamma(1.0, (14, 14), 1) == 1.0
-
-
 def measured_share(size, exact_rate):
     """Return the share dropped of a large sample of maps: in float16, in parts."""
     x = np.ones(((1400 // size), 1000, size, size), np.float16)
-    options = {"exact_rate": exact_rate, "scale": "none", "out": np.empty_like(x), "seed": 53}
+    options = {"exact_rate": exact_rate, "mode": "unscaled", "out": np.empty_like(x), "seed": 53}
     kept = sum(np.count_nonzero(fastdrop.drop_block(x, 0.1, 7, offset=k, **options)) for k in range(3))
     return 1 - kept / (3 * x.size)
 
@@ -149,8 +126,8 @@ def test_the_measured_rate_on_28_by_28():
 def test_the_moments_of_a_cell():
     """A cell without scaling is kept with (1 - gamma)**n: corners have n = 1, the middle has the most."""
     x = np.ones((400, 500, 5))
-    y = fastdrop.drop_block(x, 0.4, 3, scale="none", **KEY)
-    gamma = fastdrop.drop_block_gamma(0.4, (5,), 3)
+    y = fastdrop.drop_block(x, 0.4, 3, mode="unscaled", **KEY)
+    gamma = theory.drop_block_gamma(0.4, (5,), 3)
     for cell, n in enumerate([1, 2, 3, 2, 1]):
         keep = (1 - gamma) ** n
         error = math.sqrt(keep * (1 - keep) / 200_000)
@@ -163,16 +140,16 @@ def test_the_moments_of_a_cell():
 
 def test_the_ends_of_the_rate(engine):
     x = values((2, 2, 6, 6), np.float32)
-    for scale in ("batch", "sample", "none"):
+    for scaling in SCALINGS:
         for exact_rate in (False, True):
-            assert equal_bytes(fastdrop.drop_block(x, 0, 3, exact_rate=exact_rate, scale=scale, **KEY), x)
-        assert equal_bytes(fastdrop.drop_block(x, 1, 3, exact_rate=True, scale=scale, **KEY), np.zeros_like(x))
+            assert equal_bytes(fastdrop.drop_block(x, 0, 3, exact_rate=exact_rate, **scaling, **KEY), x)
+        assert equal_bytes(fastdrop.drop_block(x, 1, 3, exact_rate=True, **scaling, **KEY), np.zeros_like(x))
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 5), (2, 0, 5), (2, 2, 0), (2, 2, 3, 0)])
 def test_nothing(engine, shape):
-    for scale in ("batch", "sample", "none"):
-        assert fastdrop.drop_block(np.ones(shape), 0.5, 3, scale=scale, **KEY).shape == shape
+    for scaling in SCALINGS:
+        assert fastdrop.drop_block(np.ones(shape), 0.5, 3, **scaling, **KEY).shape == shape
 
 
 def test_outside_training():
@@ -184,17 +161,17 @@ def test_outside_training():
     assert equal_bytes(out, x)
 
 
-@pytest.mark.parametrize("scale", ["batch", "sample", "none"])
-def test_backward_is_the_gradient(scale):
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_backward_is_the_gradient(scaling):
     x, w = values((2, 2, 6)), values((2, 2, 6))[::-1]
     step = 2.0**-10
     differences = np.zeros_like(x)
     for index in np.ndindex(x.shape):
         nudge = np.zeros_like(x)
         nudge[index] = step
-        above, below = (fastdrop.drop_block(x + sign * nudge, 0.4, 2, scale=scale, **KEY) for sign in (1, -1))
+        above, below = (fastdrop.drop_block(x + sign * nudge, 0.4, 2, **scaling, **KEY) for sign in (1, -1))
         differences[index] = (w * (above - below)).sum() / (2 * step)
-    assert np.allclose(fastdrop.drop_block_backward(w, 0.4, 2, scale=scale, **KEY), differences, atol=1e-9)
+    assert np.allclose(fastdrop.drop_block_backward(w, 0.4, 2, **scaling, **KEY), differences, atol=1e-9)
 
 
 def test_a_stream_is_drawn_from_once():
@@ -212,7 +189,12 @@ BAD = [
     (ValueError, "block_size", {"block_size": 0}),
     (ValueError, "block_size", {"block_size": (2, 2)}),
     (TypeError, "block_size", {"block_size": 2.0}),
-    (ValueError, "scale must be", {"scale": "map"}),
+    (ValueError, "mode must be 'inverted' or 'unscaled'", {"mode": "standard"}),
+    (ValueError, "per must be 'batch' or 'sample'", {"per": "map"}),
+    (ValueError, "shared_axes must be 0, the samples, 1, the channels", {"shared_axes": 2}),
+    (TypeError, "exact_rate must be True or False", {"exact_rate": "no"}),
+    (TypeError, "block_size", {"block_size": True}),
+    (TypeError, "block_size", {"block_size": None}),
     (ValueError, "data_format must be", {"data_format": "NCHW"}),
     (ValueError, "out must have the shape", {"out": np.ones(3)}),
     (ValueError, "unknown backend", {"backend": "abacus"}),
@@ -231,11 +213,50 @@ def test_bad_input(error, message, bad, training):
 
 
 def test_bad_input_elsewhere():
-    with pytest.raises(TypeError, match="seed must be given"):
+    with pytest.raises(TypeError, match="seed is required"):
         fastdrop.drop_block_backward(np.ones((1, 1, 5)), seed=None)
     with pytest.raises(TypeError, match="grad must have"):
         fastdrop.drop_block_backward(np.ones((1, 1, 5), int), seed=1)
-    with pytest.raises(ValueError, match="spatial"):
-        fastdrop.drop_block_gamma(0.1, (3, 0), 2)
-    with pytest.raises(TypeError, match="spatial"):
-        fastdrop.drop_block_gamma(0.1, 14, 2)
+    with pytest.raises(TypeError, match="training must be True or False"):
+        fastdrop.drop_block(np.ones((1, 1, 5)), training=1)
+    with pytest.raises(TypeError, match="seed must be the key of the forward pass"):
+        fastdrop.drop_block_backward(np.ones((1, 1, 5)), seed=fastdrop.Stream(1))
+
+
+# Shared masks, blocks of a larger array -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)])
+def test_axes_that_share_a_mask(axes, data_format):
+    x = np.ones((4, 3, 9, 7), np.float32)
+    rates = {"block_size": 3, "mode": "unscaled", "data_format": data_format}
+    shared = [3 if axis and data_format == "channels_last" else axis for axis in axes]
+    y = fastdrop.drop_block(x, 0.4, shared_axes=tuple(shared), **rates, **KEY)
+    single = tuple(slice(0, 1) if axis in shared else slice(None) for axis in range(4))
+    lead = fastdrop.drop_block(x[single], 0.4, **rates, **KEY)
+    assert equal_bytes(y, np.broadcast_to(lead, x.shape).copy())
+    assert 0 < np.count_nonzero(y) < y.size
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("scaling", [{"per": "sample"}, {"mode": "unscaled"}, {"per": "sample", "shared_axes": 0}])
+def test_samples_of_a_larger_batch(engine, scaling, data_format):
+    x = values((5, 4, 6, 3), np.float32)
+    options = {"p": 0.4, "block_size": 2, "data_format": data_format, **scaling, **KEY}
+    for function in (fastdrop.drop_block, fastdrop.drop_block_backward):
+        whole = function(x, **options)
+        for part in (slice(0, 2), slice(2, 5)):
+            where = {"global_shape": x.shape, "global_start": (part.start, 0, 0, 0)}
+            assert equal_bytes(function(x[part], **where, **options), whole[part].copy())
+
+
+def test_what_cannot_be_a_block():
+    stream = fastdrop.Stream(1)
+    for where in ({"start": 1}, {"global_shape": (2, 3, 8)}):
+        with pytest.raises(ValueError, match="where the scale counts the whole batch"):
+            fastdrop.drop_block(np.ones((1, 3, 8)), seed=stream, **where)
+    for shape in ((1, 4, 8), (1, 3, 9)):
+        with pytest.raises(ValueError, match="must have all of axis 1 and 2"):
+            fastdrop.drop_block(np.ones((1, 3, 8)), per="sample", seed=stream, global_shape=shape)
+    assert stream.offset == 0

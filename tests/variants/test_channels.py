@@ -36,15 +36,16 @@ VARIANTS = {
     "2d, sequences": ("dropout2d", {}, (3, 4, 5), lambda i: 4 * i[0] + i[1]),
     "3d": ("dropout3d", {}, (3, 4, 2, 2, 3), lambda i: 4 * i[0] + i[1]),
     "3d, one sample": ("dropout3d", {}, (4, 2, 2, 3), lambda i: i[0]),
-    "channels last": ("spatial_dropout", {}, (2, 3, 3, 4), lambda i: 4 * i[0] + i[3]),
-    "channels last, 3 dimensions": ("spatial_dropout", {}, (2, 3, 2, 2, 4), lambda i: 4 * i[0] + i[4]),
+    "channels last": ("spatial_dropout", {"data_format": "channels_last"}, (2, 3, 3, 4), lambda i: 4 * i[0] + i[3]),
+    "channels last, volumes": ("spatial_dropout", {"data_format": "channels_last"}, (2, 3, 2, 2, 4), lambda i: 4 * i[0] + i[4]),
     "channels last, sequences": ("spatial_dropout", {"data_format": "channels_last"}, (2, 5, 4), lambda i: 4 * i[0] + i[2]),
     "channels only": ("spatial_dropout", {}, (5, 4), lambda i: 4 * i[0] + i[1]),
-    "channels first": ("spatial_dropout", {"data_format": "channels_first"}, (2, 4, 3, 3), lambda i: 4 * i[0] + i[1]),
+    "channels first": ("spatial_dropout", {}, (2, 4, 3, 3), lambda i: 4 * i[0] + i[1]),
     "channels first, sequences": ("spatial_dropout", {"data_format": "channels_first"}, (2, 4, 5), lambda i: 4 * i[0] + i[1]),
     "locked": ("locked_dropout", {}, (5, 3, 4), lambda i: 4 * i[1] + i[2]),
-    "locked, samples first": ("locked_dropout", {"time_axis": 1}, (3, 5, 4), lambda i: 4 * i[0] + i[2]),
-    "locked, time last": ("locked_dropout", {"time_axis": -1}, (3, 4, 5), lambda i: 4 * i[0] + i[1]),
+    "locked, samples first": ("locked_dropout", {"shared_axes": 1}, (3, 5, 4), lambda i: 4 * i[0] + i[2]),
+    "locked, time last": ("locked_dropout", {"shared_axes": -1}, (3, 4, 5), lambda i: 4 * i[0] + i[1]),
+    "locked, two axes": ("locked_dropout", {"shared_axes": (0, -1)}, (3, 4, 5), lambda i: i[1]),
     "locked, one sequence": ("locked_dropout", {}, (5, 40), lambda i: i[1]),
     "pairs": ("group_dropout", {"group_size": 2}, (50,), blocks((50,), (2,))),
     "pairs and one": ("group_dropout", {"group_size": 2}, (51,), blocks((51,), (2,))),
@@ -129,7 +130,7 @@ def test_outside_training_it_is_the_input(name):
     x = values(VARIANTS[name][2], np.dtype(np.float32))
     stream, out = fastdrop.Stream(1), np.empty_like(x)
     assert call(name, x, 0.3, training=False, seed=stream) is x
-    assert call(name, x, 0.3, True, training=False, seed=stream) is x
+    assert call(name, x, 0.3, True, training=False, seed=1) is x
     assert call(name, x, 0.3, training=False, out=out) is out
     assert plain(out) == plain(x)
     assert stream.offset == 0
@@ -167,7 +168,7 @@ UNITS = {  # a shape of many units, and how many elements each has
     "dropout1d": ((512, 64, 4), {}, 4),
     "dropout2d": ((512, 64, 2, 2), {}, 4),
     "dropout3d": ((512, 64, 1, 2, 2), {}, 4),
-    "spatial_dropout": ((512, 2, 2, 64), {}, 4),
+    "spatial_dropout": ((512, 64, 2, 2), {}, 4),
     "locked_dropout": ((4, 512, 64), {}, 4),
     "group_dropout": ((256, 512), {"group_size": 2, "axes": (0, 1)}, 4),
 }
@@ -217,10 +218,11 @@ def test_locked_pieces_of_time_have_the_mask_of_the_whole(steps, data):
 
 def test_both_orders_of_axes_have_one_mask():
     x = values((5, 6, 8), np.dtype(np.float32))
-    time_first = fastdrop.locked_dropout(x, 0.3, time_axis=0, **KEY)
-    assert plain(fastdrop.locked_dropout(x.swapaxes(0, 1).copy(), 0.3, time_axis=1, **KEY).swapaxes(0, 1)) == plain(time_first)
-    last = fastdrop.spatial_dropout(x, 0.3, **KEY)
-    first = fastdrop.spatial_dropout(np.moveaxis(x, -1, 1).copy(), 0.3, data_format="channels_first", **KEY)
+    time_first = fastdrop.locked_dropout(x, 0.3, shared_axes=0, **KEY)
+    time_second = fastdrop.locked_dropout(x.swapaxes(0, 1).copy(), 0.3, shared_axes=1, **KEY)
+    assert plain(time_second.swapaxes(0, 1)) == plain(time_first)
+    last = fastdrop.spatial_dropout(x, 0.3, data_format="channels_last", **KEY)
+    first = fastdrop.spatial_dropout(np.moveaxis(x, -1, 1).copy(), 0.3, **KEY)
     assert plain(np.moveaxis(first, 1, -1)) == plain(last)
 
 
@@ -290,10 +292,12 @@ WRONG = [
     ("dropout2d", np.ones((2, 3)), {}, ValueError, r"x must have the dimensions \(N, C, H, W\) or \(N, C, L\)"),
     ("dropout3d", np.ones((2, 3)), {}, ValueError, r"x must have the dimensions \(N, C, D, H, W\) or \(C, D, H, W\)"),
     ("spatial_dropout", np.ones(3), {}, ValueError, r"x must have an axis of samples and one of channels; got shape \(3,\)"),
-    ("spatial_dropout", X, {"data_format": "NHWC"}, ValueError, "'channels_last' or 'channels_first'; got 'NHWC'"),
-    ("locked_dropout", X, {"time_axis": 2}, ValueError, r"time_axis \(2,\) are out of range for an array of 2 dimensions"),
-    ("locked_dropout", X, {"time_axis": (0, 1)}, TypeError, r"time_axis must be an integer, one axis of x; got \(0, 1\)"),
-    ("locked_dropout", np.float32(1), {}, ValueError, "time_axis .* 0 dimensions"),
+    ("spatial_dropout", X, {"data_format": "NHWC"}, ValueError, "'channels_first' or 'channels_last'; got 'NHWC'"),
+    ("locked_dropout", X, {"shared_axes": 2}, ValueError, r"shared_axes \(2,\) are out of range for an array of 2 dimensions"),
+    ("locked_dropout", X, {"shared_axes": None}, TypeError, "shared_axes must be a sequence of integers; got None"),
+    ("locked_dropout", X, {"shared_axes": ()}, ValueError, "shared_axes must name at least one axis, that of time"),
+    *((kind, None, {"training": "no"}, TypeError, "training must be True or False; got 'no'") for kind in KINDS),
+    ("locked_dropout", np.float32(1), {}, ValueError, "shared_axes .* 0 dimensions"),
     ("group_dropout", X, {"group_size": 0}, ValueError, "group_size must be at least 1; got 0"),
     ("group_dropout", X, {"group_size": (2, 2)}, ValueError, r"a size for each of axes \(-1,\); got \(2, 2\)"),
     ("group_dropout", X, {"group_size": 2.0}, TypeError, "group_size must be a sequence of integers; got 2.0"),
@@ -321,7 +325,7 @@ def test_bad_input(backward, training):
         x = np.full(shape, 5, np.float32) if x is None else x
         stream, out = fastdrop.Stream(1), np.full_like(x, 5)
         arguments = {"out": out, "seed": stream, "training": training, **keywords, **options}
-        if options.get("offset"):
+        if options.get("offset") or backward:
             arguments["seed"] = 1
         with pytest.raises(error, match=message.replace("x must", "(x|grad) must").replace("of x", "of (x|grad)")):
             getattr(fastdrop, function + "_backward" * backward)(x, **arguments)
@@ -343,7 +347,7 @@ def test_bad_arrays_and_seeds(function):
         with pytest.raises(error, match="seed must be"):
             call(name, np.ones(shape), 0.5, seed=seed, out=out)
     for training in (True, False):
-        with pytest.raises(TypeError, match="seed must be given"):
+        with pytest.raises(TypeError, match="seed is required here"):
             call(name, np.ones(shape), 0.5, True, seed=None, out=out, training=training)
     out.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):

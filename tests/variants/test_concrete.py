@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastdrop
+from fastdrop.theory import concrete_mean
 from fastdrop.verify.cases import DTYPES, engines, equal_bytes
 
 SEED, OFFSET, EPSILON = 17, 5, 1e-7
@@ -105,22 +106,66 @@ def test_cuts_order_and_layout():
 def test_mean_is_nearly_one():
     for logit in (-3.0, -1.4, 0.0):
         y = fastdrop.concrete_dropout(np.ones(10**6), logit, seed=SEED)
-        assert abs(y.mean() - 1) < 0.004  # 0.998 to 1, and the noise of a million
+        assert abs(y.mean() - 1) < 0.004  # 0.998 to 1 at these rates, and the noise of a million
         assert abs((y * (1 - rate(logit)) < 0.5).mean() - rate(logit)) < 0.002  # s is above 1/2 with probability p
 
 
-def test_regularizer():
-    rng = np.random.default_rng(6)
-    weights, logit, h = [rng.normal(size=(7, 5)), rng.normal(size=5)], -1.7, 1e-6
-    how = {"weight_regularizer": 3e-3, "dropout_regularizer": 2e-2}
-    p = rate(logit)
-    want = 3e-3 * sum((w**2).sum() for w in weights) / (1 - p) + 2e-2 * 7 * (p * np.log(p) + (1 - p) * np.log(1 - p))
-    assert fastdrop.concrete_regularizer(logit, weights, 7, **how) == pytest.approx(want, rel=1e-12)
-    dlogit, (dkernel, dbias) = fastdrop.concrete_regularizer_backward(logit, weights, 7, **how)
-    rise = [fastdrop.concrete_regularizer(logit + s * h, weights, 7, **how) for s in (1, -1)]
-    assert dlogit == pytest.approx((rise[0] - rise[1]) / (2 * h), rel=1e-6)
-    np.testing.assert_allclose(dkernel, 2 * 3e-3 * weights[0] / (1 - p))
-    np.testing.assert_allclose(dbias, 2 * 3e-3 * weights[1] / (1 - p))
+# The exact mean -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [0.1, 2 / 3, 1.5])
+@pytest.mark.parametrize("p", [0.05, 0.3, 0.9, 0.99])
+def test_means_of_both_forms(p, temperature):
+    logit, n = np.log(p / (1 - p)), 10**6
+    for exact, mean in ((False, concrete_mean(p, temperature)), (True, 1.0)):
+        y = fastdrop.concrete_dropout(np.ones(n), logit, temperature, exact_mean=exact, seed=SEED)
+        assert abs(y.mean() - mean) < 5 * y.std() / np.sqrt(n)
+        maps = fastdrop.spatial_concrete_dropout(np.ones((n // 100, 100)), logit, temperature, exact_mean=exact, seed=SEED)
+        assert equal_bytes(maps.ravel(), y)
+
+
+def test_the_factor_of_the_exact_mean_is_that_of_theory():
+    for p, t in ((0.1, 2 / 3), (0.9, 0.1), (0.7, 0.37)):
+        logit, x = np.log(p / (1 - p)), np.linspace(1, 2, 50)
+        options = {"epsilon": 1e-15, "seed": SEED}
+        plain, exact = (fastdrop.concrete_dropout(x, logit, t, exact_mean=flag, **options) for flag in (False, True))
+        np.testing.assert_allclose(plain, exact * concrete_mean(p, t), rtol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 2 / 3, 0.37])
+@pytest.mark.parametrize("logit", [-1.3, 0.0, 2.2, 9.0])
+@pytest.mark.parametrize("epsilon", [1e-7, 1e-3])
+def test_gradients_of_the_exact_mean(temperature, logit, epsilon):
+    rng, h = np.random.default_rng(7), 1e-5
+    x, g = rng.normal(size=(2, 6, 50, 4))
+    how = {"epsilon": epsilon, "exact_mean": True, "seed": SEED}
+    for forward, backward in (
+        (fastdrop.concrete_dropout, fastdrop.concrete_dropout_backward),
+        (fastdrop.spatial_concrete_dropout, fastdrop.spatial_concrete_dropout_backward),
+    ):
+        dx, dlogit = backward(g, x, logit, temperature, **how)
+        np.testing.assert_allclose(dx, g * forward(np.ones_like(x), logit, temperature, **how), rtol=1e-14)
+        above, below = ((g * forward(x, logit + s * h, temperature, **how)).sum() for s in (1, -1))
+        assert dlogit == pytest.approx((above - below) / (2 * h), rel=1e-5, abs=1e-7 * np.abs(g * x).sum())
+
+
+def test_bits_of_the_exact_mean(engine):
+    x = np.random.default_rng(8).normal(size=(40, 50)).astype(np.float32)
+
+    def results():
+        return [
+            fastdrop.concrete_dropout(x, 1.0, 0.37, exact_mean=True, seed=SEED),
+            *map(np.asarray, fastdrop.concrete_dropout_backward(x, x, 1.0, exact_mean=True, seed=SEED)),
+            *map(np.asarray, fastdrop.spatial_concrete_dropout_backward(x, x, 1.0, exact_mean=True, seed=SEED)),
+        ]
+
+    found = results()
+    with fastdrop.using(backend="numpy"):
+        for got, want in zip(found, results(), strict=True):
+            assert equal_bytes(got, want)
+
+
+# The ends -----------------------------------------------------------------------------------------------------------
 
 
 def test_outside_training_and_at_the_bounds():
@@ -149,6 +194,8 @@ def test_outside_training_and_at_the_bounds():
         ({"start": 2**50}, OverflowError, "past the end"),
         ({"out": np.empty(4, np.float32)}, ValueError, "out must have the shape"),
         ({"backend": "fortran"}, ValueError, "backend"),
+        ({"training": "no"}, TypeError, "training must be True or False; got 'no'"),
+        ({"exact_mean": "no"}, TypeError, "exact_mean must be True or False; got 'no'"),
     ],
 )
 def test_bad_input(arguments, error, message):
@@ -159,9 +206,7 @@ def test_bad_input(arguments, error, message):
 
 def test_backward_needs_seed_and_matching_input():
     g = np.ones(3, np.float32)
-    with pytest.raises(TypeError, match="seed must be given"):
+    with pytest.raises(TypeError, match="seed is required here"):
         fastdrop.concrete_dropout_backward(g, g, -1.0, seed=None)
     with pytest.raises(ValueError, match="x must have the shape"):
         fastdrop.concrete_dropout_backward(g, g[:2], -1.0, seed=1)
-    with pytest.raises(ValueError, match="regularizer"):
-        fastdrop.concrete_regularizer(-1.0, g, 3, weight_regularizer=-1)

@@ -4,11 +4,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from comparisons import DTYPES, assert_same_bytes, by_reference, normal, times
+from comparisons import DTYPES, assert_same_bytes, by_reference, normal, scale_of, times
 from oracle import keep, keep_laid, word
 
 import fastdrop
-from fastdrop.variants import importance
+from fastdrop import theory
+from fastdrop.variants import multinomial
 from fastdrop.verify.cases import spoiled
 
 SEED, OFFSET = 51, 52
@@ -60,7 +61,7 @@ SCORES = [
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.875, 1.0])
 @pytest.mark.parametrize("scores", SCORES, ids=range(len(SCORES)))
 def test_keep_probabilities_against_fractions(scores, p, floor):
-    found = fastdrop.keep_probabilities(scores, p, floor=floor)
+    found = theory.keep_probabilities(scores, p, floor=floor)
     want = filled_exactly(scores, 1 - p, floor)
     assert np.allclose(found, [float(k) for k in want], rtol=1e-14, atol=1e-15)
     assert abs(found.mean() - (1 - p)) < 1e-15
@@ -76,35 +77,35 @@ def test_scores_that_nearly_agree(scores, total, floor):
     p = 1 - total / 3
     want = filled_exactly(scores, 1 - p, floor)
     assert (want[0] < want[1] == 1) if floor == 0 else (want[0] == floor < want[1])
-    found = fastdrop.keep_probabilities(scores, p, floor=floor)
+    found = theory.keep_probabilities(scores, p, floor=floor)
     assert np.allclose(found, [float(k) for k in want], rtol=0, atol=3e-16)
 
 
 def test_axes_of_the_mean():
     scores = np.random.default_rng(3).random((4, 3, 6)).astype(np.float32)
     for axis in (1, (0, 2), (-1,), (2, 0, 1)):
-        keep = fastdrop.keep_probabilities(scores, 0.3, axis=axis)
+        keep = theory.keep_probabilities(scores, 0.3, axis=axis)
         assert np.allclose(keep.mean(axis=axis), 0.7, atol=1e-15)
         order = np.argsort(keep, axis=axis) if isinstance(axis, int) else None
         if order is not None:
             assert (np.diff(np.take_along_axis(scores, order, axis), axis=axis) >= 0).all()
-    rows = fastdrop.keep_probabilities(scores, 0.3, axis=2)
-    assert_same_bytes(rows[2, 1], fastdrop.keep_probabilities(scores[2, 1], 0.3))
-    assert_same_bytes(rows, fastdrop.keep_probabilities(np.asfortranarray(scores), 0.3, axis=2))
-    assert_same_bytes(fastdrop.keep_probabilities(scores, 0.3), fastdrop.keep_probabilities(scores, 0.3, axis=(0, 1, 2)))
-    assert fastdrop.keep_probabilities(np.ones((0, 3)), axis=1).shape == (0, 3)
-    assert fastdrop.keep_probabilities(np.ones((3, 0)), axis=1).shape == (3, 0)
-    assert fastdrop.keep_probabilities(2.0, 0.25) == 0.75
-    assert fastdrop.keep_probabilities([True, False], 0.5, floor=0).tolist() == [1.0, 0.0]
+    rows = theory.keep_probabilities(scores, 0.3, axis=2)
+    assert_same_bytes(rows[2, 1], theory.keep_probabilities(scores[2, 1], 0.3))
+    assert_same_bytes(rows, theory.keep_probabilities(np.asfortranarray(scores), 0.3, axis=2))
+    assert_same_bytes(theory.keep_probabilities(scores, 0.3), theory.keep_probabilities(scores, 0.3, axis=(0, 1, 2)))
+    assert theory.keep_probabilities(np.ones((0, 3)), axis=1).shape == (0, 3)
+    assert theory.keep_probabilities(np.ones((3, 0)), axis=1).shape == (3, 0)
+    assert theory.keep_probabilities(2.0, 0.25) == 0.75
+    assert theory.keep_probabilities([True, False], 0.5, floor=0).tolist() == [1.0, 0.0]
 
 
 def test_a_hostile_environment_changes_no_keep_probability():
     scores = np.random.default_rng(4).random((50, 33)) ** 3 * 1e-310  # subnormal
-    want = fastdrop.keep_probabilities(scores, 0.6, axis=1)
-    draws = fastdrop.multinomial_probabilities(scores)
+    want = theory.keep_probabilities(scores, 0.6, axis=1)
+    draws = theory.multinomial_probabilities(scores)
     with spoiled():
-        found = fastdrop.keep_probabilities(scores, 0.6, axis=1)
-        found_draws = fastdrop.multinomial_probabilities(scores)
+        found = theory.keep_probabilities(scores, 0.6, axis=1)
+        found_draws = theory.multinomial_probabilities(scores)
     assert_same_bytes(found, want)
     assert_same_bytes(found_draws, draws)
     assert len(set(want[0])) > 20
@@ -119,7 +120,7 @@ def test_a_hostile_environment_changes_no_keep_probability():
 def test_importance_dropout(engine, dtype, shared_axes):
     x, scores = normal((5, 4, 6), dtype), np.random.default_rng(5).exponential(size=(5, 4, 1)) ** 2
     rule = {"axis": 1, "floor": 0.05, "shared_axes": shared_axes, **KEY}
-    k = fastdrop.keep_probabilities(scores, 0.4, axis=1, floor=0.05)
+    k = theory.keep_probabilities(scores, 0.4, axis=1, floor=0.05)
     kept = keep_laid(x.shape, 1 - k, SEED, OFFSET, shared_axes=() if shared_axes is None else shared_axes)
     factor = (1 / (1 - (1 - k))).astype(np.float64 if dtype == np.float64 else np.float32)
     want = np.where(kept, times(x, factor), dtype.type(0))
@@ -132,7 +133,7 @@ def test_importance_dropout(engine, dtype, shared_axes):
 
 def test_moments_of_importance_dropout():
     scores, n = np.array([0.1, 0.5, 1.0, 2.0, 9.0]), 40_000
-    k = fastdrop.keep_probabilities(scores, 0.5)
+    k = theory.keep_probabilities(scores, 0.5)
     y = fastdrop.importance_dropout(np.ones((n, 5)), scores, 0.5, seed=3)
     assert 0 < k.min() < 0.1 < k.max() == 1
     deviation = np.sqrt((1 - k) / k)
@@ -228,8 +229,8 @@ def test_multinomial_dropout(engine, dtype, per, monkeypatch):
     with np.errstate(invalid="ignore"):  # infinity by 0
         product = times(x, factors.astype(np.float64 if dtype == np.float64 else np.float32))
     want = np.where(factors > 0, product, dtype.type(0))
-    for draws in (importance.DRAWS, 13, 1):  # all rows at once; two at a time; one
-        monkeypatch.setattr(importance, "DRAWS", draws)
+    for draws in (multinomial.DRAWS, 13, 1):  # all rows at once; two at a time; one
+        monkeypatch.setattr(multinomial, "DRAWS", draws)
         assert_same_bytes(fastdrop.multinomial_dropout(x, 4, probabilities, per=per, **KEY), want)
     assert_same_bytes(fastdrop.multinomial_dropout_backward(np.asfortranarray(x), 4, probabilities, per=per, **KEY), want)
     out = np.asfortranarray(x)
@@ -243,7 +244,7 @@ def test_shares_sum_to_all_words():
     cases += [np.ones(3), [0.0, 1.0], [1e-300, 1.0, 1e300], [5e-324, 5e-324], np.arange(4), [True, False]]
     for weights in cases:
         weights = np.asarray(weights)
-        shares = importance.shares_of(weights, weights.size)
+        shares = multinomial.count_words(weights, weights.size)
         assert shares.tolist() == shares_exactly(weights.tolist())
         assert ((shares > 0) == (weights > 0)).all()
         wanted = weights.astype(float) / weights.max()
@@ -254,7 +255,7 @@ def test_a_word_on_the_border_is_the_next_features():
     drawn = word(SEED, OFFSET, 0)
     for border, feature in ((drawn, 1), (drawn + 1, 0)):
         shares = np.array([border, 2**32 - border], np.uint64)
-        assert np.argmax(importance.factors_drawn(shares, 1, 0, 1, SEED, OFFSET)) == feature
+        assert np.argmax(multinomial.draw_factors(shares, 1, 0, 1, (SEED, OFFSET))) == feature
 
 
 def test_moments_of_multinomial_dropout():
@@ -269,14 +270,14 @@ def test_moments_of_multinomial_dropout():
 
 def test_probabilities_are_the_roots_of_second_moments(engine):
     x = normal((50, 3, 6), np.float32) * np.arange(6, dtype=np.float32)
-    found = fastdrop.multinomial_probabilities(x)
+    found = theory.multinomial_probabilities(x)
     roots = np.sqrt((x.astype(float) ** 2).sum(axis=(0, 1)))
     assert np.allclose(found, roots / roots.sum(), rtol=1e-14)
-    assert_same_bytes(found, fastdrop.multinomial_probabilities(np.asfortranarray(x)))
+    assert_same_bytes(found, theory.multinomial_probabilities(np.asfortranarray(x)))
     assert_same_bytes(fastdrop.multinomial_dropout(x, 2, **KEY), fastdrop.multinomial_dropout(x, 2, found, **KEY))
-    assert np.allclose(fastdrop.multinomial_probabilities(x.astype(float) * 1e300), found, rtol=1e-14)
-    assert fastdrop.multinomial_probabilities(np.zeros((3, 4))).tolist() == [0.25] * 4
-    assert fastdrop.multinomial_probabilities(np.zeros((0, 4))).tolist() == [0.25] * 4
+    assert np.allclose(theory.multinomial_probabilities(x.astype(float) * 1e300), found, rtol=1e-14)
+    assert theory.multinomial_probabilities(np.zeros((3, 4))).tolist() == [0.25] * 4
+    assert theory.multinomial_probabilities(np.zeros((0, 4))).tolist() == [0.25] * 4
 
 
 def test_multinomial_dropout_at_the_ends():
@@ -291,14 +292,14 @@ def test_multinomial_dropout_at_the_ends():
     with pytest.raises(TypeError, match="probabilities must be given"):
         fastdrop.multinomial_dropout_backward(x, 2, None, seed=1)
     for training in (True, False):
-        with pytest.raises(TypeError, match="seed must be given"):
+        with pytest.raises(TypeError, match="seed is required"):
             fastdrop.multinomial_dropout_backward(x, 2, np.ones(3), seed=None, training=training)
 
 
 @pytest.mark.parametrize(
     ("error", "words", "arguments"),
     [
-        (ValueError, "k must be >= 1", {"k": 0}),
+        (ValueError, "k must be at least 1", {"k": 0}),
         (ValueError, "k must be >= 0", {"k": -1}),
         (TypeError, "k must be an integer", {"k": 1.5}),
         (ValueError, "per must be 'sample'", {"per": "row"}),
@@ -332,21 +333,22 @@ def test_multinomial_dropout_draws_once():
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("per", ["output", "layer"])
-def test_targeted_dropout(engine, dtype, per):
-    weight = np.round(normal((6, 4, 5), dtype).astype(float) * 2).astype(dtype)  # with many ties
-    weight[2] = -np.inf
-    weight[2, 0, ::2] = np.nan
+@pytest.mark.parametrize("mode", ["unscaled", "inverted"])
+@pytest.mark.parametrize("among", ["output", "layer"])
+def test_targeted_dropout(engine, dtype, among, mode):
+    weight = np.round(normal((4, 5, 6), dtype).astype(float) * 2).astype(dtype)  # with many ties
+    weight[..., 2] = -np.inf
+    weight[0, ::2, 2] = np.nan
     kept = np.array(keep(SEED, OFFSET, 0, 120, 0.4))
     want, factors = weight.reshape(-1).copy(), np.ones(120, dtype)
-    for row in np.arange(120).reshape(-1, 120 if per == "layer" else 20):
+    scale = dtype.type(1) if mode == "unscaled" else scale_of(0.4, dtype)
+    for row in [np.arange(120)] if among == "layer" else np.arange(120).reshape(20, 6).T:
         magnitude = [np.inf if np.isnan(want[i]) else abs(float(want[i])) for i in row]
         ranked = sorted(range(len(row)), key=lambda j: (magnitude[j], j))
         for i in row[ranked[: int(0.7 * len(row))]]:
-            if not kept[i]:
-                want[i] = factors[i] = 0
+            want[i], factors[i] = (times(want[i], scale), scale) if kept[i] else (0, 0)
     want = want.reshape(weight.shape)
-    rule = {"fraction": 0.7, "per": per, **KEY}
+    rule = {"fraction": 0.7, "among": among, "mode": mode, **KEY}
     assert_same_bytes(fastdrop.targeted_dropout(weight, 0.4, **rule), want)
     assert 20 < np.count_nonzero(want == 0) - np.count_nonzero(weight == 0) < 40  # of 84 targets, some of them 0 already
     found = fastdrop.targeted_dropout_backward(np.ones_like(weight), np.asfortranarray(weight), 0.4, **rule)
@@ -354,18 +356,19 @@ def test_targeted_dropout(engine, dtype, per):
 
 
 def test_targeted_dropout_at_the_ends():
-    weight = np.array([[3.0, -1.0, 2.0], [0.5, 0.5, 0.5]])
+    weight = np.array([[3.0, -1.0, 2.0], [0.5, 0.5, 0.5]]).T
     rule = {"fraction": 2 / 3, "seed": 1}
     assert fastdrop.targeted_dropout(weight, training=False) is weight
     assert fastdrop.targeted_dropout_backward(weight, weight, seed=1, training=False) is weight
-    assert fastdrop.targeted_dropout(weight, 1.0, **rule).tolist() == [[3.0, 0.0, 0.0], [0.0, 0.0, 0.5]]
-    assert fastdrop.targeted_dropout(weight, 1.0, per="layer", **rule).tolist() == [[3.0, 0.0, 2.0], [0.0, 0.0, 0.0]]
-    assert fastdrop.targeted_dropout(weight[0], 1.0, **rule).tolist() == [3.0, 0.0, 0.0]
-    assert fastdrop.targeted_dropout(np.float64(2), 1.0, fraction=1, per="layer", seed=1) == 0
+    assert fastdrop.targeted_dropout(weight, 1.0, **rule).T.tolist() == [[3.0, 0.0, 0.0], [0.0, 0.0, 0.5]]
+    ends = fastdrop.targeted_dropout(weight, 1.0, among="layer", **rule)
+    assert ends.T.tolist() == [[3.0, 0.0, 2.0], [0.0, 0.0, 0.0]]
+    assert fastdrop.targeted_dropout(weight[:, 0], 1.0, **rule).tolist() == [3.0, 0.0, 0.0]
+    assert fastdrop.targeted_dropout(np.float64(2), 1.0, fraction=1, among="layer", seed=1) == 0
     assert_same_bytes(fastdrop.targeted_dropout(weight, 0.0, **rule), weight)
     assert_same_bytes(fastdrop.targeted_dropout(weight, 1.0, fraction=0, seed=1), weight)
     assert not fastdrop.targeted_dropout(weight, 1.0, fraction=1, seed=1).any()
-    for shape in ((0, 3), (3, 0), (0,)):
+    for shape in ((0, 3), (3, 0), (0,), (2, 0, 3)):
         assert fastdrop.targeted_dropout(np.ones(shape), 0.5, seed=1).shape == shape
 
 
@@ -374,7 +377,9 @@ def test_targeted_dropout_at_the_ends():
     [
         (ValueError, "fraction must be a number", {"fraction": 1.5}),
         (TypeError, "fraction must be a number", {"fraction": "x"}),
-        (ValueError, "per must be 'output'", {"per": "row"}),
+        (ValueError, "among must be 'output'", {"among": "row"}),
+        (ValueError, "mode must be 'inverted' or 'unscaled'", {"mode": "standard"}),
+        (TypeError, "training must be True or False", {"training": 0}),
         (ValueError, "0-d array", {"weight": np.float64(1)}),
         (TypeError, "weight must have a floating-point dtype", {"weight": np.ones((2, 2), int)}),
         (ValueError, "p must be in", {"p": -1}),
@@ -389,8 +394,62 @@ def test_bad_targeted_dropout(error, words, arguments):
     assert stream.offset == 0
     with pytest.raises(ValueError, match="weight must have grad's shape"):
         fastdrop.targeted_dropout_backward(np.ones((2, 2)), np.ones(4), seed=1)
-    with pytest.raises(TypeError, match="seed must be given"):
+    with pytest.raises(TypeError, match="seed is required"):
         fastdrop.targeted_dropout_backward(np.ones((2, 2)), np.ones((2, 2)), seed=None)
+
+
+def test_the_number_of_targets_is_exact():
+    """Percentages of 100 weights, and thirds: floor(fraction * n) in double has one too few for some."""
+    weight = np.arange(1.0, 101.0)
+    for k in range(101):
+        assert np.count_nonzero(fastdrop.targeted_dropout(weight, 1.0, fraction=k / 100, seed=1)) == 100 - k
+    for n, d in ((3, 3), (6, 3), (30, 7)):
+        for k in range(d + 1):
+            y = fastdrop.targeted_dropout(np.arange(1.0, n + 1), 1.0, fraction=k / d, seed=1)
+            assert np.count_nonzero(y) == n - n * k // d
+    assert np.count_nonzero(fastdrop.targeted_dropout(weight, 1.0, fraction=0.1 + 0.2, seed=1)) == 70
+
+
+# Blocks of a larger array -------------------------------------------------------------------------------------------
+
+
+def test_blocks_of_scored_weighed_and_drawn_arrays(engine):
+    x, scores = normal((6, 4, 5), np.float32), np.random.default_rng(3).random((6, 1, 5))
+    key = {"seed": SEED, "offset": OFFSET}
+    whole = fastdrop.importance_dropout(x, scores, 0.4, axis=2, **key)
+    targets = fastdrop.targeted_dropout(x, 0.4, **key)
+    draws = {per: fastdrop.multinomial_dropout(x, 3, np.ones(5), per=per, **key) for per in ("sample", "batch")}
+    for a in (slice(0, 1), slice(1, 6)):
+        for b in (slice(0, 2), slice(2, 4)):
+            where = {"global_shape": x.shape, "global_start": (a.start, b.start, 0), **key}
+            part = x[a, b]
+            assert_same_bytes(fastdrop.importance_dropout(part, scores[a], 0.4, axis=2, **where), whole[a, b].copy())
+            for per, want in draws.items():
+                for function in (fastdrop.multinomial_dropout, fastdrop.multinomial_dropout_backward):
+                    assert_same_bytes(function(part, 3, np.ones(5), per=per, **where), want[a, b].copy())
+    for c in (slice(0, 2), slice(2, 5)):
+        where = {"global_shape": x.shape, "global_start": (0, 0, c.start), **key}
+        assert_same_bytes(fastdrop.targeted_dropout(x[..., c], 0.4, **where), targets[..., c].copy())
+    assert_same_bytes(fastdrop.multinomial_dropout(x[2:], 3, np.ones(5), start=2 * 4 * 3, **key), draws["sample"][2:])
+
+
+def test_what_a_block_must_have_all_of():
+    stream, x = fastdrop.Stream(1), np.ones((2, 3))
+    where = {"global_shape": (2, 4), "seed": stream}
+    calls = [
+        lambda: fastdrop.importance_dropout(x, np.ones((2, 3)), axis=1, **where),
+        lambda: fastdrop.importance_dropout(x, np.ones((2, 3)), **where),
+        lambda: fastdrop.multinomial_dropout(x, 2, np.ones(3), **where),
+        lambda: fastdrop.targeted_dropout(x.T, global_shape=(4, 2), seed=stream),
+        lambda: fastdrop.targeted_dropout(x, among="layer", **where),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="a block of a larger array must have all of axis"):
+            call()
+    for part in ({"global_shape": (3, 3)}, {"start": 1}):
+        with pytest.raises(ValueError, match="probabilities must be given for a part"):
+            fastdrop.multinomial_dropout(x, 2, seed=stream, **part)
+    assert stream.offset == 0
 
 
 # All of them --------------------------------------------------------------------------------------------------------

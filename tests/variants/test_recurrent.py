@@ -166,7 +166,7 @@ def test_draws():
         fastdrop.zoneout(new, previous, 0.3, seed=7, offset=3)
     )
     assert stream.offset == 4
-    to_new, to_previous = fastdrop.zoneout_backward(new, 0.3, seed=stream)
+    to_new, to_previous = fastdrop.zoneout_backward(new, 0.3, seed=stream.next())
     assert stream.offset == 5
     assert (to_new + to_previous == 1).all()  # one mask for both
     fastdrop.zoneout(new, previous, 0.3, seed=stream, training=False)
@@ -208,11 +208,16 @@ def test_bad_input(training):
         assert (out == 5).all()
         if not options.keys() & {"new", "previous", "out"}:
             with pytest.raises(error, match=message):
-                fastdrop.zoneout_backward(X, **{"p": 0.5, "seed": stream, "training": training, **options})
-            assert stream.offset == 0
+                fastdrop.zoneout_backward(X, **{"p": 0.5, "seed": 1, "training": training, **options})
+    with pytest.raises(TypeError, match="training must be True or False; got 'no'"):
+        fastdrop.zoneout(X, X, 0.5, seed=1, training="no")
+    with pytest.raises(TypeError, match="training must be True or False; got 'no'"):
+        fastdrop.zoneout_backward(X, 0.5, seed=1, training="no")
+    with pytest.raises(TypeError, match="seed must be the key of the forward pass; a Stream"):
+        fastdrop.zoneout_backward(X, 0.5, seed=fastdrop.Stream(1), training=training)
     with pytest.raises(ValueError, match="offset must be"):
         fastdrop.zoneout(X, X, 0.5, seed=1, offset=-1, training=training)
-    with pytest.raises(TypeError, match="seed must be given"):
+    with pytest.raises(TypeError, match="seed is required here"):
         fastdrop.zoneout_backward(X, 0.5, seed=None, training=training)
     with pytest.raises(TypeError, match="grad must have a floating-point dtype"):
         fastdrop.zoneout_backward(X.astype(int), 0.5, seed=1, training=training)

@@ -31,10 +31,10 @@ def test_word_types_of_a_weight_matrix(engine, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("per", ["batch", "sequence"])
+@pytest.mark.parametrize("per", ["batch", "sample"])
 def test_word_types_of_what_was_looked_up(engine, dtype, per):
     x = normal((3, 8, 5), dtype)
-    first = [0, 11, 22] if per == "sequence" else [0, 0, 0]
+    first = [0, 11, 22] if per == "sample" else [0, 0, 0]
     kept = [[keep(SEED, OFFSET, first[b] + int(v), 1, 0.4)[0] for v in TOKENS[b]] for b in range(3)]
     want = with_dropped(x, kept, scale_of(0.4, dtype))
     rule = {"tokens": TOKENS, "num_embeddings": 11, "per": per, **KEY}
@@ -52,7 +52,7 @@ def test_dropping_before_and_after_looking_up_is_the_same():
 
 
 def test_word_types_at_the_ends():
-    x, rule = normal((3, 8, 5)), {"tokens": TOKENS.astype(np.uint8), "num_embeddings": 11, "per": "sequence"}
+    x, rule = normal((3, 8, 5)), {"tokens": TOKENS.astype(np.uint8), "num_embeddings": 11, "per": "sample"}
     assert_same_bytes(fastdrop.embedding_dropout(x, 0.0, **rule, **KEY), x)
     assert_same_bytes(fastdrop.embedding_dropout(np.full_like(x, np.nan), 1.0, **rule, **KEY), np.zeros_like(x))
     assert fastdrop.embedding_dropout(x, 0.4, training=False, **rule) is x
@@ -62,7 +62,7 @@ def test_word_types_at_the_ends():
 
 def test_moments_of_word_types():
     tokens = np.random.default_rng(0).integers(0, 1000, (40, 100))
-    y = fastdrop.embedding_dropout(np.ones((40, 100, 1)), 0.3, tokens=tokens, num_embeddings=1000, per="sequence", seed=2)
+    y = fastdrop.embedding_dropout(np.ones((40, 100, 1)), 0.3, tokens=tokens, num_embeddings=1000, per="sample", seed=2)
     assert abs(y.mean() - 1) < 5 * np.sqrt(0.3 / 0.7 / 4000)
     assert abs(y.var() - 0.3 / 0.7) < 0.07
 
@@ -71,6 +71,9 @@ def test_moments_of_word_types():
     ("error", "words", "arguments"),
     [
         (ValueError, "per must be", {"per": "word"}),
+        (ValueError, "start must be", {"start": -1}),
+        (ValueError, "is not inside global_shape", {"global_shape": (3, 8, 5), "global_start": (1, 0, 0)}),
+        (TypeError, "training must be True or False", {"training": 1}),
         (ValueError, "num_embeddings must be given", {"num_embeddings": None}),
         (ValueError, "num_embeddings must be >= 0", {"num_embeddings": -1}),
         (ValueError, r"tokens must be in \[0, 5\)", {"num_embeddings": 5}),
@@ -100,9 +103,10 @@ def test_bad_word_types(error, words, arguments):
 def test_words(engine, dtype):
     x = normal((4, 50, 3), dtype)
     kept = np.reshape(keep(SEED, OFFSET, 0, 200, 0.2), (4, 50))
-    want = with_dropped(x, kept, scale_of(0, dtype))
-    assert_same_bytes(fastdrop.word_dropout(x, 0.2, **KEY), want)
-    assert_same_bytes(fastdrop.word_dropout_backward(np.asfortranarray(x), 0.2, **KEY), want)
+    for options, scale in (({"mode": "unscaled"}, 0), ({}, 0.2), ({"mode": "standard"}, 0)):
+        want = with_dropped(x, kept, scale_of(scale, dtype))
+        assert_same_bytes(fastdrop.word_dropout(x, 0.2, **options, **KEY), want)
+        assert_same_bytes(fastdrop.word_dropout_backward(np.asfortranarray(x), 0.2, **options, **KEY), want)
 
 
 def test_words_at_the_ends():
@@ -110,12 +114,16 @@ def test_words_at_the_ends():
     assert_same_bytes(fastdrop.word_dropout(x, 0.0, **KEY), x)
     assert_same_bytes(fastdrop.word_dropout(x, 1.0, **KEY), np.zeros_like(x))
     assert fastdrop.word_dropout(x, 0.5, training=False) is x
+    assert fastdrop.word_dropout(x, 0.5, mode="unscaled", training=False) is x
+    assert_same_bytes(fastdrop.word_dropout(x, 0.5, mode="standard", training=False), x / 2)
     assert fastdrop.word_dropout_backward(x, 0.5, seed=1, training=False) is x
     dropped = (fastdrop.word_dropout(np.ones((400, 100, 1)), seed=3) == 0).mean()
     assert abs(dropped - 0.05) < 5 * np.sqrt(0.05 * 0.95 / 40_000)
+    with pytest.raises(ValueError, match="mode must be"):
+        fastdrop.word_dropout(x, mode="half")
     with pytest.raises(ValueError, match="0-d array"):
         fastdrop.word_dropout(np.float64(1))
-    with pytest.raises(TypeError, match="seed must be given"):
+    with pytest.raises(TypeError, match="seed is required"):
         fastdrop.word_dropout_backward(x, seed=None)
 
 
@@ -168,6 +176,48 @@ def test_equal_keys_go_to_the_lower_index(monkeypatch):
     assert indices.tolist() == [[*range(1, 400, 2), *range(0, 200, 2)]] * 2
 
 
+def test_the_number_kept_is_exact():
+    """int(n * (1 - p)) in double has one too few for 14 of the percentages of 100 tokens."""
+
+    def kept(n, p):
+        return fastdrop.token_dropout(np.ones((1, n, 1), np.float32), p, seed=1).shape[1]
+
+    assert kept(10, 0.8) == 2
+    for k in range(100):
+        assert kept(100, k / 100) == kept(100, 1 - (100 - k) / 100) == 100 - k
+        assert fastdrop.patch_dropout(np.ones((1, 101, 1)), k / 100, seed=1).shape[1] == 101 - k
+    assert kept(100, 1.0) == 1
+    assert kept(100, 0.1 + 0.2) == 70
+    for d in (3, 6, 7, 9):
+        assert [kept(5 * d, k / d) for k in range(d)] == [5 * (d - k) for k in range(d)]
+    assert kept(10, 0.8 + 1e-9) == 1  # less than two tokens, and meant so
+    grad = fastdrop.token_dropout_backward(np.ones((1, 2, 1)), 0.8, num_tokens=10, seed=1)
+    assert np.count_nonzero(grad) == 2
+
+
+def test_results_in_place():
+    x = normal((2, 6, 3), np.float32)
+    for options in ({}, {"ordered": False}, {"num_prefix_tokens": 1}, {"gather": False}):
+        want = fastdrop.token_dropout(x, 0.5, **options, **KEY)
+        out = np.empty_like(want)
+        assert fastdrop.token_dropout(x, 0.5, out=out, **options, **KEY) is out
+        assert_same_bytes(out, want)
+        more = {**options, "num_tokens": 6, **KEY}
+        slopes = fastdrop.token_dropout_backward(want, 0.5, **more)
+        room = np.full_like(x, np.nan)
+        assert fastdrop.token_dropout_backward(want, 0.5, out=room, **more) is room
+        assert_same_bytes(room, slopes)
+    whole = x.copy()
+    given = whole[:, : want.shape[1] // 2]
+    slopes = fastdrop.token_dropout_backward(given.copy(), 0.5, num_tokens=6, **KEY)
+    fastdrop.token_dropout_backward(given, 0.5, num_tokens=6, out=whole, **KEY)
+    assert_same_bytes(whole, slopes)
+    with pytest.raises(ValueError, match="out must have the shape of the result"):
+        fastdrop.token_dropout(x, 0.5, out=np.empty_like(x), **KEY)
+    out = np.empty_like(x)
+    assert fastdrop.token_dropout(x, 0.5, training=False, out=out) is out
+
+
 def test_every_subset_is_as_likely():
     x = np.ones((6000, 4, 1))
     _, indices = fastdrop.token_dropout(x, 0.5, return_indices=True, seed=4)
@@ -198,6 +248,11 @@ def test_tokens_at_the_ends():
         (ValueError, "num_prefix_tokens must be >= 0", {"num_prefix_tokens": -1}),
         (ValueError, "p must be in", {"p": 2}),
         (ValueError, "num_threads must be", {"num_threads": 0}),
+        (TypeError, "ordered must be True or False", {"ordered": 1}),
+        (TypeError, "gather must be True or False", {"gather": "no"}),
+        (TypeError, "return_indices must be True or False", {"return_indices": None}),
+        (TypeError, "training must be True or False", {"training": "no"}),
+        (TypeError, "num_prefix_tokens must be", {"num_prefix_tokens": 1.0}),
     ],
 )
 def test_bad_tokens(error, words, arguments):
@@ -217,16 +272,36 @@ def test_bad_gradients_of_tokens():
         fastdrop.token_dropout_backward(grad, num_tokens=8, seed=1)
     with pytest.raises(ValueError, match="grad has 3 tokens"):
         fastdrop.token_dropout_backward(grad, num_tokens=1, num_prefix_tokens=2, seed=1)
-    with pytest.raises(TypeError, match="seed must be given"):
+    with pytest.raises(TypeError, match="seed is required"):
         fastdrop.token_dropout_backward(grad, num_tokens=6, seed=None)
-    with pytest.raises(TypeError, match="seed must be given"):
+    with pytest.raises(TypeError, match="seed is required"):
         fastdrop.token_dropout_backward(grad, num_tokens=6, seed=None, training=False)
+
+
+def test_blocks_of_larger_arrays(engine):
+    x, tokens = normal((4, 6, 5), np.float32), np.random.default_rng(8).integers(0, 9, (4, 6))
+    types = {"tokens": tokens, "num_embeddings": 9}
+    for a in (slice(0, 1), slice(1, 4)):
+        for b in (slice(0, 2), slice(2, 5)):
+            where = {"global_shape": x.shape, "global_start": (a.start, 0, b.start), **KEY}
+            want = fastdrop.word_dropout(x, 0.4, **KEY)[a, :, b].copy()
+            assert_same_bytes(fastdrop.word_dropout(x[a, :, b], 0.4, **where), want)
+            for per in ("batch", "sample"):
+                want = fastdrop.embedding_dropout(x, 0.4, **types, per=per, **KEY)[a, :, b].copy()
+                part = {**types, "tokens": tokens[a], "per": per, **where}
+                for function in (fastdrop.embedding_dropout, fastdrop.embedding_dropout_backward):
+                    assert_same_bytes(function(x[a, :, b], 0.4, **part), want)
+    want = fastdrop.embedding_dropout(x, 0.4, **types, per="sample", **KEY)[1:]
+    part = {**types, "tokens": tokens[1:], "per": "sample", "start": 9}
+    assert_same_bytes(fastdrop.embedding_dropout(x[1:], 0.4, **part, **KEY), want)
+    matrix = fastdrop.embedding_dropout(x[0], 0.4, **KEY)
+    assert_same_bytes(fastdrop.embedding_dropout(x[0, 2:], 0.4, start=2, **KEY), matrix[2:])
 
 
 def test_engines_agree_on_large_arrays(engine):
     tokens = np.random.default_rng(1).integers(0, 5000, (20, 200))
     x = normal((20, 200, 3), np.float32)
-    types = {"tokens": tokens, "num_embeddings": 5000, "per": "sequence", "seed": 9}
+    types = {"tokens": tokens, "num_embeddings": 5000, "per": "sample", "seed": 9}
     assert_same_bytes(fastdrop.embedding_dropout(x, 0.3, **types), by_reference(fastdrop.embedding_dropout, x, 0.3, **types))
     assert_same_bytes(fastdrop.patch_dropout(x, seed=9), by_reference(fastdrop.patch_dropout, x, seed=9))
     assert_same_bytes(fastdrop.word_dropout(x, seed=9), by_reference(fastdrop.word_dropout, x, seed=9))

@@ -61,20 +61,22 @@ def test_uout_at_the_ends():
     assert_same_bytes(fastdrop.uniform_dropout(x, seed=stream), fastdrop.uniform_dropout(x, **KEY))
     assert stream.offset == OFFSET + 1
     for training in (True, False):
-        with pytest.raises(TypeError, match="seed must be given"):
+        with pytest.raises(TypeError, match="seed is required here"):
             fastdrop.uniform_dropout_backward(x, seed=None, training=training)
 
 
 @pytest.mark.parametrize(
     ("error", "words", "arguments"),
     [
-        (ValueError, "beta must be >= 0", {"beta": -0.1}),
-        (ValueError, "beta must be a finite number", {"beta": np.inf}),
-        (ValueError, "beta must be a finite number", {"beta": "a"}),
-        (TypeError, "beta must be a finite number", {"beta": None}),
+        (ValueError, "half_width must be >= 0", {"half_width": -0.1}),
+        (ValueError, "half_width must be a finite number", {"half_width": np.inf}),
+        (ValueError, "half_width must be a finite number", {"half_width": "a"}),
+        (TypeError, "half_width must be a finite number", {"half_width": None}),
         (ValueError, "start must be >= 0", {"start": -1}),
         (TypeError, "start must be an integer", {"start": 0.5}),
-        (OverflowError, "past the end", {"start": 2**49 - 1}),
+        (OverflowError, "float64 numbers", {"start": 2**49 - 1}),
+        (ValueError, "is not inside global_shape", {"global_shape": (1,)}),
+        (TypeError, "training must be True or False", {"training": "no"}),
         (TypeError, "x must have a floating-point dtype", {"x": np.ones((2, 2), int)}),
         (ValueError, "out must have the shape", {"out": np.ones(3)}),
         (ValueError, "unknown backend", {"backend": "cuda"}),

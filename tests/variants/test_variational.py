@@ -1,24 +1,23 @@
-"""Variational dropout against its formulas, number by number; its gradients against differences; its divergence, integrated."""
+"""Variational dropout against its formulas, number by number, and its gradients against differences."""
 
 import math
 from functools import partial
 
 import numpy as np
 import pytest
-from comparisons import DTYPES, assert_same_bytes, by_reference, normal
+from comparisons import DTYPES, assert_gradients, assert_same_bytes, by_reference, normal
 
 import fastdrop
-from fastdrop.verify.cases import spoiled
+from fastdrop import losses, theory
 
 SEED, OFFSET = 41, 42
 KEY = {"seed": SEED, "offset": OFFSET}
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}  # of sums of a few values near 1
-CLIP = 8
-LOG_ALPHA = {"A": {"layer": (), "unit": (4,), "input": (5, 4)}, "B": {"layer": (), "unit": (4, 1), "weight": (4, 3)}}
+LOG_ALPHA = {"input": {"layer": (), "unit": (4,), "input": (5, 4)}, "weight": {"layer": (), "unit": (4, 1), "weight": (4, 3)}}
 
 
 def operands(dtype=np.float64):
-    """Return x, weights, log_sigma2, bias and a gradient of a layer of 5 examples, 4 inputs and 3 outputs."""
+    """Return x, weight, log_sigma2, bias and a gradient of a layer of 5 samples, 4 inputs and 3 outputs."""
     arrays = (
         normal((5, 4), seed=1),
         normal((4, 3), seed=2),
@@ -36,27 +35,13 @@ def close(got, want, dtype):
     assert np.abs(got.astype(float) - want).max() <= TOLERANCE[str(dtype)] * max(1, np.abs(want).max())
 
 
-def assert_gradients(loss, arrays, gradients, step=1e-6, tolerance=1e-7):
-    """Compare with central differences of `loss` at each number of each array."""
-    for k, gradient in enumerate(gradients):
-        assert np.shape(gradient) == np.shape(arrays[k])
-        for index in np.ndindex(np.shape(gradient)):
-            sides = []
-            for sign in (1, -1):
-                moved = [np.array(array, float) for array in arrays]
-                moved[k][index] += sign * step
-                sides.append(loss(*moved))
-            want = (sides[0] - sides[1]) / (2 * step)
-            assert abs(gradient[index] - want) <= tolerance * max(1, abs(want)), (k, index)
-
-
-def spread(x, weights, variance, bias, dtype, start=0):
+def spread(x, weight, variance, bias, dtype, start=0):
     """Return the layer's result for normal weights, a product and a number at a time."""
     z = fastdrop.normal(start + 15, dtype=np.float64 if dtype == np.float64 else np.float32, **KEY)[start:]
     y = np.zeros((5, 3))
     for n in range(5):
         for o in range(3):
-            mean = sum(float(x[n, i]) * float(weights[i, o]) for i in range(4)) + float(bias[o])
+            mean = sum(float(x[n, i]) * float(weight[i, o]) for i in range(4)) + float(bias[o])
             square = sum(float(x[n, i]) ** 2 * variance[i, o] for i in range(4))
             y[n, o] = mean + math.sqrt(square + 1e-8) * float(z[3 * n + o])
     return y
@@ -67,18 +52,18 @@ def spread(x, weights, variance, bias, dtype, start=0):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_variational_dense(engine, dtype):
-    x, weights, log_sigma2, bias, _ = operands(dtype)
+    x, weight, log_sigma2, bias, _ = operands(dtype)
     variance = np.exp(log_sigma2.astype(float))
-    got = fastdrop.variational_dense(np.asfortranarray(x), weights, log_sigma2, bias=bias, **KEY)
-    close(got, spread(x, weights, variance, bias, dtype), dtype)
+    got = fastdrop.variational_dense(np.asfortranarray(x), weight, log_sigma2, bias=bias, **KEY)
+    close(got, spread(x, weight, variance, bias, dtype), dtype)
     nothing = np.zeros(3, dtype)
-    got = fastdrop.variational_dense(x, weights, log_sigma2, start=9, **KEY)
-    close(got, spread(x, weights, variance, nothing, dtype, 9), dtype)
+    got = fastdrop.variational_dense(x, weight, log_sigma2, start=9, **KEY)
+    close(got, spread(x, weight, variance, nothing, dtype, 9), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_gradients_of_variational_dense(engine, dtype):
-    x, weights, log_sigma2, bias, grad = operands(dtype)
+    x, weight, log_sigma2, bias, grad = operands(dtype)
     z = fastdrop.normal((5, 3), dtype=np.float64 if dtype == np.float64 else np.float32, **KEY)
     want = [np.zeros((5, 4)), np.zeros((4, 3)), np.zeros((4, 3)), np.zeros(3)]
     for n in range(5):
@@ -88,132 +73,127 @@ def test_gradients_of_variational_dense(engine, dtype):
             g = float(grad[n, o])
             q = g * float(z[n, o]) / (2 * root)
             for i in range(4):
-                want[0][n, i] += g * float(weights[i, o]) + 2 * float(x[n, i]) * q * variances[i]
+                want[0][n, i] += g * float(weight[i, o]) + 2 * float(x[n, i]) * q * variances[i]
                 want[1][i, o] += g * float(x[n, i])
                 want[2][i, o] += q * float(x[n, i]) ** 2 * variances[i]
             want[3][o] += g
-    got = fastdrop.variational_dense_backward(grad, x, weights, log_sigma2, bias=bias, **KEY)
+    got = fastdrop.variational_dense_backward(grad, x, weight, log_sigma2, bias=bias, **KEY)
     for one, other in zip(got, want, strict=True):
         close(one, other, dtype)
-    assert len(fastdrop.variational_dense_backward(grad, x, weights, log_sigma2, **KEY)) == 3
+    assert fastdrop.variational_dense_backward(grad, x, weight, log_sigma2, **KEY)[3] is None
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_gradients_of_variational_dense_by_differences(training):
-    x, weights, log_sigma2, bias, grad = operands()
-    weights[1, 2] = 1e-3  # one that is pruned outside training
+    x, weight, log_sigma2, bias, grad = operands()
+    weight[1, 2] = 1e-3  # one that is pruned outside training
 
-    def loss(x, weights, log_sigma2, bias):
-        return (grad * fastdrop.variational_dense(x, weights, log_sigma2, bias=bias, training=training, **KEY)).sum()
+    def loss(x, weight, log_sigma2, bias):
+        return (grad * fastdrop.variational_dense(x, weight, log_sigma2, bias=bias, training=training, **KEY)).sum()
 
-    gradients = fastdrop.variational_dense_backward(grad, x, weights, log_sigma2, bias=bias, training=training, **KEY)
-    assert_gradients(loss, [x, weights, log_sigma2, bias], gradients)
+    gradients = fastdrop.variational_dense_backward(grad, x, weight, log_sigma2, bias=bias, training=training, **KEY)
+    assert_gradients(loss, [x, weight, log_sigma2, bias], gradients)
 
 
 def test_pruned_outside_training():
-    x, weights, log_sigma2, bias, _ = operands()
-    weights[0, 0] = 0
-    log_alpha = log_sigma2 - np.log(weights**2, where=weights != 0, out=np.full((4, 3), -np.inf))
-    for threshold in (3.0, 0.0, -2.0):
-        pruned = np.where(log_alpha < threshold, weights, 0)
+    x, weight, log_sigma2, bias, _ = operands()
+    weight[0, 0] = 0
+    log_alpha = log_sigma2 - np.log(weight**2, where=weight != 0, out=np.full((4, 3), -np.inf))
+    for prune_above in (3.0, 0.0, -2.0):
+        pruned = np.where(log_alpha < prune_above, weight, 0)
         assert 0 < np.count_nonzero(pruned) < 12
-        got = fastdrop.variational_dense(x, weights, log_sigma2, bias=bias, threshold=threshold, training=False)
+        got = fastdrop.variational_dense(x, weight, log_sigma2, bias=bias, prune_above=prune_above, training=False)
         assert np.allclose(got, x @ pruned + bias, rtol=1e-13, atol=1e-13)
-        made, kept = fastdrop.prune(weights, log_sigma2, threshold)
+        made, kept = theory.prune(weight, log_sigma2, prune_above)
         assert_same_bytes(made, pruned)
-        assert_same_bytes(kept, log_alpha < threshold)
-
-
-def test_pruning_keeps_what_is_not_a_number():
-    made, kept = fastdrop.prune(np.array([np.nan, 1.0]), np.array([0.0, 5.0]))
-    assert np.isnan(made[0])
-    assert kept.tolist() == [True, False]
+        assert_same_bytes(kept, log_alpha < prune_above)
 
 
 def test_moments_of_variational_dense():
-    x, weights, log_sigma2, _, _ = operands()
+    x, weight, log_sigma2, _, _ = operands()
     n = 20_000
-    y = fastdrop.variational_dense(np.repeat(x[:1], n, axis=0), weights, log_sigma2, seed=7)
-    mean, variance = x[:1] @ weights, x[:1] ** 2 @ np.exp(log_sigma2)
+    y = fastdrop.variational_dense(np.repeat(x[:1], n, axis=0), weight, log_sigma2, seed=7)
+    mean, variance = x[:1] @ weight, x[:1] ** 2 @ np.exp(log_sigma2)
     assert (np.abs(y.mean(axis=0) - mean) < 5 * np.sqrt(variance / n)).all()
     assert np.allclose(y.var(axis=0), variance, rtol=0.05)
 
 
 def test_leading_axes_and_empty_layers():
-    x, weights, log_sigma2, _, grad = operands()
-    flat = fastdrop.variational_dense(x[:4], weights, log_sigma2, **KEY)
-    deep = fastdrop.variational_dense(x[:4].reshape(2, 2, 4), weights, log_sigma2, **KEY)
+    x, weight, log_sigma2, _, grad = operands()
+    flat = fastdrop.variational_dense(x[:4], weight, log_sigma2, **KEY)
+    deep = fastdrop.variational_dense(x[:4].reshape(2, 2, 4), weight, log_sigma2, **KEY)
     assert_same_bytes(deep, flat.reshape(2, 2, 3))
-    dx, *_ = fastdrop.variational_dense_backward(grad[:4].reshape(2, 2, 3), x[:4].reshape(2, 2, 4), weights, log_sigma2, **KEY)
+    dx, *_ = fastdrop.variational_dense_backward(grad[:4].reshape(2, 2, 3), x[:4].reshape(2, 2, 4), weight, log_sigma2, **KEY)
     assert dx.shape == (2, 2, 4)
     for rows, inputs, outputs in ((0, 4, 3), (5, 0, 3), (5, 4, 0)):
-        x, weights = np.ones((rows, inputs)), np.ones((inputs, outputs))
-        y = fastdrop.variational_dense(x, weights, weights, bias=np.ones(outputs), **KEY)
+        x, weight = np.ones((rows, inputs)), np.ones((inputs, outputs))
+        y = fastdrop.variational_dense(x, weight, weight, bias=np.ones(outputs), **KEY)
         assert y.shape == (rows, outputs)
-        shapes = fastdrop.variational_dense_backward(y, x, weights, weights, bias=np.ones(outputs), **KEY)
-        assert [one.shape for one in shapes] == [x.shape, weights.shape, weights.shape, (outputs,)]
+        shapes = fastdrop.variational_dense_backward(y, x, weight, weight, bias=np.ones(outputs), **KEY)
+        assert [one.shape for one in shapes] == [x.shape, weight.shape, weight.shape, (outputs,)]
 
 
 def test_no_variance_and_no_input():
-    weights = normal((4, 3), seed=2)
-    y = fastdrop.variational_dense(np.zeros((5, 4)), weights, np.full((4, 3), -np.inf), **KEY)
+    weight = normal((4, 3), seed=2)
+    y = fastdrop.variational_dense(np.zeros((5, 4)), weight, np.full((4, 3), -np.inf), **KEY)
     assert_same_bytes(y, np.sqrt(1e-8) * fastdrop.normal((5, 3), dtype=np.float64, **KEY))
-    for gradient in fastdrop.variational_dense_backward(np.ones((5, 3)), np.zeros((5, 4)), weights, weights, **KEY):
-        assert np.isfinite(gradient).all()
+    *gradients, none = fastdrop.variational_dense_backward(np.ones((5, 3)), np.zeros((5, 4)), weight, weight, **KEY)
+    assert none is None
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
 # Kingma's types -----------------------------------------------------------------------------------------------------
 
 
-def alphas(type, per, seed=6):
-    return normal(LOG_ALPHA[type][per], seed=seed) - 1.5
+def alphas(noise, per, seed=6):
+    return normal(LOG_ALPHA[noise][per], seed=seed) - 1.5
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("per", ["layer", "unit", "weight"])
 def test_type_b(engine, dtype, per):
-    x, weights, _, bias, _ = operands(dtype)
-    log_alpha = alphas("B", per)
-    variance = np.exp(np.broadcast_to(log_alpha, (4, 3))) * weights.astype(float) ** 2
-    got = fastdrop.variational_dropout(x, weights, log_alpha, "B", bias=bias, max_log_alpha=None, **KEY)
-    close(got, spread(x, weights, variance, bias, dtype), dtype)
+    x, weight, _, bias, _ = operands(dtype)
+    log_alpha = alphas("weight", per)
+    variance = np.exp(np.broadcast_to(log_alpha, (4, 3))) * weight.astype(float) ** 2
+    got = fastdrop.variational_dropout(x, weight, log_alpha, "weight", bias=bias, max_log_alpha=None, **KEY)
+    close(got, spread(x, weight, variance, bias, dtype), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("per", ["layer", "unit", "input"])
 def test_type_a(engine, dtype, per):
-    x, weights, _, bias, _ = operands(dtype)
-    log_alpha = alphas("A", per)
+    x, weight, _, bias, _ = operands(dtype)
+    log_alpha = alphas("input", per)
     z = fastdrop.normal((5, 4), dtype=np.float64 if dtype == np.float64 else np.float32, **KEY).astype(float)
     noisy = x.astype(float) * (1 + np.exp(log_alpha / 2) * z)
-    want = [[sum(noisy[n, i] * float(weights[i, o]) for i in range(4)) + float(bias[o]) for o in range(3)] for n in range(5)]
-    close(fastdrop.variational_dropout(x, weights, log_alpha, bias=bias, max_log_alpha=None, **KEY), want, dtype)
+    want = [[sum(noisy[n, i] * float(weight[i, o]) for i in range(4)) + float(bias[o]) for o in range(3)] for n in range(5)]
+    close(fastdrop.variational_dropout(x, weight, log_alpha, bias=bias, max_log_alpha=None, **KEY), want, dtype)
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("type", "per"), [(type, per) for type in "AB" for per in LOG_ALPHA[type]])
-def test_gradients_of_both_types_by_differences(type, per, training):
-    x, weights, _, bias, grad = operands()
-    log_alpha = alphas(type, per)
+@pytest.mark.parametrize(("noise", "per"), [(noise, per) for noise in ("input", "weight") for per in LOG_ALPHA[noise]])
+def test_gradients_of_both_types_by_differences(noise, per, training):
+    x, weight, _, bias, grad = operands()
+    log_alpha = alphas(noise, per)
 
     def layer(function, *given):
-        x, weights, log_alpha, bias = given[-4:]
-        return function(*given[:-4], x, weights, log_alpha, type, bias=bias, training=training, **KEY)
+        x, weight, log_alpha, bias = given[-4:]
+        return function(*given[:-4], x, weight, log_alpha, noise, bias=bias, training=training, **KEY)
 
     def loss(*arrays):
         return (grad * layer(fastdrop.variational_dropout, *arrays)).sum()
 
-    arrays = [x, weights, log_alpha, bias]
+    arrays = [x, weight, log_alpha, bias]
     gradients = layer(fastdrop.variational_dropout_backward, grad, *arrays)
     assert_gradients(loss, arrays, gradients)
 
 
-@pytest.mark.parametrize("type", ["A", "B"])
-def test_alphas_above_the_bound(type):
-    x, weights, _, _, grad = operands()
-    log_alpha = np.array([0.5, 0.0, -0.5, 2.0] if type == "A" else [0.5, 0.0, -0.5])
-    given = (x, weights, log_alpha, type)
-    clamped = fastdrop.variational_dropout(x, weights, np.minimum(log_alpha, 0), type, **KEY)
+@pytest.mark.parametrize("noise", ["input", "weight"])
+def test_alphas_above_the_bound(noise):
+    x, weight, _, _, grad = operands()
+    log_alpha = np.array([0.5, 0.0, -0.5, 2.0] if noise == "input" else [0.5, 0.0, -0.5])
+    given = (x, weight, log_alpha, noise)
+    clamped = fastdrop.variational_dropout(x, weight, np.minimum(log_alpha, 0), noise, **KEY)
     assert_same_bytes(fastdrop.variational_dropout(*given, **KEY), clamped)
     slopes = fastdrop.variational_dropout_backward(grad, *given, **KEY)[2]
     assert (slopes == 0).tolist() == (log_alpha > 0).tolist()
@@ -224,98 +204,10 @@ def test_alphas_above_the_bound(type):
 
 
 def test_type_b_per_weight_is_the_dense_layer():
-    x, weights, log_sigma2, bias, _ = operands()
-    log_alpha = log_sigma2 - np.log(weights**2)
-    other = fastdrop.variational_dropout(x, weights, log_alpha, "B", bias=bias, max_log_alpha=None, **KEY)
-    assert np.allclose(fastdrop.variational_dense(x, weights, log_sigma2, bias=bias, **KEY), other, rtol=1e-12)
-
-
-# The divergence -----------------------------------------------------------------------------------------------------
-
-
-def exact_kl(log_alpha):
-    """Integrate E log|z + 1/sqrt(alpha)|, z normal, less its value at infinite alpha; on both sides of its singularity."""
-    integrate = pytest.importorskip("scipy.integrate")
-    shift, ends = math.exp(-log_alpha / 2), 12.0
-    middle = max(-ends, -shift)
-
-    def integrand(z):
-        return math.log(abs(z + shift)) * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-
-    sides = [integrate.quad(integrand, *side, limit=400)[0] for side in ((-ends, middle), (middle, ends))]
-    return sum(sides) + (np.euler_gamma + math.log(2)) / 2
-
-
-def test_the_divergence_against_the_integral():
-    errors = {"molchanov": [], "kingma": []}
-    for log_alpha in np.linspace(-8, 8, 33):
-        exact = exact_kl(log_alpha)
-        errors["molchanov"].append(fastdrop.variational_kl(log_alpha) - exact)
-        if log_alpha <= 0:
-            errors["kingma"].append(fastdrop.variational_kl(log_alpha, "kingma") - exact)
-    assert np.abs(errors["molchanov"]).max() < 0.01
-    assert -0.041 < min(errors["kingma"]) < max(errors["kingma"]) < 0
-
-
-def test_the_divergence_by_its_formulas():
-    log_alpha = np.array([-9.0, -3.0, -0.5, 0.0, 0.7, 4.0])
-    molchanov = kingma = 0.0
-    for one in log_alpha:
-        molchanov += 0.63576 - 0.63576 / (1 + math.exp(-1.87320 - 1.48695 * one)) + 0.5 * math.log(1 + math.exp(-one))
-        alpha = min(1.0, math.exp(one))
-        kingma += 0.635181422730739 - 0.5 * math.log(alpha) - 1.16145124 * alpha + 1.50204118 * alpha**2 - 0.58629921 * alpha**3
-    assert abs(fastdrop.variational_kl(log_alpha) - molchanov) < 1e-12
-    assert abs(fastdrop.variational_kl(log_alpha, "kingma") - kingma) < 1e-12
-    assert fastdrop.variational_kl(np.inf) == 0
-    assert fastdrop.variational_kl(np.ones((0, 3))) == 0
-
-
-@pytest.mark.parametrize("rule", ["molchanov", "kingma"])
-def test_shared_alphas_count_for_each_weight(rule):
-    kl, slopes = partial(fastdrop.variational_kl, rule=rule), partial(fastdrop.variational_kl_backward, rule=rule)
-    for shape in ((), (4, 1), (3,), (4, 3)):
-        log_alpha = normal(shape, seed=7) - 1
-        each = np.array(np.broadcast_to(log_alpha, (4, 3)))
-        assert math.isclose(kl(log_alpha, shape=(4, 3)), kl(each), rel_tol=1e-13)
-        got = slopes(log_alpha, shape=(4, 3))
-        assert np.allclose(got, slopes(log_alpha) * (12 / log_alpha.size), rtol=1e-14)
-        assert_gradients(partial(kl, shape=(4, 3)), [log_alpha], [got])
-
-
-def test_the_gradient_above_kingmas_bound():
-    assert fastdrop.variational_kl_backward(np.array([1e-9, 3.0]), "kingma").tolist() == [0, 0]
-    assert fastdrop.variational_kl_backward(0.0, "kingma") < 0
-
-
-def test_log_alpha():
-    weights = np.array([0.5, -0.5, 1e-30, 0.0, -0.0, 3.0, 1.0])
-    log_sigma2 = np.array([-2.0, -2.0, -2.0, -2.0, -np.inf, -30.0, -8.0])
-    want = np.array([-2 + 2 * math.log(2), -2 + 2 * math.log(2), CLIP, CLIP, CLIP, -CLIP, -8])
-    assert np.allclose(fastdrop.log_alpha_of(weights, log_sigma2), want, rtol=1e-14)
-    dweights, dlog_sigma2 = fastdrop.log_alpha_of_backward(np.full(7, 3.0), weights, log_sigma2)
-    assert dweights.tolist() == [-12, 12, 0, 0, 0, 0, -6]
-    assert dlog_sigma2.tolist() == [3, 3, 0, 0, 0, 0, 3]
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_log_alpha_of_every_dtype(engine, dtype):
-    _, weights, log_sigma2, _, _ = operands(dtype)
-    wide = weights.astype(float), log_sigma2.astype(float)
-    close(fastdrop.log_alpha_of(weights, log_sigma2), wide[1] - np.log(wide[0] ** 2), dtype)
-    for got, want in zip(
-        fastdrop.log_alpha_of_backward(wide[0], weights, log_sigma2), (np.full((4, 3), -2.0), wide[0]), strict=True
-    ):
-        close(got, want, dtype)
-
-
-def test_the_gradient_of_the_divergence_down_to_the_weights():
-    _, weights, log_sigma2, _, _ = operands()
-
-    def kl(weights, log_sigma2):
-        return fastdrop.variational_kl(fastdrop.log_alpha_of(weights, log_sigma2))
-
-    slopes = fastdrop.variational_kl_backward(fastdrop.log_alpha_of(weights, log_sigma2))
-    assert_gradients(kl, [weights, log_sigma2], fastdrop.log_alpha_of_backward(slopes, weights, log_sigma2))
+    x, weight, log_sigma2, bias, _ = operands()
+    log_alpha = log_sigma2 - np.log(weight**2)
+    other = fastdrop.variational_dropout(x, weight, log_alpha, "weight", bias=bias, max_log_alpha=None, **KEY)
+    assert np.allclose(fastdrop.variational_dense(x, weight, log_sigma2, bias=bias, **KEY), other, rtol=1e-12)
 
 
 # Bits ---------------------------------------------------------------------------------------------------------------
@@ -323,19 +215,19 @@ def test_the_gradient_of_the_divergence_down_to_the_weights():
 
 def in_all_ways(dtype):
     """Return the bytes of everything, on a layer of 100 000 outputs."""
-    x, weights, grad = normal((500, 30), dtype, 1), normal((30, 200), dtype, 2), normal((500, 200), dtype, 3)
+    x, weight, grad = normal((500, 30), dtype, 1), normal((30, 200), dtype, 2), normal((500, 200), dtype, 3)
     log_sigma2, log_alpha = normal((30, 200), dtype, 4), normal((30, 1), np.float64, 5) - 1
-    given = (x, weights, log_sigma2)
-    clipped = fastdrop.log_alpha_of(weights, log_sigma2)
-    made = [clipped, *fastdrop.prune(weights, log_sigma2), fastdrop.variational_dense(*given, **KEY)]
-    made += fastdrop.variational_dense_backward(grad, *given, bias=weights[0], **KEY)
-    for type, alpha in (("A", -1.0), ("A", log_alpha[:, 0]), ("B", log_alpha)):
-        made.append(fastdrop.variational_dropout(x, weights, alpha, type, **KEY))
-        made += fastdrop.variational_dropout_backward(grad, x, weights, alpha, type, **KEY)
-    for rule in ("molchanov", "kingma"):
-        slopes = fastdrop.variational_kl_backward(clipped, rule)
-        made += [fastdrop.variational_kl(clipped, rule), slopes]
-        made += fastdrop.log_alpha_of_backward(slopes, weights, log_sigma2)
+    given = (x, weight, log_sigma2)
+    clipped = theory.log_alpha(weight, log_sigma2)
+    made = [clipped, *theory.prune(weight, log_sigma2), fastdrop.variational_dense(*given, **KEY)]
+    made += fastdrop.variational_dense_backward(grad, *given, bias=weight[0], **KEY)
+    for noise, alpha in (("input", -1.0), ("input", log_alpha[:, 0]), ("weight", log_alpha)):
+        made.append(fastdrop.variational_dropout(x, weight, alpha, noise, **KEY))
+        made += fastdrop.variational_dropout_backward(grad, x, weight, alpha, noise, **KEY)[:3]
+    for approximation in ("molchanov", "kingma"):
+        slopes = losses.variational_kl_backward(clipped, approximation)
+        made += [losses.variational_kl(clipped, approximation), slopes]
+        made += theory.log_alpha_backward(slopes, weight, log_sigma2)
     return [np.asarray(one) for one in made]
 
 
@@ -346,33 +238,13 @@ def test_engines_agree(engine, dtype):
         assert_same_bytes(got, want)
 
 
-def without_products(weights, log_sigma2):
-    """Return what no BLAS has a part in."""
-    log_alpha = fastdrop.log_alpha_of(weights, log_sigma2)
-    made = [log_alpha, *fastdrop.prune(weights, log_sigma2, 1.0)]
-    for rule in ("molchanov", "kingma"):
-        slopes = fastdrop.variational_kl_backward(log_alpha, rule)
-        made += [fastdrop.variational_kl(log_alpha, rule), slopes, *fastdrop.log_alpha_of_backward(slopes, weights, log_sigma2)]
-    return [np.asarray(one) for one in made]
-
-
-def test_in_a_hostile_environment():
-    """Rounding towards zero and flushed subnormals, set by others, change nothing."""
-    given = normal((90, 70), np.float32, 2), normal((90, 70), np.float32, 4)
-    want = without_products(*given)
-    with spoiled():
-        found = without_products(*given)
-    for got, other in zip(found, want, strict=True):
-        assert_same_bytes(got, other)
-
-
 def test_the_arguments_choose_the_backend():
-    x, weights, log_sigma2, _, grad = operands()
+    x, weight, log_sigma2, _, grad = operands()
     for function, given in (
-        (fastdrop.variational_dense, (x, weights, log_sigma2)),
-        (fastdrop.variational_dense_backward, (grad, x, weights, log_sigma2)),
-        (fastdrop.variational_dropout, (x, weights, -1.0)),
-        (fastdrop.variational_dropout_backward, (grad, x, weights, -1.0)),
+        (fastdrop.variational_dense, (x, weight, log_sigma2)),
+        (fastdrop.variational_dense_backward, (grad, x, weight, log_sigma2)),
+        (fastdrop.variational_dropout, (x, weight, -1.0)),
+        (fastdrop.variational_dropout_backward, (grad, x, weight, -1.0)),
     ):
         with pytest.raises(ValueError, match="unknown backend 'cuda'"):
             function(*given, backend="cuda", **KEY)
@@ -385,11 +257,11 @@ def test_the_arguments_choose_the_backend():
 
 
 def test_keys_are_drawn_once():
-    x, weights, log_sigma2, _, _ = operands()
+    x, weight, log_sigma2, _, _ = operands()
     for layer in (
-        partial(fastdrop.variational_dense, x, weights, log_sigma2),
-        partial(fastdrop.variational_dropout, x, weights, -1.0),
-        partial(fastdrop.variational_dropout, x, weights, -1.0, "B"),
+        partial(fastdrop.variational_dense, x, weight, log_sigma2),
+        partial(fastdrop.variational_dropout, x, weight, -1.0),
+        partial(fastdrop.variational_dropout, x, weight, -1.0, "weight"),
     ):
         stream = fastdrop.Stream(SEED, OFFSET)
         assert_same_bytes(layer(seed=stream), layer(**KEY))
@@ -398,51 +270,118 @@ def test_keys_are_drawn_once():
         assert stream.offset == OFFSET + 1
 
 
-@pytest.mark.parametrize("type", ["A", "B"])
-def test_the_backward_passes_draw_once_or_not_at_all(type):
-    x, weights, _, _, grad = operands()
+@pytest.mark.parametrize("noise", ["input", "weight"])
+def test_the_backward_passes_take_no_seed_with_a_state(noise):
+    x, weight, log_sigma2, _, grad = operands()
     stream = fastdrop.Stream(SEED, OFFSET)
-    for bad in ({"start": -1}, {"log_alpha": 1e3, "max_log_alpha": None}):
-        with pytest.raises(ValueError, match=r"start must be|below 709"):
-            fastdrop.variational_dropout_backward(
-                **{"grad": grad, "x": x, "weights": weights, "log_alpha": 0.0, "type": type, "seed": stream, **bad}
-            )
-    got = fastdrop.variational_dropout_backward(grad, x, weights, -1.0, type, seed=stream)
-    assert stream.offset == OFFSET + 1
-    for one, other in zip(got, fastdrop.variational_dropout_backward(grad, x, weights, -1.0, type, **KEY), strict=True):
+    with pytest.raises(TypeError, match="seed must be the key of the forward pass"):
+        fastdrop.variational_dropout_backward(grad, x, weight, -1.0, noise, seed=stream)
+    with pytest.raises(TypeError, match="seed must be the key of the forward pass"):
+        fastdrop.variational_dense_backward(grad, x, weight, log_sigma2, seed=stream)
+    assert stream.offset == OFFSET
+    got = fastdrop.variational_dropout_backward(grad, x, weight, -1.0, noise, seed=stream.next())
+    for one, other in zip(got[:3], fastdrop.variational_dropout_backward(grad, x, weight, -1.0, noise, **KEY)[:3], strict=True):
+        assert_same_bytes(one, other)
+
+
+def in_pieces(function, noise, x, grad, rows, columns, **place):
+    """Return a forward or backward pass over some rows of x and some outputs."""
+    _, weight, log_sigma2, bias, _ = operands()
+    given = (x[rows], weight[:, columns], log_sigma2[:, columns] if noise is None else np.full((4, 1), -1.0)[:, 0:1])
+    if noise == "input":
+        given = (*given[:2], np.linspace(-2, -1, 4))
+    more = {} if noise is None else {"noise": noise}
+    arrays = given if grad is None else (grad[rows, columns], *given)
+    return function(*arrays, bias=bias[columns], **more, **place, **KEY)
+
+
+LAYERS = [
+    (fastdrop.variational_dense, fastdrop.variational_dense_backward, None),
+    (fastdrop.variational_dropout, fastdrop.variational_dropout_backward, "weight"),
+    (fastdrop.variational_dropout, fastdrop.variational_dropout_backward, "input"),
+]
+
+
+@pytest.mark.parametrize(("forward", "backward", "noise"), LAYERS)
+def test_blocks_of_a_larger_batch(engine, forward, backward, noise):
+    x, _, _, _, grad = operands()
+    everything, rows = slice(None), slice(2, 5)
+    columns = everything if noise == "input" else slice(1, 3)
+    whole = in_pieces(forward, noise, x, None, everything, everything)
+    width = 4 if noise == "input" else 3
+    near = {"rtol": 1e-13, "atol": 1e-13}
+    by_start = in_pieces(forward, noise, x, None, rows, everything, start=2 * width)
+    assert np.allclose(by_start, whole[rows], **near)
+    place = {"global_shape": (5, width), "global_start": (2, columns.start or 0)}
+    assert np.allclose(in_pieces(forward, noise, x, None, rows, columns, **place), whole[rows, columns], **near)
+    want = in_pieces(backward, noise, x, grad, rows, everything, start=2 * width)
+    got = in_pieces(backward, noise, x, grad, rows, everything, global_shape=(5, width), global_start=(2, 0))
+    for one, other in zip(got, want, strict=True):
+        assert np.allclose(one, other, **near)
+
+
+@pytest.mark.parametrize(("forward", "backward", "noise"), LAYERS)
+def test_out(forward, backward, noise):
+    x, _, _, _, grad = operands()
+    everything = slice(None)
+    y = np.empty((5, 3))
+    want = in_pieces(forward, noise, x, None, everything, everything)
+    assert in_pieces(forward, noise, x, None, everything, everything, out=y) is y
+    assert_same_bytes(y, want)
+    want = in_pieces(backward, noise, x, grad, everything, everything)
+    place = x.copy()
+    got = in_pieces(backward, noise, place, grad, everything, everything, out=place)
+    assert got[0] is place
+    for one, other in zip(got, want, strict=True):
+        assert_same_bytes(one, other)
+
+
+def test_lists():
+    x, weight, log_sigma2, bias, grad = operands()
+    want = fastdrop.variational_dense(x, weight, log_sigma2, bias=bias, **KEY)
+    lists = [array.tolist() for array in (x, weight, log_sigma2)]
+    assert_same_bytes(fastdrop.variational_dense(*lists, bias=bias.tolist(), **KEY), want)
+    want = fastdrop.variational_dropout(x, weight, np.full(4, -1.0), **KEY)
+    assert_same_bytes(fastdrop.variational_dropout(lists[0], lists[1], [-1.0] * 4, **KEY), want)
+    want = fastdrop.variational_dense_backward(grad, x, weight, log_sigma2, **KEY)
+    for one, other in zip(fastdrop.variational_dense_backward(grad.tolist(), *lists, **KEY)[:3], want[:3], strict=True):
         assert_same_bytes(one, other)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_backward_passes_need_a_seed(training):
-    x, weights, log_sigma2, _, grad = operands()
-    with pytest.raises(TypeError, match="seed must be given"):
-        fastdrop.variational_dense_backward(grad, x, weights, log_sigma2, seed=None, training=training)
-    for type in "AB":
-        with pytest.raises(TypeError, match="seed must be given"):
-            fastdrop.variational_dropout_backward(grad, x, weights, -1.0, type, seed=None, training=training)
+    x, weight, log_sigma2, _, grad = operands()
+    with pytest.raises(TypeError, match="seed is required here"):
+        fastdrop.variational_dense_backward(grad, x, weight, log_sigma2, seed=None, training=training)
+    for noise in ("input", "weight"):
+        with pytest.raises(TypeError, match="seed is required here"):
+            fastdrop.variational_dropout_backward(grad, x, weight, -1.0, noise, seed=None, training=training)
 
 
 @pytest.mark.parametrize(
     ("error", "words", "arguments"),
     [
-        (ValueError, r"x must have shape \(\.\.\., in\) and weights \(in, out\)", {"x": np.ones((5, 3))}),
-        (ValueError, r"x must have shape", {"weights": np.ones(4)}),
+        (ValueError, r"x must have shape \(\.\.\., in\) and weight \(in, out\)", {"x": np.ones((5, 3))}),
+        (ValueError, r"x must have shape", {"weight": np.ones(4)}),
         (ValueError, r"x must have shape", {"x": np.float64(1)}),
         (TypeError, "x must have a floating-point dtype", {"x": np.ones((5, 4), int)}),
-        (TypeError, "weights must have the dtype of x, float64", {"weights": np.ones((4, 3), np.float32)}),
+        (TypeError, "weight must have the dtype of x, float64", {"weight": np.ones((4, 3), np.float32)}),
         (ValueError, r"bias must have .*shape \(3,\)", {"bias": np.ones(4)}),
         (ValueError, "offset must be", {"offset": -1}),
         (ValueError, "start must be", {"start": -1}),
+        (ValueError, "is not inside global_shape", {"global_shape": (1, 1)}),
+        (OverflowError, "float64 numbers", {"start": 2**49 - 1}),
+        (ValueError, "out must have the shape of the result", {"out": np.ones(3)}),
+        (TypeError, "training must be True or False", {"training": "no"}),
     ],
 )
 def test_bad_layers(error, words, arguments):
     stream = fastdrop.Stream(1)
-    good = {"x": np.ones((5, 4)), "weights": np.ones((4, 3)), "seed": 1 if "offset" in arguments else stream}
+    good = {"x": np.ones((5, 4)), "weight": np.ones((4, 3)), "seed": 1 if "offset" in arguments else stream}
     for function, more in (
         (fastdrop.variational_dense, {"log_sigma2": np.ones((4, 3))}),
-        (fastdrop.variational_dropout, {"log_alpha": -1.0, "type": "A"}),
-        (fastdrop.variational_dropout, {"log_alpha": -1.0, "type": "B"}),
+        (fastdrop.variational_dropout, {"log_alpha": -1.0, "noise": "input"}),
+        (fastdrop.variational_dropout, {"log_alpha": -1.0, "noise": "weight"}),
     ):
         with pytest.raises(error, match=words):
             function(**{**good, **more, **arguments})
@@ -452,26 +391,18 @@ def test_bad_layers(error, words, arguments):
 @pytest.mark.parametrize(
     ("error", "words", "call"),
     [
-        (ValueError, "type must be 'A'", lambda x, w: fastdrop.variational_dropout(x, w, -1.0, "C")),
+        (ValueError, "noise must be 'input' .the paper's type A.", lambda x, w: fastdrop.variational_dropout(x, w, -1.0, "A")),
+        (ValueError, "noise must be 'input'", lambda x, w: fastdrop.variational_dropout(x, w, -1.0, ["input"])),
         (ValueError, "does not broadcast .* of x", lambda x, w: fastdrop.variational_dropout(x, w, np.ones(3))),
-        (ValueError, "does not broadcast .* of weights", lambda x, w: fastdrop.variational_dropout(x, w, np.ones(4), "B")),
+        (ValueError, "does not broadcast .* of weight", lambda x, w: fastdrop.variational_dropout(x, w, np.ones(4), "weight")),
         (TypeError, "log_alpha must be", lambda x, w: fastdrop.variational_dropout(x, w, "small")),
         (TypeError, "max_log_alpha must be", lambda x, w: fastdrop.variational_dropout(x, w, 0.0, max_log_alpha="1")),
         (ValueError, "max_log_alpha must be", lambda x, w: fastdrop.variational_dropout(x, w, 0.0, max_log_alpha=np.nan)),
-        (ValueError, "below 709", lambda x, w: fastdrop.variational_dropout(x, w, 1e3, "B", max_log_alpha=None)),
+        (ValueError, "below 709", lambda x, w: fastdrop.variational_dropout(x, w, 1e3, "weight", max_log_alpha=None)),
         (ValueError, "below 709", lambda x, w: fastdrop.variational_dropout(x, w, np.nan)),
         (ValueError, r"log_sigma2 must have .*\(4, 3\)", lambda x, w: fastdrop.variational_dense(x, w, w[:2])),
-        (TypeError, "threshold must be", lambda x, w: fastdrop.variational_dense(x, w, w, threshold=None, training=False)),
+        (TypeError, "prune_above must be", lambda x, w: fastdrop.variational_dense(x, w, w, prune_above=None, training=False)),
         (ValueError, "grad must have .*shape", lambda x, w: fastdrop.variational_dense_backward(x, x, w, w, seed=1)),
-        (ValueError, "rule must be", lambda x, w: fastdrop.variational_kl(0.0, "exact")),
-        (TypeError, "log_alpha must be", lambda x, w: fastdrop.variational_kl(None)),
-        (ValueError, "does not broadcast", lambda x, w: fastdrop.variational_kl(np.ones(4), shape=(4, 3))),
-        (ValueError, "rule must be", lambda x, w: fastdrop.variational_kl_backward(0.0, "exact")),
-        (ValueError, "log_sigma2 must have the shape", lambda x, w: fastdrop.log_alpha_of(w, w[0])),
-        (TypeError, "log_sigma2 must have the dtype", lambda x, w: fastdrop.prune(w, w.astype(np.float32))),
-        (TypeError, "weights must have a floating", lambda x, w: fastdrop.log_alpha_of(np.ones(3, int), np.ones(3))),
-        (ValueError, "grad must have the shape", lambda x, w: fastdrop.log_alpha_of_backward(x, w, w)),
-        (ValueError, "threshold must be", lambda x, w: fastdrop.prune(w, w, np.nan)),
     ],
 )
 def test_bad_arguments(error, words, call):

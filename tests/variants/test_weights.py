@@ -1,194 +1,102 @@
 """Dropout of weights against its formulas, with the oracle's decisions."""
 
-import hashlib
-
 import numpy as np
 import pytest
 from comparisons import DTYPES, assert_same_bytes, by_reference, normal, scale_of, times
-from oracle import fold_in, keep
+from oracle import keep, keep_laid
 
 import fastdrop
-from fastdrop.variants import weights
 
 SEED, OFFSET = 31, 32
 KEY = {"seed": SEED, "offset": OFFSET}
-TOLERANCE = {"float64": 1e-13, "float32": 2e-6, "float16": 2e-3, "bfloat16": 1.6e-2}  # of sums of a dozen values near 1
 
 
 # Weight drop --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("variational", [False, True])
-def test_weight_drop(engine, dtype, variational):
-    weight = normal((40, 6), dtype)
-    kept = keep(SEED, OFFSET, 0, 40 if variational else 240, 0.3)
+@pytest.mark.parametrize("unit", ["weight", "output"])
+def test_weight_drop(engine, dtype, unit):
+    weight = normal((6, 40), dtype)
+    kept = keep(SEED, OFFSET, 0, 40 if unit == "output" else 240, 0.3)
     want = times(weight, scale_of(0.3, dtype))
-    want[~np.array(kept).reshape(40, -1).repeat(6 if variational else 1, axis=1)] = 0
-    rule = {"variational": variational, **KEY}
+    want[~np.broadcast_to(np.reshape(kept, (-1, 40)), (6, 40))] = 0
+    rule = {"unit": unit, **KEY}
     assert_same_bytes(fastdrop.weight_drop(weight, 0.3, **rule), want)
     assert_same_bytes(fastdrop.weight_drop_backward(np.asfortranarray(weight), 0.3, **rule), want)
 
 
-@pytest.mark.parametrize("variational", [False, True])
-def test_the_raw_weight_outside_training(variational):
+@pytest.mark.parametrize("unit", ["weight", "output"])
+def test_the_raw_weight_outside_training(unit):
     weight = normal((4, 3))
-    assert fastdrop.weight_drop(weight, 0.5, variational=variational, training=False) is weight
-    assert fastdrop.weight_drop_backward(weight, 0.5, variational=variational, seed=1, training=False) is weight
-    assert_same_bytes(fastdrop.weight_drop(weight, 0.0, variational=variational, seed=1), weight)
-    assert_same_bytes(fastdrop.weight_drop(weight, 1.0, variational=variational, seed=1), np.zeros((4, 3)))
+    assert fastdrop.weight_drop(weight, 0.5, unit=unit, training=False) is weight
+    assert fastdrop.weight_drop_backward(weight, 0.5, unit=unit, seed=1, training=False) is weight
+    assert_same_bytes(fastdrop.weight_drop(weight, 0.0, unit=unit, seed=1), weight)
+    assert_same_bytes(fastdrop.weight_drop(weight, 1.0, unit=unit, seed=1), np.zeros((4, 3)))
 
 
 def test_bad_weight_drop():
     with pytest.raises(ValueError, match="0-d array"):
-        fastdrop.weight_drop(np.float64(1), variational=True)
+        fastdrop.weight_drop(np.float64(1), unit="output")
     with pytest.raises(TypeError, match="floating-point dtype"):
         fastdrop.weight_drop(np.ones((2, 2), int))
-    with pytest.raises(TypeError, match="seed must be given"):
+    with pytest.raises(TypeError, match="seed is required here"):
         fastdrop.weight_drop_backward(np.ones(3), seed=None)
+    for unit in ("row", None, ["weight"]):
+        with pytest.raises(ValueError, match="unit must be 'weight' or 'output'; got"):
+            fastdrop.weight_drop(np.ones((2, 2)), unit=unit)
+    with pytest.raises(TypeError, match="training must be True or False"):
+        fastdrop.weight_drop(np.ones((2, 2)), training="no")
 
 
-# DropConnect --------------------------------------------------------------------------------------------------------
+def test_an_output_is_a_column_of_a_square_matrix():
+    """Weights are (in, out) as in x @ weight: a dropped output is 0 whatever the input."""
+    weight, x = np.ones((50, 50)), normal((3, 50))
+    y = x @ fastdrop.weight_drop(weight, 0.5, unit="output", **KEY)
+    assert ((y == 0).all(axis=0) == ~np.array(keep(SEED, OFFSET, 0, 50, 0.5))).all()
 
 
-def connections(n, per, p, out=4, inputs=6):
-    """Return the factors of weights and biases of example n."""
-    n = n if per == "example" else 0
-    weight = np.reshape(keep(SEED, OFFSET, n * out * inputs, out * inputs, p), (out, inputs))
-    name = int.from_bytes(hashlib.sha256(b"bias").digest()[:8], "little")
-    return weight, np.array(keep(fold_in(SEED, name), OFFSET, n * out, out, p))
+FUNCTIONS = [
+    (function, unit)
+    for function, units in (
+        (fastdrop.weight_drop, ("weight", "output")),
+        (fastdrop.weight_drop_backward, ("weight", "output")),
+        (fastdrop.shakeout, ("weight", "input")),
+        (fastdrop.shakeout_backward, ("weight", "input")),
+    )
+    for unit in units
+]
 
 
-def layer(dtype, n=5):
-    return normal((n, 6), dtype, 1), normal((4, 6), dtype, 2), normal(4, dtype, 3)
+@pytest.mark.parametrize(("function", "unit"), FUNCTIONS)
+def test_blocks_of_larger_weights(engine, function, unit):
+    """A block has the decisions of its place, whether `start` or `global_shape` says where it is."""
+    weight, rule = normal((30, 44)), {"unit": unit, **KEY}
+    whole = function(weight, 0.3, **rule)
+    place = {"global_shape": (30, 44), "global_start": (5, 11)}
+    assert_same_bytes(function(weight[5:20, 11:40], 0.3, **place, **rule), whole[5:20, 11:40])
+    axes = {"weight": (), "output": (0,), "input": (1,)}[unit]
+    kept = keep_laid((15, 29), 0.3, SEED, OFFSET, 0, None, axes, **place)
+    ones = np.ones((15, 29))
+    assert_same_bytes(function(ones, 0.3, **place, **rule) > 0, kept)
+    first = {"weight": 7 * 44, "output": 0, "input": 7}[unit]
+    assert_same_bytes(function(weight[7:], 0.3, start=first, **rule), whole[7:])
 
 
-def close(got, want, dtype):
-    assert got.dtype == dtype
-    assert np.abs(got.astype(float) - want).max() <= TOLERANCE[str(dtype)] * max(1, np.abs(want).max())
+@pytest.mark.parametrize("name", ["weight_drop", "shakeout"])
+def test_lists_are_weights(name):
+    function = getattr(fastdrop, name)
+    weight = [[1.0, -2.0], [3.0, 4.0]]
+    assert_same_bytes(function(weight, 0.5, **KEY), function(np.array(weight), 0.5, **KEY))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("mode", ["standard", "inverted"])
-@pytest.mark.parametrize("per", ["example", "batch"])
-def test_drop_connect(engine, dtype, per, mode, monkeypatch):
-    x, weight, bias = layer(dtype)
-    grad = normal((5, 4), dtype, 4)
-    scale = 1 / 0.6 if mode == "inverted" else 1.0
-    for drop_bias in (True, False):
-        y, dx = np.zeros((5, 4)), np.zeros((5, 6))
-        dweight, dbias = np.zeros((4, 6)), np.zeros(4)
-        for n in range(5):
-            kept, kept_bias = connections(n, per, 0.4)
-            bias_factor = scale * kept_bias if drop_bias else np.ones(4)
-            for o in range(4):
-                g = float(grad[n, o])
-                y[n, o] = float(bias[o]) * bias_factor[o]
-                dbias[o] += g * bias_factor[o]
-                for i in range(6):
-                    y[n, o] += scale * kept[o, i] * float(weight[o, i]) * float(x[n, i])
-                    dx[n, i] += scale * kept[o, i] * float(weight[o, i]) * g
-                    dweight[o, i] += scale * kept[o, i] * float(x[n, i]) * g
-        rule = {"per": per, "mode": mode, "drop_bias": drop_bias, **KEY}
-        for chunk in (weights.CHUNK, 2 * 24, 1):  # all at once; two examples at a time; one
-            monkeypatch.setattr(weights, "CHUNK", chunk)
-            close(fastdrop.drop_connect(x, weight, 0.4, bias=bias, **rule), y, dtype)
-            gradients = fastdrop.drop_connect_backward(grad, x, weight, 0.4, **rule)
-            for got, want in zip(gradients, (dx, dweight, dbias), strict=True):
-                close(got, want, dtype)
-
-
-@pytest.mark.parametrize("mode", ["standard", "inverted"])
-@pytest.mark.parametrize("drop_bias", [True, False])
-def test_moments_of_drop_connect(mode, drop_bias):
-    x, weight, bias = layer(np.float64, 1)
-    rule = {"bias": bias, "mode": mode, "drop_bias": drop_bias}
-    mean, variance = fastdrop.drop_connect_moments(x, weight, 0.3, **rule)
-    n = 40_000
-    y = fastdrop.drop_connect(np.repeat(x, n, axis=0), weight, 0.3, seed=6, **rule)
-    assert (np.abs(y.mean(axis=0) - mean[0]) < 5 * np.sqrt(variance[0] / n)).all()
-    assert np.allclose(y.var(axis=0), variance[0], rtol=0.05)
-    outside = fastdrop.drop_connect(x, weight, 0.3, training=False, **rule)
-    assert np.allclose(outside, mean, rtol=1e-13)
-
-
-def test_moments_at_the_ends():
-    x, weight, bias = layer(np.float32)
-    for mode in ("standard", "inverted"):
-        mean, variance = fastdrop.drop_connect_moments(x, weight, 0.0, bias=bias, mode=mode)
-        close(mean, x.astype(float) @ weight.T + bias, np.dtype("float32"))
-        assert not variance.any()
-        for moment in fastdrop.drop_connect_moments(x, weight, 1.0, bias=bias, mode=mode):
-            assert not moment.any()
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_gradients_of_drop_connect_by_differences(training):
-    x, weight, bias = layer(np.float64)
-    grad = normal((5, 4), seed=5)
-    rule = {"training": training, **KEY}
-
-    def loss(x, weight, bias):
-        return (grad * fastdrop.drop_connect(x, weight, 0.4, bias=bias, **rule)).sum()
-
-    gradients = fastdrop.drop_connect_backward(grad, x, weight, 0.4, **rule)
-    for k, want in enumerate(gradients):
-        for index in np.ndindex(want.shape):
-            step = [np.zeros_like(x), np.zeros_like(weight), np.zeros_like(bias)]
-            step[k][index] = 1e-3
-            above, below = (loss(x + s * step[0], weight + s * step[1], bias + s * step[2]) for s in (1, -1))
-            assert abs((above - below) / 2e-3 - want[index]) < 1e-9  # linear in each: no error but rounding
-
-
-def test_drop_connect_at_the_ends():
-    x, weight, bias = layer(np.float64)
-    plain = x @ weight.T + bias
-    assert np.allclose(fastdrop.drop_connect(x, weight, 0.0, bias=bias, seed=1), plain, rtol=1e-13)
-    assert np.allclose(fastdrop.drop_connect(x, weight, 0.5, bias=bias, mode="inverted", training=False), plain, rtol=1e-13)
-    assert not fastdrop.drop_connect(x, weight, 1.0, bias=bias, seed=1).any()
-    assert fastdrop.drop_connect(x[:0], weight, 0.5, bias=bias, seed=1).shape == (0, 4)
-    dx, dweight, dbias = fastdrop.drop_connect_backward(np.ones((0, 4)), x[:0], weight, 0.5, seed=1)
-    assert (dx.shape, dweight.any(), dbias.any()) == ((0, 6), False, False)
-    assert fastdrop.drop_connect(np.ones((3, 0)), np.ones((2, 0)), 0.5, seed=1).tolist() == [[0.0, 0.0]] * 3
-
-
-@pytest.mark.parametrize(
-    ("error", "words", "arguments"),
-    [
-        (ValueError, "x must have shape", {"x": np.ones((2, 5))}),
-        (ValueError, "x must have shape", {"weight": np.ones(6)}),
-        (TypeError, "weight must have the dtype of x", {"weight": np.ones((4, 6), np.float32)}),
-        (ValueError, "bias must have shape", {"bias": np.ones(6)}),
-        (TypeError, "bias must have a floating-point dtype", {"bias": np.ones(4, int)}),
-        (ValueError, "per must be 'example'", {"per": "row"}),
-        (ValueError, "mode must be 'standard'", {"mode": "up"}),
-        (ValueError, "p must be in", {"p": 1.1}),
-        (TypeError, "p must be a number", {"p": np.full((4, 6), 0.5)}),
-        (ValueError, "unknown backend", {"backend": "cuda"}),
-    ],
-)
-def test_bad_drop_connect(error, words, arguments):
+def test_a_place_that_is_wrong_draws_nothing():
     stream = fastdrop.Stream(1)
-    good = {"x": np.ones((2, 6)), "weight": np.ones((4, 6)), "seed": stream}
-    with pytest.raises(error, match=words):
-        fastdrop.drop_connect(**{**good, **arguments})
+    for function, _ in FUNCTIONS[::4]:
+        for bad in ({"start": -1}, {"global_shape": (1, 2)}, {"global_start": (0, 0)}):
+            with pytest.raises(ValueError, match=r"start|global"):
+                function(np.ones((2, 2)), seed=stream, **bad)
     assert stream.offset == 0
-
-
-def test_drop_connect_draws_once_and_only_in_training():
-    x, weight, bias = layer(np.float64)
-    grad = np.ones((5, 4))
-    stream = fastdrop.Stream(SEED, OFFSET)
-    drawn = fastdrop.drop_connect(x, weight, bias=bias, seed=stream)
-    assert stream.offset == OFFSET + 1
-    assert_same_bytes(drawn, fastdrop.drop_connect(x, weight, bias=bias, **KEY))
-    fastdrop.drop_connect(x, weight, seed=stream, training=False)
-    assert stream.offset == OFFSET + 1
-    for training in (True, False):
-        with pytest.raises(TypeError, match="seed must be given"):
-            fastdrop.drop_connect_backward(grad, x, weight, seed=None, training=training)
-    with pytest.raises(ValueError, match="grad must have shape"):
-        fastdrop.drop_connect_backward(grad[:2], x, weight, seed=1)
 
 
 # Shakeout -----------------------------------------------------------------------------------------------------------
@@ -207,28 +115,28 @@ def shaken(weight, kept, p, c):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("per", ["unit", "weight"])
-def test_shakeout(engine, dtype, per):
-    weight = normal((7, 30), dtype)
-    weight[0, :6] = [0.0, -0.0, 1e-3, -1e-3, 2.0, -2.0]
-    kept = np.reshape(keep(SEED, OFFSET, 0, 210, 0.3), (7, 30))
-    kept = np.broadcast_to(kept[0], (7, 30)) if per == "unit" else kept
+@pytest.mark.parametrize("unit", ["input", "weight"])
+def test_shakeout(engine, dtype, unit):
+    weight = normal((30, 7), dtype)
+    weight[:6, 0] = [0.0, -0.0, 1e-3, -1e-3, 2.0, -2.0]
+    kept = np.reshape(keep(SEED, OFFSET, 0, 30 if unit == "input" else 210, 0.3), (30, -1))
+    kept = np.broadcast_to(kept, (30, 7))
     for c in (0.0, 0.1, 1.7):
         want = np.array([[shaken(w, k, 0.3, c) for w, k in zip(*row, strict=True)] for row in zip(weight, kept, strict=True)])
-        assert_same_bytes(fastdrop.shakeout(weight, 0.3, c, per=per, **KEY), want)
+        assert_same_bytes(fastdrop.shakeout(weight, 0.3, c, unit=unit, **KEY), want)
     gradient = times(weight, scale_of(0.3, dtype))
     gradient[~kept] = 0
-    assert_same_bytes(fastdrop.shakeout_backward(weight, 0.3, per=per, **KEY), gradient)
+    assert_same_bytes(fastdrop.shakeout_backward(weight, 0.3, unit=unit, **KEY), gradient)
 
 
 def test_shakeout_without_c_is_dropout():
     weight = np.array([0.0, -0.0, 1.5, -2.5, np.inf, 5e-324] * 9)
-    assert_same_bytes(fastdrop.shakeout(weight, 0.3, 0.0, per="weight", seed=1), fastdrop.dropout(weight, 0.3, seed=1))
+    assert_same_bytes(fastdrop.shakeout(weight, 0.3, 0.0, unit="weight", seed=1), fastdrop.dropout(weight, 0.3, seed=1))
 
 
 def test_moments_of_shakeout():
     n, p, c, w = 40_000, 0.3, 0.5, -0.8
-    y = fastdrop.shakeout(np.full(n, w), p, c, per="weight", seed=2)
+    y = fastdrop.shakeout(np.full(n, w), p, c, unit="weight", seed=2)
     deviation = (abs(w) + c) * np.sqrt(p / (1 - p))  # kept less dropped is (w + c sign(w)) / (1 - p)
     assert abs(y.mean() - w) < 5 * deviation / np.sqrt(n)
     assert abs(y.std() - deviation) < 0.02
@@ -237,8 +145,8 @@ def test_moments_of_shakeout():
 def test_the_gradient_of_shakeout_by_differences():
     weight = np.array([[0.7, -1.3, 2.1], [-0.4, 0.9, -3.0]])
     grad, step = normal((2, 3), seed=8), 1e-3
-    want = fastdrop.shakeout_backward(grad, 0.4, per="weight", **KEY)
-    above, below = (fastdrop.shakeout(weight + s * step, 0.4, 0.2, per="weight", **KEY) for s in (1, -1))
+    want = fastdrop.shakeout_backward(grad, 0.4, unit="weight", **KEY)
+    above, below = (fastdrop.shakeout(weight + s * step, 0.4, 0.2, unit="weight", **KEY) for s in (1, -1))
     assert np.allclose(grad * (above - below) / (2 * step), want, rtol=0, atol=1e-9)
 
 
@@ -263,8 +171,10 @@ def test_shakeout_at_the_ends():
         (ValueError, "c must be finite", {"c": np.inf}),
         (TypeError, "c must be a number", {"c": "0.1"}),
         (TypeError, "c must be a number", {"c": None}),
-        (ValueError, "per must be 'unit'", {"per": "row"}),
-        (ValueError, r"shape \(out, in\)", {"weight": np.ones(3)}),
+        (ValueError, "unit must be 'input' or 'weight'", {"unit": "row"}),
+        (ValueError, r"shape \(in, out\)", {"weight": np.ones(3)}),
+        (TypeError, "training must be True or False", {"training": "no"}),
+        (ValueError, "is not inside global_shape", {"global_shape": (2, 1)}),
         (TypeError, "weight must have a floating-point dtype", {"weight": np.ones((2, 2), int)}),
         (ValueError, "p must be in", {"p": -1}),
         (ValueError, "out must have the shape", {"out": np.ones(2)}),

@@ -1,4 +1,4 @@
-"""Written by src_c/fit_normal.py: a row a power, the lowest first, a column an octave."""
+"""Written by src_c/fit_normal.py: one row per power, the lowest first; one column per octave."""
 
 import numpy as np
 

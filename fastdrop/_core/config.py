@@ -1,0 +1,88 @@
+"""Configurations: dictionaries that JSON can hold, from which an object is made again, and what differs between two of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = ["decode", "differences", "encode", "find_class"]
+
+
+def encode(value: Any, name: str) -> Any:
+    """Return a value as JSON can hold it; what has a ``to_config`` becomes its configuration.
+
+    A function has no configuration: its name is written down, so that two of them can be compared.
+    """
+    if hasattr(value, "to_config"):
+        return value.to_config()
+    if isinstance(value, np.ndarray) and value.ndim:
+        return {"array": value.tolist(), "dtype": value.dtype.name}
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [encode(each, name) for each in value]
+    if callable(value):
+        named = value if hasattr(value, "__qualname__") else type(value)
+        return {"function": f"{named.__module__}.{named.__qualname__}"}
+    raise TypeError(f"{name} cannot be written into a configuration; got {value!r} ({type(value).__name__})")
+
+
+def decode(value: Any, name: str, build: Callable[[Mapping[str, Any]], Any]) -> Any:
+    """Return what `encode` was given; `build` makes an object from its configuration."""
+    if isinstance(value, list):
+        return tuple(decode(each, name, build) for each in value)
+    if not isinstance(value, Mapping):
+        return value
+    if "array" in value:
+        return np.array(value["array"], value["dtype"])
+    if "float" in value:
+        return float(value["float"])
+    if "function" in value:
+        raise ValueError(f"{name} was the function {value['function']}, which a configuration cannot hold; use a Schedule")
+    return build(value)
+
+
+def find_class(base: type[Any], config: Any) -> type[Any]:
+    """Return the class that a configuration names: `base`, or a class derived from it."""
+    if not isinstance(config, Mapping) or not isinstance(config.get("class"), str):
+        raise TypeError(f"a configuration must be a dictionary with the name of a class under 'class'; got {config!r}")
+    found = [cls for cls in derived(base) if cls.__name__ == config["class"]]
+    if not found:
+        raise ValueError(f"no class {config['class']} is a {base.__name__}; import the module that defines it first")
+    modules = sorted({cls.__module__ for cls in found})
+    if len(modules) > 1:
+        raise ValueError(f"the class {config['class']} is in more than one module: {', '.join(modules)}")
+    return found[-1]  # of a class that was defined again, as in a notebook, the newest
+
+
+def derived(base: type[Any]) -> Iterator[type[Any]]:
+    """Yield a class and all classes derived from it."""
+    yield base
+    for cls in base.__subclasses__():
+        yield from derived(cls)
+
+
+def differences(here: Any, there: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the name of each entry in which two configurations differ, and its two values; a missing one is None."""
+    if not isinstance(here, Mapping) or not isinstance(there, Mapping):
+        if here != there:
+            yield name, here, there
+        return
+    if here.get("class") != there.get("class"):
+        yield joined(name, "class"), here.get("class"), there.get("class")
+        return  # of other classes, all else differs too
+    for key in [*here, *(key for key in there if key not in here)]:
+        inner = name if key == "layers" else joined(name, key)
+        yield from differences(here.get(key), there.get(key), inner)
+
+
+def joined(name: str, key: str) -> str:
+    """Return the full name of what an object calls `key`; the outermost object has no name."""
+    return f"{name}.{key}" if name else key

@@ -1,0 +1,15 @@
+"""Docstrings by their sections, for those that are made of others."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["SECTIONS", "sections"]
+
+SECTIONS = ("Parameters", "Returns", "Raises", "See Also", "Notes", "References", "Examples")
+
+
+def sections(text: str) -> tuple[str, dict[str, str]]:
+    """Return the text before the first section, and the sections by name."""
+    parts = re.split(rf"^({'|'.join(SECTIONS)})\n-+\n", text, flags=re.MULTILINE)
+    return parts[0].strip(), {name: body.strip("\n") for name, body in zip(parts[1::2], parts[2::2], strict=True)}

@@ -1,0 +1,59 @@
+"""Docstrings of layers, completed from those of their functions: the two have the same keywords."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+from fastdrop._core.docstrings import sections
+
+__all__ = ["complete"]
+
+SCHEDULE = "    Or a schedule: a callable step -> value, such as those of `fastdrop.schedules`."
+SEED = (
+    "int, Key, Stream, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None",
+    "    The seed of the layer's own stream. `Layer.seed` replaces it. None, the default, takes fresh entropy.",
+)
+SECTIONS = ("Parameters", "Returns", "Raises", "See Also", "Notes", "References", "Examples")
+
+
+def complete(cls: Any) -> None:
+    """Complete the docstring of a layer: parameters, functions and references.
+
+    The class's own docstring has a first line, what only it can say, and an example.
+    """
+    if "__doc__" not in vars(cls) or cls.__doc__ is None:
+        return
+    forward, backward = cls.functions
+    summary, own = sections(inspect.cleandoc(cls.__doc__))
+    theirs = [sections(inspect.cleandoc(function.__doc__ or ""))[1] for function in (forward, backward)]
+    own["Parameters"] = parameters(cls, own.get("Parameters", ""), [each.get("Parameters", "") for each in theirs])
+    own.setdefault("See Also", f"fastdrop.{forward.__name__} : the function, with its formulas.")
+    if "References" in theirs[0]:
+        own.setdefault("References", theirs[0]["References"])
+    parts = [f"{name}\n{'-' * len(name)}\n{own[name]}" for name in SECTIONS if name in own]
+    cls.__doc__ = "\n\n".join([summary, *parts]) + "\n"
+
+
+def parameters(cls: Any, own: str, theirs: list[str]) -> str:
+    """Return the section of parameters, in the order of the signature; the class's own entries replace the functions'."""
+    described = entries("\n".join(theirs)) | {"seed": SEED} | entries(own)
+    found = []
+    for name in cls.__signature__.parameters:
+        kind, text = described.get(name, ("", "    As in the function."))
+        found.append(f"{name} : {kind}\n{text}" if kind else f"{name}\n{text}")
+        if name == cls.scheduled and name not in entries(own):
+            found.append(SCHEDULE)
+    return "\n".join(found)
+
+
+def entries(text: str) -> dict[str, tuple[str, str]]:
+    """Return the type and the description of each parameter in a section; the first of two entries counts."""
+    found: dict[str, tuple[str, str]] = {}
+    for entry in re.split(r"^(?=\S)", text, flags=re.MULTILINE):
+        heading, _, description = entry.partition("\n")
+        names, _, kind = heading.partition(" : ")
+        for name in names.split(","):
+            found.setdefault(name.strip(), (kind, description.rstrip()))
+    return found

@@ -1,0 +1,118 @@
+"""Layers one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+from fastdrop._core.keys import StreamSeed
+from fastdrop.nn.layer import Layer
+
+__all__ = ["Sequential"]
+
+Self = TypeVar("Self", bound="Sequential")
+
+
+class Sequential(Layer):
+    """Layers one after the other.
+
+    Parameters
+    ----------
+    *layers : Layer, or one sequence of Layer, or one mapping of str to Layer
+        The layers in the order of the forward pass. Without a mapping they are called "0", "1" and so on.
+    seed : int, Key, numpy.random.SeedSequence, numpy.random.Generator or numpy.random.BitGenerator, optional
+        See `Layer.seed`. It replaces the seeds of the layers inside; without one they keep theirs.
+
+    Raises
+    ------
+    TypeError
+        Something that is not a layer.
+    ValueError
+        A name that is empty or has a dot; one layer in two places.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdrop import nn
+    >>> model = nn.Sequential(nn.Dropout(0.2), nn.GaussianDropout(0.1), seed=42)
+    >>> y = model(np.ones((2, 4), np.float32))
+    >>> dx = model.backward(np.ones_like(y))
+    >>> len(model), model[0].rate, [type(layer).__name__ for layer in model]
+    (2, 0.2, ['Dropout', 'GaussianDropout'])
+    >>> model[1:]
+    Sequential(
+      (1): GaussianDropout(0.1)
+    )
+    """
+
+    @overload
+    def __init__(self, *layers: Layer, seed: StreamSeed = None) -> None: ...
+    @overload
+    def __init__(self, layers: Sequence[Layer] | Mapping[str, Layer], /, *, seed: StreamSeed = None) -> None: ...
+    def __init__(self, *layers: Any, seed: StreamSeed = None) -> None:
+        super().__init__()
+        given = layers[0] if len(layers) == 1 and isinstance(layers[0], (Sequence, Mapping)) else layers
+        self.children = dict(given) if isinstance(given, Mapping) else {str(k): layer for k, layer in enumerate(given)}
+        self._check_children()
+        if seed is not None:
+            self.seed(seed)
+
+    def _check_children(self) -> None:
+        for name, layer in self.children.items():
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layers must be of fastdrop.nn.Layer; got {layer!r} as {name!r}")
+            if not isinstance(name, str) or not name or "." in name:
+                raise ValueError(f"a layer's name must be a string, not empty, without dots; got {name!r}")
+        first: dict[int, str] = {}
+        for name, layer in self.walk():
+            if id(layer) in first:
+                raise ValueError(
+                    f"the layers {first[id(layer)]!r} and {name!r} are one and the same; each place needs a layer of its own"
+                )
+            first[id(layer)] = name
+
+    # The layers
+
+    def __len__(self) -> int:
+        return len(self.children)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.children.values())
+
+    @overload
+    def __getitem__(self, key: int | str) -> Layer: ...
+    @overload
+    def __getitem__(self, key: slice) -> Sequential: ...
+    def __getitem__(self, key: int | str | slice) -> Layer:
+        """Return a layer by its place or its full name; of a slice, a `Sequential` of the same layers under the same names."""
+        if isinstance(key, str):
+            found = dict(self.walk()).get(key) if key else None
+            if found is None:
+                raise KeyError(f"no layer is called {key!r}; the layers here are {', '.join(map(repr, self.children))}")
+            return found
+        if isinstance(key, slice):
+            part = Sequential(dict(list(self.children.items())[key]))
+            part.training, part.sampling = self.training, self.sampling
+            return part
+        return list(self)[key]
+
+    # Passes
+
+    def record(self, x: Any, again: Any = None) -> tuple[Any, Any]:
+        """Return the output, and the records of all layers; see `Layer.record`."""
+        records = []
+        for number, layer in enumerate(self):
+            x, made = layer.record(x, again=None if again is None else again[number])
+            records.append(made)
+        return x, records
+
+    def gradient(self, grad: Any, record: Any) -> Any:
+        """Return the gradient with respect to the input of the first layer."""
+        for layer, made in zip(reversed(self.children.values()), reversed(record), strict=True):
+            grad = layer.gradient(grad, made)
+        return grad
+
+    @classmethod
+    def build(cls: type[Self], config: Mapping[str, Any]) -> Self:
+        """Return layers in a row from their configurations; see `Layer.build`."""
+        return cls({name: Layer.from_config(one) for name, one in config.get("layers", {}).items()})

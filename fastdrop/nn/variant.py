@@ -1,0 +1,276 @@
+"""The base of the layers that drop: it turns a pair of functions, forward and backward, into a layer."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdrop._core import plan
+from fastdrop._core.config import decode
+from fastdrop._core.state import collect, distribute
+from fastdrop.nn.docstrings import complete
+from fastdrop.nn.layer import Layer, require_shape
+from fastdrop.random import Stream
+from fastdrop.schedules import Schedule
+
+__all__ = ["Record", "Variant"]
+
+# Arguments of the functions that a layer is not made with: the layer gives them itself, or its caller does, or nobody.
+BY_THE_LAYER = {"seed", "offset", "training", "num_tokens", "log_alpha"}
+BY_THE_CALLER = {"residual", "tokens", "allowed", "bias", "probabilities"}
+NOT_OFFERED = {"out", "backend", "num_threads", "start", "global_shape", "global_start", "return_indices"}
+NOT_OFFERED |= {"antithetic", "losses", "antithetic_losses"}  # estimators over several passes are the caller's
+
+Function = Callable[..., Any]
+Self = TypeVar("Self", bound="Variant")
+
+
+class Record(NamedTuple):
+    """What the backward pass of a forward pass needs, and the same forward pass made again: numbers, no mask.
+
+    Attributes
+    ----------
+    value : float or numpy.ndarray
+        The scheduled argument, for most layers the rate p, at the step of the pass.
+    seed, offset : int
+        The key of the mask.
+    dropping : bool
+        Whether the pass dropped.
+    remembered : dict
+        Arguments of the backward function that only the forward pass knew.
+    shape : tuple of int
+        The shape of the output.
+    """
+
+    value: Any
+    seed: int
+    offset: int
+    dropping: bool
+    remembered: dict[str, Any]
+    shape: tuple[int, ...] | None = None
+
+
+@functools.cache
+def parameter_names(function: Function) -> frozenset[str]:
+    """Return the names of a function's arguments."""
+    return frozenset(inspect.signature(function).parameters)
+
+
+def split_parameters(function: Function, scheduled: str) -> tuple[list[str], list[inspect.Parameter]]:
+    """Return the names of a function's arrays, which come before the scheduled argument, and the parameters from it on."""
+    parameters = list(inspect.signature(function).parameters.values())
+    names = [parameter.name for parameter in parameters]
+    return names[: names.index(scheduled)], parameters[names.index(scheduled) :]
+
+
+def layer_signature(forward: Function, backward: Function, scheduled: str) -> inspect.Signature:
+    """Return what a layer is made with: the scheduled argument, all that is the same in every call, and a seed."""
+    offered: dict[str, inspect.Parameter] = {}
+    of_calls = {*BY_THE_LAYER, *BY_THE_CALLER, *NOT_OFFERED, *split_parameters(forward, scheduled)[0]}
+    for function in (forward, backward):
+        for parameter in split_parameters(function, scheduled)[1]:
+            if parameter.name not in of_calls:
+                offered.setdefault(parameter.name, parameter)
+    seed = inspect.Parameter("seed", inspect.Parameter.KEYWORD_ONLY, default=None)
+    return inspect.Signature(sorted([*offered.values(), seed], key=lambda parameter: parameter.kind))
+
+
+def whole_signature(cls: type[Variant]) -> inspect.Signature:
+    """Return the signature of a class: that of its own ``__init__``, with the function's arguments for ``**options``."""
+    own = [one for name, one in inspect.signature(cls.__init__).parameters.items() if name != "self"]
+    named = [one for one in own if one.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)]
+    names = {one.name for one in named}
+    rest = [one for one in cls.arguments.parameters.values() if one.name not in names] if len(named) < len(own) else []
+    return inspect.Signature(sorted([*named, *rest], key=lambda parameter: parameter.kind))
+
+
+def without_annotations(cls: type) -> inspect.Signature:
+    """Return what a class is called with, short enough for a message."""
+    found = inspect.signature(cls)
+    return found.replace(parameters=[each.replace(annotation=each.empty) for each in found.parameters.values()])
+
+
+class Variant(Layer):
+    """A layer that drops.
+
+    A subclass names the functions of its passes:
+    ``class Dropout(Variant, forward=fastdrop.dropout, backward=fastdrop.dropout_backward)``. One argument may have a schedule:
+    ``scheduled=...`` names it, unless it is called p. The arguments before that one are arrays; those that both functions take
+    are remembered between the passes. Parameters of the layer are passed to the functions under their names; their gradients
+    follow that of the input in what the backward function returns, in their order.
+
+    Parameters
+    ----------
+    p : float, numpy.ndarray, or a callable step -> p
+        The scheduled argument: for most layers the rate, or its schedule (`fastdrop.schedules`), which `advance` moves on. A
+        backward pass has the rate of its forward pass.
+    **options
+        The keywords of the function that are the same in all calls.
+    seed : int, Key, Stream, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None
+        The seed of the layer's own stream. A model with a seed sets it (`Layer.seed`). None takes fresh entropy.
+
+    Attributes
+    ----------
+    p : float, numpy.ndarray or callable
+        The scheduled argument as given, under its own name: ``p`` is a rate or its schedule, and is there only where the layer
+        is made with one.
+    options : dict
+        The other arguments, as given.
+    step : int
+        How many steps the layer has advanced.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> from fastdrop import nn
+    >>> class RowDropout(nn.Variant, forward=fastdrop.drop_path, backward=fastdrop.drop_path_backward):
+    ...     pass
+    >>> layer = RowDropout(0.5, seed=42)
+    >>> y = layer(np.ones((4, 3), np.float32))
+    >>> dx = layer.backward(np.ones_like(y))
+    """
+
+    functions: ClassVar[tuple[Function, Function]]
+    scheduled: ClassVar[str]
+    arrays: ClassVar[list[str]]
+    arguments: ClassVar[inspect.Signature]
+    scaling: ClassVar[str] = "inverted"  # of kept values, where the function has no keyword `mode` for it
+
+    def __init_subclass__(cls, forward: Function | None = None, backward: Function | None = None, scheduled: str = "p") -> None:
+        if forward is not None and backward is not None:
+            cls.functions, cls.scheduled = (forward, backward), scheduled
+            cls.arrays, cls.arguments = split_parameters(forward, scheduled)[0], layer_signature(forward, backward, scheduled)
+            cls.__signature__ = whole_signature(cls)  # type: ignore[attr-defined]  # for help() and for error messages
+            complete(cls)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__()
+        if not hasattr(self, "functions"):
+            raise TypeError(
+                f"{type(self).__name__} names no functions of forward and backward passes: use a subclass that does"
+            )
+        try:
+            bound = self.arguments.bind(*arguments, **options)
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}: {error}; it takes {without_annotations(type(self))}") from None
+        bound.apply_defaults()
+        seed, value = bound.arguments.pop("seed"), bound.arguments.pop(self.scheduled)
+        if self.scheduled == "p" and not callable(value) and not (isinstance(value, np.ndarray) and value.ndim):
+            plan.as_rate(value)
+        setattr(self, self.scheduled, value)
+        self.options: dict[str, Any] = dict(bound.arguments)
+        self.step = 0
+        self._stream = None if seed is None else seed if isinstance(seed, Stream) else Stream(seed)
+
+    def add_parameters(self, **arrays: NDArray[Any] | None) -> None:
+        """Take those that are not None as parameters."""
+        for name, array in arrays.items():
+            if array is not None:
+                self.add_parameter(name, array)
+
+    # Numbers
+
+    @property
+    def current(self) -> Any:
+        """The scheduled argument at this step, which for most layers is the rate."""
+        value = getattr(self, self.scheduled)
+        return value(self.step) if callable(value) else value
+
+    @property
+    def rate(self) -> Any:
+        """The probability of dropping at this step. Layers without such a probability do not have this attribute."""
+        if self.scheduled != "p":
+            raise AttributeError(f"{type(self).__name__} has no rate; its {self.scheduled} is {self.current!r}")
+        return self.current
+
+    @property
+    def stream(self) -> Stream:
+        """The stream that the layer draws from: once for each pass that drops."""
+        if self._stream is None:
+            self._stream = Stream()
+        return self._stream
+
+    # Passes
+
+    def record(self, *inputs: Any, **more: Any) -> tuple[Any, Record]:
+        """Return the output and a record; see `Layer.record`."""
+        again = more.pop("again", None)
+        more = self.own_parameters | more
+        made: Record = self._begin() if again is None else again
+        result = self._call(self.functions[0], inputs, made, more)
+        if again is None and made.dropping:
+            self.stream.next()  # only now: a pass that failed has drawn nothing
+        return result, made._replace(remembered=self.remember(*inputs, **more), shape=np.shape(result))
+
+    def _begin(self) -> Record:
+        dropping = self.training or self.sampling
+        seed, offset = (self.stream.seed, self.stream.offset) if dropping else (0, 0)
+        return Record(self.current, seed, offset, dropping, {})
+
+    def remember(self, *inputs: Any, **more: Any) -> dict[str, Any]:
+        """Return the arguments of the backward function that only the forward pass knows."""
+        given = dict(zip(self.arrays, inputs, strict=False)) | more  # some of the arrays may be parameters, or named
+        return {name: value for name, value in given.items() if name in parameter_names(self.functions[1])}
+
+    def gradient(self, grad: Any, record: Record) -> Any:
+        """Return the gradient with respect to the input, and add to those of the parameters; see `Layer.gradient`."""
+        require_shape(grad, record.shape)
+        result = self._call(self.functions[1], (grad,), record, record.remembered)
+        if not self.own_parameters:  # the gradient of an operand that was not given is None
+            return result[0] if isinstance(result, tuple) and result[1] is None else result
+        of_input, *of_parameters = result
+        for total, part in zip(self.own_gradients.values(), of_parameters, strict=False):  # a missing bias may have one, too
+            total += part
+        return of_input
+
+    def _call(self, function: Function, arrays: tuple[Any, ...], made: Record, more: Mapping[str, Any]) -> Any:
+        options = {name: value for name, value in self.options.items() if name in parameter_names(function)}
+        numbers = {self.scheduled: made.value, "seed": made.seed, "offset": made.offset, "training": made.dropping}
+        return function(*arrays, **numbers, **options, **more)
+
+    # Seeds, steps, configuration, state
+
+    def take(self, stream: Stream) -> None:
+        """Draw from this stream from now on."""
+        self._stream = stream
+
+    def go_on(self, steps: int) -> None:
+        """Advance by so many steps."""
+        self.step += steps
+
+    def own_config(self) -> dict[str, Any]:
+        """Return the scheduled argument and the options."""
+        return {self.scheduled: getattr(self, self.scheduled), **self.options}
+
+    @classmethod
+    def build(cls: type[Self], config: Mapping[str, Any]) -> Self:
+        """Return a layer from its configuration; its parameters are 0. See `Layer.build`."""
+        own = {key: decode(value, key, Schedule.from_config) for key, value in config.items() if key != "parameters"}
+        taken = inspect.signature(cls).parameters
+        for key, array in config.get("parameters", {}).items():
+            if key in taken:
+                own[key] = np.zeros(array["shape"], array["dtype"])
+        return cls(**own)
+
+    def own_state(self) -> dict[str, Any]:
+        """Return the stream, the step, the state of the schedule, and the parameters."""
+        parts = {"stream": self.stream, self.scheduled: getattr(self, self.scheduled)}
+        return super().own_state() | {"step": self.step} | collect(parts)
+
+    def load_own_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what `own_state` returned."""
+        super().load_own_state(state)
+        self.step = plan.as_count(state["step"], "step")
+        entries = {key.removeprefix("stream."): value for key, value in state.items() if key.startswith("stream.")}
+        self._stream = Stream.from_state_dict(entries)
+        distribute({self.scheduled: getattr(self, self.scheduled)}, state)
+
+    def describe_arguments(self) -> str:
+        """Return the scheduled argument and the options, as `repr` shows them."""
+        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        return f"{getattr(self, self.scheduled)!r}{options}"

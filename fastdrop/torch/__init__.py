@@ -1,0 +1,87 @@
+"""fastdrop for PyTorch on CPUs: functions and layers with PyTorch's signatures, the same masks as `fastdrop.dropout`.
+
+Examples
+--------
+>>> import torch, fastdrop.torch
+>>> x = torch.ones(2, 4, requires_grad=True)
+>>> y = fastdrop.torch.dropout(x, 0.5, seed=42)
+>>> y.sum().backward()
+>>> bool((x.grad == y).all())
+True
+"""
+
+from fastdrop._core.optional import missing
+
+try:
+    import torch as _torch  # noqa: F401  # what is missing has a name here, and an extra
+except ImportError as error:
+    raise missing("fastdrop.torch", error, "torch") from error
+
+from fastdrop.torch._functions import (
+    alpha_dropout,
+    attention_dropout,
+    concrete_dropout,
+    drop_block2d,
+    drop_path,
+    dropout,
+    dropout1d,
+    dropout2d,
+    dropout3d,
+    dropout_add,
+    embedding_dropout,
+    feature_alpha_dropout,
+    gaussian_dropout,
+    locked_dropout,
+    scaled_dot_product_attention,
+    weight_drop,
+)
+from fastdrop.torch._layers import (
+    AlphaDropout,
+    ConcreteDropout,
+    DropBlock2d,
+    Dropout,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
+    DropPath,
+    FeatureAlphaDropout,
+    GaussianDropout,
+    LockedDropout,
+    WeightDrop,
+)
+from fastdrop.torch._models import Report, convert, patched, revert
+
+__all__ = [
+    "AlphaDropout",
+    "ConcreteDropout",
+    "DropBlock2d",
+    "DropPath",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "FeatureAlphaDropout",
+    "GaussianDropout",
+    "LockedDropout",
+    "Report",
+    "WeightDrop",
+    "alpha_dropout",
+    "attention_dropout",
+    "concrete_dropout",
+    "convert",
+    "drop_block2d",
+    "drop_path",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "dropout_add",
+    "embedding_dropout",
+    "feature_alpha_dropout",
+    "gaussian_dropout",
+    "locked_dropout",
+    "patched",
+    "revert",
+    "scaled_dot_product_attention",
+    "weight_drop",
+]

@@ -1,0 +1,238 @@
+"""Three ways to one operation: eager, by the operators, and under `torch.func`; each differentiates to itself."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from fastdrop.torch._keys import as_signed
+from fastdrop.torch._operators import (
+    NO_OPERANDS,
+    Operands,
+    Place,
+    backward_of_concrete,
+    backward_of_dropout,
+    backward_of_variant,
+    drop_memory,
+    keep_for_backward,
+    keep_for_concrete,
+    keep_for_variant,
+)
+from fastdrop.torch._tensors import is_plain, is_transformed
+
+__all__ = ["Rule", "by_operator", "concrete", "eager", "variant"]
+
+ops: Any = torch.ops.fastdrop
+Function: Any = torch.autograd.Function
+
+
+class Rule(NamedTuple):
+    """What is done with the elements of a tensor: all that a backward pass needs."""
+
+    p: float
+    seed: int
+    offset: int
+    factors: tuple[float, ...] = ()
+    place: Place | None = None
+
+    def backward(self) -> Rule:
+        """Return the rule of the backward pass: kept elements times the first factor, dropped ones 0."""
+        return self if len(self.factors) < 2 else self._replace(factors=self.factors[:1])
+
+
+# Eager --------------------------------------------------------------------------------------------------------------
+
+
+class Eager(Function):  # type: ignore[misc]
+    """Dropout of plain tensors. Nothing is saved but the rule, which has two integers for the mask."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, rule: Rule, in_place: bool, bias: Tensor | None = None, residual: Tensor | None = None
+    ) -> Tensor:
+        ctx.rule = rule
+        if bias is not None:
+            ctx.bias_shape = bias.shape
+        if in_place:
+            ctx.mark_dirty(x)
+        return compute(x, rule, in_place, NO_OPERANDS if bias is None and residual is None else (bias, residual))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        needed, rule = ctx.needs_input_grad, ctx.rule
+        if len(rule.factors) > 1:
+            rule = rule.backward()
+        if len(needed) == 3:
+            return eager(grad, rule), None, None
+        dx = eager(grad, rule) if needed[0] or needed[3] else None
+        dbias = dx.sum_to_size(ctx.bias_shape) if needed[3] and dx is not None else None
+        return dx, None, None, dbias, grad if needed[4] else None
+
+    @staticmethod
+    def jvp(ctx: Any, x: Any, _rule: Any, in_place: Any, bias: Any = None, residual: Any = None) -> Any:
+        dirty = ctx.dirty_tensors is not None
+        return tangent(lambda *operands: eager(operands[0], ctx.rule.backward(), dirty, operands[1:]), x, bias, residual)
+
+
+# `Function.apply` without what it does for transforms: `is_plain` has seen that there are none.
+apply_eager: Any = super(Function, Eager).apply
+
+
+def compute(x: Tensor, rule: Rule, in_place: bool, more: Operands) -> Tensor:
+    p, seed, offset, factors, place = rule
+    return drop_memory(x, x if in_place else torch.empty_like(x), (seed, offset), p, factors, place, more)
+
+
+def tangent(function: Any, x: Tensor | None, bias: Tensor | None, residual: Tensor | None) -> Tensor | None:
+    """Return the tangent of a function that is linear in its operands, of which None is 0."""
+    if x is not None:
+        return function(x, bias, residual)  # type: ignore[no-any-return]
+    if bias is not None:
+        raise NotImplementedError("forward mode with a tangent of the bias needs one of x, too: zeros will do")
+    return residual
+
+
+def eager(x: Tensor, rule: Rule, in_place: bool = False, more: Operands = NO_OPERANDS) -> Tensor:
+    """Return ``residual + dropout(x + bias)``, of which `more` has (bias, residual), of tensors that have been checked."""
+    if not is_plain(x):  # a gradient may be of any kind
+        return by_operator(x, torch.full((), as_signed(rule.seed), dtype=torch.int64), rule, more)
+    return eager_plain(x, rule, in_place, more)
+
+
+def eager_plain(x: Tensor, rule: Rule, in_place: bool, more: Operands) -> Tensor:
+    """Do the same for plain tensors, and note what backward and forward mode need."""
+    plain = more is NO_OPERANDS or (more[0] is None and more[1] is None)
+    if (torch.is_grad_enabled() and (x.requires_grad or not plain)) or forward_ad._current_level >= 0:
+        return apply_eager(x, rule, in_place) if plain else apply_eager(x, rule, in_place, *more)  # type: ignore[no-any-return]
+    made = compute(x, rule, in_place, NO_OPERANDS if plain else more)
+    if in_place:
+        torch.autograd.graph.increment_version(x)
+    return made
+
+
+# By the operators ---------------------------------------------------------------------------------------------------
+
+
+def by_operator(x: Tensor, seed: Tensor, rule: Rule, more: Operands = NO_OPERANDS) -> Tensor:
+    """Return the same with the seed of a tensor, by an operator: for the compiler, shapes without memory, transforms."""
+    place = rule.place or ((), None, None)
+    function = Transformed.apply if is_transformed() else ops.dropout
+    arguments = (x, *more, seed, as_signed(rule.offset), rule.p, list(rule.factors), list(place[0]), *place[1:])
+    return function(*arguments)  # type: ignore[no-any-return]
+
+
+class Transformed(Function):  # type: ignore[misc]
+    """The operator `dropout` under `torch.func`: gradients, tangents, batches."""
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        bias: Any,
+        residual: Any,
+        seed: Tensor,
+        offset: int,
+        p: float,
+        factors: Any,
+        shared: Any,
+        whole: Any,
+        begin: Any,
+    ) -> Any:
+        return ops.dropout(x, bias, residual, seed, offset, p, factors, shared, whole, begin)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        keep_for_backward(ctx, inputs, output)
+        ctx.save_for_forward(inputs[3])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        return backward_of_dropout(ctx, grad, Transformed.apply)
+
+    @staticmethod
+    def jvp(ctx: Any, x: Tensor | None, bias: Tensor | None, residual: Tensor | None, *_: Any) -> Any:
+        (seed,) = ctx.saved_tensors
+        offset, p, factors, *place = ctx.numbers
+        numbers = (seed, offset, p, factors[:1], *place)
+        return tangent(lambda *operands: Transformed.apply(*operands, *numbers), x, bias, residual)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, bias: Any, residual: Any, seed: Tensor, *numbers: Any) -> Any:
+        """One mask for all where the seed is one, which is that of an axis that shares its decisions; else one for each."""
+        if in_dims[0] is None or in_dims[1] is not None or in_dims[3] is not None:
+            return one_by_one(Transformed.apply, info.batch_size, in_dims, (x, bias, residual, seed, *numbers))
+        offset, p, factors, shared, whole, begin = numbers
+        x = x.movedim(in_dims[0], 0)
+        if residual is not None:
+            residual = residual.expand_as(x) if in_dims[2] is None else residual.movedim(in_dims[2], 0)
+        shared = [0, *(axis + 1 for axis in shared)]
+        if whole is not None:
+            whole, begin = [info.batch_size, *whole], None if begin is None else [0, *begin]
+        return Transformed.apply(x, bias, residual, seed, offset, p, factors, shared, whole, begin), 0
+
+
+def one_by_one(function: Any, size: int, in_dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> tuple[Tensor, int]:
+    """Return a function's results for each of a batch, and where their axis is."""
+
+    def example(i: int) -> list[Any]:
+        pairs = zip(inputs, in_dims, strict=True)
+        return [each if dim is None or not isinstance(each, Tensor) else each.select(dim, i) for each, dim in pairs]
+
+    return torch.stack([function(*example(i)) for i in range(size)]), 0
+
+
+# Variants -----------------------------------------------------------------------------------------------------------
+
+
+class Variant(Function):  # type: ignore[misc]
+    """The operator `variant` under `torch.func`, and eager: elementwise and linear, so its own gradient."""
+
+    forward = staticmethod(lambda *arguments: ops.variant(*arguments))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        keep_for_variant(ctx, inputs, output)
+        ctx.save_for_forward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        return backward_of_variant(ctx, grad, Variant.apply)
+
+    @staticmethod
+    def jvp(ctx: Any, x: Tensor, *_: Any) -> Any:
+        return Variant.apply(x, *ctx.saved_tensors, *ctx.numbers)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
+        return one_by_one(Variant.apply, info.batch_size, in_dims, inputs)
+
+
+class Concrete(Function):  # type: ignore[misc]
+    """The operator `concrete` under `torch.func`, and eager."""
+
+    forward = staticmethod(lambda *arguments: ops.concrete(*arguments))
+    setup_context = staticmethod(keep_for_concrete)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        if torch.is_grad_enabled() and not is_transformed():
+            raise RuntimeError("concrete_dropout has no second derivative: take its gradient without create_graph=True")
+        return backward_of_concrete(ctx, grad)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
+        return one_by_one(Concrete.apply, info.batch_size, in_dims, inputs)
+
+
+def variant(x: Tensor, seed: Tensor, offset: int, name: str, *numbers: float) -> Tensor:
+    """Return what a function of fastdrop that is elementwise and linear makes of x."""
+    function = ops.variant if torch.compiler.is_compiling() else Variant.apply
+    return function(x, seed, offset, name, [float(number) for number in numbers])  # type: ignore[no-any-return]
+
+
+def concrete(x: Tensor, p_logit: Tensor, seed: Tensor, offset: int, temperature: float) -> Tensor:
+    """Return `fastdrop.concrete_dropout`, with a gradient for the logit of the rate."""
+    function = ops.concrete if torch.compiler.is_compiling() else Concrete.apply
+    return function(x, p_logit, seed, offset, temperature)  # type: ignore[no-any-return]

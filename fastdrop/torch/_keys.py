@@ -1,0 +1,124 @@
+"""Where the key of a call comes from: PyTorch's generators, or what the caller gives as a seed."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._guards import TracingContext
+
+from fastdrop._core import plan
+from fastdrop.random import Key, Stream
+from fastdrop.torch._tensors import is_transformed
+
+__all__ = ["DEFAULT", "Source", "as_signed", "check_source", "draw_key", "draw_tensor", "draw_word", "words_of"]
+
+WORD = 2**64
+FROM, TO = -(2**63), 2**63 - 1  # the same call gives the same bits with `torch.randint`, which also runs under vmap
+HAVE_STATE = (Stream, np.random.Generator, np.random.BitGenerator)
+
+Source = tuple[Any, Any, Any]  # seed, offset, generator
+DEFAULT: Source = (None, 0, None)
+
+
+class Scratch(threading.local):
+    """A number for each thread to be drawn into."""
+
+    def __init__(self) -> None:
+        self.word = torch.zeros((), dtype=torch.int64, device="cpu")
+
+
+scratch = Scratch()
+
+
+def as_signed(word: int) -> int:
+    """Return a 64-bit word as int64 has it."""
+    return word - WORD if word > TO else word
+
+
+def draw_word(generator: torch.Generator | None = None) -> int:
+    """Draw 64 bits from a generator, by default PyTorch's own, as an int64."""
+    return int(scratch.word.random_(FROM, TO, generator=generator).item())
+
+
+def check_source(source: Source) -> None:
+    """Raise unless seed, offset and generator are what a call takes; nothing is drawn."""
+    seed, offset, generator = source
+    if generator is not None:
+        if seed is not None:
+            raise ValueError("seed and generator say the same in two ways: give one of them")
+        if not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator must be a torch.Generator; got {type(generator).__name__}")
+        if generator.device.type != "cpu":
+            raise ValueError(f"generator must be one of the CPU, where the tensors are; got one of {generator.device}")
+    if isinstance(seed, Tensor):
+        check_seed_tensor(seed)
+        plan.as_word(offset, "offset")
+    elif seed is None or isinstance(seed, HAVE_STATE):
+        plan.as_word(offset, "offset")
+    else:
+        plan.find_key(seed, offset)
+
+
+def check_seed_tensor(seed: Tensor) -> None:
+    if seed.dtype not in (torch.int64, torch.uint64) or seed.shape not in ((), (2,)):
+        raise TypeError(
+            "a tensor as seed must be of int64 or uint64 and have the shape (), or (2,) for a key of seed and offset; "
+            f"got {seed.dtype} of shape {tuple(seed.shape)}"
+        )
+    if seed.device.type not in ("cpu", "meta"):
+        raise ValueError(f"a tensor as seed must be on the CPU; got one on {seed.device}")
+
+
+def draw_key(source: Source) -> tuple[int, int]:
+    """Return the key (seed, offset) of a call whose source has been checked."""
+    seed, offset, generator = source
+    if seed is None:
+        return draw_word(generator) % WORD, offset
+    if type(seed) is int:
+        return seed, offset
+    if isinstance(seed, Key):  # the compiler can trace this
+        return seed[0], seed[1]
+    if isinstance(seed, Tensor):
+        return words_of(seed, offset)
+    return plan.find_key(seed, offset)
+
+
+def words_of(seed: Tensor, offset: int) -> tuple[int, int]:
+    """Return the key that a tensor holds; a pair of numbers has its own offset."""
+    values: Any = seed.tolist()
+    if seed.ndim:
+        if offset:
+            raise ValueError(f"offset comes from the key when seed is one; got offset {offset} beside it")
+        return values[0] % WORD, values[1] % WORD
+    return values % WORD, offset % WORD
+
+
+def draw_tensor(source: Source, device: torch.device) -> tuple[Tensor, int]:
+    """Return the same as a tensor and an offset, for the operators; the source has been checked."""
+    seed, offset, generator = source
+    if isinstance(seed, Tensor):
+        return seed.view(torch.int64) if seed.dtype == torch.uint64 else seed, as_signed(offset)
+    if seed is not None:
+        word, offset = draw_key(source)
+        return torch.full((), as_signed(word), dtype=torch.int64, device=device), as_signed(offset)
+    if is_transformed():
+        return torch.randint(FROM, TO, (), dtype=torch.int64, device=device, generator=generator), as_signed(offset)
+    if generator is not None:
+        return torch.full((), draw_word(generator), dtype=torch.int64, device=device), as_signed(offset)
+    return torch.ops.fastdrop.draw(count_draw(), device=device), as_signed(offset)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def count_draw() -> int:
+    """Return which draw of the graph that is being traced the next one is."""
+    number: int = next(draws.setdefault(TracingContext.try_get() or scratch, itertools.count()))
+    return number
+
+
+draws: Any = WeakKeyDictionary()  # counters, by what traces; all that is not traced shares one

@@ -1,0 +1,334 @@
+"""The layers, with the signatures of `torch.nn`: each is its function with a rate, and a key of its own where it has a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from fastdrop._core import plan
+from fastdrop.random import fold_in
+from fastdrop.torch import _functions as functions
+from fastdrop.torch._keys import as_signed
+
+__all__ = [
+    "AlphaDropout",
+    "ConcreteDropout",
+    "DropBlock2d",
+    "DropPath",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "FeatureAlphaDropout",
+    "GaussianDropout",
+    "LockedDropout",
+    "WeightDrop",
+]
+
+
+class Seeded(nn.Module):
+    """A layer that draws from PyTorch's generator; or counts its calls under a seed, in a state that goes with the others.
+
+    The state is a buffer ``key``, the seed and the number of calls so far, and is there only with a seed. A module of PyTorch
+    becomes such a layer by its class alone.
+    """
+
+    options: Mapping[str, Any] = MappingProxyType({})  # keywords for the function
+
+    def take(self, seed: Any, name: str | None, **options: Any) -> None:
+        """Take the keywords that all layers have."""
+        given = {option: value for option, value in options.items() if value is not None}
+        if given:
+            self.options = given
+        if seed is None:
+            if name is not None:
+                raise ValueError("name makes a seed of its own of the seed that is given: it needs one")
+            return
+        if "generator" in given:
+            raise ValueError("seed and generator say the same in two ways: give one of them")
+        word = plan.as_word(seed, "seed") if name is None else fold_in(seed, name)
+        self.register_buffer("key", torch.tensor([as_signed(word), 0]))
+
+    def next_key(self, p: Any) -> Mapping[str, Any]:
+        """Return the options of one call, which is counted if it draws."""
+        key = self._buffers.get("key")
+        if key is None or not self.training or p == 0:
+            return self.options
+        if torch.compiler.is_compiling():
+            found: dict[str, Any] = {"seed": key.clone()}
+        else:
+            if torch._C._current_graph_task_id() != -1:
+                raise RuntimeError(
+                    f"{type(self).__name__} with a seed counts its calls, and a checkpoint that runs it again in the backward "
+                    "pass would get another mask: use it without a seed there, or call the function with seed and offset"
+                )
+            seed, calls = key.tolist()
+            found = {"seed": seed % 2**64, "offset": calls % 2**64}
+        key[1] += 1
+        return {**self.options, **found}
+
+    def extra_repr(self) -> str:
+        """Return what PyTorch's layer says of itself, and the seed."""
+        known = super().extra_repr()
+        key = self._buffers.get("key")
+        return known if key is None else f"{known}, seed={int(key[0]) % 2**64}, calls={int(key[1])}"
+
+
+DOCSTRING = """{summary}
+
+Parameters
+----------
+{parameters}
+seed : int, optional
+    The seed of the layer's own masks; the number of the call is the offset, and ``state_dict`` has both. By default PyTorch's
+    generator is drawn from.
+name : str, optional
+    Makes a seed of its own of `seed`, as `fastdrop.fold_in` does: for layers that share one.
+generator : torch.Generator, optional
+    The generator to draw from, instead of the default one.
+
+Examples
+--------
+>>> import torch, fastdrop.torch
+>>> layer = fastdrop.torch.{name}({arguments}, seed=42)
+>>> y = layer(torch.ones({shape}))
+>>> y.shape, int(layer.state_dict()["key"][1])
+(torch.Size([{shape}]), 1)
+"""
+
+RATE = "p : float, default 0.5\n    Probability of dropping."
+IN_PLACE = RATE + "\ninplace : bool, default False\n    Whether to write the result to the input."
+
+OPTIONS = "\nshared_axes, noise_shape\n    As for `fastdrop.dropout`."
+BATCH_FIRST = "\nbatch_first : bool, default False\n    Whether time is the second axis."
+RATE_AND_BLOCK = (
+    "p : float, default 0.1\n    How much is meant to be dropped.\nblock_size : int, default 7\n    The size of a block."
+)
+RATE_AND_TEMPERATURE = """\
+p : float, default 0.1
+    The rate at the start; ``rate`` is that of now.
+temperature : float, default 0.1
+    How soft the mask is."""
+PATH = """\
+drop_prob : float, default 0
+    Probability of dropping a path.
+scale_by_keep : bool, default True
+    Whether kept paths are divided by 1 - drop_prob."""
+
+Layer = TypeVar("Layer", bound=type[nn.Module])
+
+
+def documented(shape: str, parameters: str, arguments: str = "0.5") -> Callable[[Layer], Layer]:
+    """Return a decorator that completes the docstring of a layer, which has a first line."""
+
+    def complete(layer: Layer) -> Layer:
+        layer.__doc__ = DOCSTRING.format(
+            summary=layer.__doc__, parameters=parameters, name=layer.__name__, arguments=arguments, shape=shape
+        )
+        return layer
+
+    return complete
+
+
+class Plain(Seeded):
+    """A layer with p and inplace."""
+
+    function: Any
+
+    def __init__(
+        self,
+        p: float = 0.5,
+        inplace: bool = False,
+        *,
+        seed: int | None = None,
+        name: str | None = None,
+        generator: torch.Generator | None = None,
+        **options: Any,
+    ) -> None:
+        plan.as_rate(p)
+        super().__init__(p, inplace)
+        self.take(seed, name, generator=generator, **options)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Drop from the input, in training."""
+        return self.function(input, self.p, self.training, self.inplace, **self.next_key(self.p))  # type: ignore[no-any-return]
+
+
+@documented("2, 4", IN_PLACE + OPTIONS)
+class Dropout(Plain, nn.Dropout):
+    """Drop elements: `torch.nn.Dropout` with fastdrop's masks."""
+
+    function = staticmethod(functions.dropout)
+
+
+@documented("2, 3, 4", IN_PLACE)
+class Dropout1d(Plain, nn.Dropout1d):
+    """Drop channels of sequences: `torch.nn.Dropout1d` with fastdrop's masks."""
+
+    function = staticmethod(functions.dropout1d)
+
+
+@documented("2, 3, 4, 4", IN_PLACE)
+class Dropout2d(Plain, nn.Dropout2d):
+    """Drop channels of images: `torch.nn.Dropout2d` with fastdrop's masks."""
+
+    function = staticmethod(functions.dropout2d)
+
+
+@documented("2, 3, 4, 4, 4", IN_PLACE)
+class Dropout3d(Plain, nn.Dropout3d):
+    """Drop channels of volumes: `torch.nn.Dropout3d` with fastdrop's masks."""
+
+    function = staticmethod(functions.dropout3d)
+
+
+@documented("2, 4", IN_PLACE)
+class AlphaDropout(Plain, nn.AlphaDropout):
+    """Keep mean and variance: `torch.nn.AlphaDropout` with fastdrop's masks."""
+
+    function = staticmethod(functions.alpha_dropout)
+
+
+@documented("2, 3, 4", IN_PLACE)
+class FeatureAlphaDropout(Plain, nn.FeatureAlphaDropout):
+    """Drop channels, and keep mean and variance: `torch.nn.FeatureAlphaDropout` with fastdrop's masks."""
+
+    function = staticmethod(functions.feature_alpha_dropout)
+
+
+@documented("3, 2, 4", IN_PLACE + BATCH_FIRST)
+class LockedDropout(Plain, nn.Dropout):
+    """Drop the same units at all time steps."""
+
+    function = staticmethod(functions.locked_dropout)
+
+
+@documented("4, 2", PATH)
+class DropPath(Seeded):
+    """Drop the paths of samples, as `timm.layers.DropPath`."""
+
+    def __init__(
+        self,
+        drop_prob: float = 0.0,
+        scale_by_keep: bool = True,
+        *,
+        seed: int | None = None,
+        name: str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.drop_prob, self.scale_by_keep = drop_prob, scale_by_keep
+        plan.as_rate(drop_prob)
+        self.take(seed, name, generator=generator)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Drop the paths, in training."""
+        return functions.drop_path(input, self.drop_prob, self.training, self.scale_by_keep, **self.next_key(self.drop_prob))
+
+    def extra_repr(self) -> str:
+        """Return the rate."""
+        return f"drop_prob={self.drop_prob}{super().extra_repr()}"
+
+
+class Rated(Seeded):
+    """A layer with p and without inplace."""
+
+    def __init__(
+        self,
+        p: float = 0.5,
+        *,
+        seed: int | None = None,
+        name: str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        plan.as_rate(p)
+        self.p = p
+        self.take(seed, name, generator=generator)
+
+    def extra_repr(self) -> str:
+        """Return the rate."""
+        return f"p={self.p}{super().extra_repr()}"
+
+
+@documented("2, 4", RATE)
+class GaussianDropout(Rated):
+    """Multiply by normal numbers of variance p / (1 - p)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Multiply, in training."""
+        return functions.gaussian_dropout(input, self.p, self.training, **self.next_key(self.p))
+
+
+@documented("2, 3, 8, 8", RATE_AND_BLOCK, "0.2, 3")
+class DropBlock2d(Rated):
+    """Drop square blocks of feature maps."""
+
+    def __init__(self, p: float = 0.1, block_size: int = 7, **keywords: Any) -> None:
+        super().__init__(p, **keywords)
+        self.block_size = block_size
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Drop blocks, in training."""
+        return functions.drop_block2d(input, self.p, self.block_size, self.training, **self.next_key(self.p))
+
+
+@documented("2, 4", RATE_AND_TEMPERATURE)
+class ConcreteDropout(Rated):
+    """Drop at a rate that is learned, by a softened mask."""
+
+    def __init__(self, p: float = 0.1, temperature: float = 0.1, **keywords: Any) -> None:
+        super().__init__(p, **keywords)
+        self.temperature = temperature
+        self.p_logit = nn.Parameter(torch.logit(torch.tensor(float(p))))
+
+    @property
+    def rate(self) -> float:
+        """The rate of dropping."""
+        return float(torch.sigmoid(self.p_logit.detach()))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Multiply by the mask, in training."""
+        return functions.concrete_dropout(input, self.p_logit, self.temperature, self.training, **self.next_key(None))
+
+
+class WeightDrop(Rated):
+    """Drop weights of another module for each of its calls: of an LSTM's ``weight_hh_l0``, say.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The module whose weights are dropped; its parameters stay where they are.
+    weights : str or sequence of str
+        The names of the weights.
+    p : float, default 0.5
+        Probability of dropping a weight.
+    **keywords
+        seed, name and generator, as for `Dropout`.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> layer = fastdrop.torch.WeightDrop(torch.nn.LSTM(4, 5), "weight_hh_l0", 0.5)
+    >>> output, state = layer(torch.ones(3, 2, 4))
+    """
+
+    def __init__(self, module: nn.Module, weights: Any, p: float = 0.5, **keywords: Any) -> None:
+        super().__init__(p, **keywords)
+        self.module = module
+        self.weights = (weights,) if isinstance(weights, str) else tuple(weights)
+        known = dict(module.named_parameters())
+        if missing := [name for name in self.weights if name not in known]:
+            raise ValueError(f"{type(module).__name__} has no parameter {', '.join(missing)}")
+
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
+        """Call the module with dropped weights, in training."""
+        if not self.training:
+            return self.module(*inputs, **keywords)
+        known = dict(self.module.named_parameters())
+        dropped = {name: functions.weight_drop(known[name], self.p, True, **self.next_key(self.p)) for name in self.weights}
+        return torch.func.functional_call(self.module, dropped, inputs, keywords)

@@ -1,0 +1,208 @@
+"""Whole models: swap their layers, or PyTorch's own functions, for fastdrop's."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from contextlib import ContextDecorator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from fastdrop.torch import _functions, _layers
+
+__all__ = ["Report", "convert", "patched", "revert"]
+
+Model = TypeVar("Model", bound=nn.Module)
+
+LAYERS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout")
+OURS: dict[type[nn.Module], type[nn.Module]] = {getattr(nn, name): getattr(_layers, name) for name in LAYERS}
+THEIRS = {ours: theirs for theirs, ours in OURS.items()}
+
+FUNCTIONS = (
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "alpha_dropout",
+    "feature_alpha_dropout",
+    "scaled_dot_product_attention",
+)
+NATIVE = {name: getattr(nn.functional, name) for name in FUNCTIONS}
+
+
+# Layers -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Report:
+    """What `convert` did to a model.
+
+    Attributes
+    ----------
+    swapped : list of str
+        The names of the modules that are fastdrop's now.
+    left : dict of str to str
+        The names of modules that drop by their names, and why they were left.
+    functions : dict of str to int or None
+        How often a forward pass calls PyTorch's functions, past all modules: what `patched` is for. None where no
+        ``example_inputs`` were given.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> fastdrop.torch.convert(torch.nn.Sequential(torch.nn.Dropout(0.1)))
+    Report(swapped=['0'], left={}, functions=None)
+    """
+
+    swapped: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    functions: dict[str, int] | None = None
+
+
+def convert(model: nn.Module, *, example_inputs: Any = None) -> Report:
+    """Swap a model's dropout layers for fastdrop's, in place: rates, modes, names and hooks stay.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model.
+    example_inputs : tuple or dict, optional
+        Inputs for one trial forward pass, which shows the functions that the model calls by itself. It changes neither
+        buffers nor the state of PyTorch's generator.
+
+    Returns
+    -------
+    Report
+        What was swapped, what was left and why, and which functions were seen.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.1))
+    >>> fastdrop.torch.convert(model).swapped
+    ['1']
+    """
+    report = Report()
+    for name, module in model.named_modules():
+        kind = type(module)
+        if kind in OURS:
+            module.__class__ = OURS[kind]
+            report.swapped.append(name)
+        elif kind not in THEIRS and isinstance(module, tuple(OURS)):
+            report.left[name] = f"{kind.__name__} is derived from a layer of PyTorch, and may do something else"
+        elif "drop" in kind.__name__.lower() and not isinstance(module, _layers.Seeded):
+            report.left[name] = f"{kind.__name__} is not a layer of PyTorch"
+        elif isinstance(getattr(module, "dropout", None), float) and module.dropout:
+            report.left[name] = f"{kind.__name__} calls functions with its rate: see patched()"
+    if example_inputs is not None:
+        report.functions = functions_called(model, example_inputs)
+    return report
+
+
+def revert(model: nn.Module) -> None:
+    """Undo `convert`: the layers are PyTorch's again.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model. Layers with a seed stay, because PyTorch's have none.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> model = torch.nn.Sequential(torch.nn.Dropout(0.1))
+    >>> report = fastdrop.torch.convert(model)
+    >>> fastdrop.torch.revert(model)
+    >>> type(model[0]) is torch.nn.Dropout
+    True
+    """
+    for module in model.modules():
+        if type(module) in THEIRS and "key" not in module._buffers and "options" not in vars(module):
+            module.__class__ = THEIRS[type(module)]
+
+
+def functions_called(model: nn.Module, example_inputs: Any) -> dict[str, int]:
+    """Return how often one forward pass calls each function that `patched` replaces, with copies of the buffers."""
+    seen: Counter[str] = Counter()
+
+    def counted(name: str, function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            seen[name] += 1
+            return function(*args, **kwargs)
+
+        return call
+
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    args, kwargs = ((), example_inputs) if isinstance(example_inputs, dict) else (tuple(example_inputs), {})
+    before = {name: getattr(nn.functional, name) for name in FUNCTIONS}
+    replace({name: counted(name, function) for name, function in before.items()})
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.func.functional_call(model, buffers, args, kwargs)
+    finally:
+        replace(before)
+    return dict(seen)
+
+
+# Functions ----------------------------------------------------------------------------------------------------------
+
+
+def replacement(name: str) -> Any:
+    """Return fastdrop's function for tensors on the CPU, PyTorch's for others."""
+    native, ours = NATIVE[name], getattr(_functions, name)
+
+    def function(input: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call fastdrop's function where the tensor is on the CPU."""
+        return (ours if input.is_cpu else native)(input, *args, **kwargs)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = native.__doc__
+    return function
+
+
+def replace(functions: dict[str, Any]) -> None:
+    """Set functions of `torch.nn.functional`."""
+    for name, function in functions.items():
+        setattr(nn.functional, name, function)
+
+
+REPLACEMENTS = {name: replacement(name) for name in FUNCTIONS}
+
+
+class patched(ContextDecorator):  # a function to its users
+    """Replace PyTorch's dropout functions by fastdrop's, as a context or a decorator.
+
+    Within it `torch.nn.functional.dropout`, its variants and `scaled_dot_product_attention` are fastdrop's for tensors on the
+    CPU, in the whole process: also where modules and other libraries call them. Compile a model within it, because a compiled
+    graph keeps the functions that it was made with.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
+    <torch._C.Generator object at ...>
+    >>> layer = torch.nn.Dropout(0.5)
+    >>> with fastdrop.torch.patched():
+    ...     y = layer(torch.ones(4))
+    """
+
+    lock = threading.Lock()
+    depth = 0
+
+    def __enter__(self) -> patched:
+        """Replace the functions, unless they are already."""
+        with patched.lock:
+            if not patched.depth:
+                replace(REPLACEMENTS)
+            patched.depth += 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Put PyTorch's functions back, at the end of the outermost context."""
+        with patched.lock:
+            patched.depth -= 1
+            if not patched.depth:
+                replace(NATIVE)

@@ -1,0 +1,243 @@
+"""The operators that the compiler, `torch.export` and the transforms see: `draw`, `dropout`, `variant`, `concrete`.
+
+Each is pure, but for `draw`, and each is its own backward pass, but for `concrete`. What they need to run is a seed of 8 bytes
+or a key of 16: nothing else is kept between the passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import fastdrop
+from fastdrop._core import pointers
+from fastdrop.random import Key
+from fastdrop.torch._keys import draw_word, words_of
+from fastdrop.torch._tensors import DTYPES
+
+__all__ = ["NO_OPERANDS", "Operands", "Place", "backward_of_dropout", "drop_memory", "keep_for_backward"]
+
+Operands = tuple["Tensor | None", "Tensor | None"]  # bias, residual
+NO_OPERANDS: Operands = (None, None)
+Place = tuple[Sequence[int], "Sequence[int] | None", "Sequence[int] | None"]  # shared axes, global shape, global start
+
+# draw ---------------------------------------------------------------------------------------------------------------
+
+
+torch.library.define("fastdrop::draw", "(int number, *, Device device) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
+
+
+@torch.library.impl("fastdrop::draw", "CompositeExplicitAutograd")
+def draw(number: int, *, device: torch.device) -> Tensor:
+    """Draw 64 bits from PyTorch's default generator; for a tensor without memory, none.
+
+    The number is another one for each draw of a graph: else the compiler would take two draws for one.
+    """
+    if device.type == "meta":
+        return torch.empty((), dtype=torch.int64, device=device)
+    return torch.full((), draw_word(), dtype=torch.int64, device=device)
+
+
+@torch.library.register_fake("fastdrop::draw")  # type: ignore[untyped-decorator]
+def _(number: int, *, device: torch.device) -> Tensor:
+    from torch._functorch import config
+
+    if config.activation_memory_budget < 1:
+        raise RuntimeError(
+            "below an activation_memory_budget of 1 the compiler may draw again in the backward pass, which would make another "
+            "mask: give dropout a seed (seed=, or Dropout(p, seed=)), with which gradients are right at any budget"
+        )
+    return torch.empty((), dtype=torch.int64, device=device)
+
+
+# dropout ------------------------------------------------------------------------------------------------------------
+
+
+def drop_memory(
+    x: Tensor, out: Tensor, key: tuple[int, int], p: float, factors: Sequence[float], place: Place | None, more: Operands
+) -> Tensor:
+    """Write ``residual + dropout(x + bias)`` to `out`, which may be x: plain tensors, of which `more` has (bias, residual)."""
+    seed, offset = key
+    is_new = out is not x
+    contiguous = x.is_contiguous() and (not is_new or out.is_contiguous())
+    threads, dtype = torch.get_num_threads(), DTYPES[x.dtype]
+    if place is None and contiguous and more is NO_OPERANDS:
+        pointers.drop(x.data_ptr(), out.data_ptr(), x.numel(), None, dtype, p, seed, offset, threads, factors, is_new)
+        return out
+    bias, residual = more
+    shared_axes, global_shape, global_start = place or ((), None, None)
+    contiguous = contiguous and (residual is None or residual.is_contiguous())
+    pointers.drop(
+        x.data_ptr(),
+        out.data_ptr(),
+        x.shape,
+        None if contiguous else [each.stride() for each in (x, out, residual) if each is not None],
+        dtype,
+        p,
+        seed,
+        offset,
+        threads,
+        factors,
+        is_new,
+        bias=0 if bias is None else bias.contiguous().data_ptr(),
+        residual=0 if residual is None else residual.data_ptr(),
+        shared_axes=tuple(shared_axes),
+        global_shape=global_shape,
+        global_start=global_start,
+    )
+    return out
+
+
+@torch.library.custom_op(
+    "fastdrop::dropout",
+    mutates_args=(),
+    device_types="cpu",
+    schema=(
+        "(Tensor x, Tensor? bias, Tensor? residual, Tensor seed, SymInt offset, float p, float[] factors, int[] shared_axes, "
+        "SymInt[]? global_shape, SymInt[]? global_start) -> Tensor"
+    ),
+)
+def dropout(
+    x: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    seed: Tensor,
+    offset: int,
+    p: float,
+    factors: Sequence[float],
+    *place: Any,
+) -> Tensor:
+    """Return ``residual + dropout(x + bias)``."""
+    return drop_memory(x, torch.empty_like(x), words_of(seed, offset), p, factors, place, (bias, residual))
+
+
+@dropout.register_fake
+def _(x: Tensor, *rest: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+def keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Keep the seed of `dropout`, and numbers."""
+    _, bias, _, seed, *ctx.numbers = inputs
+    ctx.bias_shape = None if bias is None else bias.shape
+    ctx.save_for_backward(seed)
+
+
+def backward_of_dropout(ctx: Any, grad: Tensor, function: Any) -> tuple[Any, ...]:
+    """Return the gradients with respect to the inputs of `dropout`, which is the same operation: `function`."""
+    (seed,) = ctx.saved_tensors
+    offset, p, factors, *place = ctx.numbers
+    of_x, of_bias, of_residual = ctx.needs_input_grad[:3]
+    dx = function(grad, None, None, seed, offset, p, factors[:1], *place) if of_x or of_bias else None
+    dbias = dx.sum_to_size(ctx.bias_shape) if of_bias and dx is not None else None
+    return dx, dbias, grad if of_residual else None, *[None] * 7
+
+
+dropout.register_autograd(
+    lambda ctx, grad: backward_of_dropout(ctx, grad, torch.ops.fastdrop.dropout), setup_context=keep_for_backward
+)
+
+
+# variant: what NumPy's callers get, elementwise and linear in x ------------------------------------------------------
+
+VARIANTS = {"gaussian_dropout": ("p",), "drop_block": ("p", "block_size")}
+INTEGERS = {"block_size"}
+
+
+def as_array(x: Tensor) -> Any:
+    """Return a view; of bfloat16, which NumPy has not, a copy in float32, with which it is computed anyway."""
+    return (x.float() if x.dtype == torch.bfloat16 else x).numpy(force=True)
+
+
+def like(x: Tensor, found: Any) -> Tensor:
+    """Return NumPy's result with the dtype and the strides of x."""
+    return torch.empty_like(x).copy_(torch.from_numpy(found))
+
+
+@torch.library.custom_op(
+    "fastdrop::variant",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor x, Tensor seed, SymInt offset, str name, float[] numbers) -> Tensor",
+)
+def variant(x: Tensor, seed: Tensor, offset: int, name: str, numbers: Sequence[float]) -> Tensor:
+    """Return what a function of fastdrop makes of x."""
+    given = {key: int(n) if key in INTEGERS else n for key, n in zip(VARIANTS[name], numbers, strict=True)}
+    threads = min(torch.get_num_threads(), fastdrop.get_num_threads())
+    key = Key(*words_of(seed, offset))
+    return like(x, getattr(fastdrop, name)(as_array(x), **given, seed=key, num_threads=threads))
+
+
+@variant.register_fake
+def _(x: Tensor, *rest: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+def keep_for_variant(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    _, seed, *ctx.numbers = inputs
+    ctx.save_for_backward(seed)
+
+
+def backward_of_variant(ctx: Any, grad: Tensor, function: Any) -> tuple[Any, ...]:
+    return function(grad, *ctx.saved_tensors, *ctx.numbers), None, None, None, None
+
+
+variant.register_autograd(
+    lambda ctx, grad: backward_of_variant(ctx, grad, torch.ops.fastdrop.variant), setup_context=keep_for_variant
+)
+
+
+# concrete: the rate is learned ----------------------------------------------------------------------------------------
+
+
+@torch.library.custom_op(
+    "fastdrop::concrete",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor x, Tensor p_logit, Tensor seed, SymInt offset, float temperature) -> Tensor",
+)
+def concrete(x: Tensor, p_logit: Tensor, seed: Tensor, offset: int, temperature: float) -> Tensor:
+    """Return `fastdrop.concrete_dropout`."""
+    key = Key(*words_of(seed, offset))
+    return like(x, fastdrop.concrete_dropout(as_array(x), p_logit.item(), temperature, seed=key))
+
+
+@concrete.register_fake
+def _(x: Tensor, *rest: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op(
+    "fastdrop::concrete_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor grad, Tensor x, Tensor p_logit, Tensor seed, SymInt offset, float temperature) -> (Tensor, Tensor)",
+)
+def concrete_backward(
+    grad: Tensor, x: Tensor, p_logit: Tensor, seed: Tensor, offset: int, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients with respect to the input and to the logit of the rate."""
+    key = Key(*words_of(seed, offset))
+    dx, dlogit = fastdrop.concrete_dropout_backward(as_array(grad), as_array(x), p_logit.item(), temperature, seed=key)
+    return like(grad, dx), torch.full_like(p_logit, float(dlogit))
+
+
+@concrete_backward.register_fake
+def _(grad: Tensor, x: Tensor, p_logit: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(grad), torch.empty_like(p_logit)
+
+
+def keep_for_concrete(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    x, p_logit, seed, *ctx.numbers = inputs
+    ctx.save_for_backward(x, p_logit, seed)
+
+
+def backward_of_concrete(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    dx, dlogit = torch.ops.fastdrop.concrete_backward(grad, *ctx.saved_tensors, *ctx.numbers)
+    return dx, dlogit, None, None, None
+
+
+concrete.register_autograd(backward_of_concrete, setup_context=keep_for_concrete)

@@ -1,0 +1,59 @@
+"""Shards: each process drops from its part of a distributed tensor what the whole tensor would lose there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+from fastdrop.torch._autograd import Rule, eager
+from fastdrop.torch._keys import Source, as_signed, draw_key
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+__all__ = ["drop"]
+
+
+def drop(x: Any, in_place: bool, source: Source, rule: Rule, more: Any) -> Tensor:
+    """Return ``residual + dropout(x)`` of distributed tensors, placed as x is; `more` is (bias, residual)."""
+    bias, residual = more
+    placements, mesh = x.placements, x.device_mesh
+    check(x, bias, residual, rule)
+    shared = () if rule.place is None else rule.place[0]
+    _, begin = compute_local_shape_and_global_offset(x.shape, mesh, placements)
+    seed, offset = agree(source, mesh)
+    here = Rule(rule.p, seed, offset, rule.factors, (shared, tuple(x.shape), tuple(begin)))
+    made = eager(x.to_local(), here, False, (None, None if residual is None else residual.to_local()))
+    y = DTensor.from_local(made, mesh, placements, run_check=False, shape=x.shape, stride=x.stride())
+    return x.copy_(y) if in_place else y
+
+
+def check(x: DTensor, bias: Any, residual: Any, rule: Rule) -> None:
+    """Raise unless every process has what its part of the mask belongs to."""
+    if any(placement.is_partial() for placement in x.placements):
+        raise ValueError(
+            "input is a DTensor with a Partial placement, of which each process has a summand and not the values: "
+            "redistribute it to Replicate or Shard first"
+        )
+    if rule.place is not None and rule.place[1] is not None:
+        raise ValueError("a DTensor knows its place in the whole: global_shape and global_start are for plain tensors")
+    if bias is not None:
+        raise NotImplementedError("dropout_add of a DTensor takes no bias: add it to x first")
+    if residual is not None and (not isinstance(residual, DTensor) or residual.placements != x.placements):
+        raise ValueError("residual must be a DTensor with the placements of input")
+
+
+def agree(source: Source, mesh: DeviceMesh) -> tuple[int, int]:
+    """Return the key of a call. One that is drawn comes from the mesh's first process."""
+    seed, offset = draw_key(source)
+    if source[0] is None:
+        word = torch.tensor(as_signed(seed))
+        for axis in range(mesh.ndim):
+            torch.distributed.broadcast(word, group=mesh.get_group(axis), group_src=0)
+        seed = int(word.item()) % 2**64
+    return seed, offset

@@ -1,0 +1,77 @@
+"""Tensors: which ones the kernels take as they are, which go through an operator, and which are refused."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from fastdrop._core import pointers
+
+__all__ = ["DTYPES", "check_in_place", "check_tensor", "is_plain", "is_transformed", "refuse_tensor"]
+
+DTYPES = {getattr(torch, name): number for name, number in pointers.DTYPES.items()}
+PLAIN = frozenset({Tensor, torch.nn.Parameter})
+
+transforms_active = torch._C._are_functorch_transforms_active
+dispatch_modes = torch._C._len_torch_dispatch_stack
+
+
+def is_transformed() -> bool:
+    """Return whether a transform of `torch.func` is running; the compiler can trace this."""
+    return torch._C._functorch.get_dynamic_layer_stack_depth() > 0
+
+
+def is_plain(x: Any) -> bool:
+    """Return whether a tensor's memory is there to be worked on, with nothing between it and the caller."""
+    return (
+        type(x) in PLAIN
+        and x.dtype in DTYPES
+        and x.is_cpu
+        and x.layout is torch.strided
+        and not (x.is_nested or x.is_neg() or transforms_active() or dispatch_modes())
+    )
+
+
+def check_tensor(x: Any, name: str, instead: str, function: str) -> None:
+    """Raise unless `x` is a dense floating-point tensor on the CPU, or one that has a shape but no memory."""
+    if not is_acceptable(x):
+        refuse_tensor(x, name, instead, function)
+
+
+def is_acceptable(x: Any) -> bool:
+    """Return whether `check_tensor` lets a tensor pass; the compiler traces this."""
+    return (
+        isinstance(x, Tensor)
+        and x.dtype in DTYPES
+        and x.layout is torch.strided
+        and not x.is_nested
+        and x.device.type in ("cpu", "meta")
+    )
+
+
+def refuse_tensor(x: Any, name: str, instead: str, function: str) -> NoReturn:
+    """Raise what is wrong with a tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor; got {type(x).__name__}")
+    if x.is_nested or x.is_quantized or x.layout is not torch.strided:
+        layout = "nested" if x.is_nested else "quantized" if x.is_quantized else str(x.layout)
+        raise TypeError(f"{name} must be a dense tensor, of layout torch.strided; got a tensor of layout {layout}")
+    if x.dtype not in DTYPES:
+        raise TypeError(f"{name} must have dtype {', '.join(map(str, DTYPES))}; got {x.dtype}")
+    raise NotImplementedError(f"{function} takes tensors on the CPU; {name} is on {x.device}: {instead}")
+
+
+def check_in_place(x: Tensor) -> None:
+    """Raise unless `x` may be overwritten, in the words that PyTorch has for it."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        if x.is_leaf:
+            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+        if x._is_view() and x._base is not None and x._base.is_leaf:
+            raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+    if torch._debug_has_internal_overlap(x) == 1:
+        raise RuntimeError(
+            "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+            "Please clone() the tensor before performing the operation."
+        )

@@ -1,0 +1,174 @@
+"""Blocks that are dropped together: which elements they cover, and how often one must begin for a rate to come out."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdrop._core import plan
+
+__all__ = ["check_block_size", "check_map_sizes", "drop_blocks", "seed_rate", "window_rate"]
+
+WORD = 64  # bits
+MOST_TERMS = 2**20  # of the equation for the exact rate
+
+
+# Which elements -----------------------------------------------------------------------------------------------------
+
+
+def doublings(length: int) -> Iterator[int]:
+    """Yield the shifts that spread one element over `length`, when a mask is or-ed with itself shifted by each in turn."""
+    covered = 1
+    while covered < length:
+        shift = min(covered, length - covered)
+        yield shift
+        covered += shift
+
+
+def or_shifted(words: NDArray[np.uint64], shift: int) -> NDArray[np.uint64]:
+    """Return a string of bits, the first in the lowest place, or-ed with itself moved up by `shift`."""
+    whole, part = divmod(shift, WORD)
+    out = words.copy()
+    if whole < words.size:
+        out[whole:] |= words[: words.size - whole] << np.uint64(part)
+        if part:
+            out[whole + 1 :] |= words[: words.size - whole - 1] >> np.uint64(WORD - part)
+    return out
+
+
+def drop_blocks(free: NDArray[np.bool_], spatial: tuple[int, ...], block: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return keep flags over maps: False on each block whose first corner is a seed, that is not free.
+
+    The last axes of `free` are the places from which a block lies inside the map: of sizes ``spatial - block + 1``. As no
+    block crosses an edge, the flags are one string of bits in which a step along any axis is a shift.
+    """
+    shape = (*free.shape[: free.ndim - len(spatial)], *spatial)
+    if 0 in shape:
+        return np.ones(shape, np.bool_)
+    if free.shape == shape:
+        return free
+    n = math.prod(shape)
+    flags = np.zeros(-(-n // WORD) * WORD, np.bool_)
+    flags[:n].reshape(shape)[tuple(map(slice, free.shape))] = ~free
+    words = np.packbits(flags, bitorder="little").view("<u8").astype(np.uint64, copy=False)
+    step = 1
+    for size, length in zip(reversed(spatial), reversed(block), strict=True):
+        for shift in doublings(length):
+            words = or_shifted(words, shift * step)
+        step *= size
+    kept = (~words).astype("<u8", copy=False).view(np.uint8)
+    return np.unpackbits(kept, count=n, bitorder="little").view(np.bool_).reshape(shape)
+
+
+# Sizes --------------------------------------------------------------------------------------------------------------
+
+
+def check_sizes(value: Any, name: str, what: str) -> tuple[int, ...]:
+    """Return integers in [1, 2**63), or raise naming them."""
+    try:
+        if isinstance(value, (str, bytes)) or any(isinstance(size, (bool, np.bool_)) for size in value):
+            raise TypeError
+        sizes = tuple(map(operator.index, value))
+    except TypeError:
+        raise TypeError(f"{name} must be {what} >= 1, integers; got {value!r}") from None
+    if not sizes or min(sizes) < 1 or max(sizes) >= 2**63:
+        raise ValueError(f"{name} must be {what} >= 1 and below 2**63; got {value!r}")
+    return sizes
+
+
+def check_map_sizes(spatial: Any) -> tuple[int, ...]:
+    """Return the sizes of a map along its dimensions, of which there are one to three, or raise naming them."""
+    sizes = check_sizes(spatial, "spatial", "one to three sizes")
+    if len(sizes) > 3:
+        raise ValueError(f"spatial must be one to three sizes; got {spatial!r}")
+    return sizes
+
+
+def check_block_size(block_size: Any, spatial: Sequence[int]) -> tuple[int, ...]:
+    """Return the size of a block along each spatial dimension, no larger than the map's."""
+    each = [block_size] * len(spatial) if np.ndim(block_size) == 0 else block_size
+    sizes = check_sizes(each, "block_size", "one size, or one for each spatial dimension,")
+    if len(sizes) != len(spatial):
+        raise ValueError(
+            f"block_size must be one size, or one for each of {len(spatial)} spatial dimensions; got {block_size!r}"
+        )
+    return tuple(map(min, sizes, spatial))
+
+
+# How often ----------------------------------------------------------------------------------------------------------
+
+
+def seed_rate(p: float, spatial: tuple[int, ...], block: tuple[int, ...], exact: bool) -> float:
+    """Return gamma, the probability with which a place of a map is a seed."""
+    if exact:
+        return exact_seed_rate(p, spatial, block)
+    places = math.prod(size - length + 1 for size, length in zip(spatial, block, strict=True))
+    with plan.RoundToNearest():
+        return p * math.prod(spatial) / math.prod(block) / places
+
+
+@functools.lru_cache(maxsize=1024)
+def exact_seed_rate(p: float, spatial: tuple[int, ...], block: tuple[int, ...]) -> float:
+    """Return the gamma with which the expected share of a map that is dropped is p."""
+    covers = sorted(count_covers(spatial, block).items())
+    return solve_rate(p, np.array([n for n, _ in covers]), np.array([float(cells) for _, cells in covers]))
+
+
+@functools.lru_cache(maxsize=1024)
+def window_rate(p: float, length: int) -> float:
+    """Return the gamma with which an element that `length` windows cover is dropped with probability p."""
+    return p if length == 1 else solve_rate(p, np.array([length]), np.ones(1))
+
+
+def count_covers(spatial: tuple[int, ...], block: tuple[int, ...]) -> Counter[int]:
+    """Return how many cells of a map are covered by the blocks of n places, for each n."""
+    most = [min(length, size - length + 1) for size, length in zip(spatial, block, strict=True)]
+    if math.prod(most) > MOST_TERMS:
+        raise ValueError(
+            f"exact_rate has an equation of at most {MOST_TERMS} terms; maps of {spatial} with blocks of {block} have "
+            f"{math.prod(most)}"
+        )
+    total = Counter({1: 1})
+    for size, n in zip(spatial, most, strict=True):
+        along = dict.fromkeys(range(1, n), 2) | {n: size - 2 * (n - 1)}  # fewer at both edges
+        product: Counter[int] = Counter()
+        for covers, cells in total.items():
+            for more, times in along.items():
+                product[covers * more] += cells * times
+        total = product
+    return total
+
+
+def chance_of_any(gamma: float, n: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return 1 - (1 - gamma)**n by squaring: of a draws and b more, one among the a, or none and one among the b."""
+    result, power = np.zeros(n.shape), gamma
+    while n.any():
+        result = np.where(n & 1, result + (1.0 - result) * power, result)
+        power = power + (1.0 - power) * power
+        n = n >> 1
+    return result
+
+
+def expected_dropped(gamma: float, n: NDArray[np.int64], cells: NDArray[np.float64]) -> float:
+    """Return how many cells are dropped on average, where `cells` of them are covered by `n` places."""
+    return math.fsum((cells * chance_of_any(gamma, n)).tolist())  # rounded once, whatever the order
+
+
+def solve_rate(p: float, n: NDArray[np.int64], cells: NDArray[np.float64]) -> float:
+    """Return the least gamma in double with which the share of cells that is dropped on average is p."""
+    if p in (0.0, 1.0):
+        return p
+    low, high, middle = 0.0, 1.0, 0.5
+    with plan.RoundToNearest(), np.errstate(all="ignore"):
+        wanted = p * math.fsum(cells.tolist())
+        while low < middle < high:
+            low, high = (middle, high) if expected_dropped(middle, n, cells) < wanted else (low, middle)
+            middle = (low + high) / 2
+    return high

@@ -1,0 +1,98 @@
+"""What the variants with random numbers share: noise of a scale per element, logarithms of variances, sums in a fixed order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastdrop._core import numbers, plan
+from fastdrop._core.arithmetic import fixed_sum
+from fastdrop._core.checks import as_real_array
+from fastdrop._core.plan import Call
+from fastdrop.elementary import exp
+
+__all__ = ["alphas", "log_alphas", "multiply_by_normal", "multiply_by_normal_backward", "sum_along", "sum_to_shape", "total"]
+
+HALF = np.float64(0.5)
+
+
+# Logarithms of variances --------------------------------------------------------------------------------------------
+
+
+def log_alphas(log_alpha: Any) -> NDArray[np.float64]:
+    """Return logarithms of variances in float64, or raise naming them."""
+    return as_real_array(log_alpha, "log_alpha", flags=False).astype(np.float64)
+
+
+def alphas(log_alpha: Any) -> NDArray[np.float64]:
+    """Return variances in float64 from their logarithms."""
+    alpha = exp(log_alphas(log_alpha))
+    if not np.all(alpha < np.inf):
+        raise ValueError(f"log_alpha must be below 709, the logarithm of the largest number; got {log_alpha!r}")
+    return alpha
+
+
+# Multiplication by normal numbers -----------------------------------------------------------------------------------
+
+
+def multiply_by_normal(call: Call, x: ArrayLike, scale: Any) -> NDArray[Any]:
+    """Return x * (1 + scale z), z normal: for one scale in one pass of the kernels, for an array of them with NumPy."""
+    if np.ndim(scale) == 0:
+        return numbers.noise(call, x, "gaussian", (scale,))[0]
+    return multiply_by_each(call, x, scale, None)[0]
+
+
+def multiply_by_normal_backward(call: Call, grad: ArrayLike, scale: Any, x: ArrayLike) -> tuple[NDArray[Any], Any]:
+    """Return the gradients with respect to x and to the logarithm of scale**2, in whose shape it is summed."""
+    if np.ndim(scale):
+        return multiply_by_each(call, grad, scale, x)
+    dx, sums = numbers.noise(call, grad, "gaussian", (scale,), x, with_sums=True, other_name="x")
+    return dx, scale * HALF * total(sums)
+
+
+def multiply_by_each(call: Call, array: ArrayLike, scale: NDArray[np.float64], x: ArrayLike | None) -> tuple[NDArray[Any], Any]:
+    """Multiply by 1 + scale z; and, given the x whose gradient the array is, sum the gradient of the logarithms."""
+    shape = np.shape(array)
+    try:
+        np.broadcast_to(scale, shape)
+    except ValueError:
+        raise ValueError(f"log_alpha has shape {scale.shape}, which does not broadcast to the shape {shape} of x") from None
+    pending = call.arrays(array, x=x)
+    numbers.check_place(shape, pending.compute, call)
+    with pending as run:
+        values, type = np.asarray(run.x).astype(run.compute), run.compute
+        z = numbers.numbers("normal", shape, type, run.own_call())
+        slopes = None
+        if x is not None:
+            products = (values * run.others[0].astype(type)) * z
+            slopes = scale * HALF * sum_to_shape(products.astype(np.float64), scale.shape)
+        return run.store(values * (type(1) + scale.astype(type) * z)), slopes
+
+
+# Sums ---------------------------------------------------------------------------------------------------------------
+
+
+def total(sums: NDArray[np.float64] | None) -> np.float64:
+    """Return the sum of the tiles' sums, in a fixed order."""
+    assert sums is not None
+    with plan.RoundToNearest():
+        return np.float64(fixed_sum(sums).sum())  # of one number, or of none
+
+
+def sum_to_shape(values: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return sums, in a fixed order, over the axes along which `shape` was broadcast."""
+    for _ in range(values.ndim - len(shape)):
+        values = sum_along(values, 0)[0]
+    for axis, size in enumerate(shape):
+        if size == 1 and values.shape[axis] != 1:
+            values = sum_along(values, axis)
+    return values
+
+
+def sum_along(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Return sums along an axis, which keeps length 1; the sum of nothing is 0."""
+    if values.shape[axis]:
+        return fixed_sum(values, axis)
+    return np.zeros(tuple(1 if k == axis else n for k, n in enumerate(values.shape)))

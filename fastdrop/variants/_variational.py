@@ -1,0 +1,35 @@
+"""Log alpha of a weight: the logarithm of its noise's variance over its square. Which weights it prunes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdrop.elementary import log
+
+__all__ = ["BOUNDS", "check_broadcast", "find_pruned", "unclipped_log_alpha"]
+
+BOUNDS = (-8.0, 8.0)  # log alpha is clipped to them, as in the authors' code
+
+
+def unclipped_log_alpha(weight: NDArray[Any], log_sigma2: NDArray[Any]) -> NDArray[Any]:
+    """Return log alpha of each weight, in the type of the arrays; infinity where the weight is 0."""
+    halves = log(np.abs(weight))
+    return np.asarray(np.where(weight == 0, weight.dtype.type(np.inf), log_sigma2 - (halves + halves)))
+
+
+def find_pruned(weight: NDArray[Any], log_sigma2: NDArray[Any], prune_above: float) -> NDArray[np.bool_]:
+    """Return which weights are pruned: those whose log alpha is not below `prune_above`. A NaN is not pruned."""
+    return np.asarray(np.clip(unclipped_log_alpha(weight, log_sigma2), *BOUNDS) >= prune_above)
+
+
+def check_broadcast(log_alpha: NDArray[Any], shape: tuple[int, ...], name: str) -> None:
+    """Raise an error unless log alphas broadcast to this shape, that of the array called `name`."""
+    try:
+        fits = np.broadcast_shapes(log_alpha.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"log_alpha has shape {log_alpha.shape}, which does not broadcast to the shape {shape} of {name}")

@@ -1,0 +1,204 @@
+"""Multinomial dropout: features are drawn with replacement, by probabilities of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastdrop._core import numbers, plan
+from fastdrop._core.checks import as_positive_count, as_real_array
+from fastdrop._core.plan import Call, Pass
+from fastdrop._core.types import Backend, FixedSeed, Per, Seed
+from fastdrop.variants._backward import backward_of
+from fastdrop.variants._masks import check_whole_axes
+from fastdrop.variants._probabilities import multinomial_probabilities
+
+__all__ = ["multinomial_dropout", "multinomial_dropout_backward"]
+
+DRAWS = 2**22  # words that are in memory at a time
+
+
+def multinomial_dropout(
+    x: ArrayLike,
+    k: int,
+    probabilities: ArrayLike | None = None,
+    *,
+    per: Per = "sample",
+    seed: Seed | None = None,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    """Draw features k times with replacement. A feature drawn c times is multiplied by c / (k P); the others are dropped.
+
+    Parameters
+    ----------
+    x : array_like of float32, float64, float16 or bfloat16
+        Features along the last axis; any other axes are samples.
+    k : int
+        How many draws, at least 1. About as many features are kept as with dropout's p = 1 - k / features.
+    probabilities : array_like of real numbers, optional
+        P, the probability with which each feature is drawn: one per feature, finite and >= 0; divided by their sum. By default
+        those of `fastdrop.theory.multinomial_probabilities`, from `x` itself: evolutional dropout. With equal ones, this is
+        uniform dropout with replacement.
+    per : {"sample", "batch"}
+        Whether each sample has draws of its own, as in the paper, or all the same ones.
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
+        As in `dropout`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `out`, or a new array like `x`; outside training `x` itself, which is the expected value.
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        As in `dropout`; for a 0-d `x`, a bad `k` or `per`, probabilities of another shape, negative, infinite, NaN or all 0,
+        an `x` with infinities or NaN where the probabilities come from it. A block of a larger array must have all features,
+        and probabilities that are given.
+
+    Notes
+    -----
+    Draw t of sample r (counted in C order over all axes but the last) takes word r k + t of ``words(..., seed=seed,
+    offset=offset)``; with ``per="batch"``, word t. `start` is the first word. The probabilities are rounded to 2**-32, those
+    above 0 to no less than that, and the words are cut up among the features in their order. The rounded ones are also those
+    that are divided by, so that E[y] = x exactly. The factor c / (k P) is rounded to float64, then to the type that is computed
+    with. A feature that was not drawn, or of probability 0, is +0.0.
+
+    References
+    ----------
+    .. [1] Z. Li, B. Gong, T. Yang, "Improved dropout for shallow and deep learning", NIPS 2016.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> fastdrop.multinomial_dropout(np.ones((2, 4)), 2, seed=42)
+    array([[0., 2., 2., 0.],
+           [2., 2., 0., 0.]])
+    """
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    return draw_features(x, k, probabilities, per, call, "x")
+
+
+@backward_of(multinomial_dropout)
+def multinomial_dropout_backward(
+    grad: ArrayLike,
+    k: int,
+    probabilities: ArrayLike,
+    *,
+    per: Per = "sample",
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    """Return the gradient of `multinomial_dropout` with respect to `x`; counts and probabilities count as constants.
+
+    Parameters
+    ----------
+    probabilities : array_like of real numbers
+        What the forward pass was given; where that was None, ``fastdrop.theory.multinomial_probabilities(x)``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> fastdrop.multinomial_dropout_backward(np.ones((2, 4)), 2, [1, 1, 1, 1], seed=42)
+    array([[0., 2., 2., 0.],
+           [2., 2., 0., 0.]])
+    """
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
+    if probabilities is None:
+        raise TypeError("probabilities must be given: those of the forward pass, by default multinomial_probabilities(x)")
+    return draw_features(grad, k, probabilities, per, call, "grad")
+
+
+def draw_features(x: ArrayLike, k: Any, probabilities: Any, per: Any, call: Call, name: str) -> NDArray[Any]:
+    """Forward and backward are one: the counts are constants, made again from (seed, offset)."""
+    shape, trials = np.shape(x), as_positive_count(k, "k")
+    if not shape:
+        raise ValueError(f"{name} must have features along its last axis; a 0-d array has none")
+    if per not in ("sample", "batch"):
+        raise ValueError(f"per must be 'sample', draws for each, or 'batch', the same for all; got {per!r}")
+    if not call.is_training:
+        return call.unchanged(x)
+    check_whole_axes(call, shape, [len(shape) - 1], "draws are from all features")
+    if probabilities is None:
+        if not (call.start == 0 and call.global_shape is None):
+            raise ValueError("probabilities must be given for a part of a larger array: by default they come from all of x")
+        probabilities = multinomial_probabilities(x)
+    shares = count_words(probabilities, shape[-1])
+    with call.arrays(x, placed=shape) as run:
+        values = run.x.reshape(math.prod(shape[:-1]), shape[-1])
+        made = np.empty(values.shape, run.x.dtype)
+        for begin, end, first in pieces(run, trials if per == "sample" else 0) if values.size else ():
+            rows = end - begin if per == "sample" else 1
+            factors = draw_factors(shares, trials, first, rows, run.key).astype(run.compute)
+            piece = values[begin:end].astype(run.compute)
+            made[begin:end] = np.where(factors > 0, piece * factors, run.compute(0))
+        return run.store(made.reshape(shape))
+
+
+def pieces(run: Pass, k: int) -> Iterator[tuple[int, int, int]]:
+    """Yield begin and end of pieces of the samples, and the first of their words, of which each sample takes k.
+
+    The samples of a piece are neighbours in the larger array of which this one may be a block.
+    """
+    lead, features = run.x.shape[:-1], run.x.shape[-1]
+    samples, call = math.prod(lead), run.call
+    whole = lead if call.global_shape is None else plan.as_sizes(call.global_shape, "global_shape")[:-1]
+    corner = (0,) * len(lead) if call.global_start is None else plan.as_sizes(call.global_start, "global_start")[:-1]
+    neighbours = samples if call.global_shape is None or not k else lead[-1] if lead else 1
+    step = min(neighbours, max(1, DRAWS // max(k, features))) if k else samples
+    for row in range(0, samples, neighbours):
+        index = 0
+        for size, first, here in zip(whole, corner, np.unravel_index(row, lead), strict=True):
+            index = index * size + first + int(here)
+        for begin in range(row, row + neighbours, step):
+            yield begin, min(begin + step, row + neighbours), call.start + (index + begin - row) * k
+
+
+def count_words(probabilities: ArrayLike, features: int) -> NDArray[np.uint64]:
+    """Return of how many of the 2**32 words each feature is drawn; of at least one, unless its probability is 0.
+
+    Integers from the first rounding on, so that no order of summation matters.
+    """
+    given = as_real_array(probabilities, "probabilities")
+    if given.shape != (features,):
+        raise ValueError(f"probabilities must have shape {(features,)}, one per feature; got {given.shape}")
+    with plan.RoundToNearest(), np.errstate(all="ignore"):
+        weights = given.astype(np.float64)
+        largest = weights.max(initial=0.0)
+        if not ((weights >= 0) & (weights < np.inf)).all() or (features and not largest):
+            raise ValueError("probabilities must be finite and >= 0, and not all of them 0")
+        scaled, positive = np.floor(weights / largest * 2.0**31).astype(np.uint64), weights > 0
+    count = np.uint64(np.count_nonzero(positive))
+    shares: NDArray[np.uint64] = scaled * (np.uint64(2**32) - count) // scaled.sum() + positive
+    left = 2**32 - int(shares.sum())  # less than one for each positive one
+    shares[np.flatnonzero(positive)[:left]] += np.uint64(1)
+    return shares
+
+
+def draw_factors(shares: NDArray[np.uint64], k: int, first: int, rows: int, key: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the factor of each feature of some rows, whose words begin at `first`: its count over k times its probability."""
+    seed, offset = key
+    words = numbers.words(rows * k, Call(seed, offset, True, None, first)).astype(np.uint64)
+    drawn = np.searchsorted(np.cumsum(shares), words, side="right") + np.repeat(np.arange(rows) * shares.size, k)
+    counts = np.bincount(drawn, minlength=rows * shares.size).reshape(rows, shares.size)
+    expected = k * np.maximum(shares, np.uint64(1)).astype(np.float64)
+    factors: NDArray[np.float64] = counts * 2.0**32 / expected
+    return factors

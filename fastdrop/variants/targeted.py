@@ -1,0 +1,175 @@
+"""Targeted dropout: weights that are small already are dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastdrop._core import plan
+from fastdrop._core.arithmetic import compute_type
+from fastdrop._core.checks import as_share
+from fastdrop._core.plan import Call
+from fastdrop._core.types import Backend, FixedSeed, Seed
+from fastdrop.variants._backward import backward_of
+from fastdrop.variants._masks import check_whole_axes, whole_part
+
+__all__ = ["targeted_dropout", "targeted_dropout_backward"]
+
+Among = Literal["output", "layer"]
+Scaling = Literal["inverted", "unscaled"]
+
+
+def targeted_dropout(
+    weight: ArrayLike,
+    p: float = 0.5,
+    *,
+    fraction: float = 0.5,
+    among: Among = "output",
+    mode: Scaling = "inverted",
+    seed: Seed | None = None,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    """Drop weights that are small already, so that a network learns to do without them before it is pruned.
+
+    Parameters
+    ----------
+    weight : array_like of float32, float64, float16 or bfloat16
+        The weights of a layer, outputs along the last axis, as in ``x @ weight``.
+    p : float, default 0.5
+        Probability of dropping a weight that is targeted, in [0, 1]; the paper's alpha.
+    fraction : float, default 0.5
+        The part of the weights that is targeted, in [0, 1]: those of the least magnitude; the paper's gamma.
+    among : {"output", "layer"}
+        Whether magnitudes are compared among the weights of each output, as in the paper, or of the whole layer. Weights
+        of one dimension are those of one output.
+    mode : {"inverted", "unscaled"}
+        Whether targeted weights that are kept are scaled by 1 / (1 - p), or, as in the paper, are not. Then the expected value
+        of a targeted weight is 1 - p of it.
+    seed, offset, training, out, start, global_shape, global_start, backend, num_threads
+        As in `dropout`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `out`, or a new array like `weight`; outside training `weight` itself.
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        As in `dropout`; for a bad `fraction`, `among` or `mode`, a 0-d array among the weights of an output, a block that has
+        not all weights that are compared.
+
+    Notes
+    -----
+    Of n weights that are compared, floor(n fraction) are targeted, where a fraction that is too small by rounding, by up to
+    2**-52, counts as the larger one. Of equal magnitudes those first in C order are targeted first; NaN counts as infinite. The
+    targeted weight of C-order index i is dropped where U(i) < p.
+
+    References
+    ----------
+    .. [1] A. N. Gomez, I. Zhang, S. R. Kamalakara, D. Madaan, K. Swersky, Y. Gal, G. E. Hinton, "Learning sparse
+       networks using targeted dropout", arXiv:1905.13678 (2019).
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> weight = np.array([[5.0, 1.0], [-1.0, 2.0], [2.0, 3.0], [-7.0, 4.0]])  # four inputs, two outputs
+    >>> fastdrop.targeted_dropout(weight, 0.5, seed=42)
+    array([[ 5.,  0.],
+           [ 0.,  0.],
+           [ 0.,  3.],
+           [-7.,  4.]])
+    """
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    rule = Targets(p, fraction, among, mode)
+    return call.drop(weight, rule.rates(weight, call), mode=mode, name="weight")
+
+
+@backward_of(targeted_dropout)
+def targeted_dropout_backward(
+    grad: ArrayLike,
+    weight: ArrayLike,
+    p: float = 0.5,
+    *,
+    fraction: float = 0.5,
+    among: Among = "output",
+    mode: Scaling = "inverted",
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    """Return the gradient of `targeted_dropout` with respect to the weights; which are targeted counts as a constant.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> weight = np.array([[5.0], [-1.0], [2.0], [-7.0]])
+    >>> fastdrop.targeted_dropout_backward(np.ones((4, 1)), weight, 0.5, seed=42).ravel()
+    array([1., 0., 0., 1.])
+    """
+    call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
+    array, rule = plan.as_array(weight, "weight"), Targets(p, fraction, among, mode)
+    given = plan.as_array(grad, "grad")
+    if array.shape != given.shape or array.dtype != given.dtype:
+        raise ValueError(
+            f"weight must have grad's shape {given.shape} and dtype {given.dtype}; got shape {array.shape} and {array.dtype}"
+        )
+    return call.drop(grad, rule.rates(array, call), mode=mode)
+
+
+class Targets(NamedTuple):
+    """Which weights are dropped, and how often; as a caller gave it."""
+
+    p: Any
+    fraction: Any
+    among: Any
+    mode: Any
+
+    def rates(self, weight: ArrayLike, call: Call) -> Any:
+        """Return the probability of dropping each weight, or raise naming what is wrong; outside training, one number."""
+        rate, share, among = plan.as_rate(self.p), as_share(self.fraction, "fraction"), self.among
+        plan.check_mode(self.mode, ("inverted", "unscaled"))
+        if among not in ("output", "layer"):
+            raise ValueError(f"among must be 'output', the weights of each output, or 'layer', all weights; got {among!r}")
+        shape = np.shape(weight)
+        if among == "output" and not shape:
+            raise ValueError("among='output' compares the weights of each output, the last axis; a 0-d array has none")
+        if not call.is_training:
+            return rate
+        by_output = among == "output" and len(shape) > 1
+        check_whole_axes(call, shape, range(len(shape) - by_output), "its magnitudes are compared")
+        return np.where(find_targets(plan.as_array(weight, "weight"), share, by_output), rate, 0.0)
+
+
+def find_targets(weight: NDArray[Any], fraction: float, by_output: bool) -> NDArray[np.bool_]:
+    """Return which weights are among the smallest ones in magnitude, of each output or of all."""
+    moved = np.moveaxis(weight, -1, 0) if by_output else weight[np.newaxis]
+    rows = moved.reshape(len(moved), weight.size // max(len(moved), 1))
+    count = whole_part(rows.shape[1], Fraction(fraction))
+    if not count:
+        return np.zeros(weight.shape, np.bool_)
+    with plan.RoundToNearest(), np.errstate(all="ignore"):
+        magnitudes = np.abs(rows.astype(compute_type(weight.dtype)))
+        magnitudes[np.isnan(magnitudes)] = np.inf
+        largest = np.partition(magnitudes, count - 1, axis=1)[:, count - 1 : count]  # of those that are targeted
+        below, equal = magnitudes < largest, magnitudes == largest
+    left = count - np.count_nonzero(below, axis=1, keepdims=True)
+    targets: NDArray[np.bool_] = (below | (equal & (np.cumsum(equal, axis=1) <= left))).reshape(moved.shape)
+    return np.moveaxis(targets, 0, -1) if by_output else targets[0]

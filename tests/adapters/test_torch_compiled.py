@@ -1,0 +1,269 @@
+"""PyTorch's compiler and exporter: no graph breaks, eager's masks, right gradients."""
+
+import numpy as np
+import pytest
+
+import fastdrop
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+import fastdrop.torch as ft  # noqa: E402
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+SHAPE = (2, 3, 4, 4)
+SOME_KEY = fastdrop.Key(3, 7)
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    torch._dynamo.reset()
+
+
+def randn(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def seeded(function, *inputs):
+    torch.manual_seed(5)
+    return function(*inputs)
+
+
+CALLS = {
+    "dropout": lambda x: ft.dropout(x, 0.4),
+    "dropout1d": lambda x: ft.dropout1d(x[0], 0.4),
+    "dropout2d": lambda x: ft.dropout2d(x, 0.4),
+    "dropout3d": lambda x: ft.dropout3d(x, 0.4),
+    "alpha_dropout": lambda x: ft.alpha_dropout(x, 0.4, True),
+    "feature_alpha_dropout": lambda x: ft.feature_alpha_dropout(x, 0.4, True),
+    "locked_dropout": lambda x: ft.locked_dropout(x, 0.4),
+    "drop_path": lambda x: ft.drop_path(x, 0.4, True, False),
+    "noise_shape": lambda x: ft.dropout(x, 0.4, noise_shape=(None, 1, 4, 1)),
+    "negative axis": lambda x: ft.dropout(x, 0.4, shared_axes=-1),
+    "place": lambda x: ft.dropout(x, 0.4, global_shape=(5, 3, 4, 4), global_start=(2, 0, 0, 0)),
+    "seed": lambda x: ft.dropout(x, 0.4, seed=2**63 + 1, offset=7),
+    "key": lambda x: ft.dropout(x, 0.4, seed=SOME_KEY),
+    "two draws": lambda x: ft.dropout(ft.dropout(x, 0.4), 0.4) + ft.dropout(x, 0.4),
+    "in place": lambda x: ft.dropout(x * 1, 0.4, inplace=True),
+    "dropout_add": lambda x: ft.dropout_add(x, x + 1, 0.4, x[0, 0, 0]),
+    "gaussian_dropout": lambda x: ft.gaussian_dropout(x, 0.4),
+    "drop_block2d": lambda x: ft.drop_block2d(x, 0.4, 2),
+    "concrete_dropout": lambda x: ft.concrete_dropout(x, x.mean(), 0.5),
+    "attention": lambda x: ft.scaled_dot_product_attention(x, x, x, dropout_p=0.4, is_causal=True),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_compiled_is_eager(name):
+    """One graph, with the masks and the gradients of eager mode under the same seed."""
+    function = CALLS[name]
+    x = randn(*SHAPE).requires_grad_()
+    compiled = torch.compile(function, fullgraph=True)
+    y, wanted = seeded(compiled, x), seeded(function, x)
+    assert torch.equal(y == 0, wanted == 0)
+    assert torch.allclose(y, wanted, rtol=1e-6, atol=1e-7)
+    dy = randn(*y.shape)
+    found, wanted = (torch.autograd.grad(each, x, dy)[0] for each in (y, wanted))
+    assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    assert torch.equal(seeded(compiled, x) == 0, y == 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_dtypes(dtype):
+    x = randn(4, 5).to(dtype)
+    compiled = torch.compile(lambda x: ft.dropout(x, 0.4), fullgraph=True)
+    assert torch.equal(seeded(compiled, x), seeded(lambda x: ft.dropout(x, 0.4), x))
+
+
+def test_changing_shapes_and_seeds():
+    compiled = torch.compile(lambda x, seed: ft.dropout(x, 0.4, seed=seed), fullgraph=True)
+    for n in (3, 5, 8):
+        for seed in (torch.tensor(n), torch.tensor([n, 2])):
+            assert torch.equal(compiled(randn(n, 4), seed), ft.dropout(randn(n, 4), 0.4, seed=seed))
+    compiled = torch.compile(lambda x, seed, step: ft.dropout(x, 0.4, seed=seed, offset=step), fullgraph=True)
+    for step in range(5):
+        assert torch.equal(compiled(randn(4), 3 + step, step), ft.dropout(randn(4), 0.4, seed=3 + step, offset=step))
+
+
+def test_layouts():
+    x = randn(*SHAPE).to(memory_format=torch.channels_last)
+    compiled = torch.compile(lambda x: ft.dropout2d(x, 0.4, seed=3), fullgraph=True)
+    assert torch.equal(compiled(x), ft.dropout2d(x, 0.4, seed=3))
+    x = randn(*SHAPE).transpose(1, 3)[:, ::2]
+    assert torch.equal(compiled(x), ft.dropout2d(x, 0.4, seed=3))
+
+
+def test_layers_count_in_a_graph():
+    eager, compiled = (ft.Dropout(0.4, seed=3) for _ in range(2))
+    run = torch.compile(compiled, fullgraph=True)
+    for _ in range(4):
+        assert torch.equal(run(randn(4, 5)), eager(randn(4, 5)))
+    assert compiled.state_dict()["key"].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("p", [1.5, -0.1, float("nan"), True, "0.5"])
+def test_wrong_rates(p):
+    """The error of eager mode, and nothing drawn."""
+    before = torch.get_rng_state()
+    with pytest.raises((ValueError, TypeError)) as wanted:
+        ft.dropout(randn(4), p)
+    with pytest.raises(wanted.type) as found:
+        torch.compile(lambda x: ft.dropout(x, p))(randn(4))
+    assert str(found.value) == str(wanted.value)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: ft.dropout(x.long()),
+        lambda x: ft.dropout(x, seed=1, generator=torch.Generator()),
+        lambda x: ft.dropout(x, training="no"),
+        lambda x: ft.dropout(x, noise_shape=(3,)),
+        lambda x: ft.dropout(x, seed=-1),
+        lambda x: ft.dropout_add(x, x[1:]),
+    ],
+)
+def test_wrong_calls(call):
+    before = torch.get_rng_state()
+    with pytest.raises((ValueError, TypeError)) as wanted:
+        call(randn(4))
+    with pytest.raises(wanted.type) as found:
+        torch.compile(call)(randn(4))
+    assert str(found.value) == str(wanted.value)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_is_not_for_a_graph_runs_all_the_same():
+    stream = fastdrop.Stream(3)
+    compiled = torch.compile(lambda x: ft.dropout(x, 0.4, seed=stream) + 1)
+    assert torch.equal(compiled(randn(8)), ft.dropout(randn(8), 0.4, seed=3) + 1)
+    assert stream.offset == 1
+    compiled = torch.compile(lambda x: torch.func.grad(lambda x: ft.dropout(x, 0.4, seed=3).pow(2).sum())(x))
+    assert torch.allclose(compiled(randn(8)), 2 * ft.dropout(ft.dropout(randn(8), 0.4, seed=3), 0.4, seed=3))
+
+
+def test_functions_without_a_gradient_say_so():
+    with pytest.raises(RuntimeError):
+        torch.func.hessian(lambda logit: ft.concrete_dropout(randn(4), logit, 0.5, seed=3).sum())(torch.tensor(-1.0))
+
+
+# The operators ------------------------------------------------------------------------------------------------------
+
+
+def test_opcheck():
+    x, seed = randn(*SHAPE).requires_grad_(), torch.tensor(3)
+    bias, residual = randn(4).requires_grad_(), randn(*SHAPE).requires_grad_()
+    ops = torch.ops.fastdrop
+    for function, arguments in (
+        (ops.dropout, (x, None, None, seed, 0, 0.4, [], [], None, None)),
+        (ops.dropout, (x, bias, residual, torch.tensor([3, 4]), 0, 0.4, [], [1], [4, 3, 4, 4], [2, 0, 0, 0])),
+        (ops.dropout, (x, None, None, seed, 5, 0.4, [2.0, 1.0, 3.0], [], None, None)),
+        (ops.variant, (x, seed, 0, "gaussian_dropout", [0.4])),
+        (ops.variant, (x, seed, 0, "drop_block", [0.4, 2.0])),
+        (ops.concrete, (x, torch.tensor(-1.0, requires_grad=True), seed, 0, 0.5)),
+        (ops.concrete_backward, (x.detach(), x.detach(), torch.tensor(-1.0), seed, 0, 0.5)),
+    ):
+        found = torch.library.opcheck(function.default, arguments)
+        assert set(found.values()) == {"SUCCESS"}, (function, found)
+    utils = ("test_schema", "test_faketensor")  # the others run it twice and compare
+    found = torch.library.opcheck(ops.draw.default, (0,), {"device": torch.device("cpu")}, test_utils=utils)
+    assert set(found.values()) == {"SUCCESS"}
+    assert torch.Tag.nondeterministic_seeded in ops.draw.default.tags
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_export(strict):
+    class Model(torch.nn.Module):
+        def forward(self, x):
+            return ft.dropout(x, 0.4) + ft.dropout2d(x, 0.4) + ft.dropout(x, 0.4, seed=3)
+
+    exported = torch.export.export(Model(), (randn(*SHAPE),), strict=strict)
+    assert torch.equal(seeded(exported.module(), randn(*SHAPE)), seeded(Model(), randn(*SHAPE)))
+    targets = [str(node.target) for node in exported.graph.nodes]
+    assert targets.count("fastdrop.draw.default") == 2
+    assert targets.count("fastdrop.dropout.default") == 3
+
+
+def test_make_fx():
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    function = CALLS["two draws"]
+    graph = make_fx(function)(randn(3, 4))
+    assert torch.equal(seeded(graph, randn(3, 4)), seeded(function, randn(3, 4)))
+    assert [str(node.target) for node in graph.graph.nodes].count("fastdrop.draw.default") == 3
+
+
+# What the compiler recomputes -----------------------------------------------------------------------------------------
+
+
+def deep(x, weight, **seeds):
+    for _ in range(3):
+        x = torch.tanh(ft.dropout(x, 0.5, **seeds) @ weight)
+    return x.pow(2).sum()
+
+
+def gradient(function, x):
+    leaf = x.clone().requires_grad_()
+    (found,) = torch.autograd.grad(seeded(function, leaf), leaf)
+    return found
+
+
+@pytest.mark.parametrize("budget", [1, 0.5, 0])
+def test_memory_budgets(budget):
+    from torch._functorch import config
+
+    x, weight = randn(8, 8), randn(8, 8)
+    with config.patch(activation_memory_budget=budget):
+        compiled = torch.compile(lambda x: deep(x, weight, seed=3), fullgraph=True)
+        assert torch.allclose(gradient(compiled, x), gradient(lambda x: deep(x, weight, seed=3), x), atol=1e-5)
+        compiled = torch.compile(lambda x: deep(x, weight), fullgraph=True)
+        if budget == 1:
+            assert torch.allclose(gradient(compiled, x), gradient(lambda x: deep(x, weight), x), atol=1e-5)
+        else:
+            with pytest.raises(RuntimeError, match=r"below an activation_memory_budget of 1 .* give dropout a seed"):
+                gradient(compiled, x)
+
+
+@pytest.mark.parametrize("seeds", [{}, {"seed": 3}], ids=str)
+def test_checkpoints(seeds):
+    from torch.utils.checkpoint import checkpoint
+
+    x, weight = randn(8, 8), randn(8, 8)
+    function = lambda x: checkpoint(lambda x: deep(x, weight, **seeds), x, use_reentrant=False)  # noqa: E731
+    wanted = gradient(lambda x: deep(x, weight, **seeds), x)
+    assert torch.allclose(gradient(torch.compile(function, fullgraph=True), x), wanted, atol=1e-5)
+
+
+def test_only_the_seed_is_saved():
+    from functorch.compile import aot_function, make_boxed_func
+
+    saved = []
+
+    def backward(graph, inputs):
+        saved.extend(each for each in inputs if isinstance(each, torch.Tensor))
+        return make_boxed_func(graph)
+
+    x = randn(8, 8).requires_grad_()
+    aot_function(lambda x: ft.dropout(x, 0.4), make_boxed_func_of(make_boxed_func), backward)(x).sum().backward()
+    assert sum(each.numel() * each.element_size() for each in saved if each.dtype == torch.int64) <= 8
+    assert len([each for each in saved if each.dtype != torch.int64]) == 1  # the gradient that comes in
+
+
+def make_boxed_func_of(make):
+    return lambda graph, inputs: make(graph)
+
+
+# Statistics of the draws --------------------------------------------------------------------------------------------
+
+
+def test_draws_of_a_graph_are_independent():
+    n = 20_000
+    y = torch.compile(lambda x: torch.stack([ft.dropout(x, 0.5) for _ in range(3)]), fullgraph=True)(torch.ones(n))
+    kept = (y > 0).numpy().astype(float)
+    correlation = np.corrcoef(kept)
+    assert np.abs(correlation[~np.eye(3, dtype=bool)]).max() < 5 / n**0.5

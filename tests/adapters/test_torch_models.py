@@ -1,0 +1,248 @@
+"""Whole models: convert, revert, patched; a BERT of transformers, a ViT, PyTorch's own encoder."""
+
+import math
+
+import pytest
+
+import fastdrop
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+import torch.nn.functional as F  # noqa: E402
+from torch import nn  # noqa: E402
+
+import fastdrop.torch as ft  # noqa: E402
+from fastdrop.torch import _models  # noqa: E402
+
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    yield
+    assert F.dropout is _models.NATIVE["dropout"]
+
+
+# Layers -------------------------------------------------------------------------------------------------------------
+
+
+class Calling(nn.Module):
+    """Calls functions itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Dropout(0.2, inplace=True)
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        return F.dropout(self.inner(self.norm(x)), 0.1, self.training)
+
+
+class Own(nn.Dropout):
+    def forward(self, x):
+        return x
+
+
+class DropEverything(nn.Module):
+    def forward(self, x):
+        return 0 * x
+
+
+def test_convert_and_revert():
+    model = nn.Sequential(nn.Dropout(0.1), nn.Dropout2d(0.2), nn.AlphaDropout(0.3), Own(0.4), DropEverything(), Calling())
+    model[1].eval()
+    calls = []
+    model[0].register_forward_hook(lambda *_: calls.append(1))
+    before = {name: (type(each), each.training, getattr(each, "p", None)) for name, each in model.named_modules()}
+    report = ft.convert(model)
+    assert report.swapped == ["0", "1", "2", "5.inner"]
+    assert report.left["3"] == "Own is derived from a layer of PyTorch, and may do something else"
+    assert report.left["4"] == "DropEverything is not a layer of PyTorch"
+    assert report.functions is None
+    assert type(model[0]) is ft.Dropout
+    assert model[5].inner.inplace
+    torch.manual_seed(3)
+    y = model[0](torch.ones(8))
+    torch.manual_seed(3)
+    assert torch.equal(y, ft.dropout(torch.ones(8), 0.1))
+    assert calls == [1]
+    assert ft.convert(model).swapped == []
+    ft.revert(model)
+    assert before == {name: (type(each), each.training, getattr(each, "p", None)) for name, each in model.named_modules()}
+
+
+def test_example_inputs():
+    model = nn.Sequential(Calling(), nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)).train()
+    model[1].self_attn.dropout = 0.1
+    x, state, mean = torch.ones(3, 4), torch.get_rng_state(), model[0].norm.running_mean.clone()
+    report = ft.convert(model, example_inputs=(x,))
+    assert report.functions["dropout"] == 1
+    assert report.functions["scaled_dot_product_attention"] == 1
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(mean, model[0].norm.running_mean)
+    assert "patched()" in report.left["1.self_attn"]
+
+
+def test_layers_with_a_seed_stay():
+    model = nn.Sequential(ft.Dropout(0.1, seed=1), ft.Dropout(0.1))
+    ft.revert(model)
+    assert [type(each) for each in model] == [ft.Dropout, nn.Dropout]
+
+
+# Functions ----------------------------------------------------------------------------------------------------------
+
+
+def test_patched():
+    x = torch.ones(64)
+    torch.manual_seed(3)
+    wanted = ft.dropout(x, 0.5)
+    with ft.patched(), ft.patched():
+        torch.manual_seed(3)
+        assert torch.equal(F.dropout(x, 0.5), wanted)
+        with ft.patched():
+            pass
+        torch.manual_seed(3)
+        assert torch.equal(nn.Dropout(0.5)(x), wanted)
+        assert F.dropout(torch.ones(3, device="meta"), 0.5).device.type == "meta"
+
+    @ft.patched()
+    def decorated():
+        torch.manual_seed(3)
+        return F.dropout(x, 0.5)
+
+    assert torch.equal(decorated(), wanted)
+    with pytest.raises(ZeroDivisionError), ft.patched():
+        1 / 0  # noqa: B018
+    assert F.dropout is _models.NATIVE["dropout"]
+
+
+@pytest.mark.parametrize("masked", ["", "causal", "bool", "float", "gqa"])
+def test_attention_is_what_pytorch_documents(masked):
+    q, k, v = (torch.randn(2, 4, 5, 8, dtype=torch.float64) for _ in range(3))
+    options = {"is_causal": True} if masked == "causal" else {}
+    if masked in ("bool", "float"):
+        keep = torch.rand(2, 1, 5, 5) > 0.3
+        keep[0, 0, 2] = False  # a query without a key
+        options["attn_mask"] = keep if masked == "bool" else torch.zeros(2, 1, 5, 5).double().masked_fill(~keep, -math.inf)
+    if masked == "gqa":
+        k, v, options["enable_gqa"] = k[:, :2], v[:, :2], True
+    without = F.scaled_dot_product_attention(q, k, v, **options)
+    assert torch.equal(ft.scaled_dot_product_attention(q, k, v, **options), without)
+    tiny = ft.scaled_dot_product_attention(q, k, v, dropout_p=1e-18, seed=3, **options)
+    assert torch.allclose(tiny, without)
+    assert not torch.allclose(ft.scaled_dot_product_attention(q, k, v, dropout_p=0.5, seed=3, **options), without)
+
+
+# Models -------------------------------------------------------------------------------------------------------------
+
+
+def by_hand(x, p=0.5, training=True, inplace=False):
+    """Dropout with the mask written out: the same seed, drawn in the same way."""
+    if not training or p == 0:
+        return x
+    seed = torch.empty((), dtype=torch.int64).random_(-(2**63), 2**63 - 1).item() % 2**64
+    keep = torch.from_numpy(fastdrop.dropout_mask(tuple(x.shape), p, seed=seed))
+    return x * keep * (1 / (1 - p))
+
+
+def attention_by_hand(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    scores = q @ k.transpose(-2, -1) * (scale or q.size(-1) ** -0.5)
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+    return by_hand(scores.softmax(-1), dropout_p) @ v
+
+
+def bert(kind):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    config = transformers.BertConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, attn_implementation=kind,
+    )  # fmt: skip
+    model = transformers.BertForSequenceClassification(config).train()
+    tokens = torch.randint(0, 64, (4, 16))
+    return model, lambda model: model(input_ids=tokens, labels=torch.tensor([0, 1, 0, 1])).loss
+
+
+class Block(nn.Module):
+    def __init__(self, size, heads, p):
+        super().__init__()
+        self.heads, self.p = heads, p
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(2))
+        self.qkv, self.out = nn.Linear(size, 3 * size), nn.Linear(size, size)
+        self.mlp = nn.Sequential(nn.Linear(size, 2 * size), nn.GELU(), nn.Dropout(p), nn.Linear(2 * size, size))
+        self.drop = nn.Dropout(p)
+
+    def forward(self, x):
+        n, t, size = x.shape
+        q, k, v = self.qkv(self.norms[0](x)).view(n, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.p if self.training else 0.0)
+        x = x + self.drop(self.out(mixed.transpose(1, 2).reshape(n, t, size)))
+        return x + self.drop(self.mlp(self.norms[1](x)))
+
+
+class ViT(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 32, 4, 4)
+        self.place = nn.Parameter(torch.zeros(1, 16, 32))
+        self.drop = nn.Dropout(0.1)
+        self.blocks = nn.Sequential(*(Block(32, 2, 0.1) for _ in range(2)))
+
+    def forward(self, x):
+        return self.blocks(self.drop(self.patches(x).flatten(2).transpose(1, 2) + self.place)).mean()
+
+
+def vit():
+    x = torch.randn(2, 3, 16, 16)
+    return ViT().train(), lambda model: model(x)
+
+
+def encoder():
+    x = torch.randn(3, 6, 32)
+    return nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 2, 64, 0.1, batch_first=True), 2).train(), lambda model: model(
+        x
+    ).mean()
+
+
+MODELS = {"bert eager": lambda: bert("eager"), "bert sdpa": lambda: bert("sdpa"), "vit": vit, "encoder": encoder}
+
+
+def gradients(model, loss):
+    model.zero_grad()
+    torch.manual_seed(3)
+    value = loss(model)
+    value.backward()
+    return [value.detach(), *(each.grad.clone() for each in model.parameters() if each.grad is not None)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step(name, monkeypatch):
+    """Eager and compiled: gradients of the masks written out by hand, no graph break, no dropout of PyTorch left."""
+    model, loss = MODELS[name]()
+    with ft.patched():
+        found = gradients(model, loss)
+    with monkeypatch.context() as patch:
+        patch.setattr(F, "dropout", by_hand)
+        patch.setattr(F, "scaled_dot_product_attention", attention_by_hand)
+        wanted = gradients(model, loss)
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-5)
+    targets = []
+
+    def backend(graph, inputs):
+        from torch._dynamo.backends.common import aot_autograd
+
+        def keep(graph, inputs):
+            targets.extend(str(node.target) for node in graph.graph.nodes)
+            return graph.forward
+
+        return aot_autograd(fw_compiler=keep, bw_compiler=keep)(graph, inputs)
+
+    with ft.patched():
+        compiled = gradients(model, lambda model: loss(torch.compile(model, fullgraph=True, backend=backend)))
+    for one, other in zip(compiled, wanted, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-5)
+    assert not [each for each in targets if "bernoulli" in each or "native_dropout" in each]
+    assert "fastdrop.dropout.default" in targets

@@ -1,0 +1,120 @@
+"""Two processes: shards and replicas have the bytes of one process."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed"),
+]
+
+BEGIN = """
+import sys, warnings
+import torch, torch.distributed as dist
+import fastdrop.torch as ft
+warnings.simplefilter("ignore")
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+x = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
+grad = torch.randn(5, 6, generator=torch.Generator().manual_seed(2))
+"""
+
+
+def run(tmp_path, program):
+    """Run a program in two processes that know of each other."""
+    path = tmp_path / "program.py"
+    path.write_text(BEGIN + program + "\ndist.destroy_process_group()\n")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    both = [
+        subprocess.Popen(
+            [sys.executable, str(path), str(rank), str(tmp_path / "store")], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    try:
+        for each in both:
+            _, errors = each.communicate(timeout=120)
+            assert each.returncode == 0, errors
+    finally:
+        for each in both:
+            each.kill()
+
+
+TENSORS = """
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
+mesh = init_device_mesh("cpu", (2,))
+place = lambda t, placement: distribute_tensor(t, mesh, [placement])
+"""
+
+
+@pytest.mark.parametrize("placement", ["Shard(0)", "Shard(1)", "Replicate()"])
+def test_shards_have_the_mask_of_the_whole(tmp_path, placement):
+    """5 by 6: the first axis is cut unevenly. With a seed, and with a draw on which the processes agree."""
+    program = f"""
+    for options in ({{"seed": 3}}, {{"seed": 3, "shared_axes": 0}}, {{"seed": 3, "shared_axes": 1}}, {{}}):
+        torch.manual_seed(5 if rank == 0 else 6)
+        leaf = x.clone().requires_grad_()
+        shards = place(leaf, {placement})
+        y = ft.dropout(shards, 0.4, **options)
+        assert isinstance(y, DTensor) and y.placements == shards.placements and y.shape == x.shape
+        torch.manual_seed(5)
+        whole = x.clone().requires_grad_()
+        wanted = ft.dropout(whole, 0.4, **options)
+        assert torch.equal(y.full_tensor(), wanted)
+        inner, = torch.autograd.grad(y, shards, place(grad, {placement}))
+        outer, = torch.autograd.grad(wanted, whole, grad)
+        assert torch.equal(inner.full_tensor(), outer)
+    """
+    run(tmp_path, TENSORS + "".join(line[4:] + "\n" for line in program.splitlines()))
+
+
+def test_shards_of_more(tmp_path):
+    program = """
+residual = place(grad, Shard(0))
+y = ft.dropout_add(place(x, Shard(0)), residual, 0.4, seed=3)
+assert torch.equal(y.full_tensor(), ft.dropout_add(x, grad, 0.4, seed=3))
+few = place(x[:1], Shard(0))  # the second process has none
+assert torch.equal(ft.dropout(few, 0.4, seed=3).full_tensor(), ft.dropout(x[:1], 0.4, seed=3))
+state = torch.get_rng_state()
+for wrong, sentence in (
+    (lambda: ft.dropout(DTensor.from_local(x, mesh, [Partial()]), 0.4), "Partial placement"),
+    (lambda: ft.dropout(place(x, Shard(0)), 0.4, global_shape=(5, 6)), "knows its place"),
+):
+    try:
+        wrong()
+    except ValueError as error:
+        assert sentence in str(error), error
+    else:
+        raise AssertionError(sentence)
+assert torch.equal(state, torch.get_rng_state())
+"""
+    run(tmp_path, TENSORS + program)
+
+
+def test_data_parallel(tmp_path):
+    """Whole numbers, so that sums are exact in any order: the gradient of the weights has the bytes of one process."""
+    program = """
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(1.0, 7.0))
+    def forward(self, x, begin):
+        return ft.dropout(x * self.weight, 0.5, seed=3, global_shape=(4, 6), global_start=(begin, 0))
+x = torch.arange(24.0).reshape(4, 6)
+model, alone = DistributedDataParallel(Model()), Model()
+y = model(x[2 * rank : 2 * rank + 2], 2 * rank)
+wanted = alone(x, 0)
+assert torch.equal(y, wanted[2 * rank : 2 * rank + 2])
+y.sum().backward()
+(wanted.sum() / 2).backward()
+assert torch.equal(model.module.weight.grad, alone.weight.grad)
+"""
+    run(tmp_path, program)

@@ -1,0 +1,213 @@
+"""One rule for each kind of argument, in every public function: a new function is covered by its signature.
+
+A bool, a list and an array of one element are no number; what merely has a truth value is no flag; a float is no seed. What is
+wrong is refused before anything is drawn or written.
+"""
+
+import inspect
+
+import numpy as np
+import pytest
+
+import fastdrop
+from fastdrop import elementary, losses, theory
+from fastdrop.verify.cases import GUARD
+
+# Arguments that a call needs, by keyword; and those of certain functions, where the usual ones do not fit.
+ONES = np.ones((2, 4, 6), np.float32)
+MAPS = np.ones((2, 4, 8, 8), np.float32)
+SQUARE = np.ones((4, 4), np.float32)
+USUAL = {
+    "cov": None,
+    "data": 1,
+    "depth": 3,
+    "grad": ONES,
+    "grad_mean": [1.0],
+    "grad_var": [1.0],
+    "group_size": 2,
+    "input_dim": 4,
+    "k": 3,
+    "log_alpha": np.zeros_like(ONES),
+    "log_sigma2": SQUARE,
+    "logits": ONES,
+    "mask": np.ones(ONES.shape, bool),
+    "mean": 0.0,
+    "n": 3,
+    "name": "c",
+    "new": ONES,
+    "num_tokens": 4,
+    "number": 1,
+    "p": 0.3,
+    "p_logit": -1.0,
+    "previous": ONES,
+    "scores": ONES,
+    "seed": 1,
+    "shape": (2, 4, 6),
+    "spatial": (8, 8),
+    "temperature": 0.1,
+    "u": np.ones((4, 2)),
+    "v": np.ones((4, 2)),
+    "var": 1.0,
+    "weight": SQUARE,
+    "weights": SQUARE,
+    "widths": 2,
+    "x": ONES,
+}
+LOGITS = {"first": np.zeros((2, 3)), "second": np.zeros((2, 3)), "targets": [0, 1]}
+MOMENTS = {"x": [1.0, 2.0], "weight": [[1.0], [2.0]]}
+DENSE = {"x": np.ones((3, 4), np.float32), "grad": np.ones((3, 4), np.float32)}
+OWN = {
+    "adl": {"x": MAPS, "grad": MAPS},
+    "attention_dropout": {"x": MAPS, "grad": MAPS},
+    "drop_block": {"x": MAPS, "grad": MAPS, "mode": "unscaled"},
+    "drop_connect": DENSE,
+    "drop_connect_moments": DENSE,
+    "drop_head": {"x": MAPS, "grad": MAPS},
+    "drop_key": {"x": MAPS, "grad": MAPS},
+    "dropout3d": {"x": MAPS[:, :, None], "grad": MAPS[:, :, None]},
+    "gaussian_dropout": {"log_alpha": None},
+    "log_alpha": {"grad": SQUARE},
+    "multinomial_dropout": {"probabilities": np.full(6, 1 / 6)},
+    "embedding_dropout": {"x": SQUARE, "grad": SQUARE},
+    "patch_dropout": {"grad": np.ones((2, 2, 6), np.float32), "p": 0.5},
+    "shakeout": {"weight": SQUARE, "grad": SQUARE},
+    "targeted_dropout": {"grad": SQUARE},
+    "token_dropout": {"grad": np.ones((2, 2, 6), np.float32), "num_tokens": 4, "p": 0.5},
+    "variational_dense": DENSE,
+    "variance_inflation": {"p": 0.3},
+    "variance_shift": {"p": 0.3},
+    "variational_dropout": {**DENSE, "log_alpha": np.zeros(4, np.float32)},
+    "weight_drop": {"grad": SQUARE},
+    "set_isa": {"name": "portable"},
+    "dropout_regularizer": {"weights": [np.ones((4, 3)), np.ones((3, 2))]},
+    "fast_dropout_moments": MOMENTS,
+    "r_drop_loss": LOGITS,
+}
+
+
+def public_functions():
+    found = {name: getattr(fastdrop, name) for name in fastdrop.__all__ if name != "using"}  # which checks when it is entered
+    for module in (elementary, losses, theory):
+        found |= {name: getattr(module, name) for name in module.__all__}
+    return found
+
+
+FUNCTIONS = public_functions()
+
+
+def good_arguments(name):
+    """Return the arguments of a call that works: those that the signature requires."""
+    own = OWN.get(name.removesuffix("_backward"), {})
+    return {
+        word: own.get(word, USUAL.get(word))
+        for word, parameter in inspect.signature(FUNCTIONS[name]).parameters.items()
+        if parameter.default is parameter.empty or word in own or word == "seed"
+    }
+
+
+def functions_with(word):
+    return [name for name, function in FUNCTIONS.items() if word in inspect.signature(function).parameters]
+
+
+def refused(name, word, value, exceptions, pattern):
+    """Check that a function refuses a value of a keyword, with a sentence that names it, and writes and draws nothing."""
+    arguments = good_arguments(name)
+    with pytest.raises(exceptions, match=pattern):
+        FUNCTIONS[name](**{**arguments, word: value})
+    if word != "seed" and "out" in inspect.signature(FUNCTIONS[name]).parameters and not name.endswith("_backward"):
+        made = FUNCTIONS[name](**arguments)
+        if isinstance(made, np.ndarray):
+            out = np.full_like(made, GUARD)
+            with pytest.raises(exceptions, match=pattern):
+                FUNCTIONS[name](**{**arguments, word: value, "out": out})
+            assert (out == np.full_like(made, GUARD)).all()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_good_arguments_are_good(name):
+    """Else the other tests here would see nothing. A function with a new required keyword needs it in the table above."""
+    if name in ("Key", "Stream"):
+        return
+    FUNCTIONS[name](**good_arguments(name))
+
+
+# Rates --------------------------------------------------------------------------------------------------------------
+
+NO_RATES = [True, np.True_, "0.5", None, [0.1, 0.2], (0.5,), 0.5j, np.array([True, False]), np.array("0.5"), np.array(True)]
+WITHOUT_A_RATE = {"variance_shift", "variance_inflation"}  # p=None there: the noise is named by another keyword
+MANY_RATES = {"dropout_regularizer", "nuclear_norm_envelope", "variance_shift", "variance_inflation"}  # p may be a sequence
+
+
+@pytest.mark.parametrize("value", NO_RATES, ids=repr)
+@pytest.mark.parametrize("name", functions_with("p"))
+def test_what_is_no_rate(name, value):
+    base = name.removesuffix("_backward")
+    if (value is None and base in WITHOUT_A_RATE) or (isinstance(value, (list, tuple)) and base in MANY_RATES):
+        pytest.skip("is one here")
+    refused(name, "p", value, TypeError, r"\bp\b.* must be ")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, np.nan, np.inf, np.float32(2), 10**400], ids=repr)
+@pytest.mark.parametrize("name", functions_with("p"))
+def test_what_is_a_rate_outside_its_range(name, value):
+    refused(name, "p", value, ValueError, r"\bp\b.* must be ")
+
+
+def takes_rates(name):
+    """Whether a function says that p may be an array of one per element."""
+    return inspect.signature(FUNCTIONS[name]).parameters["p"].annotation in ("Rate", inspect.Parameter.empty)
+
+
+@pytest.mark.parametrize("name", [name for name in functions_with("p") if name.removesuffix("_backward") not in MANY_RATES])
+def test_an_array_of_one_rate_is_taken_where_each_element_may_have_its_own_and_nowhere_else(name):
+    arguments = good_arguments(name) | {"p": np.array([0.3])}
+    if takes_rates(name):
+        FUNCTIONS[name](**arguments)
+    else:
+        with pytest.raises(TypeError, match=r"\bp must be a number in \[0, 1\]"):
+            FUNCTIONS[name](**arguments)
+
+
+# Flags, seeds, places, engines --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["no", "True", 1, 0, None, [], np.array([True])], ids=repr)
+@pytest.mark.parametrize("name", functions_with("training"))
+def test_what_is_no_flag(name, value):
+    refused(name, "training", value, TypeError, "training must be True or False; got ")
+
+
+@pytest.mark.parametrize("value", [True, np.True_, 1.0, "1", 1j, [1], np.float64(1)], ids=repr)
+@pytest.mark.parametrize("name", functions_with("seed"))
+def test_what_is_no_seed(name, value):
+    refused(name, "seed", value, TypeError, r"seed must be ")
+
+
+@pytest.mark.parametrize("value", [-1, 2**64], ids=repr)
+@pytest.mark.parametrize("name", functions_with("seed"))
+def test_what_is_a_seed_outside_its_range(name, value):
+    refused(name, "seed", value, ValueError, r"seed must be .*\[0, 2\*\*64\)")
+
+
+@pytest.mark.parametrize(("value", "exception"), [(True, TypeError), (1.0, TypeError), (None, TypeError), (-1, ValueError)])
+@pytest.mark.parametrize("name", functions_with("offset"))
+def test_what_is_no_offset(name, value, exception):
+    refused(name, "offset", value, exception, r"offset must be an integer in \[0, 2\*\*64\)")
+
+
+@pytest.mark.parametrize(("value", "exception"), [(True, TypeError), (1.0, TypeError), (None, TypeError), (-1, ValueError)])
+@pytest.mark.parametrize("name", functions_with("start"))
+def test_what_is_no_start(name, value, exception):
+    refused(name, "start", value, exception, "start must be .*>= 0")
+
+
+@pytest.mark.parametrize(("value", "exception"), [(True, TypeError), (1.5, TypeError), ("2", TypeError), (0, ValueError)])
+@pytest.mark.parametrize("name", functions_with("num_threads"))
+def test_what_is_no_number_of_threads(name, value, exception):
+    refused(name, "num_threads", value, exception, "num_threads must be an integer >= 1")
+
+
+@pytest.mark.parametrize("value", ["cuda", "", True, ["c"]], ids=repr)
+@pytest.mark.parametrize("name", functions_with("backend"))
+def test_what_is_no_backend(name, value):
+    refused(name, "backend", value, ValueError, "unknown backend .*'c', 'numba', 'numpy'")

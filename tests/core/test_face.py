@@ -1,0 +1,57 @@
+"""The face: what `import fastdrop` offers, what it loads, and what it leaves for later."""
+
+import importlib.metadata
+import inspect
+
+import pytest
+
+import fastdrop
+
+LOADED_LATER = [name for name in fastdrop.SUBMODULES if name != "elementary"]  # which variants stand on
+
+
+def test_dir_shows_the_public_names_and_nothing_else():
+    assert dir(fastdrop) == sorted([*fastdrop.__all__, *fastdrop.SUBMODULES, "__version__"])
+    assert all(getattr(fastdrop, name) is not None for name in dir(fastdrop))
+
+
+def test_all_is_what_the_face_binds():
+    """Apart from modules, whatever has no underscore is public: nothing that was imported for the face's own use."""
+    bound = {name for name, value in vars(fastdrop).items() if name[0] != "_" and not inspect.ismodule(value)}
+    assert bound - {"SUBMODULES"} == set(fastdrop.__all__)
+    assert fastdrop.__all__ == sorted(set(fastdrop.__all__))
+
+
+def test_closed_forms_and_losses_have_modules_of_their_own():
+    elsewhere = {*fastdrop.theory.__all__, *fastdrop.losses.__all__}
+    assert not elsewhere & set(fastdrop.__all__)
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert fastdrop.__version__ == importlib.metadata.version("fastdrop-kernels")
+
+
+def test_no_other_attribute():
+    with pytest.raises(AttributeError, match="module 'fastdrop' has no attribute 'keras'"):
+        fastdrop.keras  # noqa: B018
+    assert not hasattr(fastdrop, "Path")
+
+
+LOAD = """
+import sys, fastdrop
+slow = {"importlib.metadata", "json", "subprocess", "click", "rich", "numba", "matplotlib", "sklearn", "optuna", "asyncio"}
+loaded = {name for name in sys.modules if name in slow}
+loaded |= {name for name in sys.modules if name.startswith("fastdrop.") and name.split(".")[1] in fastdrop.SUBMODULES}
+print(*sorted(loaded))
+"""
+
+
+def test_importing_the_package_loads_no_submodule_and_nothing_slow(run_python):
+    done = run_python(LOAD)
+    assert set(done.stdout.split()) <= {"fastdrop.elementary"}, done.stderr
+
+
+@pytest.mark.parametrize("name", LOADED_LATER)
+def test_a_submodule_loads_when_it_is_named(run_python, name):
+    done = run_python(f"import fastdrop, sys; assert 'fastdrop.{name}' not in sys.modules; print(fastdrop.{name}.__name__)")
+    assert done.stdout.strip() == f"fastdrop.{name}", done.stderr

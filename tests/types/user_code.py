@@ -1,0 +1,51 @@
+"""Code as users write it, for mypy and pyright: what is right passes, and each line that is marked is an error for both."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastdrop
+from fastdrop import nn, schedules
+
+x: NDArray[np.float32] = np.ones((2, 3, 8, 8), np.float32)
+
+# Functions
+key = fastdrop.Key(42, 7)
+y = fastdrop.dropout(x, 0.5, seed=key)
+dx = fastdrop.dropout2d_backward(x, 0.5, seed=42)
+fastdrop.dropout2d(x, 0.5, seed=np.random.default_rng(1), backend="numpy")
+fastdrop.spatial_dropout(x, 0.5, data_format="channels_last", seed=1)
+fastdrop.dropout(x, rate=0.5, seed=1)  # error: call-arg
+fastdrop.dropout2d(x, "0.5", seed=1)  # error: arg-type
+fastdrop.dropout2d(x, 0.5, seed=1, backend="cuda")  # error: arg-type
+fastdrop.dropout2d_backward(x, 0.5)  # error: call-arg
+fastdrop.dropout2d_backward(x, 0.5, seed=fastdrop.Stream(1))  # error: arg-type
+fastdrop.spatial_dropout(x, 0.5, data_format="NCHW", seed=1)  # error: arg-type
+
+# Layers
+drop = nn.Dropout(0.5, mode="standard", seed=42)
+nn.Dropout(schedules.Linear(0.0, 0.5, 100))
+nn.Dropout(np.full(8, 0.5))
+nn.Dropout(lambda step: 0.1)
+nn.GroupDropout(0.5, group_size=2)
+nn.VariationalDense(np.ones((4, 3)), np.ones((4, 3))).kl(0.1)
+rate: float = nn.ConcreteDropout(0.3).rate
+nn.Dropout(rate=0.5)  # error: call-arg
+nn.Dropout("0.5")  # error: arg-type
+nn.Dropout(0.5, mode="half")  # error: arg-type
+nn.Dropout(0.5, seed=1.5)  # error: arg-type
+nn.GroupDropout(0.5)  # error: call-arg
+nn.Dropout2d(0.5, axes=1)  # error: call-arg
+
+# Models
+model = nn.Sequential(nn.Dropout(0.2), nn.Dropout2d(0.1), seed=42)
+nn.Sequential([nn.Dropout(0.2)], seed=fastdrop.Key(42))
+nn.Sequential({"input": nn.Dropout(0.2)})
+first: nn.Layer = model[0]
+rest: nn.Sequential = model[1:]
+named: nn.Layer = model["1"]
+layers: list[nn.Layer] = list(model)
+card: str = nn.describe(model).to_markdown()
+evaluated: nn.Sequential = model.eval(sampling=True)
+remade: nn.Dropout = nn.Dropout.from_config(drop.to_config())
+nn.Sequential(0.5)  # error: call-overload
+model.eval(True)  # error: call-arg
