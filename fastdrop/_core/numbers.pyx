@@ -184,14 +184,15 @@ cdef class Noise:
 def noise(Call call not None, x, str name, params, other=None, *, bint with_sums=False, str other_name="other"):
     """Return what a noise does to x, and the tiles' parts of its parameter's gradient or None (fastdrop.h has the formulas).
 
-    `other` is an array like x; of "scaled" and "factors", any real array that broadcasts to x. "factors" draws no number, but
-    like all it takes a key.
+    `other` is an array like x; for "scaled" and "factors", any real array that broadcasts to x. "factors" takes a seed as the others
+    do, but no number.
     """
     cdef Noise noise = Noise.__new__(Noise)
     cdef Work work = begin(call, x, call.array_name())
     noise.work, noise.name = work, name
     noise.params = tuple([round_to_compute(value, work.dtype) for value in params])
-    place_numbers(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
+    if definitions.NUMBERS[name] is not None:
+        place_numbers(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
     if name in definitions.GIVEN_FACTORS:
         work.other = spread_factors(other, work, other_name)
     elif other is not None:
