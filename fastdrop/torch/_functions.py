@@ -15,7 +15,7 @@ from fastdrop.torch._autograd import Rule, by_operator, eager_plain
 from fastdrop.torch._keys import DEFAULT, Source, check_source, draw_key, draw_tensor
 from fastdrop.torch._operators import NO_OPERANDS, Operands, Place
 from fastdrop.torch._tensors import check_in_place, check_tensor, is_acceptable, is_plain, is_transformed
-from fastdrop.variants.alpha import factors_of
+from fastdrop.variants import alpha
 
 __all__ = [
     "alpha_dropout",
@@ -58,7 +58,7 @@ def row_of(name: str, factors: Callable[[float], tuple[float, ...]] | None = Non
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def alpha_factors(p: float) -> tuple[float, ...]:
     """Return alpha dropout's scale, shift and fill."""
-    return factors_of(p, 0.0, 1.0)
+    return alpha.alpha_factors(p, 0.0, 1.0)
 
 
 def no_factor(p: float) -> tuple[float, ...]:
