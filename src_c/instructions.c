@@ -13,7 +13,7 @@
 
 enum { N = 16 * FD_TILE, ROW = 1024, FEW = 256 };
 
-typedef enum { VALUES, RATES, ROWS, PACKED, BYTES, WORDS, UNIFORM, NORMAL, NOISE, FUNCTION } kind;
+typedef enum { VALUES, RATES, RATE_RUNS, ROWS, PACKED, BYTES, WORDS, UNIFORM, NORMAL, NOISE, FUNCTION } kind;
 
 typedef struct {
   const char *name;
@@ -33,7 +33,9 @@ static const row kernels[] = {
     {"bias-residual-p0.5", VALUES, FD_WITH_BIAS | FD_WITH_RESIDUAL, FD_FLOAT32, 0.5, N},
     {"affine-p0.5", VALUES, FD_AFFINE, FD_FLOAT32, 0.5, N},
     {"select-p0.5", VALUES, FD_SELECT, FD_FLOAT32, 0.5, N},
+    {"signed-p0.5", VALUES, FD_SIGNED, FD_FLOAT32, 0.5, N},
     {"rates", RATES, FD_WITH_RATES, FD_FLOAT32, 0, N},
+    {"rate-runs", RATE_RUNS, FD_WITH_RATES, FD_FLOAT32, 0, N},
     {"rows-p0.2", ROWS, FD_SCALE, FD_FLOAT32, 0.2, N},
     {"packed-p0.1", PACKED, 0, 0, 0.1, N},
     {"packed-p0.5", PACKED, 0, 0, 0.5, N},
@@ -44,6 +46,11 @@ static const row kernels[] = {
     {"normal-float64", NORMAL, 0, FD_FLOAT64, 0, N},
     {"gaussian-float32", NOISE, FD_GAUSSIAN, FD_FLOAT32, 0, N},
     {"concrete-float32", NOISE, FD_CONCRETE, FD_FLOAT32, 0, N},
+    {"concrete-any-float32", NOISE, FD_CONCRETE, FD_FLOAT32, 0.3, N},
+    {"uniform-noise-float32", NOISE, FD_UNIFORM, FD_FLOAT32, 0, N},
+    {"scaled-float32", NOISE, FD_SCALED, FD_FLOAT32, 0, N},
+    {"factors-float32", NOISE, FD_FACTORS, FD_FLOAT32, 0, N},
+    {"factor-runs-float32", NOISE, FD_FACTORS, FD_FLOAT32, 1, N},
     {"exp-float32", FUNCTION, FD_EXP, FD_FLOAT32, 0, N},
     {"log-float32", FUNCTION, FD_LOG, FD_FLOAT32, 0, N},
     {"sigmoid-float64", FUNCTION, FD_SIGMOID, FD_FLOAT64, 0, N},
@@ -55,10 +62,12 @@ static _Alignas(64) float rates[N];
 static void values(const fd_isa *isa, const row *kernel, fd_bits bits) {
   static const int64_t sizes[FD_DTYPES] = {[FD_FLOAT32] = 4, [FD_FLOAT64] = 8, [FD_FLOAT16] = 2, [FD_BFLOAT16] = 2};
   const int64_t size = sizes[kernel->dtype], rate_size = sizeof rates[0];
+  const int64_t rows[] = {kernel->n / ROW, ROW}, one_a_row[] = {rate_size, 0};
   fd_layout flat, flat_rates;
   fd_layout_of(&flat, 1, &kernel->n, &size, size);
   fd_layout_of(&flat_rates, 1, &kernel->n, &rate_size, rate_size);
-  if (kernel->kind == RATES) bits.rates = (fd_array){rates, &flat_rates};
+  if (kernel->kind == RATE_RUNS) fd_layout_of(&flat_rates, 2, rows, one_a_row, rate_size);
+  if (kernel->kind == RATES || kernel->kind == RATE_RUNS) bits.rates = (fd_array){rates, &flat_rates};
   fd_call call = {.bits = bits, .op = kernel->op, .dtype = kernel->dtype, .n = kernel->n, .bypass_bytes = INT64_MAX};
   call.scale = fd_inverted_scale(kernel->p, kernel->dtype);
   call.x = (fd_array){x, &flat}, call.y = (fd_array){y, &flat};
@@ -68,24 +77,29 @@ static void values(const fd_isa *isa, const row *kernel, fd_bits bits) {
 }
 
 static void noise(const fd_isa *isa, const row *kernel, fd_key key) {
-  const int64_t size = sizeof(float);
-  fd_layout flat;
+  const int64_t size = sizeof(float), rows[] = {kernel->n / ROW, ROW}, one_a_row[] = {size, 0};
+  fd_layout flat, factors;
   fd_layout_of(&flat, 1, &kernel->n, &size, size);
-  fd_noise_call call = {.key = key, .noise = kernel->op, .dtype = kernel->dtype, .n = kernel->n, .bypass_bytes = INT64_MAX};
+  fd_noise_call call = {.numbers = {.key = key}, .noise = kernel->op, .dtype = kernel->dtype, .n = kernel->n, .bypass_bytes = INT64_MAX};
   for (int i = 0; i < 5; i++) call.params[i] = 0.5;
+  if (kernel->p > 0) call.params[2] = kernel->p; /* a power that has no root */
+  if (kernel->p == 1) fd_layout_of(&factors, 2, rows, one_a_row, size);
+  else fd_layout_of(&factors, 1, &kernel->n, &size, size);
   call.x = (fd_array){x, &flat}, call.y = (fd_array){y, &flat};
+  if (kernel->op >= FD_SCALED) call.other = (fd_array){other, &factors};
   fd_noise_apply(isa, &call, 1);
 }
 
 /* Not inlined: the profiler counts the instructions between its entry and its return. */
 __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits);
 __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits) {
+  const fd_numbers numbers = {.key = bits->key};
   switch (kernel->kind) {
     case PACKED: fd_mask_packed(isa, bits, kernel->n, (uint8_t *)y, 1); break;
     case BYTES: fd_mask_bytes(isa, bits, kernel->n, (uint8_t *)y, 1); break;
     case WORDS: fd_words(isa, bits->key, 0, kernel->n, (uint32_t *)y, 1); break;
-    case UNIFORM: fd_uniform(isa, bits->key, 0, kernel->n, kernel->dtype, y, 1); break;
-    case NORMAL: fd_normal(isa, bits->key, 0, kernel->n, kernel->dtype, y, 1); break;
+    case UNIFORM: fd_uniform(isa, &numbers, kernel->n, kernel->dtype, y, 1); break;
+    case NORMAL: fd_normal(isa, &numbers, kernel->n, kernel->dtype, y, 1); break;
     case NOISE: noise(isa, kernel, bits->key); break;
     case FUNCTION: fd_function(isa, kernel->op, kernel->dtype, x, y, kernel->n, 1); break;
     default: values(isa, kernel, *bits);

@@ -124,8 +124,8 @@ static void check_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n
   static float singles[MOST];
   static double doubles[MOST];
   fd_words(isa, key, first, n, words, 1);
-  fd_uniform(isa, key, first, n, FD_FLOAT32, singles, 1);
-  fd_uniform(isa, key, first / 2, n / 2, FD_FLOAT64, doubles, 1);
+  fd_uniform(isa, &(fd_numbers){key, first, 0}, n, FD_FLOAT32, singles, 1);
+  fd_uniform(isa, &(fd_numbers){key, first / 2, 0}, n / 2, FD_FLOAT64, doubles, 1);
   int equal = 1, inside = 1;
   for (int64_t i = 0; i < n; i++) {
     uint32_t w[4];
@@ -218,6 +218,11 @@ static double expected_value(const fd_call *call, int64_t i, int keep, double p)
   const double x = element(call->x.data, dtype, i);
   if (op == FD_SELECT) return keep ? x : element(call->other.data, dtype, i);
   if (op == FD_AFFINE) return keep ? to_compute(to_compute(x * call->scale, dtype) + call->shift, dtype) : call->fill;
+  if (op == FD_SIGNED) {
+    const double sign = x > 0 ? 1 : -1, product = to_compute(x * call->scale, dtype);
+    if (!(x > 0 || x < 0)) return keep ? product : 0;
+    return keep ? to_compute(product + sign * call->shift, dtype) : -sign * call->fill;
+  }
   double value = 0;
   if (keep) {
     const double sum = op & FD_WITH_BIAS ? to_compute(x + element(call->bias.data, dtype, i), dtype) : x;
@@ -256,6 +261,9 @@ static int same_element(const void *a, const void *b, int dtype, int64_t i) {
 }
 
 enum { MOST_LAID = 70003 };
+
+/* The rates of the elements of a mask: one, one per element, or one per run along the last axis. */
+enum { ONE_RATE, RATE_EACH, RATE_RUNS, RATE_KINDS };
 
 /* Keep flags of the elements, for one rate or, if rates is not null, for one rate per element. */
 static void keep_laid(const laid_mask *mask, fd_key key, uint64_t first, const double *rates, double p, uint8_t *kept) {
@@ -310,7 +318,7 @@ static void check_laid_mask(const fd_isa *isa, const fd_bits *bits, int64_t n, c
 
 static void check_operations(const fd_isa *isa) {
   static const double many[] = {0.3, 0.0, 1.0, 0x1p-64, 0x1p-65, 0x1.8p-64, 0.5, 1 - 0x1p-53, 0.9, 1e-3, 0.25, 0x1.fp-60, 0.7};
-  static double rates[MOST_LAID];
+  static double rates[MOST_LAID], doubles[MOST_LAID];
   static float singles[MOST_LAID];
   static uint8_t kept[MOST_LAID], packed[MOST_LAID / 8 + 1];
   const fd_key key = {UINT64_C(0x0123456789ABCDEF), 7};
@@ -318,18 +326,22 @@ static void check_operations(const fd_isa *isa) {
   for (size_t m = 0; m < sizeof laid_masks / sizeof *laid_masks; m++) {
     const laid_mask *mask = &laid_masks[m];
     const int64_t n = size_of_mask(mask);
-    fd_layout layout, flat, flat_flags;
+    fd_layout layout, flat_flags;
     const int64_t own = m % 2 ? 4 : 8, one = 1;
     fd_layout_of(&layout, 3, mask->shape, mask->steps, 1);
-    fd_layout_of(&flat, 1, &n, &own, own);
     fd_layout_of(&flat_flags, 1, &n, &one, 1);
-    for (int each = 0; each < 2; each++) {
+    for (int kind = ONE_RATE; kind < RATE_KINDS; kind++) {
+      const int each = kind != ONE_RATE;
+      const int64_t run = kind == RATE_RUNS ? mask->shape[2] : 1, runs[2] = {n / run, run}, steps[2] = {own, run > 1 ? 0 : own};
+      fd_layout rate_layout;
+      fd_layout_of(&rate_layout, 2, runs, steps, own);
       fd_bits bits = {.key = key, .rate = fd_rate_of(0.3), .first = (UINT64_C(1) << 40) + 77 * m, .mask_layout = &layout};
       for (int64_t i = 0; i < n; i++) {
         singles[i] = (float)many[i % 13];
-        rates[i] = own == 4 ? (double)singles[i] : many[i % 13];
+        doubles[i] = many[i % 13];
       }
-      if (each) bits.rates = (fd_array){own == 4 ? (void *)singles : rates, &flat};
+      for (int64_t i = 0; i < n; i++) rates[i] = own == 4 ? (double)singles[i / run] : doubles[i / run];
+      if (each) bits.rates = (fd_array){own == 4 ? (void *)singles : doubles, &rate_layout};
       bits.rates_dtype = own == 4 ? FD_FLOAT32 : FD_FLOAT64;
       keep_laid(mask, key, bits.first, each ? rates : 0, 0.3, kept);
       check_laid_mask(isa, &bits, n, kept);
@@ -423,7 +435,7 @@ static void check_functions(const fd_isa *isa) {
   for (int f = 0; f < FD_FUNCTIONS; f++)
     for (int dtype = FD_FLOAT32; dtype <= FD_FLOAT64; dtype++) {
       const int in_unit = f == FD_LOG || f == FD_LOGIT;
-      fd_uniform(isa, (fd_key){42, 7}, 1, NOISY, dtype, u, 2);
+      fd_uniform(isa, &(fd_numbers){{42, 7}, 1, 0}, NOISY, dtype, u, 2);
       for (int64_t i = 0; i < NOISY; i++)
         set_element(x, dtype, i, in_unit ? element(u, dtype, i) : (element(u, dtype, i) - 0.5) * 256);
       fd_function(isa, f, dtype, x, y, NOISY, 2);
@@ -435,7 +447,7 @@ static void check_normals(const fd_isa *isa) {
   static const uint64_t want[2] = {UINT64_C(0xE5A6D5CA4F0F7E3F), UINT64_C(0x85FAF37C748B7761)};
   static double z[NOISY];
   for (int dtype = FD_FLOAT32; dtype <= FD_FLOAT64; dtype++) {
-    fd_normal(isa, (fd_key){42, 7}, (UINT64_C(1) << 40) + 1, NOISY, dtype, z, 2);
+    fd_normal(isa, &(fd_numbers){{42, 7}, (UINT64_C(1) << 40) + 1, 0}, NOISY, dtype, z, 2);
     check_digest(isa, "normals", dtype, digest_of(fnv, z, dtype ? 8 : 4, NOISY), want[dtype]);
   }
 }
@@ -451,22 +463,31 @@ static void check_noise(const fd_isa *isa) {
       {UINT64_C(0x59F3B27B95C7B068), UINT64_C(0x9A55A1D9CABF68FA),
        UINT64_C(0xF6739112F9058E46), UINT64_C(0x1F0F1ED7D56B5DAE)},
       {UINT64_C(0x3468C6311DCEF817), UINT64_C(0x4493512F7C23265D),
-       UINT64_C(0x47AAC88D80C46236), UINT64_C(0xA2E8EFF0AAE2445D)}};
-  static const double params[FD_NOISES][5] = {{0.5}, {0.75}, {0x1p-20}, {0x1p-20}, {9, 0x1p-23, 10, 1.125, 3.25}};
+       UINT64_C(0x47AAC88D80C46236), UINT64_C(0xA2E8EFF0AAE2445D)},
+      {UINT64_C(0x55063F15D2B563BE), UINT64_C(0x2D880C78D6D1DE98),
+       UINT64_C(0x34817065B4060A8E), UINT64_C(0x3B69C81B177FACAE)},
+      {UINT64_C(0x020C3EE5F9C18579), UINT64_C(0x944B1595ACC37862),
+       UINT64_C(0xA9C1AD03735FDB4D), UINT64_C(0x2A19BCDB34C59275)},
+      {UINT64_C(0xFD618F6A8ACAC3D1), UINT64_C(0x9485DEBAA558EC06),
+       UINT64_C(0x61738D9A4DD5AAF3), UINT64_C(0xD1373C48D89537AD)}};
+  static const double params[FD_NOISES][5] = {{0.5}, {0.75}, {0x1p-20}, {0x1p-20}, {9, 0x1p-23, 10, 1.125, 3.25}, {0.3}};
   static double u[NOISY], x[NOISY], other[NOISY], y[NOISY + 64], sums[NOISY / FD_NOISE_TILE + 1];
-  fd_uniform(isa, (fd_key){1, 2}, 0, NOISY, FD_FLOAT64, u, 1);
+  fd_uniform(isa, &(fd_numbers){{1, 2}, 0, 0}, NOISY, FD_FLOAT64, u, 1);
   for (int noise = 0; noise < FD_NOISES; noise++)
     for (int dtype = 0; dtype < FD_DTYPES; dtype++) {
       const int64_t n = NOISY, itemsize = dtype == FD_FLOAT32 ? 4 : dtype == FD_FLOAT64 ? 8 : 2;
-      fd_layout flat;
+      const int other_dtype = noise >= FD_SCALED && dtype != FD_FLOAT64 ? FD_FLOAT32 : dtype;
+      const int64_t other_size = other_dtype == dtype ? itemsize : 4;
+      fd_layout flat, flat_other;
       fd_layout_of(&flat, 1, &n, &itemsize, itemsize);
-      for (int64_t i = 0; i < n; i++) set_element(x, dtype, i, u[i] * 8 - 4), set_element(other, dtype, i, u[n - 1 - i] * 3);
+      fd_layout_of(&flat_other, 1, &n, &other_size, other_size);
+      for (int64_t i = 0; i < n; i++) set_element(x, dtype, i, u[i] * 8 - 4), set_element(other, other_dtype, i, u[n - 1 - i] * 3);
       memset(y, 0xA5, sizeof y);
       unsigned char *out = (unsigned char *)y + GUARD + dtype * itemsize;
-      fd_noise_call call = {.key = {42, 7}, .first = 5, .noise = noise, .dtype = dtype, .n = n, .sums = 0};
+      fd_noise_call call = {.numbers = {{42, 7}, 5, 0}, .noise = noise, .dtype = dtype, .n = n, .sums = 0};
       memcpy(call.params, params[noise], sizeof call.params);
-      call.x = (fd_array){x, &flat}, call.y = (fd_array){out, &flat}, call.other = (fd_array){other, &flat};
-      if (noise == FD_GAUSSIAN || noise == FD_CONCRETE) call.sums = sums;
+      call.x = (fd_array){x, &flat}, call.y = (fd_array){out, &flat}, call.other = (fd_array){other, &flat_other};
+      if (noise == FD_GAUSSIAN || noise == FD_CONCRETE || noise == FD_UNIFORM) call.sums = sums;
       call.bypass_bytes = (noise + dtype) % 2 ? 0 : INT64_MAX;
       fd_noise_apply(isa, &call, 1 + dtype % 3);
       check(guards_hold((unsigned char *)y, (size_t)((n + dtype) * itemsize)), fd_isa_name(isa), "guards of noise", 0, n);
@@ -475,6 +496,34 @@ static void check_noise(const fd_isa *isa) {
       if (call.sums) digest = digest_of(digest, sums, 8, (n + FD_NOISE_TILE - 1) / FD_NOISE_TILE);
       check_digest(isa, "noise", 10 * noise + dtype, digest, want[noise][dtype]);
     }
+}
+
+/* Numbers and noise over a block of a larger array: those of its elements one by one. */
+static void check_laid_numbers(const fd_isa *isa, const laid_mask *block, int dtype) {
+  static double x[MOST_LAID], y[MOST_LAID], one[MOST_LAID];
+  const int64_t n = size_of_mask(block), itemsize = dtype == FD_FLOAT32 ? 4 : dtype == FD_FLOAT64 ? 8 : 2, alone = 1;
+  fd_layout layout, flat, single;
+  fd_layout_of(&layout, 3, block->shape, block->steps, 1);
+  fd_layout_of(&flat, 1, &n, &itemsize, itemsize);
+  fd_layout_of(&single, 1, &alone, &itemsize, itemsize);
+  const fd_numbers numbers = {{42, 7}, (UINT64_C(1) << 40) + 3, &layout};
+  for (int64_t i = 0; i < n; i++) set_element(x, dtype, i, (double)(i % 977) / 8);
+  fd_noise_call call = {.numbers = numbers, .noise = FD_GAUSSIAN, .dtype = dtype, .params = {0.5}, .n = n, .bypass_bytes = INT64_MAX};
+  call.x = (fd_array){x, &flat}, call.y = (fd_array){y, &flat};
+  fd_noise_apply(isa, &call, 2);
+  for (int64_t i = 0; i < n; i++) {
+    call.numbers = (fd_numbers){numbers.key, index_in(block, numbers.first, i), 0}, call.n = 1;
+    call.x = (fd_array){(char *)x + i * itemsize, &single}, call.y = (fd_array){(char *)one + i * itemsize, &single};
+    fd_noise_apply(isa, &call, 1);
+  }
+  check(!memcmp(y, one, (size_t)(n * itemsize)), fd_isa_name(isa), "noise of a block", (uint64_t)dtype, n);
+  if (dtype > FD_FLOAT64) return;
+  fd_uniform(isa, &numbers, n, dtype, y, 2);
+  for (int64_t i = 0; i < n; i++) {
+    const fd_numbers own = {numbers.key, index_in(block, numbers.first, i), 0};
+    fd_uniform(isa, &own, 1, dtype, (char *)one + i * itemsize, 1);
+  }
+  check(!memcmp(y, one, (size_t)(n * itemsize)), fd_isa_name(isa), "uniforms of a block", (uint64_t)dtype, n);
 }
 
 int main(int argc, char **argv) {
@@ -497,6 +546,10 @@ int main(int argc, char **argv) {
     check_functions(isa);
     check_normals(isa);
     check_noise(isa);
+    for (int dtype = 0; dtype < FD_DTYPES; dtype++) {
+      check_laid_numbers(isa, &laid_masks[sizeof laid_masks / sizeof *laid_masks - 1], dtype); /* the block */
+      check_laid_numbers(isa, &laid_masks[sizeof laid_masks / sizeof *laid_masks - 2], dtype); /* the column */
+    }
     printf("%s: %d checks, %d failed\n", fd_isa_name(isa), checks - checks_before, failures - before);
   }
   return failures != 0;

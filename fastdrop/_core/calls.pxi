@@ -35,10 +35,14 @@ cdef class Call:
         work.factor = factor
         return finish_dropping(self, work, x, p, noise_shape, shared_axes, mode, bias, residual)
 
-    def affine(self, x, p, factors, shared_axes=None, *, noise_shape=None):
-        """Return keep ? x * scale + shift : fill, of the factors (scale, shift, fill). For training alone."""
-        cdef Work work = begin(self, x, self.array_name())
-        work.op = native.FD_AFFINE
+    def affine(self, x, p, factors, shared_axes=None, *, noise_shape=None, bint signed=False, str name=None):
+        """Return keep ? x * scale + shift : fill, of the factors (scale, shift, fill). For training alone.
+
+        Where `signed`, shift has the sign of x, and fill the other one: keep ? x * scale + sgn(x) shift : -sgn(x) fill. Of 0 and
+        NaN, which have no sign: keep ? x * scale : 0.
+        """
+        cdef Work work = begin(self, x, name or self.array_name())
+        work.op = native.FD_SIGNED if signed else native.FD_AFFINE
         work.scale, work.shift, work.fill = [round_to_compute(factor, work.dtype) for factor in factors]
         return finish_masked(self, work, p, noise_shape, shared_axes)
 
@@ -301,9 +305,9 @@ cdef class Pass:
         """Return `dropout` of another array with this call's key; in training, whatever the call's."""
         return self.own_call(is_global, out).drop(x, p, shared_axes, mode=mode, factor=factor)
 
-    def apply(self, mask, scale=1.0, x=None, out=None):
-        """Return keep ? x * scale : 0 in `out`, by default the result, of x, by default the array."""
-        return apply_mask(self.x if x is None else x, mask, scale, self.y if out is None else out, None, None)
+    def apply(self, mask, scale=1.0, x=None, out=None, fill=0.0):
+        """Return keep ? x * scale : fill in `out`, by default the result, of x, by default the array."""
+        return apply_mask(self.x if x is None else x, mask, scale, self.y if out is None else out, None, None, fill)
 
     def store(self, values):
         """Return the result with these values, rounded once to its dtype."""
@@ -415,13 +419,13 @@ def dropout_mask(shape, p, Call call not None, noise_shape=None, shared_axes=Non
     return call.mask(shape, p, noise_shape, shared_axes, packed)
 
 
-def apply_mask(x, mask, scale, out, backend, num_threads):
-    """Return keep ? x * scale : +0, with the caller's own mask."""
+def apply_mask(x, mask, scale, out, backend, num_threads, fill=0.0):
+    """Return keep ? x * scale : fill, with the caller's own mask."""
     cdef Call call = Call.__new__(Call)
     call.seed, call.out, call.backend, call.num_threads = 0, out, backend, num_threads
     cdef Work work = begin(call, x, "x")
-    work.op = native.FD_SCALE
-    work.scale = round_to_compute(scale, work.dtype)
+    work.op = native.FD_SCALE if fill == 0.0 else native.FD_AFFINE
+    work.scale, work.shift, work.fill = round_to_compute(scale, work.dtype), -0.0, round_to_compute(fill, work.dtype)
     take_mask(work, mask, out)
     return finish(call, work)
 

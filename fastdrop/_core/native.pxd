@@ -18,6 +18,7 @@ cdef extern from "fastdrop.h" nogil:
     int FD_WITH_RESIDUAL
     int FD_AFFINE
     int FD_SELECT
+    int FD_SIGNED
     int FD_NOISE_TILE
 
     ctypedef struct fd_isa:
@@ -64,9 +65,13 @@ cdef extern from "fastdrop.h" nogil:
         fd_array bias
         int64_t bypass_bytes
 
-    ctypedef struct fd_noise_call:
+    ctypedef struct fd_numbers:
         fd_key key
         uint64_t first
+        const fd_layout *layout
+
+    ctypedef struct fd_noise_call:
+        fd_numbers numbers
         int noise
         int dtype
         double params[5]
@@ -91,10 +96,10 @@ cdef void apply(const fd_isa *isa, const fd_call *call, int threads) noexcept no
 cdef void mask(const fd_isa *isa, const fd_bits *bits, int64_t n, void *out, bint packed, int threads) noexcept nogil
 cdef void words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, void *out, int threads) noexcept nogil
 cdef void uniform(
-    const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads
+    const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads
 ) noexcept nogil
 cdef void normal(
-    const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads
+    const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads
 ) noexcept nogil
 cdef void noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) noexcept nogil
 cdef void function(

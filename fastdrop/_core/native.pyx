@@ -17,8 +17,8 @@ cdef extern from "fastdrop.h" nogil:
     void fd_mask_packed(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads)
     void fd_mask_bytes(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads)
     void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads)
-    void fd_uniform(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads)
-    void fd_normal(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads)
+    void fd_uniform(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads)
+    void fd_normal(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads)
     void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads)
     void fd_function(const fd_isa *isa, int function, int dtype, const void *x, void *y, int64_t n, int threads)
     uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data)
@@ -81,15 +81,15 @@ cdef void words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, void *
 
 
 cdef void uniform(
-    const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads
+    const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads
 ) noexcept nogil:
-    fd_uniform(isa, key, first, n, dtype, out, threads)
+    fd_uniform(isa, numbers, n, dtype, out, threads)
 
 
 cdef void normal(
-    const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads
+    const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads
 ) noexcept nogil:
-    fd_normal(isa, key, first, n, dtype, out, threads)
+    fd_normal(isa, numbers, n, dtype, out, threads)
 
 
 cdef void noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) noexcept nogil:

@@ -28,6 +28,7 @@ from fastdrop._core.plan cimport (
     first_index,
     is_plain,
     kind_of,
+    mask_axes,
     new_like,
     operand,
     place_elements,
@@ -42,6 +43,7 @@ from fastdrop._core.plan cimport (
 )
 
 from fastdrop._core.backends import noise as definitions
+from fastdrop._core.backends.indices import indices
 
 np.import_array()
 
@@ -95,15 +97,14 @@ cdef Work placed_numbers(tuple sizes, dtype, Call call):
 def numbers(str name, shape, dtype, Call call not None):
     """Return random numbers, "uniform" or "normal", of float32 (a word per number) or float64 (two)."""
     cdef tuple sizes = shape_of(shape)
-    cdef int64_t n = size_of(sizes), at
+    cdef int64_t n = size_of(sizes)
     cdef Work work = placed_numbers(sizes, dtype, call)
     work.settings = settings_of(call.backend, call.num_threads)
     cdef np.ndarray out = random_result(sizes, np.dtype(dtype), call)
     cdef np.ndarray made = out if is_plain(out) else np.empty(sizes, dtype)
     draw_key(call.seed, call.offset, &work.key)
-    cdef int64_t run = run_length(work, n)
-    for at in range(0, n, max(run, 1)):
-        fill_numbers(work, name == "normal", made.reshape(-1), at, min(run, n - at))
+    if n:
+        fill_numbers(work, name == "normal", made, n)
     if made is not out:
         np.copyto(out, made)
     return out
@@ -118,22 +119,45 @@ cdef np.ndarray random_result(tuple shape, dtype, Call call):
     return call.out
 
 
-cdef int fill_numbers(Work work, bint is_normal, np.ndarray flat, int64_t at, int64_t n) except -1:
-    """Fill n numbers from position `at` on: neighbours in the stream."""
+cdef int fill_numbers(Work work, bint is_normal, np.ndarray made, int64_t n) except -1:
+    """Fill an array in C order with the numbers of its elements."""
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int threads = threads_of(work.settings, n)
-    cdef uint64_t first = index_at(work, at)
-    cdef char *data = <char *>np.PyArray_DATA(flat) + at * np.PyArray_ITEMSIZE(flat)
+    cdef native.fd_numbers numbers
+    cdef void *data = np.PyArray_DATA(made)
     if work.settings.module is None:
+        bind_numbers(work, &numbers)
         with nogil:
             if is_normal:
-                native.normal(kernels, work.key, first, n, work.dtype, data, threads)
+                native.normal(kernels, &numbers, n, work.dtype, data, threads)
             else:
-                native.uniform(kernels, work.key, first, n, work.dtype, data, threads)
+                native.uniform(kernels, &numbers, n, work.dtype, data, threads)
         return 0
+    flat = made.reshape(-1)
     with RoundToNearest(), np.errstate(all="ignore"):
-        make = work.settings.module.normal if is_normal else work.settings.module.uniform
-        make(work.key.seed, work.key.offset, first, flat[at : at + n])
+        for begin in range(0, n, PYTHON_CHUNK):
+            numbers_in_python(work, "normal" if is_normal else "uniform", begin, flat[begin : begin + PYTHON_CHUNK])
+    return 0
+
+
+cdef void bind_numbers(Work work, native.fd_numbers *numbers) noexcept:
+    numbers.key, numbers.first = work.key, work.first
+    numbers.layout = NULL if work.laid is None else &work.laid.layout
+
+
+cdef int numbers_in_python(Work work, str name, int64_t begin, out) except -1:
+    """Fill a flat array with the numbers of the elements from `begin` on: run by run of neighbours in the stream."""
+    make = getattr(work.settings.module, name)
+    if work.laid is None:
+        make(work.key.seed, work.key.offset, work.first + begin, out)
+        return 0
+    sizes, steps = mask_axes(work.laid)
+    index = indices(work.first, sizes, steps, begin, out.size)
+    ends = [*(np.flatnonzero(np.diff(index) != 1) + 1).tolist(), out.size]
+    at = 0
+    for end in ends:
+        make(work.key.seed, work.key.offset, int(index[at]), out[at:end])
+        at = end
     return 0
 
 
@@ -144,32 +168,9 @@ cdef int place_numbers(Work work, Call call, int ndim, np.npy_intp *dims) except
     return place_elements(work, call, ndim, dims, WORDS_END, "float32 numbers")
 
 
-cdef int64_t run_length(Work work, int64_t n) noexcept:
-    """How many of n numbers, in C order, are neighbours in the stream: all of them, or a row of a block of a larger array."""
-    cdef native.fd_layout *laid
-    if work.laid is None:
-        return n
-    laid = &work.laid.layout
-    return laid.shape[laid.ndim - 1] if laid.strides[laid.ndim - 1] == 1 else 1
-
-
-cdef uint64_t index_at(Work work, int64_t element) noexcept:
-    """The index in the stream of an element, counted in C order."""
-    cdef uint64_t index = work.first
-    cdef native.fd_layout *laid
-    cdef int axis
-    if work.laid is None:
-        return index + element
-    laid = &work.laid.layout
-    for axis in range(laid.ndim - 1, -1, -1):
-        index += (element % laid.shape[axis]) * laid.strides[axis]
-        element //= laid.shape[axis]
-    return index
-
-
 # Noise --------------------------------------------------------------------------------------------------------------
 
-NOISES = ("gaussian", "additive", "spread", "spread_slope", "concrete")  # in the order of fastdrop.h
+NOISES = ("gaussian", "additive", "spread", "spread_slope", "concrete", "uniform", "scaled", "factors")  # in the order of fastdrop.h
 
 cdef class Noise:
     """Which noise, and with what: one call, checked."""
@@ -177,107 +178,94 @@ cdef class Noise:
     cdef Work work                           # x, y, other, key, place, engine
     cdef str name
     cdef tuple params                        # rounded to the compute type
-    cdef np.ndarray sums                     # float64, one per tile of each run; or None
+    cdef np.ndarray sums                     # float64, one per tile of FD_NOISE_TILE elements in C order; or None
 
 
 def noise(Call call not None, x, str name, params, other=None, *, bint with_sums=False, str other_name="other"):
-    """Return what a noise does to x, and the tiles' parts of its parameter's gradient or None (fastdrop.h has the formulas)."""
+    """Return what a noise does to x, and the tiles' parts of its parameter's gradient or None (fastdrop.h has the formulas).
+
+    `other` is an array like x; for "scaled" and "factors", any real array that broadcasts to x. "factors" takes a seed as the others
+    do, but no number.
+    """
     cdef Noise noise = Noise.__new__(Noise)
     cdef Work work = begin(call, x, call.array_name())
     noise.work, noise.name = work, name
     noise.params = tuple([round_to_compute(value, work.dtype) for value in params])
-    place_numbers(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
-    if other is not None:
+    if definitions.NUMBERS[name] is not None:
+        place_numbers(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
+    if name in definitions.GIVEN_FACTORS:
+        work.other = spread_factors(other, work, other_name)
+    elif other is not None:
         work.other = operand(other, work.x, (<object>work.x).shape, other_name)
     if call.out is not None:
         check_out(call.out, work.x)
     check_seed(call.seed, call.offset, call.use)
     cdef np.ndarray given = work.x, y = new_like(work.x) if call.out is None else call.out
-    cdef int64_t n = np.PyArray_SIZE(given), run = run_length(work, n)
+    cdef int64_t n = np.PyArray_SIZE(given)
     if with_sums:
-        noise.sums = np.zeros((n // run if n else 0) * -(-run // native.FD_NOISE_TILE))
+        noise.sums = np.zeros(-(-n // native.FD_NOISE_TILE))
     draw_key(call.seed, call.offset, &work.key)
     if n:
         work.x = readable(given, y)
         if work.other is not None:
             work.other = readable(work.other, y)
         work.y = writable(y)
-        if run < n:
-            flatten(work)
-        perform_noise(noise, n, run)
+        if work.settings.module is None:
+            perform_noise(noise, n)
+        else:
+            perform_noise_in_python(noise, n)
         if work.y is not y:
-            np.copyto(y, work.y.reshape((<object>y).shape))
+            np.copyto(y, work.y)
     return wrapped(given, y, call.out), noise.sums
 
 
-cdef int flatten(Work work) except -1:
-    """Flat arrays in C order, in which each run of a block of a larger array lies in one piece."""
-    work.x = np.ascontiguousarray(work.x).reshape(-1)
-    work.other = None if work.other is None else np.ascontiguousarray(work.other).reshape(-1)
-    work.y = np.empty(np.PyArray_SIZE(work.x), work.x.dtype)
-    return 0
+cdef np.ndarray spread_factors(value, Work work, str name):
+    """An array of factors, rounded to the type that is computed with and broadcast to x."""
+    with RoundToNearest(), np.errstate(over="ignore"):
+        factors = np.asarray(value).astype(np.float64 if work.dtype == native.FD_FLOAT64 else np.float32, copy=False)
+    try:
+        return np.broadcast_to(factors, (<object>work.x).shape)
+    except ValueError:
+        raise ValueError(f"{name} has shape {factors.shape}, which does not broadcast to the shape {(<object>work.x).shape} "
+                         "of the elements") from None
 
 
-cdef int perform_noise(Noise noise, int64_t n, int64_t run) except -1:
-    cdef int64_t at, tiles = -(-run // native.FD_NOISE_TILE)
-    if noise.work.settings.module is not None:
-        return perform_noise_in_python(noise, n, run)
-    for at in range(0, n, run):
-        perform_run(noise, at, run, at // run * tiles)
-    return 0
-
-
-cdef int perform_run(Noise noise, int64_t at, int64_t n, int64_t first_sum) except -1:
-    """n elements from `at` on, the whole or a part of flat arrays."""
+cdef int perform_noise(Noise noise, int64_t n) except -1:
     cdef Work work = noise.work
     cdef native.fd_noise_call call
     cdef native.fd_layout x_layout, y_layout, other_layout
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int threads = threads_of(work.settings, n), k
-    call.key, call.first = work.key, index_at(work, at)
-    call.noise, call.dtype = NOISES.index(noise.name), work.dtype
+    bind_numbers(work, &call.numbers)
+    call.noise, call.dtype, call.n = NOISES.index(noise.name), work.dtype, n
     for k in range(len(noise.params)):
         call.params[k] = noise.params[k]
-    call.n = n
-    bind_part(work.x, at, n, &call.x, &x_layout)
-    bind_part(work.y, at, n, &call.y, &y_layout)
-    bind_part(work.other, at, n, &call.other, &other_layout)
-    call.sums = NULL if noise.sums is None else <double *>np.PyArray_DATA(noise.sums) + first_sum
+    bind(work.x, &call.x, &x_layout)
+    bind(work.y, &call.y, &y_layout)
+    bind(work.other, &call.other, &other_layout)
+    call.sums = NULL if noise.sums is None else <double *>np.PyArray_DATA(noise.sums)
     call.bypass_bytes = bypass_bytes
     with nogil:
         native.noise_apply(kernels, &call, threads)
     return 0
 
 
-cdef void bind_part(np.ndarray a, int64_t at, int64_t n, native.fd_array *to, native.fd_layout *space) noexcept:
-    """All of an array, or n elements of a flat one."""
-    cdef int64_t itemsize
-    bind(a, to, space)
-    if a is not None and n < np.PyArray_SIZE(a):
-        itemsize = np.PyArray_ITEMSIZE(a)
-        to.data = <char *>np.PyArray_DATA(a) + at * itemsize
-        native.layout_of(space, 1, &n, &itemsize, itemsize)
-
-
-cdef int perform_noise_in_python(Noise noise, int64_t n, int64_t run) except -1:
+cdef int perform_noise_in_python(Noise noise, int64_t n) except -1:
     cdef Work work = noise.work
-    module, type = work.settings.module, np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
-    cdef int64_t begin, end, tile = native.FD_NOISE_TILE, at, done = 0
+    type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
+    cdef int64_t begin, end, tile = native.FD_NOISE_TILE
     y = np.empty(n, np.asarray(work.y).dtype)
-    numbers_of = getattr(module, definitions.NUMBERS[noise.name])
     with RoundToNearest(), np.errstate(all="ignore"):
-        for at in range(0, n, run):
-            for begin in range(at, at + run, PYTHON_CHUNK):
-                end = min(begin + PYTHON_CHUNK, at + run)
-                random = np.empty(end - begin, type)
-                numbers_of(work.key.seed, work.key.offset, index_at(work, begin), random)
-                x, other = chunk(work.x, begin, end, type), chunk(work.other, begin, end, type)
-                factors, slopes = definitions.NOISES[noise.name](random, other, *[type(value) for value in noise.params])
-                y[begin:end] = x + factors if noise.name in definitions.ADDED else x * factors
-                if noise.sums is not None:
-                    parts = definitions.tile_sums((x * other) * slopes, tile)
-                    noise.sums[done : done + len(parts)] = parts
-                    done += len(parts)
+        for begin in range(0, n, PYTHON_CHUNK):
+            end = min(begin + PYTHON_CHUNK, n)
+            random = np.empty(end - begin, type)
+            if definitions.NUMBERS[noise.name] is not None:
+                numbers_in_python(work, definitions.NUMBERS[noise.name], begin, random)
+            x, other = chunk(work.x, begin, end, type), chunk(work.other, begin, end, type)
+            factors, slopes = definitions.NOISES[noise.name](random, other, *[type(value) for value in noise.params])
+            y[begin:end] = x + factors if noise.name in definitions.ADDED else x * factors
+            if noise.sums is not None:
+                noise.sums[begin // tile : -(-end // tile)] = definitions.tile_sums((x * other) * slopes, tile)
     np.copyto(np.asarray(work.y), y.reshape((<object>work.y).shape))
     return 0
 

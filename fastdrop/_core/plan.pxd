@@ -78,6 +78,9 @@ cdef class Laid:
     cdef native.fd_layout layout             # of an array's indices: steps in elements of the mask
 
 
+cdef tuple mask_axes(Laid laid)
+
+
 cdef class Work:
     cdef int op, dtype
     cdef double scale, shift, fill

@@ -156,8 +156,9 @@ cdef int perform_in_python(Work work) except -1:
             x, other = chunk(work.x, begin, end, type), chunk(work.other, begin, end, type)
             straight = made.dtype == type and other is None  # else an operand may be overwritten before it is read
             out = made[begin:end] if straight else np.empty(end - begin, type)
-            if work.op == native.FD_AFFINE:
-                module.affine(x, out, bits, type(work.scale), type(work.shift), type(work.fill))
+            if work.op == native.FD_AFFINE or work.op == native.FD_SIGNED:
+                change = module.affine if work.op == native.FD_AFFINE else module.signed
+                change(x, out, bits, type(work.scale), type(work.shift), type(work.fill))
             elif work.op == native.FD_SELECT:
                 module.select(x, out, bits, other)
             else:

@@ -36,22 +36,27 @@ enum {
   FD_WITH_RESIDUAL = 4, /* operand `other` */
   FD_AFFINE = 8,        /* keep ? x * scale + shift : fill */
   FD_SELECT = 9,        /* keep ? x : other */
-  FD_MASKED_OPS = 10,   /* the operations above use keep bits; those below use noise */
-  FD_MULTIPLY = 10,     /* x * factor */
-  FD_ADD = 11,          /* x + factor */
-  FD_STRETCH = 12,      /* x * (1 + scale * factor) */
-  FD_OPS = 13
+  FD_SIGNED = 10,       /* keep ? x * scale + sgn(x) shift : -sgn(x) fill; for x = 0 and NaN: keep ? x * scale : 0 */
+  FD_MASKED_OPS = 11,   /* the operations above use keep bits; those below use noise */
+  FD_MULTIPLY = 11,     /* x * factor */
+  FD_ADD = 12,          /* x + factor */
+  FD_STRETCH = 13,      /* x * (1 + scale * factor) */
+  FD_OPS = 14
 };
 
 /* Continuous noise. z is a normal number per element, u a uniform number in (0, 1); a, b, ... are the parameters, in order. If
- * sums are requested, x holds gradients and `other` the values that they belong to; the sums are of x * other * slope. */
+ * sums are requested, x holds gradients and `other` the values that they belong to; the sums are of x * other * slope. FD_SCALED and
+ * FD_FACTORS have no slope, and their `other` has the compute type: float64 if dtype is FD_FLOAT64, else float32. */
 enum {
   FD_GAUSSIAN = 0,     /* y = x * (1 + a z); slope z */
   FD_ADDITIVE = 1,     /* y = x + a z */
   FD_SPREAD = 2,       /* y = x + sqrt(other + a) z */
   FD_SPREAD_SLOPE = 3, /* y = x * z / (2 sqrt(other + a)) */
   FD_CONCRETE = 4,     /* y = x * (1 - s) d, s = 1 / (1 + r^c), r = a (1 - u + b) / (u + b); slope (1 - s) d^2 - s (1 - s) d e */
-  FD_NOISES = 5
+  FD_UNIFORM = 5,      /* y = x * (1 + a (2 u - 1)); slope 2 u - 1 */
+  FD_SCALED = 6,       /* y = x * (1 + other z) */
+  FD_FACTORS = 7,      /* y = x * other: no number is drawn */
+  FD_NOISES = 8
 };
 
 /* Elementary functions. */
@@ -107,15 +112,22 @@ typedef struct {
   int64_t bypass_bytes;         /* an output of at least this size is written past the caches */
 } fd_call;
 
-/* One pass of noise over n elements. Element i takes word first + i, or, in float64, word 2 (first + i) and the next one. */
+/* The random numbers of the elements of an array. Element i has the number at index first + (layout at i). The layout's strides are
+ * in numbers; a null layout means C order. Number i comes from word i, or, in float64, from the words 2 i and 2 i + 1. */
 typedef struct {
   fd_key key;
   uint64_t first;
+  const fd_layout *layout;
+} fd_numbers;
+
+/* One pass of noise over n elements. */
+typedef struct {
+  fd_numbers numbers;
   int noise, dtype;
   double params[5];             /* already rounded to the compute type */
   int64_t n;
-  fd_array x, y, other;         /* of dtype */
-  double *sums;                 /* one sum per FD_NOISE_TILE elements, or 0 */
+  fd_array x, y, other;         /* of dtype, but see FD_SCALED and FD_FACTORS for `other` */
+  double *sums;                 /* one sum per FD_NOISE_TILE elements in C order, or 0 */
   int64_t bypass_bytes;
 } fd_noise_call;
 
@@ -148,12 +160,12 @@ void fd_mask_packed(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *
 /* n keep flags, one byte per element. */
 void fd_mask_bytes(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads);
 
-/* The words first .. first + n - 1 of domain 0, and uniforms in (0, 1) made from one word (float32) or two words (float64). */
+/* The words first .. first + n - 1 of domain 0. */
 void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads);
-void fd_uniform(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads);
 
-/* Normal numbers from the same words: from u = (w + 1/2) 2^-32 in float32, and from fd_uniform's u in float64. */
-void fd_normal(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads);
+/* Uniforms in (0, 1), and normal numbers from u = (w + 1/2) 2^-32 in float32 and from fd_uniform's u in float64. */
+void fd_uniform(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads);
+void fd_normal(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads);
 
 void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads);
 

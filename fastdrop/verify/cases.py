@@ -183,8 +183,8 @@ def transform(dtype: str, op: str, case: Case) -> NDArray[Any]:
     sharing = {name: keywords.pop(name) for name in ("noise_shape", "shared_axes") if name in keywords}
     with guarded(math.prod(shape), dtype) as y:
         call = plan.Call(out=y.reshape(shape), **keywords)
-        if op == "affine":
-            call.affine(values(shape, dtype), p, (1.2, -0.1, -1.7), **sharing)
+        if op in ("affine", "signed"):
+            call.affine(values(shape, dtype), p, (1.2, -0.1, -1.7), **sharing, signed=op == "signed")
         else:
             call.select(values(shape, dtype), p, values(shape, dtype, 7), **sharing)
     return y
@@ -204,7 +204,7 @@ def apply_mask(dtype: str, packed: bool, case: Case) -> NDArray[Any]:
 def noise(dtype: str, kind: str, params: Sequence[float], case: Case) -> NDArray[Any]:
     """Do what a noise does to values; behind them, what the gradient of its parameter is made of."""
     other = np.abs(values((case.n,), dtype, 3))
-    with_sums = kind in ("gaussian", "concrete")
+    with_sums = kind in ("gaussian", "concrete", "uniform")
     with guarded(case.n, dtype) as y:
         call = plan.Call(case.seed, case.offset, out=y, start=case.start)
         _, sums = numbers.noise(call, values((case.n,), dtype), kind, params, other, with_sums=with_sums)
@@ -242,6 +242,7 @@ VALUE_OPS: dict[str, tuple[Callable[..., Any], Any]] = {
     "residual": (dropout, ("residual",)),
     "bias-residual": (dropout, ("bias", "residual")),
     "affine": (transform, "affine"),
+    "signed": (transform, "signed"),
     "select": (transform, "select"),
     "apply-mask": (apply_mask, False),
     "apply-packed": (apply_mask, True),
@@ -256,6 +257,9 @@ NOISES: dict[str, tuple[str, Sequence[float]]] = {
     "concrete": ("concrete", (9.0, 1e-7, 10.0, 10 / 9, 3.3)),
     "concrete-root": ("concrete", (9.0, 1e-7, 1.5, 10 / 9, 3.3)),
     "concrete-any": ("concrete", (9.0, 1e-7, 6.7, 10 / 9, 3.3)),
+    "uniform-noise": ("uniform", (1 / 3,)),
+    "scaled": ("scaled", ()),
+    "factors": ("factors", ()),
 }
 
 OPS = {

@@ -32,6 +32,9 @@ void fd_window_groups(const bit_window *window, uint64_t first_group, int64_t co
 /* Copies n bits of `from`, beginning at bit `shift`, to bit `at` of `to`. The bits of `to` from `at` on must be 0. */
 void fd_copy_bits(uint64_t *to, int64_t at, const uint64_t *from, int shift, int64_t n);
 
+/* Changes the rate of the following bits. */
+void fd_window_set_rate(bit_window *window, fd_rate rate);
+
 /* Selects one Bernoulli plane instead of keep bits: fd_window_bits and the functions built on it then give digits of U. */
 void fd_window_set_plane(bit_window *window, int plane);
 
@@ -39,6 +42,7 @@ void fd_window_set_plane(bit_window *window, int plane);
 typedef struct {
   const fd_bits *from;
   int is_flat;                          /* element i has the bit of index first + i */
+  int has_rate_runs;
   bit_window window;
   uint64_t cached_first, cached_count;  /* the groups in `cache` */
   uint64_t cache[FD_TILE_WORDS + 2 * FD_BATCH_MAX];
@@ -52,6 +56,11 @@ void fd_source_open(bit_source *source, const fd_isa *isa, const fd_bits *from);
  * does not need one more group than a tile has. Rates that are not contiguous go through a buffer of FD_RATES_BUFFER bytes. */
 enum { FD_RATES_BUFFER = 8192 };
 int64_t fd_most_bits(const fd_bits *bits);
+/* Rates of which at least this many neighbours are equal by layout are processed as runs of one rate, not element by element. */
+enum { FD_LEAST_RATE_RUN = 192 };
+int fd_has_rate_runs(const fd_bits *bits);
+/* The rate of element i, and the number of elements from i on that share it. Only if there are runs of one rate. */
+double fd_rate_at(const fd_bits *bits, int64_t i, int64_t *run);
 /* n bits, n <= fd_most_bits. Valid until the next call. */
 const uint64_t *fd_source_bits(bit_source *source, int64_t i, int64_t n, const char *ahead);
 /* The number (at least 1) of elements i, i + 1, ... that share one decision, and the decision. */
@@ -88,9 +97,18 @@ typedef struct {
 int fd_transposed_axis(const fd_layout *x, const fd_layout *y);
 void fd_apply_transposed(const fd_transposed *job, int threads);
 
-/* The words first .. first + n - 1 of domain 0, n <= FD_MOST_WORDS. `blocks` has room for FD_WORD_BUFFER numbers. words.c */
+/* The random numbers of the elements of a call. words.c */
 enum { FD_MOST_WORDS = 1024, FD_WORD_BUFFER = 2 * (FD_MOST_WORDS / 4 + 1 + FD_BATCH_MAX) };
-const fd_word *fd_some_words(const fd_isa *isa, const philox_call *call, uint64_t first, int64_t n, uint64_t *blocks);
+typedef struct {
+  const fd_isa *isa;
+  philox_call call;
+  const fd_numbers *from;
+  fd_numbers_kernel *made; /* of words */
+  int64_t words_each;      /* 1, or 2 of a float64 */
+} fd_number_source;
+fd_number_source fd_numbers_open(const fd_isa *isa, const fd_numbers *from, fd_numbers_kernel *const made[2], int dtype);
+/* Those of elements i .. i + n - 1, of FD_MOST_WORDS words at most; `blocks` has room for FD_WORD_BUFFER. */
+void fd_numbers_at(const fd_number_source *source, int64_t i, int64_t n, uint64_t *blocks, void *out);
 
 static inline int64_t fd_itemsize(int dtype) { return dtype == FD_FLOAT64 ? 8 : dtype == FD_FLOAT32 ? 4 : 2; }
 static inline int64_t fd_min(int64_t a, int64_t b) { return a < b ? a : b; }

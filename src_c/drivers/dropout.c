@@ -3,20 +3,23 @@
 
 #include "drivers/drive.h"
 
-/* A run of at least this many elements that share one decision is copied or filled as a whole, without expanding its bits. */
-enum { LEAST_SHARED_RUN = 256 };
+/* A run of at least LEAST_SHARED_RUN elements that share one decision is copied or filled as a whole, without expanding its bits. A
+ * run of one rate that is longer than WORTH_A_LINE elements begins with a tile that ends at a cache line. */
+enum { LEAST_SHARED_RUN = 256, WORTH_A_LINE = 1024 };
 
 typedef struct {
   const fd_isa *isa;
   const fd_call *call;
   int64_t itemsize;
-  int flat;   /* x and y are contiguous in C order */
-  int bypass; /* y is written with streaming stores, past the caches */
-  int shared; /* elements share decisions in long runs, and dropped elements need no operand */
+  int op;        /* the operation of the call; with runs of one rate, the operation that has a single scale */
+  int rate_runs; /* a tile ends at the end of a run of one rate */
+  int flat;      /* x and y are contiguous in C order */
+  int bypass;    /* y is written with streaming stores, past the caches */
+  int shared;    /* elements share decisions in long runs, and dropped elements need no operand */
 } dropout_job;
 
 /* Whether x is the only operand. */
-static int is_simple(const fd_call *call) { return call->op == FD_SCALE || call->op == FD_AFFINE; }
+static int is_simple(int op) { return op == FD_SCALE || op == FD_AFFINE || op == FD_SIGNED; }
 
 /* The number of elements per piece of a tile: the whole tile if every operand is flat. Other operands go through buffers.
  * Factors are made in short pieces, so that the divisions of one piece overlap with the memory traffic of the previous
@@ -45,7 +48,7 @@ static void factors_at(const dropout_job *job, int64_t i, int64_t n, void *facto
 static NOINLINE void gathered_tile(const dropout_job *job, int64_t i, const fd_tile *tile) {
   _Alignas(64) char x[OPERAND_BUFFER], bias[OPERAND_BUFFER], other[OPERAND_BUFFER], factors[FACTORS * 8];
   const fd_call *call = job->call;
-  const int with_rates = call->op < FD_AFFINE && call->op & FD_WITH_RATES;
+  const int with_rates = job->op < FD_AFFINE && job->op & FD_WITH_RATES;
   const int y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize);
   const int64_t most = piece_of(job, with_rates);
   fd_tile piece = *tile;
@@ -59,40 +62,53 @@ static NOINLINE void gathered_tile(const dropout_job *job, int64_t i, const fd_t
     if (call->other.data) piece.other = fd_flat_tile(call->other, i, piece.n, job->itemsize, other);
     piece.y = y_is_flat ? (char *)call->y.data + i * job->itemsize : x;
     if (with_rates) factors_at(job, i, piece.n, factors);
-    job->isa->apply[call->dtype][call->op](&piece);
+    job->isa->apply[call->dtype][job->op](&piece);
     if (!y_is_flat) fd_scatter(x, (char *)call->y.data, call->y.layout, i, piece.n, job->itemsize);
   }
 }
 
-static fd_tile tile_at(const dropout_job *job, int64_t i, int64_t n, const uint64_t *bits, int bypass) {
+/* How many elements from i on are scaled alike, and by what. */
+static int64_t scale_at(const dropout_job *job, int64_t i, double *scale) {
+  int64_t run = INT64_MAX;
+  *scale = job->call->scale;
+  if (!job->rate_runs) return run;
+  const double rate = fd_rate_at(&job->call->bits, i, &run);
+  if (job->op != job->call->op) *scale = fd_inverted_scale(rate, job->call->dtype);
+  return run;
+}
+
+static fd_tile tile_at(const dropout_job *job, int64_t i, int64_t n, const uint64_t *bits, double scale) {
   const fd_call *call = job->call;
   const int64_t at = i * job->itemsize;
-  return (fd_tile){(const char *)call->x.data + at, 0, 0, 0, (char *)call->y.data + at, bits, n, call->scale, call->shift,
-                   call->fill, bypass};
+  return (fd_tile){(const char *)call->x.data + at, 0, 0, 0, (char *)call->y.data + at, bits, n, scale, call->shift,
+                   call->fill, job->bypass};
 }
 
 static void dropout_range(const void *work, int64_t begin, int64_t end) {
   const dropout_job *job = (const dropout_job *)work;
   const fd_call *call = job->call;
-  const int simple = job->flat && is_simple(call);
+  const int simple = job->flat && is_simple(job->op);
   const int64_t most = fd_most_bits(&call->bits);
   bit_source source;
   fd_source_open(&source, job->isa, &call->bits);
   for (int64_t i = begin, n; i < end; i += n) {
-    n = fd_min(most, end - i);
+    double scale;
+    const int64_t left = fd_min(end - i, scale_at(job, i, &scale));
     int64_t before = 0;
     const char *ahead = 0;
+    n = fd_min(most, left);
     if (job->flat) {
       const int64_t at = i * job->itemsize;
       /* Streaming stores need whole cache lines. In the caches, a read across two lines costs more than such a write. */
       before = fd_lead((const char *)(job->bypass ? call->y.data : call->x.data) + at, job->itemsize);
-      if (before && end - i > 2 * most) n = before; /* the following tiles begin at a cache line */
+      if (before && left > (job->rate_runs ? WORTH_A_LINE : 2 * most)) n = before; /* the following tiles begin at a cache line */
       ahead = (const char *)call->x.data + at + (job->bypass ? job->isa->ahead : 0); /* where the last prefetch ended */
     }
     const uint64_t *bits = fd_source_bits(&source, i, n, ahead);
-    const fd_tile tile = tile_at(job, i, n, bits, job->bypass && !before);
+    fd_tile tile = tile_at(job, i, n, bits, scale);
+    tile.bypass = job->bypass && !before;
     if (simple)
-      job->isa->apply[call->dtype][call->op](&tile);
+      job->isa->apply[call->dtype][job->op](&tile);
     else
       gathered_tile(job, i, &tile);
   }
@@ -111,13 +127,15 @@ static void shared_range(const void *work, int64_t begin, int64_t end) {
   fd_source_open(&source, job->isa, &call->bits);
   for (int64_t i = begin; i < end;) {
     int keep;
-    const int64_t run_end = fd_min(end, i + fd_source_run(&source, i, &keep));
+    double scale;
+    const int64_t same = fd_min(fd_source_run(&source, i, &keep), scale_at(job, i, &scale)), run_end = fd_min(end, i + same);
     for (int64_t n; i < run_end; i += n) {
       const int64_t before = fd_lead((const char *)call->y.data + i * job->itemsize, job->itemsize);
       n = fd_min(before ? before : FD_TILE, run_end - i);
-      fd_tile tile = tile_at(job, i, n, keep ? all : none, job->bypass && !before);
+      fd_tile tile = tile_at(job, i, n, keep ? all : none, scale);
+      tile.bypass = job->bypass && !before;
       if (!keep) tile.x = nothing;
-      job->isa->apply[call->dtype][call->op](&tile);
+      job->isa->apply[call->dtype][job->op](&tile);
     }
   }
   if (job->bypass) job->isa->fence();
@@ -127,13 +145,14 @@ void fd_apply(const fd_isa *isa, const fd_call *call, int threads) {
   const int64_t itemsize = fd_itemsize(call->dtype);
   const fd_bits *bits = &call->bits;
   const fd_layout *mask = bits->mask_layout;
-  dropout_job job = {isa, call, itemsize, 0, 0, 0};
+  dropout_job job = {.isa = isa, .call = call, .itemsize = itemsize, .op = call->op, .rate_runs = fd_has_rate_runs(bits)};
+  if (job.rate_runs && call->op < FD_AFFINE) job.op &= ~FD_WITH_RATES;
   job.flat = fd_layout_is_flat(call->x.layout, itemsize) && fd_layout_is_flat(call->y.layout, itemsize);
   job.bypass = job.flat && call->x.data != call->y.data && call->n * itemsize >= call->bypass_bytes;
-  job.shared = job.flat && is_simple(call) && !bits->rates.data && !bits->packed &&
+  job.shared = job.flat && is_simple(job.op) && job.op != FD_SIGNED && (!bits->rates.data || job.rate_runs) && !bits->packed &&
                !bits->flags.data && mask->strides[mask->ndim - 1] == 0 && mask->shape[mask->ndim - 1] >= LEAST_SHARED_RUN;
   const int fast = fd_transposed_axis(call->x.layout, call->y.layout);
-  if (fast >= 0 && is_simple(call)) {
+  if (fast >= 0 && is_simple(call->op)) {
     const fd_transposed transposed = {isa, call, itemsize, fast};
     fd_apply_transposed(&transposed, threads);
     return;

@@ -61,6 +61,8 @@ INLINE void copy_sized(char *to, int64_t to_step, const char *from, int64_t from
     copy_items(to, itemsize, from, 2 * itemsize, n, itemsize);
   else if (to_step == itemsize && from_step == -itemsize)
     copy_items(to, itemsize, from, -itemsize, n, itemsize);
+  else if (to_step == itemsize && from_step == 0)
+    copy_items(to, itemsize, from, 0, n, itemsize);
   else
     copy_items(to, to_step, from, from_step, n, itemsize);
 }

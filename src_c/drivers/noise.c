@@ -8,9 +8,9 @@
 typedef struct {
   const fd_isa *isa;
   const fd_noise_call *call;
-  philox_call words;
+  fd_number_source numbers;
   int64_t itemsize;
-  int is_double, adds, from_normal;
+  int is_double, adds;
   int bypass;
 } noise_job;
 
@@ -27,13 +27,6 @@ typedef struct {
     uint64_t words[FD_WORD_BUFFER]; /* used first, to make the noise */
   };
 } noise_buffers;
-
-static void make_numbers(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers) {
-  fd_numbers_kernel *const *made = job->from_normal ? job->isa->normals : job->isa->uniforms;
-  const int each = job->is_double ? 2 : 1;
-  const uint64_t first = (uint64_t)each * (job->call->first + (uint64_t)i);
-  made[job->is_double](fd_some_words(job->isa, &job->words, first, each * n, buffers->words), n, buffers->noise);
-}
 
 static const void *widened(const noise_job *job, const void *stored, int64_t n, void *buffer) {
   if (job->call->dtype == FD_FLOAT32 || job->call->dtype == FD_FLOAT64) return stored;
@@ -63,18 +56,24 @@ static void apply_from_line(const noise_job *job, const fd_tile *tile, int op) {
   apply(&rest);
 }
 
+/* `other` in the compute type. Uses `factors` as a buffer, so it comes before the factors. */
+static const void *other_at(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers) {
+  const fd_noise_call *call = job->call;
+  if (!call->other.data) return 0;
+  if (call->noise >= FD_SCALED) return fd_flat_tile(call->other, i, n, job->is_double ? 8 : 4, buffers->other);
+  void *stored = job->itemsize >= 4 ? buffers->other : buffers->factors;
+  return widened(job, fd_flat_tile(call->other, i, n, job->itemsize, stored), n, buffers->other);
+}
+
 /* Processes the elements i .. i + n - 1. If sums are requested, `slopes` receives the terms of the sum. */
 static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers, void *slopes) {
   static const uint64_t no_bits[FD_TILE_WORDS + 1];
   const fd_noise_call *call = job->call;
-  const int is_wide = job->itemsize >= 4, y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize);
-  const void *other = 0;
-  make_numbers(job, i, n, buffers);
-  if (call->other.data) /* `factors` is still unused */
-    other = widened(job, fd_flat_tile(call->other, i, n, job->itemsize, is_wide ? buffers->other : buffers->factors), n,
-                    buffers->other);
+  const int y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize), is_given = call->noise == FD_FACTORS;
+  if (!is_given) fd_numbers_at(&job->numbers, i, n, buffers->words, buffers->noise);
+  const void *other = other_at(job, i, n, buffers);
   const int at_once = call->noise == FD_GAUSSIAN && !slopes; /* the operation converts the noise to factors itself */
-  if (!at_once) {
+  if (!at_once && !is_given) {
     const fd_noise_tile noise = {buffers->noise, other, buffers->factors, slopes, n, call->params};
     job->isa->noise[call->noise][job->is_double](&noise);
   }
@@ -82,7 +81,7 @@ static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffer
   if (slopes) /* the noise has been converted to factors and slopes, so its buffer is free */
     job->isa->products[job->is_double](widened(job, x, n, buffers->noise), other, n, slopes);
   const fd_tile values = {.x = x,
-                          .factors = at_once ? buffers->noise : buffers->factors,
+                          .factors = is_given ? other : at_once ? buffers->noise : buffers->factors,
                           .y = y_is_flat ? (char *)call->y.data + i * job->itemsize : buffers->x,
                           .bits = no_bits,
                           .n = n,
@@ -105,14 +104,48 @@ static void noise_range(const void *work, int64_t begin, int64_t end) {
   if (job->bypass) job->isa->fence();
 }
 
+/* Factors of which long runs of neighbours are one: each run is multiplied by a number. */
+enum { LEAST_FACTOR_RUN = 128 };
+
+static int has_factor_runs(const noise_job *job) {
+  const fd_noise_call *call = job->call;
+  const fd_layout *layout = call->other.layout;
+  return call->noise == FD_FACTORS && layout->strides[layout->ndim - 1] == 0 && layout->shape[layout->ndim - 1] >= LEAST_FACTOR_RUN &&
+         fd_layout_is_flat(call->x.layout, job->itemsize) && fd_layout_is_flat(call->y.layout, job->itemsize);
+}
+
+static void factor_runs_range(const void *work, int64_t begin, int64_t end) {
+  static const uint64_t all[FD_TILE_WORDS + 1] = {[0 ... FD_TILE_WORDS] = ~(uint64_t)0};
+  const noise_job *job = (const noise_job *)work;
+  const fd_noise_call *call = job->call;
+  const fd_layout *layout = call->other.layout;
+  const int inner = layout->ndim - 1;
+  fd_walk walk = fd_walk_to(layout, begin);
+  for (int64_t i = begin, n; i < end; i += n) {
+    const void *factor = (const char *)call->other.data + walk.at;
+    const int64_t at = i * job->itemsize;
+    n = fd_min(fd_min(FD_TILE, end - i), layout->shape[inner] - walk.index[inner]);
+    const fd_tile tile = {.x = (const char *)call->x.data + at,
+                          .y = (char *)call->y.data + at,
+                          .bits = all,
+                          .n = n,
+                          .scale = job->is_double ? *(const double *)factor : (double)*(const float *)factor,
+                          .bypass = job->bypass};
+    apply_from_line(job, &tile, FD_SCALE);
+    fd_walk_on(&walk, layout, n);
+  }
+  if (job->bypass) job->isa->fence();
+}
+
 void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) {
   const int64_t itemsize = fd_itemsize(call->dtype);
-  noise_job job = {isa, call, fd_philox_call(call->key), itemsize, call->dtype == FD_FLOAT64, 0, 0, 0};
+  const int of_uniforms = call->noise == FD_CONCRETE || call->noise == FD_UNIFORM;
+  fd_numbers_kernel *const *made = of_uniforms ? isa->uniforms : isa->normals;
+  noise_job job = {isa, call, fd_numbers_open(isa, &call->numbers, made, call->dtype), itemsize, call->dtype == FD_FLOAT64, 0, 0};
   job.adds = call->noise == FD_ADDITIVE || call->noise == FD_SPREAD;
-  job.from_normal = call->noise != FD_CONCRETE;
   job.bypass = fd_layout_is_flat(call->x.layout, itemsize) && fd_layout_is_flat(call->y.layout, itemsize) &&
                call->x.data != call->y.data && call->n * itemsize >= call->bypass_bytes;
-  fd_parallel(noise_range, &job, call->n, threads);
+  fd_parallel(has_factor_runs(&job) ? factor_runs_range : noise_range, &job, call->n, threads);
 }
 
 typedef struct {

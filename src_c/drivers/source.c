@@ -7,6 +7,7 @@
 void fd_source_open(bit_source *source, const fd_isa *isa, const fd_bits *from) {
   source->from = from;
   source->is_flat = !from->packed && !from->flags.data && fd_layout_is_flat(from->mask_layout, 1);
+  source->has_rate_runs = fd_has_rate_runs(from);
   source->cached_count = 0;
   fd_window_open(&source->window, isa, from->key, from->rate);
 }
@@ -81,8 +82,22 @@ static const uint64_t *plane_of_tile(void *from, uint32_t plane) {
   return source->cache;
 }
 
+int fd_has_rate_runs(const fd_bits *bits) {
+  if (!bits->rates.data || bits->packed || bits->flags.data) return 0;
+  const int inner = bits->rates.layout->ndim - 1;
+  return bits->rates.layout->strides[inner] == 0 && bits->rates.layout->shape[inner] >= FD_LEAST_RATE_RUN;
+}
+
+double fd_rate_at(const fd_bits *bits, int64_t i, int64_t *run) {
+  const fd_layout *layout = bits->rates.layout;
+  const fd_walk walk = fd_walk_to(layout, i);
+  const char *rate = (const char *)bits->rates.data + walk.at;
+  *run = layout->shape[layout->ndim - 1] - walk.index[layout->ndim - 1];
+  return bits->rates_dtype == FD_FLOAT32 ? (double)*(const float *)(const void *)rate : *(const double *)(const void *)rate;
+}
+
 int64_t fd_most_bits(const fd_bits *bits) {
-  if (!bits->rates.data) return FD_TILE;
+  if (!bits->rates.data || fd_has_rate_runs(bits)) return FD_TILE;
   const int64_t size = fd_itemsize(bits->rates_dtype);
   return (fd_layout_is_flat(bits->rates.layout, size) ? FD_TILE : FD_RATES_BUFFER / size) - FD_GROUP;
 }
@@ -98,6 +113,28 @@ static const uint64_t *bits_of_rates(bit_source *source, int64_t i, int64_t n, c
   source->window.isa->keep_rates(rates, from->rates_dtype, n, skip, plane_of_tile, source, bits, ahead);
   memset(source->bits, 0, sizeof source->bits);
   fd_copy_bits(source->bits, 0, bits + skip / 64, skip % 64, n);
+  return source->bits;
+}
+
+static void set_rate(bit_source *source, double p) {
+  const fd_rate rate = fd_rate_of(p), before = source->window.rate;
+  if (rate.fixed == before.fixed && rate.all == before.all) return; /* the run continues: keep the bits that are already made */
+  fd_window_set_rate(&source->window, rate);
+  source->cached_count = 0;
+}
+
+/* The same if neighbours share a rate: bits of one rate, run by run. */
+static const uint64_t *bits_of_rate_runs(bit_source *source, int64_t i, int64_t n, const char *ahead) {
+  uint64_t bits[FD_TILE_WORDS + 2];
+  memset(bits, 0, sizeof bits);
+  for (int64_t done = 0, run; done < n; done += run) {
+    set_rate(source, fd_rate_at(source->from, i + done, &run));
+    run = fd_min(run, n - done);
+    const uint64_t *made = stream_bits(source, i + done, run, done ? 0 : ahead);
+    if (run == n) return made;
+    fd_copy_bits(bits, done, made, 0, run);
+  }
+  memcpy(source->bits, bits, sizeof source->bits);
   return source->bits;
 }
 
@@ -141,7 +178,7 @@ static const uint64_t *given_bits(bit_source *source, int64_t i, int64_t n) {
 
 const uint64_t *fd_source_bits(bit_source *source, int64_t i, int64_t n, const char *ahead) {
   if (source->from->packed || source->from->flags.data) return given_bits(source, i, n);
-  if (source->from->rates.data) return bits_of_rates(source, i, n, ahead);
+  if (source->from->rates.data) return (source->has_rate_runs ? bits_of_rate_runs : bits_of_rates)(source, i, n, ahead);
   return stream_bits(source, i, n, ahead);
 }
 
@@ -149,9 +186,11 @@ int64_t fd_source_run(bit_source *source, int64_t i, int *keep) {
   const fd_layout *layout = source->from->mask_layout;
   const int inner = layout->ndim - 1;
   const uint64_t *words;
+  int64_t same_rate = INT64_MAX;
   int shift;
   const fd_walk walk = fd_walk_to(layout, i);
+  if (source->has_rate_runs) set_rate(source, fd_rate_at(source->from, i, &same_rate));
   cached_bits(source, source->from->first + (uint64_t)walk.at, 1, &words, &shift);
   *keep = (int)(*words >> shift & 1);
-  return layout->shape[inner] - walk.index[inner];
+  return fd_min(same_rate, layout->shape[inner] - walk.index[inner]);
 }

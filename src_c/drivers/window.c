@@ -23,6 +23,11 @@ void fd_window_open(bit_window *window, const fd_isa *isa, fd_key key, fd_rate r
   window->carried_group = UINT64_MAX; /* no such group */
 }
 
+void fd_window_set_rate(bit_window *window, fd_rate rate) {
+  window->rate = rate;
+  window->carried_group = UINT64_MAX;
+}
+
 void fd_window_set_plane(bit_window *window, int plane) {
   window->plane = plane;
   window->carried_group = UINT64_MAX;

@@ -3,17 +3,8 @@
 
 #include "drivers/drive.h"
 
-typedef struct {
-  const fd_isa *isa;
-  philox_call call;
-  uint64_t first;
-  void *out;
-  fd_numbers_kernel *numbers; /* converts words to numbers; 0 to store the words */
-  int words_each;
-  int64_t itemsize;
-} words_job;
-
-const fd_word *fd_some_words(const fd_isa *isa, const philox_call *call, uint64_t first, int64_t n, uint64_t *blocks) {
+/* The words first .. first + n - 1 of domain 0, n <= FD_MOST_WORDS. `blocks` has room for FD_WORD_BUFFER numbers. */
+static const fd_word *some_words(const fd_isa *isa, const philox_call *call, uint64_t first, int64_t n, uint64_t *blocks) {
   const int64_t skip = (int64_t)(first % 4), count = (skip + n + 3) / 4;
   isa->blocks(call, first / 4, (uint32_t)FD_DOMAIN_WORDS << 24, count, blocks);
   if (FD_BIG_ENDIAN)
@@ -21,39 +12,78 @@ const fd_word *fd_some_words(const fd_isa *isa, const philox_call *call, uint64_
   return (const fd_word *)blocks + skip;
 }
 
+typedef struct {
+  const fd_isa *isa;
+  philox_call call;
+  uint64_t first;
+  uint32_t *out;
+} words_job;
+
 static void words_range(const void *work, int64_t begin, int64_t end) {
   const words_job *job = (const words_job *)work;
   uint64_t blocks[FD_WORD_BUFFER];
   for (int64_t i = begin, n; i < end; i += n) {
-    n = fd_min(FD_MOST_WORDS / job->words_each, end - i);
-    char *out = (char *)job->out + i * job->itemsize;
-    const uint64_t first = (uint64_t)job->words_each * (job->first + (uint64_t)i);
-    const fd_word *words = fd_some_words(job->isa, &job->call, first, job->words_each * n, blocks);
-    if (job->numbers)
-      job->numbers(words, n, out);
-    else
-      memcpy(out, words, (size_t)n * 4);
+    n = fd_min(FD_MOST_WORDS, end - i);
+    memcpy(job->out + i, some_words(job->isa, &job->call, job->first + (uint64_t)i, n, blocks), (size_t)n * 4);
   }
 }
 
 void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads) {
-  const words_job job = {isa, fd_philox_call(key), first, out, 0, 1, 4};
+  const words_job job = {isa, fd_philox_call(key), first, out};
   fd_parallel(words_range, &job, n, threads);
 }
 
-static void numbers(const fd_isa *isa, fd_numbers_kernel *const made[2], fd_key key, uint64_t first, int64_t n, int dtype,
-                    void *out, int threads) {
+fd_number_source fd_numbers_open(const fd_isa *isa, const fd_numbers *from, fd_numbers_kernel *const made[2], int dtype) {
   const int is_double = dtype == FD_FLOAT64;
-  const words_job job = {isa, fd_philox_call(key), first, out, made[is_double], is_double ? 2 : 1, is_double ? 8 : 4};
-  fd_parallel(words_range, &job, n, threads);
+  return (fd_number_source){isa, fd_philox_call(from->key), from, made[is_double], is_double ? 2 : 1};
 }
 
-void fd_uniform(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads) {
-  numbers(isa, isa->uniforms, key, first, n, dtype, out, threads);
+static void neighbours(const fd_number_source *source, uint64_t index, int64_t n, uint64_t *blocks, char *out) {
+  const uint64_t each = (uint64_t)source->words_each;
+  source->made(some_words(source->isa, &source->call, each * index, source->words_each * n, blocks), n, out);
 }
 
-void fd_normal(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, int dtype, void *out, int threads) {
-  numbers(isa, isa->normals, key, first, n, dtype, out, threads);
+/* Run by run of neighbours in the stream: all of them, or a row of a block of a larger array. */
+void fd_numbers_at(const fd_number_source *source, int64_t i, int64_t n, uint64_t *blocks, void *out) {
+  const fd_layout *layout = source->from->layout;
+  const uint64_t first = source->from->first;
+  char *to = (char *)out;
+  if (!layout) {
+    neighbours(source, first + (uint64_t)i, n, blocks, to);
+    return;
+  }
+  const int inner = layout->ndim - 1;
+  fd_walk walk = fd_walk_to(layout, i);
+  for (int64_t run; n > 0; n -= run, to += run * source->words_each * 4) {
+    run = layout->strides[inner] == 1 ? fd_min(n, layout->shape[inner] - walk.index[inner]) : 1;
+    neighbours(source, first + (uint64_t)walk.at, run, blocks, to);
+    fd_walk_on(&walk, layout, run);
+  }
+}
+
+typedef struct {
+  fd_number_source source;
+  char *out;
+} numbers_job;
+
+static void numbers_range(const void *work, int64_t begin, int64_t end) {
+  const numbers_job *job = (const numbers_job *)work;
+  uint64_t blocks[FD_WORD_BUFFER];
+  const int64_t most = FD_MOST_WORDS / job->source.words_each, itemsize = 4 * job->source.words_each;
+  for (int64_t i = begin, n; i < end; i += n) {
+    n = fd_min(most, end - i);
+    fd_numbers_at(&job->source, i, n, blocks, job->out + i * itemsize);
+  }
+}
+
+void fd_uniform(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads) {
+  const numbers_job job = {fd_numbers_open(isa, numbers, isa->uniforms, dtype), (char *)out};
+  fd_parallel(numbers_range, &job, n, threads);
+}
+
+void fd_normal(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads) {
+  const numbers_job job = {fd_numbers_open(isa, numbers, isa->normals, dtype), (char *)out};
+  fd_parallel(numbers_range, &job, n, threads);
 }
 
 uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) {

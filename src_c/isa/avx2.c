@@ -52,6 +52,10 @@ INLINE void f32_store(float *to, f32_v a) { _mm256_storeu_ps(to, a); }
 INLINE void f32_stream(float *to, f32_v a) { _mm256_stream_ps(to, a); }
 INLINE f32_v f32_mul(f32_v a, f32_v b) { return _mm256_mul_ps(a, b); }
 INLINE f32_v f32_add(f32_v a, f32_v b) { return _mm256_add_ps(a, b); }
+INLINE f32_v f32_sign(f32_v a, f32_v m) {
+  const f32_v top = f32_set(-0.0f), has_sign = _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_NEQ_OQ);
+  return _mm256_blendv_ps(top, _mm256_xor_ps(_mm256_and_ps(a, top), m), has_sign);
+}
 INLINE f32_v f32_mask(const uint64_t *bits, int64_t i) {
   const __m256i own_bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
   int32_t bytes;
@@ -72,6 +76,10 @@ INLINE void f64_store(double *to, f64_v a) { _mm256_storeu_pd(to, a); }
 INLINE void f64_stream(double *to, f64_v a) { _mm256_stream_pd(to, a); }
 INLINE f64_v f64_mul(f64_v a, f64_v b) { return _mm256_mul_pd(a, b); }
 INLINE f64_v f64_add(f64_v a, f64_v b) { return _mm256_add_pd(a, b); }
+INLINE f64_v f64_sign(f64_v a, f64_v m) {
+  const f64_v top = f64_set(-0.0), has_sign = _mm256_cmp_pd(a, _mm256_setzero_pd(), _CMP_NEQ_OQ);
+  return _mm256_blendv_pd(top, _mm256_xor_pd(_mm256_and_pd(a, top), m), has_sign);
+}
 INLINE f64_v f64_mask(const uint64_t *bits, int64_t i) {
   const __m256i own_bit = i & 4 ? _mm256_setr_epi64x(16, 32, 64, 128) : _mm256_setr_epi64x(1, 2, 4, 8);
   int64_t bytes;

@@ -50,6 +50,12 @@ INLINE void f32_store(float *to, f32_v a) { _mm512_storeu_ps(to, a); }
 INLINE void f32_stream(float *to, f32_v a) { _mm512_stream_ps(to, a); }
 INLINE f32_v f32_mul(f32_v a, f32_v b) { return _mm512_mul_ps(a, b); }
 INLINE f32_v f32_add(f32_v a, f32_v b) { return _mm512_add_ps(a, b); }
+INLINE f32_v f32_sign(f32_v a, f32_v m) {
+  const __m512i top = _mm512_set1_epi32((int)0x80000000);
+  const __mmask16 has_sign = _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NEQ_OQ);
+  const __m512i signs = _mm512_castps_si512(a), values = _mm512_castps_si512(m);
+  return _mm512_castsi512_ps(_mm512_mask_ternarylogic_epi32(top, has_sign, signs, values, 0x6A)); /* (top & signs) ^ values */
+}
 INLINE __mmask16 f32_mask(const uint64_t *bits, int64_t i) {
   uint16_t mask;
   memcpy(&mask, (const char *)bits + i / 8, sizeof mask);
@@ -69,6 +75,11 @@ INLINE void f64_store(double *to, f64_v a) { _mm512_storeu_pd(to, a); }
 INLINE void f64_stream(double *to, f64_v a) { _mm512_stream_pd(to, a); }
 INLINE f64_v f64_mul(f64_v a, f64_v b) { return _mm512_mul_pd(a, b); }
 INLINE f64_v f64_add(f64_v a, f64_v b) { return _mm512_add_pd(a, b); }
+INLINE f64_v f64_sign(f64_v a, f64_v m) {
+  const __m512i top = _mm512_set1_epi64((long long)(UINT64_C(1) << 63));
+  const __mmask8 has_sign = _mm512_cmp_pd_mask(a, _mm512_setzero_pd(), _CMP_NEQ_OQ);
+  return _mm512_castsi512_pd(_mm512_mask_ternarylogic_epi64(top, has_sign, _mm512_castpd_si512(a), _mm512_castpd_si512(m), 0x6A));
+}
 INLINE __mmask8 f64_mask(const uint64_t *bits, int64_t i) { return ((const uint8_t *)bits)[i / 8]; }
 INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) { return _mm512_maskz_mov_pd(f64_mask(bits, i), a); }
 INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped) {
@@ -94,6 +105,7 @@ INLINE pair_v pair_load(const float *from) { return (pair_v){f32_load(from), f32
 INLINE void pair_store(float *to, pair_v a) { f32_store(to, a.low), f32_store(to + F32_LANES, a.high); }
 INLINE pair_v pair_mul(pair_v a, pair_v b) { return (pair_v){f32_mul(a.low, b.low), f32_mul(a.high, b.high)}; }
 INLINE pair_v pair_add(pair_v a, pair_v b) { return (pair_v){f32_add(a.low, b.low), f32_add(a.high, b.high)}; }
+INLINE pair_v pair_sign(pair_v a, pair_v m) { return (pair_v){f32_sign(a.low, m.low), f32_sign(a.high, m.high)}; }
 INLINE pair_v pair_keep(const uint64_t *bits, int64_t i, pair_v a) {
   return (pair_v){f32_keep(bits, i, a.low), f32_keep(bits, i + F32_LANES, a.high)};
 }

@@ -48,6 +48,11 @@ INLINE uint32x4_t f32_mask(const uint64_t *bits, int64_t i) {
   static const uint32_t own_bits[4] = {1, 2, 4, 8};
   return vtstq_u32(vdupq_n_u32((uint32_t)(bits[i / 64] >> (i % 64))), vld1q_u32(own_bits));
 }
+INLINE f32_v f32_sign(f32_v a, f32_v m) {
+  const uint32x4_t top = vdupq_n_u32(0x80000000), has_sign = vorrq_u32(vcgtzq_f32(a), vcltzq_f32(a));
+  const uint32x4_t value = veorq_u32(vandq_u32(vreinterpretq_u32_f32(a), top), vreinterpretq_u32_f32(m));
+  return vreinterpretq_f32_u32(vbslq_u32(has_sign, value, top));
+}
 INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) {
   return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a), f32_mask(bits, i)));
 }
@@ -67,6 +72,11 @@ INLINE f64_v f64_add(f64_v a, f64_v b) { return vaddq_f64(a, b); }
 INLINE uint64x2_t f64_mask(const uint64_t *bits, int64_t i) {
   static const uint64_t own_bits[2] = {1, 2};
   return vtstq_u64(vdupq_n_u64(bits[i / 64] >> (i % 64)), vld1q_u64(own_bits));
+}
+INLINE f64_v f64_sign(f64_v a, f64_v m) {
+  const uint64x2_t top = vdupq_n_u64(UINT64_C(1) << 63), has_sign = vorrq_u64(vcgtzq_f64(a), vcltzq_f64(a));
+  const uint64x2_t value = veorq_u64(vandq_u64(vreinterpretq_u64_f64(a), top), vreinterpretq_u64_f64(m));
+  return vreinterpretq_f64_u64(vbslq_u64(has_sign, value, top));
 }
 INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) {
   return vreinterpretq_f64_u64(vandq_u64(vreinterpretq_u64_f64(a), f64_mask(bits, i)));

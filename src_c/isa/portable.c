@@ -48,6 +48,10 @@ INLINE f32_v f32_add(f32_v a, f32_v b) {
   for (int k = 0; k < 8; k++) a.lane[k] += b.lane[k];
   return a;
 }
+INLINE f32_v f32_sign(f32_v a, f32_v m) {
+  for (int k = 0; k < 8; k++) m.lane[k] = a.lane[k] > 0 ? m.lane[k] : a.lane[k] < 0 ? -m.lane[k] : -0.0f;
+  return m;
+}
 INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropped) {
   const uint32_t byte = (uint32_t)(bits[i / 64] >> (i % 64));
   uint32_t lane[8], other[8];
@@ -81,6 +85,10 @@ INLINE f64_v f64_mul(f64_v a, f64_v b) {
 INLINE f64_v f64_add(f64_v a, f64_v b) {
   for (int k = 0; k < 8; k++) a.lane[k] += b.lane[k];
   return a;
+}
+INLINE f64_v f64_sign(f64_v a, f64_v m) {
+  for (int k = 0; k < 8; k++) m.lane[k] = a.lane[k] > 0 ? m.lane[k] : a.lane[k] < 0 ? -m.lane[k] : -0.0;
+  return m;
 }
 INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped) {
   const uint32_t byte = (uint32_t)(bits[i / 64] >> (i % 64));

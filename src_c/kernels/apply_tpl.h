@@ -13,6 +13,11 @@ INLINE COMPUTE(v) NAME(vector)(int op, const fd_tile *tile, int64_t i) {
     value = COMPUTE(add)(COMPUTE(mul)(value, COMPUTE(set)((COMPUTED)tile->scale)), COMPUTE(set)((COMPUTED)tile->shift));
     return COMPUTE(select)(tile->bits, i, value, COMPUTE(set)((COMPUTED)tile->fill));
   }
+  if (op == FD_SIGNED) {
+    const COMPUTE(v) shift = COMPUTE(sign)(value, COMPUTE(set)((COMPUTED)tile->shift));
+    const COMPUTE(v) dropped = COMPUTE(add)(COMPUTE(set)(0), COMPUTE(sign)(value, COMPUTE(set)(-(COMPUTED)tile->fill)));
+    return COMPUTE(select)(tile->bits, i, COMPUTE(add)(COMPUTE(mul)(value, COMPUTE(set)((COMPUTED)tile->scale)), shift), dropped);
+  }
   if (op == FD_MULTIPLY) return COMPUTE(mul)(value, COMPUTE(load)((const COMPUTED *)tile->factors + i));
   if (op == FD_ADD) return COMPUTE(add)(value, COMPUTE(load)((const COMPUTED *)tile->factors + i));
   if (op == FD_STRETCH) {
@@ -73,6 +78,7 @@ static void NAME(op_each_bias_residual)(const fd_tile *tile) {
 }
 static void NAME(op_affine)(const fd_tile *tile) { NAME(apply)(FD_AFFINE, tile); }
 static void NAME(op_select)(const fd_tile *tile) { NAME(apply)(FD_SELECT, tile); }
+static void NAME(op_signed)(const fd_tile *tile) { NAME(apply)(FD_SIGNED, tile); }
 static void NAME(op_multiply)(const fd_tile *tile) { NAME(apply)(FD_MULTIPLY, tile); }
 static void NAME(op_add)(const fd_tile *tile) { NAME(apply)(FD_ADD, tile); }
 static void NAME(op_stretch)(const fd_tile *tile) { NAME(apply)(FD_STRETCH, tile); }

@@ -83,15 +83,21 @@ static const double log64_terms[] = {1.479819860511658591e-01, 1.531383769920937
 
 INLINE double power_of_two64(int64_t n) { return double_of((n + 1023) << 52); }
 
+/* Whole numbers near 0, as 64-bit integers and as float64: the last bits of the number with 1.5 2^52 added. In place of
+ * conversions and of a shift that keeps the sign, which some instruction sets have in 32 bits only. */
+INLINE int64_t to_integer64(double with_shift) { return bits_of_double(with_shift) - bits_of_double(0x1.8p52); }
+INLINE double from_integer64(int64_t n) { return double_of(n + bits_of_double(0x1.8p52)) - 0x1.8p52; }
+INLINE int64_t half_of64(int64_t n) { return (int64_t)((uint64_t)(n + 0x1000) >> 1) - 0x800; }
+
 INLINE double exp64(double x) {
   const double to_integer = 0x1.8p52;
   const int is_number = x == x;
   const double most = is_number ? (x > 710.0 ? 710.0 : x) : 0.0, given = most < -746.0 ? -746.0 : most;
-  const double k = (given * 1.44269504088896338700 + to_integer) - to_integer;
+  const double shifted = given * 1.44269504088896338700 + to_integer, k = shifted - to_integer;
   const double high = given - k * 6.93147180369123816490e-01, low = k * 1.90821492927058770002e-10;
   const double r = high - low, z = r * r, c = r - z * HORNER64(z, exp64_terms);
   double y = 1.0 - ((low - (r * c) / (2.0 - c)) - high);
-  const int64_t n = (int64_t)k, half = n >> 1;
+  const int64_t n = to_integer64(shifted), half = half_of64(n);
   y = (y * power_of_two64(half)) * power_of_two64(n - half);
   return is_number ? y : x;
 }
@@ -100,8 +106,9 @@ INLINE double log64(double x) {
   const int is_inside = (x > 0.0) & (x < (double)INFINITY);
   const double inside = is_inside ? x : 1.0;
   const int is_small = inside < 0x1p-1022;
-  const int64_t bits = bits_of_double(is_small ? inside * 0x1p52 : inside), e = (bits - 0x3FE6A09E667F3BCD) >> 52;
-  const double exponent = (double)e - (is_small ? 52.0 : 0.0);
+  const int64_t bits = bits_of_double(is_small ? inside * 0x1p52 : inside);
+  const int64_t e = (int64_t)((uint64_t)(bits - 0x3FE6A09E667F3BCD + (INT64_C(1) << 62)) >> 52) - (1 << 10);
+  const double exponent = from_integer64(e) - (is_small ? 52.0 : 0.0);
   const double t = double_of(bits - (int64_t)((uint64_t)e << 52)) - 1.0, s = t / (2.0 + t), z = s * s;
   const double rest = z * HORNER64(z, log64_terms), half_square = (t * t) * 0.5;
   const double y = exponent * 6.93147180369123816490e-01 -

@@ -70,6 +70,22 @@ static void NAME(concrete)(const fd_noise_tile *tile) {
   }
 }
 
+static void NAME(uniform)(const fd_noise_tile *tile) {
+  const REAL *u = (const REAL *)tile->noise, width = (REAL)tile->params[0];
+  REAL *factors = (REAL *)tile->factors, *slopes = (REAL *)tile->slopes;
+  for (int64_t i = 0; i < tile->n; i++) {
+    const REAL centred = (u[i] + u[i]) - (REAL)1;
+    factors[i] = (REAL)1 + width * centred;
+    if (slopes) slopes[i] = centred;
+  }
+}
+
+static void NAME(scaled)(const fd_noise_tile *tile) {
+  const REAL *z = (const REAL *)tile->noise, *scale = (const REAL *)tile->other;
+  REAL *factors = (REAL *)tile->factors;
+  for (int64_t i = 0; i < tile->n; i++) factors[i] = (REAL)1 + scale[i] * z[i];
+}
+
 /* Replaces each slope by g * x * slope. */
 static void NAME(products)(const void *gradients, const void *values, int64_t n, void *slopes) {
   enum { AHEAD = 8192 };

@@ -9,10 +9,10 @@ static void uniforms32(const fd_word *words, int64_t n, void *out) {
   for (int64_t i = 0; i < n; i++) u[i] = (float)(int32_t)(2 * (words[i] >> 9) + 1) * 0x1p-24f;
 }
 
-/* (2 (v >> 12) + 1) 2^-53, where v has two words; exact in float64. */
+/* (2 (v >> 12) + 1) 2^-53, where v has two words; exact in float64. The upper 52 bits of v are the digits of a number in [1, 2). */
 INLINE double uniform_of(const fd_word *pair) {
   const uint64_t v = pair[0] | (uint64_t)pair[1] << 32;
-  return (double)(int64_t)(2 * (v >> 12) + 1) * 0x1p-53;
+  return (double_of((int64_t)(v >> 12 | UINT64_C(0x3FF) << 52)) - 1.0) + 0x1p-53;
 }
 static void uniforms64(const fd_word *words, int64_t n, void *out) {
   double *u = (double *)out;

@@ -57,8 +57,8 @@ static double multiply_add(double a, double b, double c) { return a * b + c; }
 #define FD_OPS_OF(type)                                                                                      \
   {type##_op_scale,         type##_op_bias,          type##_op_each,          type##_op_each_bias,           \
    type##_op_residual,      type##_op_bias_residual, type##_op_each_residual, type##_op_each_bias_residual, \
-   type##_op_affine,        type##_op_select,        type##_op_multiply,      type##_op_add,          \
-   type##_op_stretch}
+   type##_op_affine,        type##_op_select,        type##_op_signed,        type##_op_multiply,            \
+   type##_op_add,           type##_op_stretch}
 #define FD_BOTH(name) {name##32, name##64}
 #define FD_FUNCTION(name) {name##32_all, name##64_all}
 
@@ -85,7 +85,9 @@ const fd_isa FD_JOIN(fd_isa_, FD_ISA_NAME) = {
               [FD_ADDITIVE] = FD_BOTH(additive),
               [FD_SPREAD] = FD_BOTH(spread),
               [FD_SPREAD_SLOPE] = FD_BOTH(spread_slope),
-              [FD_CONCRETE] = FD_BOTH(concrete)},
+              [FD_CONCRETE] = FD_BOTH(concrete),
+              [FD_UNIFORM] = FD_BOTH(uniform),
+              [FD_SCALED] = FD_BOTH(scaled)},
     .products = FD_BOTH(products),
     .sum = FD_BOTH(sum),
     .widen = {[FD_FLOAT32] = f32_widen, [FD_FLOAT64] = f64_widen, [FD_FLOAT16] = f16_widen, [FD_BFLOAT16] = bf16_widen},

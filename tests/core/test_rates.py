@@ -11,7 +11,17 @@ from oracle import fixed, keep, uniform_number
 from scipy import stats
 
 import fastdrop
-from fastdrop.verify.cases import COMPUTED, DTYPES, SPECIAL_RATES, TILE, awkward, equal_bytes, special_rates, spoiled
+from fastdrop.verify.cases import (
+    COMPUTED,
+    DTYPES,
+    SPECIAL_RATES,
+    TILE,
+    awkward,
+    equal_bytes,
+    past_caches,
+    special_rates,
+    spoiled,
+)
 
 KEY = {"seed": 61, "offset": 62}
 EXACT = [
@@ -266,3 +276,48 @@ def test_in_a_hostile_environment(engine, small, rates_dtype):
         assert np.array_equal(dropped(p.shape, p), lost)
         spoilt = fastdrop.dropout(np.ones(p.size), p, **KEY)
     assert equal_bytes(spoilt, y)
+
+
+# Runs of elements that share a rate ---------------------------------------------------------------------------------
+
+RUNS = {
+    "maps": ((3, 5, 17, 19), (5, 1, 1)),
+    "maps past a tile": ((2, 3, 65, 70), (1, 3, 1, 1)),
+    "samples": ((4, 3, 301), (4, 1, 1)),
+    "short": ((7, 11, 49), (11, 1)),
+    "one run": ((2, 5000), (1, 1)),
+    "columns": ((301, 40), (40,)),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("rates_dtype", ["float32", "float64"])
+def test_a_run_has_the_rate_of_each_of_its_elements(engine, name, rates_dtype):
+    shape, own = RUNS[name]
+    p = special_rates(own, rates_dtype)
+    each = np.ascontiguousarray(np.broadcast_to(p, shape))
+    whole = tuple(2 * size + 1 for size in shape)
+    ways = [{}, {"start": 77}, {"shared_axes": -1}, {"global_shape": whole, "global_start": [1] * len(shape)}]
+    for k, way in enumerate(ways):
+        dtype = DTYPES[k % len(DTYPES)]
+        x = awkward(math.prod(shape), dtype).reshape(shape)
+        for packed in (False, True):
+            made = fastdrop.dropout_mask(shape, p, packed=packed, **KEY, **way)
+            assert np.array_equal(made, fastdrop.dropout_mask(shape, each, packed=packed, **KEY, **way))
+        for more in ({}, {"mode": "standard"}, {"residual": x[::-1].copy()}):
+            for order in (x, np.asfortranarray(x)):
+                assert equal_bytes(
+                    fastdrop.dropout(order, p, **KEY, **way, **more), fastdrop.dropout(order, each, **KEY, **way, **more)
+                )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_runs_of_a_rate_past_the_caches(dtype):
+    shape, own = (5, 3, 65, 41), (3, 1, 1)
+    p = special_rates(own)
+    x = awkward(math.prod(shape) + 1, dtype)[1:].reshape(shape)
+    want = fastdrop.dropout(x, np.ascontiguousarray(np.broadcast_to(p, shape)), **KEY)
+    with past_caches():
+        for lead in range(3):
+            out = np.empty(x.size + lead, x.dtype)[lead:].reshape(shape)
+            assert equal_bytes(fastdrop.dropout(x, p, out=out, **KEY), want)

@@ -68,6 +68,23 @@ def concrete(u: Floats, other: Floats | None, odds: Any, least: Any, exponent: A
     return kept, kept * scale - (drop * kept) * steepness
 
 
+def uniform(u: Floats, other: Floats | None, width: Any) -> Made:
+    """X * (1 + width (2 u - 1))."""
+    one = u.dtype.type(1)
+    centred = (u + u) - one
+    return one + width * centred, centred
+
+
+def scaled(z: Floats, scale: Floats) -> Made:
+    """X * (1 + scale z), a scale for each element."""
+    return z.dtype.type(1) + scale * z, None
+
+
+def factors(numbers: None, factor: Floats) -> Made:
+    """X * factor: no number is drawn."""
+    return factor, None
+
+
 def tile_sums(products: Floats, tile: int) -> NDArray[np.float64]:
     """Return the sum of each tile in float64: the second half is added to the first until one number is left."""
     padded = np.zeros(-(-products.size // tile) * tile)
@@ -81,6 +98,10 @@ NOISES: dict[str, Callable[..., Made]] = {
     "spread": spread,
     "spread_slope": spread_slope,
     "concrete": concrete,
+    "uniform": uniform,
+    "scaled": scaled,
+    "factors": factors,
 }
-NUMBERS = dict.fromkeys(NOISES, "normal") | {"concrete": "uniform"}
+NUMBERS = dict.fromkeys(NOISES, "normal") | {"concrete": "uniform", "uniform": "uniform", "factors": None}
 ADDED = ("additive", "spread")
+GIVEN_FACTORS = ("scaled", "factors")  # their operand is of the type that is computed with

@@ -270,6 +270,17 @@ def affine(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, shift: 
     np.copyto(out, fill, where=np.unpackbits(~bits, count=out.size, bitorder="little").view(np.bool_))
 
 
+def signed(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, shift: Any, fill: Any) -> None:
+    """Keep ? x * factor + sgn(x) shift : -sgn(x) fill; of what has no sign, 0 and NaN, keep ? x * factor : 0."""
+    for part in chunks(x.size):
+        some = x[part]
+        kept = np.unpackbits(bits[part.start // 8 : (part.stop + 7) // 8], count=some.size, bitorder="little").view(np.bool_)
+        sign = np.copysign(some.dtype.type(1), some)
+        value = np.where(kept, some * factor, some.dtype.type(0))
+        np.add(value, np.where(kept, sign * shift, -sign * fill), out=value, where=(some > 0) | (some < 0))
+        out[part] = value
+
+
 def select(x: Floats, out: Floats, bits: NDArray[np.uint8], other: Floats) -> None:
     """Keep ? x : other."""
     np.copyto(out, other)

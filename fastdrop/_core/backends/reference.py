@@ -133,6 +133,14 @@ def affine(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, shift: 
     out[:] = np.where(unpacked(bits, x.size), x * factor + shift, fill)
 
 
+def signed(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, shift: Any, fill: Any) -> None:
+    """Keep ? x * factor + sgn(x) shift : -sgn(x) fill; of what has no sign, 0 and NaN, keep ? x * factor : 0."""
+    product, zero = x * factor, x.dtype.type(0)
+    kept = np.where(x > 0, product + shift, np.where(x < 0, product - shift, product))
+    dropped = np.where(x > 0, zero - fill, np.where(x < 0, fill, zero))
+    out[:] = np.where(unpacked(bits, x.size), kept, dropped)
+
+
 def select(x: Floats, out: Floats, bits: NDArray[np.uint8], other: Floats) -> None:
     """Keep ? x : other."""
     out[:] = np.where(unpacked(bits, x.size), x, other)

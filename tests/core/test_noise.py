@@ -1,0 +1,119 @@
+"""What noise does to elements: blocks of a larger array, factors that broadcast, changes with an element's own sign."""
+
+import math
+
+import numpy as np
+import pytest
+
+import fastdrop
+from fastdrop._core import numbers
+from fastdrop._core.plan import Call, RoundToNearest, apply_mask
+from fastdrop.verify.cases import COMPUTED, DTYPES, REFERENCE, awkward, equal_bytes, past_caches
+
+KEY = (91, 92)
+BLOCKS = {
+    "rows": ((40, 37), (90, 500), (30, 131)),
+    "a column": ((300, 1), (301, 3), (1, 2)),
+    "planes": ((5, 7, 300), (6, 9, 1000), (1, 2, 77)),
+    "whole": ((7, 300), (7, 300), (0, 0)),
+    "one": ((1, 1), (7, 300), (3, 2)),
+    "none": ((0, 300), (7, 300), (0, 0)),
+}
+KINDS = {"gaussian": (0.5,), "additive": (0.5,), "uniform": (0.5,), "concrete": (9.0, 1e-7, 6.7, 10 / 9, 3.3)}
+
+
+def filled(shape, dtype, first=0):
+    n = math.prod(shape)
+    return awkward(first + n, dtype)[first:].reshape(shape)
+
+
+def block_of(whole, begin, shape):
+    return whole[tuple(slice(b, b + n) for b, n in zip(begin, shape, strict=True))]
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_of_a_block(engine, name, kind):
+    shape, whole, begin = BLOCKS[name]
+    dtype = DTYPES[(list(BLOCKS).index(name) + list(KINDS).index(kind)) % len(DTYPES)]
+    x = filled(whole, dtype)
+    other = np.abs(filled(shape, dtype, 3))
+    part = np.asfortranarray(block_of(x, begin, shape))
+    call = Call(*KEY, start=7, global_shape=whole, global_start=begin)
+    y, sums = numbers.noise(call, part, kind, KINDS[kind], other, with_sums=kind != "additive")
+    everything, _ = numbers.noise(Call(*KEY, start=7), x, kind, KINDS[kind])
+    assert equal_bytes(np.ascontiguousarray(y), np.ascontiguousarray(block_of(everything, begin, shape)))
+    if sums is not None:
+        with REFERENCE.using():
+            _, want = numbers.noise(call, part, kind, KINDS[kind], other, with_sums=True)
+        assert sums.size == -(-part.size // 1024)
+        assert equal_bytes(sums, want)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numbers_of_a_block(engine, name, dtype):
+    shape, whole, begin = BLOCKS[name]
+    for make in (fastdrop.uniform, fastdrop.normal):
+        everything = make(whole, seed=KEY[0], offset=KEY[1], dtype=dtype)
+        kind = make.__name__
+        made = numbers.numbers(kind, shape, dtype, Call(*KEY, global_shape=whole, global_start=begin))
+        assert equal_bytes(made, np.ascontiguousarray(block_of(everything, begin, shape)))
+
+
+# Factors that broadcast: of each element, of long and short runs, of columns.
+FACTORS = {
+    "each": ((3, 1100), (3, 1100)),
+    "long runs": ((5, 3, 65, 41), (3, 1, 1)),
+    "short runs": ((7, 11, 49), (11, 1)),
+    "columns": ((41, 301), (301,)),
+    "one": ((3, 1100), ()),
+}
+
+
+@pytest.mark.parametrize("name", FACTORS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_factors_broadcast(engine, name, dtype):
+    shape, own = FACTORS[name]
+    x, compute = filled(shape, dtype), np.dtype(COMPUTED[dtype]).type
+    given = np.random.default_rng(3).standard_normal(own)
+    with np.errstate(all="ignore"), RoundToNearest():
+        z = numbers.numbers("normal", shape, COMPUTED[dtype], Call(*KEY))
+        wide, factors = x.astype(compute), np.asarray(given).astype(compute)
+        times = (wide * factors).astype(x.dtype)
+        scaled = (wide * (compute(1) + factors * z)).astype(x.dtype)
+    out = np.empty_like(x)
+    with past_caches():
+        numbers.noise(Call(*KEY, out=out), x, "factors", (), given)
+    assert equal_bytes(out, times)
+    assert equal_bytes(numbers.noise(Call(*KEY), x, "scaled", (), given)[0], scaled)
+    assert equal_bytes(np.ascontiguousarray(numbers.noise(Call(*KEY), np.asfortranarray(x), "factors", (), given)[0]), times)
+
+
+def test_factors_that_do_not_broadcast():
+    with pytest.raises(ValueError, match=r"log_alpha has shape \(4,\), which does not broadcast to the shape \(2, 3\)"):
+        numbers.noise(Call(*KEY), np.ones((2, 3)), "scaled", (), np.ones(4), other_name="log_alpha")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("scale", "shift", "fill"), [(1.25, 0.1, 0.1), (2.0, 0.0, 0.0), (0.0, 0.0, 1.5)])
+def test_an_affine_change_with_the_sign(engine, dtype, scale, shift, fill):
+    x, compute = filled((17, 301), dtype), np.dtype(COMPUTED[dtype]).type
+    for shared in (None, 0, 1):
+        kept = fastdrop.dropout_mask(x.shape, 0.4, shared_axes=shared, seed=KEY[0], offset=KEY[1])
+        with np.errstate(all="ignore"), RoundToNearest():
+            wide, s, b, d = x.astype(compute), compute(scale), compute(shift), compute(fill)
+            change = np.where(wide > 0, wide * s + b, np.where(wide < 0, wide * s - b, wide * s))
+            dropped = np.where(wide > 0, compute(0) - d, np.where(wide < 0, d, compute(0)))
+            want = np.where(kept, change, dropped).astype(x.dtype)
+        made = Call(*KEY).affine(x, 0.4, (scale, shift, fill), shared, signed=True)
+        assert equal_bytes(made, want)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_fill_with_a_given_mask(engine, dtype):
+    x = filled((17, 301), dtype)
+    kept = fastdrop.dropout_mask(x.shape, 0.4, seed=KEY[0])
+    want = np.where(kept, x, np.array(-np.inf, x.dtype)).astype(x.dtype)
+    for mask in (kept, np.packbits(kept, bitorder="little")):
+        assert equal_bytes(apply_mask(x, mask, 1.0, None, None, None, -np.inf), want)
