@@ -157,7 +157,12 @@ def attention_by_hand(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, s
 def bert(kind):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     config = transformers.BertConfig(
-        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, attn_implementation=kind,
+        vocab_size=64,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        attn_implementation=kind,
     )  # fmt: skip
     model = transformers.BertForSequenceClassification(config).train()
     tokens = torch.randint(0, 64, (4, 16))
