@@ -389,6 +389,30 @@ def test_in_place():
     assert equal(leaf.grad, fastdrop.dropout(np.ones((4, 5), np.float32), 0.4, seed=3))
 
 
+def test_inference_mode():
+    with torch.inference_mode():
+        x = randn(4, 5)
+        wanted = ft.dropout(x, 0.4, seed=3)
+        assert torch.equal(ft.dropout(x, 0.4, inplace=True, seed=3), wanted)
+
+
+def test_tensors_that_outlived_their_transform():
+    kept = []
+    torch.func.grad(lambda x: kept.append(x) or x.sum())(randn(8))
+    assert torch.equal(ft.dropout(kept[0], 0.4, seed=3), ft.dropout(randn(8), 0.4, seed=3))
+
+
+def test_tensors_without_storage():
+    """They raise; reading at address 0 would end the process."""
+    x = randn(8)
+    x.untyped_storage().resize_(0)
+    for nothing in (x, torch._efficientzerotensor(8)):
+        try:
+            assert not ft.dropout(nothing, 0.4, seed=3).any()
+        except (ValueError, RuntimeError) as error:
+            assert "storage" in str(error)
+
+
 def test_in_place_and_used_twice():
     leaf = randn(4, 5).requires_grad_()
     between = leaf.exp()  # which saves its result
