@@ -7,6 +7,7 @@ over the 64 pixels. A step is a forward pass, a backward pass and an update.
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -22,29 +23,10 @@ WIDTH, BATCH = 1024, 512  # the perceptron
 MODEL, HEADS, INNER, SENTENCES = 128, 4, 512, 64  # the encoder
 
 
-def dropout_layer(torch: Any, p: float) -> Any:
-    """Return a function that makes PyTorch layers with fastdrop's masks; the backward pass regenerates the mask."""
-
-    class Dropped(torch.autograd.Function):  # type: ignore[misc]
-        @staticmethod
-        def forward(ctx: Any, x: Any, seed: int, offset: int) -> Any:
-            ctx.key = {"seed": seed, "offset": offset}
-            return torch.from_numpy(fastdrop.dropout(x.detach().numpy(), p, **ctx.key))
-
-        @staticmethod
-        def backward(ctx: Any, grad: Any) -> Any:
-            return torch.from_numpy(fastdrop.dropout_backward(grad.numpy(), p, **ctx.key)), None, None
-
-    class Dropout(torch.nn.Module):  # type: ignore[misc]
-        def __init__(self, stream: fastdrop.Stream) -> None:
-            super().__init__()
-            self.stream = stream
-
-        def forward(self, x: Any) -> Any:
-            return Dropped.apply(x, *self.stream.next()) if self.training else x
-
-    layers = iter(range(2**32))
-    return lambda: Dropout(fastdrop.Stream(SEED).fold_in(next(layers)))
+def seeded_layers(p: float) -> Callable[[], Any]:
+    """Return a function that makes fastdrop's layers for PyTorch, each with a seed of its own."""
+    adapter, layers = importlib.import_module("fastdrop.torch"), itertools.count()
+    return lambda: adapter.Dropout(p, seed=fastdrop.fold_in(SEED, next(layers)))
 
 
 def layers_of(torch: Any, kind: str, p: float) -> Callable[[], Any]:
@@ -52,7 +34,7 @@ def layers_of(torch: Any, kind: str, p: float) -> Callable[[], Any]:
     kinds: dict[str, Callable[[], Any]] = {
         "none": torch.nn.Identity,
         "torch": partial(torch.nn.Dropout, p),
-        "fastdrop": dropout_layer(torch, p),
+        "fastdrop": seeded_layers(p),
     }
     return kinds[kind]
 
@@ -116,11 +98,10 @@ def step(network: Any, kind: str, job: Job) -> Call:
 def require_gradient(torch: Any, p: float) -> None:
     """Check that the layer drops the same elements as `fastdrop.dropout`, in both directions."""
     x = torch.arange(1.0, 1001.0, requires_grad=True)
-    layer = dropout_layer(torch, p)()
-    seed, offset = fastdrop.Stream(SEED).fold_in(0).next()
+    layer, seed = seeded_layers(p)(), fastdrop.fold_in(SEED, 0)
     y = layer(x)
     (grad,) = torch.autograd.grad(y.sum(), x)
-    np.testing.assert_array_equal(y.detach().numpy(), fastdrop.dropout(x.detach().numpy(), p, seed=seed, offset=offset))
+    np.testing.assert_array_equal(y.detach().numpy(), fastdrop.dropout(x.detach().numpy(), p, seed=seed))
     np.testing.assert_array_equal(grad.numpy() * x.detach().numpy(), y.detach().numpy())
 
 

@@ -18,6 +18,7 @@ MODULES = (
     "numexpr_where",
     "numba_loop",
     "torch_cpu",
+    "torch_own",
     "jax_cpu",
     "tensorflow_cpu",
     "keras_layer",

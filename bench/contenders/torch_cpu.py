@@ -14,10 +14,11 @@ from ..contender import EVERY_DTYPE, SEED, Absent, Adapter, Array, Call, Contend
 OPTIONS = EVERY_DTYPE | {"noise_shape", "bias", "residual", "rates"}
 
 
-def tensor(torch: Any, array: Array | None) -> Any:
+def tensor(array: Array | None) -> Any:
     """Return a view of an array as a tensor, or None; bfloat16 is passed as bits, since PyTorch does not know ml_dtypes."""
     if array is None:
         return None
+    torch = importlib.import_module("torch")
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
@@ -39,11 +40,17 @@ def prepared(job: Job) -> Any:
     return torch
 
 
+def needs_compiler() -> None:
+    """Raise where `torch.compile` has no compiler."""
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        raise Absent("torch.compile needs a C++ compiler, and the path has none")
+
+
 def dropped(torch: Any, job: Job) -> Callable[[Any], Any]:
     """Return the function of a tensor that a user of PyTorch would write."""
     functional, p = torch.nn.functional, job.p
     if job.case.rate == "each":
-        rates = tensor(torch, job.p)
+        rates = tensor(job.p)
         return lambda x: x * (torch.rand_like(x) >= rates) / (1 - rates)
     if job.case.noise_shape is None:
         return lambda x: functional.dropout(x, p)
@@ -55,15 +62,14 @@ def dropped(torch: Any, job: Job) -> Callable[[Any], Any]:
 
 def dropout(job: Job, compiled: bool = False) -> Call:
     torch = prepared(job)
-    x, bias, residual, drop = tensor(torch, job.x), tensor(torch, job.bias), tensor(torch, job.residual), dropped(torch, job)
+    x, bias, residual, drop = tensor(job.x), tensor(job.bias), tensor(job.residual), dropped(torch, job)
 
     def run(x: Any, bias: Any, residual: Any) -> Any:
         y = drop(x if bias is None else x + bias)
         return y if residual is None else residual + y
 
     if compiled:
-        if not any(map(shutil.which, ("c++", "g++", "clang++"))):
-            raise Absent("torch.compile needs a C++ compiler, and the path has none")
+        needs_compiler()
         run = torch.compile(run, dynamic=False)
         run(x, bias, residual)
     return lambda: run(x, bias, residual)
@@ -75,7 +81,7 @@ def compiled(job: Job) -> Call:
 
 def backward(job: Job) -> Call:
     torch = prepared(job)
-    x, grad = tensor(torch, job.x).requires_grad_(), tensor(torch, job.gradients[0])
+    x, grad = tensor(job.x).requires_grad_(), tensor(job.gradients[0])
 
     def call() -> Any:
         y = torch.nn.functional.dropout(x, job.p)
@@ -92,7 +98,7 @@ def mask(job: Job) -> Call:
 
 def gaussian(job: Job) -> Call:
     torch = prepared(job)
-    x, deviation = tensor(torch, job.x), (job.p / (1 - job.p)) ** 0.5
+    x, deviation = tensor(job.x), (job.p / (1 - job.p)) ** 0.5
     return lambda: x * torch.empty_like(x).normal_(1, deviation)
 
 

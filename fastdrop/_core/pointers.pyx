@@ -94,6 +94,8 @@ def drop(
     work.settings = effective()
     if not n:
         return
+    if not x or not y:
+        raise ValueError("x and y must be addresses of memory; got 0, which tensors without storage have")
     is_plain = strides is None and work.rates is None and work.settings.module is None
     if is_plain and are_apart(&at, n * item_size(dtype), item_size(dtype)):
         perform_there(work, &at, n, sizes[-1] if sizes else 1, num_threads)

@@ -108,7 +108,7 @@ def eager_plain(x: Tensor, rule: Rule, in_place: bool, more: Operands) -> Tensor
     if (torch.is_grad_enabled() and (x.requires_grad or not plain)) or forward_ad._current_level >= 0:
         return apply_eager(x, rule, in_place) if plain else apply_eager(x, rule, in_place, *more)  # type: ignore[no-any-return]
     made = compute(x, rule, in_place, NO_OPERANDS if plain else more)
-    if in_place:
+    if in_place and not x.is_inference():
         torch.autograd.graph.increment_version(x)
     return made
 

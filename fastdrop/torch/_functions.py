@@ -104,6 +104,8 @@ def drop(
     if torch.compiler.is_compiling():
         return traced(x, p, training, in_place, source, row, placement, more)
     plain = is_plain(x)
+    if plain:
+        x = torch._C._functorch.unwrap_if_dead(x)  # a tensor that outlived its transform has no memory of its own
     if not plain or more is not NO_OPERANDS:
         plain = check_operands(x, more, row) and plain
     rate = plan.as_rate(p)
@@ -502,6 +504,7 @@ def vary(input: Tensor, name: str, numbers: tuple[Any, ...], training: Any, opti
         check_tensor(input, "input", "call input.cpu() first", f"fastdrop.torch.{name}")
         check_source(source)
         plan.as_rate(numbers[0])
+        plan.check_flag(training, "training")
     if not training or numbers[0] == 0:
         return input
     return _autograd.variant(input, *draw_tensor(source, input.device), name, *numbers)
@@ -604,6 +607,7 @@ def concrete_dropout(input: Tensor, p_logit: Tensor, temperature: float = 0.1, t
         for tensor, name in ((input, "input"), (p_logit, "p_logit")):
             check_tensor(tensor, name, "call input.cpu() first", "fastdrop.torch.concrete_dropout")
         check_source(source)
+        plan.check_flag(training, "training")
         if not temperature > 0:
             raise ValueError(f"temperature must be a finite number > 0; got {temperature!r}")
     if p_logit.numel() != 1:

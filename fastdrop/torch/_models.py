@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections import Counter
 from contextlib import ContextDecorator
@@ -153,10 +154,12 @@ def functions_called(model: nn.Module, example_inputs: Any) -> dict[str, int]:
 def replacement(name: str) -> Any:
     """Return fastdrop's function for tensors on the CPU, PyTorch's for others."""
     native, ours = NATIVE[name], getattr(_functions, name)
+    first = next(iter(inspect.signature(ours).parameters))
 
-    def function(input: Any, *args: Any, **kwargs: Any) -> Any:
+    def function(*args: Any, **kwargs: Any) -> Any:
         """Call fastdrop's function where the tensor is on the CPU."""
-        return (ours if input.is_cpu else native)(input, *args, **kwargs)
+        x = args[0] if args else kwargs[first]
+        return (ours if x.is_cpu else native)(*args, **kwargs)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = native.__doc__

@@ -113,7 +113,8 @@ def test_noise_and_blocks(dtype):
         y = ours(x, *numbers, **KEY)
         assert equal(y, getattr(fastdrop, name)(to_numpy(x), *numbers, **KEY))
         (dx,) = torch.autograd.grad(y, x, grad)
-        assert equal(dx, getattr(fastdrop, f"{name}_backward")(to_numpy(grad), *numbers, **KEY))
+        wanted = getattr(fastdrop, f"{name}_backward")(to_numpy(grad), *numbers, **KEY)
+        assert equal(dx, wanted[0] if isinstance(wanted, tuple) else wanted)
     logit = torch.tensor([-1.0], requires_grad=True)
     y = ft.concrete_dropout(x, logit, 0.1, **KEY)
     assert equal(y, fastdrop.concrete_dropout(to_numpy(x), -1.0, 0.1, **KEY))
@@ -386,6 +387,28 @@ def test_in_place():
     leaf = randn(4, 5).requires_grad_()
     ft.dropout(leaf * 1, 0.4, inplace=True, seed=3).sum().backward()
     assert equal(leaf.grad, fastdrop.dropout(np.ones((4, 5), np.float32), 0.4, seed=3))
+
+
+def test_inference_mode():
+    with torch.inference_mode():
+        x = randn(4, 5)
+        wanted = ft.dropout(x, 0.4, seed=3)
+        assert torch.equal(ft.dropout(x, 0.4, inplace=True, seed=3), wanted)
+
+
+def test_tensors_that_outlived_their_transform():
+    kept = []
+    torch.func.grad(lambda x: kept.append(x) or x.sum())(randn(8))
+    assert torch.equal(ft.dropout(kept[0], 0.4, seed=3), ft.dropout(randn(8), 0.4, seed=3))
+
+
+def test_tensors_without_storage():
+    """They raise; reading at address 0 would end the process."""
+    x = randn(8)
+    x.untyped_storage().resize_(0)
+    for nothing in (x, torch._efficientzerotensor(8)):
+        with pytest.raises((ValueError, RuntimeError), match=r"storage|address"):
+            ft.dropout(nothing, 0.4, seed=3)
 
 
 def test_in_place_and_used_twice():

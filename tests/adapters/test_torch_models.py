@@ -105,6 +105,10 @@ def test_patched():
             pass
         torch.manual_seed(3)
         assert torch.equal(nn.Dropout(0.5)(x), wanted)
+        torch.manual_seed(3)
+        assert torch.equal(F.dropout(input=x, p=0.5), wanted)
+        q = torch.ones(1, 2, 3)
+        assert F.scaled_dot_product_attention(query=q, key=q, value=q, dropout_p=0.5).shape == q.shape
         assert F.dropout(torch.ones(3, device="meta"), 0.5).device.type == "meta"
 
     @ft.patched()
@@ -163,7 +167,7 @@ def bert(kind):
         num_attention_heads=2,
         intermediate_size=64,
         attn_implementation=kind,
-    )
+    )  # fmt: skip
     model = transformers.BertForSequenceClassification(config).train()
     tokens = torch.randint(0, 64, (4, 16))
     return model, lambda model: model(input_ids=tokens, labels=torch.tensor([0, 1, 0, 1])).loss

@@ -140,3 +140,11 @@ def test_numbers(number):
     with pytest.raises(ValueError, match=f"{number} must be"):
         pointers.drop(x.ctypes.data, y.ctypes.data, 4, None, p=0.3, **given)
     assert (y == 7).all()
+
+
+def test_no_memory():
+    x = values(4, np.float32)
+    for addresses in ((0, x.ctypes.data), (x.ctypes.data, 0)):
+        with pytest.raises(ValueError, match="addresses of memory; got 0"):
+            pointers.drop(*addresses, 4, None, 0, 0.3, *KEY)
+    pointers.drop(0, 0, 0, None, 0, 0.3, *KEY)
