@@ -31,8 +31,8 @@ MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64"
 
 DEBUG = os.environ.get("FASTDROP_DEBUG", "0") == "1"
 # The compiler's command line ends with these flags, so that CFLAGS cannot undo them. Contraction is off because a fused
-# multiply-add rounds once, but the stream's values are defined with two roundings. Without errno and traps, which change no value,
-# the compiler vectorises loops with roots and comparisons.
+# multiply-add rounds once, but the stream's values are defined with two roundings. errno and traps change no value; without
+# them the compiler vectorises loops with roots and comparisons.
 EXACT = ["-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-g" if DEBUG else "-g0"]
 FLAGS = ["-std=gnu11", "-O3", "-fvisibility=hidden", "-fno-lto", *EXACT]
 # The most bytes of stack per C function: a thread may have only 64 KiB. The first spelling is for gcc; the second is for clang,

@@ -176,6 +176,7 @@ SUBMODULES = (
     "nn",
     "schedules",
     "theory",
+    "torch",
     "tuning",
     "typing",
     "uncertainty",

@@ -38,8 +38,8 @@ cdef class Call:
     def affine(self, x, p, factors, shared_axes=None, *, noise_shape=None, bint signed=False, str name=None):
         """Return keep ? x * scale + shift : fill, of the factors (scale, shift, fill). For training alone.
 
-        Where `signed`, shift has the sign of x, and fill the other one: keep ? x * scale + sgn(x) shift : -sgn(x) fill. Of 0 and
-        NaN, which have no sign: keep ? x * scale : 0.
+        If `signed`, shift has the sign of x, and fill has the other sign: keep ? x * scale + sgn(x) shift : -sgn(x) fill. 0 and
+        NaN have no sign: keep ? x * scale : 0.
         """
         cdef Work work = begin(self, x, name or self.array_name())
         work.op = native.FD_SIGNED if signed else native.FD_AFFINE
@@ -424,7 +424,7 @@ def apply_mask(x, mask, scale, out, backend, num_threads, fill=0.0):
     cdef Call call = Call.__new__(Call)
     call.seed, call.out, call.backend, call.num_threads = 0, out, backend, num_threads
     cdef Work work = begin(call, x, "x")
-    work.op = native.FD_SCALE if fill == 0.0 else native.FD_AFFINE
+    work.op = native.FD_SCALE if fill == 0.0 and copysign(1.0, fill) > 0.0 else native.FD_AFFINE
     work.scale, work.shift, work.fill = round_to_compute(scale, work.dtype), -0.0, round_to_compute(fill, work.dtype)
     take_mask(work, mask, out)
     return finish(call, work)

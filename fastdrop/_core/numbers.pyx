@@ -145,14 +145,14 @@ cdef void bind_numbers(Work work, native.fd_numbers *numbers) noexcept:
     numbers.layout = NULL if work.laid is None else &work.laid.layout
 
 
-cdef int numbers_in_python(Work work, str name, int64_t begin, out) except -1:
-    """Fill a flat array with the numbers of the elements from `begin` on: run by run of neighbours in the stream."""
+cdef int numbers_in_python(Work work, str name, int64_t low, out) except -1:
+    """Fill a flat array with the numbers of the elements from `low` on: run by run of neighbours in the stream."""
     make = getattr(work.settings.module, name)
     if work.laid is None:
-        make(work.key.seed, work.key.offset, work.first + begin, out)
+        make(work.key.seed, work.key.offset, work.first + low, out)
         return 0
     sizes, steps = mask_axes(work.laid)
-    index = indices(work.first, sizes, steps, begin, out.size)
+    index = indices(work.first, sizes, steps, low, out.size)
     ends = [*(np.flatnonzero(np.diff(index) != 1) + 1).tolist(), out.size]
     at = 0
     for end in ends:
@@ -170,7 +170,8 @@ cdef int place_numbers(Work work, Call call, int ndim, np.npy_intp *dims) except
 
 # Noise --------------------------------------------------------------------------------------------------------------
 
-NOISES = ("gaussian", "additive", "spread", "spread_slope", "concrete", "uniform", "scaled", "factors")  # in the order of fastdrop.h
+# In the order of fastdrop.h.
+NOISES = ("gaussian", "additive", "spread", "spread_slope", "concrete", "uniform", "scaled", "factors")
 
 cdef class Noise:
     """Which noise, and with what: one call, checked."""
@@ -184,8 +185,8 @@ cdef class Noise:
 def noise(Call call not None, x, str name, params, other=None, *, bint with_sums=False, str other_name="other"):
     """Return what a noise does to x, and the tiles' parts of its parameter's gradient or None (fastdrop.h has the formulas).
 
-    `other` is an array like x; for "scaled" and "factors", any real array that broadcasts to x. "factors" takes a seed as the others
-    do, but no number.
+    `other` is an array like x; for "scaled" and "factors", any real array that broadcasts to x. "factors" takes a seed, as the
+    others do, but no number.
     """
     cdef Noise noise = Noise.__new__(Noise)
     cdef Work work = begin(call, x, call.array_name())
@@ -253,19 +254,19 @@ cdef int perform_noise(Noise noise, int64_t n) except -1:
 cdef int perform_noise_in_python(Noise noise, int64_t n) except -1:
     cdef Work work = noise.work
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
-    cdef int64_t begin, end, tile = native.FD_NOISE_TILE
+    cdef int64_t low, high, tile = native.FD_NOISE_TILE
     y = np.empty(n, np.asarray(work.y).dtype)
     with RoundToNearest(), np.errstate(all="ignore"):
-        for begin in range(0, n, PYTHON_CHUNK):
-            end = min(begin + PYTHON_CHUNK, n)
-            random = np.empty(end - begin, type)
+        for low in range(0, n, PYTHON_CHUNK):
+            high = min(low + PYTHON_CHUNK, n)
+            random = np.empty(high - low, type)
             if definitions.NUMBERS[noise.name] is not None:
-                numbers_in_python(work, definitions.NUMBERS[noise.name], begin, random)
-            x, other = chunk(work.x, begin, end, type), chunk(work.other, begin, end, type)
+                numbers_in_python(work, definitions.NUMBERS[noise.name], low, random)
+            x, other = chunk(work.x, low, high, type), chunk(work.other, low, high, type)
             factors, slopes = definitions.NOISES[noise.name](random, other, *[type(value) for value in noise.params])
-            y[begin:end] = x + factors if noise.name in definitions.ADDED else x * factors
+            y[low:high] = x + factors if noise.name in definitions.ADDED else x * factors
             if noise.sums is not None:
-                noise.sums[begin // tile : -(-end // tile)] = definitions.tile_sums((x * other) * slopes, tile)
+                noise.sums[low // tile : -(-high // tile)] = definitions.tile_sums((x * other) * slopes, tile)
     np.copyto(np.asarray(work.y), y.reshape((<object>work.y).shape))
     return 0
 

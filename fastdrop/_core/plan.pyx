@@ -18,7 +18,7 @@ from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from cpython.tuple cimport PyTuple_CheckExact
-from libc.math cimport NAN
+from libc.math cimport NAN, copysign
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 
 import numpy as np

@@ -219,7 +219,9 @@ cdef np.ndarray array_at(Work work, uintptr_t address, tuple sizes, strides):
         dims[k] = sizes[k]
         steps[k] = 0 if strides is None else <np.npy_intp>strides[k] * size
     cdef np.ndarray made = PyArray_New(
-        np.ndarray, len(sizes), dims, number, NULL if strides is None else steps, <void *>address, 0, np.NPY_ARRAY_WRITEABLE, None)
+        np.ndarray, len(sizes), dims, number, NULL if strides is None else steps, <void *>address, 0, np.NPY_ARRAY_WRITEABLE,
+        None,
+    )
     if work.dtype == native.FD_BFLOAT16 and work.settings.module is not None:  # they compute with values, not with bits
         import ml_dtypes
         return made.view(ml_dtypes.bfloat16)

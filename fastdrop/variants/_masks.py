@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdrop._core import plan
+from fastdrop._core import numbers, plan
 from fastdrop._core.plan import Call, Pass
 
 __all__ = ["apply", "apply_counted", "check_whole_axes", "decide", "whole_part"]
@@ -64,9 +64,9 @@ def check_whole_axes(call: Call, shape: tuple[int, ...], axes: Sequence[int], re
         )
 
 
-def apply(run: Pass, mask: NDArray[np.bool_], scale: float = 1.0) -> NDArray[Any]:
+def apply(run: Pass, mask: NDArray[np.bool_], scale: float = 1.0, fill: float = 0.0) -> NDArray[Any]:
     """Apply a mask that broadcasts to the array, packed first: the kernels' own form, which they need not gather bit by bit."""
-    run.apply(np.packbits(np.broadcast_to(mask, run.x.shape), bitorder="little"), scale)
+    run.apply(np.packbits(np.broadcast_to(mask, run.x.shape), bitorder="little"), scale, fill=fill)
     return run.result()
 
 
@@ -85,7 +85,6 @@ def apply_counted(run: Pass, mask: NDArray[np.bool_], per: str) -> NDArray[Any]:
     if per == "batch":
         return apply(run, mask, float(inverse_shares(mask.size, np.asarray(np.count_nonzero(mask)))))
     kept = np.count_nonzero(mask, axis=tuple(range(1, mask.ndim)), keepdims=True)
-    values = np.asarray(apply(run, mask))  # exact, so that the product below is what is rounded, once
-    scale = inverse_shares(math.prod(mask.shape[1:]), kept).astype(run.compute)
-    np.multiply(values, scale, out=values, dtype=run.compute, casting="unsafe")
+    apply(run, mask)  # exact, so that the product below is rounded once
+    numbers.noise(run.own_call(False, out=run.y), run.y, "factors", (), inverse_shares(math.prod(mask.shape[1:]), kept))
     return run.result()

@@ -38,37 +38,43 @@ def alphas(log_alpha: Any) -> NDArray[np.float64]:
 
 
 def multiply_by_normal(call: Call, x: ArrayLike, scale: Any) -> NDArray[Any]:
-    """Return x * (1 + scale z), z normal: for one scale in one pass of the kernels, for an array of them with NumPy."""
+    """Return x * (1 + scale z), z normal, for one scale or for an array of them that broadcasts to x."""
     if np.ndim(scale) == 0:
         return numbers.noise(call, x, "gaussian", (scale,))[0]
-    return multiply_by_each(call, x, scale, None)[0]
+    check_scales(scale, np.shape(x))
+    return numbers.noise(call, x, "scaled", (), scale, other_name="log_alpha")[0]
 
 
 def multiply_by_normal_backward(call: Call, grad: ArrayLike, scale: Any, x: ArrayLike) -> tuple[NDArray[Any], Any]:
     """Return the gradients with respect to x and to the logarithm of scale**2, in whose shape it is summed."""
     if np.ndim(scale):
-        return multiply_by_each(call, grad, scale, x)
+        return multiply_by_each_backward(call, grad, scale, x)
     dx, sums = numbers.noise(call, grad, "gaussian", (scale,), x, with_sums=True, other_name="x")
     return dx, scale * HALF * total(sums)
 
 
-def multiply_by_each(call: Call, array: ArrayLike, scale: NDArray[np.float64], x: ArrayLike | None) -> tuple[NDArray[Any], Any]:
-    """Multiply by 1 + scale z; and, given the x whose gradient the array is, sum the gradient of the logarithms."""
-    shape = np.shape(array)
-    try:
-        np.broadcast_to(scale, shape)
-    except ValueError:
-        raise ValueError(f"log_alpha has shape {scale.shape}, which does not broadcast to the shape {shape} of x") from None
-    pending = call.arrays(array, x=x)
+def multiply_by_each_backward(
+    call: Call, grad: ArrayLike, scale: NDArray[np.float64], x: ArrayLike
+) -> tuple[NDArray[Any], Any]:
+    """Return the gradients for an array of scales."""
+    shape = np.shape(grad)
+    check_scales(scale, shape)
+    pending = call.arrays(grad, x=x)
     numbers.check_place(shape, pending.compute, call)
     with pending as run:
         values, type = np.asarray(run.x).astype(run.compute), run.compute
         z = numbers.numbers("normal", shape, type, run.own_call())
-        slopes = None
-        if x is not None:
-            products = (values * run.others[0].astype(type)) * z
-            slopes = scale * HALF * sum_to_shape(products.astype(np.float64), scale.shape)
+        products = (values * run.others[0].astype(type)) * z
+        slopes = scale * HALF * sum_to_shape(products.astype(np.float64), scale.shape)
         return run.store(values * (type(1) + scale.astype(type) * z)), slopes
+
+
+def check_scales(scale: NDArray[np.float64], shape: tuple[int, ...]) -> None:
+    """Raise unless the scales broadcast to a shape."""
+    try:
+        np.broadcast_to(scale, shape)
+    except ValueError:
+        raise ValueError(f"log_alpha has shape {scale.shape}, which does not broadcast to the shape {shape} of x") from None
 
 
 # Sums ---------------------------------------------------------------------------------------------------------------

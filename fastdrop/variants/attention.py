@@ -465,9 +465,7 @@ def drop_key(
     if not call.is_training:
         return call.unchanged(x)
     with rule.arrays(x, call) as run:
-        mask = rule.mask(run)
-        np.copyto(np.asarray(apply(run, mask)), np.asarray(filling).astype(run.x.dtype), where=~mask)
-        return run.result()
+        return apply(run, rule.mask(run), fill=float(np.asarray(filling).astype(run.x.dtype)))
 
 
 @backward_of(drop_key)

@@ -108,9 +108,4 @@ def multiply_by_noise(x: ArrayLike, half_width: Any, call: Call) -> NDArray[Any]
     width = as_non_negative_number(half_width, "half_width")
     if not call.is_training:
         return call.unchanged(x)
-    pending = call.arrays(x)
-    numbers.check_place(pending.x.shape, pending.compute, call)
-    with pending as run:
-        uniform = numbers.numbers("uniform", run.x.shape, run.compute, run.own_call())
-        factors = (uniform + uniform - run.compute(1)) * run.compute(width) + run.compute(1)
-        return run.store(run.x.astype(run.compute) * factors)
+    return numbers.noise(call, x, "uniform", (width,))[0]

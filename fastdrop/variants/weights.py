@@ -198,24 +198,15 @@ def shakeout(
     axes, rate, reversal = axes_of_unit(weight, unit, ("input", "weight")), plan.as_rate(p), as_non_negative_scalar(c, "c")
     if not call.is_training:
         return call.unchanged(weight, "weight")
-    call.check_place(np.shape(weight), axes)
-    with call.arrays(weight, name="weight") as run:
-        kept, dropped = shake(np.asarray(run.x), rate, reversal, run.compute)
-        run.own_call(out=run.y).select(kept, rate, dropped, axes)
-        return run.result()
+    return call.affine(weight, rate, shakeout_factors(rate, reversal), axes, signed=True, name="weight")
 
 
-def shake(weight: NDArray[Any], p: float, c: float, compute: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the values of each weight where it is kept, and where it is dropped."""
-    scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
-    enhanced = c * p / (1.0 - p) if p < 1.0 else 0.0
-    s, b, d = compute(scale), compute(enhanced), compute(c)
-    w: NDArray[Any] = weight.astype(compute, copy=False)
-    positive, negative = w > 0, w < 0
-    product = w * s
-    kept = np.where(positive, product + b, np.where(negative, product - b, product))
-    dropped = np.where(positive, compute(0) - d, np.where(negative, d, compute(0)))
-    return kept.astype(weight.dtype, copy=False), dropped.astype(weight.dtype, copy=False)
+def shakeout_factors(p: float, c: float) -> tuple[float, float, float]:
+    """Return the scale and the shift of a kept weight, and the size of a dropped one, whose sign is reversed."""
+    if p == 1.0:
+        return 0.0, 0.0, c
+    with plan.RoundToNearest():
+        return 1.0 / (1.0 - p), c * p / (1.0 - p), c
 
 
 @backward_of(shakeout)
