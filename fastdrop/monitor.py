@@ -386,7 +386,7 @@ def lost_share(before: Sample, after: Sample, replacement: Any) -> float | None:
 
 
 def json_value(value: Any) -> Any:
-    """Return a number as JSON has it, and None for a number that is not finite."""
+    """Return a number that JSON can represent; None for a number that is not finite."""
     if isinstance(value, (float, np.floating)):
         return float(value) if math.isfinite(value) else None
     return value

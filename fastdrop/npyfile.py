@@ -83,7 +83,7 @@ class Layout:
         return CHUNK_BYTES // self.dtype.itemsize
 
     def position(self, element: int) -> int:
-        """Where an element is, in bytes; elements are counted as they lie in the file."""
+        """Return the position of an element in the file in bytes; elements are counted in file order."""
         return self.begin + element * self.dtype.itemsize
 
     def header(self) -> bytes:

@@ -18,7 +18,7 @@ def compute_type(dtype: Any) -> type[np.floating[Any]]:
 def fixed_sum(values: NDArray[Any], axis: int = -1) -> NDArray[Any]:
     """Return sums along an axis, which keeps length 1: the second half is added to the first until one number is left.
 
-    Where the length is odd, the first half is the longer one. Nothing gives nothing: the axis then keeps length 0.
+    Where the length is odd, the first half is the longer one. The sum over an empty axis is empty: the axis keeps length 0.
     """
     parts = np.array(np.moveaxis(values, axis, 0))
     n = len(parts)

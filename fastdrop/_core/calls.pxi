@@ -30,7 +30,7 @@ cdef class Call:
     def drop(
         self, x, p, shared_axes=None, *, noise_shape=None, mode="inverted", bias=None, residual=None, factor=None, str name=None
     ):
-        """Return `dropout` of x. `factor` is what kept elements are multiplied by in training, where no mode says it."""
+        """Return `dropout` of x. `factor` is the factor of kept elements in training, for functions without a mode."""
         cdef Work work = begin(self, x, name or self.array_name())
         work.factor = factor
         return finish_dropping(self, work, x, p, noise_shape, shared_axes, mode, bias, residual)

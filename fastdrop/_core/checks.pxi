@@ -1,7 +1,7 @@
 # Checks of numbers and arrays. Each returns what the core computes with, or raises naming the argument.
 
 cdef object as_integer(value):
-    """An integer of whatever class; a bool is none here."""
+    """Return an integer of any integer class; a bool is not accepted."""
     if isinstance(value, bool):
         raise TypeError
     return operator.index(value)

@@ -1,4 +1,4 @@
-"""Checks of arguments that several modules share; what the functions of the kernels themselves take, the plan checks.
+"""Argument checks that several modules share. The plan checks the arguments that go to the kernels.
 
 ``as_...`` returns the value as the core computes with it, or raises naming it; ``check_...`` only raises. A *number* is one
 that `float` takes, and a string is a bad value of one, as in a table of settings. A *scalar* may also be an array of one
@@ -36,7 +36,7 @@ ROUNDING = 1e-2  # by which a sum of probabilities may be off: bfloat16 has 8 bi
 
 
 def as_positive_count(value: Any, name: str) -> int:
-    """Return a number of things of which there is one at least."""
+    """Return a count of at least one."""
     number = plan.as_count(value, name)
     if number < 1:
         raise ValueError(f"{name} must be at least 1; got {number}")

@@ -70,7 +70,7 @@ cdef int share(Place *place, noise_shape, shared_axes) except -1:
                 place.shared[k] = True
         return 0
     if shared_axes is not None:
-        raise ValueError("noise_shape and shared_axes say the same in two ways: give one of them")
+        raise ValueError("noise_shape and shared_axes both define the shared decisions; give only one of them")
     shape = tuple([place.whole[k] for k in range(place.ndim)])
     try:
         noise = tuple(size if given is None else operator.index(given) for given, size in zip(noise_shape, shape, strict=True))
@@ -157,7 +157,7 @@ cdef int place_mask(Work work, Call call, int ndim, np.npy_intp *dims, noise_sha
 
 
 cdef int place_elements(Work work, Call call, int ndim, np.npy_intp *dims, uint64_t end, str what) except -1:
-    """The same where each element has an index of its own, of which the stream has `end`."""
+    """The same check if each element has its own index; the stream has `end` indices."""
     cdef Place place
     cdef int64_t n = 1
     cdef int k

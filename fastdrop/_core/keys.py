@@ -60,7 +60,7 @@ class SeedAndOffset(NamedTuple):
 
 
 class Key(SeedAndOffset):
-    """The seed and the offset of one call: what a mask is made of, and made of again for the backward pass.
+    """The seed and the offset of one call. A mask depends only on its key, `p` and the index, so the backward pass can regenerate it.
 
     Every function takes a key as its ``seed``. A key has no state: the same key gives the same mask, any number of times.
 
@@ -69,7 +69,7 @@ class Key(SeedAndOffset):
     seed : int, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None
         An integer in [0, 2**64), or a source of one. None, the default, takes fresh entropy from the system.
     offset : int, default 0
-        Which call under the seed this is, in [0, 2**64).
+        The number of the call under the seed (a step, a layer), in [0, 2**64).
 
     Raises
     ------

@@ -87,7 +87,7 @@ cdef bint has_state(seed):
 
 
 cdef int check_seed(seed, offset, int use) except -1:
-    """Raise unless `seed` and `offset` are what this use takes. Nothing is drawn."""
+    """Raise unless this use accepts `seed` and `offset`. No key is drawn."""
     cdef uint64_t number = word(offset, "offset")
     if PyLong_CheckExact(seed):
         word(seed, "seed")

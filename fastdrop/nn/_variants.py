@@ -244,7 +244,7 @@ class AlphaDropout(Variant, forward=fastdrop.alpha_dropout, backward=fastdrop.al
 
 
 class FeatureAlphaDropout(Variant, forward=fastdrop.feature_alpha_dropout, backward=fastdrop.feature_alpha_dropout_backward):
-    """Does what `AlphaDropout` does to whole channels: `fastdrop.feature_alpha_dropout`.
+    """Applies alpha dropout to whole channels: `fastdrop.feature_alpha_dropout`.
 
     Examples
     --------
@@ -490,7 +490,7 @@ class AdaptiveDropout(
 
 
 class ImportanceDropout(Variant, forward=fastdrop.importance_dropout, backward=fastdrop.importance_dropout_backward):
-    """Drops what matters little more often: `fastdrop.importance_dropout`, ``forward(x, scores)``.
+    """Drops elements with low scores more often: `fastdrop.importance_dropout`, ``forward(x, scores)``.
 
     Examples
     --------
@@ -507,7 +507,7 @@ class ImportanceDropout(Variant, forward=fastdrop.importance_dropout, backward=f
 class MultinomialDropout(
     Variant, forward=fastdrop.multinomial_dropout, backward=fastdrop.multinomial_dropout_backward, scheduled="k"
 ):
-    """Keeps features that are drawn: `fastdrop.multinomial_dropout`.
+    """Keeps only a random sample of features: `fastdrop.multinomial_dropout`.
 
     ``forward(x)`` draws by what the features are, ``forward(x, probabilities=...)`` by given probabilities.
 
@@ -548,7 +548,7 @@ class ADL(Variant, forward=fastdrop.adl, backward=fastdrop.adl_backward):
 
 
 class AttentionDropout(Variant, forward=fastdrop.attention_dropout, backward=fastdrop.attention_dropout_backward):
-    """Drops attention probabilities: `fastdrop.attention_dropout`. The layer holds on to them if it renormalizes rows.
+    """Drops attention probabilities: `fastdrop.attention_dropout`. If rows are renormalized, the layer stores the probabilities.
 
     Examples
     --------
@@ -615,7 +615,7 @@ class DropPath(Variant, forward=fastdrop.drop_path, backward=fastdrop.drop_path_
 
 
 class Zoneout(Variant, forward=fastdrop.zoneout, backward=fastdrop.zoneout_backward):
-    """Keeps units of a recurrent state as they were: `fastdrop.zoneout`, ``forward(new, previous)``.
+    """Keeps the previous value of some units of a recurrent state: `fastdrop.zoneout`, ``forward(new, previous)``.
 
     ``backward(grad)`` returns the gradients of both.
 

@@ -1,4 +1,4 @@
-"""What every layer does: passes and their records, modes, parameters, seeds, configuration and state."""
+"""The base class of all layers: passes and their records, modes, parameters, seeds, configuration and state."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Layer:
         return result
 
     def record(self, *inputs: Any, **more: Any) -> tuple[Any, Any]:
-        """Return the output, and a record of the pass for `backward`; the layer itself remembers nothing.
+        """Return the output, and a record of the pass for `backward`; the layer itself stores nothing.
 
         With ``again=``, a record, that pass is made again with the same rates and masks: nothing is drawn.
         """
@@ -359,7 +359,7 @@ class Layer:
 
 
 def require_shape(grad: Any, shape: Any) -> None:
-    """Raise unless a gradient has the shape of the output; what is no array has no shape."""
+    """Raise an error unless a gradient has the shape of the output; a value that is not an array is not checked."""
     if shape is not None and np.shape(grad) != shape:
         raise ValueError(f"grad must have the shape of the output, {shape}; got shape {np.shape(grad)}")
 

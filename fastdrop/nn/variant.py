@@ -69,7 +69,7 @@ def split_parameters(function: Function, scheduled: str) -> tuple[list[str], lis
 
 
 def layer_signature(forward: Function, backward: Function, scheduled: str) -> inspect.Signature:
-    """Return what a layer is made with: the scheduled argument, all that is the same in every call, and a seed."""
+    """Return the constructor arguments of a layer: the scheduled argument, all arguments that are constant over calls, and a seed."""
     offered: dict[str, inspect.Parameter] = {}
     of_calls = {*BY_THE_LAYER, *BY_THE_CALLER, *NOT_OFFERED, *split_parameters(forward, scheduled)[0]}
     for function in (forward, backward):
@@ -90,7 +90,7 @@ def whole_signature(cls: type[Variant]) -> inspect.Signature:
 
 
 def without_annotations(cls: type) -> inspect.Signature:
-    """Return what a class is called with, short enough for a message."""
+    """Return the signature of a class in a form short enough for a message."""
     found = inspect.signature(cls)
     return found.replace(parameters=[each.replace(annotation=each.empty) for each in found.parameters.values()])
 

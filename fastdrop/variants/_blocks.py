@@ -84,7 +84,7 @@ def check_sizes(value: Any, name: str, what: str) -> tuple[int, ...]:
 
 
 def check_map_sizes(spatial: Any) -> tuple[int, ...]:
-    """Return the sizes of a map along its dimensions, of which there are one to three, or raise naming them."""
+    """Return the sizes of a map along its one to three dimensions, or raise an error that names them."""
     sizes = check_sizes(spatial, "spatial", "one to three sizes")
     if len(sizes) > 3:
         raise ValueError(f"spatial must be one to three sizes; got {spatial!r}")

@@ -197,7 +197,7 @@ def attention_dropout_backward(
 
 
 class Rule(NamedTuple):
-    """What is dropped together, and what becomes of the rest; as a caller gave it, until it is checked."""
+    """The unit of dropping and the treatment of the kept probabilities, as given by the caller, before the checks."""
 
     p: Any
     unit: Any
@@ -262,7 +262,7 @@ def packed_keep_bits(run: Pass, rule: Rule) -> NDArray[np.uint8]:
 
 
 def row_totals(kept: NDArray[Any]) -> NDArray[Any]:
-    """Return what each row is divided by."""
+    """Return the divisor of each row."""
     totals: NDArray[Any] = fixed_sum(kept) + kept.dtype.type(EPSILON)
     return totals
 
@@ -321,7 +321,7 @@ def drop_head(
     -------
     numpy.ndarray
         `out`, or a new array like `x`; outside training `x` itself. Heads that are kept are multiplied by the number of heads
-        over the number kept in their sample. A sample that keeps none is +0.0 throughout.
+        over the number kept in their sample. If a sample keeps no head, all its elements are +0.0.
 
     Raises
     ------
@@ -330,7 +330,7 @@ def drop_head(
 
     Notes
     -----
-    Head h of sample b is dropped where U(b heads + h) < p. The factor is counted, it is not 1 / (1 - p), and nothing can be
+    Head h of sample b is dropped where U(b heads + h) < p. The factor comes from the count of kept heads instead of 1 / (1 - p), and nothing can be
     scaled where all is dropped; so E[y] = x (1 - p**heads).
 
     References
@@ -409,20 +409,20 @@ def drop_key(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Drop keys before the softmax: each query loses some, and its probabilities sum to one over the others.
+    """Drop keys before the softmax: each query loses some keys, and its probabilities over the other keys sum to one.
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
-        The logits, of which the softmax is taken, of shape (batch, heads, queries, keys).
+        The logits, before the softmax, of shape (batch, heads, queries, keys).
     p : float, default 0.1
         Probability of dropping a key for a query, in [0, 1].
     shared_axes : int or sequence of int, optional
         Axes that share decisions: 0 (the samples), 1 (the heads), or both. By default neither does.
     fill : float, default -inf
-        What a dropped logit becomes, rounded to the dtype. Some code has -1e12.
+        The value of a dropped logit, rounded to the dtype. Some implementations use -1e12.
     empty_rows : {"keep", "fill"}
-        What becomes of a query that would lose all its keys: ``"keep"`` leaves it all of them (so that p = 1 drops
+        The treatment of a query that would lose all its keys. ``"keep"``: the query keeps all keys (so that p = 1 drops
         nothing); ``"fill"`` does not, and a softmax of -inf alone is NaN.
     allowed : array_like of bool, optional
         True where a query may attend to a key, of a shape that broadcasts to that of `x`: the causal mask, say. A query then

@@ -41,9 +41,9 @@ def drop_block(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Drop blocks of feature maps, and scale what is left by how much of it there is.
+    """Drop blocks of feature maps, and scale the kept elements by 1 / (share of kept elements).
 
-    Each place of a map from which a block lies inside it is a seed with probability gamma (`fastdrop.theory.drop_block_gamma`),
+    A position is a possible seed if a block at this position fits in the map. Each one is a seed with probability gamma (`fastdrop.theory.drop_block_gamma`),
     and the blocks of all seeds are set to zero.
 
     Parameters

@@ -280,7 +280,7 @@ def spatial_concrete_dropout_backward(
 
 
 class SoftMask(NamedTuple):
-    """What the kernels need of a rate and a temperature (fastdrop.h), and what the gradient of the logit needs beside it.
+    """The kernel parameters for a rate and a temperature (fastdrop.h), and the additional numbers for the logit's gradient.
 
     With scale the number that 1 - s is multiplied by, the kernels sum scale kept - steepness s kept, kept = (1 - s) scale: the
     derivative by p where scale is 1 / (1 - p). Its gradient by the logit is p (1 - p) times that.

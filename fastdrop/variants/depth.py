@@ -155,12 +155,12 @@ def layer_drop(
     Parameters
     ----------
     depth : int
-        How many layers there are.
+        The number of layers.
     p : float or numpy.ndarray
         Probability of leaving a layer out, in [0, 1]; an array of shape ``(depth,)`` gives each layer its own.
     seed, offset, training, start, backend, num_threads
         As in `dropout`. Outside training every layer runs, and nothing is drawn. `start` is the number of the first layer,
-        where `depth` layers of a deeper network are asked for.
+        if the call is for `depth` layers of a deeper network.
 
     Returns
     -------
@@ -172,7 +172,7 @@ def layer_drop(
     TypeError, ValueError, OverflowError
         As in `dropout`; for a `depth` that is not an integer >= 0.
     MemoryError
-        For a `depth` of which no array can be made; nothing is drawn then.
+        `depth` is too large for an array; no key was drawn.
 
     Notes
     -----

@@ -29,7 +29,7 @@ def dropout(
 ) -> NDArray[Any]:
     """Drop elements at random and scale the others.
 
-    Element i is dropped where its uniform number U(i), a function of (seed, offset, i) alone, is below `p`. So the
+    Element i is dropped if its uniform number U(i) is below `p`. U(i) depends only on (seed, offset, i). So the
     mask is the same on every machine, for any number of threads, any memory layout and any way of cutting the array
     up. With one seed, a larger `p` drops all elements that a smaller one drops. `dropout_backward` makes the mask again:
     the forward pass stores nothing.
@@ -39,17 +39,17 @@ def dropout(
     x : array_like of float32, float64, float16 or bfloat16
         Any shape, strides and order. The mask follows the C-order (row-major) index, whatever the layout.
     p : float or numpy.ndarray, default 0.5
-        Probability of **dropping** an element, in [0, 1]; exact to 2**-64. (The papers' p is often that of keeping.) An
-        array that broadcasts to `x` gives each element, channel or sample its own; where rates agree, so do the bits.
+        Probability of **dropping** an element, in [0, 1]; exact to 2**-64. (In many papers p is the probability of keeping.) An
+        array that broadcasts to `x` gives each element, channel or sample its own rate. Equal rates give equal decisions.
     mode : {"inverted", "standard", "unscaled"}
         How kept elements are scaled. ``"inverted"``: times 1 / (1 - p) in training; outside training **`x` itself is
         returned**, not a copy (with `out`, its values are copied there). ``"standard"``: as they are in training; outside
         training all elements times 1 - p. ``"unscaled"``: as they are in training; outside training `x` itself.
     noise_shape : sequence of int or None, optional
-        The shape of the mask, as Keras has it: for each axis the size of `x` (or None), or 1 where the elements
+        The shape of the mask, as in Keras. For each axis it is the size of `x` (or None), or 1 if the elements
         along it share one decision.
     shared_axes : int or sequence of int, optional
-        The same in other words: the axes along which one decision is shared. (2, 3) drops whole maps of an array
+        The axes along which elements share one decision; an alternative to `noise_shape`. (2, 3) drops whole maps of an array
         (samples, channels, height, width).
     bias : numpy.ndarray, optional
         Added to `x` before elements are dropped, along the last axis: ``dropout(x + bias)``. Of shape

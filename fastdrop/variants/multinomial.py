@@ -154,7 +154,7 @@ def draw_features(x: ArrayLike, k: Any, probabilities: Any, per: Any, call: Call
 
 
 def pieces(run: Pass, k: int) -> Iterator[tuple[int, int, int]]:
-    """Yield begin and end of pieces of the samples, and the first of their words, of which each sample takes k.
+    """Yield the begin and end of each piece of the samples, and the index of its first word; each sample takes k words.
 
     The samples of a piece are neighbours in the larger array of which this one may be a block.
     """

@@ -108,7 +108,7 @@ def locked_dropout_backward(
 
 
 def time_axes(x: ArrayLike, shared_axes: Any) -> Any:
-    """Return the axes that share a decision, of which there must be one at least."""
+    """Return the axes that share a decision; there must be at least one."""
     if type(shared_axes) is int:  # the usual case, which the plan checks
         return shared_axes
     axes = as_axes(shared_axes, np.ndim(x), "shared_axes")

@@ -147,7 +147,7 @@ def embedding_dropout_backward(
 
 
 class Lookup(NamedTuple):
-    """What was looked up in an embedding, and what has a decision of its own; as a caller gave it, until it is checked."""
+    """The looked-up tokens and the unit of dropping, as given by the caller, before the checks."""
 
     tokens: Any
     num_embeddings: Any

@@ -1,4 +1,4 @@
-"""Uniform multiplicative noise: a replacement for dropout beside batch normalisation."""
+"""Uniform multiplicative noise, which replaces dropout in networks with batch normalisation."""
 
 from __future__ import annotations
 

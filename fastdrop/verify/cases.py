@@ -191,7 +191,7 @@ def transform(dtype: str, op: str, case: Case) -> NDArray[Any]:
 
 
 def apply_mask(dtype: str, packed: bool, case: Case) -> NDArray[Any]:
-    """Apply a mask of the caller's own, read backwards where it has a byte an element."""
+    """Apply the caller's own mask; a mask with one byte per element is read backwards."""
     shape, _ = case.laid()
     n = math.prod(shape)
     given = np.arange(n) * 7 % 11 < 6
@@ -202,7 +202,7 @@ def apply_mask(dtype: str, packed: bool, case: Case) -> NDArray[Any]:
 
 
 def noise(dtype: str, kind: str, params: Sequence[float], case: Case) -> NDArray[Any]:
-    """Do what a noise does to values; behind them, what the gradient of its parameter is made of."""
+    """Apply a noise to values, and append the sums for the gradient of its parameter."""
     other = np.abs(values((case.n,), dtype, 3))
     with_sums = kind in ("gaussian", "concrete", "uniform")
     with guarded(case.n, dtype) as y:
@@ -221,7 +221,7 @@ def normal(dtype: str, case: Case) -> NDArray[Any]:
 
 
 def mask(packed: bool, case: Case) -> NDArray[Any]:
-    """Return the mask alone, a byte or a bit an element."""
+    """Return only the mask, with one byte or one bit per element."""
     shape, keywords = case.laid()
     return fastdrop.dropout_mask(shape, **keywords, packed=packed)
 
@@ -315,7 +315,7 @@ def laid_cases(op: str) -> Iterator[Case]:
 
 @contextmanager
 def threads_on_small_arrays() -> Iterator[None]:
-    """Use each thread allowed from `THREADED_SIZE` elements on: what threads do is seen without waiting for large arrays."""
+    """Use all allowed threads from `THREADED_SIZE` elements on, so that threads are tested without large arrays."""
     plan.set_least_per_thread(8 * TILE)
     try:
         yield
@@ -378,7 +378,7 @@ REFERENCE = Engine("numpy")
 
 
 def engines() -> list[Engine]:
-    """Return what must give the reference's bytes: C on each instruction set, on 1 and 3 threads; other backends."""
+    """Return the engines that must give the bytes of the reference: C with each instruction set on 1 and 3 threads, and the other backends."""
     config = fastdrop.config()
     others = [Engine(name) for name in config["backends"] if name not in ("c", REFERENCE.backend)]
     return [Engine("c", isa, threads) for isa in config["isas"] for threads in (1, THREADS)] + others

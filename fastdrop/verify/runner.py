@@ -240,7 +240,7 @@ def float_environment(engine: Engine, table: list[Row]) -> str:
 
 
 def in_hostile_environment(run: Call) -> tuple[NDArray[Any], list[float], list[float]]:
-    """Return what a call gives there, and the thread's own arithmetic before and after it."""
+    """Return the result of a call in that environment, and the thread's arithmetic before and after it."""
     found = native.float_spoil()
     try:
         before = own_arithmetic()

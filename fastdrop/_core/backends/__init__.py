@@ -1,6 +1,6 @@
 """The backends in Python: the same functions by the same names, over flat arrays.
 
-A backend receives integers and already rounded factors; it validates nothing and decides nothing. Bits come first,
+A backend receives integers and already rounded factors; it does not validate arguments or choose settings. Bits come first,
 then values:
 
 ``keep_bits(seed, offset, rate, first, n, out)``

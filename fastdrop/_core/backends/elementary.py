@@ -166,7 +166,7 @@ def log64(x: Real) -> Real:
 
 
 def family(real: Any, exp: Function, log: Function, least: float) -> tuple[Function, Function, Function, Function]:
-    """Return log(1 + x), the logistic function, its inverse and its integral, in one type; `least` is little beside 1."""
+    """Return log(1 + x), the logistic function, its inverse and its integral in one type; 1 + `least` rounds to 1."""
     zero, half, one, small = real(0), real(0.5), real(1), real(least)
 
     def log1p(x: Real) -> Real:

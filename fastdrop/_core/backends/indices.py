@@ -13,7 +13,7 @@ GROUP = 128  # elements to a block
 
 
 def indices(first: int, sizes: Sequence[int], steps: Sequence[int], begin: int, n: int) -> NDArray[np.int64]:
-    """Return the mask's index of each of the elements begin .. begin + n - 1 of an array, in C order."""
+    """Return the mask indices of the elements begin .. begin + n - 1 of an array, in C order."""
     element = np.arange(begin, begin + n)
     index = np.full(n, first)
     for size, step in zip(reversed(sizes), reversed(steps), strict=True):
@@ -23,7 +23,7 @@ def indices(first: int, sizes: Sequence[int], steps: Sequence[int], begin: int, 
 
 
 def blocks_of(index: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return the blocks that the indices lie in, each once, and for each index the position of its block among them."""
+    """Return the distinct blocks of the indices, and for each index the position of its block among them."""
     block = index // GROUP
     low, high = int(block.min()), int(block.max())
     if high - low < index.size:  # close together: no need to sort

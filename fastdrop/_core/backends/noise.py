@@ -1,6 +1,6 @@
-"""What random numbers do to elements: for the backends in Python, and the definition of `src_c/kernels/noise_tpl.h`.
+"""Continuous noise for the Python backends, and the definition of `src_c/kernels/noise_tpl.h`.
 
-Each noise makes of a number for each element (and of an operand, for those that have one) what the element is multiplied by
+Each noise converts one random number per element (and an operand, for those that have one) to the element's factor
 or, for those in `ADDED`, what is added to it; and the slope that the gradient of its parameter is summed with, or None.
 Arrays are flat, all of one type, float32 or float64; parameters are numbers of that type.
 """

@@ -117,14 +117,14 @@ def compare_digits(bits: Words, position: Indices, index: Indices, digits: Words
 
 @compiled
 def pick(bits: Words, position: Indices, index: Indices, flags: Flags) -> None:
-    """Look up the bit of each index in packed groups, of which it has the one at `position`."""
+    """Look up the bit of each index; its group is the one at `position` in the packed groups."""
     for i in range(index.size):
         flags[i] = bits[2 * position[i] + (index[i] & 127) // 64] >> np.uint64(index[i] & 63) & ONE
 
 
 @compiled
 def drop(values: NDArray[Any], kept: Words) -> None:
-    """Leave what is kept as it is, and of the rest no bit; `values` are floating-point numbers seen as integers."""
+    """Keep the kept values and clear all bits of the others; `values` are floating-point numbers viewed as integers."""
     for word in range((values.size + 63) // 64):
         for k in range(min(64, values.size - 64 * word)):
             values[64 * word + k] &= values.dtype.type(ALL * (kept[word] >> np.uint64(k) & ONE))

@@ -73,14 +73,14 @@ def keep_groups(seed: int, offset: int, rate: int, block: Words) -> NDArray[np.u
 
 
 def flags_at(packed: NDArray[np.uint8], position: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Look up the bit of each index in packed groups, of which it has the one at `position`."""
+    """Look up the bit of each index; its group is the one at `position` in the packed groups."""
     flags: NDArray[np.bool_] = np.unpackbits(packed, bitorder="little").view(np.bool_)
     found: NDArray[np.bool_] = flags[position * GROUP + index % GROUP]
     return found
 
 
 def keep_each(seed: int, offset: int, rates: NDArray[np.float64], index: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether each element is kept, where each has a rate of its own: the same comparison, with digits that differ."""
+    """Return whether each element is kept, with one rate per element: the same comparison with digits that differ per element."""
     whole, fraction = np.divmod(rates * 2.0**32, 1.0)
     fixed = (whole.astype(np.uint64) << HALF) + np.rint(fraction * 2.0**32).astype(np.uint64)  # of 2**-64, nearest even
     block, position = blocks_of(index)
@@ -122,7 +122,7 @@ def unpacked(bits: NDArray[np.uint8], n: int) -> NDArray[np.bool_]:
 
 
 def scale(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, bias: Floats | None, other: Floats | None) -> None:
-    """Compute other + (keep ? (x + bias) * factor : 0), of which bias and other may be left out; dropped by selection."""
+    """Compute other + (keep ? (x + bias) * factor : 0); bias and other are optional. Dropped values are replaced, not multiplied."""
     value = x if bias is None else x + bias
     value = np.where(unpacked(bits, x.size), value * factor, x.dtype.type(0))
     out[:] = value if other is None else other + value
