@@ -76,7 +76,7 @@ from fastdrop.variants.variational import (
 )
 from fastdrop.variants.weights import shakeout, shakeout_backward, weight_drop, weight_drop_backward
 
-__version__: str  # read from the installed distribution when it is first asked for
+__version__: str  # read from the installed distribution at its first use
 
 __all__ = [
     "Key",
@@ -167,7 +167,7 @@ __all__ = [
     "zoneout_backward",
 ]
 
-# Loaded when they are first named: `fastdrop.nn` after `import fastdrop`.
+# Submodules that are loaded at their first use, such as `fastdrop.nn` after `import fastdrop`.
 SUBMODULES = (
     "elementary",
     "federated",
@@ -185,7 +185,7 @@ SUBMODULES = (
 
 
 def __getattr__(name: str) -> object:
-    """Load a submodule, or the version, when it is first named."""
+    """Load a submodule or the version at its first use."""
     import importlib
 
     if name in SUBMODULES:
@@ -203,7 +203,7 @@ def __dir__() -> list[str]:
 
 
 def get_include() -> str:
-    """Return the folder that has ``fastdrop.h``, for C and Cython code that is built on fastdrop's kernels.
+    """Return the folder of ``fastdrop.h``, for C and Cython code that uses fastdrop's kernels.
 
     Examples
     --------

@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line, or say what to install for it."""
+    """Run the command line, or print the package that it needs."""
     try:
         from fastdrop._cli.commands import cli
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Elementary functions with the same bits on every machine: what NumPy's own do not promise."""
+"""Elementary functions with the same bits on every machine, which NumPy's functions do not promise."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def exp(
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `x`. float16 and bfloat16 are computed with in float32 and rounded once. Infinities and NaN
-        are answered as NumPy does.
+        `out`, or a new array like `x`. float16 and bfloat16 are computed in float32 and rounded once. The results for
+        infinities and NaN are NumPy's.
 
     Raises
     ------
     TypeError
-        `x` or `out` of another dtype.
+        `x` or `out` has another dtype.
     ValueError
-        A bad `out`, or an unknown `backend`.
+        `out` does not fit, or `backend` is unknown.
 
     Notes
     -----
-    Error, in units of the last place: below 0.98 in float32, 0.90 in float64 (on samples that span the range). Coefficients
-    are those of Cephes [1]_ (float32) and fdlibm (float64).
+    The error, in units of the last place, is below 0.98 in float32 and below 0.90 in float64 (on samples that span the range).
+    The coefficients are those of Cephes [1]_ (float32) and fdlibm (float64).
 
     References
     ----------
@@ -74,7 +74,7 @@ def log(
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `x`; -inf at 0, NaN below it.
+        `out`, or a new array like `x`; -inf for 0, NaN for negative numbers.
 
     Raises
     ------
@@ -83,8 +83,8 @@ def log(
 
     Notes
     -----
-    Error, in units of the last place: below 0.81 in float32 on all 2**23 numbers of `fastdrop.uniform`, 0.75 in float64 on the
-    same.
+    The error on all 2**23 float32 numbers of `fastdrop.uniform`, in units of the last place, is below 0.81 in float32 and below
+    0.75 in float64.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def sigmoid(
 
     Notes
     -----
-    Error: below 2.4 units of the last place in both types, also where the result is small.
+    The error is below 2.4 units of the last place in both types, also for small results.
 
     Examples
     --------
@@ -143,7 +143,7 @@ def logit(
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `x`; -inf at 0, inf at 1, NaN outside [0, 1].
+        `out`, or a new array like `x`; -inf for 0, inf for 1, NaN outside [0, 1].
 
     Raises
     ------
@@ -152,7 +152,7 @@ def logit(
 
     Notes
     -----
-    Error in float32, on all 2**23 numbers of `fastdrop.uniform`: below 2.6 units of the last place, near 1/2 too.
+    The error in float32, on all 2**23 numbers of `fastdrop.uniform`, is below 2.6 units of the last place, also near 1/2.
 
     Examples
     --------
@@ -186,7 +186,7 @@ def softplus(
 
     Notes
     -----
-    Error: below 2.8 units of the last place in both types, also where the result is small.
+    The error is below 2.8 units of the last place in both types, also for small results.
 
     Examples
     --------

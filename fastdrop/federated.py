@@ -162,7 +162,7 @@ def kept_units(
 
 
 def fixed_number(size: int, p: float, seed: int) -> NDArray[np.int64]:
-    """Return the kept units where their number is fixed: those of the smallest random integers."""
+    """Return a fixed number of kept units: those with the smallest random integers."""
     number = min(size, max(1, math.floor((1 - Fraction(repr(p))) * size + Fraction(1, 2))))
     halves = words(2 * size, seed=seed).astype(np.uint64).reshape(size, 2)
     ranks = halves[:, 1] << np.uint64(32) | halves[:, 0]
@@ -170,18 +170,18 @@ def fixed_number(size: int, p: float, seed: int) -> NDArray[np.int64]:
 
 
 def random_number(size: int, p: float, seed: int) -> NDArray[np.int64]:
-    """Return the kept units where each is kept independently of the others."""
+    """Return kept units, each kept independently of the others."""
     return np.flatnonzero(dropout_mask(size, p, seed=seed))
 
 
 def require_mapping(value: Any, name: str, content: str) -> None:
-    """Raise unless a value is a mapping."""
+    """Raise an error unless a value is a mapping."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a mapping of {content}; got {value!r} ({type(value).__name__})")
 
 
 def require_network(parameters: Any, axes: Any) -> None:
-    """Raise unless the parameters and their axes are mappings."""
+    """Raise an error unless the parameters and their axes are mappings."""
     require_mapping(parameters, "parameters", "names to arrays")
     require_mapping(axes, "axes", "the parameters' names to a layer, or None, for each axis")
 

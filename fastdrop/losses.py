@@ -1,6 +1,7 @@
-"""R-Drop: the loss of two passes with different masks, whose predictions shall agree.
+"""Losses and regularizers that belong to variants: R-Drop, concrete dropout, variational dropout.
 
-The functions compute in float64 with NumPy's exp and log. Their last bits may differ between machines.
+The R-Drop loss is computed in float64 with NumPy's exp and log, so its last bits may differ between machines. The regularizers
+have the same bits everywhere.
 """
 
 from __future__ import annotations
@@ -226,7 +227,7 @@ def concrete_regularizer(
     weight_regularizer: float = 1e-6,
     dropout_regularizer: float = 1e-5,
 ) -> np.float64:
-    """Return the term of the loss for `concrete_dropout` of a layer's input: the weights' norm and the rate's negative entropy.
+    """Return the regularizer of `concrete_dropout` of a layer's input: the norm of the weights and the rate's negative entropy.
 
     ``weight_regularizer * sum(weights**2) / (1 - p) + dropout_regularizer * input_dim * (p log p + (1 - p) log(1 - p))``.
 
@@ -235,23 +236,23 @@ def concrete_regularizer(
     p_logit : float or array of one element
         The logit of the rate.
     weights : array or list of arrays
-        The layer's weights, of any float dtype. (The authors' Keras code takes the kernel alone, their PyTorch code all
-        parameters: what is in the list counts.)
+        The layer's weights, of any float dtype. All arrays in the list count. (The authors' Keras code counts the kernel only,
+        their PyTorch code all parameters.)
     input_dim : int
-        How many elements of a sample are dropped.
+        The number of elements per sample that dropout may drop.
     weight_regularizer, dropout_regularizer : float
         ``l**2 / (tau * N)`` and ``2 / (tau * N)`` for prior length scale l, model precision tau and N samples; for a
-        cross-entropy loss without the 2.
+        cross-entropy loss, use ``1 / (tau * N)`` for the latter.
 
     Returns
     -------
     numpy.float64
-        The same bits everywhere.
+        The value, with the same bits everywhere.
 
     Raises
     ------
     TypeError, ValueError
-        For arguments of another kind, or negative ones.
+        An argument has a wrong type or is negative.
 
     References
     ----------
@@ -292,7 +293,7 @@ def concrete_regularizer_backward(
     dp_logit : numpy.float64
         The gradient with respect to the logit.
     dweights : numpy.ndarray or list of numpy.ndarray
-        With respect to the weights, in their dtypes and, for a list, as a list.
+        The gradient with respect to the weights, in their dtypes; a list for a list of weights.
 
     Raises
     ------
@@ -324,7 +325,7 @@ def as_list(weights: Any) -> list[Floats]:
 
 
 def strengths(weight_regularizer: Any, dropout_regularizer: Any) -> tuple[float, float]:
-    """Return the two factors, checked."""
+    """Return the two checked factors."""
     weight = as_non_negative_scalar(weight_regularizer, "weight_regularizer")
     return weight, as_non_negative_scalar(dropout_regularizer, "dropout_regularizer")
 
@@ -339,8 +340,8 @@ def squared_norm(several: list[Floats]) -> np.float64:
 Approximation = Literal["molchanov", "kingma"]
 # Molchanov et al., -KL = K1 sigmoid(K2 + K3 log alpha) - log(1 + 1 / alpha) / 2 - K1.
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
-# Kingma et al., -KL = C0 + log(alpha) / 2 + C1 alpha + C2 alpha**2 + C3 alpha**3. The paper leaves C0 open: minus half the sum
-# of Euler's constant and log 2 makes the divergence 0 at infinite alpha, as Molchanov's is.
+# Kingma et al., -KL = C0 + log(alpha) / 2 + C1 alpha + C2 alpha**2 + C3 alpha**3. The paper does not give C0. Minus half the
+# sum of Euler's constant and log 2 makes the divergence 0 at infinite alpha, as in Molchanov's formula.
 C0, C1, C2, C3 = -0.6351814227307391, 1.16145124, -1.50204118, 0.58629921
 
 
@@ -363,28 +364,27 @@ def variational_kl(
         for alpha at most 1, at most 0.041 below the integral for log alpha in [-8, 0]; larger alphas count as 1, and their
         gradient is 0.
     shape : sequence of int, optional
-        The shape of the weights, to which `log_alpha` broadcasts where weights share an alpha (one per unit, one for the
-        layer): the divergence of each counts as often as weights have it. By default that is once.
+        The shape of the weights, to which `log_alpha` broadcasts if weights share an alpha (one per unit, one for the layer).
+        The divergence of an alpha counts once per weight that has it. By default each alpha counts once.
     backend, num_threads
         As in `dropout`.
 
     Returns
     -------
     numpy.float64
-        At least 0 but for the approximation's error; 0 at infinite alpha, by either approximation. Its bits are the same
-        everywhere: the sum has a fixed order.
+        The divergence. It is at least 0 up to the error of the approximation, and 0 at infinite alpha by both approximations.
+        Its bits are the same everywhere, because the sum has a fixed order.
 
     Raises
     ------
     TypeError, ValueError
-        For a `log_alpha` that is not of real numbers, or of a shape that does not broadcast to `shape`; and for an unknown
-        `approximation`.
+        `log_alpha` is not of real numbers or does not broadcast to `shape`, or `approximation` is unknown.
 
     Notes
     -----
     Molchanov: ``k1 * sigmoid(-(k2 + k3 * log_alpha)) + softplus(-log_alpha) / 2``, k1 = 0.63576, k2 = 1.87320, k3 = 1.48695.
     Kingma: ``0.63518 - (log_alpha / 2 + c1 alpha + c2 alpha**2 + c3 alpha**3)``, c1 = 1.16145124, c2 = -1.50204118,
-    c3 = 0.58629921. The paper leaves the constant open; this one is that of the exact integral.
+    c3 = 0.58629921. The paper does not give the constant 0.63518; it is that of the exact integral.
 
     References
     ----------
@@ -428,7 +428,7 @@ def variational_kl_backward(
     Returns
     -------
     numpy.ndarray
-        Of float64 and the shape of `log_alpha`, to be multiplied by the divergence's weight in the loss.
+        The gradient, of float64 and the shape of `log_alpha`. Multiply it by the weight of the divergence in the loss.
 
     Raises
     ------
@@ -437,7 +437,7 @@ def variational_kl_backward(
 
     See Also
     --------
-    fastdrop.theory.log_alpha_backward : from there to the weights.
+    fastdrop.theory.log_alpha_backward : the gradients with respect to the weights and their variances.
 
     Examples
     --------
@@ -460,7 +460,7 @@ def variational_kl_backward(
 
 
 def check_alphas(log_alpha: Any, approximation: Any, shape: Any) -> tuple[Floats, float]:
-    """Return log alphas as float64, and how many weights have each."""
+    """Return log alphas as float64, and the number of weights per alpha."""
     given = log_alphas(log_alpha)
     if not isinstance(approximation, str) or approximation not in ("molchanov", "kingma"):
         raise ValueError(f"approximation must be 'molchanov' or 'kingma'; got {approximation!r}")

@@ -1,4 +1,4 @@
-"""Dropout of ``.npy`` files that need not fit in memory: a chunk at a time, to a new file that then takes its place."""
+"""Dropout of ``.npy`` files that need not fit in memory: one chunk at a time, to a new file that then replaces the target."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LEAST_RUN = 2**11  # elements to read or write in one piece, where an array's or
 
 @dataclass(frozen=True)
 class Applied:
-    """What `apply_file` did."""
+    """The result of `apply_file`."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -41,13 +41,13 @@ class Applied:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the array, header not counted."""
+        """The size of the array in bytes, without the header."""
         return self.size * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class Mask:
-    """The arguments that make a mask, and what is done with it."""
+    """The arguments of a mask, and the operations with it."""
 
     p: float
     seed: int
@@ -58,14 +58,14 @@ class Mask:
         dropout(x, self.p, seed=self.seed, offset=self.offset, start=start, out=out)
 
     def dropped(self, start: int, n: int) -> int:
-        """Count the dropped among `n` elements, in the mask: the values may have been 0 before."""
+        """Count the dropped among `n` elements. The mask is counted, because values may have been 0 before."""
         kept = dropout_mask(n, self.p, seed=self.seed, offset=self.offset, start=start, packed=True)
         return n - int.from_bytes(kept.tobytes(), "little").bit_count()
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the header of a ``.npy`` file says, and where its data begin."""
+    """The header of a ``.npy`` file, and the position of its data."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -74,12 +74,12 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """Elements of the array."""
+        """The number of elements of the array."""
         return math.prod(self.shape)
 
     @property
     def chunk(self) -> int:
-        """Elements to work on at a time."""
+        """The number of elements to process at a time."""
         return CHUNK_BYTES // self.dtype.itemsize
 
     def position(self, element: int) -> int:
@@ -87,7 +87,7 @@ class Layout:
         return self.begin + element * self.dtype.itemsize
 
     def header(self) -> bytes:
-        """Return what ``numpy.save`` writes before the data."""
+        """Return the header that ``numpy.save`` writes before the data."""
         text = io.BytesIO()
         fields = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": self.fortran, "shape": self.shape}
         np.lib.format.write_array_header_1_0(text, fields)
@@ -95,17 +95,17 @@ class Layout:
 
 
 def read_layout(path: Path) -> Layout:
-    """Read a file's header, of any version. No data are touched; an array of objects is refused, not unpickled."""
+    """Read a file's header, of any version. No data are read; an array of objects is refused and not unpickled."""
     if zipfile.is_zipfile(path):
         raise ValueError(
-            f"{path} is an archive (.npz) of arrays, not a .npy file of one: write the array to a file of its own, "
+            f"{path} is an archive (.npz) of arrays, not a .npy file of one: write the array to its own file, "
             f"numpy.save('x.npy', numpy.load({path.name!r})[name])"
         )
     try:
         x = np.lib.format.open_memmap(path, mode="r")
     except OSError:
         raise
-    except Exception as error:  # a damaged header can raise whatever Python's own parser does
+    except Exception as error:  # Python's parser may raise any exception for a damaged header
         raise ValueError(f"{path} is not a complete .npy file of numbers: {error}") from error
     try:
         dropout(np.empty(0, x.dtype), seed=0)  # is the dtype one of those it takes?
@@ -130,12 +130,12 @@ def apply_file(
     source : Path
         A ``.npy`` file of float32 or float64, of any shape and order and of any size.
     target : Path
-        The file to write; may be `source`. It appears, or is replaced, when all is done: until then, and after an
-        exception of any kind, it is as it was.
+        The file to write; may be `source`. It is created or replaced when the result is complete. Until then, and after any
+        exception, it is unchanged.
     p, seed, offset
-        As in `fastdrop.dropout`. The result is the same, to the byte of the file.
+        As in `fastdrop.dropout`. The result is the same to the byte.
     progress : callable, optional
-        Is called with the number of elements done and the number of all.
+        A function that is called with the number of finished elements and the number of all elements.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def apply_file(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `fastdrop.dropout`; or the source is no complete ``.npy`` file, or the target no ordinary file.
+        As in `fastdrop.dropout`; or the source is not a complete ``.npy`` file, or the target is not an ordinary file.
     OSError
         Reading or writing failed.
     """
@@ -157,7 +157,7 @@ def apply_file(
     with open(source, "rb") as reading, replacement(target) as writing:
         work = by_blocks if layout.fortran else in_order
         for n in work(layout, mask, reading, writing, digest.update):
-            dropped += mask.dropped(done, n)  # by blocks these are not the n just written; in the end they are all
+            dropped += mask.dropped(done, n)  # blocks write other elements than these n, but the sum is that of all
             done += n
             progress(done, layout.size)
     return Applied(layout.shape, layout.dtype, layout.size, dropped, time.perf_counter() - began, digest.hexdigest())
@@ -165,8 +165,8 @@ def apply_file(
 
 @contextmanager
 def replacement(target: Path) -> Iterator[io.BufferedRandom]:
-    """Open a new file that takes the place of `target` when the block ends well, and vanishes when it does not."""
-    target = target.resolve()  # a link stays one
+    """Open a new file that replaces `target` when the block ends normally, and that is removed after an exception."""
+    target = target.resolve()  # a link stays a link
     if target.exists() and not target.is_file():
         raise ValueError(f"{target} is not an ordinary file")
     if not target.parent.is_dir():
@@ -182,15 +182,15 @@ def replacement(target: Path) -> Iterator[io.BufferedRandom]:
         temporary.unlink(missing_ok=True)
 
 
-Work = Iterator[int]  # yields how many elements have just been done
+Work = Iterator[int]  # yields the number of elements of each finished step
 Update = Callable[[Any], None]  # of a hash
 
 
 def in_order(layout: Layout, mask: Mask, reading: io.BufferedReader, writing: io.BufferedRandom, update: Update) -> Work:
-    """Go through a file in C order, which is the mask's own.
+    """Process a file in C order, which is also the order of the mask.
 
-    A map's pages count as resident memory: so a chunk is mapped at a time. The output is not mapped: a full disk would
-    then kill the process, where `write` raises an exception.
+    Mapped pages count as resident memory, so one chunk is mapped at a time. The output is not mapped, because a full disk would
+    kill the process; `write` raises an exception instead.
     """
     header = layout.header()
     writing.write(header)
@@ -205,10 +205,10 @@ def in_order(layout: Layout, mask: Mask, reading: io.BufferedReader, writing: io
 
 
 def by_blocks(layout: Layout, mask: Mask, reading: io.BufferedReader, writing: io.BufferedRandom, update: Update) -> Work:
-    """Go through a file in Fortran order in blocks of long runs, both there and in the mask's order, which is C order.
+    """Process a file in Fortran order in blocks that have long runs both in the file and in the mask's order, which is C order.
 
-    To the file, a block is an array with the axes reversed. It is read, not mapped: its runs are a few pages each, and
-    the system maps many of a page's neighbours with it.
+    For the file, a block is an array with reversed axes. It is read and not mapped: its runs have a few pages each, and the
+    system maps many neighbours of a page with it.
     """
     header = layout.header()
     writing.write(header)
@@ -233,12 +233,12 @@ def by_blocks(layout: Layout, mask: Mask, reading: io.BufferedReader, writing: i
 
 
 def read_whole(file: io.BufferedIOBase, piece: NDArray[Any]) -> None:
-    """Fill an array from a file. One read may give less than it was asked for; only one that gives nothing is at the end."""
+    """Fill an array from a file. A read may return fewer bytes than requested; an empty one means the end of the file."""
     left = memoryview(piece.data).cast("B")
     while left:
         n = file.readinto(left)
         if not n:
-            raise ValueError("the file has become shorter while it was read")
+            raise ValueError("the file became shorter while it was read")
         left = left[n:]
 
 
@@ -248,16 +248,16 @@ def split(block: NDArray[Any], pieces: int) -> NDArray[Any]:
 
 
 def blocks(shape: Sequence[int], size: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Cut an array into blocks of at most `size` elements: corner and shape of each.
+    """Yield the corner and the shape of blocks of at most `size` elements, which cover an array.
 
-    A block reaches along the first axes far enough for runs of about LEAST_RUN elements in Fortran order, then along
-    the last axes as far as `size` allows, which makes the runs in C order as long as they can be.
+    A block is long enough along the first axes for runs of about LEAST_RUN elements in Fortran order. Along the last axes it is
+    as long as `size` allows, so that the runs in C order are as long as possible.
     """
     most = [1] * len(shape)
     for axes, limit in ((range(len(shape)), LEAST_RUN), (reversed(range(len(shape))), size)):
         for axis in axes:
             parts = math.ceil(shape[axis] / (most[axis] * (limit // math.prod(most))))
-            most[axis] = math.ceil(shape[axis] / parts)  # of nearly one size: no sliver at the end
+            most[axis] = math.ceil(shape[axis] / parts)  # nearly equal sizes, without a small remainder at the end
             if parts > 1:
                 break
     for corner in itertools.product(*(range(0, length, step) for length, step in zip(shape, most, strict=True))):
@@ -266,7 +266,7 @@ def blocks(shape: Sequence[int], size: int) -> Iterator[tuple[tuple[int, ...], t
 
 def runs(shape: Sequence[int], corner: Sequence[int], block: Sequence[int]) -> Iterator[int]:
     """Yield the C-order indices, in an array of `shape`, at which a block's runs of consecutive indices begin."""
-    whole = len(shape)  # the axes from here on are all in the block
+    whole = len(shape)  # the block spans all axes from this one on
     while whole and block[whole - 1] == shape[whole - 1]:
         whole -= 1
     steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]

@@ -1,4 +1,4 @@
-"""Random numbers that are the same on every machine, and where they come from: keys and streams of them."""
+"""Random numbers that are the same on every machine, with keys and streams of keys as their source."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def words(
     Parameters
     ----------
     n : int
-        How many.
+        The number of words.
     seed, offset
         As in `dropout`: the key, and the upper half of the counter.
     out : numpy.ndarray, optional
@@ -48,7 +48,7 @@ def words(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and where `seed` is None.
+        As in `dropout`; and if `seed` is None.
 
     References
     ----------
@@ -101,7 +101,7 @@ def uniform(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and where `seed` is None.
+        As in `dropout`; and if `seed` is None.
 
     Examples
     --------
@@ -155,7 +155,7 @@ def normal(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and where `seed` is None.
+        As in `dropout`; and if `seed` is None.
 
     Notes
     -----

@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 StepToRate = Callable[[int], float]
-MOST_POINTS = 1000  # of a plotted curve: more than a figure has pixels
+MOST_POINTS = 1000  # the largest number of points of a plotted curve: more than a figure has pixels
 
 
 def to_schedule(value: Any, name: str = "schedule") -> StepToRate:
@@ -558,12 +558,12 @@ def drop_path_rates(p: float, depth: int, rule: Literal["paper", "timm"] = "pape
     Parameters
     ----------
     p : float
-        The last block's rate, in [0, 1].
+        The rate of the last block, in [0, 1].
     depth : int
-        How many blocks there are.
+        The number of blocks.
     rule : {"paper", "timm"}
         ``"paper"``: l / depth * p for l = 1 .. depth, so that the input has rate 0. ``"timm"``:
-        l / (depth - 1) * p for l = 0 .. depth - 1, so that the first block has rate 0, also where it is the only one.
+        l / (depth - 1) * p for l = 0 .. depth - 1, so that the first block has rate 0, even if it is the only one.
 
     Returns
     -------
@@ -573,7 +573,7 @@ def drop_path_rates(p: float, depth: int, rule: Literal["paper", "timm"] = "pape
     Raises
     ------
     TypeError, ValueError
-        `p` not a number in [0, 1], `depth` negative or no integer, an unknown `rule`.
+        `p` is not a number in [0, 1], `depth` is negative or not an integer, or `rule` is unknown.
 
     References
     ----------
@@ -748,7 +748,7 @@ class Clipped(Schedule):
 
 
 def check_bounds(low: Any, high: Any) -> None:
-    """Raise unless two numbers are bounds of a rate."""
+    """Raise an error unless two numbers are bounds of a rate."""
     if as_share(low, "low") > as_share(high, "high"):
         raise ValueError(f"low must not be above high; got low {low!r} and high {high!r}")
 

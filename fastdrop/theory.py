@@ -769,12 +769,12 @@ def entry_probabilities(given: ArrayLike | None, count: int, name: str) -> Float
 def drop_block_gamma(
     p: float, spatial: Sequence[int], block_size: int | Sequence[int] = 7, *, exact_rate: bool = False
 ) -> float:
-    """Return the probability with which `fastdrop.drop_block` makes a place of a feature map the seed of a block.
+    """Return the probability that `fastdrop.drop_block` makes a position of a feature map the seed of a block.
 
     Parameters
     ----------
     p : float
-        How much is meant to be dropped, in [0, 1].
+        The intended share of dropped elements, in [0, 1].
     spatial : sequence of int
         The size of the map along each of its one to three dimensions, at least 1.
     block_size : int or sequence of int, default 7
@@ -794,12 +794,12 @@ def drop_block_gamma(
 
     Notes
     -----
-    With sizes F and blocks of b, the paper's gamma is p prod(F) / prod(b) / prod(F - b + 1). The exact one is the least double
-    that solves
+    With sizes F and blocks of b, the paper's gamma is p prod(F) / prod(b) / prod(F - b + 1). The exact gamma is the least
+    float64 number that solves
 
         mean over the cells of (1 - (1 - gamma)**n) = p
 
-    by bisection, n being the number of places whose block covers the cell. It is kept for later calls.
+    where n is the number of positions whose block covers the cell. It is found by bisection and cached.
 
     Examples
     --------
@@ -827,24 +827,24 @@ def concrete_mean(p: float, temperature: float) -> float:
     p : float
         The rate of dropping, in [0, 1).
     temperature : float
-        How soft the decisions are: above 0.
+        The softness of the decisions, above 0.
 
     Returns
     -------
     float
-        Its relative error is below 1e-12. It is 1 at p = 0 and p = 0.5, below 1 between them and above 1 beyond them. As p
-        tends to 1 it tends to pi t / sin(pi t) where the temperature t is below 1, and has no bound elsewhere.
+        The mean, with a relative error below 1e-12. It is 1 for p = 0 and p = 0.5, below 1 between them and above 1 for larger
+        p. As p tends to 1, it tends to pi t / sin(pi t) if the temperature t is below 1, and has no bound otherwise.
 
     Raises
     ------
     TypeError, ValueError
-        A `p` outside [0, 1), a `temperature` that is not above 0.
+        `p` is outside [0, 1), or `temperature` is not above 0.
 
     Notes
     -----
     The decision to drop is s = sigmoid((logit(p) + logit(u)) / t) for a uniform number u. The mean of 1 - s is the integral
-    over v = logit(u) of the logistic density times sigmoid(-(logit(p) + v) / t), here by Gauss and Legendre's rule on the
-    two sides of v = -logit(p). The small epsilon of the authors' code is not part of it; `concrete_dropout` counts it.
+    over v = logit(u) of the logistic density times sigmoid(-(logit(p) + v) / t). Gauss-Legendre quadrature computes it on both
+    sides of v = -logit(p). The mean does not include the small epsilon of the authors' code; that of `concrete_dropout` does.
 
     References
     ----------
@@ -858,7 +858,7 @@ def concrete_mean(p: float, temperature: float) -> float:
     """
     rate, t = plan.as_rate(p), as_positive_number(temperature, "temperature")
     if rate == 1.0:
-        raise ValueError("p must be in [0, 1) here: at 1 no element has a mean to divide by")
+        raise ValueError("p must be in [0, 1) here: the mean has no value for p = 1")
     if rate == 0.0:
         return 1.0
     keep = 1.0 - rate
@@ -884,16 +884,16 @@ def drop_connect_moments(
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
-        The layer's input, of shape (..., in).
+        The input of the layer, of shape (..., in).
     weight, p, bias, mode, drop_bias
         As in `fastdrop.drop_connect`.
 
     Returns
     -------
     tuple of two numpy.ndarray
-        Mean and variance, of shape (..., out) and the dtype of `x`. In inverted mode x W + b and
-        p / (1 - p) ((x * x) (W * W) + b * b), both 0 where p is 1; a bias that is not dropped adds itself to the mean and
-        nothing to the variance. In standard mode the factors are 1 - p and p (1 - p) instead of 1 and p / (1 - p).
+        Mean and variance, of shape (..., out) and the dtype of `x`. In inverted mode they are x W + b and p / (1 - p) ((x * x)
+        (W * W) + b * b), and 0 if p is 1. A bias that is not dropped is added to the mean only. In standard mode the factors
+        are 1 - p and p (1 - p) instead of 1 and p / (1 - p).
 
     Raises
     ------
@@ -902,7 +902,7 @@ def drop_connect_moments(
 
     Notes
     -----
-    Computed in the type of `x`, float16 and bfloat16 in float32.
+    The moments are computed in the dtype of `x`; those of float16 and bfloat16 in float32.
 
     References
     ----------
@@ -955,12 +955,12 @@ def log_alpha(
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `weight`; 8 where a mean is 0. The bits are the same everywhere.
+        `out`, or a new array like `weight`; it is 8 where a mean is 0. The bits are the same everywhere.
 
     Raises
     ------
     TypeError, ValueError
-        For dtypes or shapes that do not go together.
+        Dtypes or shapes do not fit together.
 
     References
     ----------
@@ -1037,7 +1037,7 @@ def prune(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return weights with 0 in place of those whose noise drowns them, and which were kept.
+    """Return weights with 0 in place of those with too much noise, and the flags of the kept weights.
 
     Parameters
     ----------

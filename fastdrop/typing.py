@@ -1,4 +1,4 @@
-"""Names for annotations of your own functions that hand arguments on to fastdrop.
+"""Type aliases to annotate functions that pass their arguments on to fastdrop.
 
 Examples
 --------

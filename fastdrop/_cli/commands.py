@@ -1,4 +1,4 @@
-"""The command line: what is typed, to calls; what they return, to screens. The work is done elsewhere."""
+"""The commands: they convert arguments to calls of the library, and results to screens."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Stopped(BaseException):
 
 def stop(number: int, frame: FrameType | None) -> None:
     for other in STOPPING:
-        signal.signal(other, signal.SIG_IGN)  # one is enough: what cleans up must not be stopped too
+        signal.signal(other, signal.SIG_IGN)  # a second signal must not stop the clean-up
     raise Stopped(number)
 
 
@@ -53,11 +53,11 @@ STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 
 @contextmanager
 def stopping_cleanly() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP end the block as an exception does, with all that it cleans up."""
+    """Let Ctrl-C, SIGTERM and SIGHUP end the block with an exception, so that it cleans up."""
     before = {number: signal.getsignal(number) for number in STOPPING}
     try:
         for number, handler in before.items():
-            if handler is not signal.SIG_IGN:  # as nohup has it
+            if handler is not signal.SIG_IGN:  # nohup ignores SIGHUP
                 signal.signal(number, stop)
         yield
     except Stopped as stopped:
@@ -72,14 +72,14 @@ def stopping_cleanly() -> Iterator[None]:
 
 
 def integer(text: str) -> int:
-    """Read a whole number, decimal or with the prefix 0x, 0o or 0b."""
+    """Read an integer, decimal or with the prefix 0x, 0o or 0b."""
     try:
         return int(text, 0)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not a whole number") from None
+        raise click.BadParameter(f"{text!r} is not an integer") from None
 
 
-THREADS = click.option("--threads", type=int, help="The most threads to use; the result does not depend on it.")
+THREADS = click.option("--threads", type=int, help="The largest number of threads; the result does not depend on it.")
 
 
 # apply --------------------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ THREADS = click.option("--threads", type=int, help="The most threads to use; the
     type=integer,
     metavar="INTEGER",
     required=True,
-    help="In [0, 2**64), decimal or 0x...: the same seed, the same mask.",
+    help="The seed, in [0, 2**64), decimal or 0x...: the same seed gives the same mask.",
 )
 @click.option(
     "--offset",
@@ -102,15 +102,15 @@ THREADS = click.option("--threads", type=int, help="The most threads to use; the
     metavar="INTEGER",
     default="0",
     show_default=True,
-    help="Which mask under the seed: in [0, 2**64).",
+    help="The number of the mask under the seed, in [0, 2**64).",
 )
-@click.option("--backend", type=click.Choice(list(settings.BACKENDS)), help="What computes; all give the same bytes.")
+@click.option("--backend", type=click.Choice(list(settings.BACKENDS)), help="The backend; all give the same bytes.")
 @THREADS
 def apply(source: Path, target: Path, p: float, seed: int, offset: int, backend: Backend | None, threads: int | None) -> None:
     """Apply dropout to a file.
 
-    Drops elements of the array in IN.npy, scales the others by 1 / (1 - p), and writes OUT.npy. The files may be larger
-    than memory, and may be one and the same. OUT.npy appears when all is done.
+    Drops elements of the array in IN.npy, scales the others by 1 / (1 - p), and writes OUT.npy. The files may be larger than
+    memory, and may be the same file. OUT.npy appears when the result is complete.
     """
     bar = progress_bar(TaskProgressColumn(), TimeRemainingColumn())
     with stopping_cleanly(), errors_in_one_line(), fastdrop.using(backend=backend, num_threads=threads), bar:
@@ -144,8 +144,8 @@ def show_applied(target: Path, applied: Applied) -> None:
 def verify(ctx: click.Context) -> None:
     """Check the kernels on this machine.
 
-    All that can run here must give the known answers and the same bytes, on any number of threads, whatever the
-    settings of floating point that it finds. The exit code is 0 if it does, else 1.
+    Every backend and instruction set that runs here must give the known answers and the same bytes, with any number of threads
+    and with any floating-point settings of the caller. The exit code is 0 if they do, else 1.
     """
     began = time.perf_counter()
     outcomes = []
@@ -182,7 +182,7 @@ def show_outcomes(outcomes: list[Outcome], seconds: float) -> list[Outcome]:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def info(as_json: bool) -> None:
-    """Show what runs, and on what."""
+    """Show the settings in force, and the properties of this build and this machine."""
     with errors_in_one_line():
         found = fastdrop.config()
     if as_json:

@@ -1,4 +1,4 @@
-"""What commands share: errors in one line, progress bars, tables."""
+"""The screen output of the commands: errors in one line, progress bars, tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastdrop.verify.runner import Mismatch
 
 __all__ = ["FAILURE", "USAGE", "end", "errors_in_one_line", "progress_bar", "show", "table"]
 
-USAGE, FAILURE = 2, 1  # exit codes: what was asked for cannot be; it could, but did not work out
+USAGE, FAILURE = 2, 1  # exit codes: a wrong argument; a failure of a correct call
 
 
 def end(message: str, exit_code: int) -> NoReturn:
@@ -31,7 +31,7 @@ def end(message: str, exit_code: int) -> NoReturn:
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Turn the errors that a user can cause into sentences; the first is a wrong environment variable."""
+    """Print the errors that a user can cause in one line; a wrong environment variable is checked first."""
     try:
         require_settings()
     except (ValueError, TypeError, RuntimeError, ImportError) as error:
@@ -48,7 +48,7 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def progress_bar(*columns: Any) -> Progress:
-    """Return a bar on standard error, which shows on a terminal alone."""
+    """Return a progress bar on standard error, which is shown only on a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -60,7 +60,7 @@ def progress_bar(*columns: Any) -> Progress:
 
 
 def table(*headings: str, right: Sequence[str] = ()) -> Table:
-    """Return an empty table that wraps what is too long for it: nothing is cut off."""
+    """Return an empty table that wraps long text and cuts nothing off."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in headings:
         made.add_column(heading, overflow="fold", justify="right" if heading in right else "left")
@@ -71,7 +71,7 @@ PLAIN = {"±": "+-", "×": "x", "–": "-", "—": "-", "…": "...", "≥": ">=
 
 
 def plain(error: UnicodeError) -> tuple[str, int]:
-    """Return what is printed in place of characters that a stream cannot encode, and where to go on."""
+    """Return the replacement of characters that a stream cannot encode, and the position after them."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(PLAIN.get(character, "?") for character in error.object[error.start : error.end]), error.end
@@ -81,7 +81,7 @@ codecs.register_error("fastdrop.plain", plain)
 
 
 def show(*lines: Table | Text | str) -> None:
-    """Print to standard output, as wide as the terminal, or 80 columns, in the characters that it has."""
+    """Print to standard output, in the width of the terminal or 80 columns, with characters that the stream can encode."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="fastdrop.plain")
     console = Console(highlight=False, markup=False, emoji=False)

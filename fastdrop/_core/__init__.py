@@ -1,1 +1,1 @@
-"""What every variant stands on: kernels, the plan that checks a call and runs it, backends, settings."""
+"""The core that every variant uses: kernels, the plan that checks and runs a call, backends, settings."""

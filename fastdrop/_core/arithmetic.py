@@ -1,4 +1,4 @@
-"""What values are computed with, and sums whose order is defined, so that their last bits are the same everywhere."""
+"""The compute type of a dtype, and sums in a fixed order, whose last bits are the same everywhere."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["compute_type", "fixed_sum"]
 
 
 def compute_type(dtype: Any) -> type[np.floating[Any]]:
-    """Return the type that arrays of a dtype are computed with."""
+    """Return the compute type of a dtype: float64 for float64, float32 for all others."""
     return np.float64 if dtype == np.float64 else np.float32
 
 
 def fixed_sum(values: NDArray[Any], axis: int = -1) -> NDArray[Any]:
     """Return sums along an axis, which keeps length 1: the second half is added to the first until one number is left.
 
-    Where the length is odd, the first half is the longer one. The sum over an empty axis is empty: the axis keeps length 0.
+    If the length is odd, the first half is the longer one. The sum over an empty axis is empty: the axis keeps length 0.
     """
     parts = np.array(np.moveaxis(values, axis, 0))
     n = len(parts)

@@ -1,16 +1,16 @@
-# A call of a variant: where its randomness comes from, where its result goes, what runs it. Every variant passes through here,
-# so one order holds for all: check everything, allocate the result, draw the key, then write.
+# A call of a variant: its source of randomness, its result, its engine. Every variant uses this file, so all have one order:
+# check everything, allocate the result, draw the key, then write.
 
 @cython.freelist(8)
 cdef class Call:
-    """The keywords that every variant has, unchecked until an array is there.
+    """The keywords that every variant has. A method checks them when it gets an array.
 
     Parameters
     ----------
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
-        As `fastdrop.dropout` has them.
+        As in `fastdrop.dropout`.
     backward : bool
-        Whether the mask of a forward pass is made again: then the array is called ``grad`` in messages, and a seed with a
+        Whether this is a backward pass, which regenerates a mask: then messages call the array ``grad``, and a seed with a
         state is refused.
     """
 
@@ -36,10 +36,10 @@ cdef class Call:
         return finish_dropping(self, work, x, p, noise_shape, shared_axes, mode, bias, residual)
 
     def affine(self, x, p, factors, shared_axes=None, *, noise_shape=None, bint signed=False, str name=None):
-        """Return keep ? x * scale + shift : fill, of the factors (scale, shift, fill). For training alone.
+        """Return keep ? x * scale + shift : fill, with factors = (scale, shift, fill). For training only.
 
-        If `signed`, shift has the sign of x, and fill has the other sign: keep ? x * scale + sgn(x) shift : -sgn(x) fill. 0 and
-        NaN have no sign: keep ? x * scale : 0.
+        If `signed`, shift gets the sign of x and fill gets the opposite sign: keep ? x * scale + sgn(x) shift : -sgn(x) fill. 0
+        and NaN have no sign: keep ? x * scale : 0.
         """
         cdef Work work = begin(self, x, name or self.array_name())
         work.op = native.FD_SIGNED if signed else native.FD_AFFINE
@@ -47,14 +47,14 @@ cdef class Call:
         return finish_masked(self, work, p, noise_shape, shared_axes)
 
     def select(self, x, p, other, shared_axes=None, *, noise_shape=None, names=("x", "other")):
-        """Return keep ? x : other. For training alone."""
+        """Return keep ? x : other. For training only."""
         cdef Work work = begin(self, x, names[0])
         work.op = native.FD_SELECT
         work.other = operand(other, work.x, (<object>work.x).shape, names[1])
         return finish_masked(self, work, p, noise_shape, shared_axes)
 
     def unchanged(self, x, str name=None):
-        """Return what a variant leaves outside training: x itself, after the checks of a call in training."""
+        """Return x itself, the result of most variants outside training, after the checks of a call in training."""
         cdef Work work = begin(self, x, name or self.array_name())
         check_seed(self.seed, self.offset, self.use)
         if self.out is None:
@@ -64,11 +64,11 @@ cdef class Call:
         return self.out
 
     def mask(self, shape, p, noise_shape=None, shared_axes=None, packed=False):
-        """Return keep flags, or packed keep bits; outside training everything is kept."""
+        """Return keep flags, or packed keep bits; outside training all elements are kept."""
         return make_mask(self, shape, p, noise_shape, shared_axes, is_true(packed, "packed"))
 
     def check_place(self, shape, shared_axes=None):
-        """Raise unless the mask of an array of this shape is inside the larger array and inside the stream."""
+        """Raise an error unless the mask of an array of this shape is inside the larger array and inside the stream."""
         cdef np.npy_intp dims[native.FD_MAX_DIMS]
         cdef tuple sizes = shape_of(shape)
         cdef int k
@@ -79,8 +79,8 @@ cdef class Call:
     def arrays(self, x, /, *, str name=None, shape=None, p=None, placed=None, **others):
         """Return a `Pass` over x and other arrays of its shape and dtype, for a variant that computes in several steps.
 
-        `shape` is that of the result where it is not x's. `p` is a rate, and `placed` the shape of what has a place in a larger
-        array: both are only checked. An operand that is None is not there.
+        `shape` is the shape of the result, by default x's. `p` is a rate, and `placed` is the shape of the block of a larger
+        array: both are only checked. An operand may be None.
         """
         cdef Work work = begin(self, x, name or self.array_name())
         cdef tuple operands = tuple([
@@ -104,7 +104,7 @@ cdef class Call:
 
 
 cdef int check_place(Call call, tuple shape) except -1:
-    """Raise unless an array of this shape can have the place in a larger array that the call says."""
+    """Raise an error unless an array of this shape fits at the call's place in a larger array."""
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
     cdef int k
     for k in range(len(shape)):
@@ -113,7 +113,7 @@ cdef int check_place(Call call, tuple shape) except -1:
 
 
 cdef Work begin(Call call, x, str name):
-    """The array and the engine of a call, checked."""
+    """Return the checked array and engine of a call."""
     cdef Work work = Work.__new__(Work)
     work.x = x if isinstance(x, np.ndarray) else np.asarray(x)
     work.dtype = kind_of(work.x, name)
@@ -122,7 +122,7 @@ cdef Work begin(Call call, x, str name):
 
 
 cdef object finish(Call call, Work work):
-    """Allocate the result, draw the key, run: what every pass over elements ends with."""
+    """Allocate the result, draw the key, run. Every pass over elements ends with these steps."""
     cdef np.ndarray x = work.x, y
     if call.out is not None:
         check_out(call.out, x)
@@ -136,14 +136,14 @@ cdef object finish(Call call, Work work):
 
 
 cdef object finish_masked(Call call, Work work, p, noise_shape, shared_axes):
-    """The same for an operation with a mask of the stream."""
+    """Set the rate and the place of the mask, then finish."""
     set_rate(work, p, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
     place_mask(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), noise_shape, shared_axes)
     return finish(call, work)
 
 
 cdef object finish_dropping(Call call, Work work, x, p, noise_shape, shared_axes, mode, bias, residual):
-    """Forward and backward are one kernel: the mask is made again from (seed, offset)."""
+    """Drop and scale. Forward and backward are the same: the mask is regenerated from (seed, offset)."""
     cdef int scaling = scaling_of(mode)
     set_rate(work, p, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
     place_mask(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), noise_shape, shared_axes)
@@ -168,7 +168,7 @@ cdef object finish_dropping(Call call, Work work, x, p, noise_shape, shared_axes
 
 
 cdef object without_dropping(Call call, Work work, x, int scaling):
-    """Outside training: x itself; in standard mode x (1 - p), where p = 1 leaves 0 also of infinities."""
+    """Return the result outside training: x itself; in standard mode x (1 - p), which is 0 for p = 1 even if x is infinite."""
     if call.out is not None:
         check_out(call.out, work.x)
     check_seed(call.seed, call.offset, call.use)
@@ -193,10 +193,10 @@ cdef object without_dropping(Call call, Work work, x, int scaling):
 
 
 cdef int scale_by_keep_rates(Work work) except -1:
-    """(x + bias) (1 - p) + residual with a p for each element: no mask, so NumPy, whose arithmetic rounds as the kernels do."""
+    """Write (x + bias) (1 - p) + residual, with one p per element. There is no mask, and NumPy rounds as the kernels do."""
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
     with RoundToNearest(), np.errstate(all="ignore"):
-        value = np.asarray(work.x).astype(type)  # not a subclass, which may have a product of its own
+        value = np.asarray(work.x).astype(type)  # not a subclass, which may have its own product
         if work.bias is not None:
             value += work.bias.astype(type)
         value *= (1.0 - work.rates.astype(np.float64)).astype(type)
@@ -211,8 +211,8 @@ cdef int scale_by_keep_rates(Work work) except -1:
 
 cdef enum:
     INVERTED  # kept values times 1 / (1 - p) in training
-    STANDARD  # kept values as they are in training, all of them times 1 - p outside it
-    UNSCALED  # values as they are, in training and outside it
+    STANDARD  # kept values unscaled in training, all values times 1 - p outside training
+    UNSCALED  # values unscaled, in training and outside training
 
 
 cdef int scaling_of(mode) except -1:
@@ -226,7 +226,7 @@ cdef int scaling_of(mode) except -1:
 
 
 cdef bint is_true(value, str name) except -1:
-    """A flag, which is a bool and nothing that merely has a truth value, such as "no"."""
+    """Return a flag. Only a bool is accepted, because other values such as "no" may have an unexpected truth value."""
     if value is True:
         return True
     if value is False:
@@ -237,12 +237,12 @@ cdef bint is_true(value, str name) except -1:
 
 
 def check_flag(value, str name):
-    """Return a flag as a bool, or raise naming it."""
+    """Return a flag as a bool, or raise an error that names it."""
     return is_true(value, name)
 
 
 def check_mode(mode, allowed=("inverted", "standard")):
-    """Return the scaling convention, or raise naming the ones that the function has."""
+    """Return the scaling convention, or raise an error that names the allowed ones."""
     if mode not in allowed:
         raise ValueError(f"mode must be {' or '.join(map(repr, allowed))}; got {mode!r}")
     return mode
@@ -253,19 +253,19 @@ def check_mode(mode, allowed=("inverted", "standard")):
 cdef class Pass:
     """The checked arrays of one call, its result, and its key: for variants that compute in several steps.
 
-    As a context, it has the call's backend and threads in force, floating point as the stream's values are defined with, and
-    NumPy's warnings off. The result is allocated before the key is drawn, and the key when the context is entered.
+    Inside its context, the call's backend and threads are in force, floating point rounds to nearest with subnormals on, and
+    NumPy's warnings are off. The result is allocated at construction, and the key is drawn when the context is entered.
 
     Attributes
     ----------
     x : numpy.ndarray
-        The array, of whatever subclass it was.
+        The array, in its own subclass.
     others : tuple of numpy.ndarray or None
         The other arrays, in the order of `Call.arrays`.
     y : numpy.ndarray
         The result: the caller's `out`, or a new array.
     compute : type
-        What elements are computed with: numpy.float32 or numpy.float64.
+        The compute type: numpy.float32 or numpy.float64.
     key : tuple of int
         The (seed, offset), once the context is entered.
     """
@@ -297,29 +297,29 @@ cdef class Pass:
         override.reset(self.token)
 
     def mask(self, shape, p, shared_axes=None, *, bint packed=False, bint is_global=True):
-        """Return keep flags of a shape, or packed keep bits, with this call's key and, if `is_global`, its place."""
+        """Return keep flags of a shape, or packed keep bits, with this call's key and, if `is_global`, at its place."""
         cdef Call call = self.own_call(is_global)
         return make_mask(call, shape, p, None, shared_axes, packed)
 
     def drop(self, x, p, shared_axes=None, *, mode="inverted", factor=None, out=None, bint is_global=True):
-        """Return `dropout` of another array with this call's key; in training, whatever the call's."""
+        """Return `dropout` of another array with this call's key, always as in training."""
         return self.own_call(is_global, out).drop(x, p, shared_axes, mode=mode, factor=factor)
 
     def apply(self, mask, scale=1.0, x=None, out=None, fill=0.0):
-        """Return keep ? x * scale : fill in `out`, by default the result, of x, by default the array."""
+        """Return keep ? x * scale : fill. By default `x` is the call's array and `out` the call's result."""
         return apply_mask(self.x if x is None else x, mask, scale, self.y if out is None else out, None, None, fill)
 
     def store(self, values):
-        """Return the result with these values, rounded once to its dtype."""
+        """Store values in the result, rounded once to its dtype, and return it."""
         np.asarray(self.y)[...] = values
         return self.result()
 
     def result(self):
-        """Return the result, of the array's own kind where the caller gave no `out`."""
+        """Return the result; without an `out`, it has the array's subclass."""
         return wrapped(self.x, self.y, self.call.out)
 
     def own_call(self, bint is_global=True, out=None):
-        """Return a call with this key, at this place in a larger array if `is_global`, under the settings in force."""
+        """Return a call with this key and the settings in force and, if `is_global`, at this place in a larger array."""
         cdef Call call = Call.__new__(Call)
         call.out = out
         call.seed, call.offset = self.key
@@ -336,7 +336,7 @@ cdef tuple shape_of(shape):
         sizes = tuple(shape)
     except TypeError:
         sizes = (shape,)
-    if len(sizes) > native.FD_MAX_DIMS:  # as many as the layouts have room for
+    if len(sizes) > native.FD_MAX_DIMS:  # the size of the layouts' arrays
         raise ValueError(f"shape must have at most {native.FD_MAX_DIMS} dimensions; got {len(sizes)}")
     return tuple([as_count(size, "each size in shape") for size in sizes])
 
@@ -351,7 +351,7 @@ cdef int64_t size_of(tuple shape) except -1:
 
 
 cdef object make_mask(Call call, shape, p, noise_shape, shared_axes, bint packed):
-    """Keep flags, or packed keep bits."""
+    """Return keep flags, or packed keep bits."""
     cdef Work work = Work.__new__(Work)
     cdef tuple sizes = shape_of(shape)
     cdef int64_t n = size_of(sizes)
@@ -379,7 +379,7 @@ cdef object make_mask(Call call, shape, p, noise_shape, shared_axes, bint packed
 
 
 cdef np.ndarray mask_result(tuple shape, dtype, out):
-    """The caller's `out`, checked, or a new array."""
+    """Return the caller's `out` after checks, or a new array."""
     if out is None:
         return np.empty(shape, dtype)
     if not isinstance(out, np.ndarray) or out.dtype != dtype:
@@ -414,7 +414,7 @@ cdef int fill_mask(Work work, int64_t n, np.ndarray out, bint packed) except -1:
 
 
 def dropout_mask(shape, p, Call call not None, noise_shape=None, shared_axes=None, packed=False):
-    """Return keep flags, or packed keep bits, which must have a seed."""
+    """Return keep flags, or packed keep bits. A seed is required."""
     call.use = REPEATED
     return call.mask(shape, p, noise_shape, shared_axes, packed)
 
@@ -431,7 +431,7 @@ def apply_mask(x, mask, scale, out, backend, num_threads, fill=0.0):
 
 
 cdef int take_mask(Work work, mask, out) except -1:
-    """The caller's own keep flags or keep bits, copied where the result is going to overwrite them."""
+    """Set the caller's own keep flags or keep bits, copied if the result would overwrite them."""
     cdef int64_t n = np.PyArray_SIZE(work.x)
     given = np.asarray(mask)
     if given.dtype == np.bool_:
@@ -444,10 +444,10 @@ cdef int take_mask(Work work, mask, out) except -1:
     elif given.dtype == np.uint8:
         if given.shape != ((n + 7) // 8,):
             raise ValueError(
-                f"a packed mask of {n} elements must have shape {((n + 7) // 8,)}, eight elements to a byte; got {given.shape}")
+                f"a packed mask of {n} elements must have shape {((n + 7) // 8,)}, eight elements per byte; got {given.shape}")
         work.packed = np.ascontiguousarray(given)
     else:
-        raise TypeError(f"mask must be of bool, or packed in uint8; got {given.dtype}")
+        raise TypeError(f"mask must have the dtype bool, or uint8 if it is packed; got {given.dtype}")
     if out is not None and np.may_share_memory(given, out):
         work.packed = None if work.packed is None else work.packed.copy()
         work.flags = None if work.flags is None else work.flags.copy()
@@ -457,27 +457,27 @@ cdef int take_mask(Work work, mask, out) except -1:
 # Results ------------------------------------------------------------------------------------------------------------
 
 cdef np.ndarray new_like(np.ndarray x):
-    """A new array; a subclass makes its own, so that a masked array's mask or an attribute comes along."""
+    """Return a new array. A subclass makes its own, so that a masked array's mask or an attribute is kept."""
     cdef np.ndarray y = PyArray_NewLikeArray(x, np.NPY_KEEPORDER, NULL, 1)
     if not np.PyArray_SAMESHAPE(y, x) or np.PyArray_TYPE(y) != np.PyArray_TYPE(x):
-        raise ValueError(f"a new array of the class {type(x).__name__} has another shape or dtype than the one it is made like")
+        raise ValueError(f"the class {type(x).__name__} must make a new array with the shape and dtype of the given one")
     return y
 
 
 cdef object wrapped(np.ndarray x, np.ndarray y, object out):
-    """The result y: of x's own kind, where the caller gave no `out`."""
+    """Return the result y; without an `out`, in x's subclass."""
     return (<object>x).__array_wrap__(y) if out is None and not np.PyArray_CheckExact(x) else y
 
 
 cdef double round_to_compute(value, int dtype) except? -1.0:
-    """A factor, rounded once to the type that is computed with."""
+    """Return a factor, rounded once to the compute type."""
     cdef double number
     if PyFloat_CheckExact(value):
         number = value
         return NAN if number != number else native.rounded_factor(number, dtype)
     try:
         if isinstance(value, (str, bytes, bytearray)):
-            raise TypeError  # Python would take the number written there
+            raise TypeError  # float() would parse it
         check_scalar(value)
         with RoundToNearest():
             number = float(value)
@@ -485,4 +485,4 @@ cdef double round_to_compute(value, int dtype) except? -1.0:
         raise TypeError(f"scale must be a number; got {value!r} ({type(value).__name__})") from None
     except OverflowError:
         raise ValueError(f"scale must be a number that a double holds; got {value!r}") from None
-    return NAN if number != number else native.rounded_factor(number, dtype)  # whatever payload the caller's NaN had
+    return NAN if number != number else native.rounded_factor(number, dtype)  # one payload for all NaNs

@@ -1,4 +1,4 @@
-# Checks of numbers and arrays. Each returns what the core computes with, or raises naming the argument.
+# Checks of numbers and arrays. Each returns the value in the core's form, or raises an error that names the argument.
 
 cdef object as_integer(value):
     """Return an integer of any integer class; a bool is not accepted."""
@@ -8,7 +8,7 @@ cdef object as_integer(value):
 
 
 cdef uint64_t word(value, str name) except? 0xFFFFFFFFFFFFFFFF:
-    """An integer in [0, 2**64)."""
+    """Return an integer in [0, 2**64)."""
     cdef object integer = value
     if not PyLong_CheckExact(value):
         try:
@@ -22,12 +22,12 @@ cdef uint64_t word(value, str name) except? 0xFFFFFFFFFFFFFFFF:
 
 
 def as_word(value, str name):
-    """Return `value` as an integer in [0, 2**64), or raise naming it."""
+    """Return `value` as an integer in [0, 2**64), or raise an error that names it."""
     return word(value, name)
 
 
 cpdef int64_t as_count(value, str name) except -1:
-    """Return `value` as a number of things, or raise naming it."""
+    """Return `value` as an integer in [0, 2**63), or raise an error that names it."""
     try:
         number = as_integer(value)
     except TypeError:
@@ -40,7 +40,7 @@ cpdef int64_t as_count(value, str name) except -1:
 
 
 cdef uint64_t first_index(start, int64_t n, uint64_t end, str what) except? 0xFFFFFFFFFFFFFFFF:
-    """The global index of the first of n, all of which must be below `end`."""
+    """Return the index of the first of n elements in the stream, or raise an error unless all n indices are below `end`."""
     if PyLong_CheckExact(start) and start == 0 and <uint64_t>n <= end:
         return 0
     try:
@@ -56,7 +56,7 @@ cdef uint64_t first_index(start, int64_t n, uint64_t end, str what) except? 0xFF
 
 
 cpdef int check_scalar(value) except -1:
-    """Raise TypeError for what `float` takes and is no real number: a bool, a string's or a complex array, any array of one."""
+    """Raise TypeError for values that `float` may accept but that are no real number: a bool, NumPy's strings, arrays."""
     if isinstance(value, (bool, np.bool_)):
         raise TypeError
     if isinstance(value, (np.ndarray, np.generic)) and (
@@ -66,11 +66,11 @@ cpdef int check_scalar(value) except -1:
 
 
 cdef int kind_of(np.ndarray x, str name) except -1:
-    """Which of the element types an array has."""
+    """Return the number of an array's element type (FD_FLOAT32 etc.)."""
     cdef int number = np.PyArray_TYPE(x)
     if not np.PyArray_ISNOTSWAPPED(x):
         raise TypeError(
-            f"{name} has dtype {x.dtype.str!r}, in the other byte order than this machine's; "
+            f"{name} must have this machine's byte order; got dtype {x.dtype.str!r}; "
             f"{name}.astype({name}.dtype.newbyteorder('=')) converts it")
     if number == np.NPY_FLOAT32:
         return native.FD_FLOAT32
@@ -84,7 +84,7 @@ cdef int kind_of(np.ndarray x, str name) except -1:
 
 
 cpdef int check_out(out, np.ndarray x, str name="input") except -1:
-    """Raise unless `out` can take a result like `x`, which the message calls by this name."""
+    """Raise an error unless `out` can hold a result like `x`, which the message calls `name`."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a numpy.ndarray; got {type(out).__name__}")
     cdef np.ndarray y = out
@@ -98,7 +98,7 @@ cpdef int check_out(out, np.ndarray x, str name="input") except -1:
 
 
 def as_array(x, str name, out=None):
-    """Return `x` as an array of a dtype that is computed with, or raise naming it; an `out` must be of its shape and dtype."""
+    """Return `x` as an array of a supported dtype, or raise an error that names it; `out` must have its shape and dtype."""
     cdef np.ndarray array = x if isinstance(x, np.ndarray) else np.asarray(x)
     kind_of(array, name)
     if out is not None:
@@ -107,7 +107,7 @@ def as_array(x, str name, out=None):
 
 
 cdef bint overlaps_itself(np.ndarray a):
-    """Whether two indices may share memory: an axis must step over all that the shorter steps reach."""
+    """Return whether two indices may share memory: each step must be longer than the reach of all shorter steps."""
     cdef int64_t reach = np.PyArray_ITEMSIZE(a)
     for step, size in sorted((abs(a.strides[k]), a.shape[k]) for k in range(a.ndim) if a.shape[k] > 1):
         if step < reach:
@@ -121,7 +121,7 @@ cdef bint is_plain(np.ndarray a):
 
 
 cdef bint is_same_memory(np.ndarray a, np.ndarray b):
-    """Whether equal indices, and only they, share memory."""
+    """Return whether equal indices, and only they, share memory."""
     cdef int k
     if np.PyArray_DATA(a) != np.PyArray_DATA(b):
         return False
@@ -132,7 +132,7 @@ cdef bint is_same_memory(np.ndarray a, np.ndarray b):
 
 
 cdef np.ndarray readable(np.ndarray a, np.ndarray y):
-    """The operand `a`, or a copy where it is misaligned or would be overwritten while it is read."""
+    """Return the operand `a`, or a copy if it is misaligned or would be overwritten before it is read."""
     cdef uintptr_t first, second, size
     if is_plain(a) and is_plain(y) and np.PyArray_NBYTES(a) == np.PyArray_NBYTES(y):
         first, second = <uintptr_t>np.PyArray_DATA(a), <uintptr_t>np.PyArray_DATA(y)
@@ -144,14 +144,14 @@ cdef np.ndarray readable(np.ndarray a, np.ndarray y):
 
 
 cdef np.ndarray writable(np.ndarray y):
-    """The output `y`, or another array in its place where it is misaligned or two of its indices share memory."""
+    """Return the output `y`, or a temporary array if y is misaligned or two of its indices share memory."""
     if not is_plain(y) and (not np.PyArray_ISALIGNED(y) or overlaps_itself(y)):
         return np.empty((<object>y).shape, y.dtype)
     return y
 
 
 cdef np.ndarray operand(value, object x, tuple shape, str name):
-    """An array of the dtype of x, broadcast to its shape."""
+    """Return an operand with the dtype of x, broadcast to the shape of x."""
     cdef np.ndarray array
     try:
         array = value if isinstance(value, np.ndarray) else np.asarray(value, (<object>x).dtype)

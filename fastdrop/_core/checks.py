@@ -1,8 +1,8 @@
 """Argument checks that several modules share. The plan checks the arguments that go to the kernels.
 
-``as_...`` returns the value as the core computes with it, or raises naming it; ``check_...`` only raises. A *number* is one
-that `float` takes, and a string is a bad value of one, as in a table of settings. A *scalar* may also be an array of one
-element, as a learned parameter is, and a string is none. A bool is neither.
+``as_...`` returns the value in the form that the core uses, or raises an error that names it; ``check_...`` only raises. A
+*number* is a value that `float` accepts; a string raises ValueError, as a bad entry in a table of settings. A *scalar* may
+also be an array of one element, such as a learned parameter; a string raises TypeError. A bool is neither.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
     "check_indices",
 ]
 
-ROUNDING = 1e-2  # by which a sum of probabilities may be off: bfloat16 has 8 bits
+ROUNDING = 1e-2  # the largest error of a sum of probabilities: bfloat16 has 8 bits
 
 # Counts and numbers -------------------------------------------------------------------------------------------------
 
@@ -44,7 +44,7 @@ def as_positive_count(value: Any, name: str) -> int:
 
 
 def require(holds: bool, name: str, what: str, value: Any) -> None:
-    """Raise unless it holds that `name` is `what`."""
+    """Raise an error that `name` must be `what`, unless the condition holds."""
     if not holds:
         raise ValueError(f"{name} must be {what}; got {value!r}")
 
@@ -88,7 +88,7 @@ def as_share(value: Any, name: str) -> float:
 
 
 def scalar(value: Any, name: str) -> float:
-    """Return a number, NaN or infinite too."""
+    """Return a number, which may be NaN or infinite."""
     try:
         array = np.asarray(value)
         if isinstance(value, (str, bytes)) or array.dtype.kind in "bc" or array.size != 1:
@@ -125,7 +125,7 @@ def as_non_negative_scalar(value: Any, name: str) -> float:
 
 
 def as_real_array(value: ArrayLike, name: str, *, flags: bool = True) -> NDArray[Any]:
-    """Return an array of real numbers, of whatever dtype it is; of bool only where `flags` may be given for numbers."""
+    """Return an array of real numbers of any dtype; bool is accepted only if `flags` is true."""
     given = np.asarray(value)
     if given.dtype.kind not in ("biuf" if flags else "iuf") and given.dtype.name != "bfloat16":
         raise TypeError(f"{name} must be real numbers; got {f'an array of {given.dtype}' if given.ndim else repr(value)}")
@@ -133,7 +133,7 @@ def as_real_array(value: ArrayLike, name: str, *, flags: bool = True) -> NDArray
 
 
 def as_floats(value: ArrayLike, name: str, ndim: int | None = None) -> NDArray[np.float64]:
-    """Return real numbers in float64, of `ndim` dimensions where that is given."""
+    """Return real numbers in float64; if `ndim` is given, they must have that many dimensions."""
     given = as_real_array(value, name)
     if ndim is not None and given.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimensions; got shape {given.shape}")
@@ -141,13 +141,13 @@ def as_floats(value: ArrayLike, name: str, ndim: int | None = None) -> NDArray[n
 
 
 def check_indices(indices: NDArray[Any], size: int, name: str, what: str) -> None:
-    """Raise unless all indices are those of `size` things, which the message calls `what`."""
+    """Raise an error unless all indices are in [0, size), a range that the message calls `what`."""
     if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < size:
         raise ValueError(f"{name} must be in [0, {size}), {what}; got {indices.min()} to {indices.max()}")
 
 
 def as_probabilities(given: ArrayLike) -> NDArray[np.float64]:
-    """Return distributions over the classes along the last axis; their sums may be off by the rounding of 16-bit types."""
+    """Return distributions over the classes along the last axis; their sums may have the rounding error of 16-bit types."""
     p = as_real_array(given, "probabilities").astype(np.float64)
     if p.ndim == 0 or p.shape[-1] == 0:
         raise ValueError(f"probabilities must have an axis of classes, the last one; got shape {p.shape}")

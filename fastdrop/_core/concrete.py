@@ -1,4 +1,4 @@
-"""The rate of a softened mask and its mean, by quadrature whose last bits are the same everywhere."""
+"""The rate of a softened mask and its mean, by a quadrature whose last bits are the same everywhere."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["SoftMean", "concrete_rate", "soft_keep_mean"]
 
 Floats = NDArray[np.float64]
 
-# Gauss and Legendre's eight nodes and weights on [-1, 1]: on panels of the width that the integrands below vary over, the
-# error of each is below 1e-15.
+# The eight nodes and weights of Gauss-Legendre quadrature on [-1, 1]. The integrands below vary over about the width of a
+# panel, so the error per panel is below 1e-15.
 HALF_NODES = (0.1834346424956498, 0.5255324099163290, 0.7966664774136267, 0.9602898564975363)
 HALF_WEIGHTS = (0.3626837833783620, 0.3137066458778873, 0.2223810344533745, 0.1012285362903763)
 NODES = np.array([*(-node for node in reversed(HALF_NODES)), *HALF_NODES])
@@ -34,7 +34,7 @@ class SoftMean(NamedTuple):
 
 
 def concrete_rate(p_logit: Any) -> tuple[float, float, float]:
-    """Return the logit, clamped, and p and 1 - p, each with its full relative accuracy."""
+    """Return the clamped logit, p and 1 - p, each with full relative accuracy."""
     logit = min(max(as_finite_scalar(p_logit, "p_logit"), -MOST), MOST)
     p, keep = sigmoid(np.array([logit, -logit])).tolist()
     return logit, p, keep
@@ -49,9 +49,9 @@ def sigmoid(x: Floats) -> Floats:
 def soft_keep_mean(keep: float, logit: float, temperature: float, epsilon: float) -> SoftMean:
     """Return the mean of 1 - s, where s = sigmoid((logit + v) / t) and v = log((u + epsilon) / (1 - u + epsilon)), u uniform.
 
-    For t near 0 it is `keep`, the probability of v < -logit. The rest is an integral over w = |v + logit| / t: of
-    sigmoid(-w) times the difference of v's density on both sides of -logit, which is the logistic density up to |v| = `end`.
-    The derivative is an integral of the same kind, over the sum of both densities.
+    For t near 0 the mean is `keep`, the probability of v < -logit. The rest is an integral over w = |v + logit| / t. Its
+    integrand is sigmoid(-w) times the difference of v's density on both sides of -logit. This density is the logistic one up
+    to |v| = `end`. The derivative is the same kind of integral, over the sum of both densities.
     """
     t, end = temperature, math.inf
     with plan.RoundToNearest(), np.errstate(all="ignore"):
@@ -75,7 +75,7 @@ def density(v: Floats) -> Floats:
 
 
 def reach(height: float, t: float) -> float:
-    """Return the w from which exp(-w) times the density, which rises until t w = height, is negligible."""
+    """Return the w above which exp(-w) times the density is negligible. The density rises until t w = height."""
     rise = max(height, 0.0) / t
     bounds = [rise + NEGLIGIBLE, rise + NEGLIGIBLE / t]
     if t < 1.0:

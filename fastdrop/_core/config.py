@@ -1,4 +1,4 @@
-"""Configurations: dictionaries that JSON can hold, from which an object is made again, and what differs between two of them."""
+"""Configurations: dictionaries for JSON from which an object is rebuilt, and the differences between two of them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["decode", "differences", "encode", "find_class"]
 
 
 def encode(value: Any, name: str) -> Any:
-    """Return a value as JSON can hold it; what has a ``to_config`` becomes its configuration.
+    """Return a value in a form that JSON can hold; an object with a ``to_config`` becomes its configuration.
 
-    A function has no configuration: its name is written down, so that two of them can be compared.
+    A function has no configuration. Its name is recorded, so that two functions can be compared.
     """
     if hasattr(value, "to_config"):
         return value.to_config()
@@ -35,7 +35,7 @@ def encode(value: Any, name: str) -> Any:
 
 
 def decode(value: Any, name: str, build: Callable[[Mapping[str, Any]], Any]) -> Any:
-    """Return what `encode` was given; `build` makes an object from its configuration."""
+    """Return the value that `encode` encoded; `build` makes an object from its configuration."""
     if isinstance(value, list):
         return tuple(decode(each, name, build) for each in value)
     if not isinstance(value, Mapping):
@@ -59,7 +59,7 @@ def find_class(base: type[Any], config: Any) -> type[Any]:
     modules = sorted({cls.__module__ for cls in found})
     if len(modules) > 1:
         raise ValueError(f"the class {config['class']} is in more than one module: {', '.join(modules)}")
-    return found[-1]  # of a class that was defined again, as in a notebook, the newest
+    return found[-1]  # the newest definition: a notebook may define a class several times
 
 
 def derived(base: type[Any]) -> Iterator[type[Any]]:
@@ -77,12 +77,12 @@ def differences(here: Any, there: Any, name: str = "") -> Iterator[tuple[str, An
         return
     if here.get("class") != there.get("class"):
         yield joined(name, "class"), here.get("class"), there.get("class")
-        return  # of other classes, all else differs too
+        return  # all other entries belong to another class
     for key in [*here, *(key for key in there if key not in here)]:
         inner = name if key == "layers" else joined(name, key)
         yield from differences(here.get(key), there.get(key), inner)
 
 
 def joined(name: str, key: str) -> str:
-    """Return the full name of what an object calls `key`; the outermost object has no name."""
+    """Return the full name of the entry `key` of the object `name`; the outermost object has no name."""
     return f"{name}.{key}" if name else key

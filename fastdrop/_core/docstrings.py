@@ -1,4 +1,4 @@
-"""Docstrings by their sections, for those that are made of others."""
+"""The sections of a docstring, for docstrings that are built from others."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-# How a mask lies over an array. The mask has an index space of its own: element (i0, i1, ...) of the array has the bit of index
+# The place of a mask over an array. The mask has its own index space: element (i0, i1, ...) of the array has the bit of index
 # first + i0 * steps[0] + i1 * steps[1] + ...; the step of an axis that shares one decision is 0.
 
-cdef int64_t TOO_FAR = 1 << 62  # no index of a stream is as large: sums and products stop there instead of overflowing
+cdef int64_t TOO_FAR = 1 << 62  # above every index of a stream: sums and products saturate here instead of overflowing
 
 cdef struct Place:
-    # A block of `sizes` that begins at `begin` in an array of `whole`, whose mask is shared along some axes.
+    # A block of shape `sizes` that begins at index `begin` of an array of shape `whole`, whose mask is shared along some axes.
     int ndim
     int64_t sizes[native.FD_MAX_DIMS]
     int64_t whole[native.FD_MAX_DIMS]
@@ -21,7 +21,7 @@ cdef int64_t plus(int64_t a, int64_t b) noexcept:
 
 
 def as_sizes(value, str name):
-    """Return a sequence of integers as a tuple, or raise naming it."""
+    """Return a sequence of integers as a tuple, or raise an error that names it."""
     try:
         return tuple([operator.index(size) for size in value])
     except TypeError:
@@ -29,7 +29,7 @@ def as_sizes(value, str name):
 
 
 def as_axes(axes, int ndim, str name):
-    """Return one axis or several, negative ones counted from the end, as a sorted tuple, or raise naming them."""
+    """Return one axis or several, negative ones counted from the end, as a sorted tuple, or raise an error that names them."""
     is_one = hasattr(axes, "__index__") and np.ndim(axes) == 0  # every array has that method
     given = as_sizes([axes] if is_one else axes, name)
     for axis in given:
@@ -42,7 +42,7 @@ def as_axes(axes, int ndim, str name):
 
 
 cdef bint share_plainly(Place *place, shared_axes) except -1:
-    """Mark one axis, or the axes of a tuple of integers in order, as the variants give them; say whether it was that."""
+    """Mark one axis, or the axes of a sorted tuple of integers (the variants' forms); return False for any other form."""
     cdef Py_ssize_t axis, k = -1
     if PyLong_CheckExact(shared_axes) and 0 <= shared_axes < place.ndim:
         place.shared[<Py_ssize_t>shared_axes] = True
@@ -76,17 +76,17 @@ cdef int share(Place *place, noise_shape, shared_axes) except -1:
         noise = tuple(size if given is None else operator.index(given) for given, size in zip(noise_shape, shape, strict=True))
     except (TypeError, ValueError):
         raise ValueError(
-            f"noise_shape must have a size, 1 or None for each axis of shape {shape}; got {noise_shape!r}") from None
+            f"noise_shape must have one entry (the size, 1 or None) per axis of shape {shape}; got {noise_shape!r}") from None
     for k in range(place.ndim):
         if noise[k] not in (1, shape[k]):
             raise ValueError(
-                f"noise_shape {noise} does not broadcast to shape {shape}: each size must be 1, None or the array's")
+                f"noise_shape {noise} does not broadcast to shape {shape}: each entry must be 1, None or the array's size")
         place.shared[k] = noise[k] == 1 and shape[k] != 1
     return 0
 
 
 cdef int place_block(Place *place, global_shape, global_start) except -1:
-    """Where in the larger array the block begins; by default the block is the whole."""
+    """Set the block's place in the larger array; by default the block is the whole array."""
     cdef int k
     if global_shape is None:
         if global_start is not None:
@@ -99,16 +99,16 @@ cdef int place_block(Place *place, global_shape, global_start) except -1:
     begin = (0,) * len(whole) if global_start is None else as_sizes(global_start, "global_start")
     if not len(whole) == len(begin) == len(shape):
         raise ValueError(
-            f"global_shape {whole} and global_start {begin} must have a number for each axis of the block's shape {shape}")
+            f"global_shape {whole} and global_start {begin} must have one number per axis of the block's shape {shape}")
     if any([b < 0 or b + n > w for b, n, w in zip(begin, shape, whole, strict=True)]):
-        raise ValueError(f"a block of shape {shape} from {begin} on is not inside global_shape {whole}")
+        raise ValueError(f"a block of shape {shape} that begins at {begin} is not inside global_shape {whole}")
     for k in range(place.ndim):
         place.whole[k], place.begin[k] = min(whole[k], TOO_FAR), min(begin[k], TOO_FAR)
     return 0
 
 
 def locate_block(shape, global_shape, global_start):
-    """Return the shape of the larger array and where the block begins in it; by default the block is the whole."""
+    """Return the shape of the larger array and the block's first index in it; by default the block is the whole array."""
     cdef Place place
     cdef int k
     place.ndim = len(shape)
@@ -119,7 +119,7 @@ def locate_block(shape, global_shape, global_start):
 
 
 cdef int lay(Work work, Place *place, uint64_t start, uint64_t end) except -1:
-    """The mask's first index and its steps over the block; all indices must be below `end`."""
+    """Set the mask's first index and its steps over the block; all indices must be below `end`."""
     cdef int64_t steps[native.FD_MAX_DIMS]
     cdef int64_t step = 1, first = min(start, <uint64_t>TOO_FAR), last
     cdef int k
@@ -135,7 +135,7 @@ cdef int lay(Work work, Place *place, uint64_t start, uint64_t end) except -1:
         last = plus(last, times(steps[k], place.begin[k] + max(place.sizes[k] - 1, 0)))
         if place.sizes[k] <= 1:
             steps[k] = 0
-    if is_empty:  # no element, no index: where it would be may be past the end of the stream
+    if is_empty:  # no element has an index, so the block may lie past the end of the stream
         first = 0
     elif <uint64_t>last >= end:
         raise OverflowError(f"stream {STREAM} has 2**{int(end).bit_length() - 1} elements; this mask would reach index "
@@ -146,7 +146,7 @@ cdef int lay(Work work, Place *place, uint64_t start, uint64_t end) except -1:
 
 
 cdef int place_mask(Work work, Call call, int ndim, np.npy_intp *dims, noise_shape, shared_axes) except -1:
-    """Where the mask of a call lies over elements of a shape."""
+    """Set the place of a call's mask over elements of a shape."""
     cdef Place place
     if noise_shape is None and shared_axes is None:
         return place_elements(work, call, ndim, dims, ELEMENTS_END, "elements")
@@ -157,7 +157,7 @@ cdef int place_mask(Work work, Call call, int ndim, np.npy_intp *dims, noise_sha
 
 
 cdef int place_elements(Work work, Call call, int ndim, np.npy_intp *dims, uint64_t end, str what) except -1:
-    """The same check if each element has its own index; the stream has `end` indices."""
+    """Set the place of elements that have one index each; the stream has `end` indices."""
     cdef Place place
     cdef int64_t n = 1
     cdef int k

@@ -1,4 +1,4 @@
-"""Where randomness comes from: seeds, keys, streams of keys."""
+"""The sources of randomness: seeds, keys, and streams of keys."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ FIRST_CHILD = 2**63  # child k of a stream derives from FIRST_CHILD + k
 def fold_in(seed: int, data: int | str) -> int:
     """Derive a seed from a seed and a number or a name.
 
-    Different data give unrelated seeds, the same data the same one, on every machine: how a layer, a worker or a
-    round gets a seed of its own from the seed of a run.
+    The same data give the same seed on every machine, and different data give unrelated seeds. So each layer, worker or
+    round gets its own seed from the seed of a run.
 
     Parameters
     ----------
     seed : int
         In [0, 2**64).
     data : int or str
-        A number in [0, 2**64), or a name: the first 8 bytes, little-endian, of the SHA-256 of its UTF-8. Numbers
-        from 2**63 on are what `Stream.spawn` uses.
+        A number in [0, 2**64), or a name. A name stands for the first 8 bytes, little-endian, of the SHA-256 of its UTF-8.
+        `Stream.spawn` uses the numbers from 2**63 on.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def fold_in(seed: int, data: int | str) -> int:
     ValueError
         A number outside its range.
     TypeError
-        A seed that is no integer, data that are neither an integer nor a string.
+        A seed that is not an integer, or data that are neither an integer nor a string.
 
     Examples
     --------
@@ -60,14 +60,15 @@ class SeedAndOffset(NamedTuple):
 
 
 class Key(SeedAndOffset):
-    """The seed and the offset of one call. A mask depends only on its key, `p` and the index, so the backward pass can regenerate it.
+    """The seed and the offset of one call.
 
-    Every function takes a key as its ``seed``. A key has no state: the same key gives the same mask, any number of times.
+    Every function takes a key as its ``seed``. A mask depends only on its key, `p` and the index, so the backward pass can
+    regenerate it. A key has no state: the same key gives the same mask, any number of times.
 
     Parameters
     ----------
     seed : int, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None
-        An integer in [0, 2**64), or a source of one. None, the default, takes fresh entropy from the system.
+        An integer in [0, 2**64), or a source that gives one. None, the default, takes fresh entropy from the system.
     offset : int, default 0
         The number of the call under the seed (a step, a layer), in [0, 2**64).
 
@@ -111,8 +112,8 @@ class Stream(plan.Counter):
     Parameters
     ----------
     seed : int, Key, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None
-        What `dropout` takes as a seed, except another stream. None, the default, takes fresh entropy from the system. A key
-        gives the offset, too.
+        Any seed that `dropout` takes, except another stream. None, the default, takes fresh entropy from the system. A key
+        also sets the offset.
     offset : int, default 0
         The offset of the first draw, in [0, 2**64).
 
@@ -125,8 +126,8 @@ class Stream(plan.Counter):
 
     Notes
     -----
-    Drawing is safe from many threads at once, but which thread gets which offset is theirs to settle: give each its own
-    child (`spawn`) where the result must not depend on it.
+    Several threads may draw at once, but the order in which they get the offsets is not fixed. If the result must not depend
+    on that order, give each thread its own child (`spawn`).
 
     Examples
     --------
@@ -144,17 +145,15 @@ class Stream(plan.Counter):
 
     def __init__(self, seed: StreamSeed = None, offset: int = 0) -> None:
         if isinstance(seed, Stream):
-            raise TypeError(
-                "seed must not be a Stream here; stream.spawn(n) and stream.fold_in(data) give streams of their own"
-            )
+            raise TypeError("seed must not be a Stream here; stream.spawn(n) and stream.fold_in(data) return new streams")
         super().__init__(seed, offset)  # may draw from what the caller gave
         self._spawned = 0
         self._lock = threading.Lock()
 
     def fold_in(self, data: int | str) -> Stream:
-        """Return the stream that a number or a name derives from this one's seed, at offset 0.
+        """Return a stream, at offset 0, whose seed is derived from this stream's seed and a number or a name.
 
-        This stream's own offset does not enter and is not advanced: the same data give the same stream at any time.
+        This stream's offset is neither used nor advanced: the same data give the same stream at any time.
         """
         return Stream(fold_in(self.seed, data))
 
@@ -173,7 +172,7 @@ class Stream(plan.Counter):
         return [Stream(fold_in(self.seed, FIRST_CHILD + k)) for k in range(first, first + count)]
 
     def state_dict(self) -> dict[str, int]:
-        """Return all there is to know: ``stream`` (the rule's number), ``seed``, ``offset``, ``spawned``."""
+        """Return the whole state: ``stream`` (the number of the rule), ``seed``, ``offset``, ``spawned``."""
         with self._lock:
             return {"stream": plan.STREAM, "seed": self.seed, "offset": self.offset, "spawned": self._spawned}
 
@@ -186,7 +185,7 @@ class Stream(plan.Counter):
         ValueError
             The state is of another rule than stream 1, lacks an entry, or has one outside its range.
         TypeError
-            An entry that is no integer.
+            An entry is not an integer.
         """
         missing = {"seed", "offset", "spawned"} - state.keys()
         if missing:
@@ -215,9 +214,9 @@ class Stream(plan.Counter):
 
 
 # Classes of NumPy are written as text, so that numpy.random is loaded when a call needs it and not with the package.
-# What a stream begins with: anything but another stream, of which `spawn` and `fold_in` make streams.
+# The seeds of a stream: all but another stream, whose `spawn` and `fold_in` make streams.
 StreamSeed: TypeAlias = Union[int, Key, "np.random.SeedSequence", "np.random.Generator", "np.random.BitGenerator", None]
-# A seed without a state gives the same mask each time; a backward function takes no other.
+# Seeds without a state give the same mask each time. A backward function takes only these.
 FixedSeed: TypeAlias = Union[int, Key, "np.random.SeedSequence"]
 Seed: TypeAlias = Union[FixedSeed, Stream, "np.random.Generator", "np.random.BitGenerator"]
 

@@ -1,4 +1,4 @@
-"""What the machine at hand offers: processors, and caches. Nothing here knows anything of dropout."""
+"""The machine's processors and caches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 __all__ = ["MOST_THREADS", "automatic_num_threads", "last_level_cache"]
 
 MOST_THREADS = 4 * (os.cpu_count() or 1)  # more gain nothing, and OpenMP ends a process that cannot start them
-DEFAULT_CACHE = 2**25  # bytes, where the system does not say
+DEFAULT_CACHE = 2**25  # bytes, for systems that do not report the size
 CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 OWN_CONTROL_GROUP = Path("/proc/self/cgroup")
@@ -21,9 +21,9 @@ def quota(text: str) -> float:
 
 
 def cgroup_quota() -> float:
-    """Return the processors that this process's control groups allow: the least of its own and of those above it.
+    """Return the number of processors that the control groups of this process allow: the least of its own and its parents'.
 
-    Linux, version 2 of control groups. Where nothing limits the process, the answer is infinity.
+    This reads version 2 of Linux control groups. Without a limit, the result is infinity.
     """
     least = float("inf")
     try:
@@ -41,14 +41,14 @@ def cgroup_quota() -> float:
 
 
 def automatic_num_threads() -> int:
-    """Return the processors that this process may use: its affinity, and the floor of its control group's quota."""
+    """Return the number of processors that this process may use: the lesser of its affinity and its control groups' quota."""
     affinity = getattr(os, "sched_getaffinity", None)
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, int(min(cpus, cgroup_quota())))
 
 
 def last_level_cache() -> int:
-    """Return the size of the largest cache that one core sees, in bytes."""
+    """Return the size in bytes of the largest cache that one core can use."""
     sizes = []
     for entry in CPU_CACHES.glob("index*/size"):
         text = entry.read_text().strip()

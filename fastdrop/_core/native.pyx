@@ -1,5 +1,5 @@
 # cython: language_level=3, freethreading_compatible=True
-"""The C kernels, as Cython and Python see them: thin calls, no arithmetic, no checks."""
+"""Thin wrappers of the C kernels for Cython and Python, without arithmetic or checks."""
 
 cdef extern from "fastdrop.h" nogil:
     int fd_isa_count()
@@ -107,7 +107,7 @@ cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept 
 
 
 def isas():
-    """Return the instruction sets of this build, the weakest first: name -> whether this machine can run it."""
+    """Return the instruction sets of this build, the weakest first, as name: whether this machine can run it."""
     cdef int i
     return {fd_isa_name(fd_isa_at(i)).decode(): bool(fd_isa_runs(fd_isa_at(i))) for i in range(fd_isa_count())}
 
@@ -128,7 +128,7 @@ def has_openmp():
 
 
 def contracts(str isa):
-    """Return whether the kernels of `isa` fuse a multiplication with an addition, which they must not."""
+    """Return whether the kernels of `isa` fuse a multiplication with an addition; they must not."""
     return bool(fd_contracts(find_isa(isa)))
 
 
@@ -144,15 +144,15 @@ def philox(str isa, counter, key):
 
 
 def float_begin():
-    """Set the calling thread to round to nearest with subnormals on; return what was set before."""
+    """Set the calling thread to round to nearest with subnormals on; return the previous state."""
     return fd_float_begin()
 
 
 def float_end(uint64_t found):
-    """Restore what `float_begin` or `float_spoil` returned."""
+    """Restore the state that `float_begin` or `float_spoil` returned."""
     fd_float_end(found)
 
 
 def float_spoil():
-    """For tests: set the calling thread to flush subnormals and round toward zero; return what was set before."""
+    """For tests: set the calling thread to flush subnormals and round toward zero; return the previous state."""
     return fd_float_spoil()

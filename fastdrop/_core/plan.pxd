@@ -1,13 +1,12 @@
-# What `numbers.pyx` and `dropout.pyx` share with `plan.pyx`. It is this package's own and may change with any version;
-# only `native.pxd` is for other people's Cython. What `drop` calls stays in `plan.pyx` beside it, where the compiler can see
-# through it.
+# The declarations of `plan.pyx` that `numbers.pyx`, `pointers.pyx` and `dropout.pyx` use. They are private and may change with
+# any version; only `native.pxd` is for Cython code outside this package.
 cimport numpy as np
 from libc.stdint cimport int64_t, uint64_t
 
 from fastdrop._core cimport native
 
 cdef enum:
-    PYTHON_CHUNK = 1 << 20  # elements that a backend in Python is handed at a time; a multiple of 8
+    PYTHON_CHUNK = 1 << 20  # elements that a Python backend gets at a time; a multiple of 8
 
 # Settings
 cdef int64_t bypass_bytes
@@ -41,17 +40,17 @@ cdef double round_to_compute(value, int dtype) except? -1.0
 cdef tuple shape_of(shape)
 cdef int64_t size_of(tuple shape) except -1
 
-# Seeds. What the caller is going to do with the mask says which seeds make sense.
+# Seeds. The use of the mask determines the allowed seeds.
 cdef enum:
-    FORWARD   # a mask that nobody may need again: any seed, or none
-    REPEATED  # a mask or random numbers for their own sake: any seed, but there must be one
-    BACKWARD  # the mask of a forward pass, made again: no seed with a state, which would give the next mask
+    FORWARD   # a mask that may not be needed again: any seed, or None
+    REPEATED  # a mask or random numbers as the result: any seed, but not None
+    BACKWARD  # the regenerated mask of a forward pass: no seed with a state, which would give the next mask
 
 
 cdef class Counter:
     cdef uint64_t number                     # the seed
-    cdef uint64_t following                  # the offset of the next draw, unless
-    cdef bint is_used_up                     # all 2**64 have been drawn
+    cdef uint64_t following                  # the offset of the next draw
+    cdef bint is_used_up                     # all 2**64 offsets have been drawn, and there is no next one
     cdef int draw(self, native.fd_key *out) except -1
     cdef int check_left(self) except -1
 
@@ -75,7 +74,7 @@ cdef object wrapped(np.ndarray x, np.ndarray y, object out)
 
 
 cdef class Laid:
-    cdef native.fd_layout layout             # of an array's indices: steps in elements of the mask
+    cdef native.fd_layout layout             # of the mask indices: steps in elements of the mask
 
 
 cdef tuple mask_axes(Laid laid)
@@ -85,14 +84,14 @@ cdef class Work:
     cdef int op, dtype
     cdef double scale, shift, fill
     cdef np.ndarray x, y, bias, other
-    cdef bint y_is_new                       # made for this call
-    cdef double rate                         # p, of all elements
-    cdef np.ndarray rates                    # or a p for each: float32 or float64, of the shape of x
-    cdef object factor                       # what kept elements are multiplied by, where no mode says it; or None
+    cdef bint y_is_new                       # allocated for this call
+    cdef double rate                         # p, if all elements have the same
+    cdef np.ndarray rates                    # or one p per element: float32 or float64, of the shape of x
+    cdef object factor                       # the factor of kept elements, for functions without a mode; or None
     cdef np.ndarray packed, flags            # or the caller's own mask
     cdef native.fd_key key
     cdef uint64_t first                      # the mask's first index
-    cdef Laid laid                           # how it goes on; None in C order
+    cdef Laid laid                           # the layout of the mask indices; None in C order
     cdef Settings settings
 
 

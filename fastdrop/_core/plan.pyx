@@ -1,10 +1,10 @@
 # cython: language_level=3, freethreading_compatible=True, embedsignature=False
-"""From a caller's arguments to integers and rounded factors: checks, keys, rates, geometry; every error message.
+"""The plan of a call: it checks a caller's arguments, converts them to integers and rounded factors, and runs a backend.
 
-A variant makes a `Call` of its keywords and calls a method of it. Whatever can be wrong is found before the result is
-allocated, the result is allocated before a key is drawn, and the key is drawn before anything is written. Then either the C
-kernels run, with the GIL released unless the call is small, or a backend in Python is handed flat arrays and numbers that it
-need not check. Each subject has a file, which is included here, so that the compiler sees through all of them.
+A variant makes a `Call` from its keywords and calls a method of it. All checks come before the result is allocated, the result
+is allocated before a key is drawn, and the key is drawn before anything is written. Then either the C kernels run, with the
+GIL released unless the call is small, or a Python backend gets flat arrays and numbers that it need not check. Each subject has
+its own file. All are included here, so that the compiler can inline across them.
 """
 
 import hashlib
@@ -37,14 +37,14 @@ cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(np.ndarray, np.NPY_ORDER, void *, int)
 
 STREAM = native.FD_STREAM
-# Elements that make it worth waking another thread: in a row of calls 32768 would do, after a pause 500000
+# The number of elements from which another thread pays off: 32768 in a quick sequence of calls, 500000 after a pause
 # (docs/performance.md has the measurement).
 LEAST_PER_THREAD = 2**17
 
 cdef int64_t NEVER = 1 << 62
-cdef int MOST_REMEMBERED = 64                    # settings that calls named
-cdef int64_t ALWAYS_MAPPED = 1 << 25             # bytes; glibc takes more than that from the system, not from what was freed
-cdef int64_t WORTH_RELEASING = 2048              # elements; fewer take half a microsecond (AVX-512), and keep the GIL
+cdef int MOST_REMEMBERED = 64                    # cached settings of calls
+cdef int64_t ALWAYS_MAPPED = 1 << 25             # bytes; above, glibc maps new pages and does not reuse freed memory
+cdef int64_t WORTH_RELEASING = 2048              # elements; fewer take half a microsecond (AVX-512), and the call keeps the GIL
 cdef uint64_t ELEMENTS_END = <uint64_t>1 << 55   # indices of elements of a mask
 
 FLOATS = "float32, float64, float16 and bfloat16 (of ml_dtypes)"

@@ -1,9 +1,9 @@
 # cython: language_level=3, freethreading_compatible=True, embedsignature=False
-"""Dropout on addresses: for arrays that are not NumPy's, such as PyTorch's tensors, and for compiled callers.
+"""Dropout on memory addresses: for arrays of other libraries, such as PyTorch's tensors, and for compiled callers.
 
-Arrays that are contiguous, aligned and apart go straight to the kernels. For all others NumPy arrays are made over the same
-memory, and the plan runs them as it runs a NumPy caller's; bfloat16, of which NumPy has no type, is then carried as 16-bit
-words. The caller vouches for the memory; everything else is checked here.
+Arrays that are contiguous, aligned and do not overlap go directly to the kernels. For all others, NumPy arrays are made over
+the same memory, and the plan runs them like those of a NumPy caller. NumPy has no bfloat16, so its elements are 16-bit words.
+The caller guarantees that the memory is valid; all other arguments are checked here.
 """
 
 cimport numpy as np
@@ -45,7 +45,7 @@ cdef extern from "numpy/arrayobject.h":
 
 
 cdef struct Addresses:
-    uintptr_t x, y, bias, residual  # 0 where it is not there
+    uintptr_t x, y, bias, residual  # 0 for a missing operand
 
 
 def drop(
@@ -69,13 +69,14 @@ def drop(
     seed, offset : int
         The key.
     num_threads : int, default 0
-        The most threads that may be used; 0 leaves it to fastdrop's own settings, which hold in any case.
+        The largest number of threads, within the limit of fastdrop's own settings; 0 uses those settings alone.
     factors : sequence of float
-        Empty: kept elements times 1 / (1 - p). One number: times that. Three: keep ? x * first + second : third.
+        Empty: kept elements are multiplied by 1 / (1 - p). One number: they are multiplied by it. Three numbers:
+        keep ? x * first + second : third.
     is_new : bool, default False
         Whether y was allocated for this call.
     bias, residual : int
-        Addresses of the other operands, or 0; the bias is contiguous and has the last axis's size.
+        Addresses of the other operands, or 0 for none; the bias is contiguous and has the size of the last axis.
     start, noise_shape, shared_axes, global_shape, global_start
         As in `dropout`.
     """
@@ -104,7 +105,7 @@ def drop(
 
 
 def check(shape, p, noise_shape=None, shared_axes=None, global_shape=None, global_start=None):
-    """Raise what `drop` would of a rate and a place; nothing is read or written."""
+    """Raise the errors that `drop` would raise for a rate and a place; no memory is read or written."""
     lay(Work.__new__(Work), shape_of(shape), p, 0, noise_shape, shared_axes, global_shape, global_start)
 
 
@@ -125,12 +126,12 @@ cdef int set_operation(Work work, Addresses *at, factors) except -1:
     cdef Py_ssize_t number = len(factors)
     if number == 3:
         if at.bias or at.residual:
-            raise ValueError("an affine operation takes no bias and no residual")
+            raise ValueError("bias and residual must be 0 with three factors")
         work.op = native.FD_AFFINE
         work.scale, work.shift, work.fill = [round_to_compute(factor, work.dtype) for factor in factors]
         return 0
     if number > 1:
-        raise ValueError(f"factors must be none, a scale, or scale, shift and fill; got {factors!r}")
+        raise ValueError(f"factors must be (), (scale,) or (scale, shift, fill); got {factors!r}")
     work.op = native.FD_SCALE | (native.FD_WITH_BIAS if at.bias else 0) | (native.FD_WITH_RESIDUAL if at.residual else 0)
     if number:
         work.scale = round_to_compute(factors[0], work.dtype)
@@ -148,7 +149,7 @@ cdef int item_size(int dtype) noexcept:
 
 
 cdef bint are_apart(const Addresses *at, int64_t size, int64_t alignment) noexcept:
-    """Whether operands of this many bytes are aligned, and none is overwritten before it is read."""
+    """Return whether operands of this size in bytes are aligned, and none is overwritten before it is read."""
     if (at.x | at.y | at.bias | at.residual) & <uintptr_t>(alignment - 1):
         return False
     return is_apart(at.x, at.y, size) and is_apart(at.bias, at.y, size) and is_apart(at.residual, at.y, size)
@@ -159,7 +160,7 @@ cdef bint is_apart(uintptr_t a, uintptr_t y, int64_t size) noexcept:
 
 
 cdef int perform_there(Work work, const Addresses *at, int64_t n, int64_t row, int num_threads) except -1:
-    """Run the kernels on contiguous arrays, where they are."""
+    """Run the kernels directly on contiguous arrays."""
     cdef native.fd_call call
     cdef native.fd_layout elements, mask, rows
     cdef const native.fd_isa *kernels = work.settings.kernels
@@ -204,7 +205,7 @@ cdef int perform_as_arrays(Work work, const Addresses *at, tuple sizes, strides,
 
 
 cdef np.ndarray array_at(Work work, uintptr_t address, tuple sizes, strides):
-    """An array over memory that is not NumPy's."""
+    """Return an array over memory of another library."""
     cdef np.npy_intp[native.FD_MAX_DIMS] dims, steps
     cdef int k, size = item_size(work.dtype), number = np.NPY_UINT16
     if work.dtype == native.FD_FLOAT32:
@@ -214,7 +215,7 @@ cdef np.ndarray array_at(Work work, uintptr_t address, tuple sizes, strides):
     elif work.dtype == native.FD_FLOAT16:
         number = np.NPY_FLOAT16
     if strides is not None and len(strides) != len(sizes):
-        raise ValueError(f"strides must have a number for each axis of shape {sizes}; got {tuple(strides)}")
+        raise ValueError(f"strides must have one number per axis of shape {sizes}; got {tuple(strides)}")
     for k in range(len(sizes)):
         dims[k] = sizes[k]
         steps[k] = 0 if strides is None else <np.npy_intp>strides[k] * size
@@ -222,7 +223,7 @@ cdef np.ndarray array_at(Work work, uintptr_t address, tuple sizes, strides):
         np.ndarray, len(sizes), dims, number, NULL if strides is None else steps, <void *>address, 0, np.NPY_ARRAY_WRITEABLE,
         None,
     )
-    if work.dtype == native.FD_BFLOAT16 and work.settings.module is not None:  # they compute with values, not with bits
+    if work.dtype == native.FD_BFLOAT16 and work.settings.module is not None:  # Python backends need values, not 16-bit words
         import ml_dtypes
         return made.view(ml_dtypes.bfloat16)
     return made

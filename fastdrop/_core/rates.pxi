@@ -1,13 +1,13 @@
-# The probability of dropping: one number, or an array of them. This is the one place that says what a rate is.
+# The probability of dropping: one number, or an array of them. Every check of a rate is in this file.
 
 cdef double rate(p) except? -1.0:
-    """A probability that is one number. A bool is none, and neither is a string, a list or an array of one element."""
+    """Return a probability that is one number: not a bool, a string, a list or an array of one element."""
     cdef double value
     cdef uint64_t found
     if PyFloat_CheckExact(p):
         value = PyFloat_AsDouble(p)
     else:
-        found = native.float_begin()  # a Decimal, say, is converted by the caller's rounding mode otherwise
+        found = native.float_begin()  # the caller's rounding mode must not affect the conversion
         try:
             check_scalar(p)
             value = PyFloat_AsDouble(p)
@@ -24,12 +24,12 @@ cdef double rate(p) except? -1.0:
 
 
 def as_rate(p):
-    """Return `p` as one probability, or raise naming it."""
+    """Return `p` as one probability, or raise an error that names it."""
     return rate(p)
 
 
 cdef np.ndarray rates(p, int ndim, np.npy_intp *dims):
-    """An array of probabilities, broadcast to a shape, or raise naming the first that is none."""
+    """Return an array of probabilities, broadcast to a shape, or raise an error that names the first bad one."""
     cdef np.ndarray each
     cdef int64_t bad, size
     cdef const native.fd_isa *kernels = effective().kernels
@@ -56,7 +56,7 @@ cdef np.ndarray rates(p, int ndim, np.npy_intp *dims):
 
 
 cdef int set_rate(Work work, p, int ndim, np.npy_intp *dims) except -1:
-    """p, for elements of a shape: one number, or an array of at least one dimension."""
+    """Set p for elements of a shape: one number, or an array of at least one dimension."""
     if isinstance(p, np.ndarray) and np.PyArray_NDIM(<np.ndarray>p):
         work.rates = rates(p, ndim, dims)
     else:

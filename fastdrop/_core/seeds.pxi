@@ -1,4 +1,4 @@
-# Seeds: what a caller may give as one, and the key (seed, offset) that a call draws from it.
+# Seeds: the kinds that a caller may give, and the key (seed, offset) that a call draws from each.
 
 cdef object key_type = None  # fastdrop.Key, which is in Python
 cdef object BitGenerator = np.random.BitGenerator, Generator = np.random.Generator, SeedSequence = np.random.SeedSequence
@@ -10,15 +10,15 @@ SEEDS = (
 
 
 def register_key_type(type):
-    """Take the class `Key`."""
+    """Register the class `Key`, which is defined in Python."""
     global key_type
     key_type = type
 
 
 cdef class Counter:
-    """A seed, and the offset of the next draw under it: what a `Stream` counts with.
+    """A seed, and the offset of the next draw under it: the base class of `Stream`.
 
-    Drawing is safe from many threads at once.
+    Several threads may draw at once.
     """
 
     def __init__(self, seed=None, offset=0):
@@ -63,7 +63,7 @@ cdef class Counter:
 
     cdef int check_left(self) except -1:
         if self.is_used_up:
-            raise OverflowError("the stream has used all of its 2**64 offsets; go on with a child of it: spawn(1)")
+            raise OverflowError("the stream has used all of its 2**64 offsets; continue with a child of it: spawn(1)")
         return 0
 
     def use_up(self):
@@ -82,12 +82,12 @@ cdef class Counter:
 
 
 cdef bint has_state(seed):
-    """Whether each draw from a seed gives another key."""
+    """Return whether each draw from a seed gives another key."""
     return isinstance(seed, Counter) or isinstance(seed, Generator) or isinstance(seed, BitGenerator)
 
 
 cdef int check_seed(seed, offset, int use) except -1:
-    """Raise unless this use accepts `seed` and `offset`. No key is drawn."""
+    """Raise an error unless this use accepts `seed` and `offset`. No key is drawn."""
     cdef uint64_t number = word(offset, "offset")
     if PyLong_CheckExact(seed):
         word(seed, "seed")
@@ -109,11 +109,11 @@ cdef int check_seed(seed, offset, int use) except -1:
                 f"seed must be the key of the forward pass; a {type(seed).__name__} would draw another one. Draw it once: "
                 "key = fastdrop.Key(generator); then y = dropout(x, p, seed=key) and dx = dropout_backward(grad, p, seed=key)")
         if number and isinstance(seed, Counter):
-            raise ValueError(f"offset comes from the stream when seed is one; got offset {number} beside {seed!r}")
+            raise ValueError(f"offset must not be given with a stream, which has one; got offset {number} and seed {seed!r}")
         return 0
     if isinstance(seed, key_type):
         if number:
-            raise ValueError(f"offset comes from the key when seed is one; got offset {number} beside {seed!r}")
+            raise ValueError(f"offset must not be given with a key, which has one; got offset {number} and seed {seed!r}")
         return 0
     if isinstance(seed, SeedSequence):
         return 0
@@ -125,7 +125,7 @@ cdef int check_seed(seed, offset, int use) except -1:
 
 
 cdef int draw_key(seed, offset, native.fd_key *out) except -1:
-    """The key of a call whose seed and offset have been checked. It may draw: so it comes after every check and allocation."""
+    """Draw the key of a call after its checks. This may advance a stream, so allocate the result before."""
     out.offset = word(offset, "offset")
     if PyLong_CheckExact(seed):
         out.seed = word(seed, "seed")
@@ -156,7 +156,7 @@ def find_key(seed, offset):
 
 
 def fold_in(seed, data):
-    """A derived key."""
+    """Return a derived seed."""
     cdef Settings settings = effective()
     cdef uint64_t parent = word(seed, "seed"), number
     if isinstance(data, str):

@@ -1,8 +1,8 @@
-# What runs: backend, instruction set and number of threads, of the process, the context and the call.
+# The settings (backend, instruction set, number of threads) of the process, the context and the call.
 
 @cython.freelist(8)
 cdef class Settings:
-    """Which backend, instruction set and number of threads; a part that is None or 0 is left to the settings below."""
+    """A backend, an instruction set and a number of threads. A part that is None or 0 is open: the settings below decide."""
 
     def __cinit__(self, str backend=None, str isa=None, int num_threads=0, module=None):
         self.backend = backend
@@ -12,7 +12,7 @@ cdef class Settings:
         self.kernels = NULL if isa is None else native.find_isa(isa)
 
     def over(self, Settings below not None):
-        """Return these settings, with what they leave open taken from `below`."""
+        """Return these settings, with open parts from `below`."""
         return merged(self, below)
 
 
@@ -26,15 +26,15 @@ cdef Settings merged(Settings above, Settings below):
     return both
 
 
-override = ContextVar("fastdrop_settings", default=None)  # what `using` set in this thread or task
+override = ContextVar("fastdrop_settings", default=None)  # the settings of `using` in this thread or task
 cdef object override_variable = override
-cdef Settings process_settings = None                     # what `set_backend` and its like set
-# Every process setting that was ever in force, by value. None is freed, so that a thread without the GIL can read
-# `process_settings` while another replaces it.
+cdef Settings process_settings = None                     # the settings of `set_backend`, `set_isa` and `set_num_threads`
+# Every process setting that was ever in force, by value. None of them is freed, so that a thread without the GIL can read
+# `process_settings` while another thread replaces it.
 cdef dict kept_settings = {}
-cdef object chosen = None                                 # what checks the settings that a caller names: `settings.chosen`
+cdef object chosen = None                                 # checks the settings that a caller names: `settings.chosen`
 cdef dict remembered = {}                                 # its results, by (backend, num_threads)
-cdef object refuse_open = None                            # what says why a setting is open: `settings.refuse_open`
+cdef object refuse_open = None                            # raises the reason why a setting is open: `settings.refuse_open`
 cdef bint forked = False
 cdef int64_t bypass_bytes = NEVER
 cdef int64_t least_per_thread = LEAST_PER_THREAD
@@ -42,31 +42,31 @@ cdef bint has_openmp = native.has_openmp()
 
 
 def set_process_settings(Settings settings not None):
-    """Make `settings` what holds where no `using` says otherwise."""
+    """Set the settings that are in force outside all `using` blocks."""
     global process_settings
     process_settings = kept_settings.setdefault((settings.backend, settings.isa, settings.num_threads), settings)
 
 
 def register_chosen(function, refuse):
-    """Take the functions, in Python, that check a caller's settings, and that raise where a setting is open."""
+    """Register the Python functions that check a caller's settings and that raise an error for an open setting."""
     global chosen, refuse_open
     chosen, refuse_open = function, refuse
 
 
 def set_forked():
-    """Note that this process is a fork: OpenMP's threads did not come along, so calls stay on the calling one."""
+    """Record that this process is a fork: OpenMP's threads do not survive a fork, so calls use the calling thread only."""
     global forked
     forked = True
 
 
 def set_bypass_bytes(int64_t size):
-    """Write outputs of at least `size` bytes past the caches."""
+    """Set the size in bytes from which outputs are written past the caches."""
     global bypass_bytes
     bypass_bytes = size
 
 
 cdef Settings found_settings():
-    """The settings that hold in the calling thread or task; those that a wrong environment variable should name are open."""
+    """Return the settings of the calling thread or task. A setting with a wrong environment variable is open."""
     cdef PyObject *found = NULL
     PyContextVar_Get(override_variable, NULL, &found)
     value = <object>found
@@ -75,7 +75,7 @@ cdef Settings found_settings():
 
 
 cdef Settings whole(Settings settings):
-    """The settings, none of which may be open."""
+    """Return the settings, or raise an error if one is open."""
     if settings.backend is None or settings.kernels == NULL or not settings.num_threads:
         refuse_open(settings)
     return settings
@@ -94,7 +94,7 @@ cdef Settings settings_of(backend, num_threads):
 
 
 cdef Settings named_settings(backend, num_threads):
-    """What a call names, checked; remembered where no package has to be there for it."""
+    """Return the checked settings that a call names. Those that need no package are cached."""
     if not (backend is None or backend == "c") or not (num_threads is None or PyLong_CheckExact(num_threads)):
         return chosen(backend, None, num_threads)
     found = remembered.get((backend, num_threads))
@@ -106,13 +106,13 @@ cdef Settings named_settings(backend, num_threads):
 
 
 def set_least_per_thread(int64_t n):
-    """Use another thread only where each has at least `n` elements."""
+    """Set the least number of elements per thread."""
     global least_per_thread
     least_per_thread = n
 
 
 cpdef int useful_threads(int64_t n, int allowed) noexcept:
-    """Return how many of the threads allowed a call on `n` elements uses."""
+    """Return the number of threads, at most `allowed`, that a call on `n` elements uses."""
     cdef int64_t useful = n // least_per_thread
     return <int>min(useful, allowed) if useful > 1 and has_openmp else 1
 
@@ -122,7 +122,7 @@ cdef int threads_of(Settings settings, int64_t n) noexcept:
 
 
 cdef class RoundToNearest:
-    """A block in which floating point is what the stream's values are defined with: for the backends in Python."""
+    """A block in which floating point rounds to nearest with subnormals on, as the stream requires: for the Python backends."""
 
     def __enter__(self):
         self.found = native.float_begin()

@@ -1,4 +1,4 @@
-"""Which backend, instruction set and number of threads: environment, process, context, fork."""
+"""The settings (backend, instruction set, number of threads): of the environment, the process and the context."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ except ImportError as error:
     if importlib.util.find_spec("fastdrop._core.native") is not None:
         raise
     raise ImportError(
-        f"{Path(__file__).parents[1]} is fastdrop's source, without the modules that are compiled when it is installed: "
+        f"{Path(__file__).parents[1]} is fastdrop's source, without the modules that the installation compiles: "
         'run Python in another folder, or build them here by pip install -e "."'
     ) from error
 
@@ -111,7 +111,7 @@ def backend_module(name: str) -> types.ModuleType | None:
 
 
 def chosen(backend: Any = None, isa: Any = None, num_threads: Any = None) -> plan.Settings:
-    """Return checked settings; what is None stays open."""
+    """Return checked settings; a setting that is None stays open."""
     if backend is not None:
         backend = checked_backend(backend)
     return plan.Settings(
@@ -129,7 +129,7 @@ VARIABLES = {"backend": "FASTDROP_BACKEND", "isa": "FASTDROP_ISA", "num_threads"
 
 
 def from_environment() -> tuple[plan.Settings, dict[str, Exception]]:
-    """Return the settings that a process begins with, and by setting the error in its variable, which leaves it open."""
+    """Return the initial settings of a process, and the error of each wrong environment variable, whose setting stays open."""
     checks = {"backend": checked_backend, "isa": checked_isa, "num_threads": num_threads_in}
     found: dict[str, Any] = {"backend": "c", "isa": available_isas()[-1], "num_threads": automatic_num_threads()}
     errors: dict[str, Exception] = {}
@@ -144,20 +144,20 @@ def from_environment() -> tuple[plan.Settings, dict[str, Exception]]:
 
 
 def require_settings() -> None:
-    """Raise if a setting is still open because its environment variable is wrong."""
+    """Raise an error if a setting is still open because its environment variable is wrong."""
     plan.effective()
 
 
 def refuse_open(settings: plan.Settings) -> None:
-    """Raise the error of the variable that should have named a setting: the plan calls this where one is open."""
+    """Raise the error of the environment variable whose setting is open. The plan calls this function for open settings."""
     for name, error in environment_errors.items():
         if not getattr(settings, name):
-            raise type(error)(*error.args)  # a new one for each call, with a traceback of its own
+            raise type(error)(*error.args)  # a new error per call, with its own traceback
     raise AssertionError(f"a setting is open: {settings.backend}, {settings.isa}, {settings.num_threads}")
 
 
 def set_default(settings: plan.Settings) -> None:
-    """Make settings those of the process; what they leave open stays as it is."""
+    """Set the settings of the process; open ones stay as they are."""
     global process
     process = settings.over(process)
     plan.set_process_settings(process)
@@ -169,17 +169,17 @@ plan.set_process_settings(process)
 plan.set_bypass_bytes(last_level_cache() // 4)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=plan.set_forked)
-for wrong in environment_errors.values():  # importing goes on: a program may choose for itself, or need nothing of it
+for wrong in environment_errors.values():  # no error at import: a program may choose its own settings, or call no function
     warnings.warn(str(wrong), RuntimeWarning, stacklevel=2)
 
 
 def set_backend(name: Backend) -> None:
-    """Choose what computes, for the whole process.
+    """Choose the backend for the whole process. All backends give the same bytes.
 
     Parameters
     ----------
     name : {"c", "numba", "numpy"}
-        All give the same bytes. ``"c"`` is the fast one; ``"numpy"`` is the definition, written for a reader.
+        ``"c"`` is the fast backend; ``"numpy"`` is the definition, written to be read.
 
     Raises
     ------
@@ -217,7 +217,7 @@ def get_backend() -> str:
 
 
 def set_isa(name: str) -> None:
-    """Choose the instruction set of the C kernels, for the whole process. All give the same bytes.
+    """Choose the instruction set of the C kernels for the whole process. All instruction sets give the same bytes.
 
     Parameters
     ----------
@@ -227,9 +227,9 @@ def set_isa(name: str) -> None:
     Raises
     ------
     ValueError
-        A name that this build does not have.
+        The build does not have this instruction set.
     RuntimeError
-        An instruction set that this machine lacks.
+        The machine does not have this instruction set.
 
     Examples
     --------
@@ -254,10 +254,10 @@ def get_isa() -> str:
 
 
 def set_num_threads(number: int) -> None:
-    """Choose the most threads that a call of the C backend may use, for the whole process.
+    """Choose the largest number of threads that a call of the C backend may use, for the whole process.
 
-    The result does not depend on it. Small arrays stay on one thread whatever is allowed, and so does everything in a
-    forked child. At most four a processor are ever started. The Numba and NumPy backends always use one.
+    Results do not depend on it. Small arrays use one thread, and so do all calls in a forked child. At most four threads per
+    processor are started. The Numba and NumPy backends always use one thread.
 
     Parameters
     ----------
@@ -267,9 +267,9 @@ def set_num_threads(number: int) -> None:
     Raises
     ------
     ValueError
-        A number below 1.
+        The number is below 1.
     TypeError
-        What is not an integer.
+        The number is not an integer.
 
     Examples
     --------
@@ -284,9 +284,9 @@ def set_num_threads(number: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Return the most threads that a call may use.
+    """Return the largest number of threads that a call may use.
 
-    Unless set, it is the number of processors that the process may run on, within its control group's quota.
+    By default it is the number of processors that the process may run on, within the quota of its control group.
 
     Examples
     --------
@@ -299,7 +299,7 @@ def get_num_threads() -> int:
 
 @contextmanager
 def using(*, isa: str | None = None, backend: Backend | None = None, num_threads: int | None = None) -> Iterator[None]:
-    """Choose backend, instruction set or threads for a block of code, in the current thread or task alone.
+    """Choose the backend, the instruction set or the number of threads for a block of code, in the current thread or task.
 
     Parameters
     ----------
@@ -330,18 +330,18 @@ def using(*, isa: str | None = None, backend: Backend | None = None, num_threads
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """One `using` that has begun and not ended."""
+    """One `using` block that has begun and not ended."""
 
     settings: plan.Settings
 
 
-# The blocks of this thread or task, the outermost first. They may end in any order, as those of two generators do, and in
-# another context than they began in, as those of a generator that is collected do: so each takes itself away alone.
+# The blocks of this thread or task, the outermost first. Blocks of two generators may end in any order. The block of a
+# generator that is garbage-collected may end in another context. So the end of a block removes that block and no other.
 blocks: ContextVar[tuple[Block, ...]] = ContextVar("fastdrop_blocks", default=())
 
 
 def set_blocks(now: tuple[Block, ...]) -> None:
-    """Put these blocks in force, and no others."""
+    """Put these blocks, and no others, in force."""
     merged = None
     for block in now:
         merged = block.settings if merged is None else block.settings.over(merged)
@@ -350,15 +350,15 @@ def set_blocks(now: tuple[Block, ...]) -> None:
 
 
 def config() -> dict[str, Any]:
-    """Return what runs, and on what.
+    """Return the settings in force, and the properties of this build and this machine.
 
     Returns
     -------
     dict
-        ``version``; ``stream``, the number of the rule that makes the bits; ``backend`` in force and the ``backends``
-        installed; ``isa`` in force, the ``isas`` that this build has and this machine can run, and ``isas_built``;
-        ``num_threads``; ``openmp``, whether the C kernels have it; ``cache_bytes``, the last-level cache;
-        ``numpy``, its version.
+        ``version``; ``stream``, the number of the rule that defines the bits; ``backend``, the one in force, and ``backends``,
+        the installed ones; ``isa``, the instruction set in force, ``isas``, those that this build has and this machine can
+        run, and ``isas_built``; ``num_threads``; ``openmp``, whether the C kernels use OpenMP; ``cache_bytes``, the size of
+        the last-level cache; ``numpy``, the version of NumPy.
 
     Examples
     --------
@@ -384,7 +384,7 @@ def config() -> dict[str, Any]:
 
 
 def show_config() -> None:
-    """Print `config`, a line an entry.
+    """Print `config`, one line per entry.
 
     Examples
     --------

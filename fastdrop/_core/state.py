@@ -1,4 +1,4 @@
-"""State that is made of the states of parts: flat dictionaries, whose keys begin with the parts' names."""
+"""The joint state of several parts: a flat dictionary whose keys begin with the names of the parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def collect(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def distribute(parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Give each part that has a state its entries of what `collect` returned."""
+    """Load into each part its entries of a state that `collect` returned."""
     for name, part in parts.items():
         if hasattr(part, "load_state_dict"):
             beginning = f"{name}."
@@ -27,7 +27,7 @@ def distribute(parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
 
 
 def require_entries(state: Mapping[str, Any], wanted: Iterable[str], whose: str) -> None:
-    """Raise unless the state has the entries wanted and no others."""
+    """Raise an error unless the state has exactly the wanted entries."""
     wanted = set(wanted)
     missing, unknown = sorted(wanted - state.keys()), sorted(state.keys() - wanted)
     if missing or unknown:

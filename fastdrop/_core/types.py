@@ -1,4 +1,4 @@
-"""Names for annotations."""
+"""Type aliases for annotations."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["Backend", "DataFormat", "FixedSeed", "Mode", "Per", "Rate", "Seed"]
 
 Backend: TypeAlias = Literal["c", "numba", "numpy"]
 DataFormat: TypeAlias = Literal["channels_first", "channels_last"]
-# How kept values are scaled: in training, outside it, or never.
+# The scaling convention of kept values: in training, outside training, or never.
 Mode: TypeAlias = Literal["inverted", "standard", "unscaled"]
-# What has a decision of its own: each sample (the first axis), or the whole batch.
+# The unit of a decision: each sample (an index of the first axis), or the whole batch.
 Per: TypeAlias = Literal["sample", "batch"]
-# The probability of dropping: of all elements, or an array of one per element.
+# The probability of dropping: one number for all elements, or an array with one per element.
 Rate: TypeAlias = float | NDArray[Any]

@@ -1,7 +1,7 @@
 """Layers: one class per variant, with the passes, modes and state that training needs.
 
-Each layer calls two functions of `fastdrop`. Between a forward and its backward pass it keeps numbers, and no mask: the seed,
-the offset and the rate. The layers here drop; build networks from `Layer` and `Sequential`, or without them.
+Each layer calls two functions of `fastdrop`. Between a forward pass and its backward pass it stores the seed, the offset and
+the rate, and no mask. These layers only drop; build networks from `Layer` and `Sequential`, or without them.
 
 Examples
 --------
@@ -17,7 +17,7 @@ Examples
 0.5
 >>> bool((model.eval()(x) == x).all())
 True
->>> state = model.state_dict()  # for numpy.savez; load_state_dict goes on from there, to the bit
+>>> state = model.state_dict()  # for numpy.savez; load_state_dict continues from there, to the bit
 >>> state["hidden.step"], state["hidden.stream.offset"]
 (100, 100)
 """

@@ -1,4 +1,4 @@
-"""The rate that a layer is meant to drop at, and the share that a pass of it dropped; each technique has its own measure."""
+"""The intended rate of a layer, and the share that a pass of it dropped, with one measure per technique."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fastdrop.variants.alpha import alpha_factors
 
 __all__ = ["Pass", "dropped_share", "nominal_rate", "replaced_share"]
 
-MOST = 2**14  # connections of a mask that are counted
+MOST = 2**14  # the largest number of connections of a mask that are counted
 
 
 class Pass(NamedTuple):
     """A forward pass of a layer, by evenly spaced elements of its arrays.
 
-    The elements of all arrays have the same places if the arrays have the same size.
+    Arrays of the same size are sampled at the same positions.
     """
 
     x: NDArray[Any]  # elements of the input
@@ -32,20 +32,20 @@ class Pass(NamedTuple):
 
 
 def replaced_share(x: NDArray[Any], y: NDArray[Any], value: ArrayLike) -> float | None:
-    """Return the share of elements that became `value` among those that were something else; None if all were `value`."""
+    """Return the share of elements that became `value`, among those with another value before; None if there were none."""
     others = x != value
     count = np.count_nonzero(others)
     return float(np.count_nonzero((y == value) & others) / count) if count else None
 
 
-# Rates that are meant -----------------------------------------------------------------------------------------------
+# Intended rates -----------------------------------------------------------------------------------------------------
 
 
 @functools.singledispatch
 def nominal_rate(layer: Any) -> float | None:
-    """Return the rate that a layer is meant to drop at now, set or learned; the mean of rates per element.
+    """Return the intended rate of a layer at this step, set or learned; for rates per element, their mean.
 
-    It is None for a technique without a rate, and where the rates depend on the input.
+    It is None for a technique without a rate, and for rates that depend on the input.
     """
     return None
 
@@ -61,7 +61,7 @@ def _(layer: layers.ADL) -> float | None:
     return float(layer.current)
 
 
-# Shares that were dropped -------------------------------------------------------------------------------------------
+# Dropped shares -----------------------------------------------------------------------------------------------------
 
 
 @functools.singledispatch

@@ -1,4 +1,4 @@
-"""One layer for each variant of dropout: it names the two functions of its passes. `Variant` does the rest."""
+"""One layer per variant of dropout. Each names the functions of its two passes; `Variant` defines its behaviour."""
 
 from __future__ import annotations
 
@@ -154,8 +154,8 @@ class GaussianDropout(Variant, forward=fastdrop.gaussian_dropout, backward=fastd
     Parameters
     ----------
     log_alpha : float or numpy.ndarray, optional
-        The logarithm of the variance, to be trained instead of `p`: the parameter ``log_alpha``, of float64. `rate` is then
-        the learned rate.
+        The logarithm of the variance, to train instead of `p`: it becomes the parameter ``log_alpha``, of float64, and `rate`
+        is the learned rate.
 
     Examples
     --------
@@ -177,22 +177,22 @@ class GaussianDropout(Variant, forward=fastdrop.gaussian_dropout, backward=fastd
 
     @property
     def rate(self) -> Any:
-        """The rate p of dropout with the same variance, p / (1 - p): the learned one, where that is trained."""
+        """The rate p of dropout with the same variance, p / (1 - p); the learned rate if it is trained."""
         return learned_rate(self.own_parameters["log_alpha"]) if self.own_parameters else super().rate
 
     def remember(self, x: Any, **more: Any) -> dict[str, Any]:
-        """Return the input and the logarithm, where that is trained."""
+        """Return the input and the logarithm if the variance is trained."""
         return super().remember(x, **more) if self.own_parameters else {}
 
 
 def learned_rate(logit: NDArray[np.float64]) -> Any:
-    """Return the rate of a logit, which is also the logarithm of p / (1 - p): a float, or an array of them."""
+    """Return the rate p of a logit log(p / (1 - p)): a float, or an array of them."""
     rate = elementary.sigmoid(logit)
     return rate if np.ndim(rate) else float(rate)
 
 
 def passed_on(grad: Any, stddev: Any = 1.0, *, seed: FixedSeed, offset: int = 0, training: bool = True) -> Any:
-    """Return the gradient of the result, which is also that of the input where noise is added."""
+    """Return the gradient of the result, which for added noise is also the gradient of the input."""
     return grad
 
 
@@ -271,7 +271,7 @@ class DropBlock(Variant, forward=fastdrop.drop_block, backward=fastdrop.drop_blo
     """
 
 
-# Rates that are learned ---------------------------------------------------------------------------------------------
+# Learned rates ------------------------------------------------------------------------------------------------------
 
 
 class ConcreteDropout(
@@ -282,7 +282,7 @@ class ConcreteDropout(
     Parameters
     ----------
     p : float
-        The rate to begin with, between 0 and 1; its logit is the parameter ``p_logit``, of float64.
+        The initial rate, between 0 and 1; its logit is the parameter ``p_logit``, of float64.
 
     Examples
     --------
@@ -303,7 +303,7 @@ class ConcreteDropout(
         super().__init__(*arguments, **options)
         self._first_rate = plan.as_rate(p)
         if self._first_rate in (0.0, 1.0):
-            raise ValueError(f"p must be between 0 and 1, to begin with; got {p!r}")
+            raise ValueError(f"p, the initial rate, must be between 0 and 1; got {p!r}")
         self.add_parameter("p_logit", elementary.logit(np.array(self._first_rate)))
 
     @property
@@ -312,7 +312,7 @@ class ConcreteDropout(
         return float(learned_rate(self.own_parameters["p_logit"]))
 
     def own_config(self) -> dict[str, Any]:
-        """Return the rate to begin with, the temperature and the options."""
+        """Return the initial rate, the temperature and the options."""
         return {"p": self._first_rate, **super().own_config()}
 
     def describe_arguments(self) -> str:
@@ -320,9 +320,10 @@ class ConcreteDropout(
         return f"{self.rate:.4g}, {super().describe_arguments()}"
 
     def regularize(self, weights: Any, input_dim: int, **strengths: Any) -> tuple[float, Any]:
-        """Return the regularizer's value and its gradient with respect to the weights, and add that of the rate to its own.
+        """Return the regularizer's value and its gradient with respect to the weights, and add the gradient of the logit.
 
-        The arguments are those of `fastdrop.losses.concrete_regularizer`. Without it the rate falls to what fits best.
+        The arguments are those of `fastdrop.losses.concrete_regularizer`. Without the regularizer, the rate falls to the value
+        that fits the training data best.
         """
         given = self.own_parameters["p_logit"], weights, input_dim
         of_rate, of_weights = losses.concrete_regularizer_backward(*given, **strengths)
@@ -336,12 +337,12 @@ class SpatialConcreteDropout(
     backward=fastdrop.spatial_concrete_dropout_backward,
     scheduled="temperature",
 ):
-    """Does what `ConcreteDropout` does to whole feature maps: `fastdrop.spatial_concrete_dropout`.
+    """Learns its rate and drops whole feature maps: `fastdrop.spatial_concrete_dropout`.
 
     Parameters
     ----------
     p : float
-        The rate to begin with, as in `ConcreteDropout`.
+        The initial rate, as in `ConcreteDropout`.
 
     Examples
     --------
@@ -362,7 +363,7 @@ class VariationalDense(
     Parameters
     ----------
     weight, log_sigma2 : numpy.ndarray
-        The means and the logarithms of the variances, of shape (in, out): parameters, to be trained in place.
+        The means and the logarithms of the variances, of shape (in, out). They become parameters, which are trained in place.
     bias : numpy.ndarray, optional
         Of shape (out,): the parameter ``bias``.
 
@@ -373,7 +374,7 @@ class VariationalDense(
     >>> layer = nn.VariationalDense(np.ones((4, 3)), np.full((4, 3), -4.0), seed=42)
     >>> y = layer(np.ones((2, 4)))
     >>> dx = layer.backward(np.ones_like(y))
-    >>> round(layer.kl(), 2)  # to be added to the loss; the gradients are added already
+    >>> round(layer.kl(), 2)  # add it to the loss; the gradients are added already
     31.61
     """
 
@@ -394,8 +395,8 @@ class VariationalDense(
     def kl(self, factor: float = 1.0) -> float:
         """Return the divergence of the weights from their prior times a factor, and add its gradients to the parameters'.
 
-        See `fastdrop.losses.variational_kl`. The loss per example has the divergence once per data set: the factor is then one
-        over the number of examples.
+        See `fastdrop.losses.variational_kl`. The loss of a whole data set has the divergence once. So for a loss per example,
+        the factor is 1 / the number of examples.
         """
         given = self.own_parameters["weight"], self.own_parameters["log_sigma2"]
         log_alpha = theory.log_alpha(*given)
@@ -413,7 +414,8 @@ class VariationalDropout(
     Parameters
     ----------
     weight, log_alpha : numpy.ndarray
-        The weights, of shape (in, out), and the logarithms of the noise's variance: parameters, to be trained in place.
+        The weights, of shape (in, out), and the logarithms of the noise's variance. They become parameters, which are trained
+        in place.
     noise : {"input", "weight"}
         Whether the inputs or the weights have the noise.
     bias : numpy.ndarray, optional
@@ -479,7 +481,7 @@ class AdaptiveDropout(
     """
 
     def remember(self, *inputs: Any, **more: Any) -> dict[str, Any]:
-        """Return the logits; and the input, where an estimator needs it."""
+        """Return the logits, and the input if an estimator needs it."""
         given = super().remember(*inputs, **more)
         if self.options["estimator"] == "none":
             del given["x"]
@@ -509,7 +511,7 @@ class MultinomialDropout(
 ):
     """Keeps only a random sample of features: `fastdrop.multinomial_dropout`.
 
-    ``forward(x)`` draws by what the features are, ``forward(x, probabilities=...)`` by given probabilities.
+    ``forward(x)`` computes the probabilities from the features; ``forward(x, probabilities=...)`` uses the given ones.
 
     Examples
     --------
@@ -530,7 +532,7 @@ class MultinomialDropout(
 
 
 class ADL(Variant, forward=fastdrop.adl, backward=fastdrop.adl_backward):
-    """Hides the most discriminative places of feature maps, or stresses them: `fastdrop.adl`.
+    """Hides the most discriminative region of feature maps, or stresses it: `fastdrop.adl`.
 
     Examples
     --------
@@ -548,7 +550,7 @@ class ADL(Variant, forward=fastdrop.adl, backward=fastdrop.adl_backward):
 
 
 class AttentionDropout(Variant, forward=fastdrop.attention_dropout, backward=fastdrop.attention_dropout_backward):
-    """Drops attention probabilities: `fastdrop.attention_dropout`. If rows are renormalized, the layer stores the probabilities.
+    """Drops attention probabilities: `fastdrop.attention_dropout`. With renormalization, the layer stores the probabilities.
 
     Examples
     --------
@@ -560,7 +562,7 @@ class AttentionDropout(Variant, forward=fastdrop.attention_dropout, backward=fas
     """
 
     def remember(self, x: Any, **more: Any) -> dict[str, Any]:
-        """Return the probabilities, from which a renormalized row's gradient is computed."""
+        """Return the probabilities, which the gradient of a renormalized row needs."""
         renormalized = self.options["renormalize"]
         if renormalized is None:
             renormalized = self.options["unit"] == "key" or self.options["window"] > 1
@@ -635,7 +637,7 @@ class Zoneout(Variant, forward=fastdrop.zoneout, backward=fastdrop.zoneout_backw
 
 
 class WordDropout(Variant, forward=fastdrop.word_dropout, backward=fastdrop.word_dropout_backward):
-    """Drops words, each occurrence by itself: `fastdrop.word_dropout`.
+    """Drops words, each occurrence independently: `fastdrop.word_dropout`.
 
     Examples
     --------
@@ -676,7 +678,7 @@ class TokenDropout(Variant, forward=fastdrop.token_dropout, backward=fastdrop.to
     scaling = "none"
 
     def remember(self, x: Any, **more: Any) -> dict[str, Any]:
-        """Return how many tokens there were."""
+        """Return the number of tokens."""
         return {"num_tokens": np.shape(x)[1]}
 
 
@@ -698,7 +700,7 @@ class PatchDropout(TokenDropout, forward=fastdrop.patch_dropout, backward=fastdr
 
 
 class WeightDrop(Variant, forward=fastdrop.weight_drop, backward=fastdrop.weight_drop_backward):
-    """Drops recurrent weights, once for each forward pass: `fastdrop.weight_drop`, ``forward(weight)``.
+    """Drops recurrent weights, once per forward pass: `fastdrop.weight_drop`, ``forward(weight)``.
 
     Examples
     --------
@@ -711,7 +713,7 @@ class WeightDrop(Variant, forward=fastdrop.weight_drop, backward=fastdrop.weight
 
 
 class TargetedDropout(Variant, forward=fastdrop.targeted_dropout, backward=fastdrop.targeted_dropout_backward):
-    """Drops weights among the smallest: `fastdrop.targeted_dropout`, ``forward(weight)``.
+    """Drops weights of small magnitude: `fastdrop.targeted_dropout`, ``forward(weight)``.
 
     Examples
     --------
@@ -739,12 +741,12 @@ class Shakeout(Variant, forward=fastdrop.shakeout, backward=fastdrop.shakeout_ba
 
 
 class DropConnect(Variant, forward=fastdrop.drop_connect, backward=fastdrop.drop_connect_backward):
-    """A linear layer that drops its connections, other ones for each sample: `fastdrop.drop_connect`.
+    """A linear layer that drops connections, different ones per sample: `fastdrop.drop_connect`.
 
     Parameters
     ----------
     weight : numpy.ndarray
-        Of shape (in, out), to be trained in place: the parameter ``weight``.
+        Of shape (in, out). It becomes the parameter ``weight``, which is trained in place.
     bias : numpy.ndarray, optional
         Of shape (out,): the parameter ``bias``.
 

@@ -1,4 +1,4 @@
-"""The table of a model's dropout that a model card needs."""
+"""The table of a model's dropout layers for a model card."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODES = ("inverted", "standard", "unscaled")
 
 @dataclass(frozen=True)
 class Row:
-    """What a model card needs of one layer; see `describe`."""
+    """The entries of one layer for a model card; see `describe`."""
 
     layer: str
     technique: str
@@ -37,14 +37,14 @@ class Row:
     version: str
 
     def cells(self) -> list[str]:
-        """Return each entry as a reader wants it."""
+        """Return each entry as text."""
         options = ", ".join(f"{name}={in_words(value)}" for name, value in self.options.items() if value is not None)
         values = asdict(self) | {"options": options, "rate": in_short(self.rate), "schedule": in_words(self.schedule)}
         return [str(value) for value in values.values()]
 
 
 class Description(Sequence[Row]):
-    """A table of the layers of a model that drop, one row each; `describe` makes it."""
+    """A table with one row per layer of a model that drops; `describe` makes it."""
 
     columns = tuple(field.name for field in fields(Row))
 
@@ -78,7 +78,7 @@ class Description(Sequence[Row]):
 
 
 def describe(model: Layer) -> Description:
-    """Return a table of the layers in a model that drop: all that another needs to say, or to repeat, what was dropped.
+    """Return a table of the layers of a model that drop, with all entries that are needed to report or to repeat the dropout.
 
     Parameters
     ----------
@@ -88,10 +88,10 @@ def describe(model: Layer) -> Description:
     Returns
     -------
     Description
-        One row per layer that drops, with ``to_markdown()`` and ``to_json()``: the full name of the layer, the technique and
-        its paper, the rate now and its schedule, how kept values are scaled, the other arguments, the seed, the version of the
-        random stream (`docs/stream.md`) and of fastdrop. A layer without a rate has None there, and its argument among the
-        others. The rate is the mean where each element has its own.
+        One row per layer that drops, with ``to_markdown()`` and ``to_json()``. A row has the full name of the layer, the
+        technique and its paper, the current rate and its schedule, the scaling of kept values, the other arguments, the seed,
+        and the versions of the random stream (`docs/stream.md`) and of fastdrop. If each element has its own rate, the row has
+        their mean. A layer without a rate has None as its rate, and its argument among the other arguments.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def paper(layer: Variant) -> str:
 
 
 def in_short(rate: Any) -> str:
-    """Return a rate as text; of an array, its smallest and largest."""
+    """Return a rate as text; for an array, its smallest and its largest entry."""
     if isinstance(rate, dict):
         values = [float(value) for value in flatten(rate["array"])]
         return f"{min(values):.4g} to {max(values):.4g}"
@@ -152,7 +152,7 @@ def flatten(values: Any) -> list[Any]:
 
 
 def in_words(config: Any) -> str:
-    """Return a configuration as text: that of an object as the call that makes it."""
+    """Return a configuration as text; the configuration of an object becomes the call that makes it."""
     if isinstance(config, dict) and "class" in config:
         return f"{config['class']}({', '.join(f'{key}={in_words(value)}' for key, value in config.items() if key != 'class')})"
     if isinstance(config, dict):

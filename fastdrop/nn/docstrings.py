@@ -1,4 +1,4 @@
-"""Docstrings of layers, completed from those of their functions: the two have the same keywords."""
+"""Docstrings of layers, completed from those of their functions, which have the same keywords."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECTIONS = ("Parameters", "Returns", "Raises", "See Also", "Notes", "References"
 def complete(cls: Any) -> None:
     """Complete the docstring of a layer: parameters, functions and references.
 
-    The class's own docstring has a first line, what only it can say, and an example.
+    The class's own docstring has a summary line, the content that differs from the functions, and an example.
     """
     if "__doc__" not in vars(cls) or cls.__doc__ is None:
         return

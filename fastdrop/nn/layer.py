@@ -21,24 +21,24 @@ from fastdrop.random import Stream
 __all__ = ["Layer"]
 
 Self = TypeVar("Self", bound="Layer")
-FORMAT = 1  # of states: it changes when an older state can no longer be loaded
+FORMAT = 1  # the version of states: it changes when an older state can no longer be loaded
 
 
 class Layer:
-    """What every layer has.
+    """The base class of all layers.
 
-    A layer of your own defines `record` and `gradient`. The layers that it contains go into ``children``: they are trained,
-    seeded and saved with it. Parameters are given to `add_parameter`, and `gradient` adds to ``own_gradients``.
+    A layer of your own defines `record` and `gradient`. Put the layers that it contains into ``children``: they are trained,
+    seeded and saved with it. Pass parameters to `add_parameter`; `gradient` adds to ``own_gradients``.
 
     Attributes
     ----------
     training : bool
-        Whether the layer drops, and `forward` remembers what `backward` needs. `train` and `eval` set it.
+        Whether the layer drops, and `forward` stores a record for `backward`. `train` and `eval` set it.
     sampling : bool
-        Whether the layer drops outside training, too. `eval` sets it.
+        Whether the layer also drops outside training. `eval` sets it.
     max_pending : int
-        How many forward passes may wait for their backward passes: 32, unless you set another number on the layer. Beyond
-        that the layer warns once and forgets the oldest.
+        The largest number of forward passes that wait for their backward passes: 32, unless you set another number on the
+        layer. At the next forward pass the layer warns once and forgets the oldest record.
     children : dict of str to Layer
         The layers inside.
 
@@ -70,14 +70,14 @@ class Layer:
     # Passes
 
     def __call__(self, *inputs: Any, **more: Any) -> Any:
-        """Return `forward` of the same arguments."""
+        """Call `forward` with the same arguments."""
         return self.forward(*inputs, **more)
 
     def forward(self, *inputs: Any, **more: Any) -> Any:
-        """Return the layer's output; in training, remember what `backward` needs.
+        """Return the layer's output; in training, store a record of the pass for `backward`.
 
-        Several forward passes may come before their backward passes, which then begin with the last. At most ``max_pending``
-        forward passes wait.
+        Several forward passes may come before their backward passes; `backward` then takes the latest first. At most
+        ``max_pending`` forward passes wait.
         """
         result, record = self.record(*inputs, **more)
         if self.training:
@@ -91,36 +91,36 @@ class Layer:
             if not self._has_warned:
                 self._has_warned = True
                 warnings.warn(
-                    f"more than {self.max_pending} forward passes of {type(self).__name__} wait for a backward pass; the "
-                    "oldest are forgotten from now on. Call eval() before passes that need no gradient, or set max_pending",
+                    f"more than {self.max_pending} forward passes of {type(self).__name__} wait for a backward pass; the layer "
+                    "forgets the oldest ones. Call eval() before passes that need no gradient, or set max_pending",
                     RuntimeWarning,
                     stacklevel=4,
                 )
 
     def backward(self, grad: Any, record: Any = None) -> Any:
-        """Return the gradient with respect to the input, and add to the parameters' gradients.
+        """Return the gradient with respect to the input, and add the parameters' gradients to their sums.
 
         Parameters
         ----------
         grad : array_like
             The gradient with respect to the output, of the output's shape.
         record : optional
-            What `record` returned for the forward pass. By default it is the last pass by `forward`, in training, that has
-            had no backward pass.
+            The record that `record` returned for the forward pass. By default it is the record of the latest call of `forward`
+            in training that has had no backward pass.
 
         Raises
         ------
         RuntimeError
-            No forward pass waits: there was none, or it was outside training, or `eval` or `forget` came after it.
+            No forward pass waits: there was none, or it was outside training, or `eval` or `forget` was called after it.
         ValueError
-            A gradient of another shape than the output.
+            The gradient has another shape than the output.
         """
         if record is not None:
             return self.gradient(grad, record)
         if not self._pending:
             raise RuntimeError(
-                "backward needs a forward pass in training mode that has had none yet, and that neither eval() nor forget() "
-                "came after; for any other pass give the record that record() returned"
+                "backward needs a forward pass in training mode without a backward pass, and without eval() or forget() after "
+                "it; for any other pass, give the record that record() returned"
             )
         made, shape = self._pending[-1]
         require_shape(grad, shape)
@@ -131,7 +131,7 @@ class Layer:
     def record(self, *inputs: Any, **more: Any) -> tuple[Any, Any]:
         """Return the output, and a record of the pass for `backward`; the layer itself stores nothing.
 
-        With ``again=``, a record, that pass is made again with the same rates and masks: nothing is drawn.
+        With ``again=record`` the recorded pass is repeated with the same rates and masks: no key is drawn.
         """
         raise NotImplementedError(f"{type(self).__name__} has no record(x)")
 
@@ -140,26 +140,26 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} has no gradient(grad, record)")
 
     def forget(self) -> None:
-        """Forget forward passes that have had no backward pass."""
+        """Forget the forward passes that wait for a backward pass."""
         for _, layer in self.walk():
             layer._pending.clear()
 
-    # What is inside
+    # Layers and parameters inside
 
     def walk(self, name: str = "") -> Iterator[tuple[str, Layer]]:
-        """Yield this layer and all inside it, with their full names, such as ``encoder.0``; this one's is empty."""
+        """Yield this layer and all layers inside, with their full names, such as ``encoder.0``; this layer's name is empty."""
         yield name, self
         for key, child in self.children.items():
             yield from child.walk(joined(name, key))
 
     def add_parameter(self, name: str, value: NDArray[Any]) -> None:
-        """Take an array as a parameter, to be trained in place."""
+        """Add an array as a parameter, which is trained in place."""
         self.own_parameters[name] = value
         self.own_gradients[name] = np.zeros_like(value)
 
     @property
     def parameters(self) -> Mapping[str, NDArray[Any]]:
-        """The arrays that are trained, by full name: to be changed in place."""
+        """The trained arrays by full name. Change them in place."""
         return MappingProxyType(
             {joined(name, key): value for name, layer in self.walk() for key, value in layer.own_parameters.items()}
         )
@@ -180,18 +180,18 @@ class Layer:
 
     @property
     def training(self) -> bool:
-        """Whether the layer drops, and `forward` remembers what `backward` needs."""
+        """Whether the layer drops, and `forward` stores a record for `backward`."""
         return self._training
 
     @training.setter
     def training(self, value: bool) -> None:
         self._training = plan.check_flag(value, "training")
         if not self._training:
-            self._pending.clear()  # a later backward pass must not take a pass of training for its own
+            self._pending.clear()  # a later backward pass must not use a record of training
 
     @property
     def sampling(self) -> bool:
-        """Whether the layer drops outside training, too."""
+        """Whether the layer also drops outside training."""
         return self._sampling
 
     @sampling.setter
@@ -205,7 +205,7 @@ class Layer:
     def eval(self: Self, *, sampling: bool = False) -> Self:
         """Switch to evaluation, and return the layer. Forward passes that wait for a backward pass are forgotten.
 
-        With ``sampling=True`` the layers go on dropping (Monte Carlo dropout), but remember nothing.
+        With ``sampling=True`` the layers continue to drop (Monte Carlo dropout), but store no records.
         """
         return self._set_mode(False, plan.check_flag(sampling, "sampling"))
 
@@ -215,9 +215,9 @@ class Layer:
         return self
 
     def seed(self: Self, seed: StreamSeed) -> Self:
-        """Give each layer inside the stream that its full name derives from a seed, and return the layer.
+        """Give each layer inside a stream that is derived from a seed and its full name, and return this layer.
 
-        A layer called ``encoder.0`` gets ``Stream(seed).fold_in("encoder.0")``; this one itself, ``Stream(seed)``.
+        A layer called ``encoder.0`` gets ``Stream(seed).fold_in("encoder.0")``; this layer gets ``Stream(seed)``.
         """
         root = Stream(seed)
         for name, layer in self.walk():
@@ -225,16 +225,16 @@ class Layer:
         return self
 
     def take(self, stream: Stream) -> None:
-        """Draw from this stream from now on, if the layer draws at all."""
+        """Replace the layer's stream, if the layer draws keys."""
 
     def advance(self, steps: int = 1) -> None:
-        """Advance the schedules inside by so many steps: call it after each update of the weights."""
+        """Advance the schedules inside by a number of steps. Call it after each update of the weights."""
         number = plan.as_count(steps, "steps")
         for _, layer in self.walk():
             layer.go_on(number)
 
     def go_on(self, steps: int) -> None:
-        """Advance by so many steps, if the layer counts them."""
+        """Advance the layer's own step, if it has one."""
 
     # Configuration
 
@@ -246,7 +246,7 @@ class Layer:
         """Return the configuration: a dictionary that JSON can hold, from which `from_config` makes such a layer again.
 
         It has the class, its arguments, the shapes and dtypes of the parameters, and the layers inside. Seeds, steps and the
-        parameters' numbers are the state: see `state_dict`.
+        values of the parameters belong to the state: see `state_dict`.
         """
         config = {"class": type(self).__name__, **{key: encode(value, key) for key, value in self.own_config().items()}}
         if self.own_parameters:
@@ -261,12 +261,12 @@ class Layer:
     def from_config(cls: type[Self], config: Mapping[str, Any]) -> Self:
         """Return a layer of the class and configuration that `to_config` returned; ``nn.Layer.from_config`` takes any class.
 
-        Parameters are 0 until `load_state_dict`, seeds are fresh until `seed`.
+        Parameters are 0 until `load_state_dict` is called, and seeds are fresh until `seed` or `load_state_dict` is called.
 
         Raises
         ------
         TypeError, ValueError
-            A class that is not this one, or not derived from it; a configuration from which no such layer can be made.
+            The class is not this class nor derived from it, or no such layer can be made from the configuration.
         """
         layer: Self = find_class(cls, config).build({key: value for key, value in config.items() if key != "class"})
         different = sentence(layer.to_config(), config, "the configuration")
@@ -290,33 +290,33 @@ class Layer:
         return {key: value.copy() for key, value in self.own_parameters.items()}
 
     def load_own_state(self, state: Mapping[str, Any]) -> None:
-        """Take over what `own_state` returned."""
+        """Load a state that `own_state` returned."""
         for key, value in self.own_parameters.items():
             new = np.asarray(state[key])
             if (new.shape, new.dtype) != (value.shape, value.dtype):
                 raise ValueError(
-                    f"parameter {key} has shape {value.shape} and dtype {value.dtype}; the state's has {new.shape}, {new.dtype}"
+                    f"parameter {key} has shape {value.shape} and dtype {value.dtype}; the state has {new.shape}, {new.dtype}"
                 )
             value[...] = new
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that is needed to go on from here: arrays, numbers and a string, fit for ``numpy.savez``.
+        """Return the state from which training continues: arrays, numbers and a string, fit for ``numpy.savez``.
 
-        It has parameters, streams, steps and the state of schedules under the layers' full names; the configuration, as JSON,
-        under ``config``; and the version of all that under ``format``. Take it between two steps: forward passes that wait
-        for their backward passes are not in it.
+        It has parameters, streams, steps and the state of schedules under the layers' full names, the configuration as JSON
+        under ``config``, and the version of the state under ``format``. Save it between two steps: it does not contain forward
+        passes that wait for their backward passes.
         """
         entries = {joined(name, key): value for name, layer in self.walk() for key, value in layer.own_state().items()}
         return {"format": FORMAT, "config": json.dumps(self.to_config(), allow_nan=False), **entries}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned, or ``numpy.load`` of it; after an error all is as it was.
+        """Load a state that `state_dict` returned, or ``numpy.load`` of it. After an error the layer is unchanged.
 
         Raises
         ------
         ValueError
-            A state of another format, or of a model of another configuration (the message names what differs); entries that
-            are missing, unknown, or do not fit.
+            The state has another format or another configuration (the message names the differences), or its entries are
+            missing, unknown, or do not fit.
         """
         before = self.state_dict()
         self._require_fit(state, before)
@@ -328,10 +328,10 @@ class Layer:
         self.forget()
 
     def _require_fit(self, state: Mapping[str, Any], before: Mapping[str, Any]) -> None:
-        """Raise unless a state has the format, the configuration and the entries of this layer's."""
+        """Raise an error unless a state has the format, the configuration and the entries of this layer."""
         whose = f"this {type(self).__name__}"
         if "format" in state and plan.as_count(np.asarray(state["format"])[()], "format") != FORMAT:
-            raise ValueError(f"states of this version of fastdrop have the format {FORMAT}; this one has {state['format']}")
+            raise ValueError(f"the state must have the format {FORMAT} of this version of fastdrop; got {state['format']}")
         if "config" in state:
             different = sentence(json.loads(before["config"]), json.loads(str(state["config"])), "the state")
             if different:
@@ -342,7 +342,7 @@ class Layer:
         for name, layer in self.walk():
             layer.load_own_state({key: state[joined(name, key)] for key in layer.own_state()})
 
-    # Words
+    # Text
 
     def __repr__(self) -> str:
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children.items()]
@@ -354,16 +354,16 @@ class Layer:
         )
 
     def describe_arguments(self) -> str:
-        """Return what `repr` shows of the layer besides the layers inside."""
+        """Return the arguments that `repr` shows besides the layers inside."""
         return ""
 
 
 def require_shape(grad: Any, shape: Any) -> None:
-    """Raise an error unless a gradient has the shape of the output; a value that is not an array is not checked."""
+    """Raise an error unless a gradient has the shape of the output; None as the shape (of an output without one) allows all."""
     if shape is not None and np.shape(grad) != shape:
         raise ValueError(f"grad must have the shape of the output, {shape}; got shape {np.shape(grad)}")
 
 
 def sentence(here: Mapping[str, Any], there: Mapping[str, Any], whose: str) -> str:
-    """Return what differs between a layer's configuration and another one; nothing differs if it is empty."""
+    """Return the differences between a layer's configuration and another one as text; empty if there are none."""
     return "; ".join(f"{name} is {one!r} here, {other!r} in {whose}" for name, one, other in differences(here, there))

@@ -21,14 +21,14 @@ class Sequential(Layer):
     *layers : Layer, or one sequence of Layer, or one mapping of str to Layer
         The layers in the order of the forward pass. Without a mapping they are called "0", "1" and so on.
     seed : int, Key, numpy.random.SeedSequence, numpy.random.Generator or numpy.random.BitGenerator, optional
-        See `Layer.seed`. It replaces the seeds of the layers inside; without one they keep theirs.
+        See `Layer.seed`. It replaces the seeds of the layers inside; without it they keep their own seeds.
 
     Raises
     ------
     TypeError
-        Something that is not a layer.
+        An entry is not a layer.
     ValueError
-        A name that is empty or has a dot; one layer in two places.
+        A name is empty or has a dot, or one layer is in two places.
 
     Examples
     --------
@@ -60,14 +60,14 @@ class Sequential(Layer):
     def _check_children(self) -> None:
         for name, layer in self.children.items():
             if not isinstance(layer, Layer):
-                raise TypeError(f"layers must be of fastdrop.nn.Layer; got {layer!r} as {name!r}")
+                raise TypeError(f"layers must be fastdrop.nn.Layer objects; got {layer!r} as {name!r}")
             if not isinstance(name, str) or not name or "." in name:
                 raise ValueError(f"a layer's name must be a string, not empty, without dots; got {name!r}")
         first: dict[int, str] = {}
         for name, layer in self.walk():
             if id(layer) in first:
                 raise ValueError(
-                    f"the layers {first[id(layer)]!r} and {name!r} are one and the same; each place needs a layer of its own"
+                    f"the layers {first[id(layer)]!r} and {name!r} are one and the same; each place needs its own layer"
                 )
             first[id(layer)] = name
 
@@ -84,7 +84,7 @@ class Sequential(Layer):
     @overload
     def __getitem__(self, key: slice) -> Sequential: ...
     def __getitem__(self, key: int | str | slice) -> Layer:
-        """Return a layer by its place or its full name; of a slice, a `Sequential` of the same layers under the same names."""
+        """Return a layer by its index or its full name; for a slice, a `Sequential` of the same layers with the same names."""
         if isinstance(key, str):
             found = dict(self.walk()).get(key) if key else None
             if found is None:
@@ -114,5 +114,5 @@ class Sequential(Layer):
 
     @classmethod
     def build(cls: type[Self], config: Mapping[str, Any]) -> Self:
-        """Return layers in a row from their configurations; see `Layer.build`."""
+        """Return a `Sequential` from the configurations of its layers; see `Layer.build`."""
         return cls({name: Layer.from_config(one) for name, one in config.get("layers", {}).items()})

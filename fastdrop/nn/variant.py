@@ -1,4 +1,4 @@
-"""The base of the layers that drop: it turns a pair of functions, forward and backward, into a layer."""
+"""The base class of the layers that drop, which makes a layer of a forward and a backward function."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from fastdrop.schedules import Schedule
 
 __all__ = ["Record", "Variant"]
 
-# Arguments of the functions that a layer is not made with: the layer gives them itself, or its caller does, or nobody.
+# Arguments of the functions that are no constructor arguments: the layer sets them, or its caller per pass, or neither.
 BY_THE_LAYER = {"seed", "offset", "training", "num_tokens", "log_alpha"}
 BY_THE_CALLER = {"residual", "tokens", "allowed", "bias", "probabilities"}
 NOT_OFFERED = {"out", "backend", "num_threads", "start", "global_shape", "global_start", "return_indices"}
-NOT_OFFERED |= {"antithetic", "losses", "antithetic_losses"}  # estimators over several passes are the caller's
+NOT_OFFERED |= {"antithetic", "losses", "antithetic_losses"}  # a layer cannot run the several passes of these estimators
 
 Function = Callable[..., Any]
 Self = TypeVar("Self", bound="Variant")
 
 
 class Record(NamedTuple):
-    """What the backward pass of a forward pass needs, and the same forward pass made again: numbers, no mask.
+    """The record of a forward pass, for its backward pass and for its repetition: numbers, but no mask.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Record(NamedTuple):
     dropping : bool
         Whether the pass dropped.
     remembered : dict
-        Arguments of the backward function that only the forward pass knew.
+        Arguments of the backward function that only the forward pass knows.
     shape : tuple of int
         The shape of the output.
     """
@@ -62,14 +62,14 @@ def parameter_names(function: Function) -> frozenset[str]:
 
 
 def split_parameters(function: Function, scheduled: str) -> tuple[list[str], list[inspect.Parameter]]:
-    """Return the names of a function's arrays, which come before the scheduled argument, and the parameters from it on."""
+    """Return the names of a function's arrays, which precede the scheduled argument, and the parameters from that on."""
     parameters = list(inspect.signature(function).parameters.values())
     names = [parameter.name for parameter in parameters]
     return names[: names.index(scheduled)], parameters[names.index(scheduled) :]
 
 
 def layer_signature(forward: Function, backward: Function, scheduled: str) -> inspect.Signature:
-    """Return the constructor arguments of a layer: the scheduled argument, all arguments that are constant over calls, and a seed."""
+    """Return the signature of a layer's class: the scheduled argument, all arguments that do not vary per call, and a seed."""
     offered: dict[str, inspect.Parameter] = {}
     of_calls = {*BY_THE_LAYER, *BY_THE_CALLER, *NOT_OFFERED, *split_parameters(forward, scheduled)[0]}
     for function in (forward, backward):
@@ -100,15 +100,15 @@ class Variant(Layer):
 
     A subclass names the functions of its passes:
     ``class Dropout(Variant, forward=fastdrop.dropout, backward=fastdrop.dropout_backward)``. One argument may have a schedule:
-    ``scheduled=...`` names it, unless it is called p. The arguments before that one are arrays; those that both functions take
-    are remembered between the passes. Parameters of the layer are passed to the functions under their names; their gradients
-    follow that of the input in what the backward function returns, in their order.
+    ``scheduled=...`` names it; the default is p. The arguments before it are arrays. The layer stores those that both functions
+    take between the passes. Parameters of the layer are passed to the functions under their names. The backward function
+    returns the gradient of the input first, and then those of the parameters in their order.
 
     Parameters
     ----------
     p : float, numpy.ndarray, or a callable step -> p
-        The scheduled argument: for most layers the rate, or its schedule (`fastdrop.schedules`), which `advance` moves on. A
-        backward pass has the rate of its forward pass.
+        The scheduled argument: for most layers the rate, or its schedule (`fastdrop.schedules`), which `advance` advances. A
+        backward pass uses the rate of its forward pass.
     **options
         The keywords of the function that are the same in all calls.
     seed : int, Key, Stream, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None
@@ -117,12 +117,12 @@ class Variant(Layer):
     Attributes
     ----------
     p : float, numpy.ndarray or callable
-        The scheduled argument as given, under its own name: ``p`` is a rate or its schedule, and is there only where the layer
-        is made with one.
+        The scheduled argument as given, under its own name. ``p`` is a rate or its schedule; layers without a rate do not have
+        it.
     options : dict
         The other arguments, as given.
     step : int
-        How many steps the layer has advanced.
+        The number of steps that the layer has advanced.
 
     Examples
     --------
@@ -139,7 +139,7 @@ class Variant(Layer):
     scheduled: ClassVar[str]
     arrays: ClassVar[list[str]]
     arguments: ClassVar[inspect.Signature]
-    scaling: ClassVar[str] = "inverted"  # of kept values, where the function has no keyword `mode` for it
+    scaling: ClassVar[str] = "inverted"  # the scaling of kept values, for functions without the keyword `mode`
 
     def __init_subclass__(cls, forward: Function | None = None, backward: Function | None = None, scheduled: str = "p") -> None:
         if forward is not None and backward is not None:
@@ -151,9 +151,7 @@ class Variant(Layer):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__()
         if not hasattr(self, "functions"):
-            raise TypeError(
-                f"{type(self).__name__} names no functions of forward and backward passes: use a subclass that does"
-            )
+            raise TypeError(f"{type(self).__name__} has no forward and backward function: use a subclass that names them")
         try:
             bound = self.arguments.bind(*arguments, **options)
         except TypeError as error:
@@ -168,7 +166,7 @@ class Variant(Layer):
         self._stream = None if seed is None else seed if isinstance(seed, Stream) else Stream(seed)
 
     def add_parameters(self, **arrays: NDArray[Any] | None) -> None:
-        """Take those that are not None as parameters."""
+        """Add the arrays that are not None as parameters."""
         for name, array in arrays.items():
             if array is not None:
                 self.add_parameter(name, array)
@@ -204,7 +202,7 @@ class Variant(Layer):
         made: Record = self._begin() if again is None else again
         result = self._call(self.functions[0], inputs, made, more)
         if again is None and made.dropping:
-            self.stream.next()  # only now: a pass that failed has drawn nothing
+            self.stream.next()  # only now, so that a pass that failed draws no key
         return result, made._replace(remembered=self.remember(*inputs, **more), shape=np.shape(result))
 
     def _begin(self) -> Record:
@@ -214,17 +212,18 @@ class Variant(Layer):
 
     def remember(self, *inputs: Any, **more: Any) -> dict[str, Any]:
         """Return the arguments of the backward function that only the forward pass knows."""
-        given = dict(zip(self.arrays, inputs, strict=False)) | more  # some of the arrays may be parameters, or named
+        given = dict(zip(self.arrays, inputs, strict=False)) | more  # some arrays may be parameters, or given by keyword
         return {name: value for name, value in given.items() if name in parameter_names(self.functions[1])}
 
     def gradient(self, grad: Any, record: Record) -> Any:
-        """Return the gradient with respect to the input, and add to those of the parameters; see `Layer.gradient`."""
+        """Return the gradient with respect to the input, and add those of the parameters; see `Layer.gradient`."""
         require_shape(grad, record.shape)
         result = self._call(self.functions[1], (grad,), record, record.remembered)
         if not self.own_parameters:  # the gradient of an operand that was not given is None
             return result[0] if isinstance(result, tuple) and result[1] is None else result
         of_input, *of_parameters = result
-        for total, part in zip(self.own_gradients.values(), of_parameters, strict=False):  # a missing bias may have one, too
+        # a missing bias may also have a gradient
+        for total, part in zip(self.own_gradients.values(), of_parameters, strict=False):
             total += part
         return of_input
 
@@ -236,11 +235,11 @@ class Variant(Layer):
     # Seeds, steps, configuration, state
 
     def take(self, stream: Stream) -> None:
-        """Draw from this stream from now on."""
+        """Replace the layer's stream."""
         self._stream = stream
 
     def go_on(self, steps: int) -> None:
-        """Advance by so many steps."""
+        """Advance the layer's step."""
         self.step += steps
 
     def own_config(self) -> dict[str, Any]:
@@ -263,7 +262,7 @@ class Variant(Layer):
         return super().own_state() | {"step": self.step} | collect(parts)
 
     def load_own_state(self, state: Mapping[str, Any]) -> None:
-        """Take over what `own_state` returned."""
+        """Load a state that `own_state` returned."""
         super().load_own_state(state)
         self.step = plan.as_count(state["step"], "step")
         entries = {key.removeprefix("stream."): value for key, value in state.items() if key.startswith("stream.")}

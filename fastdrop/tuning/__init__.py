@@ -10,7 +10,7 @@ the weights.
 Examples
 --------
 >>> from fastdrop.tuning import search
->>> def train(fold, input, hidden):  # returns the accuracy on the fold, say
+>>> def train(fold, input, hidden):  # returns the score on the fold, for example the accuracy
 ...     return 1 - (input - 0.1) ** 2 - (hidden - 0.4) ** 2
 >>> found = search(train, {"input": (0.0, 0.5), "hidden": [0.2, 0.4, 0.6]}, trials=30, folds=2, seed=42)
 >>> found.best["hidden"], abs(found.best["input"] - 0.1) < 0.05

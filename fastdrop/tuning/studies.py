@@ -250,7 +250,7 @@ def run_trial(
     """Run one more trial, with the given choice or with one that the sampler suggests."""
     if given is not None:
         study.enqueue_trial(given["choice"])
-    # Each trial has a sampler of its own, seeded by its number: so a continued study does what an uninterrupted one does.
+    # Each trial has its own sampler, seeded by its number: so a continued study does what an uninterrupted one does.
     study.sampler = optuna.samplers.TPESampler(seed=seed % 2**32)
     trial = study.ask()
     trial.set_user_attr("origin", "search" if given is None else given["origin"])
@@ -280,7 +280,7 @@ def finite_score(value: Any, choice: Choices) -> float:
 
 
 def check_space(space: Space) -> None:
-    """Raise unless a space can be searched."""
+    """Raise an error unless a space can be searched."""
     if not space:
         raise ValueError("space must have at least one name to search for")
     for key, values in space.items():

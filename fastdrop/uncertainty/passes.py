@@ -533,7 +533,7 @@ def mc_predict(
     progress : bool, default False
         Show a progress bar (with rich).
     seed : int, Key, Stream, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None
-        As in `fastdrop.dropout`. It is drawn from once. Pass k has a stream of its own, which depends on (seed, offset) and k
+        As in `fastdrop.dropout`. It is drawn from once. Pass k has its own stream, which depends on (seed, offset) and k
         alone (`pass_seed`). A seed must not be given for layers.
     offset : int, default 0
         The number of the run under the seed, in [0, 2**64).

@@ -1,4 +1,4 @@
-"""Which axes share one decision."""
+"""The axes along which elements share one decision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["axes_of_layouts", "axes_of_maps", "check_data_format", "count_axes"]
 
 
 def axes_of_layouts(x: ArrayLike, layouts: Sequence[str], name: str) -> tuple[int, ...]:
-    """Return the axes after the channels, where `x` has as many dimensions as one of the layouts, such as "NCHW"."""
+    """Return the axes after the channels; `x` must have the dimensions of one of the layouts, such as "NCHW"."""
     ndim = count_axes(x)
     for layout in layouts:
         if len(layout) == ndim:
@@ -22,7 +22,7 @@ def axes_of_layouts(x: ArrayLike, layouts: Sequence[str], name: str) -> tuple[in
 
 
 def axes_of_maps(x: ArrayLike, data_format: Any, name: str) -> tuple[int, ...]:
-    """Return the axes that are neither the samples' nor the channels'."""
+    """Return the spatial axes: all but those of samples and channels."""
     check_data_format(data_format)
     ndim = count_axes(x)
     if ndim < 2:
@@ -31,11 +31,11 @@ def axes_of_maps(x: ArrayLike, data_format: Any, name: str) -> tuple[int, ...]:
 
 
 def count_axes(x: ArrayLike) -> int:
-    """Return the number of dimensions; of an array without the microsecond that `numpy.ndim` takes."""
+    """Return the number of dimensions. For an array this avoids the microsecond that `numpy.ndim` takes."""
     return x.ndim if isinstance(x, np.ndarray) else np.ndim(x)
 
 
 def check_data_format(data_format: Any) -> None:
-    """Raise unless it is one of the two."""
+    """Raise an error unless it is "channels_first" or "channels_last"."""
     if data_format not in ("channels_first", "channels_last"):
         raise ValueError(f"data_format must be 'channels_first' or 'channels_last'; got {data_format!r}")

@@ -1,4 +1,4 @@
-"""Docstrings of backward functions, made from those of their forward functions: the two have the same keywords."""
+"""Docstrings of backward functions, completed from those of their forward functions, which have the same keywords."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ TypeError, ValueError, OverflowError
 def backward_of(forward: Callable[..., Any]) -> Callable[[Function], Function]:
     """Return a decorator that completes the docstring of the backward function of `forward`.
 
-    The function's own docstring has a first line and what only it can say: parameters that `forward` lacks, other returns,
-    notes, an example.
+    The function's own docstring has a summary line, and only the content that differs from `forward`: additional parameters,
+    other returns, notes, an example.
     """
 
     def complete(function: Function) -> Function:
@@ -55,7 +55,7 @@ def docstring(function: Callable[..., Any], forward: Callable[..., Any]) -> str:
 
 
 def parameters(function: Callable[..., Any], own: str, forward: str) -> str:
-    """Return the section of parameters: those described already, the rest by what they were in the forward pass."""
+    """Return the section of parameters: those already described, then references to the forward pass for the others."""
     described = {name.strip() for line in re.findall(r"^(\S[^:\n]*)(?: :|$)", own, re.MULTILINE) for name in line.split(",")}
     names = [name for name in inspect.signature(function).parameters if name not in described]
     given = ", ".join(name for name in names if name != "grad" and name not in OF_THE_CALL)
@@ -63,7 +63,7 @@ def parameters(function: Callable[..., Any], own: str, forward: str) -> str:
     parts = [
         GRAD.format(forward=forward) if "grad" in names else "",
         own,
-        f"{given}\n    What the forward pass was given." if given else "",
+        f"{given}\n    As in the forward pass." if given else "",
         SEED if "seed" in names else "",
         f"{run}\n    As in `dropout`." if run else "",
     ]

@@ -1,4 +1,4 @@
-"""Blocks that are dropped together: which elements they cover, and how often one must begin for a rate to come out."""
+"""Blocks that are dropped together: the elements that they cover, and the rate of blocks for a given dropping rate."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fastdrop._core import plan
 __all__ = ["check_block_size", "check_map_sizes", "drop_blocks", "seed_rate", "window_rate"]
 
 WORD = 64  # bits
-MOST_TERMS = 2**20  # of the equation for the exact rate
+MOST_TERMS = 2**20  # the largest number of terms of the equation for the exact rate
 
 
-# Which elements -----------------------------------------------------------------------------------------------------
+# Masks of blocks ----------------------------------------------------------------------------------------------------
 
 
 def doublings(length: int) -> Iterator[int]:
-    """Yield the shifts that spread one element over `length`, when a mask is or-ed with itself shifted by each in turn."""
+    """Yield shifts. OR-ing a mask with itself, shifted by each in turn, spreads one element over `length` elements."""
     covered = 1
     while covered < length:
         shift = min(covered, length - covered)
@@ -33,7 +33,7 @@ def doublings(length: int) -> Iterator[int]:
 
 
 def or_shifted(words: NDArray[np.uint64], shift: int) -> NDArray[np.uint64]:
-    """Return a string of bits, the first in the lowest place, or-ed with itself moved up by `shift`."""
+    """Return a bit string, lowest bit first, OR-ed with itself shifted up by `shift`."""
     whole, part = divmod(shift, WORD)
     out = words.copy()
     if whole < words.size:
@@ -44,10 +44,10 @@ def or_shifted(words: NDArray[np.uint64], shift: int) -> NDArray[np.uint64]:
 
 
 def drop_blocks(free: NDArray[np.bool_], spatial: tuple[int, ...], block: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return keep flags over maps: False on each block whose first corner is a seed, that is not free.
+    """Return keep flags over maps: False on each block whose first corner is a seed. A seed is False in `free`.
 
-    The last axes of `free` are the places from which a block lies inside the map: of sizes ``spatial - block + 1``. As no
-    block crosses an edge, the flags are one string of bits in which a step along any axis is a shift.
+    The last axes of `free` are the possible first corners of a block inside the map: of sizes ``spatial - block + 1``. No
+    block crosses an edge, so the flags are one bit string in which a step along any axis is a shift.
     """
     shape = (*free.shape[: free.ndim - len(spatial)], *spatial)
     if 0 in shape:
@@ -71,13 +71,13 @@ def drop_blocks(free: NDArray[np.bool_], spatial: tuple[int, ...], block: tuple[
 
 
 def check_sizes(value: Any, name: str, what: str) -> tuple[int, ...]:
-    """Return integers in [1, 2**63), or raise naming them."""
+    """Return integers in [1, 2**63), or raise an error that names them."""
     try:
         if isinstance(value, (str, bytes)) or any(isinstance(size, (bool, np.bool_)) for size in value):
             raise TypeError
         sizes = tuple(map(operator.index, value))
     except TypeError:
-        raise TypeError(f"{name} must be {what} >= 1, integers; got {value!r}") from None
+        raise TypeError(f"{name} must be {what} of integers >= 1; got {value!r}") from None
     if not sizes or min(sizes) < 1 or max(sizes) >= 2**63:
         raise ValueError(f"{name} must be {what} >= 1 and below 2**63; got {value!r}")
     return sizes
@@ -92,7 +92,7 @@ def check_map_sizes(spatial: Any) -> tuple[int, ...]:
 
 
 def check_block_size(block_size: Any, spatial: Sequence[int]) -> tuple[int, ...]:
-    """Return the size of a block along each spatial dimension, no larger than the map's."""
+    """Return the size of a block along each spatial dimension, cut to the size of the map."""
     each = [block_size] * len(spatial) if np.ndim(block_size) == 0 else block_size
     sizes = check_sizes(each, "block_size", "one size, or one for each spatial dimension,")
     if len(sizes) != len(spatial):
@@ -102,11 +102,11 @@ def check_block_size(block_size: Any, spatial: Sequence[int]) -> tuple[int, ...]
     return tuple(map(min, sizes, spatial))
 
 
-# How often ----------------------------------------------------------------------------------------------------------
+# Rates of seeds -----------------------------------------------------------------------------------------------------
 
 
 def seed_rate(p: float, spatial: tuple[int, ...], block: tuple[int, ...], exact: bool) -> float:
-    """Return gamma, the probability with which a place of a map is a seed."""
+    """Return gamma, the probability that a position of a map is a seed."""
     if exact:
         return exact_seed_rate(p, spatial, block)
     places = math.prod(size - length + 1 for size, length in zip(spatial, block, strict=True))
@@ -116,19 +116,19 @@ def seed_rate(p: float, spatial: tuple[int, ...], block: tuple[int, ...], exact:
 
 @functools.lru_cache(maxsize=1024)
 def exact_seed_rate(p: float, spatial: tuple[int, ...], block: tuple[int, ...]) -> float:
-    """Return the gamma with which the expected share of a map that is dropped is p."""
+    """Return the gamma for which the expected dropped share of a map is p."""
     covers = sorted(count_covers(spatial, block).items())
     return solve_rate(p, np.array([n for n, _ in covers]), np.array([float(cells) for _, cells in covers]))
 
 
 @functools.lru_cache(maxsize=1024)
 def window_rate(p: float, length: int) -> float:
-    """Return the gamma with which an element that `length` windows cover is dropped with probability p."""
+    """Return the gamma for which an element that `length` windows can cover is dropped with probability p."""
     return p if length == 1 else solve_rate(p, np.array([length]), np.ones(1))
 
 
 def count_covers(spatial: tuple[int, ...], block: tuple[int, ...]) -> Counter[int]:
-    """Return how many cells of a map are covered by the blocks of n places, for each n."""
+    """Return, for each n, the number of cells of a map that n possible blocks cover."""
     most = [min(length, size - length + 1) for size, length in zip(spatial, block, strict=True)]
     if math.prod(most) > MOST_TERMS:
         raise ValueError(
@@ -147,7 +147,7 @@ def count_covers(spatial: tuple[int, ...], block: tuple[int, ...]) -> Counter[in
 
 
 def chance_of_any(gamma: float, n: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return 1 - (1 - gamma)**n by squaring: of a draws and b more, one among the a, or none and one among the b."""
+    """Return 1 - (1 - gamma)**n by squaring: a hit in a + b draws is a hit in the first a, or else one in the other b."""
     result, power = np.zeros(n.shape), gamma
     while n.any():
         result = np.where(n & 1, result + (1.0 - result) * power, result)
@@ -157,12 +157,12 @@ def chance_of_any(gamma: float, n: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def expected_dropped(gamma: float, n: NDArray[np.int64], cells: NDArray[np.float64]) -> float:
-    """Return how many cells are dropped on average, where `cells` of them are covered by `n` places."""
+    """Return the expected number of dropped cells; `cells` of them can be covered by `n` blocks."""
     return math.fsum((cells * chance_of_any(gamma, n)).tolist())  # rounded once, whatever the order
 
 
 def solve_rate(p: float, n: NDArray[np.int64], cells: NDArray[np.float64]) -> float:
-    """Return the least gamma in double with which the share of cells that is dropped on average is p."""
+    """Return the least float64 gamma for which the expected dropped share of the cells is p."""
     if p in (0.0, 1.0):
         return p
     low, high, middle = 0.0, 1.0, 0.5

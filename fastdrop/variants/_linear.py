@@ -1,4 +1,4 @@
-"""A linear layer's arrays, checked, in the type that is computed with. Weights have the shape (in, out), as in x @ weight."""
+"""The checked arrays of a linear layer, in the compute type. Weights have the shape (in, out), as in x @ weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks of variants that compute in Python: decisions about parts of an array, factors counted from a mask, whole parts."""
+"""Masks of variants that compute in Python: decisions per part of an array, and factors from the counts of a mask."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fastdrop._core.plan import Call, Pass
 
 __all__ = ["apply", "apply_counted", "check_whole_axes", "decide", "whole_part"]
 
-ROUNDING = Fraction(1, 2**52)  # how much a share may lack that was computed in double
+ROUNDING = Fraction(1, 2**52)  # the rounding error of a share that was computed in float64
 
 
 def whole_part(n: int, share: Fraction) -> int:
-    """Return how many whole things are in a share of n: n * share, rounded down.
+    """Return n * share, rounded down to an integer.
 
-    A share is a rounded number, so one that lacks up to 2**-52 of a whole number of things counts as that number: 0.2 of 10
-    things are 2, and so is 1 - 0.8 of them.
+    The share is a rounded number. So a share that is too small by up to 2**-52 counts as the exact one: a share of 0.2 of 10 is
+    2, and so is a share of 1 - 0.8.
     """
     return min(n, math.floor(n * (share + ROUNDING)))
 
@@ -33,9 +33,9 @@ def whole_part(n: int, share: Fraction) -> int:
 def decide(
     run: Pass, p: Any, axes: Sequence[int], tail: tuple[int, ...] = (), shared_axes: Sequence[int] = ()
 ) -> NDArray[np.bool_]:
-    """Return keep flags: an axis for each of some axes of the array, of size 1 if it is shared, then axes of the sizes `tail`.
+    """Return keep flags: one axis per chosen axis of the array, of size 1 if it is shared, then axes of the sizes `tail`.
 
-    A decision has its C-order index in them; in a block of a larger array, the index in those of the larger array.
+    The index of a decision is its C-order index in these flags; for a block, in the flags of the larger array.
     """
     call, shape = run.call, run.x.shape
     sizes = tuple([1 if axis in shared_axes else shape[axis] for axis in axes])
@@ -52,7 +52,7 @@ def decide(
 
 
 def check_whole_axes(call: Call, shape: tuple[int, ...], axes: Sequence[int], reason: str) -> None:
-    """Raise if a block of a larger array has only a part of one of these axes."""
+    """Raise an error if the block of a larger array has only a part of one of these axes."""
     if call.global_shape is None:
         return
     whole = plan.as_sizes(call.global_shape, "global_shape")
@@ -65,7 +65,7 @@ def check_whole_axes(call: Call, shape: tuple[int, ...], axes: Sequence[int], re
 
 
 def apply(run: Pass, mask: NDArray[np.bool_], scale: float = 1.0, fill: float = 0.0) -> NDArray[Any]:
-    """Apply a mask that broadcasts to the array, packed first: the kernels' own form, which they need not gather bit by bit."""
+    """Apply a mask that broadcasts to the array. It is packed first, because the kernels read packed masks faster."""
     run.apply(np.packbits(np.broadcast_to(mask, run.x.shape), bitorder="little"), scale, fill=fill)
     return run.result()
 
@@ -74,14 +74,14 @@ def apply(run: Pass, mask: NDArray[np.bool_], scale: float = 1.0, fill: float = 
 
 
 def inverse_shares(size: int, kept: NDArray[Any]) -> NDArray[np.float64]:
-    """Return size / kept, and 0 where nothing is kept."""
+    """Return size / kept; 0 if none are kept."""
     factors = np.zeros(kept.shape)
     np.divide(float(size), kept, out=factors, where=kept > 0)
     return factors
 
 
 def apply_counted(run: Pass, mask: NDArray[np.bool_], per: str) -> NDArray[Any]:
-    """Apply a mask; scale by its size over the number that it keeps, counted in all of it or in each sample (axis 0)."""
+    """Apply a mask, and scale by its size / its number of kept elements, counted in the batch or per sample (axis 0)."""
     if per == "batch":
         return apply(run, mask, float(inverse_shares(mask.size, np.asarray(np.count_nonzero(mask)))))
     kept = np.count_nonzero(mask, axis=tuple(range(1, mask.ndim)), keepdims=True)

@@ -1,4 +1,4 @@
-"""What the variants with random numbers share: noise of a scale per element, logarithms of variances, sums in a fixed order."""
+"""Shared parts of the variants with continuous noise: noise with one scale per element, log variances, ordered sums."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HALF = np.float64(0.5)
 
 
 def log_alphas(log_alpha: Any) -> NDArray[np.float64]:
-    """Return logarithms of variances in float64, or raise naming them."""
+    """Return logarithms of variances in float64, or raise an error that names them."""
     return as_real_array(log_alpha, "log_alpha", flags=False).astype(np.float64)
 
 
@@ -46,7 +46,7 @@ def multiply_by_normal(call: Call, x: ArrayLike, scale: Any) -> NDArray[Any]:
 
 
 def multiply_by_normal_backward(call: Call, grad: ArrayLike, scale: Any, x: ArrayLike) -> tuple[NDArray[Any], Any]:
-    """Return the gradients with respect to x and to the logarithm of scale**2, in whose shape it is summed."""
+    """Return the gradients with respect to x and log(scale**2); the latter is summed to the shape of scale."""
     if np.ndim(scale):
         return multiply_by_each_backward(call, grad, scale, x)
     dx, sums = numbers.noise(call, grad, "gaussian", (scale,), x, with_sums=True, other_name="x")
@@ -56,7 +56,7 @@ def multiply_by_normal_backward(call: Call, grad: ArrayLike, scale: Any, x: Arra
 def multiply_by_each_backward(
     call: Call, grad: ArrayLike, scale: NDArray[np.float64], x: ArrayLike
 ) -> tuple[NDArray[Any], Any]:
-    """Return the gradients for an array of scales."""
+    """Return the gradients with respect to x and log(scale**2) for an array of scales."""
     shape = np.shape(grad)
     check_scales(scale, shape)
     pending = call.arrays(grad, x=x)
@@ -98,7 +98,7 @@ def sum_to_shape(values: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray
 
 
 def sum_along(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Return sums along an axis, which keeps length 1; the sum of nothing is 0."""
+    """Return sums along an axis, which keeps length 1; the sum over an empty axis is 0."""
     if values.shape[axis]:
         return fixed_sum(values, axis)
     return np.zeros(tuple(1 if k == axis else n for k, n in enumerate(values.shape)))

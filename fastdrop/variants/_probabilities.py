@@ -31,15 +31,16 @@ def keep_probabilities(
     Parameters
     ----------
     scores : array_like of real numbers
-        How important each is: finite and >= 0; attention probabilities, magnitudes, saliencies.
+        The importance of each element, finite and >= 0: attention probabilities, magnitudes or saliencies, for example.
     p : float, default 0.5
         The mean probability of dropping, in [0, 1].
     axis : int or sequence of int, optional
         The axes over which the mean is taken, separately for each place along the other axes. By default all axes: one mean
         for the whole array.
     floor : float, default 0.01
-        The least probability, in [0, 1]. It bounds the variance, because kept elements are multiplied by 1 / k. A floor above
-        1 - p is lowered to 1 - p, because the mean could not be reached otherwise; all are then kept with that probability.
+        The least probability, in [0, 1]. It bounds the variance, because kept elements are multiplied by 1 / k for a keep
+        probability k. A floor above 1 - p is lowered to 1 - p, because the mean could not be 1 - p otherwise; then all
+        elements are kept with that probability.
 
     Returns
     -------
@@ -55,14 +56,14 @@ def keep_probabilities(
 
     Notes
     -----
-    Equal scores get equal probabilities. A score of 0 gets `floor`, unless all others are kept with probability 1 and the mean
-    is still not reached; then the zeros share equally what is missing. So scores that are all 0 are each kept with 1 - p.
-    Scores below 2**-1000 of the largest count as 0.
+    Equal scores get equal probabilities. A score of 0 gets `floor`, unless the mean is below 1 - p even though all others are
+    kept with probability 1; then all zeros get the same larger probability. So if all scores are 0, each is kept with
+    probability 1 - p. Scores below 2**-1000 of the largest count as 0.
 
-    The level solves the linear equation of the scores that are neither at the floor nor at 1. A bisection of the sorted scores
-    finds which they are. Sums have a fixed order (in the bisection one sorted score after another; in the equation, the second
-    half of the sorted scores is added to the first, and so on), so that the result is the same to the bit everywhere. The mean
-    is 1 - p up to rounding.
+    The level solves a linear equation of the scores that are neither at the floor nor at 1. A bisection of the sorted scores
+    finds these scores. Sums have a fixed order, so that the result is the same to the bit everywhere: the bisection adds one
+    sorted score after another, and the equation adds the second half of the sorted scores to the first, and so on. The mean is
+    1 - p up to rounding.
 
     Examples
     --------
@@ -87,7 +88,7 @@ def keep_probabilities(
 
 
 def check_values(scores: NDArray[Any]) -> None:
-    """Raise unless all scores are finite and not negative."""
+    """Raise an error unless all scores are finite and not negative."""
     good = (scores >= 0) & (scores < np.inf)
     if not good.all():
         index = tuple(map(int, np.argwhere(~good)[0]))
@@ -102,7 +103,7 @@ def fill_up(scores: NDArray[np.float64], mean: float, floor: float) -> NDArray[n
     positive = np.count_nonzero(scaled, axis=1, keepdims=True)
     zeros = scores.shape[1] - positive
     of_zeros = np.clip((scores.shape[1] * mean - positive) / np.maximum(zeros, 1), floor, 1.0)
-    wanted = scores.shape[1] * mean - zeros * of_zeros  # of the positive ones together
+    wanted = scores.shape[1] * mean - zeros * of_zeros  # the sum of the probabilities of positive scores
     ordered = np.sort(scaled, axis=1)
     low, high = find_ends(ordered, zeros, wanted, floor)
     place = np.arange(scores.shape[1])
@@ -117,13 +118,13 @@ def fill_up(scores: NDArray[np.float64], mean: float, floor: float) -> NDArray[n
 def find_ends(
     ordered: NDArray[np.float64], zeros: NDArray[np.int64], wanted: NDArray[np.float64], floor: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return for each row of scores in order where those at the floor end and where those at 1 begin.
+    """Return, for each row of sorted scores, the end of the scores at the floor and the begin of the scores at 1.
 
-    A score is at 1 if the probabilities are not yet too many at the level that just brings it there, and at the floor if
-    they are enough at the level that just lifts it off.
+    A score is at 1 if the sum of probabilities is not above the wanted one at the level that just raises the score to 1. It is
+    at the floor if the sum is at least the wanted one at the level that just raises the score above the floor.
     """
     n, end = ordered.shape[1], np.full(wanted.shape, ordered.shape[1])
-    sums = np.concatenate([np.zeros(wanted.shape), np.add.accumulate(ordered, axis=1)], axis=1)  # of the smallest ones
+    sums = np.concatenate([np.zeros(wanted.shape), np.add.accumulate(ordered, axis=1)], axis=1)  # of the smallest scores
 
     def total(level: NDArray[np.float64], low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the sum of the probabilities of positive scores."""
@@ -145,7 +146,7 @@ def find_ends(
 
 
 def at(ordered: NDArray[np.float64], place: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the score at one place of each row; past its end, infinity."""
+    """Return the score at one position of each row; infinity past the end of the row."""
     found: NDArray[np.float64] = np.take_along_axis(ordered, np.minimum(place, ordered.shape[1] - 1), 1)
     found[place == ordered.shape[1]] = np.inf
     return found
@@ -154,7 +155,7 @@ def at(ordered: NDArray[np.float64], place: NDArray[np.int64]) -> NDArray[np.flo
 def first_place(
     begin: NDArray[np.int64], end: NDArray[np.int64], is_past: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 ) -> NDArray[np.int64]:
-    """Return for each row the first place from `begin` on that a growing predicate holds for, or `end`: by bisection."""
+    """Return, for each row, the first position from `begin` on where a monotone predicate holds, or `end`, by bisection."""
     for _ in range(int((end - begin).max(initial=0)).bit_length()):
         middle = (begin + end) // 2
         past = is_past(middle) | (begin >= end)
@@ -166,7 +167,7 @@ def first_place(
 
 
 def multinomial_probabilities(x: ArrayLike) -> NDArray[np.float64]:
-    """Return the probabilities of evolutional dropout: of each feature, proportional to the root of its second moment.
+    """Return the probabilities of evolutional dropout: per feature, proportional to the root of its second moment.
 
     Parameters
     ----------
@@ -176,8 +177,8 @@ def multinomial_probabilities(x: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     numpy.ndarray
-        Of float64 and shape ``x.shape[-1:]``; they sum to 1 up to rounding. Where `x` is 0 throughout, or has no
-        samples, all are equal.
+        Of float64 and shape ``x.shape[-1:]``; they sum to 1 up to rounding. If all of `x` is 0, or `x` has no samples, all
+        probabilities are equal.
 
     Raises
     ------
@@ -188,9 +189,9 @@ def multinomial_probabilities(x: ArrayLike) -> NDArray[np.float64]:
 
     Notes
     -----
-    sqrt(sum of x_i**2) over the sum of these roots over all features: among all probabilities, those for which the
-    second moment of the result of `multinomial_dropout` is least. Computed in float64, with sums in a fixed order: the
-    same to the bit everywhere.
+    The probability of a feature is sqrt(sum of x_i**2), divided by the sum of these roots over all features. These
+    probabilities minimize the second moment of the result of `multinomial_dropout`. They are computed in float64, with sums in
+    a fixed order, so they are the same to the bit everywhere.
 
     References
     ----------
@@ -210,8 +211,8 @@ def multinomial_probabilities(x: ArrayLike) -> NDArray[np.float64]:
         rows = given.astype(np.float64).reshape(math.prod(given.shape[:-1]), given.shape[-1])
         largest = np.abs(rows).max(initial=0.0)
         if not largest < np.inf:
-            raise ValueError("x must be finite, as its second moments are to give probabilities; it has infinities or NaN")
-        rows = np.ldexp(rows, -np.frexp(largest)[1])  # so that no square overflows
+            raise ValueError("x must be finite, because its second moments give the probabilities; it has infinities or NaN")
+        rows = np.ldexp(rows, -np.frexp(largest)[1])  # no square overflows
         roots = np.sqrt(fixed_sum(rows * rows, 0)) if len(rows) and largest else np.ones((1, rows.shape[1]))
         probabilities: NDArray[np.float64] = (roots / fixed_sum(roots))[0]
         return probabilities

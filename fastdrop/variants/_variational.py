@@ -1,4 +1,4 @@
-"""Log alpha of a weight: the logarithm of its noise's variance over its square. Which weights it prunes."""
+"""Log alpha of a weight, the logarithm of variance / weight**2 of its noise, and the weights that it prunes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def unclipped_log_alpha(weight: NDArray[Any], log_sigma2: NDArray[Any]) -> NDArr
 
 
 def find_pruned(weight: NDArray[Any], log_sigma2: NDArray[Any], prune_above: float) -> NDArray[np.bool_]:
-    """Return which weights are pruned: those whose log alpha is not below `prune_above`. A NaN is not pruned."""
+    """Return the flags of the pruned weights: those whose log alpha is not below `prune_above`. A NaN is not pruned."""
     return np.asarray(np.clip(unclipped_log_alpha(weight, log_sigma2), *BOUNDS) >= prune_above)
 
 

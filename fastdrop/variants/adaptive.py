@@ -1,6 +1,6 @@
-"""Adaptive dropout: logits, which a network computes, decide how probable it is that an element is kept.
+"""Adaptive dropout: logits, which a network computes, determine the keep probability of each element.
 
-The gradient with respect to the logits is estimated, as a mask has none.
+A mask has no gradient, so the gradient with respect to the logits is estimated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fastdrop.variants._backward import backward_of
 __all__ = ["adaptive_dropout", "adaptive_dropout_backward"]
 
 Estimator = Literal["none", "straight_through", "score_function", "arm", "disarm"]
-NEEDS = {  # estimator: the arguments that it is made of
+NEEDS = {  # estimator: the arguments that it needs
     "none": (),
     "straight_through": ("x",),
     "score_function": ("losses",),
@@ -56,18 +56,18 @@ def adaptive_dropout(
     x : array_like of float32, float64, float16 or bfloat16
         The layer's activations, of any shape, strides and order.
     logits : array_like
-        Of the shape and dtype of `x`. In the paper's practical form they are the layer's own values before its activation
-        function; another network may compute them as well.
+        Of the shape and dtype of `x`. In the practical form of the paper they are the layer's values before its activation
+        function. Another network may also compute them.
     gain, shift : float, default 1 and 0
         P = sigmoid(gain * logits + shift) is the probability of **keeping** an element, unlike the p of other functions. The
         paper calls them alpha and beta.
     mode : {"inverted", "standard"}
-        ``"inverted"``: kept elements are divided by P in training, so that the expected value is x for any logits, and
-        outside training the result is `x` itself. ``"standard"``, the paper's: kept elements are unscaled in training, and
-        outside it the result is P * x.
+        ``"inverted"``: kept elements are divided by P in training, so that the expected value is x for any logits; outside
+        training the result is `x` itself. ``"standard"``, as in the paper: kept elements are unscaled in training; outside
+        training the result is P * x.
     antithetic : bool, default False
         Use the mask that 1 - U(i) gives instead of U(i). The estimators "arm" and "disarm" of `adaptive_dropout_backward` need
-        such a second evaluation of the loss. The seed is then required: that of the first evaluation.
+        a second evaluation of the loss with this mask. Then the seed is required: pass that of the first evaluation.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
@@ -87,10 +87,10 @@ def adaptive_dropout(
 
     Notes
     -----
-    Element i is dropped where U(i) < 1 - P(i), as in `dropout`. Where gain * logits + shift is NaN, P is 0. The bits of P are
-    the same everywhere (see `fastdrop.elementary.sigmoid`). Public code adds the shift in other places: to the weights, for
-    one. The paper's Algorithm 1, its own way to train the network that computes the logits, is not here: the estimators of
-    `adaptive_dropout_backward` come from other papers.
+    Element i is dropped if U(i) < 1 - P(i), as in `dropout`. If gain * logits + shift is NaN, P is 0. The bits of P are the
+    same everywhere (see `fastdrop.elementary.sigmoid`). Public code adds the shift in other places, for example to the
+    weights. Algorithm 1 of the paper, which trains the network that computes the logits, is not implemented: the estimators
+    of `adaptive_dropout_backward` come from other papers.
 
     References
     ----------
@@ -107,7 +107,7 @@ def adaptive_dropout(
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     if plan.check_flag(antithetic, "antithetic") and seed is None and call.is_training:
-        raise TypeError("seed is required here: pass the key of the evaluation that this one is antithetic to")
+        raise TypeError("seed is required for an antithetic mask: pass the key of the first evaluation")
     line = Line(gain, shift, mode)
     call.check_place(np.shape(x))
     with call.arrays(x, logits=required(logits)) as run:
@@ -151,17 +151,18 @@ def adaptive_dropout_backward(
         the losses and L' the antithetic ones, the gradient with respect to l = gain * logits + shift is
 
         - ``"none"``: not computed, as in public code.
-        - ``"straight_through"`` [2]_: grad x P (1 - P), as if the result were P x. Biased where the loss is not linear.
-        - ``"score_function"`` [3]_: L (m - P). Subtract a baseline from the losses to make its variance smaller.
-        - ``"arm"`` [4]_: (L - L') (u - 1/2). The first 24 digits of u are found by as many masks.
-        - ``"disarm"`` [5]_: its mean given both masks, (L - L') (m - m') max(P, 1 - P) / 2: less variance, and two masks.
+        - ``"straight_through"`` [2]_: grad x P (1 - P), as if the result were P x. Biased unless the loss is linear.
+        - ``"score_function"`` [3]_: L (m - P). Subtract a baseline from the losses to reduce its variance.
+        - ``"arm"`` [4]_: (L - L') (u - 1/2). The first 24 digits of u take one mask each.
+        - ``"disarm"`` [5]_: the mean of ARM given both masks, (L - L') (m - m') max(P, 1 - P) / 2. It has less variance than
+          ARM, and takes two masks.
     x : array_like, optional
-        The forward pass's input, of the shape and dtype of `grad`. ``"straight_through"`` needs it; so does every estimator in
-        inverted mode, or outside training.
+        The input of the forward pass, of the shape and dtype of `grad`. ``"straight_through"`` needs it; every estimator needs
+        it in inverted mode and outside training.
     losses, antithetic_losses : array_like, optional
-        The part of the loss that each sample (axis 0) has, of shape ``grad.shape[:1]`` (or one number, the loss of all): that
-        of the forward pass, and that of another with ``antithetic=True`` and all else equal. In the unit of `grad`: where
-        that is the gradient of a mean, each sample's loss divided by their number.
+        The loss of each sample (axis 0), of shape ``grad.shape[:1]`` (or one number, the loss of all samples): that of the
+        forward pass, and that of a second pass with ``antithetic=True`` and all else equal. In the unit of `grad`: if `grad` is
+        the gradient of a mean over samples, divide each sample's loss by the number of samples.
     out : numpy.ndarray, optional
         Where to put the gradient with respect to x.
 
@@ -169,18 +170,18 @@ def adaptive_dropout_backward(
     -------
     tuple of (numpy.ndarray, numpy.ndarray or None)
         The gradients with respect to x and to `logits`, both like `grad`. The latter is None if `estimator` is ``"none"``, and
-        0 where the logits are NaN. Outside training it is the exact one.
+        0 where the logits are NaN. Outside training it is exact.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `adaptive_dropout`; and for a seed that is missing or has a state, an unknown `estimator`, or one whose arguments
-        are missing.
+        As in `adaptive_dropout`; and for a seed that is missing or has a state, an unknown `estimator`, or missing arguments of
+        the estimator.
 
     Notes
     -----
-    All but the straight-through estimator are unbiased. In inverted mode the division by P has a gradient of its own, which is
-    added: -grad y (1 - P).
+    All estimators but the straight-through one are unbiased. In inverted mode the division by P has a gradient, which is added:
+    -grad y (1 - P).
 
     References
     ----------
@@ -220,7 +221,7 @@ def adaptive_dropout_backward(
         if call.is_training and estimator in ("score_function", "arm", "disarm"):
             slopes = gate.slopes_by_losses(estimator, losses, antithetic_losses)
         through = None
-        if estimator != "none" and x is not None:  # before the result, which may be put where x is
+        if estimator != "none" and x is not None:  # before the result, which may overwrite x
             through = np.asarray(run.x).astype(run.compute) * run.others[1].astype(run.compute)
         dx = gate.drop()
         if estimator == "none":
@@ -232,7 +233,7 @@ def adaptive_dropout_backward(
 
 
 def check_estimator(estimator: Any, training: bool, mode: str, given: dict[str, Any]) -> None:
-    """Raise an error unless the estimator is known and all that it needs was given."""
+    """Raise an error unless the estimator is known and all its arguments were given."""
     if not isinstance(estimator, str) or estimator not in NEEDS:
         raise ValueError(f"estimator must be one of {', '.join(map(repr, NEEDS))}; got {estimator!r}")
     needs = NEEDS[estimator] if training else ()
@@ -244,7 +245,7 @@ def check_estimator(estimator: Any, training: bool, mode: str, given: dict[str, 
 
 
 def each_sample(losses: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
-    """Return losses, one for each index of the leading axes, in a shape that broadcasts to the elements."""
+    """Return losses, one per sample, in a shape that broadcasts to the elements."""
     if losses is None:
         return None
     given = as_real_array(losses, name, flags=False)
@@ -254,14 +255,14 @@ def each_sample(losses: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any] 
 
 
 def required(logits: Any) -> Any:
-    """Return logits; None, which would be an operand that is not there, is refused."""
+    """Return logits, or raise an error for None, which would count as a missing operand."""
     if logits is None:
         raise TypeError("logits must be an array of the shape and dtype of the input; got None")
     return logits
 
 
 class Line:
-    """How logits become probabilities, and how kept elements are scaled: checked arguments."""
+    """The checked arguments that convert logits to probabilities and that scale kept elements."""
 
     def __init__(self, gain: Any, shift: Any, mode: Any) -> None:
         self.gain, self.shift = as_finite_scalar(gain, "gain"), as_finite_scalar(shift, "shift")
@@ -269,7 +270,7 @@ class Line:
 
 
 class Gate:
-    """The probabilities with which the elements of one call are kept, and the masks that they give."""
+    """The keep probabilities of the elements of one call, and their masks."""
 
     def __init__(self, run: Pass, line: Line) -> None:
         self.run, self.mode, self.compute = run, line.mode, run.compute
@@ -279,18 +280,18 @@ class Gate:
         self.rates = np.asarray(1.0 - self.keep.astype(np.float64))
 
     def drop(self) -> NDArray[Any]:
-        """Return the call's result: its array with the mask, or outside training with its mean."""
+        """Return the call's result: its array times the mask, or, outside training, times the mean of the mask."""
         if not self.run.call.is_training:
             return self.run.call.drop(self.run.x, self.rates, mode=self.mode)
         self.run.drop(self.run.x, self.rates, mode=self.mode, out=self.run.y)
         return self.run.result()
 
     def inverse(self) -> NDArray[Any]:
-        """Return 1 / P, by which kept elements are multiplied in inverted mode."""
+        """Return 1 / P, the factor of kept elements in inverted mode."""
         return np.asarray((1.0 / (1.0 - self.rates)).astype(self.compute))
 
     def at_least(self, numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return where U(i) is not below numbers in [0, 1]."""
+        """Return flags: True where U(i) is not below a number in [0, 1]."""
         return self.run.mask(self.keep.shape, numbers)
 
     def mask(self) -> NDArray[np.bool_]:
@@ -302,7 +303,7 @@ class Gate:
         return ~self.at_least(self.keep.astype(np.float64))
 
     def uniform(self) -> NDArray[np.float64]:
-        """Return the first digits of U(i), and half of one in the last place: by bisection, as the stream has masks only."""
+        """Return the first digits of U(i) plus half a unit in the last place, by bisection with masks of the stream."""
         below, step = np.zeros(self.keep.shape), 0.5
         for _ in range(DIGITS):
             below += step * self.at_least(below + step)
@@ -310,7 +311,7 @@ class Gate:
         return below + step
 
     def slopes_by_losses(self, estimator: str, losses: Any, antithetic_losses: Any) -> NDArray[Any]:
-        """Return the estimate of the gradient with respect to l that is made of losses alone."""
+        """Return the estimate of the gradient with respect to l from the losses alone."""
         own = losses.astype(self.compute)
         if estimator == "score_function":
             return np.asarray(own * (self.mask().astype(self.compute) - self.keep))
@@ -321,7 +322,7 @@ class Gate:
         return np.asarray(gain * (signs * (self.compute(0.5) * np.maximum(self.keep, self.compute(1) - self.keep))))
 
     def slopes_by_result(self, slopes: NDArray[Any] | None, through: NDArray[Any]) -> NDArray[Any]:
-        """Return slopes, by default the straight-through ones, with what the scale adds; `through` is grad * x."""
+        """Return slopes, by default the straight-through ones, plus the gradient through the scale; `through` is grad * x."""
         drop = self.compute(1) - self.keep
         if self.mode == "inverted" and not self.run.call.is_training:
             return np.zeros_like(through)

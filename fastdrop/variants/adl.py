@@ -1,4 +1,4 @@
-"""The attention-based dropout layer: a network's own activations say where to look, and what to hide."""
+"""The attention-based dropout layer (ADL): attention maps from a network's activations select the dropped regions."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def adl(
 ) -> NDArray[Any]:
     """Hide the most discriminative region of feature maps, or stress it: the attention-based dropout layer (ADL).
 
-    The mean over the channels, A, is a map of attention for each sample. With probability `p` the whole batch loses the
-    places where A is high; otherwise all of it is multiplied by sigmoid(A), the importance map.
+    The mean over the channels, A, is the attention map of a sample. With probability `p`, the positions with high A are dropped
+    in the whole batch; otherwise the whole batch is multiplied by sigmoid(A), the importance map.
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
         Feature maps: samples along the first axis, any number of spatial dimensions.
     p : float, default 0.75
-        Probability of dropping places, in [0, 1], as opposed to multiplying by the importance map; the paper's drop_rate.
+        Probability of dropping positions, in [0, 1], instead of multiplying by the importance map; the paper's drop_rate.
     threshold : float, default 0.8
-        Places are dropped where A is not below `threshold` times its largest value in the sample; in [0, 1]. Public
-        code has 0.5, 0.8 and 0.9.
+        A position is dropped if A is not below `threshold` times its maximum in the sample; in [0, 1]. Public code uses 0.5,
+        0.8 and 0.9.
     data_format : {"channels_first", "channels_last"}
         Whether the channels are the second axis or the last.
     seed, offset, training, out, backend, num_threads
@@ -63,18 +63,17 @@ def adl(
 
     Notes
     -----
-    There is one decision per call: the places are dropped where U(0) < p. So a block of a larger array cannot be dropped from
-    by itself.
+    There is one decision per call: positions are dropped if U(0) < p. So the function has no `start` and no `global_shape`.
 
-    A place is kept only where A < threshold * max(A), the maximum over the sample's places. With ReLU before the layer,
-    A >= 0, as the paper has it. Other cases: a negative maximum is less than its product with a threshold below 1, so
-    nothing is dropped; a maximum of 0 leaves only places with A < 0; NaN drops all places of its sample. Places with A = 0
-    are dropped where the maximum or the threshold is 0, because 0 is not below 0.
+    A position is kept only if A < threshold * max(A), with the maximum over the positions of the sample. With ReLU before the
+    layer, A >= 0, as in the paper. Other cases: a negative maximum is less than its product with a threshold below 1, so no
+    position is dropped; with a maximum of 0, only positions with A < 0 are kept; NaN drops all positions of its sample. A
+    position with A = 0 is dropped if the maximum or the threshold is 0, because 0 is not below 0.
 
-    In the type that is computed with (float32 for the 16-bit ones): A is the sum over the channels, divided by their number.
-    In the sum the second half of the channels is added to the first until one is left; the first half has one more if
-    their number is odd. The sigmoid is that of `fastdrop.elementary`. The product with it is rounded once more, to the dtype.
-    Dropped elements are +0.0.
+    In the compute type (float32 for the 16-bit ones), A is the sum over the channels, divided by their number. In the sum, the
+    second half of the channels is added to the first until one is left; the first half has one more if their number is odd.
+    The sigmoid is that of `fastdrop.elementary`. The product with it is rounded once more, to the dtype. Dropped elements are
+    +0.0.
 
     References
     ----------
@@ -122,13 +121,13 @@ def adl_backward(
     Parameters
     ----------
     x : array_like
-        `adl`'s input, of the shape and dtype of `grad`.
+        The input of `adl`, of the shape and dtype of `grad`.
 
     Notes
     -----
-    Where places were dropped, the gradient is `grad` without them; which places they are counts as a constant. Otherwise, with
-    s = sigmoid(A) and C channels, it is grad s + (s (1 - s) / C) sum(grad x). The sum over the channels has the order of
-    `adl`'s.
+    If positions were dropped, the gradient is `grad` with 0 there; the choice of positions counts as a constant. Otherwise,
+    with s = sigmoid(A) and C channels, it is grad s + (s (1 - s) / C) sum(grad x). The sum over the channels has the order of
+    the sum in `adl`.
 
     Examples
     --------
@@ -155,7 +154,7 @@ def adl_backward(
 
 
 class Rule(NamedTuple):
-    """How often places are dropped, and which."""
+    """The checked arguments that select the dropped positions."""
 
     p: float
     threshold: float
@@ -164,23 +163,23 @@ class Rule(NamedTuple):
 
     @staticmethod
     def of(x: ArrayLike, name: str, p: Any, threshold: Any, data_format: Any) -> Rule:
-        """Return the rule for an array, or raise naming what is wrong."""
+        """Return the rule for an array, or raise an error for a bad argument."""
         places = axes_of_maps(x, data_format, name)
         channels = 1 if data_format == "channels_first" else np.ndim(x) - 1
         return Rule(as_rate(p), as_share(threshold, "threshold"), channels, places)
 
     def drops(self, run: Pass) -> bool:
-        """Return whether the batch loses places, as opposed to being multiplied."""
+        """Return whether positions are dropped, instead of the batch being multiplied."""
         return not run.mask(1, self.p)[0]
 
     def places_kept(self, attention: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return where attention is below its largest value in the sample times the threshold."""
+        """Return keep flags: True where attention is below its maximum in the sample times the threshold."""
         largest = attention.max(axis=(self.channels, *self.places), keepdims=True, initial=-np.inf)
         kept: NDArray[np.bool_] = attention < attention.dtype.type(self.threshold) * largest
         return kept
 
 
 def attention_map(x: NDArray[Any], channels: int, type: type[np.floating[Any]]) -> NDArray[Any]:
-    """Return the mean over the channels, whose axis keeps length 1, in the type that is computed with."""
+    """Return the mean over the channels, whose axis keeps length 1, in the compute type."""
     mean: NDArray[Any] = fixed_sum(x.astype(type), channels) / type(x.shape[channels])
     return mean

@@ -1,4 +1,4 @@
-"""Dropout that keeps the mean and the variance: for self-normalizing networks."""
+"""Alpha dropout, which keeps the mean and the variance: for self-normalizing networks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastdrop.variants._backward import backward_of
 
 __all__ = ["alpha_dropout", "alpha_dropout_backward", "feature_alpha_dropout", "feature_alpha_dropout_backward"]
 
-SATURATION = -1.7580993408473766  # what SELU tends to for large negative inputs: -lambda alpha of the paper
+SATURATION = -1.7580993408473766  # the limit of SELU for large negative inputs: -lambda alpha of the paper
 
 
 def alpha_dropout(
@@ -44,10 +44,10 @@ def alpha_dropout(
     x : array_like of float32, float64, float16 or bfloat16
         Any shape, strides and order; activations of SELU.
     p : float, default 0.5
-        Probability of dropping an element, in [0, 1]. One number. (The paper writes q for that of keeping, and finds
-        0.05 to 0.1 enough.)
+        Probability of dropping an element, in [0, 1]. One number. (The paper writes q for the probability of keeping, and
+        finds dropping rates of 0.05 to 0.1 sufficient.)
     mean, var : float, default 0 and 1
-        The mean and the variance that the elements of `x` have, and the result is to have.
+        The mean and the variance of the elements of `x`, which the result keeps.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
@@ -68,10 +68,10 @@ def alpha_dropout(
 
         a = (q (p (alpha' - mean)**2 / var + 1))**(-1/2),    b = mean - a (q mean + p alpha').
 
-    They are computed in double and rounded once to the type that is computed with (float32 for the 16-bit ones); a x is
-    rounded, then the sum. PyTorch and Keras have the same values up to rounding. p = 0 leaves `x` as it is. p = 1 gives the
-    mean everywhere, the limit of c: zeros by default, as in PyTorch (in Keras, a division by zero). Elements have the same
-    bits as in `dropout`. The mean and the variance are kept only for an `x` that has the ones assumed.
+    They are computed in float64 and rounded once to the compute type (float32 for the 16-bit ones); a x is rounded, then the
+    sum. PyTorch and Keras give the same values up to rounding. p = 0 leaves `x` unchanged. p = 1 gives the mean everywhere,
+    which is the limit of c: zeros by default, as in PyTorch (Keras divides by zero). The mask is the same as in `dropout`. The
+    mean and the variance are kept only if `x` has the assumed `mean` and `var`.
 
     References
     ----------
@@ -133,13 +133,12 @@ def feature_alpha_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Do to whole channels what `alpha_dropout` does to elements: one decision for each sample and channel.
+    """Apply alpha dropout to whole channels: one decision per sample and channel.
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
-        Of shape (N, C) or (N, C, ...): the first two axes are samples and channels, whatever follows, as they are for
-        PyTorch's function.
+        Of shape (N, C) or (N, C, ...): the first two axes are samples and channels, as in PyTorch's function.
     p : float, default 0.5
         Probability of dropping a channel, in [0, 1]. One number.
     mean, var : float, default 0 and 1
@@ -150,7 +149,7 @@ def feature_alpha_dropout(
     Returns
     -------
     numpy.ndarray
-        As of `alpha_dropout`.
+        As in `alpha_dropout`.
 
     Raises
     ------
@@ -212,14 +211,14 @@ Factors = tuple[float, float, float]
 
 def alpha_factors(p: Any, mean: Any, var: Any) -> Factors:
     """Return (a, b, c): a kept x becomes a x + b, a dropped one c."""
-    if type(p) is type(mean) is type(var) is float:  # the usual case, in which the last results are remembered
+    if type(p) is type(mean) is type(var) is float:  # the usual case, whose results are cached
         return factors_of_floats(p, mean, var, math.copysign(1.0, mean))
     return compute_factors(p, mean, var)
 
 
 @functools.lru_cache(maxsize=256)
 def factors_of_floats(p: float, mean: float, var: float, sign_of_mean: float) -> Factors:
-    """Return the factors of a key that tells -0.0 from 0.0: without the sign the two would be one."""
+    """Return the factors. The sign of the mean is part of the cache key, to distinguish -0.0 from 0.0."""
     return compute_factors(p, mean, var)
 
 
@@ -227,7 +226,7 @@ def compute_factors(p: Any, mean: Any, var: Any) -> Factors:
     """Check the numbers, and return their factors."""
     p, mean, var = plan.as_rate(p), as_finite_number(mean, "mean"), as_positive_number(var, "var")
     if p == 0:
-        return 1.0, -0.0, mean  # -0.0 is the number that changes nothing when it is added: 0.0 would change -0.0
+        return 1.0, -0.0, mean  # adding -0.0 changes no number: 0.0 would change -0.0
     if p == 1:
         return 0.0, mean, mean  # c tends to the mean as p tends to 1
     with plan.RoundToNearest():

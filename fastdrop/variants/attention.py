@@ -57,8 +57,9 @@ def attention_dropout(
 ) -> NDArray[Any]:
     """Drop attention probabilities, after the softmax.
 
-    Single elements are dropped and the others are scaled by 1 / (1 - p), as in transformers. Or whole keys are dropped, for
-    all queries together, and each row is divided by the sum of what is left of it, as in DropAttention.
+    By default, single elements are dropped and the others are scaled by 1 / (1 - p), as in transformers. With ``unit="key"``,
+    whole keys are dropped for all queries together, and each row is divided by the sum of its kept elements, as in
+    DropAttention.
 
     Parameters
     ----------
@@ -67,20 +68,18 @@ def attention_dropout(
     p : float, default 0.1
         Probability of dropping, in [0, 1].
     unit : {"element", "key"}
-        Whether each query has decisions of its own, or all queries share the decision about a key.
+        Whether each query has its own decisions, or all queries share the decision about a key.
     shared_axes : int or sequence of int, optional
         Other axes that share decisions: 0 (the samples), 1 (the heads), or both. By default neither does; in flax both do.
     window : int, default 1
-        How many consecutive keys are dropped together. A window longer than the rows is cut to them.
+        The number of consecutive keys that are dropped together. A window longer than the rows is cut to their length.
     exact_rate : bool, default True
-        True: each key is dropped with probability `p`; windows may begin before the first key, and each place begins one with
-        the probability for which that holds. False, the paper's: each key begins a window with probability p / window, so
-        that windows which overlap drop less than `p`, and the first keys of a row are dropped least. Both agree for windows
-        of one.
+        True: each key is dropped with probability `p`. Windows may begin before the first key, and the probability of a window
+        at each position follows from `p`. False, as in the paper: each key begins a window with probability p / window. Then
+        overlapping windows drop less than `p`, and the first keys of a row are dropped least. Both agree for windows of one.
     renormalize : bool, optional
-        True divides each row by its sum after the drop plus 1e-8, instead of scaling by 1 / (1 - p). False scales, after which
-        rows do not sum to one. By default True for keys and for windows of more than one; no one factor would be right
-        for the latter.
+        True divides each row by its sum after the drop plus 1e-8, instead of scaling by 1 / (1 - p). False scales; then rows do
+        not sum to one. The default is True for keys and for windows of more than one, for which no single factor is right.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
@@ -88,20 +87,20 @@ def attention_dropout(
     -------
     numpy.ndarray
         `out`, or a new array like `x`; outside training `x` itself. Dropped elements are +0.0, whatever their row holds; so is
-        a renormalised row that lost all its keys. With ``p=0`` nothing changes, because no row lost anything.
+        a renormalised row that lost all its keys. With ``p=0`` the result equals `x`.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and for an `x` of other than four dimensions, a bad `unit`, `shared_axes`, `window` or `exact_rate`, a
-        `window` above 1 with ``renormalize=False``, a block that has not all keys of rows that are renormalised.
+        As in `dropout`; and for an `x` without four dimensions, a bad `unit`, `shared_axes`, `window` or `exact_rate`, a
+        `window` above 1 with ``renormalize=False``, a block without all keys of rows that are renormalised.
 
     Notes
     -----
     The decision about query i and key j of head h of sample b has its C-order index in an array of shape
-    (batch, heads, queries, keys), whose size is 1 along each axis that shares decisions. For keys, the queries' size is 1. With
-    windows of w and `exact_rate`, the last size is keys + w - 1: place j decides whether a window begins at key j - w + 1. It
-    does where U(index) < gamma, with 1 - (1 - gamma)**w = p.
+    (batch, heads, queries, keys), whose size is 1 along each axis that shares decisions. With ``unit="key"``, the size along
+    the queries is 1. With windows of w keys and `exact_rate`, the last size is keys + w - 1: position j decides whether a
+    window begins at key j - w + 1. It does if U(index) < gamma, with 1 - (1 - gamma)**w = p.
 
     The sum of a row is defined to the bit: the second half of the row is added to the first (which has one more if their
     number is odd), and so on until one number is left.
@@ -130,7 +129,7 @@ def attention_dropout(
         mask = packed_keep_bits(run, rule)
         y = run.apply(mask)
         if not renormalize_rows(y):
-            run.apply(mask, x=y)  # a sum that is NaN has made dropped elements NaN, a negative one -0.0
+            run.apply(mask, x=y)  # division by a NaN sum made dropped elements NaN, by a negative sum -0.0
         return run.result()
 
 
@@ -161,9 +160,9 @@ def attention_dropout_backward(
     Parameters
     ----------
     x : array_like, optional
-        The forward pass's input, of the shape and dtype of `grad`. It is needed where rows are renormalised.
+        The input of the forward pass, of the shape and dtype of `grad`. It is needed if rows are renormalised.
     through_sum : bool, default True
-        False stops the gradient at the rows' sums, as though they were constants.
+        False treats the sums of the rows as constants.
 
     Notes
     -----
@@ -184,7 +183,7 @@ def attention_dropout_backward(
     rule = Rule(p, unit, shared_axes, window, exact_rate, renormalize).checked()
     through_sum = plan.check_flag(through_sum, "through_sum")
     if rule.renormalize and x is None and call.is_training:
-        raise TypeError("x must be given: the gradient of a renormalised row takes the forward pass's input")
+        raise TypeError("x must be given: the gradient of a renormalised row needs the input of the forward pass")
     if not renormalizes(grad, "grad", rule, call):
         return call.drop(grad, rule.p, rule.shared_axes)
     with call.arrays(grad, placed=np.shape(grad), x=x) as run:
@@ -207,7 +206,7 @@ class Rule(NamedTuple):
     renormalize: Any
 
     def checked(self) -> Rule:
-        """Return the rule with every default filled in, or raise naming what is wrong."""
+        """Return the rule with every default filled in, or raise an error for a bad argument."""
         if self.unit not in ("element", "key"):
             raise ValueError(f"unit must be 'element' or 'key'; got {self.unit!r}")
         window, axes = as_positive_count(self.window, "window"), check_shared_axes(self.shared_axes)
@@ -216,14 +215,14 @@ class Rule(NamedTuple):
         if self.renormalize is not None:
             renormalize = plan.check_flag(self.renormalize, "renormalize")
         if window > 1 and not renormalize:
-            raise ValueError(f"renormalize must be True where windows overlap and no one factor is right; got window {window}")
+            raise ValueError(f"renormalize must be True for a window above 1, which has no single factor; got window {window}")
         if self.unit == "key":
             axes = (*axes, QUERIES)
         return Rule(plan.as_rate(self.p), self.unit, axes, window, exact, renormalize)
 
 
 def check_shared_axes(shared_axes: Any) -> tuple[int, ...]:
-    """Return which of the samples' and the heads' axes share decisions, or raise naming what is allowed."""
+    """Return the axes (samples, heads) that share decisions, or raise an error that names the allowed ones."""
     axes = () if shared_axes is None else plan.as_axes(shared_axes, 4, "shared_axes")
     if not set(axes) <= {0, 1}:
         raise ValueError(f"shared_axes must be 0, the samples, 1, the heads, or both; got {shared_axes!r}")
@@ -231,7 +230,7 @@ def check_shared_axes(shared_axes: Any) -> tuple[int, ...]:
 
 
 def check_heads(x: ArrayLike, name: str) -> tuple[int, ...]:
-    """Return the shape of an array of four dimensions, or raise naming it."""
+    """Return the shape of a four-dimensional array, or raise an error that names the array."""
     shape = np.shape(x)
     if len(shape) != 4:
         raise ValueError(f"{name} must have four dimensions, batch and heads first; got an array of shape {shape}")
@@ -239,7 +238,7 @@ def check_heads(x: ArrayLike, name: str) -> tuple[int, ...]:
 
 
 def renormalizes(x: ArrayLike, name: str, rule: Rule, call: Call) -> bool:
-    """Return whether rows are divided by their sums: not outside training, nor where nothing is dropped."""
+    """Return whether rows are divided by their sums. They are not outside training, nor for p = 0."""
     shape = check_heads(x, name)
     if not rule.renormalize or not rule.p or not call.is_training:
         return False
@@ -248,10 +247,10 @@ def renormalizes(x: ArrayLike, name: str, rule: Rule, call: Call) -> bool:
 
 
 def packed_keep_bits(run: Pass, rule: Rule) -> NDArray[np.uint8]:
-    """Return one bit per element: windows of keys are dropped, and those that reach past the ends are cut off."""
+    """Return one keep bit per element. Windows of keys are dropped; a window past an end of the row is cut off."""
     keys = run.x.shape[KEYS]
     length = min(rule.window, max(keys, 1))
-    before = length - 1 if rule.exact_rate else 0  # places before the first key
+    before = length - 1 if rule.exact_rate else 0  # positions before the first key
     gamma = window_rate(rule.p, length) if rule.exact_rate else rule.p / rule.window
     free = decide(run, gamma, (0, 1, QUERIES), (before + keys,), rule.shared_axes)
     keep = drop_blocks(free, (before + keys + length - 1,), (length,))[..., before : before + keys]
@@ -268,7 +267,7 @@ def row_totals(kept: NDArray[Any]) -> NDArray[Any]:
 
 
 def renormalize_rows(y: NDArray[Any]) -> bool:
-    """Divide the rows of each head's matrix by their sums; say whether all of these were above 0."""
+    """Divide the rows of each head's matrix by their sums; return whether all sums were above 0."""
     values, type, positive = np.asarray(y), compute_type(y.dtype), True
     for index in np.ndindex(y.shape[:2]):
         kept = values[index].astype(type)
@@ -279,7 +278,7 @@ def renormalize_rows(y: NDArray[Any]) -> bool:
 
 
 def differentiate_rows(y: NDArray[Any], kept: NDArray[Any], through_sum: bool) -> None:
-    """Replace the gradients of renormalised rows by those of what was kept of them."""
+    """Replace the gradients of renormalised rows by the gradients of their kept elements."""
     values, type = np.asarray(y), compute_type(y.dtype)
     for index in np.ndindex(y.shape[:2]):
         grad, rows = values[index].astype(type), kept[index].astype(type)
@@ -306,7 +305,7 @@ def drop_head(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Drop whole attention heads, and scale the others by how many are left.
+    """Drop whole attention heads, and scale the others by the count of kept heads.
 
     Parameters
     ----------
@@ -320,18 +319,18 @@ def drop_head(
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `x`; outside training `x` itself. Heads that are kept are multiplied by the number of heads
-        over the number kept in their sample. If a sample keeps no head, all its elements are +0.0.
+        `out`, or a new array like `x`; outside training `x` itself. Kept heads are multiplied by the number of heads / the
+        number of kept heads in their sample. If a sample keeps no head, all its elements are +0.0.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and for an `x` of other than four dimensions, a block that has not all heads.
+        As in `dropout`; and for an `x` without four dimensions, a block without all heads.
 
     Notes
     -----
-    Head h of sample b is dropped where U(b heads + h) < p. The factor comes from the count of kept heads instead of 1 / (1 - p), and nothing can be
-    scaled where all is dropped; so E[y] = x (1 - p**heads).
+    Head h of sample b is dropped if U(b heads + h) < p. The factor comes from the count of kept heads instead of 1 / (1 - p),
+    and a sample whose heads are all dropped stays 0; so E[y] = x (1 - p**heads).
 
     References
     ----------
@@ -379,11 +378,11 @@ def drop_head_backward(
 
 
 def drop_heads(x: ArrayLike, name: str, p: Any, call: Call) -> NDArray[Any]:
-    """Forward and backward are one: the mask is made again from (seed, offset)."""
+    """Forward and backward are one: the mask is regenerated from (seed, offset)."""
     rate, shape = plan.as_rate(p), check_heads(x, name)
     if not call.is_training:
         return call.unchanged(x)
-    check_whole_axes(call, shape, [1], "kept heads are scaled by how many there are")
+    check_whole_axes(call, shape, [1], "the scale depends on the number of kept heads")
     with call.arrays(x, placed=shape) as run:
         return apply_counted(run, decide(run, rate, (0, 1))[:, :, None, None], "sample")
 
@@ -422,31 +421,31 @@ def drop_key(
     fill : float, default -inf
         The value of a dropped logit, rounded to the dtype. Some implementations use -1e12.
     empty_rows : {"keep", "fill"}
-        The treatment of a query that would lose all its keys. ``"keep"``: the query keeps all keys (so that p = 1 drops
-        nothing); ``"fill"`` does not, and a softmax of -inf alone is NaN.
+        The treatment of a query that would lose all its keys. ``"keep"``: the query keeps all keys (so p = 1 drops none).
+        ``"fill"``: the query loses all keys, and a softmax over only -inf is NaN.
     allowed : array_like of bool, optional
-        True where a query may attend to a key, of a shape that broadcasts to that of `x`: the causal mask, say. A query then
-        counts as one that would lose all its keys if it would lose those allowed.
+        True where a query may attend to a key, of a shape that broadcasts to that of `x`; the causal mask, for example. Then a
+        query that would lose all its allowed keys counts as a query that would lose all its keys.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `x`; outside training `x` itself. Logits that are kept are not scaled, because the softmax
-        makes up for those that are dropped.
+        `out`, or a new array like `x`; outside training `x` itself. Kept logits are not scaled, because the softmax normalises
+        the rows.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and for an `x` of other than four dimensions, a bad `shared_axes`, `fill`, `empty_rows` or `allowed`,
-        a block that has not all keys of rows that are kept if they lose all.
+        As in `dropout`; and for an `x` without four dimensions, a bad `shared_axes`, `fill`, `empty_rows` or `allowed`, a block
+        without all keys of its rows if ``empty_rows="keep"``.
 
     Notes
     -----
     The decision about query i and key j of head h of sample b has its C-order index in an array of shape
-    (batch, heads, queries, keys), whose size is 1 along each axis that shares decisions. Where decisions are shared but
-    `allowed` is not, a row may be left its keys that another loses.
+    (batch, heads, queries, keys), whose size is 1 along each axis that shares decisions. If rows share decisions but differ in
+    `allowed`, one of them may keep keys that another loses.
 
     References
     ----------
@@ -505,7 +504,7 @@ def drop_key_backward(
 
 
 class KeyRule(NamedTuple):
-    """Which keys a query loses; as a caller gave it, until it is checked."""
+    """The arguments that select the keys that a query loses, as given by the caller, before the checks."""
 
     p: Any
     shared_axes: Any
@@ -513,14 +512,14 @@ class KeyRule(NamedTuple):
     allowed: Any
 
     def checked(self, x: ArrayLike, name: str) -> KeyRule:
-        """Return the rule for logits `x`, or raise naming what is wrong."""
+        """Return the rule for logits `x`, or raise an error for a bad argument."""
         shape, rate, axes = check_heads(x, name), plan.as_rate(self.p), check_shared_axes(self.shared_axes)
         if self.empty_rows not in ("keep", "fill"):
             raise ValueError(f"empty_rows must be 'keep' or 'fill'; got {self.empty_rows!r}")
         return KeyRule(rate, axes, self.empty_rows, check_allowed(self.allowed, shape))
 
     def arrays(self, x: ArrayLike, call: Call) -> Pass:
-        """Return the pass over logits, which have whole rows where it matters which row loses all its keys."""
+        """Return the pass over logits, after checking that rows are whole if the rule depends on whole rows."""
         if self.empty_rows == "keep":
             check_whole_axes(call, np.shape(x), [KEYS], "a row that would lose all its keys keeps them")
         return call.arrays(x, placed=np.shape(x))
@@ -535,12 +534,12 @@ class KeyRule(NamedTuple):
 
 
 def check_allowed(allowed: Any, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
-    """Return which keys are allowed, or raise naming what is wrong."""
+    """Return the flags of the allowed keys, or raise an error for bad flags."""
     if allowed is None:
         return None
     wanted = np.asarray(allowed)
     if wanted.dtype != np.bool_:
-        raise TypeError(f"allowed must be of bool, True where a query may attend to a key; got {wanted.dtype}")
+        raise TypeError(f"allowed must have the dtype bool, True where a query may attend to a key; got {wanted.dtype}")
     try:
         return np.broadcast_to(wanted, shape)
     except ValueError:
@@ -548,7 +547,7 @@ def check_allowed(allowed: Any, shape: tuple[int, ...]) -> NDArray[np.bool_] | N
 
 
 def check_fill(fill: Any) -> float:
-    """Return what dropped logits become, or raise naming it."""
+    """Return the value of dropped logits, or raise an error that names it."""
     try:
         plan.check_scalar(fill)
         if isinstance(fill, (str, bytes, bytearray)):
@@ -556,4 +555,4 @@ def check_fill(fill: Any) -> float:
         with plan.RoundToNearest():
             return float(fill)
     except (TypeError, OverflowError):
-        raise TypeError(f"fill must be a number that a double holds; got {fill!r} ({type(fill).__name__})") from None
+        raise TypeError(f"fill must be a number in the range of float64; got {fill!r} ({type(fill).__name__})") from None

@@ -43,28 +43,29 @@ def drop_block(
 ) -> NDArray[Any]:
     """Drop blocks of feature maps, and scale the kept elements by 1 / (share of kept elements).
 
-    A position is a possible seed if a block at this position fits in the map. Each one is a seed with probability gamma (`fastdrop.theory.drop_block_gamma`),
-    and the blocks of all seeds are set to zero.
+    Each position at which a block fits in the map is a seed with probability gamma (`fastdrop.theory.drop_block_gamma`). The
+    blocks of all seeds are set to zero.
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
         Of shape (samples, channels, ...) with one, two or three spatial dimensions; see `data_format`.
     p : float, default 0.1
-        How much is meant to be dropped, in [0, 1]; the paper's 1 - keep_prob.
+        The intended share of dropped elements, in [0, 1]; the paper's 1 - keep_prob.
     block_size : int or sequence of int, default 7
-        The size of a block, or one for each spatial dimension. It may be even. A block larger than the map is cut to it.
+        The size of a block, or one size per spatial dimension. It may be even. A block larger than the map is cut to its size.
     exact_rate : bool, default False
-        True solves for the gamma with which the expected share that is dropped is `p`. The paper's gamma takes no
-        account of blocks that overlap and drops less: 9.3 % where p = 0.1, on maps of 14 by 14 with blocks of 7.
+        True solves for the gamma that gives an expected dropped share of `p`. The paper's gamma ignores that blocks overlap and
+        drops less: 9.3 % instead of p = 0.1 on maps of 14 by 14 with blocks of 7.
     shared_axes : int or sequence of int, optional
-        Axes that share one mask: the channels, or the samples (0), or both. By default each map has its own, which the paper
-        found to work better than one for all channels.
+        Axes that share one mask: the channels, or the samples (0), or both. By default each map has its own mask, which the
+        paper found to work better than one mask for all channels.
     mode : {"inverted", "unscaled"}
-        Whether what is left is scaled, by the size of the mask over the number that it keeps.
+        ``"inverted"``: kept elements are scaled by the size of the mask / its number of kept elements. ``"unscaled"``: they are
+        not scaled.
     per : {"batch", "sample"}
-        What is counted for the scale. ``"batch"``, the paper's: the whole mask, so that a sample's values depend on the
-        others. ``"sample"``: the mask of each sample.
+        The elements that are counted for the scale. ``"batch"``, as in the paper: the whole mask, so that the values of a
+        sample depend on the other samples. ``"sample"``: the mask of each sample.
     data_format : {"channels_first", "channels_last"}
         Whether the channels are axis 1 or the last. The mask is the same for both.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
@@ -78,9 +79,9 @@ def drop_block(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and for an `x` of other than three to five dimensions, a bad `block_size`, `exact_rate`, `shared_axes`,
-        `mode`, `per` or `data_format`. A block of a larger array must have whole samples, and none is taken where the scale
-        counts the whole batch.
+        As in `dropout`; and for an `x` without three to five dimensions, a bad `block_size`, `exact_rate`, `shared_axes`,
+        `mode`, `per` or `data_format`. A block of a larger array must have whole samples, and is refused if the scale counts
+        the whole batch.
 
     See Also
     --------
@@ -88,12 +89,12 @@ def drop_block(
 
     Notes
     -----
-    Whether place (i0, i1, ...) is the first corner of a block is the decision of its C-order index in an array of shape
-    (samples, channels, F0 - b0 + 1, ...), with size 1 along axes that are shared; it is a seed where U(index) < gamma.
+    Position (i0, i1, ...) is a seed, the first corner of a dropped block, if U(index) < gamma. Here `index` is its C-order
+    index in an array of shape (samples, channels, F0 - b0 + 1, ...), with size 1 along shared axes.
 
-    The scale is computed from integer counts, in double, and rounded once to the type that is computed with. Where
-    all is dropped the result is zeros. At p = 1 the paper's gamma is below 1 as well, unless the block is a single element
-    or the whole map; `exact_rate` then drops everything.
+    The scale is computed from integer counts in float64 and rounded once to the compute type. If all elements are dropped, the
+    result is 0. At p = 1 the paper's gamma is below 1, unless the block is a single element or the whole map; with `exact_rate`
+    all elements are dropped.
 
     References
     ----------
@@ -151,7 +152,7 @@ def drop_block_backward(
 
 
 class Maps(NamedTuple):
-    """Feature maps, and how they are dropped."""
+    """The axes of feature maps, and the checked arguments of their masks."""
 
     shape: tuple[int, ...]
     lead: tuple[int, int]  # the axes of samples and channels
@@ -161,7 +162,7 @@ class Maps(NamedTuple):
 
     @staticmethod
     def of(x: ArrayLike, name: str, block_size: Any, shared_axes: Any, data_format: Any) -> Maps:
-        """Return the maps of an array, or raise naming what is wrong."""
+        """Return the maps of an array, or raise an error for a bad argument."""
         shape = np.shape(x)
         if not 3 <= len(shape) <= 5:
             raise ValueError(
@@ -176,14 +177,14 @@ class Maps(NamedTuple):
         return Maps(shape, lead, spatial, check_block_size(block_size, spatial), shared)
 
     def mask(self, run: Pass, gamma: float) -> NDArray[np.bool_]:
-        """Return a mask that broadcasts to the array, with as many dimensions."""
+        """Return a mask that broadcasts to the array and has its number of dimensions."""
         places = tuple([size - length + 1 for size, length in zip(self.spatial, self.block, strict=True)])
         keep = drop_blocks(decide(run, gamma, self.lead, places, self.shared_axes), self.spatial, self.block)
         return np.moveaxis(keep, 1, self.lead[1])
 
 
 def drop_from_maps(x: ArrayLike, maps: Maps, rate: tuple[Any, Any], scaling: tuple[Any, Any], call: Call) -> NDArray[Any]:
-    """Forward and backward are one: the mask is made again. `rate` is (p, exact_rate), `scaling` is (mode, per)."""
+    """Forward and backward are one: the mask is regenerated. `rate` is (p, exact_rate), `scaling` is (mode, per)."""
     p, exact, (mode, per) = plan.as_rate(rate[0]), plan.check_flag(rate[1], "exact_rate"), scaling
     plan.check_mode(mode, ("inverted", "unscaled"))
     if per not in ("batch", "sample"):
@@ -192,9 +193,9 @@ def drop_from_maps(x: ArrayLike, maps: Maps, rate: tuple[Any, Any], scaling: tup
         return call.unchanged(x)
     if mode == "inverted" and per == "batch" and not (call.start == 0 and call.global_shape is None):
         raise ValueError(
-            "start and global_shape cannot be given where the scale counts the whole batch; use per='sample' or mode='unscaled'"
+            "start and global_shape must not be given if the scale counts the whole batch; use per='sample' or mode='unscaled'"
         )
-    check_whole_axes(call, maps.shape, range(1, len(maps.shape)), "blocks and counts are those of whole samples")
+    check_whole_axes(call, maps.shape, range(1, len(maps.shape)), "blocks and counts need whole samples")
     is_empty = 0 in maps.shape
     gamma = 0.0 if is_empty else seed_rate(p, maps.spatial, maps.block, exact)
     with call.arrays(x, placed=maps.shape) as run:

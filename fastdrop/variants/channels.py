@@ -38,7 +38,7 @@ def dropout1d(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Drop whole channels of sequences: one decision for each sample and channel.
+    """Drop whole channels of sequences: one decision per sample and channel.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def dropout1d(
     Returns
     -------
     numpy.ndarray
-        As of `dropout`: kept channels times 1 / (1 - p), dropped ones +0.0; outside training `x` itself.
+        As in `dropout`: kept channels times 1 / (1 - p), dropped ones +0.0; outside training `x` itself.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def dropout1d(
 
     Notes
     -----
-    Channel c of sample n has the bit of index n C + c; without an axis of samples, of index c.
+    Channel c of sample n has the mask bit of index n C + c; without an axis of samples, of index c.
 
     References
     ----------
@@ -127,14 +127,13 @@ def dropout2d(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Drop whole channels of images: one decision for each sample and channel.
+    """Drop whole channels of images: one decision per sample and channel.
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
-        Of shape (N, C, H, W) or (N, C, L); three dimensions are
-        taken for samples, channels and length, as in PyTorch, **not** for one image (C, H, W): write ``x[None]`` for
-        that.
+        Of shape (N, C, H, W) or (N, C, L). Three dimensions count as samples, channels and length, as in PyTorch, and **not**
+        as one image (C, H, W): pass ``x[None]`` for one image.
     p : float or numpy.ndarray, default 0.5
         Probability of dropping a channel, as in `dropout`.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
@@ -143,7 +142,7 @@ def dropout2d(
     Returns
     -------
     numpy.ndarray
-        As of `dropout`: kept channels times 1 / (1 - p), dropped ones +0.0; outside training `x` itself.
+        As in `dropout`: kept channels times 1 / (1 - p), dropped ones +0.0; outside training `x` itself.
 
     Raises
     ------
@@ -156,7 +155,7 @@ def dropout2d(
 
     Notes
     -----
-    Channel c of sample n has the bit of index n C + c; without an axis of samples, of index c.
+    Channel c of sample n has the mask bit of index n C + c; without an axis of samples, of index c.
 
     References
     ----------
@@ -218,7 +217,7 @@ def dropout3d(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Drop whole channels of volumes: one decision for each sample and channel.
+    """Drop whole channels of volumes: one decision per sample and channel.
 
     Parameters
     ----------
@@ -232,7 +231,7 @@ def dropout3d(
     Returns
     -------
     numpy.ndarray
-        As of `dropout`: kept channels times 1 / (1 - p), dropped ones +0.0; outside training `x` itself.
+        As in `dropout`: kept channels times 1 / (1 - p), dropped ones +0.0; outside training `x` itself.
 
     Raises
     ------
@@ -245,7 +244,7 @@ def dropout3d(
 
     Notes
     -----
-    Channel c of sample n has the bit of index n C + c; without an axis of samples, of index c.
+    Channel c of sample n has the mask bit of index n C + c; without an axis of samples, of index c.
 
     References
     ----------
@@ -308,12 +307,12 @@ def spatial_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Drop whole feature maps, of any number of spatial dimensions: one decision for each sample and channel.
+    """Drop whole feature maps with any number of spatial dimensions: one decision per sample and channel.
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
-        Samples first; none, one or more spatial dimensions.
+        The first axis is that of the samples. There may be any number of spatial dimensions, including none.
     p : float or numpy.ndarray, default 0.5
         Probability of dropping a map, as in `dropout`.
     data_format : {"channels_first", "channels_last"}
@@ -324,7 +323,7 @@ def spatial_dropout(
     Returns
     -------
     numpy.ndarray
-        As of `dropout`: kept maps times 1 / (1 - p), dropped ones +0.0; outside training `x` itself.
+        As in `dropout`: kept maps times 1 / (1 - p), dropped ones +0.0; outside training `x` itself.
 
     Raises
     ------
@@ -333,7 +332,7 @@ def spatial_dropout(
 
     Notes
     -----
-    Channel c of sample n has the bit of index n C + c, in both formats: the same maps are dropped.
+    Channel c of sample n has the mask bit of index n C + c in both formats: the same maps are dropped.
 
     References
     ----------

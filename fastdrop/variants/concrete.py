@@ -1,4 +1,4 @@
-"""Concrete dropout: dropout whose rate is learned, by a mask that is soft enough to have a gradient (Gal, Hron and Kendall)."""
+"""Concrete dropout (Gal, Hron and Kendall): dropout with a learned rate, whose soft mask has a gradient."""
 
 from __future__ import annotations
 
@@ -43,10 +43,11 @@ def concrete_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Multiply by a softened mask of rate p = sigmoid(p_logit), through which p has a gradient.
+    """Multiply by a soft mask of rate p = sigmoid(p_logit), so that p has a gradient.
 
-    ``y = x * (1 - s) / (1 - p)``, in which s, near 0 or 1 for most elements, is the soft decision to drop:
-    ``s = sigmoid((logit(p) + logit(u)) / temperature)`` for a uniform number u per element.
+    The result is ``y = x * (1 - s) / (1 - p)``. The soft decision to drop is
+    ``s = sigmoid((logit(p) + logit(u)) / temperature)``, with one uniform number u per element. It is near 0 or 1 for most
+    elements.
 
     Parameters
     ----------
@@ -55,17 +56,19 @@ def concrete_dropout(
     p_logit : float or array of one element
         The logit of the rate of dropping; clamped to [-16, 16].
     temperature : float, default 0.1
-        How soft: above 0. The paper's code has 0.1. Where 2 / temperature is a whole number up to 64 (0.1, 2/3), no logarithm
-        and no exponential is computed: 1 / s is 1 + r**(1 / temperature), with r = (1 - p) (1 - u) / (p u).
+        The softness of the mask, above 0. The paper's code uses 0.1. If 2 / temperature is an integer up to 64 (as for 0.1 and
+        2/3), the mask needs no logarithm and no exponential: 1 / s is 1 + r**(1 / temperature), with
+        r = (1 - p) (1 - u) / (p u).
     epsilon : float, default 1e-7
         Added to p, 1 - p, u and 1 - u in r, as in the authors' code.
     exact_mean : bool, default False
         True divides by the mean of 1 - s instead of 1 - p, so that the result has the mean of `x` at every rate and
-        temperature. `fastdrop.theory.concrete_mean` is the ratio of the two. False is the paper's and its authors' code.
+        temperature. `fastdrop.theory.concrete_mean` is the ratio of the two. False is the convention of the paper and of its
+        authors' code.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
-        Element i takes number i of `uniform`. Outside training the result is `x` itself. (The authors' layer stays on at
-        test time, for Monte Carlo dropout: pass True.)
+        Element i takes number i of `uniform`. Outside training the result is `x` itself. (The authors' layer also drops at test
+        time, for Monte Carlo dropout: pass ``training=True`` for that.)
 
     Returns
     -------
@@ -80,7 +83,7 @@ def concrete_dropout(
     See Also
     --------
     concrete_dropout_backward : the gradients.
-    fastdrop.losses.concrete_regularizer : the term of the loss that belongs to it.
+    fastdrop.losses.concrete_regularizer : the regularizer to add to the loss.
     fastdrop.theory.concrete_mean : the mean of (1 - s) / (1 - p).
 
     Notes
@@ -140,15 +143,15 @@ def concrete_dropout_backward(
     Parameters
     ----------
     x : array_like
-        The forward pass's input, of the shape and dtype of `grad`.
+        The input of the forward pass, of the shape and dtype of `grad`.
 
     Returns
     -------
     dx : numpy.ndarray
         `out`, or a new array like `grad`; outside training `grad` itself.
     dp_logit : numpy.float64
-        Summed in a fixed order, in float64: the same bits with any number of threads and any backend. Where the logit is
-        clamped, it is the gradient at the bound. 0 outside training.
+        Summed in a fixed order in float64: the same bits with any number of threads and any backend. For a clamped logit it is
+        the gradient at the bound. 0 outside training.
 
     Examples
     --------
@@ -184,7 +187,7 @@ def spatial_concrete_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Apply concrete dropout to whole feature maps: one soft decision for each sample and channel.
+    """Apply concrete dropout to whole feature maps: one soft decision per sample and channel.
 
     Parameters
     ----------
@@ -193,9 +196,9 @@ def spatial_concrete_dropout(
     p_logit, epsilon, exact_mean
         As in `concrete_dropout`.
     temperature : float, default 2/3
-        The authors' for this form.
+        As in `concrete_dropout`, with the authors' default for feature maps.
     data_format : {"channels_first", "channels_last"}
-        Where the channels are.
+        Whether the channels are the second axis or the last.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
         The map of sample n and channel c takes the number n * channels + c of `uniform`.
@@ -252,7 +255,7 @@ def spatial_concrete_dropout_backward(
     Parameters
     ----------
     x : array_like
-        The forward pass's input, of the shape and dtype of `grad`.
+        The input of the forward pass, of the shape and dtype of `grad`.
 
     Returns
     -------
@@ -282,13 +285,13 @@ def spatial_concrete_dropout_backward(
 class SoftMask(NamedTuple):
     """The kernel parameters for a rate and a temperature (fastdrop.h), and the additional numbers for the logit's gradient.
 
-    With scale the number that 1 - s is multiplied by, the kernels sum scale kept - steepness s kept, kept = (1 - s) scale: the
-    derivative by p where scale is 1 / (1 - p). Its gradient by the logit is p (1 - p) times that.
+    `scale` is the factor of 1 - s, and kept = (1 - s) scale. The kernels sum scale kept - steepness s kept. If scale is
+    1 / (1 - p), this is the derivative with respect to p; p (1 - p) times that is the derivative with respect to the logit.
     """
 
     params: tuple[float, ...]
     slope_of_rate: float  # p (1 - p)
-    correction: float | None  # what 1 / scale's own derivative adds, per kept; None where scale is 1 / (1 - p)
+    correction: float | None  # the term of the derivative of 1 / scale, per kept; None if scale is 1 / (1 - p)
 
     def backward(self, call: Call, grad: ArrayLike, x: ArrayLike) -> tuple[NDArray[Any], np.float64]:
         """Return the gradients with respect to x and to the logit."""
@@ -315,7 +318,7 @@ def soften(p_logit: Any, temperature: Any, epsilon: Any, exact_mean: Any) -> Sof
             return SoftMask((odds, least, 1 / t, 1 / keep, both / t), p * keep, None)
         mean = soft_keep_mean(keep, -float(log(np.array(odds))), t, least)
         scale, slope_of_mean = 1 / mean.value, mean.slope * (p * keep * both)
-        correction = -slope_of_mean - p * keep  # the kernels count scale**2 for scale's derivative, which is not there
+        correction = -slope_of_mean - p * keep  # the kernels use scale**2 as the derivative of scale, which is wrong here
         return SoftMask((odds, least, 1 / t, scale, both / t), p * keep, correction)
 
 
@@ -325,9 +328,10 @@ def soften(p_logit: Any, temperature: Any, epsilon: Any, exact_mean: Any) -> Sof
 def multiply_maps(
     call: Call, array: ArrayLike, axes: tuple[int, ...], soft: SoftMask, x: ArrayLike | None
 ) -> tuple[NDArray[Any], np.float64]:
-    """Multiply each map by its factor; and, given the x whose gradient the array is, return the gradient of the logit.
+    """Multiply each map by its factor. If `x` is given, the array is its gradient; then also return that of the logit.
 
-    To the kernels a map is one element: of value 1 going forward; its gradient is the sum of its elements' gradients times x.
+    For the kernels a map is one element: its value is 1 in the forward pass, and its gradient is the sum of the gradients of
+    its elements times x.
     """
     pending = call.arrays(array, x=x)
     place = place_of_maps(call, np.shape(array), axes)

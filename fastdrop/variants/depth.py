@@ -1,4 +1,4 @@
-"""Stochastic depth: dropping the paths of a residual network, and whole layers."""
+"""Stochastic depth: drop residual paths and whole layers of a network."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def drop_path(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Drop the path of a residual block, for each sample or for the whole batch: stochastic depth.
+    """Drop the path of a residual block, per sample or for the whole batch: stochastic depth.
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
         The output of the block's path, samples along the first axis.
     p : float or numpy.ndarray, default 0
-        Probability of dropping the path, in [0, 1]; an array that broadcasts to `x` gives each sample its own.
+        Probability of dropping the path, in [0, 1]; an array that broadcasts to `x` gives each sample its own rate.
     per : {"sample", "batch"}
-        ``"sample"``: a decision for each sample. ``"batch"``: one for all, as in the paper.
+        ``"sample"``: one decision per sample. ``"batch"``: one decision for all samples, as in the paper.
     mode : {"inverted", "standard", "unscaled"}
-        ``"inverted"``: kept paths times 1 / (1 - p) in training, as the common libraries have it. ``"standard"``: kept
-        paths as they are, and all paths times 1 - p outside training, as in the paper. ``"unscaled"``: kept paths as they
-        are, and the identity outside training.
+        ``"inverted"``: kept paths are multiplied by 1 / (1 - p) in training, as in the common libraries. ``"standard"``, as in
+        the paper: kept paths are unscaled in training, and all paths are multiplied by 1 - p outside training. ``"unscaled"``:
+        kept paths are unscaled, and the function is the identity outside training.
     residual : numpy.ndarray, optional
         The block's input, added in the same pass: ``residual + drop_path(x)``. Of the shape and dtype of `x`.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
-        Outside training the result is `x` itself, unless `mode` or `residual` say otherwise.
+        Outside training the result is `x` itself, unless `mode` is ``"standard"`` or a `residual` is given.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def drop_path(
 
     Notes
     -----
-    Sample n is dropped where U(n) < p; the batch where U(0) < p. The paper's death rate is `p`.
+    Sample n is dropped if U(n) < p; the batch is dropped if U(0) < p. The paper's death rate is `p`.
 
     References
     ----------
@@ -130,9 +130,9 @@ def path_axes(x: ArrayLike, per: Any) -> tuple[int, ...]:
     if per == "batch":
         return tuple(range(ndim))
     if per != "sample":
-        raise ValueError(f"per must be 'sample', a decision for each, or 'batch', one for all; got {per!r}")
+        raise ValueError(f"per must be 'sample', one decision per sample, or 'batch', one for all; got {per!r}")
     if not ndim:
-        raise ValueError("per 'sample' decides for each index of the first axis; a 0-d array has none")
+        raise ValueError("per='sample' needs an axis of samples, the first axis; a 0-d array has none")
     return tuple(range(1, ndim))
 
 
@@ -149,17 +149,17 @@ def layer_drop(
 ) -> NDArray[np.bool_]:
     """Choose which layers of a network run in a training step: LayerDrop.
 
-    Nothing is rescaled, in training or outside it. A layer that does not run passes its input on, and in the backward
-    pass the gradient; so the result is all that the backward pass needs.
+    Nothing is rescaled, in training or outside it. A layer that does not run passes its input on, and its gradient in the
+    backward pass. So the backward pass needs only the result of this function.
 
     Parameters
     ----------
     depth : int
         The number of layers.
     p : float or numpy.ndarray
-        Probability of leaving a layer out, in [0, 1]; an array of shape ``(depth,)`` gives each layer its own.
+        Probability of leaving a layer out, in [0, 1]; an array of shape ``(depth,)`` gives each layer its own rate.
     seed, offset, training, start, backend, num_threads
-        As in `dropout`. Outside training every layer runs, and nothing is drawn. `start` is the number of the first layer,
+        As in `dropout`. Outside training every layer runs, and no key is drawn. `start` is the number of the first layer,
         if the call is for `depth` layers of a deeper network.
 
     Returns
@@ -176,8 +176,8 @@ def layer_drop(
 
     Notes
     -----
-    Layer l, counted from 0, is left out where U(l) < p. With one seed the choices are nested: a smaller `p` leaves
-    out fewer of the same layers.
+    Layer l, counted from 0, is left out if U(l) < p. With one seed the choices are nested: a smaller `p` leaves out a subset
+    of the layers that a larger one leaves out.
 
     References
     ----------

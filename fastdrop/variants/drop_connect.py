@@ -1,4 +1,4 @@
-"""DropConnect: a linear layer whose connections are dropped, other ones for each sample."""
+"""DropConnect: a linear layer that drops connections, different ones per sample."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def drop_connect(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Apply a linear layer some of whose connections are dropped, other ones for each sample: DropConnect.
+    """Apply a linear layer and drop some of its connections, different ones per sample: DropConnect.
 
     Parameters
     ----------
@@ -50,11 +50,11 @@ def drop_connect(
     bias : array_like, optional
         Of shape (out,) and the dtype of `x`.
     per : {"sample", "batch"}
-        ``"sample"``: each sample has a mask of its own, as in the paper. ``"batch"``: one mask for all samples, as in most
+        ``"sample"``: each sample has its own mask, as in the paper. ``"batch"``: one mask for all samples, as in most
         public code.
     mode : {"inverted", "standard"}
-        ``"inverted"``: kept weights are scaled by 1 / (1 - p) in training, and outside it the layer is the plain one.
-        ``"standard"``, the paper's: kept weights are unscaled in training, and outside it all are scaled by 1 - p.
+        ``"inverted"``: kept weights are scaled by 1 / (1 - p) in training, and unscaled outside training. ``"standard"``, as in
+        the paper: kept weights are unscaled in training, and all weights are scaled by 1 - p outside training.
     drop_bias : bool, default True
         Whether the biases are dropped too, as in the paper.
     seed, offset, backend, num_threads
@@ -64,19 +64,19 @@ def drop_connect(
     out : numpy.ndarray, optional
         Where to put the result: of shape (N, out) and the dtype of `x`.
     start : int, default 0
-        The index of the first sample in a larger batch, which `x` is a run of rows of. With ``per="batch"`` all samples have
-        the same mask, wherever they are.
+        The index of the first sample of `x` in a larger batch. It has no effect with ``per="batch"``, where all samples have
+        the same mask.
 
     Returns
     -------
     numpy.ndarray
         `out`, or a new array of shape (N, out) and the dtype of `x`, to which the result is rounded once; float16 and
-        bfloat16 are computed with in float32.
+        bfloat16 are computed in float32.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and for shapes or dtypes that do not go together, an unknown `per` or `mode`.
+        As in `dropout`; and for shapes or dtypes that do not fit together, an unknown `per` or `mode`.
 
     See Also
     --------
@@ -85,10 +85,10 @@ def drop_connect(
 
     Notes
     -----
-    The connection from input i to output o of sample n is dropped where U(j) < p, j = (n in + i) out + o; with
-    ``per="batch"``, j = i out + o. The bias of output o has the index n out + o, with ``per="batch"`` o, under the seed
-    ``fold_in(seed, "bias")`` and the same offset. Masks and masked weights are the same to the bit everywhere. The matrix
-    products are those of NumPy's BLAS: their last bits may differ between machines.
+    The connection from input i to output o of sample n is dropped if U(j) < p, with j = (n in + i) out + o; with
+    ``per="batch"``, j = i out + o. The bias of output o has the index n out + o (with ``per="batch"``, o) under the seed
+    ``fold_in(seed, "bias")`` and the same offset. Masks and masked weights are the same to the bit everywhere. NumPy's BLAS
+    computes the matrix products, so their last bits may differ between machines.
 
     References
     ----------
@@ -142,15 +142,15 @@ def drop_connect_backward(
     grad : array_like
         The gradient with respect to the result of `drop_connect`, of shape (N, out) and the dtype of `x`.
     bias : array_like, optional
-        What the forward pass was given. Its numbers are not used.
+        As in the forward pass. Its values are not used.
     out : numpy.ndarray, optional
         Where to put the gradient with respect to `x`: of its shape and dtype.
 
     Returns
     -------
     tuple of (numpy.ndarray, numpy.ndarray, numpy.ndarray or None)
-        The gradients with respect to `x`, `weight` and `bias`, each of its shape and the dtype of `x`. The last is None where
-        there is no `bias`.
+        The gradients with respect to `x`, `weight` and `bias`, each of its shape and the dtype of `x`. The last is None without
+        a `bias`.
 
     Notes
     -----
@@ -185,7 +185,7 @@ def drop_connect_backward(
 
 
 class Rule(NamedTuple):
-    """What is dropped, and how the rest is scaled."""
+    """The checked arguments that select what is dropped and how kept weights are scaled."""
 
     p: float
     per: str
@@ -213,7 +213,7 @@ def masks_shape(layer: Linear, rule: Rule) -> tuple[int, ...]:
 class Masks:
     """The masks of one call. Samples that share a mask are a group: the weights' masks have the shape (groups, in, out).
 
-    Outside training, where the mean over all masks takes the place of a mask, all samples are one group.
+    Outside training, all samples are one group, whose mask is replaced by the mean over all masks.
     """
 
     def __init__(self, layer: Linear, rule: Rule, run: Pass) -> None:

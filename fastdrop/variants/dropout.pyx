@@ -1,5 +1,5 @@
 # cython: language_level=3, freethreading_compatible=True, embedsignature=False, annotation_typing=False
-"""Dropout itself, its masks, and masks of the caller's own. Each function is one call of the plan."""
+"""Dropout, its masks, and the caller's own masks. Each function is one call of the plan."""
 
 from fastdrop._core.plan cimport BACKWARD, Call, begin, finish_dropping
 
@@ -29,10 +29,9 @@ def dropout(
 ) -> NDArray[Any]:
     """Drop elements at random and scale the others.
 
-    Element i is dropped if its uniform number U(i) is below `p`. U(i) depends only on (seed, offset, i). So the
-    mask is the same on every machine, for any number of threads, any memory layout and any way of cutting the array
-    up. With one seed, a larger `p` drops all elements that a smaller one drops. `dropout_backward` makes the mask again:
-    the forward pass stores nothing.
+    Element i is dropped if its uniform number U(i) is below `p`. U(i) depends only on (seed, offset, i). So the mask is the
+    same on every machine, with any number of threads, memory layout and chunking. With one seed, a larger `p` drops all
+    elements that a smaller one drops. `dropout_backward` regenerates the mask: the forward pass stores nothing.
 
     Parameters
     ----------
@@ -40,11 +39,12 @@ def dropout(
         Any shape, strides and order. The mask follows the C-order (row-major) index, whatever the layout.
     p : float or numpy.ndarray, default 0.5
         Probability of **dropping** an element, in [0, 1]; exact to 2**-64. (In many papers p is the probability of keeping.) An
-        array that broadcasts to `x` gives each element, channel or sample its own rate. Equal rates give equal decisions.
+        array that broadcasts to `x` gives each element, channel or sample its own rate. Each element gets the decision that
+        its rate as a single number would give.
     mode : {"inverted", "standard", "unscaled"}
-        How kept elements are scaled. ``"inverted"``: times 1 / (1 - p) in training; outside training **`x` itself is
-        returned**, not a copy (with `out`, its values are copied there). ``"standard"``: as they are in training; outside
-        training all elements times 1 - p. ``"unscaled"``: as they are in training; outside training `x` itself.
+        The scaling of kept elements. ``"inverted"``: by 1 / (1 - p) in training; outside training **`x` itself is returned**,
+        not a copy (with `out`, its values are copied there). ``"standard"``: none in training; outside training all elements
+        are scaled by 1 - p. ``"unscaled"``: none in training; outside training `x` itself is returned.
     noise_shape : sequence of int or None, optional
         The shape of the mask, as in Keras. For each axis it is the size of `x` (or None), or 1 if the elements
         along it share one decision.
@@ -58,32 +58,32 @@ def dropout(
         Added to the result, in the same pass: ``residual + dropout(x)``. Of the shape and dtype of `x`. The addition is
         rounded once more.
     seed : int, Key, Stream, numpy.random.SeedSequence, Generator or BitGenerator, or None
-        Where the mask comes from. An integer in [0, 2**64), or a `Key`, which holds an offset too. A `Stream` gives its
-        next key. A ``SeedSequence`` gives its first 64 bits. A ``Generator`` or ``BitGenerator`` gives its next 64 bits.
-        None takes fresh entropy, after which the mask cannot be made again. Nothing is drawn outside training.
+        The source of the mask. An integer in [0, 2**64), or a `Key`, which also holds an offset. A `Stream` gives its next key.
+        A ``SeedSequence`` gives its first 64 bits. A ``Generator`` or ``BitGenerator`` gives its next 64 bits. None takes fresh
+        entropy, and the mask cannot be regenerated. No key is drawn outside training.
     offset : int, default 0
-        Which call under the seed this is (a step, a layer): in [0, 2**64). Masks of different offsets are independent.
+        The number of the call under the seed (a step, a layer), in [0, 2**64). Masks of different offsets are independent.
     training : bool, default True
         False turns dropping off: see `mode`.
     out : numpy.ndarray, optional
         Where to put the result: of the shape and dtype of `x`; may be `x` itself.
     start : int, default 0
-        The global index of the first element: a chunk of a larger array gets the mask of its place in it. The last
-        index must be below 2**55. Where decisions are shared, it counts decisions.
+        The index of the first element in a larger array, of which `x` is a chunk: the chunk gets its part of the mask. The last
+        index must be below 2**55. If decisions are shared, `start` counts decisions.
     global_shape, global_start : sequence of int, optional
-        `x` is the block of a larger array of `global_shape` that begins at index `global_start` (zeros by default):
-        it gets the mask of its place in it. `noise_shape` and `shared_axes` then describe the larger array.
+        `x` is the block of a larger array of `global_shape` that begins at index `global_start` (zeros by default). The block
+        gets its part of the mask. `noise_shape` and `shared_axes` then describe the larger array.
     backend : {"c", "numba", "numpy"}, optional
-        For this call alone; see `set_backend`.
+        The backend of this call; see `set_backend`.
     num_threads : int, optional
-        For this call alone; see `set_num_threads`.
+        The largest number of threads of this call; see `set_num_threads`.
 
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array of the shape, dtype and memory order of `x`. Dropped elements are +0.0, also where `x` is
-        NaN, infinite or negative; kept ones are rounded once. float16 and bfloat16 (of ml_dtypes) are computed with in
-        float32 and rounded once at the end.
+        `out`, or a new array of the shape, dtype and memory order of `x`. Dropped elements are +0.0, even if they were NaN,
+        infinite or negative; kept ones are rounded once. float16 and bfloat16 (of ml_dtypes) are computed in float32 and
+        rounded once at the end.
 
     Raises
     ------
@@ -155,17 +155,17 @@ def dropout_backward(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Return the gradient of `dropout` with respect to `x`, and to that alone.
+    """Return the gradient of `dropout` with respect to `x`.
 
-    The mask is made again from the (seed, offset) of the forward pass, which stored nothing. The gradient with respect to a
-    `residual` is `grad` itself; that with respect to a `bias` is this result, summed over all axes but the last.
+    The mask is regenerated from the (seed, offset) of the forward pass, which stored nothing. The gradient with respect to a
+    `residual` is `grad` itself. The gradient with respect to a `bias` is this result, summed over all axes but the last.
 
     Parameters
     ----------
     grad : array_like of float32, float64, float16 or bfloat16
         The gradient with respect to the result of `dropout`, of the same shape.
     p, mode, noise_shape, shared_axes, offset, training, start, global_shape, global_start
-        What the forward pass was given.
+        As in the forward pass.
     seed : int, Key or numpy.random.SeedSequence
         The key that the forward pass used: write ``key = stream.next()`` before it, and pass ``seed=key`` to both. A
         stream or a generator is refused, because it would draw another mask.
@@ -261,7 +261,7 @@ def apply_mask(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Apply a mask of the caller's own: keep elements, times `scale`, or set them to +0.0.
+    """Apply the caller's own mask: multiply kept elements by `scale`, and set the others to +0.0.
 
     The gradient with respect to `x` is the same function, applied to the gradient with respect to the result.
 
@@ -270,10 +270,10 @@ def apply_mask(
     x : array_like of float32, float64, float16 or bfloat16
         Any shape, strides and order.
     mask : numpy.ndarray
-        True where an element is kept: of bool and a shape that broadcasts to that of `x`; or of uint8, packed as
-        `dropout_mask` packs it.
+        True where an element is kept: of bool and a shape that broadcasts to that of `x`; or of uint8, packed as by
+        `dropout_mask`.
     scale : float, default 1
-        The factor of kept elements; rounded once to the type that is computed with.
+        The factor of kept elements; rounded once to the compute type.
     out, backend, num_threads
         As in `dropout`.
 

@@ -1,4 +1,4 @@
-"""Gaussian noise: normal numbers, added to elements or multiplied with them."""
+"""Gaussian noise: normal numbers that are added to elements or multiplied with them."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def gaussian_noise(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Add normal numbers times `stddev` to each element. The gradient with respect to `x` is that of the result.
+    """Add a normal number times `stddev` to each element. The gradient with respect to `x` is that of the result.
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
         Any shape, strides and order.
     stddev : float, default 1
-        The standard deviation of the noise, any number >= 0. (Keras refuses those above 1.)
+        The standard deviation of the noise, any number >= 0. (Keras refuses numbers above 1.)
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
         Element i takes number i of `normal`. Outside training the result is `x` itself.
@@ -88,11 +88,11 @@ def gaussian_dropout(
     x : array_like of float32, float64, float16 or bfloat16
         Any shape, strides and order.
     p : float, default 0.5
-        The rate of the dropout with the same mean and variance, in [0, 1): alpha = p / (1 - p). (DL4J's is the rate of
-        keeping.)
+        The rate of the dropout with the same mean and variance, in [0, 1): alpha = p / (1 - p). (In DL4J the rate is the
+        probability of keeping.)
     log_alpha : float or numpy.ndarray, optional
-        The logarithm of alpha, where it is learned; `p` is then not used. A number, or an array that broadcasts to `x` (an
-        alpha for each unit).
+        The logarithm of a learned alpha; `p` is then not used. A number, or an array that broadcasts to `x` (one alpha per
+        unit).
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
         Element i takes number i of `normal`. Outside training the result is `x` itself.
@@ -100,12 +100,12 @@ def gaussian_dropout(
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `x`: ``x * (1 + sqrt(alpha) * z)``, each operation rounded in the type that is computed with.
+        `out`, or a new array like `x`: ``x * (1 + sqrt(alpha) * z)``, each operation rounded in the compute type.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and where `p` is 1, at which the variance has no bound (Keras divides by 0 there).
+        As in `dropout`; and for p = 1, for which the variance is infinite (Keras divides by 0).
 
     See Also
     --------
@@ -113,7 +113,7 @@ def gaussian_dropout(
 
     Notes
     -----
-    An array of log_alpha goes through NumPy, in several passes; a number through one pass of the kernels.
+    A number `log_alpha` takes one pass of the kernels; an array takes several passes of NumPy.
 
     References
     ----------
@@ -149,21 +149,21 @@ def gaussian_dropout_backward(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> tuple[NDArray[Any], Any]:
-    """Return the gradients of `gaussian_dropout` with respect to its input and, where it is learned, log alpha.
+    """Return the gradients of `gaussian_dropout` with respect to its input and, if it is learned, log alpha.
 
     Parameters
     ----------
     x : array_like, optional
-        The forward pass's input, of the shape and dtype of `grad`. It is required where `log_alpha` is given, for the
-        gradient of that, and refused elsewhere.
+        The input of the forward pass, of the shape and dtype of `grad`. It is required with `log_alpha`, for its gradient, and
+        refused without it.
 
     Returns
     -------
     dx : numpy.ndarray
         `out`, or a new array like `grad`; outside training `grad` itself.
     dlog_alpha : numpy.float64, numpy.ndarray or None
-        The gradient with respect to `log_alpha`, of float64 and its shape; None where `log_alpha` was not given. Sums have
-        a fixed order, so that their bits are the same with any number of threads and any backend. 0 outside training.
+        The gradient with respect to `log_alpha`, of float64 and its shape; None without a `log_alpha`. Sums have a fixed order,
+        so that their bits are the same with any number of threads and any backend. 0 outside training.
 
     Examples
     --------
@@ -177,10 +177,10 @@ def gaussian_dropout_backward(
     scale = noise_scale(p, log_alpha)
     if log_alpha is None:
         if x is not None:
-            raise TypeError("x is for the gradient with respect to log_alpha: give both of them, or neither")
+            raise TypeError("x must not be given without log_alpha, because only the gradient of log_alpha needs it")
         return multiply_by_normal(call, grad, scale) if call.is_training else call.unchanged(grad), None
     if x is None:
-        raise TypeError("x must be given where log_alpha is: its gradient needs the input of the forward pass")
+        raise TypeError("x must be given with log_alpha, whose gradient needs the input of the forward pass")
     if not call.is_training:
         return call.unchanged(grad), np.zeros(np.shape(scale))
     return multiply_by_normal_backward(call, grad, scale, x)
@@ -193,6 +193,6 @@ def noise_scale(p: Any, log_alpha: Any) -> Any:
             return np.sqrt(alphas(log_alpha))
     rate = plan.as_rate(p)
     if rate == 1:
-        raise ValueError("p must be in [0, 1) here: at 1 the noise would have an infinite variance")
+        raise ValueError("p must be in [0, 1) here: for p = 1 the noise would have an infinite variance")
     with plan.RoundToNearest():
         return np.float64(math.sqrt(rate / (1 - rate)))

@@ -1,4 +1,4 @@
-"""Groups of neighbours: one decision per group."""
+"""Dropout of groups of neighbouring elements: one decision per group."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def group_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Drop blocks of neighbours: along the chosen axes, runs of elements share one decision.
+    """Drop groups of neighbours: along the chosen axes, runs of elements share one decision.
 
     Parameters
     ----------
@@ -41,10 +41,10 @@ def group_dropout(
     p : float, default 0.5
         Probability of dropping a group. One number.
     group_size : int or sequence of int
-        How many neighbours make a group: along each of `axes`, or one size for each. Where a size does not divide the
-        axis, the last group is smaller. A size as large as the axis shares one decision along all of it.
+        The number of neighbours in a group: one size for all `axes`, or one size per axis. If a size does not divide the length
+        of its axis, the last group is smaller. With a size as large as the axis, all elements along it share one decision.
     axes : int or sequence of int, default -1
-        The axes that are cut into groups. Each index along the others has decisions of its own.
+        The axes that are cut into groups. Each index along the other axes has its own decisions.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
         `global_shape` is cut into groups, so a block may begin and end inside a group. `start` counts groups.
@@ -52,12 +52,12 @@ def group_dropout(
     Returns
     -------
     numpy.ndarray
-        As of `dropout`: kept groups times 1 / (1 - p), dropped ones +0.0; outside training `x` itself.
+        As in `dropout`: kept groups times 1 / (1 - p), dropped ones +0.0; outside training `x` itself.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; for a `group_size` below 1 or not one for each axis, or axes that `x` does not have.
+        As in `dropout`; for a `group_size` below 1 or of another length than `axes`, or axes that `x` does not have.
 
     See Also
     --------
@@ -65,8 +65,8 @@ def group_dropout(
 
     Notes
     -----
-    The element at (i, j, ...) has the bit that the element at (i // g, j // h, ...) would have in an array of
-    groups. Here g, h, ... are the sizes, 1 along axes that are not cut; the bit's index is the C-order index in that array.
+    The element at (i, j, ...) has the mask bit of the element at (i // g, j // h, ...) in an array of groups. Here g, h, ...
+    are the group sizes, 1 along axes that are not cut. The bit's index is the C-order index in the array of groups.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def group_dropout_backward(
 
 
 class Cut(NamedTuple):
-    """A stretch of an axis in which all groups have one size. An axis without groups is one stretch, in tuples of one."""
+    """A part of an axis in which all groups have one size. An axis without groups is one part with tuples of one entry."""
 
     where: slice
     split: tuple[int, ...]  # the stretch's shape: groups, and places in each
@@ -125,7 +125,7 @@ class Cut(NamedTuple):
 
 
 def cut_axis(n: int, whole: int, begin: int, size: int | None) -> list[Cut]:
-    """Cut n elements, from `begin` on in an axis of `whole`: the end of a group, whole groups, the beginning of a group."""
+    """Cut n elements, from `begin` on in an axis of length `whole`, into a partial group, whole groups, a partial group."""
     if size is None:
         return [Cut(slice(None), (n,), (whole,), (begin,))]
     head = min(n, -begin % size)
@@ -145,14 +145,14 @@ def group_sizes(ndim: int, group_size: int | Sequence[int], axes: int | Sequence
         raise ValueError("axes must name at least one axis")
     sizes = as_sizes((group_size,) * len(given) if hasattr(group_size, "__index__") else group_size, "group_size")
     if len(sizes) != len(given):
-        raise ValueError(f"group_size must be one size, or a size for each of axes {given}; got {sizes}")
+        raise ValueError(f"group_size must be one size, or one size per axis of {given}; got {sizes}")
     if min(sizes) < 1:
         raise ValueError(f"group_size must be at least 1; got {min(sizes)}")
     return {axis % ndim: size for axis, size in zip(given, sizes, strict=True)}
 
 
 def drop_groups(call: Call, x: NDArray[Any], p: Any, group_size: Any, axes: Any) -> NDArray[Any]:
-    """Return x with each group kept or dropped as one: a pass per size of groups, each over a view with an axis of places."""
+    """Return x with whole groups dropped: one pass per group size, each over a view with an axis of positions in the group."""
     rate, sizes = as_rate(p), group_sizes(x.ndim, group_size, axes)
     whole, begin = locate_block(x.shape, call.global_shape, call.global_start)
     check_stream(call, [(*place, sizes.get(axis, 1)) for axis, place in enumerate(zip(x.shape, whole, begin, strict=True))])
@@ -173,7 +173,7 @@ def drop_groups(call: Call, x: NDArray[Any], p: Any, group_size: Any, axes: Any)
 
 
 def check_stream(call: Call, axes: list[tuple[int, int, int, int]]) -> None:
-    """Raise unless the groups of a block have indices in the stream; an axis is (n, whole, begin, size of a group)."""
+    """Raise an error unless the groups of a block have indices in the stream; an axis is (n, whole, begin, size of a group)."""
     groups = [-(-whole // size) for _, whole, _, size in axes]
     first = [begin // size for _, _, begin, size in axes]
     touched = [-(-(begin + n) // size) - begin // size if n else 0 for n, _, begin, size in axes]

@@ -44,8 +44,8 @@ def importance_dropout(
     x : array_like of float32, float64, float16 or bfloat16
         Any shape, strides and order.
     scores : array_like of real numbers
-        How important the elements are: finite and >= 0, of a shape that broadcasts to that of `x`. One per channel, one per
-        token (with a last axis of 1), or attention probabilities, for example.
+        The importance of the elements: finite and >= 0, of a shape that broadcasts to that of `x`. For example one score per
+        channel, one per token (with a last axis of 1), or attention probabilities.
     p : float, default 0.5
         The mean probability of dropping, in [0, 1].
     axis : int or sequence of int, optional
@@ -54,7 +54,7 @@ def importance_dropout(
         The least probability of keeping; see `fastdrop.theory.keep_probabilities`. With 0, elements whose score is 0 are always
         dropped; the result is then unbiased only if they are 0.
     shared_axes : int or sequence of int, optional
-        The axes of `x` along which one decision is shared, as in `dropout`: with one score per token, whole tokens.
+        The axes of `x` along which one decision is shared, as in `dropout`; for example to drop whole tokens.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
@@ -67,15 +67,15 @@ def importance_dropout(
     ------
     TypeError, ValueError, OverflowError
         As in `dropout` and `fastdrop.theory.keep_probabilities`; for scores of a shape that does not broadcast; for a block
-        that has only a part of an axis over which the mean is taken. Outside training the scores' values are not looked at.
+        that has only a part of an axis over which the mean is taken. Outside training the scores' values are not checked.
 
     Notes
     -----
-    Element i of probability k is dropped where U(i) < 1 - k, and otherwise multiplied by 1 / k, rounded once to the type
-    that is computed with. This is `dropout` with ``p = 1 - keep_probabilities(scores, p, axis=axis, floor=floor)``. E[y] = x,
+    Element i with keep probability k is dropped if U(i) < 1 - k, and otherwise multiplied by 1 / k, rounded once to the compute
+    type. This is `dropout` with ``p = 1 - keep_probabilities(scores, p, axis=axis, floor=floor)``. E[y] = x,
     Var[y] = x**2 (1 - k) / k. The scores are constants: no gradient flows to them.
 
-    The mean is that of the scores which are given. With `start`, give those over which the whole array's mean is taken.
+    The mean is taken over the given scores. With `start`, give all scores over which the mean of the whole array is taken.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def importance_dropout_backward(
 
 
 class Scores(NamedTuple):
-    """Scores, and how they become probabilities; as a caller gave them."""
+    """Scores and the arguments that convert them to probabilities, as given by the caller, before the checks."""
 
     scores: Any
     p: Any
@@ -128,7 +128,7 @@ class Scores(NamedTuple):
     floor: Any
 
     def rates(self, x: ArrayLike, name: str, call: Call) -> Any:
-        """Return the probability of dropping each element of `x`, or raise naming what is wrong."""
+        """Return the dropping probability per element of `x`, or raise an error for a bad argument."""
         shape, given, rate = np.shape(x), as_real_array(self.scores, "scores"), plan.as_rate(self.p)
         as_share(self.floor, "floor")
         axes = range(given.ndim) if self.axis is None else plan.as_axes(self.axis, given.ndim, "axis")

@@ -1,4 +1,4 @@
-"""Multinomial dropout: features are drawn with replacement, by probabilities of their own."""
+"""Multinomial dropout: features are drawn with replacement, each with its own probability."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastdrop.variants._probabilities import multinomial_probabilities
 
 __all__ = ["multinomial_dropout", "multinomial_dropout_backward"]
 
-DRAWS = 2**22  # words that are in memory at a time
+DRAWS = 2**22  # the largest number of words in memory at a time
 
 
 def multinomial_dropout(
@@ -45,13 +45,13 @@ def multinomial_dropout(
     x : array_like of float32, float64, float16 or bfloat16
         Features along the last axis; any other axes are samples.
     k : int
-        How many draws, at least 1. About as many features are kept as with dropout's p = 1 - k / features.
+        The number of draws, at least 1. About as many features are kept as by `dropout` with p = 1 - k / features.
     probabilities : array_like of real numbers, optional
-        P, the probability with which each feature is drawn: one per feature, finite and >= 0; divided by their sum. By default
-        those of `fastdrop.theory.multinomial_probabilities`, from `x` itself: evolutional dropout. With equal ones, this is
-        uniform dropout with replacement.
+        P, the probability of drawing each feature: one per feature, finite and >= 0. They are divided by their sum. By default
+        `fastdrop.theory.multinomial_probabilities` computes them from `x`; this is evolutional dropout. Equal probabilities
+        give uniform dropout with replacement.
     per : {"sample", "batch"}
-        Whether each sample has draws of its own, as in the paper, or all the same ones.
+        ``"sample"``, as in the paper: each sample has its own draws. ``"batch"``: all samples share the draws.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
@@ -63,17 +63,17 @@ def multinomial_dropout(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; for a 0-d `x`, a bad `k` or `per`, probabilities of another shape, negative, infinite, NaN or all 0,
-        an `x` with infinities or NaN where the probabilities come from it. A block of a larger array must have all features,
-        and probabilities that are given.
+        As in `dropout`; for a 0-d `x`, a bad `k` or `per`, probabilities that have another shape, are negative, infinite, NaN
+        or all 0, or an `x` with infinities or NaN if the probabilities come from it. A block of a larger array must have all
+        features and given probabilities.
 
     Notes
     -----
     Draw t of sample r (counted in C order over all axes but the last) takes word r k + t of ``words(..., seed=seed,
-    offset=offset)``; with ``per="batch"``, word t. `start` is the first word. The probabilities are rounded to 2**-32, those
-    above 0 to no less than that, and the words are cut up among the features in their order. The rounded ones are also those
-    that are divided by, so that E[y] = x exactly. The factor c / (k P) is rounded to float64, then to the type that is computed
-    with. A feature that was not drawn, or of probability 0, is +0.0.
+    offset=offset)``; with ``per="batch"``, word t. `start` is the first word. The probabilities are rounded to multiples of
+    2**-32, positive ones to at least 2**-32. In the order of the features, each feature owns that share of the 2**32 words. The
+    factors use the rounded probabilities, so that E[y] = x exactly. The factor c / (k P) is rounded to float64, then to the
+    compute type. A feature that was not drawn, or has probability 0, is +0.0.
 
     References
     ----------
@@ -112,7 +112,7 @@ def multinomial_dropout_backward(
     Parameters
     ----------
     probabilities : array_like of real numbers
-        What the forward pass was given; where that was None, ``fastdrop.theory.multinomial_probabilities(x)``.
+        As in the forward pass; if none were given there, ``fastdrop.theory.multinomial_probabilities(x)``.
 
     Examples
     --------
@@ -133,13 +133,13 @@ def draw_features(x: ArrayLike, k: Any, probabilities: Any, per: Any, call: Call
     if not shape:
         raise ValueError(f"{name} must have features along its last axis; a 0-d array has none")
     if per not in ("sample", "batch"):
-        raise ValueError(f"per must be 'sample', draws for each, or 'batch', the same for all; got {per!r}")
+        raise ValueError(f"per must be 'sample', draws per sample, or 'batch', the same for all; got {per!r}")
     if not call.is_training:
         return call.unchanged(x)
-    check_whole_axes(call, shape, [len(shape) - 1], "draws are from all features")
+    check_whole_axes(call, shape, [len(shape) - 1], "features are drawn from all of them")
     if probabilities is None:
         if not (call.start == 0 and call.global_shape is None):
-            raise ValueError("probabilities must be given for a part of a larger array: by default they come from all of x")
+            raise ValueError("probabilities must be given for a block of a larger array: by default they come from all of x")
         probabilities = multinomial_probabilities(x)
     shares = count_words(probabilities, shape[-1])
     with call.arrays(x, placed=shape) as run:
@@ -156,7 +156,7 @@ def draw_features(x: ArrayLike, k: Any, probabilities: Any, per: Any, call: Call
 def pieces(run: Pass, k: int) -> Iterator[tuple[int, int, int]]:
     """Yield the begin and end of each piece of the samples, and the index of its first word; each sample takes k words.
 
-    The samples of a piece are neighbours in the larger array of which this one may be a block.
+    The samples of a piece are neighbours, also in the larger array if this array is a block of one.
     """
     lead, features = run.x.shape[:-1], run.x.shape[-1]
     samples, call = math.prod(lead), run.call
@@ -173,9 +173,9 @@ def pieces(run: Pass, k: int) -> Iterator[tuple[int, int, int]]:
 
 
 def count_words(probabilities: ArrayLike, features: int) -> NDArray[np.uint64]:
-    """Return of how many of the 2**32 words each feature is drawn; of at least one, unless its probability is 0.
+    """Return the number of the 2**32 words that draw each feature; at least one, unless its probability is 0.
 
-    Integers from the first rounding on, so that no order of summation matters.
+    All sums after the first rounding are of integers, so that the order of summation does not matter.
     """
     given = as_real_array(probabilities, "probabilities")
     if given.shape != (features,):

@@ -1,4 +1,4 @@
-"""Regularizers of recurrent networks: one mask for all steps of time, and states that keep their previous value."""
+"""Dropout of recurrent networks: one mask for all time steps, and states that keep their previous value."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def locked_dropout(
     p : float or numpy.ndarray, default 0.5
         Probability of dropping a feature of a sequence, as in `dropout`.
     shared_axes : int or sequence of int, default 0
-        The axis of time, or several axes, along which one decision is shared: 0 as in the AWD-LSTM's ``LockedDropout``,
-        1 where the samples come first, as in Flair's.
+        The axis of time, or several axes, along which one decision is shared: 0 as in the AWD-LSTM's ``LockedDropout``, 1 if
+        the samples come first, as in Flair's.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
     Returns
     -------
     numpy.ndarray
-        As of `dropout`: kept features times 1 / (1 - p), dropped ones +0.0; outside training `x` itself.
+        As in `dropout`: kept features times 1 / (1 - p), dropped ones +0.0; outside training `x` itself.
 
     Raises
     ------
@@ -56,9 +56,9 @@ def locked_dropout(
 
     Notes
     -----
-    The mask has the shape of `x` without its axis of time; feature d of sample b has the bit of index b D + d. The
-    number of steps does not matter: with one (seed, offset), a sequence taken one piece or one step at a time gets the
-    mask of the whole, and both orders of axes get the same one.
+    The mask has the shape of `x` without its axis of time; feature d of sample b has the mask bit of index b D + d. The mask
+    does not depend on the number of steps: with one key, every piece of a sequence gets the mask of the whole, and both orders
+    of the axes give the same mask.
 
     References
     ----------
@@ -148,7 +148,7 @@ def zoneout(
         and 0.05 for the hidden states of its language model. An array broadcasts, as in `dropout`.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
-        Each step and each state takes an offset of its own. Outside training the result is the expected state,
+        Pass another offset for each step and each state. Outside training the result is the expected state,
         p previous + (1 - p) new. `out` may be `new` or `previous` itself.
 
     Returns
@@ -163,12 +163,12 @@ def zoneout(
 
     Notes
     -----
-    Unit i keeps its previous value where `dropout` with the same arguments would drop element i. Outside training p
-    and 1 - p are rounded once to the type that is computed with (float32 for the 16-bit ones), each product once, the
-    sum once, and the result once to the dtype. A state of weight 0 counts as 0 even where it is infinite or NaN.
+    Unit i keeps its previous value if `dropout` with the same arguments would drop element i. Outside training, p and 1 - p are
+    rounded once to the compute type (float32 for the 16-bit ones), each product once, the sum once, and the result once to the
+    dtype. A state with weight 0 counts as 0, even if it is infinite or NaN.
 
-    In an LSTM the paper computes the new hidden state from the new cell state **before** that one is zoned out, and
-    gives both masks of their own.
+    In an LSTM, the paper computes the new hidden state from the new cell state **before** zoneout of the cell state, and uses
+    separate masks for the two.
 
     References
     ----------
@@ -232,7 +232,7 @@ def zoneout_backward(
 
 
 def weights_of_states(p: Rate, compute: type[np.floating[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return 1 - p and p, rounded to the type that is computed with."""
+    """Return 1 - p and p, rounded to the compute type."""
     rate = np.asarray(p, np.float64)
     return (1.0 - rate).astype(compute), rate.astype(compute)
 

@@ -1,4 +1,4 @@
-"""Targeted dropout: weights that are small already are dropped."""
+"""Targeted dropout: only weights of small magnitude are dropped."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ def targeted_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Drop weights that are small already, so that a network learns to do without them before it is pruned.
+    """Drop weights of small magnitude, so that a network learns to work without them before it is pruned.
 
     Parameters
     ----------
     weight : array_like of float32, float64, float16 or bfloat16
         The weights of a layer, outputs along the last axis, as in ``x @ weight``.
     p : float, default 0.5
-        Probability of dropping a weight that is targeted, in [0, 1]; the paper's alpha.
+        Probability of dropping a targeted weight, in [0, 1]; the paper's alpha.
     fraction : float, default 0.5
-        The part of the weights that is targeted, in [0, 1]: those of the least magnitude; the paper's gamma.
+        The targeted share of the weights, in [0, 1]: those of the least magnitude; the paper's gamma.
     among : {"output", "layer"}
-        Whether magnitudes are compared among the weights of each output, as in the paper, or of the whole layer. Weights
-        of one dimension are those of one output.
+        ``"output"``, as in the paper: magnitudes are compared among the weights of each output. ``"layer"``: among all weights.
+        One-dimensional weights belong to one output.
     mode : {"inverted", "unscaled"}
-        Whether targeted weights that are kept are scaled by 1 / (1 - p), or, as in the paper, are not. Then the expected value
-        of a targeted weight is 1 - p of it.
+        ``"inverted"``: kept targeted weights are scaled by 1 / (1 - p). ``"unscaled"``, as in the paper: they are not scaled,
+        so that the expected value of a targeted weight w is (1 - p) w.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
@@ -67,14 +67,14 @@ def targeted_dropout(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; for a bad `fraction`, `among` or `mode`, a 0-d array among the weights of an output, a block that has
-        not all weights that are compared.
+        As in `dropout`; for a bad `fraction`, `among` or `mode`, a 0-d array with ``among="output"``, or a block without all
+        weights that are compared.
 
     Notes
     -----
-    Of n weights that are compared, floor(n fraction) are targeted, where a fraction that is too small by rounding, by up to
-    2**-52, counts as the larger one. Of equal magnitudes those first in C order are targeted first; NaN counts as infinite. The
-    targeted weight of C-order index i is dropped where U(i) < p.
+    Of n compared weights, floor(n fraction) are targeted; a fraction that rounding made too small by up to 2**-52 counts as the
+    exact one. Of equal magnitudes, the first in C order is targeted first; NaN counts as infinite. The targeted weight of
+    C-order index i is dropped if U(i) < p.
 
     References
     ----------
@@ -115,7 +115,7 @@ def targeted_dropout_backward(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Return the gradient of `targeted_dropout` with respect to the weights; which are targeted counts as a constant.
+    """Return the gradient of `targeted_dropout` with respect to the weights; the choice of targets counts as a constant.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def targeted_dropout_backward(
 
 
 class Targets(NamedTuple):
-    """Which weights are dropped, and how often; as a caller gave it."""
+    """The arguments that select the targeted weights, as given by the caller, before the checks."""
 
     p: Any
     fraction: Any
@@ -143,7 +143,7 @@ class Targets(NamedTuple):
     mode: Any
 
     def rates(self, weight: ArrayLike, call: Call) -> Any:
-        """Return the probability of dropping each weight, or raise naming what is wrong; outside training, one number."""
+        """Return the dropping probability per weight (outside training, one number), or raise an error for a bad argument."""
         rate, share, among = plan.as_rate(self.p), as_share(self.fraction, "fraction"), self.among
         plan.check_mode(self.mode, ("inverted", "unscaled"))
         if among not in ("output", "layer"):
@@ -159,7 +159,7 @@ class Targets(NamedTuple):
 
 
 def find_targets(weight: NDArray[Any], fraction: float, by_output: bool) -> NDArray[np.bool_]:
-    """Return which weights are among the smallest ones in magnitude, of each output or of all."""
+    """Return the flags of the weights with the smallest magnitudes, of each output or of the layer."""
     moved = np.moveaxis(weight, -1, 0) if by_output else weight[np.newaxis]
     rows = moved.reshape(len(moved), weight.size // max(len(moved), 1))
     count = whole_part(rows.shape[1], Fraction(fraction))

@@ -1,4 +1,4 @@
-"""Dropout for sequences: of word types, of words, of tokens and patches."""
+"""Dropout for sequences: of word types, words, tokens and patches."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def embedding_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Drop word types: all occurrences of a word together. Kept ones are scaled by 1 / (1 - p).
+    """Drop word types, which are all occurrences of a word together. Kept ones are scaled by 1 / (1 - p).
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
-        The embeddings' weight matrix, of shape (V, D), a row for each word of the vocabulary. With `tokens`, the embeddings
-        that were looked up in it, of shape (B, T, D).
+        The weight matrix of the embedding, of shape (V, D), with one row per word of the vocabulary. With `tokens`, the
+        embeddings that were looked up, of shape (B, T, D).
     p : float or numpy.ndarray, default 0.1
         Probability of dropping a word type, in [0, 1]. An array that broadcasts to the weight matrix is allowed without
         `tokens` only.
@@ -62,8 +62,8 @@ def embedding_dropout(
     num_embeddings : int, optional
         V, the size of the vocabulary. It must be given with `tokens`, and only then.
     per : {"batch", "sample"}
-        ``"batch"``: one decision for a word in all sequences, as in the AWD-LSTM; the only one for a weight matrix.
-        ``"sample"``: each sequence decides anew, as in Gal and Ghahramani's code.
+        ``"batch"``: one decision per word for all sequences, as in the AWD-LSTM; a weight matrix allows only this.
+        ``"sample"``: one decision per word and sequence, as in Gal and Ghahramani's code.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
@@ -76,17 +76,17 @@ def embedding_dropout(
     ------
     TypeError, ValueError, OverflowError
         As in `dropout`; for tokens that are not integers, not of shape (B, T) or outside the vocabulary; for arguments that do
-        not go together.
+        not fit together.
 
     See Also
     --------
-    word_dropout : each occurrence by itself.
+    word_dropout : drops each occurrence independently.
 
     Notes
     -----
-    Word v is dropped where U(v) < p; per sample, in sequence b, where U(b V + v) < p. Looking words up in the
-    dropped matrix, and dropping looked-up embeddings per batch, give the same bits; the second is the cheaper where the
-    vocabulary is large.
+    Word v is dropped if U(v) < p; with ``per="sample"``, it is dropped in sequence b if U(b V + v) < p. A look-up in the
+    dropped matrix and dropping looked-up embeddings with ``per="batch"`` give the same bits; the second costs less for a large
+    vocabulary.
 
     References
     ----------
@@ -134,7 +134,7 @@ def embedding_dropout_backward(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Return the gradient of `embedding_dropout` with respect to its input; a dropped word's is +0.0.
+    """Return the gradient of `embedding_dropout` with respect to its input; that of a dropped word is +0.0.
 
     Examples
     --------
@@ -154,10 +154,10 @@ class Lookup(NamedTuple):
     per: Any
 
     def checked(self, x: ArrayLike, name: str) -> Lookup:
-        """Return the lookup that made `x`, or raise naming what is wrong."""
+        """Return the lookup that made `x`, or raise an error for a bad argument."""
         shape, ids = np.shape(x), np.asarray(self.tokens)
         if self.num_embeddings is None:
-            raise ValueError("num_embeddings must be given beside tokens: the size of the vocabulary")
+            raise ValueError("num_embeddings, the size of the vocabulary, must be given with tokens")
         words = plan.as_count(self.num_embeddings, "num_embeddings")
         if ids.dtype.kind not in "iu":
             raise TypeError(f"tokens must be an array of integers; got {ids.dtype}")
@@ -167,7 +167,7 @@ class Lookup(NamedTuple):
         return Lookup(ids.astype(np.int64), words, self.per)
 
     def kept(self, run: Pass, p: float) -> NDArray[np.bool_]:
-        """Return whether each token's word type is kept: one packed bit per word type is made, and those wanted are read."""
+        """Return whether each token's word type is kept, from a packed mask with one bit per word type."""
         is_own, first = self.per == "sample", run.call.start
         if is_own and run.call.global_start is not None:
             first += self.num_embeddings * plan.as_sizes(run.call.global_start, "global_start")[0]
@@ -187,7 +187,7 @@ def drop_words(x: ArrayLike, name: str, p: Any, lookup: Lookup, call: Call) -> N
     if lookup.tokens is None:
         if np.ndim(x) != 2 or lookup.per == "sample" or lookup.num_embeddings is not None:
             raise ValueError(
-                f"without tokens, {name} is the weight matrix, of shape (V, D), per is 'batch' and num_embeddings its V; "
+                f"without tokens, {name} must be a weight matrix of shape (V, D), per 'batch', and num_embeddings None; "
                 f"got shape {np.shape(x)}, per {lookup.per!r} and num_embeddings {lookup.num_embeddings!r}"
             )
         return call.drop(x, p, 1)
@@ -217,23 +217,23 @@ def word_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Drop whole words of sequences, each occurrence by itself.
+    """Drop whole words of sequences, each occurrence independently.
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
         Embedded words, of shape (N, T, D); or any shape with the embedding along the last axis.
     p : float or numpy.ndarray, default 0.05
-        Probability of dropping a word, in [0, 1]; an array that broadcasts to `x` gives each word its own.
+        Probability of dropping a word, in [0, 1]; an array that broadcasts to `x` gives each word its own rate.
     mode : {"inverted", "standard", "unscaled"}
-        As in `dropout`. The library Flair has ``"unscaled"``.
+        As in `dropout`. The library Flair uses ``"unscaled"``.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
     Returns
     -------
     numpy.ndarray
-        As of `dropout`.
+        As in `dropout`.
 
     Raises
     ------
@@ -246,7 +246,7 @@ def word_dropout(
 
     Notes
     -----
-    Word t of sequence n is dropped where U(n T + t) < p: `dropout` with ``shared_axes=-1``.
+    Word t of sequence n is dropped if U(n T + t) < p. This is `dropout` with ``shared_axes=-1``.
 
     Examples
     --------
@@ -290,7 +290,7 @@ def word_dropout_backward(
 def embedding_axis(x: ArrayLike) -> tuple[int]:
     """Return the last axis, or raise if there is none."""
     if not np.ndim(x):
-        raise ValueError("word_dropout needs the embedding's axis, the last; got a 0-d array")
+        raise ValueError("word_dropout needs an axis of embeddings, the last axis; got a 0-d array")
     return (np.ndim(x) - 1,)
 
 
@@ -312,35 +312,36 @@ def token_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> Any:
-    """Keep a random subset of the tokens of each sample, of a fixed size; nothing is scaled.
+    """Keep a random subset, of a fixed size, of the tokens of each sample; nothing is scaled.
 
-    `patch_dropout` is the same with the defaults of vision transformers.
+    `patch_dropout` is the same function with the defaults of vision transformers.
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
         Embedded tokens, of shape (N, L, D); the axes after the first two may be any.
     p : float, default 0.5
-        The part of the tokens to drop, in [0, 1]. Of l tokens max(1, floor(l (1 - p))) are kept: one stays at p = 1. With
-        p = 0 all stay in their places, whatever `ordered` says.
+        The share of the tokens to drop, in [0, 1]. Of l tokens, max(1, floor(l (1 - p))) are kept: one for p = 1. For p = 0 all
+        stay in their order, also with ``ordered=False``.
     num_prefix_tokens : int, default 0
-        So many tokens at the beginning of each sample (a class token) are always kept, and not counted in l.
+        The number of tokens at the beginning of each sample (a class token, for example) that are always kept and that are not
+        counted in l.
     ordered : bool, default True
-        Whether the tokens kept stay in their order. If not, they come in the random order they were chosen in.
+        Whether the kept tokens stay in their order. If not, they come in the random order of their choice.
     gather : bool, default True
-        Whether to return only the tokens kept. If not, the result has the shape of `x` and the same tokens are kept in
-        their places; the others are +0.0.
+        Whether to return only the kept tokens. If not, the result has the shape of `x`, and the tokens that are not kept are
+        +0.0.
     return_indices : bool, default False
-        Whether to return the positions of the tokens kept as well.
+        Whether to return the positions of the kept tokens as well.
     seed, offset, training, out, backend, num_threads
         As in `dropout`.
 
     Returns
     -------
     numpy.ndarray, or a tuple of two
-        `out`, or a new array; outside training `x` itself. The tokens kept, prefix first: of shape
-        (N, num_prefix_tokens + k, D); or of the shape of `x`. Then, with `return_indices`, the positions kept: of int64 and
-        shape (N, k), counted from the first token after the prefix.
+        `out`, or a new array; outside training `x` itself. It holds the kept tokens, prefix first, with the shape
+        (N, num_prefix_tokens + k, D); without `gather`, it has the shape of `x`. With `return_indices`, the second array holds
+        the kept positions: of int64 and shape (N, k), counted from the first token after the prefix.
 
     Raises
     ------
@@ -349,16 +350,16 @@ def token_dropout(
 
     Notes
     -----
-    The number of tokens kept is computed exactly: 1 - p is rounded, so a product that is too small by up to l 2**-52 counts as
-    the whole number above it. Of 10 tokens with p = 0.8, two are kept.
+    The number of kept tokens is exact: 1 - p is rounded, so a product that is too small by up to l 2**-52 counts as the integer
+    above it. Of 10 tokens with p = 0.8, two are kept.
 
-    Token t of sample n, counted after the prefix, of l there, takes element i = n l + t of the stream's 64-bit words:
-    32-bit words 2 i and 2 i + 1, low and high half. The k smallest of a sample are kept; of two that are equal, the
-    token of the lower index counts as the smaller. `ordered` and `gather` do not change which tokens are kept. A token's fate
-    depends on the words of all tokens of its sample, so a part of a sample cannot be dropped from by itself.
+    Token t of sample n, counted after the prefix, takes element i = n l + t of the stream's 64-bit words: the 32-bit words 2 i
+    and 2 i + 1 are its low and high half. The tokens with the k smallest words of a sample are kept; of two equal words, the
+    one with the lower index counts as the smaller. `ordered` and `gather` do not change the choice of tokens. The choice
+    depends on the words of all tokens of a sample, so the function has no `start` and no `global_shape`.
 
-    Another technique of this name, of ESM's protein models, sets to 0 the tokens that its training task masked and rescales the
-    others; that involves no random choice.
+    ESM's protein models use another technique of this name: it sets the tokens that the training task masked to 0 and rescales
+    the others, without a random choice.
 
     References
     ----------
@@ -400,12 +401,12 @@ def token_dropout_backward(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Return the gradient of `token_dropout` with respect to its input: scattered to the tokens kept, +0.0 elsewhere.
+    """Return the gradient of `token_dropout` with respect to its input: `grad` at the kept tokens, +0.0 elsewhere.
 
     Parameters
     ----------
     num_tokens : int, optional
-        L, the number of tokens that the forward pass was given, prefix included. It must be given if that gathered.
+        L, the number of tokens of the input of the forward pass, prefix included. It is required with `gather`.
 
     Returns
     -------
@@ -422,7 +423,7 @@ def token_dropout_backward(
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads, backward=True)
     gathered = plan.check_flag(gather, "gather") and call.is_training
     if gathered and num_tokens is None:
-        raise ValueError("num_tokens must be given: the number of tokens of the forward pass, which a gather forgets")
+        raise ValueError("num_tokens, the number of tokens of the forward pass, must be given if grad is gathered")
     tokens = np.shape(grad)[1:2] if num_tokens is None else (plan.as_count(num_tokens, "num_tokens"),)
     choice = Choice(p, num_prefix_tokens, ordered, gather).checked(grad, "grad", tokens)
     return scatter_tokens(grad, choice, call)
@@ -449,11 +450,11 @@ def patch_dropout(
     x : array_like of float32, float64, float16 or bfloat16
         Embedded patches, of shape (N, L, D), the class token first.
     p : float, default 0.5
-        The part of the patches to drop; as in `token_dropout`.
+        The share of the patches to drop; as in `token_dropout`.
     num_prefix_tokens : int, default 1
-        So many tokens at the beginning of each sample are always kept.
+        The number of tokens at the beginning of each sample that are always kept.
     ordered : bool, default False
-        Whether the patches kept stay in their order.
+        Whether the kept patches stay in their order.
     return_indices : bool, default False
         As in `token_dropout`.
     seed, offset, training, out, backend, num_threads
@@ -462,7 +463,7 @@ def patch_dropout(
     Returns
     -------
     numpy.ndarray, or a tuple of two
-        As of `token_dropout`, which gathers.
+        As in `token_dropout` with ``gather=True``.
 
     Raises
     ------
@@ -471,8 +472,8 @@ def patch_dropout(
 
     Notes
     -----
-    Names and defaults are those of timm's ``PatchDropout``. `token_dropout` says which patches are kept, and how ties are
-    decided.
+    Names and defaults are those of timm's ``PatchDropout``. The Notes of `token_dropout` define the choice of the patches and
+    the treatment of ties.
 
     References
     ----------
@@ -513,7 +514,7 @@ def patch_dropout_backward(
     Parameters
     ----------
     num_tokens : int
-        L, the number of tokens that the forward pass was given, prefix included.
+        L, the number of tokens of the input of the forward pass, prefix included.
 
     Returns
     -------
@@ -532,7 +533,7 @@ def patch_dropout_backward(
 
 
 class Choice(NamedTuple):
-    """Which tokens are kept; as a caller gave it, until it is checked."""
+    """The arguments that select the kept tokens, as given by the caller, before the checks."""
 
     p: Any
     prefix: Any
@@ -541,7 +542,7 @@ class Choice(NamedTuple):
     tokens: int = 0  # of a sample, those of the prefix included
 
     def checked(self, x: ArrayLike, name: str, tokens: tuple[int, ...]) -> Choice:
-        """Return the choice of so many tokens, or raise naming what is wrong."""
+        """Return the choice for this number of tokens, or raise an error for a bad argument."""
         rate, prefix = plan.as_rate(self.p), plan.as_count(self.prefix, "num_prefix_tokens")
         if np.ndim(x) < 2:
             raise ValueError(f"{name} must have samples and tokens as its first two axes; got shape {np.shape(x)}")
@@ -553,18 +554,18 @@ class Choice(NamedTuple):
 
     @property
     def free(self) -> int:
-        """How many tokens come after the prefix."""
+        """The number of tokens after the prefix."""
         free: int = self.tokens - self.prefix
         return free
 
     @property
     def kept(self) -> int:
-        """How many of them are kept: their share, and one at least."""
+        """The number of kept tokens after the prefix, at least one."""
         kept: int = whole_part(self.free, 1 - Fraction(self.p))
         return min(self.free, max(1, kept))
 
     def draw(self, run: Pass) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the positions kept in the whole samples, the prefix first, and those after the prefix, counted from there."""
+        """Return the kept positions in whole samples, prefix first, and the kept positions counted after the prefix."""
         samples = len(run.x)
         if self.p == 0.0:
             chosen = np.tile(np.arange(self.free), (samples, 1))
@@ -579,7 +580,7 @@ class Choice(NamedTuple):
 
 
 def keep_tokens(x: ArrayLike, choice: Choice, call: Call) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return the tokens kept, gathered or in their places, and their positions after the prefix."""
+    """Return the kept tokens, gathered or in place, and their positions after the prefix."""
     samples, tokens, *rest = shape = np.shape(x)
     if not call.is_training:
         return call.unchanged(x), np.tile(np.arange(choice.free), (samples, 1))
@@ -602,8 +603,8 @@ def scatter_tokens(grad: ArrayLike, choice: Choice, call: Call) -> NDArray[Any]:
     expected = choice.prefix + choice.kept if choice.gather else choice.tokens
     if choice.free < 0 or given != expected:
         raise ValueError(
-            f"grad has {given} tokens; of num_tokens {choice.tokens}, with p {choice.p} and num_prefix_tokens "
-            f"{choice.prefix}, the forward pass returns {max(expected, 0)}"
+            f"grad must have {max(expected, 0)} tokens, as the result of the forward pass with num_tokens {choice.tokens}, "
+            f"p {choice.p} and num_prefix_tokens {choice.prefix}; got {given}"
         )
     with call.arrays(grad, shape=(samples, choice.tokens, *rest)) as run:
         positions, _ = choice.draw(run)
@@ -618,7 +619,7 @@ def scatter_tokens(grad: ArrayLike, choice: Choice, call: Call) -> NDArray[Any]:
 
 
 def keep_in_place(run: Pass, positions: NDArray[np.int64]) -> NDArray[Any]:
-    """Return the array with +0.0 for all tokens that are not at the positions of their sample."""
+    """Return the array with +0.0 for all tokens that are not at the kept positions of their sample."""
     flags = np.zeros(run.x.shape[:2], np.bool_)
     np.put_along_axis(flags, positions, True, axis=1)
     run.apply(flags.reshape(flags.shape + (1,) * (run.x.ndim - 2)))

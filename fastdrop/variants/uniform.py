@@ -39,8 +39,8 @@ def uniform_dropout(
     x : array_like of float32, float64, float16 or bfloat16
         Any shape, strides and order.
     half_width : float, default 0.1
-        Half the width of the noise's interval, finite and >= 0; the paper's beta. Above 1 the noise turns signs. The noise has
-        the variance half_width**2 / 3.
+        Half the width of the noise's interval, finite and >= 0; the paper's beta. Above 1 the noise can change signs. The noise
+        has the variance half_width**2 / 3.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
@@ -56,7 +56,7 @@ def uniform_dropout(
 
     Notes
     -----
-    T is the type that is computed with: float32 for the 16-bit types. u is the element of ``uniform(x.shape, dtype=T)`` with
+    T is the compute type: float32 for the 16-bit types. u is the element of ``uniform(x.shape, dtype=T)`` with
     the same seed, offset and start. The factor is 1 + T(half_width) (2 u - 1). The difference is exact; the product, the sum
     and the product with x are rounded once each, and the result once more to the dtype of `x`. float64 uniforms take two words
     each, so the noise of a float64 array is not that of a float32 array.

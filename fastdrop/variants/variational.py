@@ -1,4 +1,4 @@
-"""Variational dropout: a dense layer with Gaussian noise on its weights or inputs, whose variance is learned."""
+"""Variational dropout: a dense layer with Gaussian noise of learned variance on its weights or inputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastdrop.variants._variational import check_broadcast, find_pruned
 
 __all__ = ["variational_dense", "variational_dense_backward", "variational_dropout", "variational_dropout_backward"]
 
-LEAST_VARIANCE = 1e-8  # under the root, as the authors' code has it: the root has a slope where the variance is 0
+LEAST_VARIANCE = 1e-8  # added under the root, as in the authors' code, so that the root has a slope at variance 0
 
 # Normal weights -----------------------------------------------------------------------------------------------------
 
@@ -42,7 +42,7 @@ def variational_dense(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Apply a dense layer whose weights are normal, each of a learned mean and variance: sparse variational dropout.
+    """Apply a dense layer with normal weights of learned means and variances: sparse variational dropout.
 
     Parameters
     ----------
@@ -63,30 +63,30 @@ def variational_dense(
     out : numpy.ndarray, optional
         Where to put the result: of shape (..., out) and the dtype of `x`.
     start, global_shape, global_start
-        As in `dropout`: where the result is in the result of a larger batch or layer.
+        As in `dropout`: the place of the result in the result of a larger batch or layer.
 
     Returns
     -------
     numpy.ndarray
         `out`, or a new array of shape (..., out) and the dtype of `x`, to which the result is rounded once; float16 and
-        bfloat16 are computed with in float32.
+        bfloat16 are computed in float32.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and for shapes or dtypes that do not go together.
+        As in `dropout`; and for shapes or dtypes that do not fit together.
 
     See Also
     --------
     variational_dense_backward : the gradients.
-    fastdrop.losses.variational_kl : the term that is added to the loss.
+    fastdrop.losses.variational_kl : the divergence to add to the loss.
 
     Notes
     -----
-    The noise is drawn once for each output, not for each weight (the local reparameterisation of [2]_): with z of `normal`,
-    element i taking number i, the result is ``m + sqrt(v + 1e-8) * z``, m = x @ weight + bias, v = (x * x) @ exp(log_sigma2).
-    Root and noise are one pass of the kernels. The matrix products are those of NumPy's BLAS: their last bits may differ
-    between machines. All else, and so the whole with one BLAS, has the same bits with every backend and number of threads.
+    The noise is drawn once per output, not per weight (the local reparameterisation of [2]_). The result is
+    ``m + sqrt(v + 1e-8) * z``, with m = x @ weight + bias, v = (x * x) @ exp(log_sigma2), and number i of `normal` as z of
+    element i. Root and noise take one pass of the kernels. NumPy's BLAS computes the matrix products, so their last bits may
+    differ between machines. With one BLAS, the result has the same bits with every backend and number of threads.
 
     References
     ----------
@@ -139,7 +139,7 @@ def variational_dense_backward(
     grad : array_like
         The gradient with respect to the result, of its shape and the dtype of `x`.
     bias : array_like, optional
-        What the forward pass was given. Its numbers are not used.
+        As in the forward pass. Its values are not used.
     out : numpy.ndarray, optional
         Where to put the gradient with respect to `x`: of its shape and dtype.
 
@@ -147,15 +147,14 @@ def variational_dense_backward(
     -------
     tuple of (numpy.ndarray, numpy.ndarray, numpy.ndarray, numpy.ndarray or None)
         The gradients with respect to `x`, `weight`, `log_sigma2` and `bias`, each of its shape and dtype. The last is None
-        where there is no `bias`. Outside training the gradient of `weight` is 0 where it is pruned, and that of `log_sigma2`
-        is 0.
+        without a `bias`. Outside training, the gradient of a pruned weight is 0, and so is that of `log_sigma2`.
 
     Notes
     -----
-    With q = grad * z / (2 sqrt(v + 1e-8)), z and v those of `variational_dense`: dx = grad @ weight.T + 2 x * (q @ s.T),
-    dweight = x.T @ grad and dlog_sigma2 = ((x * x).T @ q) * s, s = exp(log_sigma2). They do not contain the divergence's
-    gradient, which `fastdrop.losses.variational_kl_backward` and `fastdrop.theory.log_alpha_backward` return. The bias's sum
-    has a fixed order.
+    With z and v of `variational_dense`, q = grad * z / (2 sqrt(v + 1e-8)) and s = exp(log_sigma2):
+    dx = grad @ weight.T + 2 x * (q @ s.T), dweight = x.T @ grad and dlog_sigma2 = ((x * x).T @ q) * s. They do not contain the
+    gradient of the divergence, which `fastdrop.losses.variational_kl_backward` and `fastdrop.theory.log_alpha_backward` return.
+    The sum for the bias has a fixed order.
 
     Examples
     --------
@@ -185,7 +184,7 @@ def variational_dense_backward(
 
 
 def spread(layer: Linear, variance: NDArray[Any], run: Pass) -> NDArray[Any]:
-    """Return the layer's result for normal weights of these variances, whose means are the layer's weights."""
+    """Return the result of a layer whose weights are normal, with the layer's weights as means and these variances."""
     mean = layer.apply(layer.rows, layer.weight).reshape(layer.result_shape)
     variances = ((layer.rows * layer.rows) @ variance).reshape(layer.result_shape)
     return numbers.noise(run.own_call(out=mean), mean, "spread", (LEAST_VARIANCE,), variances)[0]
@@ -194,7 +193,7 @@ def spread(layer: Linear, variance: NDArray[Any], run: Pass) -> NDArray[Any]:
 def spread_backward(
     layer: Linear, outer: NDArray[Any], variance: NDArray[Any], run: Pass
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return the gradients of `spread` with respect to rows, weights and variance; `outer` are the rows of the result's."""
+    """Return the gradients of `spread` with respect to rows, weights and variance; `outer` has the gradient of the result."""
     squares = layer.rows * layer.rows
     variances = (squares @ variance).reshape(layer.result_shape)
     params = (LEAST_VARIANCE,)
@@ -206,13 +205,13 @@ def spread_backward(
 
 
 def bias_gradient(layer: Linear, outer: NDArray[Any]) -> NDArray[Any] | None:
-    """Return the sum over samples, in a fixed order; None where the layer has no bias."""
+    """Return the sum over samples in a fixed order; None for a layer without bias."""
     if layer.bias is None:
         return None
     return layer.rounded(sum_to_shape(outer.astype(np.float64), layer.bias.shape)).reshape(layer.bias.shape)
 
 
-# A learned variance of multiplicative noise -------------------------------------------------------------------------
+# Multiplicative noise of learned variance ---------------------------------------------------------------------------
 
 
 def variational_dropout(
@@ -233,7 +232,7 @@ def variational_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Apply a dense layer with multiplicative Gaussian noise whose variance alpha is learned: Kingma's variational dropout.
+    """Apply a dense layer with multiplicative Gaussian noise of learned variance alpha: Kingma's variational dropout.
 
     Parameters
     ----------
@@ -246,13 +245,13 @@ def variational_dropout(
         (in,) for one per unit) or `weight` (shape (in, 1) or (out,) for one per unit, (in, out) for one per weight).
     noise : {"input", "weight"}
         ``"input"``, the paper's type A: the inputs are multiplied by normal numbers of mean 1 and variance alpha, one per
-        input, so that the noise of the outputs is correlated: `gaussian_dropout` before the layer. ``"weight"``, type B: each
-        weight has noise of its own, of which only the sum at each output is drawn.
+        input, so that the noise of the outputs is correlated. This is `gaussian_dropout` before the layer. ``"weight"``, type
+        B: each weight has its own noise; only the sum of the noise at each output is drawn.
     bias : array_like, optional
         Of shape (out,) and the dtype of `x`; it has no noise.
     max_log_alpha : float or None, default 0
-        Larger log alphas count as this, and their gradient is 0: the paper has alpha at most 1, as its approximation of the
-        divergence holds only there. None for no bound.
+        Larger log alphas are clamped to this value, and their gradient is 0. In the paper alpha is at most 1, because its
+        approximation of the divergence holds only there. None for no bound.
     seed, offset, backend, num_threads
         As in `dropout`.
     training : bool, default True
@@ -260,28 +259,28 @@ def variational_dropout(
     out : numpy.ndarray, optional
         Where to put the result: of shape (..., out) and the dtype of `x`.
     start, global_shape, global_start
-        As in `dropout`: where `x` (``noise="input"``) or the result (``noise="weight"``) is in a larger one.
+        As in `dropout`: the place of `x` (``noise="input"``) or of the result (``noise="weight"``) in a larger array.
 
     Returns
     -------
     numpy.ndarray
         `out`, or a new array of shape (..., out) and the dtype of `x`, to which the result is rounded once; float16 and
-        bfloat16 are computed with in float32.
+        bfloat16 are computed in float32.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and for shapes or dtypes that do not go together, or an unknown `noise`.
+        As in `dropout`; and for shapes or dtypes that do not fit together, or an unknown `noise`.
 
     See Also
     --------
     variational_dropout_backward : the gradients.
-    fastdrop.losses.variational_kl : the term that is added to the loss, with ``approximation="kingma"``.
+    fastdrop.losses.variational_kl : the divergence to add to the loss, with ``approximation="kingma"``.
 
     Notes
     -----
-    Type B is ``m + sqrt(v + 1e-8) * z``, m = x @ weight + bias, v = (x * x) @ (alpha * weight * weight), with element i
-    taking number i of `normal`. Bits are promised as in `variational_dense`.
+    Type B is ``m + sqrt(v + 1e-8) * z``, with m = x @ weight + bias, v = (x * x) @ (alpha * weight * weight), and number i of
+    `normal` as z of element i. The promise about bits is that of `variational_dense`.
 
     References
     ----------
@@ -333,20 +332,20 @@ def variational_dropout_backward(
     grad : array_like
         The gradient with respect to the result, of its shape and the dtype of `x`.
     bias : array_like, optional
-        What the forward pass was given. Its numbers are not used.
+        As in the forward pass. Its values are not used.
     out : numpy.ndarray, optional
         Where to put the gradient with respect to `x`: of its shape and dtype.
 
     Returns
     -------
     tuple of (numpy.ndarray, numpy.ndarray, numpy.ndarray, numpy.ndarray or None)
-        The gradients with respect to `x`, `weight`, `log_alpha` and `bias`, each of its shape and dtype, but that of
-        `log_alpha` of float64. That is 0 where log alpha is above `max_log_alpha`, and outside training. The last is None
-        where there is no `bias`.
+        The gradients with respect to `x`, `weight`, `log_alpha` and `bias`, each of its shape and dtype, except that the
+        gradient of `log_alpha` has float64. It is 0 where log alpha is above `max_log_alpha`, and outside training. The last is
+        None without a `bias`.
 
     Notes
     -----
-    The sums over what shares an alpha, and that of the bias, have a fixed order.
+    The sums over the elements that share an alpha, and the sum for the bias, have a fixed order.
 
     Examples
     --------
@@ -371,7 +370,7 @@ def variational_dropout_backward(
 def weight_noise_backward(
     layer: Linear, outer: NDArray[Any], alpha: NDArray[np.float64], run: Pass
 ) -> tuple[NDArray[Any], NDArray[Any], Any]:
-    """Return the gradients with respect to rows, weights and log alpha, where the weights have the noise."""
+    """Return the gradients with respect to rows, weights and log alpha for noise on the weights."""
     factor = alpha.astype(layer.compute)
     variance = factor * (layer.weight * layer.weight)
     dx, dweight, dvariance = spread_backward(layer, outer, variance, run)
@@ -382,7 +381,7 @@ def weight_noise_backward(
 def input_noise_backward(
     layer: Linear, outer: NDArray[Any], alpha: NDArray[np.float64], run: Pass
 ) -> tuple[NDArray[Any], NDArray[Any], Any]:
-    """Return the gradients with respect to rows, weights and log alpha, where the inputs have the noise, or nothing has."""
+    """Return the gradients with respect to rows, weights and log alpha for noise on the inputs, or without noise."""
     dweight, dnoisy = noisy_rows(layer, alpha, run).T @ outer, outer @ layer.weight.T
     if not run.call.is_training:
         return dnoisy, dweight, np.zeros(alpha.shape)
@@ -400,7 +399,7 @@ def noisy_rows(layer: Linear, alpha: NDArray[np.float64], run: Pass) -> NDArray[
 
 
 def clamp(log_alpha: Any, most: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return log alphas of at most `most`, and which of them have a gradient: those not above it."""
+    """Return log alphas clamped to `most`, and flags of those with a gradient, which are not above it."""
     given = log_alphas(log_alpha)
     if most is None:
         return given, np.ones(given.shape, np.bool_)
@@ -409,7 +408,7 @@ def clamp(log_alpha: Any, most: Any) -> tuple[NDArray[np.float64], NDArray[np.bo
 
 
 def is_on_input(noise: Any, log_alpha: NDArray[Any], layer: Linear) -> bool:
-    """Return whether the inputs have the noise; raise an error where log alpha does not broadcast to the array that has it."""
+    """Return whether the inputs have the noise; raise an error unless log alpha broadcasts to the array with the noise."""
     if not isinstance(noise, str) or noise not in ("input", "weight"):
         raise ValueError(f"noise must be 'input' (the paper's type A) or 'weight' (type B); got {noise!r}")
     shape, name = (layer.x.shape, "x") if noise == "input" else (layer.weight.shape, "weight")

@@ -43,18 +43,18 @@ def weight_drop(
     weight : array_like of float32, float64, float16 or bfloat16
         The weights, of shape (..., in, out).
     p : float or numpy.ndarray, default 0.5
-        Probability of dropping a unit, in [0, 1]; an array that broadcasts to `weight` gives each weight its own.
+        Probability of dropping a unit, in [0, 1]; an array that broadcasts to `weight` gives each weight its own rate.
     unit : {"weight", "output"}
-        The unit that has a decision of its own: ``"weight"``, each weight; ``"output"``, all weights of an output, which are
-        a column of the matrix, the same index of the last axis. The authors' code offers the latter as ``variational=True``;
-        its matrices are (out, in).
+        The unit that has its own decision. ``"weight"``: each weight. ``"output"``: all weights of an output, which have the
+        same index of the last axis, a column of the matrix. The authors' code offers the latter as ``variational=True``; its
+        matrices are (out, in).
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `weight`; outside training `weight` itself, for each unit.
+        `out`, or a new array like `weight`; outside training `weight` itself.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def weight_drop(
 
     Notes
     -----
-    The weight of C-order index i is dropped where U(i) < p; output o, where U(o) < p. The authors' code goes on to drop outputs
+    The weight of C-order index i is dropped if U(i) < p; output o is dropped if U(o) < p. The authors' code also drops outputs
     outside training; this function does not.
 
     References
@@ -113,7 +113,7 @@ def weight_drop_backward(
 
 
 def axes_of_unit(weight: ArrayLike, unit: Any, allowed: tuple[str, ...]) -> tuple[int, ...] | None:
-    """Return the axes along which the weights of one unit lie, or raise an error that names the units that there are."""
+    """Return the axes along which the weights of one unit lie, or raise an error that names the allowed units."""
     if not isinstance(unit, str) or unit not in allowed:
         raise ValueError(f"unit must be {' or '.join(map(repr, allowed))}; got {unit!r}")
     if unit == "weight":
@@ -147,7 +147,7 @@ def shakeout(
 ) -> NDArray[Any]:
     """Enhance or reverse weights at random: Shakeout, which is dropout with a bias towards the weights' signs.
 
-    With r = 0 where dropped and 1 / (1 - p) where kept, the weights W become r W + c (r - 1) sign(W).
+    The weights W become r W + c (r - 1) sign(W), with r = 0 for dropped and r = 1 / (1 - p) for kept weights.
 
     Parameters
     ----------
@@ -158,11 +158,10 @@ def shakeout(
     c : float, default 0.1
         The paper's c, finite and >= 0: a dropped weight becomes ``-c sign(W)``. With 0 this is dropout.
     unit : {"input", "weight"}
-        The unit that has a decision of its own: ``"input"``, all weights of an input, which are a row of the matrix, as in the
-        paper; ``"weight"``, each weight.
+        The unit that has its own decision. ``"input"``, as in the paper: all weights of an input, a row of the matrix.
+        ``"weight"``: each weight.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
-        As in `dropout`. One call draws one mask for all samples that go through the weights. (In the paper each sample has
-        its own.)
+        As in `dropout`. One call draws one mask for all samples. (In the paper each sample has its own mask.)
 
     Returns
     -------
@@ -172,16 +171,16 @@ def shakeout(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and for a bad `c`, an unknown `unit`, or a shape that does not go with it.
+        As in `dropout`; and for a bad `c`, an unknown `unit`, or a shape that does not fit it.
 
     Notes
     -----
-    Input i is dropped where U(i) < p; with ``unit="weight"``, the weight of C-order index i.
+    Input i is dropped if U(i) < p; with ``unit="weight"``, the weight of C-order index i.
 
-    With T the type that is computed with (float32 for float16 and bfloat16), s = T(1 / (1 - p)), b = T(c p / (1 - p))
-    and d = T(c), each computed in float64 and rounded once (at p = 1, where nothing is kept, s and b are 0): a kept
-    weight becomes W s + b if W > 0, W s - b if W < 0 and W s otherwise, the product rounded and then the sum; a dropped
-    one -d if W > 0, d if W < 0 and +0.0 otherwise. The result is rounded once more to the dtype of the weights.
+    T is the compute type (float32 for float16 and bfloat16). The numbers s = T(1 / (1 - p)), b = T(c p / (1 - p)) and d = T(c)
+    are computed in float64 and rounded once; for p = 1, s and b are 0. A kept weight becomes W s + b if W > 0, W s - b if W < 0
+    and W s otherwise; the product is rounded, then the sum. A dropped weight becomes -d if W > 0, d if W < 0 and +0.0
+    otherwise. The result is rounded once more to the dtype of the weights.
 
     References
     ----------
@@ -202,7 +201,7 @@ def shakeout(
 
 
 def shakeout_factors(p: float, c: float) -> tuple[float, float, float]:
-    """Return the scale and the shift of a kept weight, and the size of a dropped one, whose sign is reversed."""
+    """Return the scale and the shift of a kept weight, and the magnitude of a dropped weight, whose sign is reversed."""
     if p == 1.0:
         return 0.0, 0.0, c
     with plan.RoundToNearest():
@@ -227,7 +226,7 @@ def shakeout_backward(
 ) -> NDArray[Any]:
     """Return the gradient of `shakeout` with respect to the weights.
 
-    The signs of the weights count as constants, so c does not enter.
+    The signs of the weights count as constants, so the gradient does not depend on c.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What ``fastdrop verify`` checks on the machine at hand, and the table of cases that the tests share with it."""
+"""The checks of ``fastdrop verify`` on a machine, and the table of cases that the tests also use."""
 
 from fastdrop.verify.runner import Mismatch, Outcome, checks, every_engine
 

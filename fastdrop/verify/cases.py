@@ -1,9 +1,9 @@
 """The table of cases and the zoo of arrays that the tests, the benchmarks and ``fastdrop verify`` share.
 
-`OPS` says what can be computed, `cases` at which sizes, starts and rates, `laid_cases` with which masks laid over which
-arrays, `engines` by what; every engine must give the bytes of `REFERENCE`. A new operation, dtype, geometry or kind of
-rates is a row here; a new backend or instruction set enters by itself. All of it needs NumPy alone; bfloat16 is in the
-tables where ml_dtypes is installed.
+`OPS` lists the operations. `cases` gives their sizes, starts and rates, and `laid_cases` the masks over arrays. `engines` lists
+the backends and instruction sets; every engine must give the bytes of `REFERENCE`. A new operation, dtype, geometry or kind of
+rates is one row here; a new backend or instruction set is found automatically. Only NumPy is needed; the tables include
+bfloat16 if ml_dtypes is installed.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ __all__ = [
     "zoo",
 ]
 
-# Element types, and what they are computed with.
+# Element types, and their compute types.
 COMPUTED = {"float32": "float32", "float64": "float64", "float16": "float32", "bfloat16": "float32"}
 if importlib.util.find_spec("ml_dtypes"):
-    import ml_dtypes  # NumPy knows the name of its type from then on
+    import ml_dtypes  # registers the name bfloat16 with NumPy
 else:
     del COMPUTED["bfloat16"]
 DTYPES = tuple(COMPUTED)
-TILE = 4096  # FD_TILE of fastdrop.h: elements that the C kernels work on at a time
+TILE = 4096  # FD_TILE of fastdrop.h: the number of elements that the C kernels process at a time
 THREADS = 3  # an odd number, so that the threads' shares are uneven
 LINE = 64  # bytes of a cache line
 GUARD = 0xA5  # the byte that guards are filled with
@@ -69,15 +69,15 @@ RATES = (0.0, 2**-64, 2**-60, 1e-3, 0.1, 0.25, 0.3, 0.5, 0.7, 1 - 2**-53, 1.0)
 SPECIAL_RATES = (*RATES, 2**-65, 3 * 2**-65, 2**-66, 2**-32, 0.0, 0.5, 1 / 3, 0.999, 1.0, 5e-324, -0.0, 0.9)
 
 
-# What is computed ---------------------------------------------------------------------------------------------------
+# Operations ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Case:
-    """One computation: `n` elements or a few more, from index `start` on, at rate `p` where the operation has one.
+    """One computation: `n` elements or a few more, from index `start` on, with rate `p` if the operation has one.
 
-    `geometry` and `rates` are names in `GEOMETRIES` and `RATES_OF`: how the mask lies over the elements, and whether `p` is
-    the rate of all of them.
+    `geometry` names a row of `GEOMETRIES`, the place of the mask over the elements. `rates` names a row of `RATES_OF`: one rate
+    `p` for all elements, or an array of rates.
     """
 
     op: str
@@ -91,7 +91,7 @@ class Case:
     past_caches: bool = False
 
     def laid(self) -> tuple[tuple[int, ...], dict[str, Any]]:
-        """Return the shape of the array, and the keywords that say which mask it gets."""
+        """Return the shape of the array, and the keywords of its mask."""
         shape, geometry = GEOMETRIES[self.geometry](self.n)
         p = RATES_OF[self.rates](shape, self.p)
         return shape, {"p": p, "seed": self.seed, "offset": self.offset, "start": self.start, **geometry}
@@ -101,8 +101,8 @@ class Case:
 class Op:
     """A row of the table.
 
-    How to compute a case, the end of the operation's indices, the rates at which to try every size and start (none: the
-    operation differs from another only in what is done to values), and whether it takes a mask laid in another way.
+    It has the function that computes a case, the end of the operation's indices, the rates for all sizes and starts (none if
+    the operation differs from another only in the values), and whether it accepts other geometries of the mask.
     """
 
     function: Callable[[Case], NDArray[Any]]
@@ -124,7 +124,7 @@ def block(shape: tuple[int, ...], whole: Sequence[int], begin: Sequence[int], **
     return shape, {"global_shape": tuple(whole), "global_start": tuple(begin), **more}
 
 
-# How a mask lies over about n elements. Rows of 301 and maps of 17 x 19 are runs long enough to be copied as a whole.
+# Geometries of a mask over about n elements. Rows of 301 and maps of 17 x 19 are long enough for copies of whole runs.
 GEOMETRIES: dict[str, Callable[[int], Laid]] = {
     "flat": lambda n: ((n,), {}),
     "one decision": lambda n: ((n,), {"shared_axes": 0}),
@@ -142,13 +142,13 @@ GEOMETRIES: dict[str, Callable[[int], Laid]] = {
 
 
 def special_rates(shape: tuple[int, ...], dtype: str = "float64") -> NDArray[Any]:
-    """Return a rate for each element, out of `SPECIAL_RATES`."""
+    """Return one of `SPECIAL_RATES` per element."""
     with plan.RoundToNearest():  # the same also in a hostile environment
         rates = np.array(SPECIAL_RATES, dtype)
     return np.resize(rates, math.prod(shape)).reshape(shape)
 
 
-# Rates of an array of a shape: of all elements, of each, along the last axis, along the first.
+# Rates for an array of a shape: one rate, one per element, one per index of the last axis, one per index of the first.
 RATES_OF: dict[str, Callable[[tuple[int, ...], float], Any]] = {
     "one": lambda shape, p: p,
     "each": lambda shape, p: special_rates(shape),
@@ -159,7 +159,7 @@ RATES_OF: dict[str, Callable[[tuple[int, ...], float], Any]] = {
 
 
 def values(shape: tuple[int, ...], dtype: str, first: int = 0) -> NDArray[Any]:
-    """Return awkward values in the given shape, beginning with another one, and so misaligned."""
+    """Return awkward values in the given shape, from value `first` on, so that the array is misaligned."""
     n = math.prod(shape)
     return awkward(first + n, dtype)[first:].reshape(shape)
 
@@ -177,7 +177,7 @@ def dropout(dtype: str, operands: Sequence[str], case: Case) -> NDArray[Any]:
 
 
 def transform(dtype: str, op: str, case: Case) -> NDArray[Any]:
-    """Do what other kinds of dropout do to values."""
+    """Apply the affine and select operations of other variants."""
     shape, keywords = case.laid()
     p = keywords.pop("p")
     sharing = {name: keywords.pop(name) for name in ("noise_shape", "shared_axes") if name in keywords}
@@ -211,7 +211,7 @@ def noise(dtype: str, kind: str, params: Sequence[float], case: Case) -> NDArray
     if sums is None:
         return y
     with plan.RoundToNearest():  # the same also in a hostile environment
-        sums = np.nan_to_num(sums, nan=-1.0)  # whether a NaN is one is promised, its payload is not
+        sums = np.nan_to_num(sums, nan=-1.0)  # a NaN is promised, its payload is not
         return np.concatenate([np.asarray(y).astype(COMPUTED[dtype]).astype(np.float64), sums])
 
 
@@ -236,7 +236,7 @@ def words(case: Case) -> NDArray[Any]:
     return fastdrop.words(case.n, seed=case.seed, offset=case.offset, start=case.start)
 
 
-# Operations on values: each has a row a dtype.
+# Operations on values: one row per operation and dtype.
 VALUE_OPS: dict[str, tuple[Callable[..., Any], Any]] = {
     "bias": (dropout, ("bias",)),
     "residual": (dropout, ("residual",)),
@@ -285,7 +285,7 @@ OPS = {
 
 
 def cases(op: str, sizes: Sequence[int] = (*SIZES, THREADED_SIZE)) -> Iterator[Case]:
-    """Yield the cases of an operation: each size at each start and rate."""
+    """Yield the cases of an operation: each size with each start and rate."""
     row = OPS[op]
     for n in sizes:
         for start in (*STARTS, row.end - n):
@@ -296,8 +296,8 @@ def cases(op: str, sizes: Sequence[int] = (*SIZES, THREADED_SIZE)) -> Iterator[C
 def laid_cases(op: str) -> Iterator[Case]:
     """Yield cases of an operation with every geometry.
 
-    Kinds of rates, sizes, rates, starts and the two ways of writing an output take turns: over all operations, each
-    geometry meets all of them, and most of them meet each other.
+    Kinds of rates, sizes, rates, starts and the two ways to write an output alternate. Over all operations, each geometry is
+    combined with all of them, and most pairs of them occur.
     """
     row = list(OPS).index(op)
     sizes, rates, starts = (300, 1, TILE + 7, 3 * TILE + 3, THREADED_SIZE), (0.3, 0.5, 1 / 3, 0.9), (0, 77, 127, 2**39 - 1)
@@ -339,12 +339,12 @@ def compute(case: Case) -> NDArray[Any]:
         return OPS[case.op].function(case)
 
 
-# What computes it ---------------------------------------------------------------------------------------------------
+# Engines ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A backend; and for C the instruction set and the number of threads."""
+    """A backend and, for C, the instruction set and the number of threads."""
 
     backend: str
     isa: str | None = None
@@ -355,11 +355,11 @@ class Engine:
 
     def using(self) -> AbstractContextManager[None]:
         """Return a context in which this engine computes."""
-        backend: Any = self.backend  # one that a test has added, too
+        backend: Any = self.backend  # may be a backend that a test added
         return fastdrop.using(backend=backend, isa=self.isa, num_threads=self.num_threads)
 
     def missing(self) -> str | None:
-        """Return why this engine cannot be used here; None where it can."""
+        """Return the reason why this engine cannot be used here, or None."""
         try:
             with self.using():
                 return None
@@ -378,18 +378,18 @@ REFERENCE = Engine("numpy")
 
 
 def engines() -> list[Engine]:
-    """Return the engines that must give the bytes of the reference: C with each instruction set on 1 and 3 threads, and the other backends."""
+    """Return the engines that must give the reference's bytes: C per instruction set, on 1 and 3 threads; other backends."""
     config = fastdrop.config()
     others = [Engine(name) for name in config["backends"] if name not in ("c", REFERENCE.backend)]
     return [Engine("c", isa, threads) for isa in config["isas"] for threads in (1, THREADS)] + others
 
 
-# What it is computed on, and how results are compared ----------------------------------------------------------------
+# Arrays and comparisons ---------------------------------------------------------------------------------------------
 
 
 @functools.lru_cache(maxsize=64)
 def awkward(n: int, dtype: str) -> NDArray[Any]:
-    """Return `n` values, read-only: NaN, infinities, zeros, subnormals, what overflows, what must be rounded."""
+    """Return `n` read-only values: NaN, infinities, zeros, subnormals, and values that overflow or must be rounded."""
     with plan.RoundToNearest():  # the same also in a hostile environment
         of: Any = ml_dtypes.finfo if dtype == "bfloat16" else np.finfo
         info = of(dtype)
@@ -403,7 +403,7 @@ def awkward(n: int, dtype: str) -> NDArray[Any]:
 
 @contextmanager
 def guarded(n: int, dtype: str, shift: int = 0) -> Iterator[NDArray[Any]]:
-    """Yield an output of `n` elements, `shift` of them past a cache line; what lies around it must not be touched."""
+    """Yield an output of `n` elements that begins `shift` elements after a cache line; memory around it must not change."""
     itemsize = np.dtype(dtype).itemsize
     buffer = np.full((n + shift) * itemsize + 4 * LINE, GUARD, np.uint8)
     begin = LINE + -buffer.__array_interface__["data"][0] % LINE + shift * itemsize
@@ -424,7 +424,7 @@ def spoiled() -> Iterator[None]:
 
 
 def equal_bytes(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """Return whether two arrays are equal to the bit, NaN payloads aside: those are not promised."""
+    """Return whether two arrays are equal to the bit, except for NaN payloads, which are not promised."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     if a.dtype.kind != "f" and a.dtype.name != "bfloat16":
@@ -436,7 +436,7 @@ def equal_bytes(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 
 def zoo(dtype: str) -> dict[str, NDArray[Any]]:
-    """Return arrays of every memory layout there is, by name, some of more than a tile."""
+    """Return arrays of every kind of memory layout by name, some larger than a tile."""
     cube = awkward(18 * 20 * 23, dtype).reshape(18, 20, 23)
     fields = np.zeros(cube.shape, [("before", np.int8), ("value", dtype)])
     fields["value"] = cube

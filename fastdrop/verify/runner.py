@@ -1,6 +1,6 @@
-"""Checks of the machine at hand: that everything which can run here gives the bytes that are promised.
+"""Checks that every backend and instruction set that runs on this machine gives the promised bytes.
 
-The expected bytes are known answers, written by other programs, and the NumPy backend's, which is the definition.
+The expected bytes are known answers from other programs, and those of the NumPy backend, which is the definition.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["Mismatch", "Outcome", "checks", "every_engine"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a check ended; `passed` is None where there was nothing to check, and `detail` says why."""
+    """The result of a check; `passed` is None if the check was skipped, and `detail` says why."""
 
     engine: str
     check: str
@@ -50,21 +50,21 @@ class Outcome:
 
 
 class Mismatch(Exception):
-    """A check failed: the text says where."""
+    """A check failed; the text names the place."""
 
 
 def every_engine() -> list[Engine]:
-    """Return each backend, and of C each instruction set, the reference first; some may be `missing`."""
+    """Return each backend and, for C, each instruction set, the reference first; some may be `missing`."""
     return [REFERENCE, *dict.fromkeys(replace(engine, num_threads=None) for engine in engines())]
 
 
 def checks() -> Iterator[Outcome]:
-    """Run every check on everything that can run here.
+    """Run every check with every backend and instruction set that runs here.
 
     Yields
     ------
     Outcome
-        As each check ends. A check that raises has failed: nothing is raised from here.
+        One outcome per check, when it ends. An exception in a check counts as its failure and is not raised.
 
     Examples
     --------
@@ -98,20 +98,20 @@ def outcome(engine: str, check: str, run: Callable[[], str]) -> Outcome:
     began = time.perf_counter()
     try:
         detail, passed = run(), True
-    except Exception as error:  # whatever a broken build raises, the other checks go on
+    except Exception as error:  # a broken build may raise any exception; the other checks continue
         detail, passed = str(error) if isinstance(error, Mismatch) else f"{type(error).__name__}: {error}", False
     return Outcome(engine, check.replace("_", " "), passed, detail, time.perf_counter() - began)
 
 
 def outcome_of_pytorch() -> Outcome:
-    """Check the adapter for PyTorch, where PyTorch is installed."""
+    """Check the adapter for PyTorch, if PyTorch is installed."""
     if importlib.util.find_spec("torch") is None:
         return Outcome("torch", "installed", None, "PyTorch is not installed", 0.0)
     return outcome("torch", "bytes_of_tensors", bytes_of_tensors)
 
 
 def bytes_of_tensors() -> str:
-    """Hold the results and gradients of tensors against those of arrays."""
+    """Compare the results and gradients of tensors with those of arrays."""
     import torch
 
     from fastdrop import torch as adapter
@@ -125,7 +125,7 @@ def bytes_of_tensors() -> str:
         wanted = fastdrop.dropout(x, p, seed=n)
         for what, found in (("result", y), ("gradient", dx)):
             if not equal_bytes(found.detach().numpy(), wanted):
-                raise Mismatch(f"{dtype}, {n} elements, p = {p}: the {what} of a tensor has not the bytes of an array's")
+                raise Mismatch(f"{dtype}, {n} elements, p = {p}: the {what} of a tensor must have the bytes of an array's")
     return f"{', '.join(names)}, forward and backward, PyTorch {torch.__version__}"
 
 
@@ -145,11 +145,11 @@ class Row:
 
 Check = Callable[[Engine, list[Row]], str]
 
-SAMPLE = 23  # of the tests' cases one in 23 is taken: a prime, so that all sizes, starts and rates come up
+SAMPLE = 23  # one in 23 of the tests' cases is used; a prime number, so that all sizes, starts and rates occur
 
 
 def calls() -> Iterator[tuple[str, Call]]:
-    """Yield what every engine computes: a sample of each operation's cases, and arrays of every memory layout."""
+    """Yield the calls for every engine: a sample of each operation's cases, and arrays of every memory layout."""
     for op in OPS:
         for case in itertools.islice(cases(op), 0, None, SAMPLE):
             yield str(case), partial(compute, case)
@@ -172,7 +172,7 @@ def require_answer(row: Row, got: NDArray[Any], circumstances: str) -> None:
 
 
 def first_use(engine: Engine, table: list[Row]) -> str:
-    """Not a check: takes the compilation out of the time of those that follow."""
+    """Compile or load the backend. This is no check; it keeps the compilation out of the times of the checks."""
     with engine.using():
         for row in table:
             row.run()
@@ -207,7 +207,7 @@ def key_of(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def threads_of(engine: Engine) -> tuple[int, ...]:
-    """Return the numbers of threads to try: the backends in Python use one."""
+    """Return the numbers of threads to try; the Python backends use one."""
     return (1, THREADS) if engine.isa else (1,)
 
 
@@ -225,7 +225,7 @@ def bytes_of_reference(engine: Engine, table: list[Row]) -> str:
 
 
 def float_environment(engine: Engine, table: list[Row]) -> str:
-    """With subnormals flushed and rounding toward zero in the calling thread: the same bytes, and left as it was."""
+    """Check that flushed subnormals and rounding toward zero in the calling thread change no bytes, and stay as they were."""
     calm = hostile = own_arithmetic()
     rows = [row for row in table if row.answer.dtype.kind == "f" and row.answer.size > TILE]
     for threads in threads_of(engine):
@@ -240,7 +240,7 @@ def float_environment(engine: Engine, table: list[Row]) -> str:
 
 
 def in_hostile_environment(run: Call) -> tuple[NDArray[Any], list[float], list[float]]:
-    """Return the result of a call in that environment, and the thread's arithmetic before and after it."""
+    """Return the result of a call in a hostile floating-point environment, and the thread's arithmetic before and after it."""
     found = native.float_spoil()
     try:
         before = own_arithmetic()
@@ -250,7 +250,7 @@ def in_hostile_environment(run: Call) -> tuple[NDArray[Any], list[float], list[f
 
 
 def own_arithmetic() -> list[float]:
-    """Compute what depends on the calling thread's rounding, and on its treatment of subnormals."""
+    """Compute values that depend on the calling thread's rounding and its treatment of subnormals."""
     three, smallest = np.array([3.0]), np.array([2.0**-1074])
     return [(1.0 / three).item(), (-1.0 / three).item(), (smallest * 1.0).item()]
 

@@ -95,7 +95,7 @@ ARRAYS = [
       for dtype in ("int32", "uint8", "bool", "complex64", "object")),
     (np.ones(6, np.longdouble), TypeError, FLOATS),
     (np.zeros(6, [("a", "f4")]), TypeError, FLOATS),
-    (np.ones(6, np.dtype("f8").newbyteorder()), TypeError, "has dtype .* byte order .* converts it"),
+    (np.ones(6, np.dtype("f8").newbyteorder()), TypeError, "byte order; got dtype .* converts it"),
     (["a"], TypeError, f"{FLOATS} <U1"),
     (None, TypeError, f"{FLOATS} object"),
 ]  # fmt: skip
@@ -219,7 +219,7 @@ def test_none_is_no_seed_where_a_result_must_be_made_again(function):
 
 def test_an_offset_beside_a_stream():
     stream = fastdrop.Stream(1)
-    with pytest.raises(ValueError, match=r"offset comes from the stream.*got offset 3 beside Stream\(seed=1"):
+    with pytest.raises(ValueError, match=r"offset must not be given with a stream.*got offset 3 and seed Stream\(seed=1"):
         fastdrop.dropout(X, seed=stream, offset=3)
     assert stream.offset == 0
 

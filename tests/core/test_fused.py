@@ -371,9 +371,9 @@ def test_bad_operands(name, value, exception, pattern, training):
 
 
 BAD_MASKS = [
-    (np.ones((3, 4), np.int64), 1, TypeError, "mask must be of bool, or packed in uint8; got int64"),
-    (np.ones((3, 4), np.float32), 1, TypeError, "mask must be of bool, or packed in uint8; got float32"),
-    (None, 1, TypeError, "mask must be of bool, or packed in uint8; got object"),
+    (np.ones((3, 4), np.int64), 1, TypeError, "mask must have the dtype bool, or uint8 if it is packed; got int64"),
+    (np.ones((3, 4), np.float32), 1, TypeError, "mask must have the dtype bool, or uint8 if it is packed; got float32"),
+    (None, 1, TypeError, "mask must have the dtype bool, or uint8 if it is packed; got object"),
     (np.ones((4, 3), bool), 1, ValueError, r"mask has shape \(4, 3\), .* broadcast to the shape \(3, 4\) of x"),
     (np.ones((1, 3, 4), bool), 1, ValueError, r"mask has shape \(1, 3, 4\), .* broadcast to the shape \(3, 4\) of x"),
     (np.ones(3, bool), 1, ValueError, r"mask has shape \(3,\)"),

@@ -273,7 +273,7 @@ def test_in_place_on_an_array_that_overlaps_itself(engine):
 
 def test_byte_swapped_arrays_are_refused(engine):
     x = np.ones(5, np.dtype(np.float32).newbyteorder())
-    with pytest.raises(TypeError, match=r"x has dtype .* byte order .* converts it"):
+    with pytest.raises(TypeError, match=r"x must have this machine's byte order; got dtype .* converts it"):
         fastdrop.dropout(x, seed=1)
     with pytest.raises(TypeError, match="out must have the dtype of the input"):
         fastdrop.dropout(np.ones(5, np.float32), seed=1, out=x)

@@ -148,7 +148,7 @@ def test_a_file_that_ends_while_it_is_read(tmp_path, monkeypatch, missing):
     np.save(tmp_path / "in.npy", np.ones((30, 40), np.float32, order="F"))
     (tmp_path / "out.npy").write_bytes(b"old")
     monkeypatch.setattr(Stingy, "end", (tmp_path / "in.npy").stat().st_size - missing)
-    with pytest.raises(ValueError, match="the file has become shorter while it was read"):
+    with pytest.raises(ValueError, match="the file became shorter while it was read"):
         npyfile.apply_file(tmp_path / "in.npy", tmp_path / "out.npy", 0.5, seed=1)
     assert (tmp_path / "out.npy").read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.npy", "out.npy"]

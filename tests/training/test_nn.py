@@ -738,7 +738,7 @@ def without(key):
         (lambda state: state | {"out.stream.offset": -1}, ValueError, "offset must be an integer in [0, 2**64); got -1"),
         (lambda state: state | {"out.stream.stream": 2}, ValueError, "this is fastdrop's stream 1"),
         (lambda state: state | {"in.bias": np.ones(4)}, ValueError, "parameter bias has shape (5,) and dtype float64"),
-        (lambda state: state | {"in.bias": np.ones(5, np.float32)}, ValueError, "the state's has (5,), float32"),
+        (lambda state: state | {"in.bias": np.ones(5, np.float32)}, ValueError, "the state has (5,), float32"),
         (lambda state: state | {"gap.p.schedule.p": 2.0}, ValueError, "p must be a number in [0, 1]"),
     ],
 )
@@ -762,7 +762,7 @@ SHARED = nn.Dropout(0.1)
     ("make", "error", "sentence"),
     [
         (lambda: nn.Dropout(1.5), ValueError, "p must be in [0, 1], the probability of dropping; got 1.5"),
-        (lambda: nn.ConcreteDropout(0.0), ValueError, "p must be between 0 and 1, to begin with; got 0.0"),
+        (lambda: nn.ConcreteDropout(0.0), ValueError, "p, the initial rate, must be between 0 and 1; got 0.0"),
         (lambda: nn.Dropout("0.5"), TypeError, "p must be"),
         (lambda: nn.Dropout(None), TypeError, "p must be"),
         (
@@ -774,11 +774,11 @@ SHARED = nn.Dropout(0.1)
         (lambda: nn.Zoneout(), TypeError, "Zoneout: missing a required"),
         (lambda: nn.Dropout(0.5, seed=-1), ValueError, "seed must be an integer in [0, 2**64); got -1"),
         (lambda: nn.Dropout(lambda step: 1.5).forward(np.ones(3)), ValueError, "p must be in [0, 1]"),
-        (lambda: nn.Sequential([nn.Dropout(), 0.5]), TypeError, "layers must be of fastdrop.nn.Layer; got 0.5 as '1'"),
+        (lambda: nn.Sequential([nn.Dropout(), 0.5]), TypeError, "layers must be fastdrop.nn.Layer objects; got 0.5 as '1'"),
         (lambda: nn.Sequential({"a.b": nn.Dropout()}), ValueError, "not empty, without dots; got 'a.b'"),
         (lambda: nn.Sequential({"": nn.Dropout()}), ValueError, "not empty, without dots; got ''"),
         (lambda: nn.Sequential([SHARED, nn.Sequential([SHARED])]), ValueError, "the layers '0' and '1.0' are one and the same"),
-        (lambda: nn.Variant(0.5), TypeError, "Variant names no functions"),
+        (lambda: nn.Variant(0.5), TypeError, "Variant has no forward and backward function"),
         (lambda: nn.Dropout().advance(-1), ValueError, "steps must be >= 0; got -1"),
         (lambda: nn.Layer().forward(1), NotImplementedError, "Layer has no record(x)"),
         (lambda: nn.Layer().gradient(1, 1), NotImplementedError, "Layer has no gradient(grad, record)"),

@@ -419,7 +419,7 @@ BAD_EVERYWHERE = [
     (ValueError, "offset", {"offset": 2**64}),
     (ValueError, "start must be", {"start": -1}),
     (ValueError, "is not inside global_shape", {"global_shape": (1, 2, 3, 4), "global_start": (0, 0, 1, 0)}),
-    (ValueError, "must have a number for each axis", {"global_shape": (1, 2, 3)}),
+    (ValueError, "must have one number per axis", {"global_shape": (1, 2, 3)}),
     (TypeError, "global_shape must be a sequence", {"global_shape": 7}),
     (TypeError, "training must be True or False", {"training": "no"}),
 ]

@@ -299,7 +299,7 @@ WRONG = [
     *((kind, None, {"training": "no"}, TypeError, "training must be True or False; got 'no'") for kind in KINDS),
     ("locked_dropout", np.float32(1), {}, ValueError, "shared_axes .* 0 dimensions"),
     ("group_dropout", X, {"group_size": 0}, ValueError, "group_size must be at least 1; got 0"),
-    ("group_dropout", X, {"group_size": (2, 2)}, ValueError, r"a size for each of axes \(-1,\); got \(2, 2\)"),
+    ("group_dropout", X, {"group_size": (2, 2)}, ValueError, r"one size per axis of \(-1,\); got \(2, 2\)"),
     ("group_dropout", X, {"group_size": 2.0}, TypeError, "group_size must be a sequence of integers; got 2.0"),
     ("group_dropout", X, {"group_size": 2, "axes": (1, 1)}, ValueError, r"axes \(1, 1\) name an axis twice"),
     ("group_dropout", X, {"group_size": 2, "axes": (0, -2)}, ValueError, r"axes \(0, -2\) name an axis twice"),

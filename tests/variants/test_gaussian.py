@@ -277,9 +277,9 @@ def test_bad_backward():
         fastdrop.gaussian_dropout_backward(g, 0.5, seed=None)
     with pytest.raises(ValueError, match="x must have the shape"):
         fastdrop.gaussian_dropout_backward(g, log_alpha=0.0, seed=1, x=g[:2])
-    with pytest.raises(TypeError, match="x must be given where log_alpha is"):
+    with pytest.raises(TypeError, match="x must be given with log_alpha"):
         fastdrop.gaussian_dropout_backward(g, log_alpha=0.0, seed=1)
-    with pytest.raises(TypeError, match="x is for the gradient with respect to log_alpha"):
+    with pytest.raises(TypeError, match="x must not be given without log_alpha"):
         fastdrop.gaussian_dropout_backward(g, 0.5, seed=1, x=g)
     with pytest.raises(ValueError, match="x must have the shape"):
         fastdrop.gaussian_dropout_backward(g, log_alpha=np.zeros(3), seed=1, x=g[:2])

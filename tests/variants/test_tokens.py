@@ -80,7 +80,7 @@ def test_moments_of_word_types():
         (ValueError, "tokens must be in", {"tokens": TOKENS - 1}),
         (TypeError, "tokens must be an array of integers", {"tokens": TOKENS * 1.0}),
         (ValueError, "tokens must have shape", {"tokens": TOKENS[:2]}),
-        (ValueError, "without tokens, x is the weight matrix", {"tokens": None}),
+        (ValueError, "without tokens, x must be a weight matrix", {"tokens": None}),
         (ValueError, "p must be in", {"p": -0.1}),
         (TypeError, "p must be a number", {"p": np.array([0.1, 0.2])}),
         (TypeError, "x must have a floating-point dtype", {"x": np.ones((3, 8, 5), int)}),
@@ -266,11 +266,11 @@ def test_bad_tokens(error, words, arguments):
 
 def test_bad_gradients_of_tokens():
     grad = np.ones((2, 3, 1))
-    with pytest.raises(ValueError, match="num_tokens must be given"):
+    with pytest.raises(ValueError, match="num_tokens, the number of tokens of the forward pass, must be given"):
         fastdrop.token_dropout_backward(grad, seed=1)
-    with pytest.raises(ValueError, match="the forward pass returns 4"):
+    with pytest.raises(ValueError, match="grad must have 4 tokens"):
         fastdrop.token_dropout_backward(grad, num_tokens=8, seed=1)
-    with pytest.raises(ValueError, match="grad has 3 tokens"):
+    with pytest.raises(ValueError, match=r"grad must have .*; got 3"):
         fastdrop.token_dropout_backward(grad, num_tokens=1, num_prefix_tokens=2, seed=1)
     with pytest.raises(TypeError, match="seed is required"):
         fastdrop.token_dropout_backward(grad, num_tokens=6, seed=None)

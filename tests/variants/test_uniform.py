@@ -80,7 +80,7 @@ def test_uout_at_the_ends():
         (TypeError, "x must have a floating-point dtype", {"x": np.ones((2, 2), int)}),
         (ValueError, "out must have the shape", {"out": np.ones(3)}),
         (ValueError, "unknown backend", {"backend": "cuda"}),
-        (ValueError, "offset comes from the stream", {"offset": 1}),
+        (ValueError, "offset must not be given with a stream", {"offset": 1}),
     ],
 )
 def test_bad_uout(error, words, arguments):

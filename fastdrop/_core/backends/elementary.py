@@ -1,13 +1,13 @@
 """Elementary functions that have the same bits everywhere: only + - * /, square roots, integers, selections and tables.
 
-Written once, for two readers: NumPy evaluates these functions on arrays, and Numba compiles them for single numbers. So
-every constant has its type (Numba would widen a float32 by a Python number), bits are cast through a type of their size, and
-a choice is `select`. `elementary_tpl.h` and `normal_tpl.h` in `src_c/kernels/` do the same operations in the same order. No
-operation may be fused with another: C is compiled with -ffp-contract=off, Numba without fastmath.
+Both Python backends share this text: NumPy evaluates the functions on arrays, and Numba compiles them for single numbers. So
+every constant has a NumPy type (Numba widens a float32 that meets a Python number), bits are cast through a type of their
+size, and a choice is `select`. `elementary_tpl.h` and `normal_tpl.h` in `src_c/kernels/` do the same operations in the same
+order. No operation may be fused with another: C is compiled with -ffp-contract=off, Numba without fastmath.
 
 Coefficients: `log32` and `exp32` are Cephes' (S. L. Moshier, "Methods and programs for mathematical functions", 1989), `log64`
 and `exp64` fdlibm's (Sun Microsystems, 1993), `normal64` those of algorithm AS 241 (M. J. Wichura, Applied Statistics 37,
-1988); `normal32` has a fit of its own (src_c/fit_normal.py).
+1988); `normal32` has its own fit (src_c/fit_normal.py).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ LOG32 = singles(
     2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
 )  # fmt: skip
 ZERO32, HALF32, ONE32, TWO32, INFINITY32, NAN32 = singles(0, 0.5, 1, 2, np.inf, np.nan)
-NORMAL32, RAISE32, RAISED32 = singles(2.0**-126, 2.0**23, 23)  # the least normal number; what makes it of a subnormal one
+NORMAL32, RAISE32, RAISED32 = singles(2.0**-126, 2.0**23, 23)  # the least normal number; a factor for subnormal ones; its log2
 SQRT_HALF32 = i32(0x3F3504F3)  # the bits of sqrt(1/2)
 
 
@@ -162,7 +162,7 @@ def log64(x: Real) -> Real:
     return select(is_inside, y, outside)
 
 
-# What is made of them -----------------------------------------------------------------------------------------------
+# Functions of exp and log -------------------------------------------------------------------------------------------
 
 
 def family(real: Any, exp: Function, log: Function, least: float) -> tuple[Function, Function, Function, Function]:
@@ -170,7 +170,7 @@ def family(real: Any, exp: Function, log: Function, least: float) -> tuple[Funct
     zero, half, one, small = real(0), real(0.5), real(1), real(least)
 
     def log1p(x: Real) -> Real:
-        """Return log(1 + x), in which the rounding of 1 + x is made good."""
+        """Return log(1 + x), corrected for the rounding of 1 + x."""
         sum_ = one + x
         added = sum_ - one
         is_lost = added == zero
@@ -182,13 +182,13 @@ def family(real: Any, exp: Function, log: Function, least: float) -> tuple[Funct
         return select(x < zero, e, one) / (one + e)
 
     def logit(x: Real) -> Real:
-        """Return log(x / (1 - x)): of the lesser of x and 1 - x, and of how far it is from the greater."""
+        """Return log(x / (1 - x)), computed from the lesser of x and 1 - x and its distance to the greater."""
         lesser = select(x < half, x, one - x)
         y = select(lesser < small, -log(lesser), log1p((one - (lesser + lesser)) / lesser))
         return select(x < half, -y, y)
 
     def softplus(x: Real) -> Real:
-        """Return log(1 + e**x): x or 0, and log(1 + e**-|x|)."""
+        """Return log(1 + e**x), which is max(x, 0) + log(1 + e**-|x|)."""
         return select(x < zero, zero, x) + log1p(exp(-np.abs(x)))
 
     return log1p, sigmoid, logit, softplus
@@ -206,7 +206,7 @@ MANTISSA32, EXPONENT_OF_ONE32, MIDDLE32 = i32(0x7FFFFF), i32(0x3F800000), f32(1.
 
 
 def normal32(word: Integer) -> Real:
-    """Return the normal number at u = (word + 1/2) / 2**32: a polynomial for each power of two of u or 1 - u."""
+    """Return the normal number at u = (word + 1/2) / 2**32: one polynomial per power of two of u or 1 - u."""
     is_upper = u32(word >> SIGN32) == u32(1)
     away = i32(u32(select(is_upper, ~word, word)))  # from the nearer end
     t = f32(select(away < MOST32, away, MOST32)) + HALF32
@@ -260,7 +260,7 @@ def normal64(u: Real) -> Real:
     return select(np.abs(q) <= CENTRE, central, select(q < ZERO64, -tail, tail))
 
 
-# What the functions below are written with.
+# The functions that those in `FUNCTIONS` call.
 PARTS = (horner, power_of_two32, power_of_two64, exp32, log32, log1p32, exp64, log64, log1p64)
 FUNCTIONS: dict[str, tuple[Function, Function]] = {
     "exp": (exp32, exp64),

@@ -1,4 +1,4 @@
-"""Indices of a mask's elements, in any order, and the blocks of the stream that they lie in."""
+"""Mask indices of an array's elements, and the blocks of the stream that contain them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 __all__ = ["blocks_of", "indices"]
 
-GROUP = 128  # elements to a block
+GROUP = 128  # elements per block
 
 
 def indices(first: int, sizes: Sequence[int], steps: Sequence[int], begin: int, n: int) -> NDArray[np.int64]:

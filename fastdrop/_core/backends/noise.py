@@ -1,8 +1,8 @@
 """Continuous noise for the Python backends, and the definition of `src_c/kernels/noise_tpl.h`.
 
-Each noise converts one random number per element (and an operand, for those that have one) to the element's factor
-or, for those in `ADDED`, what is added to it; and the slope that the gradient of its parameter is summed with, or None.
-Arrays are flat, all of one type, float32 or float64; parameters are numbers of that type.
+Each noise converts one random number per element (and an operand, for those that have one) to the element's factor or, for
+those in `ADDED`, its summand. Each also returns the slope for the gradient of its parameter, or None. Arrays are flat and all
+of one type, float32 or float64; parameters are numbers of that type.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ Made = tuple[Floats, Floats | None]
 
 
 def gaussian(z: Floats, other: Floats | None, scale: Any) -> Made:
-    """X * (1 + scale z)."""
+    """Return the factor 1 + scale z."""
     return z.dtype.type(1) + scale * z, z
 
 
 def additive(z: Floats, other: Floats | None, scale: Any) -> Made:
-    """X + scale z."""
+    """Return the summand scale z."""
     return scale * z, None
 
 
 def spread(z: Floats, variance: Floats, least: Any) -> Made:
-    """X + sqrt(variance + least) z."""
+    """Return the summand sqrt(variance + least) z."""
     return np.sqrt(variance + least) * z, None
 
 
 def spread_slope(z: Floats, variance: Floats, least: Any) -> Made:
-    """G * z / (2 sqrt(variance + least)): the gradient of `spread` with respect to the variance."""
+    """Return the factor z / (2 sqrt(variance + least)): the derivative of `spread` with respect to the variance."""
     return (z * z.dtype.type(0.5)) / np.sqrt(variance + least), None
 
 
 def power(r: Floats, exponent: float) -> Floats:
-    """R to a power: by squaring and a square root where twice the exponent is a whole number up to 64, else by logarithms."""
+    """Return r**exponent: by squaring and a square root if twice the exponent is an integer up to 64, else by logarithms."""
     doubled = 2 * exponent
     if not (1 <= doubled <= 64 and doubled == int(doubled)):
         exp, log = (
@@ -60,7 +60,7 @@ def power(r: Floats, exponent: float) -> Floats:
 
 
 def concrete(u: Floats, other: Floats | None, odds: Any, least: Any, exponent: Any, scale: Any, steepness: Any) -> Made:
-    """X * (1 - drop) scale, drop the softened indicator 1 / (1 + r**exponent)."""
+    """Return the factor (1 - drop) scale, with the softened decision drop = 1 / (1 + r**exponent)."""
     one = u.dtype.type(1)
     r = odds * (((one - u) + least) / (u + least))
     drop = one / (one + power(r, float(exponent)))

@@ -1,9 +1,9 @@
 """Stream 1 in Numba: the bytes of the reference at the speed of compiled code (docs/stream.md).
 
-Three kernels are compiled, each when first called, and kept on disk for the next process. They see integers alone: what
-is done to floating-point values is one NumPy product, of which the dropped part is ANDed away. Every number in a kernel
-is a uint64 on purpose: Numba takes a Python integer for an int64, and adds the two kinds up to a float64. All machines
-that Numba runs on are little-endian, so words of 64 bits can be seen as words of 32 or as bytes.
+Each kernel is compiled at its first call and cached on disk for the next process. The kernels of the mask use only integers:
+NumPy multiplies the floating-point values, and a kernel then clears the bits of the dropped ones. Every number in a kernel is
+a uint64 on purpose: Numba types a Python integer as int64, and the sum of an int64 and a uint64 as float64. All machines that
+Numba supports are little-endian, so 64-bit words can be viewed as 32-bit words or as bytes.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Kernel = Callable[..., Any]
 
 PLANES_DOMAIN, KEYS_DOMAIN = 1 << 24, 2 << 24  # as they stand in the counter; the domain of words is 0
 PLANE = np.uint64(1 << 16)
-GROUP = 128  # elements to a block of one plane
-TILE = 4096  # elements whose planes are made together, and no more of them than they need
+GROUP = 128  # elements per block of one plane
+TILE = 4096  # elements whose planes are computed together, until all are decided
 TILE_WORDS = TILE // 64
-CHUNK = 2**16  # elements worked on at a time: few enough to stay in the cache between two steps
+CHUNK = 2**16  # elements processed at a time: few enough to stay in the cache between two steps
 
 LOW_HALF = np.uint64(0xFFFFFFFF)
 HALF, TOP = np.uint64(32), np.uint64(63)
@@ -39,7 +39,7 @@ ZERO, ONE, ALL = np.uint64(0), np.uint64(1), np.uint64(2**64 - 1)
 
 
 def compiled(function: Kernel) -> Kernel:
-    """Compile when first called; keep the result on disk, if there is a folder that can be written to."""
+    """Compile a function at its first call, and cache the result on disk if a folder is writable."""
     try:
         kernel: Kernel = njit(nogil=True, cache=True)(function)
     except RuntimeError:
@@ -52,10 +52,10 @@ def compiled(function: Kernel) -> Kernel:
 
 @compiled
 def philox_blocks(seed: np.uint64, offset: np.uint64, block: Words, plane_domain: np.uint64, out: Words) -> None:
-    """Philox4x32-10 of Salmon, Moraes, Dror and Shaw (SC 2011), table 2: the blocks of these numbers, 128 bits each.
+    """Write the 128-bit blocks with these numbers of Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC 2011, table 2).
 
-    Blocks are independent, and a 32-bit counter word has a 64-bit lane to itself: so the compiler makes vectors of the
-    loop over blocks, and one widening multiply of a product.
+    Blocks are independent, and each 32-bit counter word has its own 64-bit lane. So the compiler vectorizes the loop over
+    blocks, and each product is one widening multiplication.
     """
     for j in range(block.size):
         c0, c1 = block[j] & LOW_HALF, block[j] >> HALF | plane_domain
@@ -75,7 +75,7 @@ def philox_blocks(seed: np.uint64, offset: np.uint64, block: Words, plane_domain
 
 @compiled
 def keep_tiles(seed: np.uint64, offset: np.uint64, rate: np.uint64, block: Words, kept: Words) -> None:
-    """Packed keep bits of these groups: element i is kept iff U(i) >= p, compared digit by digit from the top."""
+    """Write packed keep bits of these groups: element i is kept iff U(i) >= p, compared digit by digit from the top."""
     bits = np.empty(TILE_WORDS, np.uint64)
     undecided = np.empty(TILE_WORDS, np.uint64)  # the digits so far equal p's
     for begin in range(0, block.size, TILE_WORDS // 2):
@@ -101,7 +101,7 @@ def keep_tiles(seed: np.uint64, offset: np.uint64, rate: np.uint64, block: Words
 
 @compiled
 def compare_digits(bits: Words, position: Indices, index: Indices, digits: Words, undecided: Flags, kept: Flags) -> int:
-    """One plane against the digits of each element's own rate; return how many are undecided still."""
+    """Compare one plane with the digits of each element's own rate; return the number of undecided elements."""
     left = 0
     for i in range(index.size):
         if undecided[i]:
@@ -145,7 +145,7 @@ for part in definitions.PARTS:
 
 @lru_cache
 def elementwise(function: Kernel, signature: str) -> Kernel:
-    """Compile a function of a number for arrays, when it is first called for."""
+    """Compile a function of one number to a function of arrays, at its first use."""
     compile: Kernel = vectorize
     try:
         made: Kernel = compile([signature], cache=True)(function)
@@ -166,14 +166,14 @@ def elementary(name: str, x: Floats) -> Floats:
 
 
 def blocks(seed: int, offset: int, block: Words, plane_domain: int) -> Words:
-    """Return the blocks of these numbers, two words of 64 bits each."""
+    """Return the blocks with these numbers, as two 64-bit words each."""
     out = np.empty(2 * block.size, np.uint64)
     philox_blocks(np.uint64(seed), np.uint64(offset), block, np.uint64(plane_domain), out)
     return out
 
 
 def keep(seed: int, offset: int, rate: int, block: Words) -> Words:
-    """Keep bits of whole groups, two words of 64 bits each."""
+    """Return keep bits of whole groups, as two 64-bit words each."""
     kept = np.zeros(2 * block.size, np.uint64)
     if rate < 2**64:
         keep_tiles(np.uint64(seed), np.uint64(offset), np.uint64(rate), block, kept)
@@ -192,7 +192,7 @@ def chunks(n: int) -> Iterator[slice]:
 
 
 def keep_bits(seed: int, offset: int, rate: int, first: int, n: int, out: NDArray[np.uint8]) -> None:
-    """Packed keep bits, bit i in byte i // 8, the last byte filled up with zeros."""
+    """Write packed keep bits: bit i in byte i // 8, zeros after the last bit."""
     bits = keep(seed, offset, rate, numbers(first // GROUP, (first + n - 1) // GROUP + 1))[first % GROUP // 64 :]
     shift = np.uint64(first % 64)
     if shift:
@@ -203,7 +203,7 @@ def keep_bits(seed: int, offset: int, rate: int, first: int, n: int, out: NDArra
 
 
 def keep_bits_at(seed: int, offset: int, rate: int | NDArray[np.float64], index: Indices, out: NDArray[np.uint8]) -> None:
-    """Packed keep bits of any indices, of one rate or of a rate for each."""
+    """Write packed keep bits of any indices, with one rate for all or one rate per index."""
     block, position = blocks_of(index)
     flags = np.ones(index.size, np.bool_)
     if isinstance(rate, int):
@@ -221,7 +221,7 @@ def keep_bits_at(seed: int, offset: int, rate: int | NDArray[np.float64], index:
 
 
 def some_words(seed: int, offset: int, first: int, n: int) -> NDArray[np.uint32]:
-    """Words first .. first + n - 1 of domain 0."""
+    """Return words first .. first + n - 1 of domain 0."""
     skip = first % 4
     return blocks(seed, offset, numbers(first // 4, (first + n + 3) // 4), 0).view(np.uint32)[skip : skip + n]
 
@@ -239,7 +239,7 @@ def fold_in(seed: int, data: int) -> int:
 
 
 def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, ...]:
-    """One block of the generator, for known answers."""
+    """Return one block of the generator, for tests with known answers."""
     low, high = counter[0] | counter[1] << 32, counter[2] | counter[3] << 32
     return tuple(blocks(key[0] | key[1] << 32, high, np.array([low], np.uint64), 0).view(np.uint32).tolist())
 
@@ -248,14 +248,14 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
 
 
 def drop_others(out: Floats, bits: NDArray[np.uint8]) -> None:
-    """Set what is not kept to +0."""
+    """Set the elements that are not kept to +0."""
     words = np.zeros((out.size + 63) // 64, np.uint64)
     words.view(np.uint8)[: bits.size] = bits
     drop(out.view(np.uint32 if out.dtype == np.float32 else np.uint64), words)
 
 
 def scale(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, bias: Floats | None, other: Floats | None) -> None:
-    """Compute other + (keep ? (x + bias) * factor : 0), of which bias and other may be left out; dropped by selection."""
+    """Compute other + (keep ? (x + bias) * factor : 0); bias and other are optional. Dropped values are not multiplied."""
     for part in chunks(x.size):
         value = x[part] if bias is None else x[part] + bias[part]
         np.multiply(value, factor if np.ndim(factor) == 0 else factor[part], out=out[part])
@@ -265,7 +265,7 @@ def scale(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, bias: Fl
 
 
 def affine(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, shift: Any, fill: Any) -> None:
-    """Keep ? x * factor + shift : fill."""
+    """Write keep ? x * factor + shift : fill."""
     np.add(x * factor, shift, out=out)
     np.copyto(out, fill, where=np.unpackbits(~bits, count=out.size, bitorder="little").view(np.bool_))
 
@@ -282,13 +282,13 @@ def signed(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, shift: 
 
 
 def select(x: Floats, out: Floats, bits: NDArray[np.uint8], other: Floats) -> None:
-    """Keep ? x : other."""
+    """Write keep ? x : other."""
     np.copyto(out, other)
     np.copyto(out, x, where=np.unpackbits(bits, count=out.size, bitorder="little").view(np.bool_))
 
 
 def uniform(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:
-    """Uniforms in the open interval (0, 1), exact in their type: one word a float32, two a float64."""
+    """Fill `out` with uniforms in the open interval (0, 1), exact in their type: one word per float32, two per float64."""
     digits, words_each, integer = (24, 1, np.uint32) if out.dtype == np.float32 else (53, 2, np.uint64)
     shift, step = integer(32 * words_each - digits), out.dtype.type(2.0**-digits)
     for part in chunks(out.size):
@@ -298,7 +298,7 @@ def uniform(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:
 
 
 def normal(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:
-    """Make normal numbers: of one word each in float32, of the uniform number each in float64."""
+    """Fill `out` with normal numbers: from one word each in float32, from one uniform number each in float64."""
     for part in chunks(out.size):
         begin, n = first + part.start, part.stop - part.start
         if out.dtype == np.float32:

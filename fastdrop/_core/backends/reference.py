@@ -12,18 +12,18 @@ from fastdrop._core.backends.elementary import FUNCTIONS, normal32, normal64
 from fastdrop._core.backends.indices import blocks_of
 
 Floats = NDArray[Any]  # float32 or float64
-Words = NDArray[np.uint64]  # 32-bit words in 64-bit lanes: the products of Philox need the room
+Words = NDArray[np.uint64]  # 32-bit words in 64-bit lanes: Philox needs 64-bit products
 
 WORDS_DOMAIN, PLANES_DOMAIN, KEYS_DOMAIN = 0, 1, 2
-GROUP = 128  # elements to a block of one plane
-CHUNK = 2**20  # words made at a time
+GROUP = 128  # elements per block of one plane
+CHUNK = 2**20  # words computed at a time
 
 LOW_HALF = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
 
 
 def philox_rounds(counter: list[Words], key: tuple[int, int]) -> list[Words]:
-    """Philox4x32-10 of Salmon, Moraes, Dror and Shaw (SC 2011), table 2: ten rounds on arrays of counters."""
+    """Apply the ten rounds of Philox4x32-10 to arrays of counters (Salmon, Moraes, Dror and Shaw, SC 2011, table 2)."""
     c0, c1, c2, c3 = counter
     for r in range(10):
         key0 = np.uint64((key[0] + r * 0x9E3779B9) & 0xFFFFFFFF)
@@ -50,12 +50,12 @@ def blocks(seed: int, offset: int, block: Words, plane: int, domain: int) -> NDA
 
 
 def plane_bits(seed: int, offset: int, block: Words, plane: int) -> NDArray[np.uint8]:
-    """Binary digit `plane` of every element's uniform, packed: 16 bytes a block, bit i of the 128 in byte i // 8."""
+    """Return binary digit `plane` of every element's uniform, packed: 16 bytes per block, bit i of the 128 in byte i // 8."""
     return blocks(seed, offset, block, plane, PLANES_DOMAIN).astype("<u4").view(np.uint8)
 
 
 def keep_groups(seed: int, offset: int, rate: int, block: Words) -> NDArray[np.uint8]:
-    """Packed keep bits of whole groups: element i is kept iff U(i) >= p, compared digit by digit from the top."""
+    """Return packed keep bits of whole groups: element i is kept iff U(i) >= p, compared digit by digit from the top."""
     if rate == 2**64:
         return np.zeros((block.size, GROUP // 8), np.uint8)
     undecided = np.full((block.size, GROUP // 8), 0xFF, np.uint8)  # the digits so far equal p's
@@ -80,7 +80,7 @@ def flags_at(packed: NDArray[np.uint8], position: NDArray[np.int64], index: NDAr
 
 
 def keep_each(seed: int, offset: int, rates: NDArray[np.float64], index: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return whether each element is kept, with one rate per element: the same comparison with digits that differ per element."""
+    """Return whether each element is kept, with one rate per element: the same comparison, with the digits of each rate."""
     whole, fraction = np.divmod(rates * 2.0**32, 1.0)
     fixed = (whole.astype(np.uint64) << HALF) + np.rint(fraction * 2.0**32).astype(np.uint64)  # of 2**-64, nearest even
     block, position = blocks_of(index)
@@ -97,7 +97,7 @@ def keep_each(seed: int, offset: int, rates: NDArray[np.float64], index: NDArray
 
 
 def keep_bits(seed: int, offset: int, rate: int, first: int, n: int, out: NDArray[np.uint8]) -> None:
-    """Packed keep bits of the indices first .. first + n - 1: bit i in byte i // 8, the last byte filled up with zeros."""
+    """Write packed keep bits of the indices first .. first + n - 1: bit i in byte i // 8, zeros after the last bit."""
     block = np.arange(first // GROUP, (first + n - 1) // GROUP + 1, dtype=np.uint64)
     skip = first % GROUP
     kept = np.unpackbits(keep_groups(seed, offset, rate, block), count=skip + n, bitorder="little")[skip:]
@@ -107,7 +107,7 @@ def keep_bits(seed: int, offset: int, rate: int, first: int, n: int, out: NDArra
 def keep_bits_at(
     seed: int, offset: int, rate: int | NDArray[np.float64], index: NDArray[np.int64], out: NDArray[np.uint8]
 ) -> None:
-    """Packed keep bits of any indices, of one rate or of a rate for each."""
+    """Write packed keep bits of any indices, with one rate for all or one rate per index."""
     if isinstance(rate, int):
         block, position = blocks_of(index)
         kept = flags_at(keep_groups(seed, offset, rate, block), position, index)
@@ -117,19 +117,19 @@ def keep_bits_at(
 
 
 def unpacked(bits: NDArray[np.uint8], n: int) -> NDArray[np.bool_]:
-    """Packed keep bits as flags."""
+    """Return packed keep bits as flags."""
     return np.unpackbits(bits, count=n, bitorder="little").view(np.bool_)
 
 
 def scale(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, bias: Floats | None, other: Floats | None) -> None:
-    """Compute other + (keep ? (x + bias) * factor : 0); bias and other are optional. Dropped values are replaced, not multiplied."""
+    """Compute other + (keep ? (x + bias) * factor : 0); bias and other are optional. Dropped values are not multiplied."""
     value = x if bias is None else x + bias
     value = np.where(unpacked(bits, x.size), value * factor, x.dtype.type(0))
     out[:] = value if other is None else other + value
 
 
 def affine(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, shift: Any, fill: Any) -> None:
-    """Keep ? x * factor + shift : fill."""
+    """Write keep ? x * factor + shift : fill."""
     out[:] = np.where(unpacked(bits, x.size), x * factor + shift, fill)
 
 
@@ -142,7 +142,7 @@ def signed(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, shift: 
 
 
 def select(x: Floats, out: Floats, bits: NDArray[np.uint8], other: Floats) -> None:
-    """Keep ? x : other."""
+    """Write keep ? x : other."""
     out[:] = np.where(unpacked(bits, x.size), x, other)
 
 
@@ -153,7 +153,7 @@ def chunks(n: int) -> Iterator[slice]:
 
 
 def some_words(seed: int, offset: int, first: int, n: int) -> NDArray[np.uint32]:
-    """Words first .. first + n - 1 of domain 0: word i is w[i % 4] of block i // 4."""
+    """Return words first .. first + n - 1 of domain 0: word i is w[i % 4] of block i // 4."""
     block = np.arange(first // 4, (first + n - 1) // 4 + 1, dtype=np.uint64)
     skip = first % 4
     return blocks(seed, offset, block, 0, WORDS_DOMAIN).reshape(-1)[skip : skip + n]
@@ -166,7 +166,7 @@ def words(seed: int, offset: int, first: int, out: NDArray[np.uint32]) -> None:
 
 
 def uniform(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:
-    """Uniforms in the open interval (0, 1), exact in their type: one word a float32, two a float64."""
+    """Fill `out` with uniforms in the open interval (0, 1), exact in their type: one word per float32, two per float64."""
     for part in chunks(out.size):
         begin, n = first + part.start, part.stop - part.start
         if out.dtype == np.float32:
@@ -179,7 +179,7 @@ def uniform(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:
 
 
 def normal(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:
-    """Make normal numbers: of one word each in float32, of the uniform number each in float64."""
+    """Fill `out` with normal numbers: from one word each in float32, from one uniform number each in float64."""
     for part in chunks(out.size):
         begin, n = first + part.start, part.stop - part.start
         if out.dtype == np.float32:
@@ -203,6 +203,6 @@ def fold_in(seed: int, data: int) -> int:
 
 
 def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, ...]:
-    """One block of the generator, for known answers."""
+    """Return one block of the generator, for tests with known answers."""
     out = philox_rounds([np.array([word], np.uint64) for word in counter], key)
     return tuple(int(word[0]) for word in out)
