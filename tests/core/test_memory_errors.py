@@ -58,7 +58,17 @@ def test_nothing_is_drawn_when_memory_runs_out(run_python, name):
 
 
 def test_every_function_that_draws_is_tried_or_takes_another_array():
-    drawing = {name for name in fastdrop.__all__ if "seed" in getattr(inspect.signature(getattr(fastdrop, name)), "parameters", ())}
-    others = {"dropout1d", "dropout3d", "embedding_dropout", "drop_connect", "shakeout", "variational_dense", "variational_dropout"}
+    drawing = {
+        name for name in fastdrop.__all__ if "seed" in getattr(inspect.signature(getattr(fastdrop, name)), "parameters", ())
+    }
+    others = {
+        "dropout1d",
+        "dropout3d",
+        "embedding_dropout",
+        "drop_connect",
+        "shakeout",
+        "variational_dense",
+        "variational_dropout",
+    }
     forward = {name for name in drawing if not name.endswith("_backward")} - {"layer_drop", "fold_in", "Key", "Stream"}
     assert forward == {*LIKE_DROPOUT, *CALLS, *others}
