@@ -13,7 +13,6 @@ from fastdrop import monitor as monitor
 from fastdrop import nn as nn
 from fastdrop import schedules as schedules
 from fastdrop import theory as theory
-from fastdrop import torch as torch
 from fastdrop import tuning as tuning
 from fastdrop import typing as typing
 from fastdrop import uncertainty as uncertainty
