@@ -455,7 +455,7 @@ def read(path: Any) -> Iterator[Entry]:
 
 
 def plot(entries: Iterable[Entry]) -> list[Axes]:
-    """Draw what a monitor recorded over the steps: rates, variance shifts, norms of gradients, and losses.
+    """Draw the entries of a monitor over the steps: rates, variance shifts, norms of gradients, and losses.
 
     Parameters
     ----------

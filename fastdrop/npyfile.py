@@ -24,7 +24,7 @@ from fastdrop.variants.dropout import dropout, dropout_mask
 
 __all__ = ["Applied", "apply_file"]
 
-CHUNK_BYTES = 2**24  # what is in memory at a time, several times over
+CHUNK_BYTES = 2**24  # the size of a chunk; several arrays of this size are in memory
 LEAST_RUN = 2**11  # elements to read or write in one piece, where an array's order makes pieces of a chunk
 
 

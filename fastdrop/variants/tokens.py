@@ -288,7 +288,7 @@ def word_dropout_backward(
 
 
 def embedding_axis(x: ArrayLike) -> tuple[int]:
-    """Return the last axis, or raise if there is none."""
+    """Return the last axis, or raise an error for a 0-d array."""
     if not np.ndim(x):
         raise ValueError("word_dropout needs an axis of embeddings, the last axis; got a 0-d array")
     return (np.ndim(x) - 1,)
