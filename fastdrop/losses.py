@@ -80,7 +80,7 @@ def r_drop_loss(
     Returns
     -------
     float
-        The loss; 0 where no sample counts.
+        The loss; 0 if no sample counts.
 
     Raises
     ------

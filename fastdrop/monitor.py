@@ -455,7 +455,7 @@ def read(path: Any) -> Iterator[Entry]:
 
 
 def plot(entries: Iterable[Entry]) -> list[Axes]:
-    """Draw what a monitor recorded over the steps: rates, variance shifts, norms of gradients, and losses.
+    """Draw the entries of a monitor over the steps: rates, variance shifts, norms of gradients, and losses.
 
     Parameters
     ----------
@@ -480,8 +480,8 @@ def plot(entries: Iterable[Entry]) -> list[Axes]:
     >>> figure.savefig("run.png")  # doctest: +SKIP
     """
     seen = list(entries)
-    passes = by_layer(entry for entry in seen if entry["kind"] == "layer" and entry["training"])
-    gradients = by_layer(entry for entry in seen if entry["kind"] == "gradient")
+    passes = group_by_layer(entry for entry in seen if entry["kind"] == "layer" and entry["training"])
+    gradients = group_by_layer(entry for entry in seen if entry["kind"] == "gradient")
     losses = {"": [entry for entry in seen if entry["kind"] == "losses"]}
     shares, shifts, norms, gaps = found = row_of_axes(4)
     draw_lines(shares, passes, "dropped")
@@ -501,7 +501,7 @@ def plot(entries: Iterable[Entry]) -> list[Axes]:
     return list(found)
 
 
-def by_layer(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+def group_by_layer(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     """Return entries by the name of their layer."""
     layers: dict[str, list[Entry]] = {}
     for entry in entries:

@@ -24,7 +24,7 @@ from fastdrop.variants.dropout import dropout, dropout_mask
 
 __all__ = ["Applied", "apply_file"]
 
-CHUNK_BYTES = 2**24  # what is in memory at a time, several times over
+CHUNK_BYTES = 2**24  # the size of a chunk; several arrays of this size are in memory
 LEAST_RUN = 2**11  # elements to read or write in one piece, where an array's order makes pieces of a chunk
 
 
@@ -155,7 +155,7 @@ def apply_file(
     digest = hashlib.sha256()
     dropped = done = 0
     with open(source, "rb") as reading, replacement(target) as writing:
-        work = by_blocks if layout.fortran else in_order
+        work = process_by_blocks if layout.fortran else process_in_order
         for n in work(layout, mask, reading, writing, digest.update):
             dropped += mask.dropped(done, n)  # blocks write other elements than these n, but the sum is that of all
             done += n
@@ -186,7 +186,9 @@ Work = Iterator[int]  # yields the number of elements of each finished step
 Update = Callable[[Any], None]  # of a hash
 
 
-def in_order(layout: Layout, mask: Mask, reading: io.BufferedReader, writing: io.BufferedRandom, update: Update) -> Work:
+def process_in_order(
+    layout: Layout, mask: Mask, reading: io.BufferedReader, writing: io.BufferedRandom, update: Update
+) -> Work:
     """Process a file in C order, which is also the order of the mask.
 
     Mapped pages count as resident memory, so one chunk is mapped at a time. The output is not mapped, because a full disk would
@@ -204,7 +206,9 @@ def in_order(layout: Layout, mask: Mask, reading: io.BufferedReader, writing: io
         yield n
 
 
-def by_blocks(layout: Layout, mask: Mask, reading: io.BufferedReader, writing: io.BufferedRandom, update: Update) -> Work:
+def process_by_blocks(
+    layout: Layout, mask: Mask, reading: io.BufferedReader, writing: io.BufferedRandom, update: Update
+) -> Work:
     """Process a file in Fortran order in blocks that have long runs both in the file and in the mask's order, which is C order.
 
     For the file, a block is an array with reversed axes. It is read and not mapped: its runs have a few pages each, and the

@@ -128,8 +128,8 @@ def normal(
 ) -> NDArray[Any]:
     """Return random numbers of the standard normal distribution.
 
-    Number i is the inverse of the distribution function at a uniform number that is made of word i alone: so any chunk can be
-    had by itself, and every backend, instruction set and number of threads gives the same bits.
+    Number i is the inverse of the distribution function at a uniform number that is computed from word i alone. So any
+    chunk can be computed by itself, and every backend, instruction set and number of threads gives the same bits.
 
     Parameters
     ----------

@@ -126,7 +126,7 @@ class Schedule:
         return plot({type(self).__name__: self}, steps, ax)
 
     def parts(self) -> dict[str, StepToRate]:
-        """Return the schedules that this schedule is made of, by name."""
+        """Return the schedules that this schedule contains, by name."""
         return {}
 
     def own_config(self) -> dict[str, Any]:

@@ -622,7 +622,7 @@ def noise_variances(p: Any, count: int) -> list[float]:
 
 
 def second_moment(cov: ArrayLike | None, features: int) -> Floats:
-    """Return the second moment of the inputs, or raise an error that says why it is none."""
+    """Return the second moment of the inputs, or raise an error that names the fault."""
     if cov is None:
         return np.eye(features)
     matrix = as_floats(cov, "cov")
@@ -754,7 +754,7 @@ def matrix_completion_regularizer(
 
 
 def entry_probabilities(given: ArrayLike | None, count: int, name: str) -> Floats:
-    """Return probabilities of rows or columns, equal ones by default, or raise an error that says what is wrong."""
+    """Return probabilities of rows or columns, equal ones by default, or raise an error that names the fault."""
     if given is None:
         return np.full(count, 1.0 / max(count, 1))
     found = as_floats(given, name)

@@ -182,7 +182,7 @@ def show_outcomes(outcomes: list[Outcome], seconds: float) -> list[Outcome]:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def info(as_json: bool) -> None:
-    """Show the settings in force, and the properties of this build and this machine."""
+    """Show the settings, this build and this machine."""
     with errors_in_one_line():
         found = fastdrop.config()
     if as_json:

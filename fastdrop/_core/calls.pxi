@@ -144,7 +144,7 @@ cdef object finish_masked(Call call, Work work, p, noise_shape, shared_axes):
 
 cdef object finish_dropping(Call call, Work work, x, p, noise_shape, shared_axes, mode, bias, residual):
     """Drop and scale. Forward and backward are the same: the mask is regenerated from (seed, offset)."""
-    cdef int scaling = scaling_of(mode)
+    cdef int scaling = parse_mode(mode)
     set_rate(work, p, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
     place_mask(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), noise_shape, shared_axes)
     work.op = native.FD_SCALE
@@ -215,7 +215,7 @@ cdef enum:
     UNSCALED  # values unscaled, in training and outside training
 
 
-cdef int scaling_of(mode) except -1:
+cdef int parse_mode(mode) except -1:
     if mode == "inverted":
         return INVERTED
     if mode == "standard":

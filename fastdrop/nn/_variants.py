@@ -191,12 +191,12 @@ def learned_rate(logit: NDArray[np.float64]) -> Any:
     return rate if np.ndim(rate) else float(rate)
 
 
-def passed_on(grad: Any, stddev: Any = 1.0, *, seed: FixedSeed, offset: int = 0, training: bool = True) -> Any:
+def gaussian_noise_backward(grad: Any, stddev: Any = 1.0, *, seed: FixedSeed, offset: int = 0, training: bool = True) -> Any:
     """Return the gradient of the result, which for added noise is also the gradient of the input."""
     return grad
 
 
-class GaussianNoise(Variant, forward=fastdrop.gaussian_noise, backward=passed_on, scheduled="stddev"):
+class GaussianNoise(Variant, forward=fastdrop.gaussian_noise, backward=gaussian_noise_backward, scheduled="stddev"):
     """Adds normal numbers: `fastdrop.gaussian_noise`. The standard deviation may have a schedule, in [0, 1].
 
     Examples

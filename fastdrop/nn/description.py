@@ -38,8 +38,8 @@ class Row:
 
     def cells(self) -> list[str]:
         """Return each entry as text."""
-        options = ", ".join(f"{name}={in_words(value)}" for name, value in self.options.items() if value is not None)
-        values = asdict(self) | {"options": options, "rate": in_short(self.rate), "schedule": in_words(self.schedule)}
+        options = ", ".join(f"{name}={format_config(value)}" for name, value in self.options.items() if value is not None)
+        values = asdict(self) | {"options": options, "rate": format_rate(self.rate), "schedule": format_config(self.schedule)}
         return [str(value) for value in values.values()]
 
 
@@ -138,7 +138,7 @@ def paper(layer: Variant) -> str:
     return " ".join(first[0].split()) if first else ""
 
 
-def in_short(rate: Any) -> str:
+def format_rate(rate: Any) -> str:
     """Return a rate as text; for an array, its smallest and its largest entry."""
     if isinstance(rate, dict):
         values = [float(value) for value in flatten(rate["array"])]
@@ -151,12 +151,13 @@ def flatten(values: Any) -> list[Any]:
     return [number for each in values for number in flatten(each)] if isinstance(values, list) else [values]
 
 
-def in_words(config: Any) -> str:
+def format_config(config: Any) -> str:
     """Return a configuration as text; the configuration of an object becomes the call that makes it."""
     if isinstance(config, dict) and "class" in config:
-        return f"{config['class']}({', '.join(f'{key}={in_words(value)}' for key, value in config.items() if key != 'class')})"
+        arguments = (f"{key}={format_config(value)}" for key, value in config.items() if key != "class")
+        return f"{config['class']}({', '.join(arguments)})"
     if isinstance(config, dict):
         return ", ".join(map(str, config.values()))  # a function, an array, or an infinite number
     if isinstance(config, list):
-        return f"({', '.join(map(in_words, config))})"
+        return f"({', '.join(map(format_config, config))})"
     return "" if config is None else repr(config)

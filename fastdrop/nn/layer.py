@@ -221,19 +221,19 @@ class Layer:
         """
         root = Stream(seed)
         for name, layer in self.walk():
-            layer.take(root.fold_in(name) if name else Stream(root.seed))
+            layer.set_stream(root.fold_in(name) if name else Stream(root.seed))
         return self
 
-    def take(self, stream: Stream) -> None:
+    def set_stream(self, stream: Stream) -> None:
         """Replace the layer's stream, if the layer draws keys."""
 
     def advance(self, steps: int = 1) -> None:
         """Advance the schedules inside by a number of steps. Call it after each update of the weights."""
         number = plan.as_count(steps, "steps")
         for _, layer in self.walk():
-            layer.go_on(number)
+            layer.advance_own_step(number)
 
-    def go_on(self, steps: int) -> None:
+    def advance_own_step(self, steps: int) -> None:
         """Advance the layer's own step, if it has one."""
 
     # Configuration

@@ -89,7 +89,7 @@ def whole_signature(cls: type[Variant]) -> inspect.Signature:
     return inspect.Signature(sorted([*named, *rest], key=lambda parameter: parameter.kind))
 
 
-def without_annotations(cls: type) -> inspect.Signature:
+def short_signature(cls: type) -> inspect.Signature:
     """Return the signature of a class in a form short enough for a message."""
     found = inspect.signature(cls)
     return found.replace(parameters=[each.replace(annotation=each.empty) for each in found.parameters.values()])
@@ -155,7 +155,7 @@ class Variant(Layer):
         try:
             bound = self.arguments.bind(*arguments, **options)
         except TypeError as error:
-            raise TypeError(f"{type(self).__name__}: {error}; it takes {without_annotations(type(self))}") from None
+            raise TypeError(f"{type(self).__name__}: {error}; it takes {short_signature(type(self))}") from None
         bound.apply_defaults()
         seed, value = bound.arguments.pop("seed"), bound.arguments.pop(self.scheduled)
         if self.scheduled == "p" and not callable(value) and not (isinstance(value, np.ndarray) and value.ndim):
@@ -234,11 +234,11 @@ class Variant(Layer):
 
     # Seeds, steps, configuration, state
 
-    def take(self, stream: Stream) -> None:
+    def set_stream(self, stream: Stream) -> None:
         """Replace the layer's stream."""
         self._stream = stream
 
-    def go_on(self, steps: int) -> None:
+    def advance_own_step(self, steps: int) -> None:
         """Advance the layer's step."""
         self.step += steps
 

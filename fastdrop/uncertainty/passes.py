@@ -445,7 +445,7 @@ def pass_runner(forward: Any, seed: Seed | None, offset: int) -> Callable[[Any, 
     own = getattr(forward, "forward", None)
     if callable(own):
         if seed is not None:
-            raise TypeError("seed must not be given with layers, which draw from streams of their own")
+            raise TypeError("seed must not be given with layers, which draw from their own streams")
         return lambda x, number: own(x)
     if not callable(forward):
         raise TypeError(f"forward must be a function of (x, stream), or have a method forward(x); got {forward!r}")
@@ -515,7 +515,7 @@ def mc_predict(
     forward : callable or object with a method ``forward``
         A function of (x, stream). It passes the stream as the seed to the functions that it calls, for example
         ``fastdrop.dropout(x, 0.1, seed=stream)``, any number of times. Or a layer of `fastdrop.nn`, whose ``forward(x)``
-        draws from streams of its own: it is put into ``eval(sampling=True)``, and afterwards back into its mode. Other objects
+        draws from its own streams: it is put into ``eval(sampling=True)``, and afterwards back into its mode. Other objects
         with a method ``forward(x)`` are called in their current mode.
     x : array_like
         The input of `forward`. If `batch` is 1, it may be anything that `forward` takes.
@@ -652,7 +652,7 @@ def mc_dropout(
 
     Notes
     -----
-    Let v be the value of an element where it is kept, and k the number of the T masks that keep it. The mean is v (k / T), and
+    Let v be the value of an element if it is kept, and k the number of the T masks that keep it. The mean is v (k / T), and
     the sum of squared differences is v v (k (T - k) / T). The counts are exact, so the results do not carry the rounding errors
     of T updates. They are the same to the bit for any backend and number of threads. They take memory for both, and one byte
     per element (two for 256 masks or more).

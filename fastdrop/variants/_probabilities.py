@@ -110,7 +110,7 @@ def fill_up(scores: NDArray[np.float64], mean: float, floor: float) -> NDArray[n
     slope = fixed_sum(np.where((place >= low) & (place < high), ordered, 0.0))
     level = (wanted - (scores.shape[1] - high) - floor * (low - zeros)) / np.where(slope > 0, slope, 1.0)
     keep = np.clip(scaled * level, floor, 1.0)
-    keep[scaled >= at(ordered, high)] = 1.0
+    keep[scaled >= score_at(ordered, high)] = 1.0
     probabilities: NDArray[np.float64] = np.where(scaled > 0, keep, of_zeros)
     return probabilities
 
@@ -133,26 +133,26 @@ def find_ends(
         return found
 
     def is_full(j: NDArray[np.int64]) -> NDArray[np.bool_]:
-        score = at(ordered, j)
-        low = first_place(zeros, j, lambda i: at(ordered, i) > floor * score)
+        score = score_at(ordered, j)
+        low = first_position(zeros, j, lambda i: score_at(ordered, i) > floor * score)
         return total(1.0 / score, low, j) <= wanted
 
     def is_lifted(j: NDArray[np.int64]) -> NDArray[np.bool_]:
-        score, above = at(ordered, j), np.minimum(j + 1, n)
-        high = first_place(above, end, lambda i: floor * at(ordered, i) >= score)
+        score, above = score_at(ordered, j), np.minimum(j + 1, n)
+        high = first_position(above, end, lambda i: floor * score_at(ordered, i) >= score)
         return total(floor / score, above, high) < wanted
 
-    return first_place(zeros, end, is_lifted), first_place(zeros, end, is_full)
+    return first_position(zeros, end, is_lifted), first_position(zeros, end, is_full)
 
 
-def at(ordered: NDArray[np.float64], place: NDArray[np.int64]) -> NDArray[np.float64]:
+def score_at(ordered: NDArray[np.float64], position: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the score at one position of each row; infinity past the end of the row."""
-    found: NDArray[np.float64] = np.take_along_axis(ordered, np.minimum(place, ordered.shape[1] - 1), 1)
-    found[place == ordered.shape[1]] = np.inf
+    found: NDArray[np.float64] = np.take_along_axis(ordered, np.minimum(position, ordered.shape[1] - 1), 1)
+    found[position == ordered.shape[1]] = np.inf
     return found
 
 
-def first_place(
+def first_position(
     begin: NDArray[np.int64], end: NDArray[np.int64], is_past: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 ) -> NDArray[np.int64]:
     """Return, for each row, the first position from `begin` on where a monotone predicate holds, or `end`, by bisection."""

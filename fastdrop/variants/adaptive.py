@@ -107,7 +107,7 @@ def adaptive_dropout(
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     if plan.check_flag(antithetic, "antithetic") and seed is None and call.is_training:
-        raise TypeError("seed is required for an antithetic mask: pass the key of the first evaluation")
+        raise TypeError("seed is required here, for an antithetic mask: pass the key of the first evaluation")
     line = Line(gain, shift, mode)
     call.check_place(np.shape(x))
     with call.arrays(x, logits=required(logits)) as run:

@@ -91,7 +91,7 @@ def adl(
             [-0.14, -0.19,  2.95,  2.64]]])
     """
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads)
-    rule = Rule.of(x, "x", p, threshold, data_format)
+    rule = Rule.from_array(x, "x", p, threshold, data_format)
     if not call.is_training:
         return call.unchanged(x)
     with call.arrays(x) as run:
@@ -138,7 +138,7 @@ def adl_backward(
             [1., 1., 0., 1.]]])
     """
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads, backward=True)
-    rule = Rule.of(grad, "grad", p, threshold, data_format)
+    rule = Rule.from_array(grad, "grad", p, threshold, data_format)
     with_x = call.arrays(grad, x=x)
     if not call.is_training:
         return call.unchanged(grad)
@@ -162,7 +162,7 @@ class Rule(NamedTuple):
     places: tuple[int, ...]  # axes
 
     @staticmethod
-    def of(x: ArrayLike, name: str, p: Any, threshold: Any, data_format: Any) -> Rule:
+    def from_array(x: ArrayLike, name: str, p: Any, threshold: Any, data_format: Any) -> Rule:
         """Return the rule for an array, or raise an error for a bad argument."""
         places = axes_of_maps(x, data_format, name)
         channels = 1 if data_format == "channels_first" else np.ndim(x) - 1

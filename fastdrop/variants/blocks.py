@@ -112,7 +112,7 @@ def drop_block(
            [1., 1., 1., 1., 1., 1.]], dtype=float32)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    maps = Maps.of(x, "x", block_size, shared_axes, data_format)
+    maps = Maps.from_array(x, "x", block_size, shared_axes, data_format)
     return drop_from_maps(x, maps, (p, exact_rate), (mode, per), call)
 
 
@@ -147,7 +147,7 @@ def drop_block_backward(
     array([[[2., 2., 0., 0., 0., 2.]]], dtype=float32)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    maps = Maps.of(grad, "grad", block_size, shared_axes, data_format)
+    maps = Maps.from_array(grad, "grad", block_size, shared_axes, data_format)
     return drop_from_maps(grad, maps, (p, exact_rate), (mode, per), call)
 
 
@@ -161,7 +161,7 @@ class Maps(NamedTuple):
     shared_axes: tuple[int, ...]
 
     @staticmethod
-    def of(x: ArrayLike, name: str, block_size: Any, shared_axes: Any, data_format: Any) -> Maps:
+    def from_array(x: ArrayLike, name: str, block_size: Any, shared_axes: Any, data_format: Any) -> Maps:
         """Return the maps of an array, or raise an error for a bad argument."""
         shape = np.shape(x)
         if not 3 <= len(shape) <= 5:

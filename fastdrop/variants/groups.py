@@ -119,9 +119,9 @@ class Cut(NamedTuple):
     """A part of an axis in which all groups have one size. An axis without groups is one part with tuples of one entry."""
 
     where: slice
-    split: tuple[int, ...]  # the stretch's shape: groups, and places in each
-    whole: tuple[int, ...]  # the shape of what it is a block of
-    begin: tuple[int, ...]  # where it begins there
+    split: tuple[int, ...]  # the shape of this part: groups, and positions in each
+    whole: tuple[int, ...]  # the shape of the larger array, in the same form
+    begin: tuple[int, ...]  # the first index of this part in the larger array
 
 
 def cut_axis(n: int, whole: int, begin: int, size: int | None) -> list[Cut]:

@@ -128,7 +128,7 @@ def multinomial_dropout_backward(
 
 
 def draw_features(x: ArrayLike, k: Any, probabilities: Any, per: Any, call: Call, name: str) -> NDArray[Any]:
-    """Forward and backward are one: the counts are constants, made again from (seed, offset)."""
+    """Forward and backward are one: the counts are constants, regenerated from (seed, offset)."""
     shape, trials = np.shape(x), as_positive_count(k, "k")
     if not shape:
         raise ValueError(f"{name} must have features along its last axis; a 0-d array has none")

@@ -157,7 +157,7 @@ class Lookup(NamedTuple):
         """Return the lookup that made `x`, or raise an error for a bad argument."""
         shape, ids = np.shape(x), np.asarray(self.tokens)
         if self.num_embeddings is None:
-            raise ValueError("num_embeddings, the size of the vocabulary, must be given with tokens")
+            raise ValueError("num_embeddings must be given with tokens; it is the size of the vocabulary")
         words = plan.as_count(self.num_embeddings, "num_embeddings")
         if ids.dtype.kind not in "iu":
             raise TypeError(f"tokens must be an array of integers; got {ids.dtype}")
@@ -288,7 +288,7 @@ def word_dropout_backward(
 
 
 def embedding_axis(x: ArrayLike) -> tuple[int]:
-    """Return the last axis, or raise if there is none."""
+    """Return the last axis, or raise an error for a 0-d array."""
     if not np.ndim(x):
         raise ValueError("word_dropout needs an axis of embeddings, the last axis; got a 0-d array")
     return (np.ndim(x) - 1,)

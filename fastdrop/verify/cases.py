@@ -114,7 +114,7 @@ class Op:
 Laid = tuple[tuple[int, ...], dict[str, Any]]
 
 
-def rows_of(n: int, *row: int) -> tuple[int, ...]:
+def rows_shape(n: int, *row: int) -> tuple[int, ...]:
     """Return the shape of as many rows of this shape as have at least `n` elements."""
     return (-(-n // math.prod(row)), *row)
 
@@ -128,16 +128,16 @@ def block(shape: tuple[int, ...], whole: Sequence[int], begin: Sequence[int], **
 GEOMETRIES: dict[str, Callable[[int], Laid]] = {
     "flat": lambda n: ((n,), {}),
     "one decision": lambda n: ((n,), {"shared_axes": 0}),
-    "rows": lambda n: (rows_of(n, 301), {"shared_axes": 1}),
-    "short rows": lambda n: (rows_of(n, 5), {"shared_axes": -1}),
-    "columns": lambda n: (rows_of(n, 301), {"noise_shape": (1, None)}),
-    "maps": lambda n: (rows_of(n, 3, 17, 19), {"noise_shape": (None, 3, 1, 1)}),
-    "middle": lambda n: (rows_of(n, 7, 5), {"shared_axes": (1,)}),
-    "alternate": lambda n: (rows_of(n, 3, 2, 5), {"shared_axes": (0, 2)}),
+    "rows": lambda n: (rows_shape(n, 301), {"shared_axes": 1}),
+    "short rows": lambda n: (rows_shape(n, 5), {"shared_axes": -1}),
+    "columns": lambda n: (rows_shape(n, 301), {"noise_shape": (1, None)}),
+    "maps": lambda n: (rows_shape(n, 3, 17, 19), {"noise_shape": (None, 3, 1, 1)}),
+    "middle": lambda n: (rows_shape(n, 7, 5), {"shared_axes": (1,)}),
+    "alternate": lambda n: (rows_shape(n, 3, 2, 5), {"shared_axes": (0, 2)}),
     "one column": lambda n: block((n, 1), (n + 2, 3), (1, 2)),
-    "block": lambda n: block(rows_of(n, 37), (2 * n + 3, 500), (n, 131)),
-    "block of rows": lambda n: block(rows_of(n, 2, 300), (n + 1, 7, 1000), (1, 3, 77), shared_axes=2),
-    "far block": lambda n: block(rows_of(n, 11), (2**41, 2**13), (2**41 - n, 5)),
+    "block": lambda n: block(rows_shape(n, 37), (2 * n + 3, 500), (n, 131)),
+    "block of rows": lambda n: block(rows_shape(n, 2, 300), (n + 1, 7, 1000), (1, 3, 77), shared_axes=2),
+    "far block": lambda n: block(rows_shape(n, 11), (2**41, 2**13), (2**41 - n, 5)),
 }
 
 

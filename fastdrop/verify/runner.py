@@ -78,12 +78,12 @@ def checks() -> Iterator[Outcome]:
         if reason := engine.missing():
             yield Outcome(str(engine), "installed", None, reason, 0.0)
             continue
-        for check in checks_of(engine):
+        for check in list_checks(engine):
             yield outcome(str(engine), check.__name__, partial(check, engine, table))
-    yield outcome_of_pytorch()
+    yield check_pytorch()
 
 
-def checks_of(engine: Engine) -> list[Check]:
+def list_checks(engine: Engine) -> list[Check]:
     found: list[Check] = [known_answers, float_environment]
     if engine != REFERENCE:
         found.insert(1, bytes_of_reference)
@@ -103,7 +103,7 @@ def outcome(engine: str, check: str, run: Callable[[], str]) -> Outcome:
     return Outcome(engine, check.replace("_", " "), passed, detail, time.perf_counter() - began)
 
 
-def outcome_of_pytorch() -> Outcome:
+def check_pytorch() -> Outcome:
     """Check the adapter for PyTorch, if PyTorch is installed."""
     if importlib.util.find_spec("torch") is None:
         return Outcome("torch", "installed", None, "PyTorch is not installed", 0.0)
@@ -187,11 +187,11 @@ def known_answers(engine: Engine, table: list[Row]) -> str:
         require_equal(f"philox of {line}", list(engine.philox(counter, key)), out)
     with engine.using():
         for entry in golden["words"]:
-            words = fastdrop.words(len(entry["words"]), **key_of(entry))
-            require_equal(f"words of {key_of(entry)}", [f"{word:08x}" for word in words], entry["words"])
+            words = fastdrop.words(len(entry["words"]), **key_keywords(entry))
+            require_equal(f"words of {key_keywords(entry)}", [f"{word:08x}" for word in words], entry["words"])
         for entry in golden["keep"]:
-            mask = fastdrop.dropout_mask(entry["n"], entry["p"], packed=True, **key_of(entry))
-            require_equal(f"mask of {key_of(entry)}, p={entry['p']}", mask.tobytes().hex(), entry["packed_little"])
+            mask = fastdrop.dropout_mask(entry["n"], entry["p"], packed=True, **key_keywords(entry))
+            require_equal(f"mask of {key_keywords(entry)}, p={entry['p']}", mask.tobytes().hex(), entry["packed_little"])
         for entry in golden["fold_in"]:
             derived = fastdrop.fold_in(int(entry["seed"]), int(entry["data"]))
             require_equal(f"fold_in({entry['seed']}, {entry['data']})", derived, int(entry["result"]))
@@ -202,22 +202,22 @@ def data_file(name: str) -> str:
     return importlib.resources.files("fastdrop").joinpath("known_answers", name).read_text()
 
 
-def key_of(entry: dict[str, Any]) -> dict[str, Any]:
+def key_keywords(entry: dict[str, Any]) -> dict[str, Any]:
     return {name: int(entry[name]) for name in ("seed", "offset", "start")}
 
 
-def threads_of(engine: Engine) -> tuple[int, ...]:
+def thread_counts(engine: Engine) -> tuple[int, ...]:
     """Return the numbers of threads to try; the Python backends use one."""
     return (1, THREADS) if engine.isa else (1,)
 
 
 def cases_on_threads(engine: Engine, rows: list[Row]) -> str:
-    numbers = " and ".join(map(str, threads_of(engine)))
+    numbers = " and ".join(map(str, thread_counts(engine)))
     return f"{len(rows)} cases, {numbers} thread{'s' if engine.isa else ''}"
 
 
 def bytes_of_reference(engine: Engine, table: list[Row]) -> str:
-    for threads in threads_of(engine):
+    for threads in thread_counts(engine):
         with threads_on_small_arrays(), replace(engine, num_threads=threads).using():
             for row in table:
                 require_answer(row, row.run(), f"threads: {threads}")
@@ -228,10 +228,10 @@ def float_environment(engine: Engine, table: list[Row]) -> str:
     """Check that flushed subnormals and rounding toward zero in the calling thread change no bytes, and stay as they were."""
     calm = hostile = own_arithmetic()
     rows = [row for row in table if row.answer.dtype.kind == "f" and row.answer.size > TILE]
-    for threads in threads_of(engine):
+    for threads in thread_counts(engine):
         with threads_on_small_arrays(), replace(engine, num_threads=threads).using():
             for row in rows:
-                got, hostile, after = in_hostile_environment(row.run)
+                got, hostile, after = run_in_hostile_environment(row.run)
                 require_equal(f"{row.name}, threads: {threads}: the thread's own arithmetic after it", after, hostile)
                 require_answer(row, got, f"threads: {threads}, flushing and rounding toward zero")
     if hostile == calm:
@@ -239,7 +239,7 @@ def float_environment(engine: Engine, table: list[Row]) -> str:
     return cases_on_threads(engine, rows)
 
 
-def in_hostile_environment(run: Call) -> tuple[NDArray[Any], list[float], list[float]]:
+def run_in_hostile_environment(run: Call) -> tuple[NDArray[Any], list[float], list[float]]:
     """Return the result of a call in a hostile floating-point environment, and the thread's arithmetic before and after it."""
     found = native.float_spoil()
     try:

@@ -95,7 +95,7 @@ ARRAYS = [
       for dtype in ("int32", "uint8", "bool", "complex64", "object")),
     (np.ones(6, np.longdouble), TypeError, FLOATS),
     (np.zeros(6, [("a", "f4")]), TypeError, FLOATS),
-    (np.ones(6, np.dtype("f8").newbyteorder()), TypeError, "byte order; got dtype .* converts it"),
+    (np.ones(6, np.dtype("f8").newbyteorder()), TypeError, "must have this machine's byte order; got dtype .* converts it"),
     (["a"], TypeError, f"{FLOATS} <U1"),
     (None, TypeError, f"{FLOATS} object"),
 ]  # fmt: skip

@@ -584,7 +584,7 @@ def test_a_state_of_another_schedule_is_refused():
 
 def test_a_state_of_another_format_is_refused():
     layer = nn.Dropout(0.5)
-    with pytest.raises(ValueError, match="have the format 1; this one has 2"):
+    with pytest.raises(ValueError, match="must have the format 1 of this version of fastdrop; got 2"):
         layer.load_state_dict(layer.state_dict() | {"format": np.array(2)})
     with pytest.raises(ValueError, match="missing: config, format"):
         layer.load_state_dict({key: value for key, value in layer.state_dict().items() if key not in ("config", "format")})

@@ -439,7 +439,7 @@ BAD = [
     (fastdrop.drop_key, TypeError, "fill must be", {"fill": None}),
     (fastdrop.drop_key, TypeError, "fill must be", {"fill": True}),
     (fastdrop.drop_key, TypeError, "fill must be", {"fill": [1.0]}),
-    (fastdrop.drop_key, TypeError, "allowed must be of bool", {"allowed": np.ones(4)}),
+    (fastdrop.drop_key, TypeError, "allowed must have the dtype bool", {"allowed": np.ones(4)}),
     (fastdrop.drop_key, ValueError, "does not broadcast", {"allowed": np.ones(3, bool)}),
 ]
 

@@ -254,7 +254,7 @@ def test_samples_of_a_larger_batch(engine, scaling, data_format):
 def test_what_cannot_be_a_block():
     stream = fastdrop.Stream(1)
     for where in ({"start": 1}, {"global_shape": (2, 3, 8)}):
-        with pytest.raises(ValueError, match="where the scale counts the whole batch"):
+        with pytest.raises(ValueError, match="if the scale counts the whole batch"):
             fastdrop.drop_block(np.ones((1, 3, 8)), seed=stream, **where)
     for shape in ((1, 4, 8), (1, 3, 9)):
         with pytest.raises(ValueError, match="must have all of axis 1 and 2"):

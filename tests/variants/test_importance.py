@@ -447,7 +447,7 @@ def test_what_a_block_must_have_all_of():
         with pytest.raises(ValueError, match="a block of a larger array must have all of axis"):
             call()
     for part in ({"global_shape": (3, 3)}, {"start": 1}):
-        with pytest.raises(ValueError, match="probabilities must be given for a part"):
+        with pytest.raises(ValueError, match="probabilities must be given for a block"):
             fastdrop.multinomial_dropout(x, 2, seed=stream, **part)
     assert stream.offset == 0
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["blocks_of", "indices"]
+__all__ = ["distinct_blocks", "indices"]
 
 GROUP = 128  # elements per block
 
@@ -22,7 +22,7 @@ def indices(first: int, sizes: Sequence[int], steps: Sequence[int], begin: int, 
     return index
 
 
-def blocks_of(index: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def distinct_blocks(index: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Return the distinct blocks of the indices, and for each index the position of its block among them."""
     block = index // GROUP
     low, high = int(block.min()), int(block.max())

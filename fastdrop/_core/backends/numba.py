@@ -18,7 +18,7 @@ from numba.extending import overload, register_jitable
 from numpy.typing import NDArray
 
 from fastdrop._core.backends import elementary as definitions
-from fastdrop._core.backends.indices import blocks_of
+from fastdrop._core.backends.indices import distinct_blocks
 
 Floats = NDArray[Any]  # float32 or float64
 Words = NDArray[np.uint64]
@@ -204,7 +204,7 @@ def keep_bits(seed: int, offset: int, rate: int, first: int, n: int, out: NDArra
 
 def keep_bits_at(seed: int, offset: int, rate: int | NDArray[np.float64], index: Indices, out: NDArray[np.uint8]) -> None:
     """Write packed keep bits of any indices, with one rate for all or one rate per index."""
-    block, position = blocks_of(index)
+    block, position = distinct_blocks(index)
     flags = np.ones(index.size, np.bool_)
     if isinstance(rate, int):
         pick(keep(seed, offset, rate, block), position, index, flags)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdrop._core.backends.elementary import FUNCTIONS, normal32, normal64
-from fastdrop._core.backends.indices import blocks_of
+from fastdrop._core.backends.indices import distinct_blocks
 
 Floats = NDArray[Any]  # float32 or float64
 Words = NDArray[np.uint64]  # 32-bit words in 64-bit lanes: Philox needs 64-bit products
@@ -83,7 +83,7 @@ def keep_each(seed: int, offset: int, rates: NDArray[np.float64], index: NDArray
     """Return whether each element is kept, with one rate per element: the same comparison, with the digits of each rate."""
     whole, fraction = np.divmod(rates * 2.0**32, 1.0)
     fixed = (whole.astype(np.uint64) << HALF) + np.rint(fraction * 2.0**32).astype(np.uint64)  # of 2**-64, nearest even
-    block, position = blocks_of(index)
+    block, position = distinct_blocks(index)
     undecided = np.ones(index.shape, np.bool_)
     kept = np.zeros(index.shape, np.bool_)
     for plane in range(64):
@@ -109,7 +109,7 @@ def keep_bits_at(
 ) -> None:
     """Write packed keep bits of any indices, with one rate for all or one rate per index."""
     if isinstance(rate, int):
-        block, position = blocks_of(index)
+        block, position = distinct_blocks(index)
         kept = flags_at(keep_groups(seed, offset, rate, block), position, index)
     else:
         kept = keep_each(seed, offset, rate, index)
