@@ -472,7 +472,7 @@ BAD = {
         lambda: (torch.ones(3),),
         {"seed": torch.tensor([1, 2]), "offset": 3},
         ValueError,
-        "offset must not be given with a key",
+        "offset comes from the key when seed is one",
     ),
     "offset": (lambda: (torch.ones(3),), {"offset": -1}, ValueError, "offset must be an integer in [0, 2**64)"),
     "axes": (lambda: (torch.ones(3),), {"shared_axes": 1}, ValueError, "shared_axes (1,) are out of range"),
@@ -648,7 +648,7 @@ def test_layers_with_names_and_options():
     )
     with pytest.raises(ValueError, match="name makes a seed"):
         ft.Dropout(name="a")
-    with pytest.raises(ValueError, match="both define the shared decisions"):
+    with pytest.raises(ValueError, match="say the same in two ways"):
         ft.Dropout(seed=1, generator=torch.Generator())
 
 
