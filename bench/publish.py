@@ -55,9 +55,9 @@ def headline(record: Record) -> str:
         f"**What it costs.** `fastdrop.dropout(x, p, seed=1, out=y)` takes {beyond[0]} times (p = 0.1) and "
         f"{beyond[1]} times (p = 0.5) as long as `numpy.copyto(y, x)` for 64 M float32 elements, which are larger "
         f"than the caches, and {within[0]} and {within[1]} times for 64 K elements, which fit in them. "
-        f"Without `out=`, the new result costs its fresh memory as well. Measured on one thread of an {environment['cpu']} with "
-        f"{environment['isa']}, {environment['date'][:10]}; [benchmarks](docs/benchmarks.md) has all figures, with the rows where "
-        "fastdrop loses. `fastdrop bench --quick` measures your machine.\n"
+        f"Without `out=`, the new result costs its fresh memory as well. Measured on one thread of an {environment['cpu']} "
+        f"with {environment['isa']}, {environment['date'][:10]}; [benchmarks](docs/benchmarks.md) has all figures, with the "
+        "rows where fastdrop loses. `fastdrop bench --quick` measures your machine.\n"
     )
 
 
