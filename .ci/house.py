@@ -67,14 +67,12 @@ def public_names(tree):
 
 
 def private_functions(path, text):
-    """Yield the functions of a module that are not public, with their numbers of arguments; `self` does not count."""
+    """Yield the functions of a module that are not public, with their numbers of arguments."""
     if not path.endswith(".py"):
         return
     tree = ast.parse(text)
-    public = public_names(tree)
-    methods = {id(child) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for child in node.body}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node.name not in public and id(node) not in methods:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name not in public_names(tree):
             arguments = node.args
             yield len(arguments.posonlyargs + arguments.args + arguments.kwonlyargs), f"{path}:{node.name}"
 
@@ -100,7 +98,9 @@ def modules_in_cycles(texts):
     graph = {name: set() for name in names}
     for path, text in texts.items():
         if not path.endswith(".pxi"):
-            graph[module(path)] |= {found for found in imports(path, text) if found in names and found != module(path)}
+            found = {name for name in imports(path, text) if name in names and name != module(path)}
+            # `from package import module` needs the module, and not what the package's own file imports.
+            graph[module(path)] |= {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
     reach = {name: reachable(name, graph) for name in names}
     return sorted(name for name in names if name in reach[name])
 
