@@ -98,9 +98,7 @@ def modules_in_cycles(texts):
     graph = {name: set() for name in names}
     for path, text in texts.items():
         if not path.endswith(".pxi"):
-            found = {name for name in imports(path, text) if name in names and name != module(path)}
-            # `from package import module` needs the module, and not what the package's own file imports.
-            graph[module(path)] |= {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
+            graph[module(path)] |= {found for found in imports(path, text) if found in names and found != module(path)}
     reach = {name: reachable(name, graph) for name in names}
     return sorted(name for name in names if name in reach[name])
 
@@ -131,7 +129,10 @@ def measures(revision):
 
 
 def installed_bytes():
-    distribution = metadata.distribution("fastdrop-kernels")
+    try:
+        distribution = metadata.distribution("fastdrop-kernels")
+    except metadata.PackageNotFoundError:
+        return 0
     return sum(Path(file.locate()).stat().st_size for file in distribution.files or () if Path(file.locate()).is_file())
 
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+import fastdrop.torch._autograd as _autograd
 from fastdrop._core import plan, pointers
 from fastdrop.random import Key
-from fastdrop.torch import _autograd
 from fastdrop.torch._autograd import Rule, by_operator, eager_plain
 from fastdrop.torch._keys import DEFAULT, Source, check_source, draw_key, draw_tensor
 from fastdrop.torch._operators import NO_OPERANDS, Operands, Place

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+import fastdrop.torch._functions as functions
 from fastdrop._core import plan
 from fastdrop.random import fold_in
-from fastdrop.torch import _functions as functions
 from fastdrop.torch._keys import as_signed
 
 __all__ = [

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from fastdrop.torch import _functions, _layers
+import fastdrop.torch._functions as _functions
+import fastdrop.torch._layers as _layers
 
 __all__ = ["Report", "convert", "patched", "revert"]
 
