@@ -148,7 +148,7 @@ def added(x: Tensor, more: Operands, plain: bool) -> Tensor:
 def elsewhere(x: Tensor, in_place: bool, source: Source, rule: Rule, more: Operands) -> Tensor:
     """Do the same for tensors that are not plain: shards, shapes without memory, transformed ones, negated views."""
     if type(x).__name__ == "DTensor":
-        from fastdrop.torch import _shards
+        import fastdrop.torch._shards as _shards
 
         return _shards.drop(x, in_place, source, rule, more)
     seed, offset = draw_tensor(source, x.device)
