@@ -176,19 +176,19 @@ SUBMODULES = (
     "nn",
     "schedules",
     "theory",
-    "torch",
     "tuning",
     "typing",
     "uncertainty",
     "verify",
 )
+ADAPTERS = ("torch",)  # likewise, but `dir` does not list them, because their frameworks may not be installed
 
 
 def __getattr__(name: str) -> object:
     """Load a submodule or the version at its first use."""
     import importlib
 
-    if name in SUBMODULES:
+    if name in SUBMODULES or name in ADAPTERS:
         return importlib.import_module(f"fastdrop.{name}")
     if name == "__version__":
         import importlib.metadata  # takes as long as the rest of the package

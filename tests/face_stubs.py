@@ -18,8 +18,8 @@ ARRAY = "NDArray[Any]"
 
 
 def submodules():
-    """Return the names of the modules that load when they are first named, but for adapters: their frameworks may be absent."""
-    return sorted(set(dir(fastdrop)) - set(fastdrop.__all__) - {"__version__", "torch"})
+    """Return the names of the modules that load when they are first named."""
+    return sorted(set(dir(fastdrop)) - set(fastdrop.__all__) - {"__version__"})
 
 
 def written(annotation):

@@ -411,4 +411,4 @@ def test_the_source_in_the_way_of_what_is_installed(run_python, tmp_path):
         shutil.copy(source, copy)
     done = run_python("import fastdrop")
     assert done.returncode == 1
-    assert f"ImportError: {folder} is fastdrop's source, without the modules that are compiled" in done.stderr
+    assert f"ImportError: {folder} is fastdrop's source, without the modules that the installation compiles" in done.stderr
