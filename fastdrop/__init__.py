@@ -1,4 +1,4 @@
-"""Dropout for NumPy arrays that costs no more than a copy and is reproducible to the bit.
+"""Dropout for NumPy arrays: fast, and reproducible to the bit.
 
 Examples
 --------

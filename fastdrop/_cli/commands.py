@@ -29,7 +29,7 @@ __all__ = ["cli"]
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(fastdrop.__version__)
 def cli() -> None:
-    """Dropout for NumPy arrays that costs no more than a copy and is reproducible to the bit."""
+    """Dropout for NumPy arrays: fast, and reproducible to the bit."""
 
 
 # Signals ------------------------------------------------------------------------------------------------------------
