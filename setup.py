@@ -2,8 +2,9 @@
 
 Each instruction set is one C file with its own compiler flags, listed in ``src_c/isa/list.h``. The rest of the library is built
 for the baseline machine; the instruction set is chosen at run time. An instruction set that the compiler rejects is left out,
-with a message. OpenMP is used if a test program with OpenMP compiles, links and runs; ``FASTDROP_OPENMP=0`` in the environment
-turns it off. ``FASTDROP_DEBUG=1`` keeps debug information and function names, which are stripped otherwise.
+with a message. OpenMP is used if a test program with OpenMP compiles, links and runs. These variables of the environment change the build:
+``FASTDROP_OPENMP=0`` turns OpenMP off; ``FASTDROP_DEBUG=1`` keeps debug information and function names, which are stripped
+otherwise; ``FASTDROP_ABI3=1`` builds for the stable ABI, so that one wheel serves CPython 3.11 and all later versions.
 """
 
 import os
@@ -15,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy
+from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -42,6 +44,7 @@ FRAMES = (
     [f"-Werror=frame-larger-than={FRAME}"],
     [f"-Wframe-larger-than={FRAME}", "-Werror=frame-larger-than", "-Wno-ignored-optimization-argument"],
 )
+ABI3 = os.environ.get("FASTDROP_ABI3", "0") == "1"
 STRIP = ["-Wl,-s"] if sys.platform == "linux" and not DEBUG else []
 
 PROGRAM = "int main(void) { return 0; }\n"
@@ -67,6 +70,9 @@ class BuildExt(build_ext):
                 f"fastdrop needs a C compiler, and {self.compiler.compiler[0]!r} does not work ({error}): install gcc or clang "
                 "(Debian: apt-get install gcc libc6-dev; Fedora: dnf install gcc; macOS: xcode-select --install)."
             )
+        for ext in self.extensions:  # one after another: Cython does not promise to be safe in threads
+            ext.sources = cythonize(ext, quiet=True)[0].sources
+        self.parallel = self.parallel or os.cpu_count()
         super().build_extensions()
 
     def build_extension(self, ext):
@@ -144,10 +150,27 @@ def extension(name):
         # Without these, a changed C file or declaration would not cause a rebuild.
         depends=[*HEADERS, *map(str, sorted([*SOURCES.rglob("*.c"), *Path("fastdrop").rglob("*.px[di]")]))],
         include_dirs=[str(INCLUDE), numpy.get_include()],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), *([("Py_LIMITED_API", "0x030B0000")] if ABI3 else [])],
+        py_limited_api=ABI3,
         extra_compile_args=EXACT,
         extra_link_args=list(STRIP),
     )
 
 
-setup(ext_modules=[extension(name) for name in MODULES], cmdclass={"build_ext": BuildExt})
+def index_page():
+    """Return README.md for a package index, where relative links lead nowhere: they become names of the project's files."""
+
+    def name(link):
+        label, target = link.groups()
+        return f"`{target}`" if label == target else f"{label} (`{target}`)"
+
+    return re.sub(r"\[([^]]+)\]\((?!https?://|#)([^)#]+)[^)]*\)", name, Path("README.md").read_text(encoding="utf-8"))
+
+
+setup(
+    long_description=index_page(),
+    long_description_content_type="text/markdown",
+    ext_modules=[extension(name) for name in MODULES],
+    cmdclass={"build_ext": BuildExt},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {},
+)
