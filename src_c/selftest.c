@@ -241,6 +241,10 @@ static const laid_mask laid_masks[] = {
     {{1, 1, 70003}, {0, 0, 0}},      /* one decision, for several threads */
     {{1, 31, 301}, {0, 1, 0}},       /* one decision per row, long enough to be copied as a whole */
     {{7, 129, 5}, {129, 1, 0}},      /* the same, short */
+    {{1, 4501, 2}, {0, 1, 0}},       /* groups of two */
+    {{3, 97, 32}, {97, 1, 0}},       /* the longest groups that are repeated by words */
+    {{3, 97, 33}, {97, 1, 0}},       /* longer ones */
+    {{40, 3, 21}, {7, 0, 1}},        /* groups of rows */
     {{1, 31, 301}, {0, 0, 1}},       /* one decision per column */
     {{5, 7, 131}, {131, 0, 1}},      /* the middle axis shared */
     {{1, 1, 4500}, {0, 0, 3}},       /* one of three columns */
@@ -316,6 +320,31 @@ static void check_laid_mask(const fd_isa *isa, const fd_bits *bits, int64_t n, c
   check(equal, fd_isa_name(isa), "a laid mask's bits", bits->first, n);
 }
 
+/* Bits that were made before, laid over elements as those of the stream are; and one scale per run of elements. */
+static void check_laid_packed(const fd_isa *isa, const laid_mask *mask, int turn) {
+  static uint8_t packed[MOST_LAID / 8 + FD_GROUP], kept[MOST_LAID];
+  static float x[MOST_LAID], y[MOST_LAID], want[MOST_LAID];
+  static double scales[MOST_LAID];
+  const int64_t n = size_of_mask(mask), size = 4, run = 300 + turn;
+  fd_layout layout, flat;
+  if (index_in(mask, 0, n - 1) >= MOST_LAID) return;
+  fd_layout_of(&layout, 3, mask->shape, mask->steps, 1);
+  fd_layout_of(&flat, 1, &n, &size, size);
+  for (size_t k = 0; k < sizeof packed; k++) packed[k] = (uint8_t)(k * k * 37 + k / 3);
+  for (int64_t i = 0; i < n; i++) {
+    const uint64_t index = index_in(mask, 0, i);
+    kept[i] = packed[index / 8] >> (index % 8) & 1;
+    scales[i] = (double)(float)(1 + 0.01 * (double)(i % 50));
+    x[i] = (float)(i % 97) - 50;
+    want[i] = kept[i] ? x[i] * (float)scales[i / run] : 0;
+  }
+  fd_call call = {.bits = {.packed = packed, .mask_layout = &layout}, .dtype = FD_FLOAT32, .n = n, .scales = scales, .scale_run = run};
+  call.x = (fd_array){x, &flat}, call.y = (fd_array){y, &flat};
+  call.bypass_bytes = turn % 2 ? 0 : INT64_MAX;
+  fd_apply(isa, &call, 1 + turn % 3);
+  check(!memcmp(y, want, (size_t)n * 4), fd_isa_name(isa), "a laid mask of packed bits, with scales", (uint64_t)turn, n);
+}
+
 static void check_operations(const fd_isa *isa) {
   static const double many[] = {0.3, 0.0, 1.0, 0x1p-64, 0x1p-65, 0x1.8p-64, 0.5, 1 - 0x1p-53, 0.9, 1e-3, 0.25, 0x1.fp-60, 0.7};
   static double rates[MOST_LAID], doubles[MOST_LAID];
@@ -357,6 +386,123 @@ static void check_operations(const fd_isa *isa) {
     const fd_bits given = {.packed = packed, .mask_layout = &flat_flags};
     const fd_bits flags = {.flags = {kept, &flat_flags}, .mask_layout = &flat_flags};
     check_laid(isa, mask, m % 2 ? given : flags, FD_SCALE, (int)m % FD_DTYPES, 0, 0.3, turn, kept);
+    check_laid_packed(isa, mask, (int)m);
+  }
+}
+
+/* Row sums in double or float, as in fastdrop.h. */
+static double halved_sum(double *values, int64_t n, int dtype) {
+  for (int64_t half; n > 1; n = half) {
+    half = (n + 1) / 2;
+    for (int64_t i = 0; i < n - half; i++) values[i] = to_compute(values[i] + values[i + half], dtype);
+  }
+  return values[0];
+}
+
+/* Overwrites the first n elements of y and want with the rows' results; want is made element by element. */
+static void check_rows(const fd_isa *isa, int dtype, int64_t rows, int64_t n, int kind) {
+  static double x[MOST], grad[MOST], y[MOST], want[MOST], terms[MOST];
+  const int64_t all = rows * n, one = 1;
+  const fd_key key = {11, (uint64_t)kind};
+  fd_layout flat;
+  fd_layout_of(&flat, 1, &all, &one, 1);
+  fd_rows call = {.bits = {.key = key, .rate = fd_rate_of(0.3), .mask_layout = &flat}, .dtype = dtype, .rows = rows, .n = n};
+  call.epsilon = to_compute(1e-8, dtype), call.x = x, call.y = y, call.is_constant = kind == 2;
+  call.bypass_bytes = kind % 2 ? 0 : INT64_MAX;
+  if (kind) call.grad = grad;
+  for (int64_t i = 0; i < all; i++) {
+    set_element(x, dtype, i, (double)(i * i % 97) / 64);
+    set_element(grad, dtype, i, (double)(i * 31 % 89) / 32 - 1);
+  }
+  for (int64_t row = 0; row < rows; row++) {
+    double slope = 0;
+    for (int64_t i = 0; i < n; i++) terms[i] = is_kept(key, fixed_of(0.3), (uint64_t)(row * n + i)) ? element(x, dtype, row * n + i) : 0;
+    const double total = to_compute(halved_sum(terms, n, dtype) + call.epsilon, dtype);
+    for (int64_t i = 0; i < n; i++) {
+      const int64_t at = row * n + i;
+      terms[i] = is_kept(key, fixed_of(0.3), (uint64_t)at) ? to_compute(element(grad, dtype, at) * to_compute(element(x, dtype, at) / total, dtype), dtype) : 0;
+    }
+    if (kind == 1) slope = halved_sum(terms, n, dtype);
+    for (int64_t i = row * n; i < (row + 1) * n; i++) {
+      const double value = to_compute(element(kind ? grad : x, dtype, i) - slope, dtype);
+      set_element(want, dtype, i, is_kept(key, fixed_of(0.3), (uint64_t)i) ? to_compute(value / total, dtype) : 0);
+    }
+  }
+  fd_divide_rows(isa, &call, 1 + kind);
+  int equal = 1;
+  for (int64_t i = 0; i < all; i++) equal &= same_element(y, want, dtype, i);
+  check(equal, fd_isa_name(isa), "rows that are divided by their sums", (uint64_t)(dtype * 10 + kind), n);
+}
+
+static void check_all_rows(const fd_isa *isa) {
+  static const int64_t sizes[][2] = {{900, 5}, {70, 64}, {9, 130}, {2, 2049}, {1, 4097}, {1, 9001}, {11000, 1}};
+  for (int dtype = 0; dtype < FD_DTYPES; dtype++)
+    for (int kind = 0; kind < 3; kind++)
+      for (int k = 0; k < (int)(sizeof sizes / sizeof *sizes); k++) check_rows(isa, dtype, sizes[k][0], sizes[k][1], kind);
+}
+
+/* Groups along one axis of rows of n elements; `before` positions of the first group come before the row. */
+typedef struct {
+  int64_t rows, n, group, before;
+} cut_off;
+
+static void check_groups_cut_off(const fd_isa *isa) {
+  static const cut_off cases[] = {{300, 29, 3, 2}, {1, 9001, 7, 5}, {17, 65, 32, 0}, {9, 600, 290, 100}, {40, 2, 2, 1}};
+  static uint8_t kept[MOST_LAID];
+  for (int k = 0; k < (int)(sizeof cases / sizeof *cases); k++) {
+    const cut_off *of = &cases[k];
+    const int64_t groups = (of->before + of->n - 1) / of->group + 1, whole = groups * of->group;
+    const laid_mask flat = {{1, of->rows, of->n}, {0, of->n, 1}};
+    fd_layout mask, places;
+    fd_layout_of(&mask, 3, (const int64_t[]){of->rows, groups, of->group}, (const int64_t[]){groups, 1, 0}, 1);
+    fd_layout_of(&places, 2, (const int64_t[]){of->rows, of->n}, (const int64_t[]){whole, 1}, 1);
+    const fd_bits bits = {.key = {5, 6}, .rate = fd_rate_of(0.3), .first = 1000, .mask_layout = &mask, .places = &places,
+                          .first_place = of->before};
+    for (int64_t i = 0; i < of->rows * of->n; i++)
+      kept[i] = (uint8_t)is_kept(bits.key, fixed_of(0.3), 1000 + (uint64_t)(i / of->n * groups + (i % of->n + of->before) / of->group));
+    check_laid_mask(isa, &bits, of->rows * of->n, kept);
+    for (int dtype = 0; dtype < FD_DTYPES; dtype++) check_laid(isa, &flat, bits, FD_SCALE, dtype, 0, 0.3, k + dtype, kept);
+  }
+}
+
+static int bit_at(const uint64_t *words, int64_t i) { return ((const uint8_t *)words)[i / 8] >> (i % 8) & 1; }
+
+/* Whether the place `at` in a map is in a block whose first corner is a seed. */
+static int is_covered(const fd_maps *of, const uint64_t *seeds, const int64_t at[3]) {
+  const int64_t *size = of->sizes, *block = of->block;
+  for (int64_t a = 0; a < size[0] - block[0] + 1; a++)
+    for (int64_t b = 0; b < size[1] - block[1] + 1; b++)
+      for (int64_t c = 0; c < size[2] - block[2] + 1; c++)
+        if (a <= at[0] && at[0] < a + block[0] && b <= at[1] && at[1] < b + block[1] && c <= at[2] && at[2] < c + block[2] &&
+            !bit_at(seeds, (a * (size[1] - block[1] + 1) + b) * (size[2] - block[2] + 1) + c))
+          return 1;
+  return 0;
+}
+
+static void check_blocks(void) {
+  static const fd_maps cases[] = {
+      {3, 70, {1, 1, 9}, {1, 1, 4}},   {3, 7, {1, 14, 14}, {1, 7, 7}}, {3, 2, {1, 9, 131}, {1, 3, 66}},
+      {3, 3, {4, 5, 6}, {2, 3, 6}},    {3, 1, {1, 1, 1}, {1, 1, 1}},   {3, 90, {1, 2, 3}, {1, 2, 1}},
+      {3, 2, {1, 1, 300}, {1, 1, 129}}, {3, 64, {1, 8, 8}, {1, 3, 2}},
+  };
+  static uint64_t seeds[600], given[600], kept[600];
+  for (int k = 0; k < (int)(sizeof cases / sizeof *cases); k++) {
+    fd_maps of = cases[k];
+    int64_t places = 1, size = 1, ones = 0, equal = 1;
+    for (int axis = 0; axis < 3; axis++) places *= of.sizes[axis] - of.block[axis] + 1, size *= of.sizes[axis];
+    for (size_t w = 0; w < 600; w++) seeds[w] = given[w] = ~((uint64_t)(w * w + 77 * k) % 5 ? 0 : UINT64_C(1) << (w * 37 % 64));
+    if (of.sizes[0] == 1) of = (fd_maps){2, of.maps, {of.sizes[1], of.sizes[2]}, {of.block[1], of.block[2]}};
+    fd_drop_blocks(&of, given, kept);
+    for (int64_t i = 0; i < of.maps * size; i++) {
+      uint64_t own[600] = {0};
+      const int64_t map = i / size, *sizes = cases[k].sizes, at[3] = {i % size / (sizes[1] * sizes[2]), i / sizes[2] % sizes[1], i % sizes[2]};
+      for (int64_t place = 0; place < places; place++)
+        ((uint8_t *)own)[place / 8] |= (uint8_t)(bit_at(seeds, map * places + place) << (place % 8));
+      equal &= bit_at(kept, i) == !is_covered(&cases[k], own, at);
+      if (i >= 5) ones += bit_at(kept, i);
+    }
+    check((int)equal, "blocks", "a mask of blocks", (uint64_t)k, size);
+    if (of.maps * size > 5) check(fd_count_ones(kept, 5, of.maps * size - 5) == ones, "blocks", "a count", (uint64_t)k, size);
   }
 }
 
@@ -531,6 +677,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: %s philox4x32_10.kat\n", argv[0]);
     return 2;
   }
+  check_blocks();
   for (int i = 0; i < fd_isa_count(); i++) {
     const fd_isa *isa = fd_isa_at(i);
     if (!fd_isa_runs(isa)) {
@@ -542,6 +689,8 @@ int main(int argc, char **argv) {
     check(!fd_contracts(isa), fd_isa_name(isa), "no contraction", 0, 0);
     check_isa(isa);
     check_operations(isa);
+    check_groups_cut_off(isa);
+    check_all_rows(isa);
     check_layouts(isa);
     check_functions(isa);
     check_normals(isa);

@@ -28,11 +28,15 @@ cdef class Call:
         return is_true(self.training, "training")
 
     def drop(
-        self, x, p, shared_axes=None, *, noise_shape=None, mode="inverted", bias=None, residual=None, factor=None, str name=None
+        self, x, p, shared_axes=None, *, noise_shape=None, mode="inverted", bias=None, residual=None, factor=None, str name=None,
+        tuple groups=None
     ):
-        """Return `dropout` of x. `factor` is the factor of kept elements in training, for functions without a mode."""
+        """Return `dropout` of x. `factor` is the factor of kept elements in training, for functions without a mode.
+
+        `groups` is (group_size, axes) of neighbours that share a decision.
+        """
         cdef Work work = begin(self, x, name or self.array_name())
-        work.factor = factor
+        work.factor, work.groups = factor, groups
         return finish_dropping(self, work, x, p, noise_shape, shared_axes, mode, bias, residual)
 
     def affine(self, x, p, factors, shared_axes=None, *, noise_shape=None, bint signed=False, str name=None):
@@ -52,6 +56,48 @@ cdef class Call:
         work.op = native.FD_SELECT
         work.other = operand(other, work.x, (<object>work.x).shape, names[1])
         return finish_masked(self, work, p, noise_shape, shared_axes)
+
+    def drop_decisions(self, x, p, Decisions mask not None, per=None):
+        """Return x without what a mask of decisions with probability p drops. For training only.
+
+        Kept elements are multiplied by the mask's size / its number of kept elements, counted `per` "batch" or "sample" (the
+        mask's first axis must be x's first); by default they are not scaled.
+        """
+        cdef Work work = decide(self, x, mask, p, self.array_name())
+        cdef np.ndarray given = work.x, y = work.y
+        work.scale = 1.0
+        if per is not None and mask.size:
+            set_counted_scale(work, mask, per == "sample")
+        perform(work)
+        return wrapped(given, y, self.out)
+
+    def divide_rows(self, x, p, Decisions mask not None):
+        """Return keep ? x / (sum of the row's kept elements + 1e-8) : 0, with a mask of decisions. For training only."""
+        cdef Work work = decide(self, x, mask, p, self.array_name())
+        cdef np.ndarray given = work.x, y = work.y
+        divide_rows(work, None, False)
+        return wrapped(given, y, self.out)
+
+    def divide_rows_backward(self, grad, p, Decisions mask not None, x, bint through_sum):
+        """Return the gradient of `divide_rows` with respect to x."""
+        cdef Work work = begin(self, grad, self.array_name())
+        cdef np.ndarray values = operand(x, work.x, (<object>work.x).shape, "x"), given, y
+        work = decide(self, grad, mask, p, self.array_name())
+        given, y = work.x, work.y
+        divide_rows(work, values, not through_sum)
+        return wrapped(given, y, self.out)
+
+    def fill_keys(self, x, p, Decisions mask not None, fill, bint keeps_empty_rows):
+        """Return keep ? x : fill, where rows without a kept element may keep all. For training only."""
+        cdef Work work = decide(self, x, mask, p, self.array_name())
+        cdef np.ndarray given = work.x, y = work.y
+        cdef int64_t keys = mask.sizes[mask.ndim - 1]
+        if keeps_empty_rows and mask.size:
+            native.keep_empty_rows(<uint64_t *>np.PyArray_DATA(work.packed), mask.size // keys, keys)
+        work.op = native.FD_SCALE if fill == 0.0 and copysign(1.0, fill) > 0.0 else native.FD_AFFINE
+        work.scale, work.shift, work.fill = 1.0, -0.0, round_to_compute(fill, work.dtype)
+        perform(work)
+        return wrapped(given, y, self.out)
 
     def unchanged(self, x, str name=None):
         """Return x itself, the result of most variants outside training, after the checks of a call in training."""
@@ -401,7 +447,7 @@ cdef int fill_mask(Work work, int64_t n, np.ndarray out, bint packed) except -1:
         with nogil:
             native.mask(kernels, &bits, n, data, packed, threads)
         return 0
-    flat = out if packed else out.reshape(-1)
+    flat = out.view(np.uint8) if packed else out.reshape(-1)
     for begin in range(0, n, PYTHON_CHUNK):
         end = min(begin + PYTHON_CHUNK, n)
         with RoundToNearest():

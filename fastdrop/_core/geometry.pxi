@@ -9,6 +9,7 @@ cdef struct Place:
     int64_t sizes[native.FD_MAX_DIMS]
     int64_t whole[native.FD_MAX_DIMS]
     int64_t begin[native.FD_MAX_DIMS]
+    int64_t group[native.FD_MAX_DIMS]        # this number of neighbours share a decision; the last group may be smaller
     bint shared[native.FD_MAX_DIMS]
 
 
@@ -85,6 +86,51 @@ cdef int share(Place *place, noise_shape, shared_axes) except -1:
     return 0
 
 
+def as_groups(int ndim, group_size, axes):
+    """Return the sizes of groups along the chosen axes, as {axis: size}, or raise an error that names them."""
+    given = as_sizes([axes] if hasattr(axes, "__index__") and np.ndim(axes) == 0 else axes, "axes")
+    if not as_axes(given, ndim, "axes"):
+        raise ValueError("axes must name at least one axis")
+    is_one = hasattr(group_size, "__index__") and np.ndim(group_size) == 0
+    sizes = as_sizes((group_size,) * len(given) if is_one else group_size, "group_size")
+    if len(sizes) != len(given):
+        raise ValueError(f"group_size must be one size, or one size per axis of {given}; got {sizes}")
+    if min(sizes) < 1:
+        raise ValueError(f"group_size must be at least 1; got {min(sizes)}")
+    return {axis % ndim: min(size, TOO_FAR) for axis, size in zip(given, sizes, strict=True)}
+
+
+cdef bint cut_plainly(Place *place, group_size, axes) except -1:
+    """Cut one axis, or the axes of a sorted tuple, into groups of one size; return False for any other form."""
+    cdef Py_ssize_t axis, k = -1
+    if not PyLong_CheckExact(group_size) or not 0 < group_size < TOO_FAR:
+        return False
+    if PyLong_CheckExact(axes) and -place.ndim <= axes < place.ndim:
+        axis = axes
+        place.group[axis if axis >= 0 else axis + place.ndim] = group_size
+        return True
+    if not PyTuple_CheckExact(axes) or not axes:
+        return False
+    for number in <tuple>axes:
+        if not PyLong_CheckExact(number):
+            return False
+        axis = number
+        if not k < axis < place.ndim:
+            return False
+        k = axis
+    for number in <tuple>axes:
+        place.group[<Py_ssize_t>number] = group_size
+    return True
+
+
+cdef int cut(Place *place, group_size, axes) except -1:
+    """Cut axes into groups of neighbours that share a decision."""
+    if not cut_plainly(place, group_size, axes):
+        for axis, size in as_groups(place.ndim, group_size, axes).items():
+            place.group[<Py_ssize_t>axis] = size
+    return 0
+
+
 cdef int place_block(Place *place, global_shape, global_start) except -1:
     """Set the block's place in the larger array; by default the block is the whole array."""
     cdef int k
@@ -121,36 +167,93 @@ def locate_block(shape, global_shape, global_start):
 cdef int lay(Work work, Place *place, uint64_t start, uint64_t end) except -1:
     """Set the mask's first index and its steps over the block; all indices must be below `end`."""
     cdef int64_t steps[native.FD_MAX_DIMS]
-    cdef int64_t step = 1, first = min(start, <uint64_t>TOO_FAR), last
+    cdef int64_t step = 1, first = min(start, <uint64_t>TOO_FAR), last, group, final
     cdef int k
-    cdef bint is_empty = False
+    cdef bint is_empty = False, is_cut = False
     for k in range(place.ndim - 1, -1, -1):
         is_empty = is_empty or not place.sizes[k]
         steps[k] = 0 if place.shared[k] else step
         if not place.shared[k]:
-            step = times(step, place.whole[k])
+            step = times(step, group_at(place, k, place.whole[k] - 1) + 1)
     last = first
     for k in range(place.ndim):
-        first = plus(first, times(steps[k], place.begin[k]))
-        last = plus(last, times(steps[k], place.begin[k] + max(place.sizes[k] - 1, 0)))
-        if place.sizes[k] <= 1:
+        group = group_at(place, k, place.begin[k])
+        final = group_at(place, k, place.begin[k] + max(place.sizes[k] - 1, 0))
+        first = plus(first, times(steps[k], group))
+        last = plus(last, times(steps[k], final))
+        if group == final:
             steps[k] = 0
+        is_cut = is_cut or (steps[k] != 0 and place.group[k] > 1)
     if is_empty:  # no element has an index, so the block may lie past the end of the stream
         first = 0
     elif <uint64_t>last >= end:
         raise OverflowError(f"stream {STREAM} has 2**{int(end).bit_length() - 1} elements; this mask would reach index "
                             f"{last if last < TOO_FAR else '2**62 or more'}")
     work.first, work.laid = first, Laid.__new__(Laid)
+    work.laid.is_cut_off = False
+    if is_cut and not is_empty:
+        return lay_groups(work.laid, place, steps)
     native.layout_of(&work.laid.layout, place.ndim, place.sizes, steps, 1)
     return 0
+
+
+cdef int64_t group_at(const Place *place, int k, int64_t i) noexcept:
+    """Return the number of the group of index i along an axis. Without groups, it is i."""
+    return i if place.group[k] == 1 else i // place.group[k]
+
+
+cdef int lay_groups(Laid laid, Place *place, const int64_t *steps) except -1:
+    """Set the layout of a mask with groups: two axes for each axis that is cut, of groups and of positions in a group.
+
+    If a group is cut off at an edge of the block, the layout covers whole groups, and `places` says where the block is in them.
+    """
+    cdef int64_t sizes[native.FD_MAX_DIMS]
+    cdef int64_t along[native.FD_MAX_DIMS]
+    cdef int64_t strides[native.FD_MAX_DIMS]
+    cdef int64_t stride = 1, group, before, groups
+    cdef int k, at = native.FD_MAX_DIMS
+    cdef bint is_cut
+    laid.first_place = 0
+    for k in range(place.ndim - 1, -1, -1):
+        is_cut = steps[k] != 0 and place.group[k] > 1
+        if at < 1 + is_cut:
+            raise ValueError(f"x must have at most {native.FD_MAX_DIMS} axes, counting each axis that is cut into groups twice")
+        group, groups = place.sizes[k], 1
+        if is_cut:
+            group, before = place.group[k], place.begin[k] % place.group[k]
+            groups = (before + place.sizes[k] - 1) // group + 1
+            if groups == 2:  # a larger group would be cut off at both edges
+                group, before = narrow(group, before, place.sizes[k])
+            laid.is_cut_off = laid.is_cut_off or groups * group != place.sizes[k]
+            laid.first_place += before * stride
+        at -= 1
+        sizes[at], along[at] = group, 0 if is_cut else steps[k]
+        if is_cut:
+            at -= 1
+            sizes[at], along[at] = groups, steps[k]
+        strides[k] = stride
+        stride = stride * groups * group
+    native.layout_of(&laid.layout, native.FD_MAX_DIMS - at, sizes + at, along + at, 1)
+    if laid.is_cut_off:
+        native.layout_of(&laid.places, place.ndim, place.sizes, strides, 1)
+    return 0
+
+
+cdef (int64_t, int64_t) narrow(int64_t group, int64_t before, int64_t n) noexcept:
+    """Return the size of two groups that hold n elements, and how many positions come before them, as small as possible."""
+    cdef int64_t head = group - before
+    group = max(head, n - head)
+    return group, group - head
 
 
 cdef int place_mask(Work work, Call call, int ndim, np.npy_intp *dims, noise_shape, shared_axes) except -1:
     """Set the place of a call's mask over elements of a shape."""
     cdef Place place
-    if noise_shape is None and shared_axes is None:
+    if noise_shape is None and shared_axes is None and work.groups is None:
         return place_elements(work, call, ndim, dims, ELEMENTS_END, "elements")
     measure(&place, ndim, dims)
+    if work.groups is not None:
+        cut(&place, work.groups[0], work.groups[1])
     place_block(&place, call.global_shape, call.global_start)
     share(&place, noise_shape, shared_axes)
     return lay(work, &place, first_index(call.start, 0, ELEMENTS_END, "elements"), ELEMENTS_END)
@@ -175,4 +278,4 @@ cdef void measure(Place *place, int ndim, np.npy_intp *dims) noexcept:
     cdef int k
     place.ndim = ndim
     for k in range(ndim):
-        place.sizes[k], place.shared[k] = dims[k], False
+        place.sizes[k], place.shared[k], place.group[k] = dims[k], False, 1

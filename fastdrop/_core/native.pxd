@@ -48,6 +48,8 @@ cdef extern from "fastdrop.h" nogil:
         int rates_dtype
         uint64_t first
         const fd_layout *mask_layout
+        const fd_layout *places
+        int64_t first_place
         const uint8_t *packed
         fd_array flags
 
@@ -58,12 +60,32 @@ cdef extern from "fastdrop.h" nogil:
         double scale
         double shift
         double fill
+        const double *scales
+        int64_t scale_run
         int64_t n
         fd_array x
         fd_array y
         fd_array other
         fd_array bias
         int64_t bypass_bytes
+
+    ctypedef struct fd_rows:
+        fd_bits bits
+        int dtype
+        int is_constant
+        int64_t rows
+        int64_t n
+        double epsilon
+        const void *x
+        const void *grad
+        void *y
+        int64_t bypass_bytes
+
+    ctypedef struct fd_maps:
+        int ndim
+        int64_t maps
+        int64_t sizes[3]
+        int64_t block[3]
 
     ctypedef struct fd_numbers:
         fd_key key
@@ -94,6 +116,10 @@ cdef void layout_of(
 cdef int64_t first_bad_rate(const fd_isa *isa, const void *rates, int dtype, int64_t n) noexcept nogil
 cdef void apply(const fd_isa *isa, const fd_call *call, int threads) noexcept nogil
 cdef void mask(const fd_isa *isa, const fd_bits *bits, int64_t n, void *out, bint packed, int threads) noexcept nogil
+cdef void drop_blocks(const fd_maps *maps, uint64_t *seeds, uint64_t *kept) noexcept nogil
+cdef void keep_empty_rows(uint64_t *bits, int64_t rows, int64_t n) noexcept nogil
+cdef void divide_rows(const fd_isa *isa, const fd_rows *rows, int threads) noexcept nogil
+cdef int64_t count_ones(const uint64_t *bits, int64_t first, int64_t n) noexcept nogil
 cdef void words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, void *out, int threads) noexcept nogil
 cdef void uniform(
     const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads

@@ -16,6 +16,10 @@ cdef extern from "fastdrop.h" nogil:
     void fd_apply(const fd_isa *isa, const fd_call *call, int threads)
     void fd_mask_packed(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads)
     void fd_mask_bytes(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads)
+    void fd_drop_blocks(const fd_maps *maps, uint64_t *seeds, uint64_t *kept)
+    void fd_keep_empty_rows(uint64_t *bits, int64_t rows, int64_t n)
+    void fd_divide_rows(const fd_isa *isa, const fd_rows *rows, int threads)
+    int64_t fd_count_ones(const uint64_t *bits, int64_t first, int64_t n)
     void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads)
     void fd_uniform(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads)
     void fd_normal(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads)
@@ -74,6 +78,22 @@ cdef void mask(const fd_isa *isa, const fd_bits *bits, int64_t n, void *out, bin
         fd_mask_packed(isa, bits, n, <uint8_t *>out, threads)
     else:
         fd_mask_bytes(isa, bits, n, <uint8_t *>out, threads)
+
+
+cdef void drop_blocks(const fd_maps *maps, uint64_t *seeds, uint64_t *kept) noexcept nogil:
+    fd_drop_blocks(maps, seeds, kept)
+
+
+cdef void keep_empty_rows(uint64_t *bits, int64_t rows, int64_t n) noexcept nogil:
+    fd_keep_empty_rows(bits, rows, n)
+
+
+cdef void divide_rows(const fd_isa *isa, const fd_rows *rows, int threads) noexcept nogil:
+    fd_divide_rows(isa, rows, threads)
+
+
+cdef int64_t count_ones(const uint64_t *bits, int64_t first, int64_t n) noexcept nogil:
+    return fd_count_ones(bits, first, n)
 
 
 cdef void words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, void *out, int threads) noexcept nogil:

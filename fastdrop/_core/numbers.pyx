@@ -152,7 +152,7 @@ cdef int numbers_in_python(Work work, str name, int64_t low, out) except -1:
         make(work.key.seed, work.key.offset, work.first + low, out)
         return 0
     sizes, steps = mask_axes(work.laid)
-    index = indices(work.first, sizes, steps, low, out.size)
+    index = indices(work.first, sizes, steps, np.arange(low, low + out.size))
     ends = [*(np.flatnonzero(np.diff(index) != 1) + 1).tolist(), out.size]
     at = 0
     for end in ends:

@@ -75,9 +75,26 @@ cdef object wrapped(np.ndarray x, np.ndarray y, object out)
 
 cdef class Laid:
     cdef native.fd_layout layout             # of the mask indices: steps in elements of the mask
+    cdef bint is_cut_off                     # a group is cut off, so the layout covers whole groups, and the block is in them
+    cdef native.fd_layout places             # the places of the block's elements in what the layout covers; its first place
+    cdef int64_t first_place
 
 
 cdef tuple mask_axes(Laid laid)
+
+
+cdef class Decisions:
+    cdef tuple shape, axes                   # of the array; the array's axes that the mask has
+    cdef int ndim, lead                      # the mask's axes; those before the axes of blocks
+    cdef bint has_blocks
+    cdef bint shared[native.FD_MAX_DIMS]
+    cdef int64_t sizes[native.FD_MAX_DIMS]   # of the mask, and of its decisions
+    cdef int64_t seeds[native.FD_MAX_DIMS]
+    cdef int64_t dims[native.FD_MAX_DIMS]    # of the array
+    cdef int64_t size, places, samples       # products: of the mask, of its decisions; the mask's size along its first axis
+    cdef native.fd_maps maps
+    cdef Laid laid                           # the mask over the array
+    cdef uint64_t first
 
 
 cdef class Work:
@@ -87,8 +104,11 @@ cdef class Work:
     cdef bint y_is_new                       # allocated for this call
     cdef double rate                         # p, if all elements have the same
     cdef np.ndarray rates                    # or one p per element: float32 or float64, of the shape of x
+    cdef tuple groups                        # the sizes of groups of neighbours, and the axes that they cut; or None
     cdef object factor                       # the factor of kept elements, for functions without a mode; or None
-    cdef np.ndarray packed, flags            # or the caller's own mask
+    cdef np.ndarray packed, flags            # or a mask that was made before; packed bits with a layout are whole groups
+    cdef np.ndarray scales                   # one scale per scale_run elements instead of `scale`, float64; or None
+    cdef int64_t scale_run
     cdef native.fd_key key
     cdef uint64_t first                      # the mask's first index
     cdef Laid laid                           # the layout of the mask indices; None in C order

@@ -26,6 +26,7 @@ import numpy as np
 from fastdrop._core cimport native
 from fastdrop._core import native
 from fastdrop._core.backends.indices import indices
+from fastdrop._core.backends.rows import row_quotients
 
 np.import_array()
 
@@ -47,6 +48,8 @@ cdef int64_t ALWAYS_MAPPED = 1 << 25             # bytes; above, glibc maps new 
 cdef int64_t WORTH_RELEASING = 2048              # elements; fewer take half a microsecond (AVX-512), and the call keeps the GIL
 cdef uint64_t ELEMENTS_END = <uint64_t>1 << 55   # indices of elements of a mask
 
+cdef double EPSILON = 1e-8                       # added to the sum of a row
+
 FLOATS = "float32, float64, float16 and bfloat16 (of ml_dtypes)"
 
 include "settings.pxi"
@@ -55,4 +58,5 @@ include "seeds.pxi"
 include "geometry.pxi"
 include "rates.pxi"
 include "run.pxi"
+include "decisions.pxi"
 include "calls.pxi"

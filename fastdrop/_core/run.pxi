@@ -68,8 +68,11 @@ cdef int bind_bits(Work work, int64_t n, native.fd_bits *bits, BitsLayouts *spac
     bits.rate = native.rate_of(work.rate)
     if work.rates is not None:
         bits.rates_dtype = kind_of(work.rates, "p")
+    bits.places = NULL
     if work.laid is not None:
         bits.mask_layout = &work.laid.layout
+        if work.laid.is_cut_off:
+            bits.places, bits.first_place = &work.laid.places, work.laid.first_place
     else:
         native.layout_of(&space.mask, 1, &n, &one, 1)
         bits.mask_layout = &space.mask
@@ -87,6 +90,8 @@ cdef int perform_in_c(Work work) except -1:
     bind_bits(work, call.n, &call.bits, &bits_space)
     call.op, call.dtype = work.op, work.dtype
     call.scale, call.shift, call.fill = work.scale, work.shift, work.fill
+    call.scales = NULL if work.scales is None else <const double *>np.PyArray_DATA(work.scales)
+    call.scale_run = work.scale_run
     bind(work.x, &call.x, &x_layout)
     bind(work.y, &call.y, &y_layout)
     bind(work.other, &call.other, &other_layout)
@@ -119,7 +124,7 @@ cdef object chunk(np.ndarray a, int64_t begin, int64_t end, type):
 
 cdef object bits_in_python(Work work, int64_t begin, int64_t end):
     """Packed keep bits of the elements begin .. end - 1."""
-    if work.packed is not None:
+    if work.packed is not None and work.laid is None:
         return work.packed[begin // 8 : (end + 7) // 8]
     if work.flags is not None:
         return np.packbits(np.asarray(in_c_order(work.flags)[begin:end], np.bool_), bitorder="little")
@@ -129,18 +134,33 @@ cdef object bits_in_python(Work work, int64_t begin, int64_t end):
     if work.laid is None and work.rates is None:
         module.keep_bits(work.key.seed, work.key.offset, rate, work.first + begin, end - begin, bits)
         return bits
-    sizes, steps = mask_axes(work.laid) if work.laid is not None else ((end,), (1,))
+    index = mask_indices(work, begin, end)
+    if work.packed is not None:
+        return np.packbits(work.packed.view(np.uint8)[index >> 3] >> (index & 7) & 1, bitorder="little")
     if work.rates is not None:
         rate = chunk(work.rates, begin, end, np.float64)
-    index = indices(work.first, sizes, steps, begin, end - begin)
     module.keep_bits_at(work.key.seed, work.key.offset, rate, index, bits)
     return bits
 
 
+cdef object mask_indices(Work work, int64_t begin, int64_t end):
+    """The mask indices of the elements begin .. end - 1."""
+    if work.laid is None:
+        return np.arange(work.first + begin, work.first + end)
+    elements = np.arange(begin, end)
+    if work.laid.is_cut_off:
+        elements = indices(work.laid.first_place, *layout_axes(&work.laid.places), elements)
+    return indices(work.first, *layout_axes(&work.laid.layout), elements)
+
+
+cdef tuple layout_axes(const native.fd_layout *layout):
+    """The sizes and steps of a layout, as Python has them."""
+    return tuple([layout.shape[k] for k in range(layout.ndim)]), tuple([layout.strides[k] for k in range(layout.ndim)])
+
+
 cdef tuple mask_axes(Laid laid):
-    """The sizes and steps of a mask that is laid over elements, as Python has them."""
-    return (tuple([laid.layout.shape[k] for k in range(laid.layout.ndim)]),
-            tuple([laid.layout.strides[k] for k in range(laid.layout.ndim)]))
+    """The sizes and steps of a mask that is laid over elements, without groups."""
+    return layout_axes(&laid.layout)
 
 
 cdef int perform_in_python(Work work) except -1:
@@ -163,6 +183,8 @@ cdef int perform_in_python(Work work) except -1:
                 module.select(x, out, bits, other)
             else:
                 factor = type(work.scale)
+                if work.scales is not None:
+                    factor = work.scales[np.arange(begin, end) // work.scale_run].astype(type)
                 if work.op & native.FD_WITH_RATES:
                     factor = (1.0 / (1.0 - chunk(work.rates, begin, end, np.float64))).astype(type)
                 module.scale(x, out, bits, factor, chunk(work.bias, begin, end, type), other)

@@ -37,11 +37,12 @@ enum {
   FD_AFFINE = 8,        /* keep ? x * scale + shift : fill */
   FD_SELECT = 9,        /* keep ? x : other */
   FD_SIGNED = 10,       /* keep ? x * scale + sgn(x) shift : -sgn(x) fill; for x = 0 and NaN: keep ? x * scale : 0 */
-  FD_MASKED_OPS = 11,   /* the operations above use keep bits; those below use noise */
+  FD_MASKED_OPS = 11,   /* the operations above use keep bits; those below use noise, but for the last */
   FD_MULTIPLY = 11,     /* x * factor */
   FD_ADD = 12,          /* x + factor */
   FD_STRETCH = 13,      /* x * (1 + scale * factor) */
-  FD_OPS = 14
+  FD_DIVIDE = 14,       /* keep ? (x + shift) / scale : 0, with the numbers of a row */
+  FD_OPS = 15
 };
 
 /* Continuous noise. z is a normal number per element, u a uniform number in (0, 1); a, b, ... are the parameters, in order. If
@@ -90,15 +91,19 @@ typedef struct {
 } fd_array;
 
 /* The source of the keep bits. Element i of the arrays has the bit with index first + (offset of i in mask_layout). The
- * strides of mask_layout are in elements of the mask; a stride is 0 along an axis that shares one decision. */
+ * strides of mask_layout are in elements of the mask; a stride is 0 along an axis that shares one decision.
+ *
+ * If `places` is set, mask_layout covers a larger array, in which element i is number first_place + (offset of i in places): an
+ * array that begins or ends inside groups that share a decision. The last stride of `places` is 1. */
 typedef struct {
   fd_key key;
   fd_rate rate;                 /* the rate of all elements, unless rates.data is set */
   fd_array rates;               /* one rate per element in [0, 1], of rates_dtype FD_FLOAT32 or FD_FLOAT64 */
   int rates_dtype;
   uint64_t first;
-  const fd_layout *mask_layout;
-  const uint8_t *packed;        /* if set, the caller's own keep bits, one per element */
+  const fd_layout *mask_layout, *places;
+  int64_t first_place;
+  const uint8_t *packed;        /* if set, the caller's own keep bits; with another layout than C order, in whole FD_GROUPs */
   fd_array flags;               /* if set, the caller's own keep flags, one byte per element */
 } fd_bits;
 
@@ -107,6 +112,8 @@ typedef struct {
   fd_bits bits;
   int op, dtype;
   double scale, shift, fill;    /* already rounded to the compute type; a NaN must not have its own payload */
+  const double *scales;         /* if set, element i has scales[i / scale_run] instead of scale */
+  int64_t scale_run;
   int64_t n;
   fd_array x, y, other, bias;   /* of dtype */
   int64_t bypass_bytes;         /* an output of at least this size is written past the caches */
@@ -159,6 +166,36 @@ void fd_apply(const fd_isa *isa, const fd_call *call, int threads);
 void fd_mask_packed(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads);
 /* n keep flags, one byte per element. */
 void fd_mask_bytes(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads);
+
+/* Maps in C order, one after the other: their sizes along one to three axes, and those of the blocks, which are not larger. */
+typedef struct {
+  int ndim;
+  int64_t maps, sizes[3], block[3];
+} fd_maps;
+
+/* Keep bits of maps from which blocks are dropped. `seeds` has one keep bit for each place at which a block fits, map by map; where
+ * it is 0, the block that begins there is dropped. `seeds` is overwritten. Both arrays consist of whole 64-bit words. */
+void fd_drop_blocks(const fd_maps *maps, uint64_t *seeds, uint64_t *kept);
+/* The number of ones among n packed bits from bit `first` on. `bits` consists of whole 64-bit words. */
+int64_t fd_count_ones(const uint64_t *bits, int64_t first, int64_t n);
+
+/* Sets all bits of the rows of n packed keep bits that have no one. `bits` consists of whole 64-bit words. */
+void fd_keep_empty_rows(uint64_t *bits, int64_t rows, int64_t n);
+
+/* Rows that are divided by the sums of their kept elements: y = keep ? x / total : 0, total = sum + epsilon. With `grad`, the gradient
+ * with respect to x instead: y = keep ? (grad - d) / total : 0, where d is the sum of grad * (x / total) over the kept elements, or 0
+ * if the sum counts as a constant. A sum adds the second half of a row to the first, which is one longer if their number is odd,
+ * until one number is left. */
+typedef struct {
+  fd_bits bits;
+  int dtype, is_constant;
+  int64_t rows, n;
+  double epsilon;               /* already rounded to the compute type */
+  const void *x, *grad;         /* flat, of dtype; grad may be 0 */
+  void *y;
+  int64_t bypass_bytes;
+} fd_rows;
+void fd_divide_rows(const fd_isa *isa, const fd_rows *rows, int threads);
 
 /* The words first .. first + n - 1 of domain 0. */
 void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads);

@@ -1,4 +1,4 @@
-"""Blocks that are dropped together: the elements that they cover, and the rate of blocks for a given dropping rate."""
+"""Blocks that are dropped together: their sizes, and the rate of blocks for a given dropping rate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import math
 import operator
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,57 +14,9 @@ from numpy.typing import NDArray
 
 from fastdrop._core import plan
 
-__all__ = ["check_block_size", "check_map_sizes", "drop_blocks", "seed_rate", "window_rate"]
+__all__ = ["check_block_size", "check_map_sizes", "seed_rate", "window_rate"]
 
-WORD = 64  # bits
 MOST_TERMS = 2**20  # the largest number of terms of the equation for the exact rate
-
-
-# Masks of blocks ----------------------------------------------------------------------------------------------------
-
-
-def doublings(length: int) -> Iterator[int]:
-    """Yield shifts. OR-ing a mask with itself, shifted by each in turn, spreads one element over `length` elements."""
-    covered = 1
-    while covered < length:
-        shift = min(covered, length - covered)
-        yield shift
-        covered += shift
-
-
-def or_shifted(words: NDArray[np.uint64], shift: int) -> NDArray[np.uint64]:
-    """Return a bit string, lowest bit first, OR-ed with itself shifted up by `shift`."""
-    whole, part = divmod(shift, WORD)
-    out = words.copy()
-    if whole < words.size:
-        out[whole:] |= words[: words.size - whole] << np.uint64(part)
-        if part:
-            out[whole + 1 :] |= words[: words.size - whole - 1] >> np.uint64(WORD - part)
-    return out
-
-
-def drop_blocks(free: NDArray[np.bool_], spatial: tuple[int, ...], block: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return keep flags over maps: False on each block whose first corner is a seed. A seed is False in `free`.
-
-    The last axes of `free` are the possible first corners of a block inside the map: of sizes ``spatial - block + 1``. No
-    block crosses an edge, so the flags are one bit string in which a step along any axis is a shift.
-    """
-    shape = (*free.shape[: free.ndim - len(spatial)], *spatial)
-    if 0 in shape:
-        return np.ones(shape, np.bool_)
-    if free.shape == shape:
-        return free
-    n = math.prod(shape)
-    flags = np.zeros(-(-n // WORD) * WORD, np.bool_)
-    flags[:n].reshape(shape)[tuple(map(slice, free.shape))] = ~free
-    words = np.packbits(flags, bitorder="little").view("<u8").astype(np.uint64, copy=False)
-    step = 1
-    for size, length in zip(reversed(spatial), reversed(block), strict=True):
-        for shift in doublings(length):
-            words = or_shifted(words, shift * step)
-        step *= size
-    kept = (~words).astype("<u8", copy=False).view(np.uint8)
-    return np.unpackbits(kept, count=n, bitorder="little").view(np.bool_).reshape(shape)
 
 
 # Sizes --------------------------------------------------------------------------------------------------------------
@@ -107,8 +59,12 @@ def check_block_size(block_size: Any, spatial: Sequence[int]) -> tuple[int, ...]
 
 def seed_rate(p: float, spatial: tuple[int, ...], block: tuple[int, ...], exact: bool) -> float:
     """Return gamma, the probability that a position of a map is a seed."""
-    if exact:
-        return exact_seed_rate(p, spatial, block)
+    return exact_seed_rate(p, spatial, block) if exact else paper_seed_rate(p, spatial, block)
+
+
+@functools.lru_cache(maxsize=1024)
+def paper_seed_rate(p: float, spatial: tuple[int, ...], block: tuple[int, ...]) -> float:
+    """Return the paper's gamma, which ignores that blocks overlap."""
     places = math.prod(size - length + 1 for size, length in zip(spatial, block, strict=True))
     with plan.RoundToNearest():
         return p * math.prod(spatial) / math.prod(block) / places

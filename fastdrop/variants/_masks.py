@@ -1,4 +1,4 @@
-"""Masks of variants that compute in Python: decisions per part of an array, and factors from the counts of a mask."""
+"""Masks of variants that compute in Python: decisions per part of an array."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdrop._core import numbers, plan
+from fastdrop._core import plan
 from fastdrop._core.plan import Call, Pass
 
-__all__ = ["apply", "apply_counted", "check_whole_axes", "decide", "whole_part"]
+__all__ = ["apply", "check_whole_axes", "decide", "whole_part"]
 
 ROUNDING = Fraction(1, 2**52)  # the rounding error of a share that was computed in float64
 
@@ -67,24 +67,4 @@ def check_whole_axes(call: Call, shape: tuple[int, ...], axes: Sequence[int], re
 def apply(run: Pass, mask: NDArray[np.bool_], scale: float = 1.0, fill: float = 0.0) -> NDArray[Any]:
     """Apply a mask that broadcasts to the array. It is packed first, because the kernels read packed masks faster."""
     run.apply(np.packbits(np.broadcast_to(mask, run.x.shape), bitorder="little"), scale, fill=fill)
-    return run.result()
-
-
-# Counts -------------------------------------------------------------------------------------------------------------
-
-
-def inverse_shares(size: int, kept: NDArray[Any]) -> NDArray[np.float64]:
-    """Return size / kept; 0 if none are kept."""
-    factors = np.zeros(kept.shape)
-    np.divide(float(size), kept, out=factors, where=kept > 0)
-    return factors
-
-
-def apply_counted(run: Pass, mask: NDArray[np.bool_], per: str) -> NDArray[Any]:
-    """Apply a mask, and scale by its size / its number of kept elements, counted in the batch or per sample (axis 0)."""
-    if per == "batch":
-        return apply(run, mask, float(inverse_shares(mask.size, np.asarray(np.count_nonzero(mask)))))
-    kept = np.count_nonzero(mask, axis=tuple(range(1, mask.ndim)), keepdims=True)
-    apply(run, mask)  # exact, so that the product below is rounded once
-    numbers.noise(run.own_call(False, out=run.y), run.y, "factors", (), inverse_shares(math.prod(mask.shape[1:]), kept))
     return run.result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -9,13 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.arithmetic import compute_type, fixed_sum
 from fastdrop._core.checks import as_positive_count
-from fastdrop._core.plan import Call, Pass
+from fastdrop._core.plan import Call, Decisions, Pass
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._backward import backward_of
-from fastdrop.variants._blocks import drop_blocks, window_rate
-from fastdrop.variants._masks import apply, apply_counted, check_whole_axes, decide
+from fastdrop.variants._blocks import window_rate
+from fastdrop.variants._masks import apply, check_whole_axes, decide
 
 __all__ = [
     "attention_dropout",
@@ -29,7 +29,6 @@ __all__ = [
 Unit = Literal["element", "key"]
 EmptyRows = Literal["keep", "fill"]
 
-EPSILON = 1e-8  # added to the sum of a row
 QUERIES, KEYS = 2, 3  # axes
 
 
@@ -122,15 +121,10 @@ def attention_dropout(
            [0. , 0.5, 0. , 0.5]], dtype=float32)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    rule = Rule(p, unit, shared_axes, window, exact_rate, renormalize).checked()
+    rule = check_rule(p, unit, shared_axes, window, exact_rate, renormalize)
     if not renormalizes(x, "x", rule, call):
         return call.drop(x, rule.p, rule.shared_axes)
-    with call.arrays(x, placed=np.shape(x)) as run:
-        mask = packed_keep_bits(run, rule)
-        y = run.apply(mask)
-        if not renormalize_rows(y):
-            run.apply(mask, x=y)  # division by a NaN sum made dropped elements NaN, by a negative sum -0.0
-        return run.result()
+    return call.divide_rows(x, *rule.decisions(x))
 
 
 @backward_of(attention_dropout)
@@ -180,45 +174,65 @@ def attention_dropout_backward(
     array([[[[ 0., -2.,  0.,  2.]]]])
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    rule = Rule(p, unit, shared_axes, window, exact_rate, renormalize).checked()
+    rule = check_rule(p, unit, shared_axes, window, exact_rate, renormalize)
     through_sum = plan.check_flag(through_sum, "through_sum")
     if rule.renormalize and x is None and call.is_training:
         raise TypeError("x must be given: the gradient of a renormalised row needs the input of the forward pass")
     if not renormalizes(grad, "grad", rule, call):
         return call.drop(grad, rule.p, rule.shared_axes)
-    with call.arrays(grad, placed=np.shape(grad), x=x) as run:
-        mask = packed_keep_bits(run, rule)
-        kept = run.apply(mask, x=run.others[0], out=np.empty_like(run.others[0]))
-        y = run.apply(mask)
-        differentiate_rows(y, kept, through_sum)
-        run.apply(mask, x=y)
-        return run.result()
+    return call.divide_rows_backward(grad, *rule.decisions(grad), x, through_sum)
 
 
 class Rule(NamedTuple):
-    """The unit of dropping and the treatment of the kept probabilities, as given by the caller, before the checks."""
+    """The unit of dropping and the treatment of the kept probabilities, checked."""
 
-    p: Any
-    unit: Any
-    shared_axes: Any
-    window: Any
-    exact_rate: Any
-    renormalize: Any
+    p: float
+    shared_axes: tuple[int, ...]
+    window: int
+    is_exact: bool
+    renormalize: bool
 
-    def checked(self) -> Rule:
-        """Return the rule with every default filled in, or raise an error for a bad argument."""
-        if self.unit not in ("element", "key"):
-            raise ValueError(f"unit must be 'element' or 'key'; got {self.unit!r}")
-        window, axes = as_positive_count(self.window, "window"), check_shared_axes(self.shared_axes)
-        exact = plan.check_flag(self.exact_rate, "exact_rate")
-        renormalize = self.unit == "key" or window > 1
-        if self.renormalize is not None:
-            renormalize = plan.check_flag(self.renormalize, "renormalize")
-        if window > 1 and not renormalize:
-            raise ValueError(f"renormalize must be True for a window above 1, which has no single factor; got window {window}")
-        if self.unit == "key":
-            axes = (*axes, QUERIES)
-        return Rule(plan.as_rate(self.p), self.unit, axes, window, exact, renormalize)
+    def decisions(self, x: ArrayLike) -> tuple[float, Decisions]:
+        """Return the probability that a window begins, and the mask of windows over probabilities `x`."""
+        shape = x.shape if isinstance(x, np.ndarray) else np.shape(x)
+        length = min(self.window, max(shape[KEYS], 1))
+        gamma = window_rate(self.p, length) if self.is_exact else self.p / self.window
+        return gamma, mask_of_windows(shape, self.shared_axes, length, self.is_exact)
+
+
+def check_rule(p: Any, unit: Any, shared_axes: Any, window: Any, exact_rate: Any, renormalize: Any) -> Rule:
+    """Return the rule with every default filled in, or raise an error for a bad argument."""
+    is_usual = type(p) is float and type(unit) is str and type(window) is int and type(exact_rate) is bool
+    if is_usual and shared_axes is None and (renormalize is None or type(renormalize) is bool):
+        return usual_rule(p, unit, window, exact_rate, renormalize)
+    return make_rule(p, unit, shared_axes, window, exact_rate, renormalize)
+
+
+@functools.lru_cache(maxsize=256)
+def usual_rule(p: float, unit: str, window: int, exact_rate: bool, renormalize: bool | None) -> Rule:
+    """Return the rule for arguments of the usual types, without shared axes."""
+    return make_rule(p, unit, None, window, exact_rate, renormalize)
+
+
+def make_rule(p: Any, unit: Any, shared_axes: Any, window: Any, exact_rate: Any, renormalize: Any) -> Rule:
+    """Check the arguments, and return their rule."""
+    if unit not in ("element", "key"):
+        raise ValueError(f"unit must be 'element' or 'key'; got {unit!r}")
+    length, axes = as_positive_count(window, "window"), check_shared_axes(shared_axes)
+    exact, divides = plan.check_flag(exact_rate, "exact_rate"), unit == "key" or length > 1
+    if renormalize is not None:
+        divides = plan.check_flag(renormalize, "renormalize")
+    if length > 1 and not divides:
+        raise ValueError(f"renormalize must be True for a window above 1, which has no single factor; got window {length}")
+    if unit == "key":
+        axes = (*axes, QUERIES)
+    return Rule(plan.as_rate(p), axes, length, exact, divides)
+
+
+@functools.lru_cache(maxsize=256)
+def mask_of_windows(shape: tuple[int, ...], shared_axes: tuple[int, ...], length: int, is_exact: bool) -> Decisions:
+    """Return a mask of windows of keys; a window past an end of the row is cut off."""
+    return Decisions(shape, (0, 1, QUERIES, KEYS), shared_axes, (length,), (length - 1 if is_exact else 0, length - 1))
 
 
 def check_shared_axes(shared_axes: Any) -> tuple[int, ...]:
@@ -231,7 +245,7 @@ def check_shared_axes(shared_axes: Any) -> tuple[int, ...]:
 
 def check_heads(x: ArrayLike, name: str) -> tuple[int, ...]:
     """Return the shape of a four-dimensional array, or raise an error that names the array."""
-    shape = np.shape(x)
+    shape = x.shape if isinstance(x, np.ndarray) else np.shape(x)
     if len(shape) != 4:
         raise ValueError(f"{name} must have four dimensions, batch and heads first; got an array of shape {shape}")
     return shape
@@ -244,48 +258,6 @@ def renormalizes(x: ArrayLike, name: str, rule: Rule, call: Call) -> bool:
         return False
     check_whole_axes(call, shape, [KEYS], "rows are divided by their sums")
     return True
-
-
-def packed_keep_bits(run: Pass, rule: Rule) -> NDArray[np.uint8]:
-    """Return one keep bit per element. Windows of keys are dropped; a window past an end of the row is cut off."""
-    keys = run.x.shape[KEYS]
-    length = min(rule.window, max(keys, 1))
-    before = length - 1 if rule.exact_rate else 0  # positions before the first key
-    gamma = window_rate(rule.p, length) if rule.exact_rate else rule.p / rule.window
-    free = decide(run, gamma, (0, 1, QUERIES), (before + keys,), rule.shared_axes)
-    keep = drop_blocks(free, (before + keys + length - 1,), (length,))[..., before : before + keys]
-    return np.packbits(np.broadcast_to(keep, run.x.shape), bitorder="little")
-
-
-# Rows ---------------------------------------------------------------------------------------------------------------
-
-
-def row_totals(kept: NDArray[Any]) -> NDArray[Any]:
-    """Return the divisor of each row."""
-    totals: NDArray[Any] = fixed_sum(kept) + kept.dtype.type(EPSILON)
-    return totals
-
-
-def renormalize_rows(y: NDArray[Any]) -> bool:
-    """Divide the rows of each head's matrix by their sums; return whether all sums were above 0."""
-    values, type, positive = np.asarray(y), compute_type(y.dtype), True
-    for index in np.ndindex(y.shape[:2]):
-        kept = values[index].astype(type)
-        totals = row_totals(kept)
-        positive = positive and bool((totals > 0).all())
-        values[index] = kept / totals
-    return positive
-
-
-def differentiate_rows(y: NDArray[Any], kept: NDArray[Any], through_sum: bool) -> None:
-    """Replace the gradients of renormalised rows by the gradients of their kept elements."""
-    values, type = np.asarray(y), compute_type(y.dtype)
-    for index in np.ndindex(y.shape[:2]):
-        grad, rows = values[index].astype(type), kept[index].astype(type)
-        totals = row_totals(rows)
-        if through_sum:
-            grad = grad - fixed_sum(grad * (rows / totals))
-        values[index] = grad / totals
 
 
 # Heads --------------------------------------------------------------------------------------------------------------
@@ -383,8 +355,13 @@ def drop_heads(x: ArrayLike, name: str, p: Any, call: Call) -> NDArray[Any]:
     if not call.is_training:
         return call.unchanged(x)
     check_whole_axes(call, shape, [1], "the scale depends on the number of kept heads")
-    with call.arrays(x, placed=shape) as run:
-        return apply_counted(run, decide(run, rate, (0, 1))[:, :, None, None], "sample")
+    return call.drop_decisions(x, rate, mask_of_heads(shape), "sample")
+
+
+@functools.lru_cache(maxsize=256)
+def mask_of_heads(shape: tuple[int, ...]) -> Decisions:
+    """Return a mask with one decision per sample and head."""
+    return Decisions(shape, (0, 1))
 
 
 # Keys ---------------------------------------------------------------------------------------------------------------
@@ -463,8 +440,7 @@ def drop_key(
     filling, rule = check_fill(fill), KeyRule(p, shared_axes, empty_rows, allowed).checked(x, "x")
     if not call.is_training:
         return call.unchanged(x)
-    with rule.arrays(x, call) as run:
-        return apply(run, rule.mask(run), fill=float(np.asarray(filling).astype(run.x.dtype)))
+    return drop_keys(x, rule, filling, call)
 
 
 @backward_of(drop_key)
@@ -499,8 +475,25 @@ def drop_key_backward(
     rule = KeyRule(p, shared_axes, empty_rows, allowed).checked(grad, "grad")
     if not call.is_training:
         return call.unchanged(grad)
-    with rule.arrays(grad, call) as run:
-        return apply(run, rule.mask(run))
+    return drop_keys(grad, rule, 0.0, call)
+
+
+def drop_keys(x: ArrayLike, rule: KeyRule, fill: float, call: Call) -> NDArray[Any]:
+    """Return x with `fill` in place of dropped keys."""
+    if rule.empty_rows == "keep":
+        check_whole_axes(call, np.shape(x), [KEYS], "a row that would lose all its keys keeps them")
+    if fill != 0.0 and np.isfinite(fill):
+        fill = float(np.asarray(fill).astype(plan.as_array(x, "x").dtype))
+    if rule.allowed is None:
+        return call.fill_keys(x, rule.p, mask_of_keys(np.shape(x), rule.shared_axes), fill, rule.empty_rows == "keep")
+    with call.arrays(x, placed=np.shape(x)) as run:
+        return apply(run, rule.mask(run), fill=fill)
+
+
+@functools.lru_cache(maxsize=256)
+def mask_of_keys(shape: tuple[int, ...], shared_axes: tuple[int, ...]) -> Decisions:
+    """Return a mask with one decision per query and key of each head."""
+    return Decisions(shape, (0, 1, QUERIES, KEYS), shared_axes)
 
 
 class KeyRule(NamedTuple):
@@ -518,18 +511,11 @@ class KeyRule(NamedTuple):
             raise ValueError(f"empty_rows must be 'keep' or 'fill'; got {self.empty_rows!r}")
         return KeyRule(rate, axes, self.empty_rows, check_allowed(self.allowed, shape))
 
-    def arrays(self, x: ArrayLike, call: Call) -> Pass:
-        """Return the pass over logits, after checking that rows are whole if the rule depends on whole rows."""
-        if self.empty_rows == "keep":
-            check_whole_axes(call, np.shape(x), [KEYS], "a row that would lose all its keys keeps them")
-        return call.arrays(x, placed=np.shape(x))
-
     def mask(self, run: Pass) -> NDArray[np.bool_]:
-        """Return a mask that broadcasts to the logits."""
+        """Return a mask that broadcasts to the logits, if not all keys are allowed."""
         mask = decide(run, self.p, range(4), (), self.shared_axes)
         if self.empty_rows == "keep":
-            left = mask if self.allowed is None else mask & self.allowed
-            mask = mask | ~left.any(axis=-1, keepdims=True)
+            mask = mask | ~(mask & self.allowed).any(axis=-1, keepdims=True)
         return mask
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -9,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.plan import Call, Pass
+from fastdrop._core.plan import Call, Decisions
 from fastdrop._core.types import Backend, DataFormat, FixedSeed, Per, Seed
-from fastdrop.variants._axes import axes_of_maps
+from fastdrop.variants._axes import check_data_format
 from fastdrop.variants._backward import backward_of
-from fastdrop.variants._blocks import check_block_size, drop_blocks, seed_rate
-from fastdrop.variants._masks import apply, apply_counted, check_whole_axes, decide
+from fastdrop.variants._blocks import check_block_size, seed_rate
+from fastdrop.variants._masks import check_whole_axes
 
 __all__ = ["drop_block", "drop_block_backward"]
 
@@ -112,7 +113,7 @@ def drop_block(
            [1., 1., 1., 1., 1., 1.]], dtype=float32)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    maps = Maps.from_array(x, "x", block_size, shared_axes, data_format)
+    maps = check_maps(x, "x", block_size, shared_axes, data_format)
     return drop_from_maps(x, maps, (p, exact_rate), (mode, per), call)
 
 
@@ -147,40 +148,49 @@ def drop_block_backward(
     array([[[2., 2., 0., 0., 0., 2.]]], dtype=float32)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    maps = Maps.from_array(grad, "grad", block_size, shared_axes, data_format)
+    maps = check_maps(grad, "grad", block_size, shared_axes, data_format)
     return drop_from_maps(grad, maps, (p, exact_rate), (mode, per), call)
 
 
 class Maps(NamedTuple):
-    """The axes of feature maps, and the checked arguments of their masks."""
+    """Feature maps, and the geometry of their masks."""
 
     shape: tuple[int, ...]
-    lead: tuple[int, int]  # the axes of samples and channels
     spatial: tuple[int, ...]
     block: tuple[int, ...]
-    shared_axes: tuple[int, ...]
+    mask: Decisions
 
-    @staticmethod
-    def from_array(x: ArrayLike, name: str, block_size: Any, shared_axes: Any, data_format: Any) -> Maps:
-        """Return the maps of an array, or raise an error for a bad argument."""
-        shape = np.shape(x)
-        if not 3 <= len(shape) <= 5:
-            raise ValueError(
-                f"{name} must have samples, channels and one to three spatial dimensions; got an array of shape {shape}"
-            )
-        axes = axes_of_maps(x, data_format, name)
-        lead = (0, 1 if data_format == "channels_first" else len(shape) - 1)
-        shared = () if shared_axes is None else plan.as_axes(shared_axes, len(shape), "shared_axes")
-        if not set(shared) <= set(lead):
-            raise ValueError(f"shared_axes must be 0, the samples, {lead[1]}, the channels, or both; got {shared_axes!r}")
-        spatial = tuple([shape[axis] for axis in axes])
-        return Maps(shape, lead, spatial, check_block_size(block_size, spatial), shared)
 
-    def mask(self, run: Pass, gamma: float) -> NDArray[np.bool_]:
-        """Return a mask that broadcasts to the array and has its number of dimensions."""
-        places = tuple([size - length + 1 for size, length in zip(self.spatial, self.block, strict=True)])
-        keep = drop_blocks(decide(run, gamma, self.lead, places, self.shared_axes), self.spatial, self.block)
-        return np.moveaxis(keep, 1, self.lead[1])
+def check_maps(x: ArrayLike, name: str, block_size: Any, shared_axes: Any, data_format: Any) -> Maps:
+    """Return the maps of an array, or raise an error for a bad argument."""
+    shape = x.shape if isinstance(x, np.ndarray) else np.shape(x)
+    if type(block_size) is int and type(data_format) is str and shared_axes is None:  # the usual case, whose results are cached
+        return usual_maps(shape, name, block_size, data_format)
+    return maps_of_shape(shape, name, block_size, shared_axes, data_format)
+
+
+@functools.lru_cache(maxsize=256)
+def usual_maps(shape: tuple[int, ...], name: str, block_size: int, data_format: str) -> Maps:
+    """Return the maps of an array without shared axes."""
+    return maps_of_shape(shape, name, block_size, None, data_format)
+
+
+def maps_of_shape(shape: tuple[int, ...], name: str, block_size: Any, shared_axes: Any, data_format: Any) -> Maps:
+    """Return the maps of an array of a shape, or raise an error for a bad argument."""
+    if not 3 <= len(shape) <= 5:
+        raise ValueError(
+            f"{name} must have samples, channels and one to three spatial dimensions; got an array of shape {shape}"
+        )
+    check_data_format(data_format)
+    channels = 1 if data_format == "channels_first" else len(shape) - 1
+    axes = [axis for axis in range(1, len(shape)) if axis != channels]
+    shared = () if shared_axes is None else plan.as_axes(shared_axes, len(shape), "shared_axes")
+    if not set(shared) <= {0, channels}:
+        raise ValueError(f"shared_axes must be 0, the samples, {channels}, the channels, or both; got {shared_axes!r}")
+    spatial = tuple([shape[axis] for axis in axes])
+    block = check_block_size(block_size, spatial)
+    mask = Decisions(shape, (0, channels, *axes), shared, tuple(map(max, block, (1,) * len(block))))
+    return Maps(shape, spatial, block, mask)
 
 
 def drop_from_maps(x: ArrayLike, maps: Maps, rate: tuple[Any, Any], scaling: tuple[Any, Any], call: Call) -> NDArray[Any]:
@@ -196,10 +206,5 @@ def drop_from_maps(x: ArrayLike, maps: Maps, rate: tuple[Any, Any], scaling: tup
             "start and global_shape must not be given if the scale counts the whole batch; use per='sample' or mode='unscaled'"
         )
     check_whole_axes(call, maps.shape, range(1, len(maps.shape)), "blocks and counts need whole samples")
-    is_empty = 0 in maps.shape
-    gamma = 0.0 if is_empty else seed_rate(p, maps.spatial, maps.block, exact)
-    with call.arrays(x, placed=maps.shape) as run:
-        if is_empty:
-            return run.result()
-        mask = maps.mask(run, gamma)
-        return apply(run, mask) if mode == "unscaled" else apply_counted(run, mask, per)
+    gamma = 0.0 if 0 in maps.shape else seed_rate(p, maps.spatial, maps.block, exact)
+    return call.drop_decisions(x, gamma, maps.mask, None if mode == "unscaled" else per)

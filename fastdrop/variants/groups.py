@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core.plan import Call, as_axes, as_rate, as_sizes, locate_block
+from fastdrop._core.plan import Call, as_rate
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._backward import backward_of
 
@@ -83,7 +81,7 @@ def group_dropout(
            [0., 0., 0., 0., 2., 2.]], dtype=float32)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    return drop_groups(call, np.asanyarray(x), p, group_size, axes)
+    return call.drop(x, as_rate(p), groups=(group_size, axes))
 
 
 @backward_of(group_dropout)
@@ -112,69 +110,4 @@ def group_dropout_backward(
     array([2., 2., 0., 0., 0., 0., 0., 0., 0., 0., 2.], dtype=float32)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    return drop_groups(call, np.asanyarray(grad), p, group_size, axes)
-
-
-class Cut(NamedTuple):
-    """A part of an axis in which all groups have one size. An axis without groups is one part with tuples of one entry."""
-
-    where: slice
-    split: tuple[int, ...]  # the shape of this part: groups, and positions in each
-    whole: tuple[int, ...]  # the shape of the larger array, in the same form
-    begin: tuple[int, ...]  # the first index of this part in the larger array
-
-
-def cut_axis(n: int, whole: int, begin: int, size: int | None) -> list[Cut]:
-    """Cut n elements, from `begin` on in an axis of length `whole`, into a partial group, whole groups, a partial group."""
-    if size is None:
-        return [Cut(slice(None), (n,), (whole,), (begin,))]
-    head = min(n, -begin % size)
-    body = (n - head) // size * size
-    cuts = []
-    for a, b, groups in ((0, head, 1), (head, head + body, body // size), (head + body, n, 1)):
-        if b > a:
-            places = (b - a) // groups
-            cuts.append(Cut(slice(a, b), (groups, places), (-(-whole // size), places), ((begin + a) // size, 0)))
-    return cuts
-
-
-def group_sizes(ndim: int, group_size: int | Sequence[int], axes: int | Sequence[int]) -> dict[int, int]:
-    """Return the size of a group along each of the chosen axes."""
-    given = as_sizes([axes] if hasattr(axes, "__index__") else axes, "axes")
-    if not as_axes(given, ndim, "axes"):
-        raise ValueError("axes must name at least one axis")
-    sizes = as_sizes((group_size,) * len(given) if hasattr(group_size, "__index__") else group_size, "group_size")
-    if len(sizes) != len(given):
-        raise ValueError(f"group_size must be one size, or one size per axis of {given}; got {sizes}")
-    if min(sizes) < 1:
-        raise ValueError(f"group_size must be at least 1; got {min(sizes)}")
-    return {axis % ndim: size for axis, size in zip(given, sizes, strict=True)}
-
-
-def drop_groups(call: Call, x: NDArray[Any], p: Any, group_size: Any, axes: Any) -> NDArray[Any]:
-    """Return x with whole groups dropped: one pass per group size, each over a view with an axis of positions in the group."""
-    rate, sizes = as_rate(p), group_sizes(x.ndim, group_size, axes)
-    whole, begin = locate_block(x.shape, call.global_shape, call.global_start)
-    check_stream(call, [(*place, sizes.get(axis, 1)) for axis, place in enumerate(zip(x.shape, whole, begin, strict=True))])
-    if not call.is_training:
-        return call.unchanged(x)
-    cuts_of_axes = [cut_axis(x.shape[k], whole[k], begin[k], sizes.get(k)) for k in range(x.ndim)]
-    with call.arrays(x) as run:
-        overlaps = run.y is not x and np.may_share_memory(x, run.y)
-        source = x.copy() if overlaps else x  # a later pass would read what an earlier one wrote
-        for cuts in itertools.product(*cuts_of_axes):
-            where = tuple(cut.where for cut in cuts)
-            split, larger, first = (tuple(itertools.chain(*sides)) for sides in zip(*(cut[1:] for cut in cuts), strict=True))
-            lengths = itertools.accumulate(len(cut.split) for cut in cuts)
-            places = tuple(end - 1 for end, cut in zip(lengths, cuts, strict=True) if len(cut.split) == 2)
-            a, b = (np.asarray(array)[where].reshape(split) for array in (source, run.y))
-            Call(*run.key, True, b, call.start, larger, first).drop(a, rate, places)
-        return run.result()
-
-
-def check_stream(call: Call, axes: list[tuple[int, int, int, int]]) -> None:
-    """Raise an error unless the groups of a block have indices in the stream; an axis is (n, whole, begin, size of a group)."""
-    groups = [-(-whole // size) for _, whole, _, size in axes]
-    first = [begin // size for _, _, begin, size in axes]
-    touched = [-(-(begin + n) // size) - begin // size if n else 0 for n, _, begin, size in axes]
-    Call(None, 0, True, None, call.start, groups, first).check_place(touched)
+    return call.drop(grad, as_rate(p), groups=(group_size, axes))

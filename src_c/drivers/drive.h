@@ -38,11 +38,23 @@ void fd_window_set_rate(bit_window *window, fd_rate rate);
 /* Selects one Bernoulli plane instead of keep bits: fd_window_bits and the functions built on it then give digits of U. */
 void fd_window_set_plane(bit_window *window, int plane);
 
+/* Repeats bits: groups of `size` elements, 2 to FD_MOST_REPEATED, share one bit each. groups.c */
+enum { FD_MOST_REPEATED = 32, FD_REPEAT_STEPS = 5 };
+typedef struct {
+  int64_t size, at_once;            /* at_once bits make one word */
+  uint64_t masks[FD_REPEAT_STEPS];
+} bit_repeat;
+void fd_repeat_open(bit_repeat *repeat, int64_t size);
+/* Writes each of the bits `shift`, shift + 1, ... of `from` `size` times, from bit `at` of `to` on. The bits there must be 0. */
+void fd_repeat_bits(const bit_repeat *repeat, uint64_t *to, int64_t at, const uint64_t *from, int shift, int64_t groups);
+
 /* Keep bits of the elements i, i + 1, ... of a call, from any source. source.c */
 typedef struct {
   const fd_bits *from;
   int is_flat;                          /* element i has the bit of index first + i */
+  int is_given;                         /* the caller's own bits or flags, one per element */
   int has_rate_runs;
+  bit_repeat repeat;                    /* of the groups of neighbours that share a bit; of size 0 if there are none */
   bit_window window;
   uint64_t cached_first, cached_count;  /* the groups in `cache` */
   uint64_t cache[FD_TILE_WORDS + 2 * FD_BATCH_MAX];
@@ -82,8 +94,9 @@ typedef struct {
   int64_t at;
 } fd_walk;
 fd_walk fd_walk_to(const fd_layout *layout, int64_t element);
-/* Moves n steps along the innermost axis; the steps must not go past its end. */
+/* Moves n steps along the innermost axis, or along another one; the steps must not go past its end. */
 void fd_walk_on(fd_walk *walk, const fd_layout *layout, int64_t n);
+void fd_walk_along(fd_walk *walk, const fd_layout *layout, int axis, int64_t n);
 
 /* A call whose arrays are contiguous along the axis `fast`, which is not the last one. transposed.c */
 typedef struct {

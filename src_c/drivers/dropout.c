@@ -12,7 +12,7 @@ typedef struct {
   const fd_call *call;
   int64_t itemsize;
   int op;        /* the operation of the call; with runs of one rate, the operation that has a single scale */
-  int rate_runs; /* a tile ends at the end of a run of one rate */
+  int runs;      /* a tile ends at the end of a run of one rate or of one scale */
   int flat;      /* x and y are contiguous in C order */
   int bypass;    /* y is written with streaming stores, past the caches */
   int shared;    /* elements share decisions in long runs, and dropped elements need no operand */
@@ -69,11 +69,16 @@ static NOINLINE void gathered_tile(const dropout_job *job, int64_t i, const fd_t
 
 /* How many elements from i on are scaled alike, and by what. */
 static int64_t scale_at(const dropout_job *job, int64_t i, double *scale) {
+  const fd_call *call = job->call;
   int64_t run = INT64_MAX;
-  *scale = job->call->scale;
-  if (!job->rate_runs) return run;
-  const double rate = fd_rate_at(&job->call->bits, i, &run);
-  if (job->op != job->call->op) *scale = fd_inverted_scale(rate, job->call->dtype);
+  *scale = call->scale;
+  if (!job->runs) return run;
+  if (call->scales) {
+    *scale = call->scales[i / call->scale_run];
+    return call->scale_run - i % call->scale_run;
+  }
+  const double rate = fd_rate_at(&call->bits, i, &run);
+  if (job->op != call->op) *scale = fd_inverted_scale(rate, call->dtype);
   return run;
 }
 
@@ -101,7 +106,7 @@ static void dropout_range(const void *work, int64_t begin, int64_t end) {
       const int64_t at = i * job->itemsize;
       /* Streaming stores need whole cache lines. In the caches, a read across two lines costs more than such a write. */
       before = fd_lead((const char *)(job->bypass ? call->y.data : call->x.data) + at, job->itemsize);
-      if (before && left > (job->rate_runs ? WORTH_A_LINE : 2 * most)) n = before; /* the following tiles begin at a cache line */
+      if (before && left > (job->runs ? WORTH_A_LINE : 2 * most)) n = before; /* the following tiles begin at a cache line */
       ahead = (const char *)call->x.data + at + (job->bypass ? job->isa->ahead : 0); /* where the last prefetch ended */
     }
     const uint64_t *bits = fd_source_bits(&source, i, n, ahead);
@@ -145,14 +150,15 @@ void fd_apply(const fd_isa *isa, const fd_call *call, int threads) {
   const int64_t itemsize = fd_itemsize(call->dtype);
   const fd_bits *bits = &call->bits;
   const fd_layout *mask = bits->mask_layout;
-  dropout_job job = {.isa = isa, .call = call, .itemsize = itemsize, .op = call->op, .rate_runs = fd_has_rate_runs(bits)};
-  if (job.rate_runs && call->op < FD_AFFINE) job.op &= ~FD_WITH_RATES;
+  dropout_job job = {.isa = isa, .call = call, .itemsize = itemsize, .op = call->op};
+  const int rate_runs = fd_has_rate_runs(bits);
+  job.runs = rate_runs || call->scales;
+  if (rate_runs && call->op < FD_AFFINE) job.op &= ~FD_WITH_RATES;
   job.flat = fd_layout_is_flat(call->x.layout, itemsize) && fd_layout_is_flat(call->y.layout, itemsize);
   job.bypass = job.flat && call->x.data != call->y.data && call->n * itemsize >= call->bypass_bytes;
-  job.shared = job.flat && is_simple(job.op) && job.op != FD_SIGNED && (!bits->rates.data || job.rate_runs) && !bits->packed &&
-               !bits->flags.data && mask->strides[mask->ndim - 1] == 0 && mask->shape[mask->ndim - 1] >= LEAST_SHARED_RUN;
+  job.shared = job.flat && is_simple(job.op) && job.op != FD_SIGNED && (!bits->rates.data || rate_runs) && mask->strides[mask->ndim - 1] == 0 && mask->shape[mask->ndim - 1] >= LEAST_SHARED_RUN;
   const int fast = fd_transposed_axis(call->x.layout, call->y.layout);
-  if (fast >= 0 && is_simple(call->op)) {
+  if (fast >= 0 && is_simple(call->op) && !call->scales) {
     const fd_transposed transposed = {isa, call, itemsize, fast};
     fd_apply_transposed(&transposed, threads);
     return;

@@ -38,8 +38,9 @@ fd_walk fd_walk_to(const fd_layout *layout, int64_t element) {
   return walk;
 }
 
-void fd_walk_on(fd_walk *walk, const fd_layout *layout, int64_t n) {
-  int axis = layout->ndim - 1;
+void fd_walk_on(fd_walk *walk, const fd_layout *layout, int64_t n) { fd_walk_along(walk, layout, layout->ndim - 1, n); }
+
+void fd_walk_along(fd_walk *walk, const fd_layout *layout, int axis, int64_t n) {
   walk->index[axis] += n;
   walk->at += n * layout->strides[axis];
   while (walk->index[axis] == layout->shape[axis] && axis > 0) {

@@ -5,11 +5,39 @@
 #include "drivers/drive.h"
 
 void fd_source_open(bit_source *source, const fd_isa *isa, const fd_bits *from) {
+  const fd_layout *layout = from->mask_layout;
+  const int inner = layout->ndim - 1, in_order = fd_layout_is_flat(layout, 1) && !from->places;
   source->from = from;
-  source->is_flat = !from->packed && !from->flags.data && fd_layout_is_flat(from->mask_layout, 1);
+  source->is_given = from->flags.data || (from->packed && in_order && !from->first);
+  source->is_flat = in_order && !from->packed;
   source->has_rate_runs = fd_has_rate_runs(from);
+  source->repeat.size = 0;
+  if (inner > 0 && layout->strides[inner] == 0 && layout->strides[inner - 1] == 1 && layout->shape[inner] <= FD_MOST_REPEATED)
+    fd_repeat_open(&source->repeat, layout->shape[inner]);
   source->cached_count = 0;
   fd_window_open(&source->window, isa, from->key, from->rate);
+}
+
+/* Converts up to FD_TILE / 8 + 1 bytes to little-endian words, and fills the last word with zeros. */
+static void words_of_bytes(uint64_t *words, const uint8_t *bytes, int64_t n) {
+  if (FD_BIG_ENDIAN)
+    memset(words, 0, (size_t)(n + 7) / 8 * 8);
+  else if (n % 8)
+    words[n / 8] = 0;
+  if (FD_BIG_ENDIAN)
+    for (int64_t k = 0; k < n; k++) words[k / 8] |= (uint64_t)bytes[k] << (8 * (k % 8));
+  else
+    memcpy(words, bytes, (size_t)n);
+}
+
+/* Makes the groups of the cache, or copies them from the caller's own bits. */
+static void fill_cache(bit_source *source) {
+  const uint8_t *packed = source->from->packed;
+  const int64_t count = (int64_t)source->cached_count;
+  if (packed)
+    words_of_bytes(source->cache, packed + source->cached_first * (FD_GROUP / 8), count * (FD_GROUP / 8));
+  else
+    fd_window_groups(&source->window, source->cached_first, count, source->cache, 0);
 }
 
 /* Returns up to n bits of the mask from bit `index` on, from cached groups. A mask with its own layout is walked in short runs,
@@ -18,11 +46,11 @@ static int64_t cached_bits(bit_source *source, uint64_t index, int64_t n, const 
   const uint64_t group = index / FD_GROUP, last = (index + (uint64_t)n - 1) / FD_GROUP;
   if (group - source->cached_first >= source->cached_count) {
     /* A walk that continues will probably continue further, so a whole tile is made. A jump may be the only access here. */
-    const int goes_on = source->cached_count && group == source->cached_first + source->cached_count;
+    const int goes_on = source->cached_count && group == source->cached_first + source->cached_count && !source->from->packed;
     const int64_t wanted = (int64_t)(last - group) + 1;
     source->cached_count = (uint64_t)(goes_on ? FD_TILE_BLOCKS : fd_min(wanted, FD_TILE_BLOCKS));
     source->cached_first = group;
-    fd_window_groups(&source->window, group, (int64_t)source->cached_count, source->cache, 0);
+    fill_cache(source);
   }
   const int64_t position = (int64_t)(index - source->cached_first * FD_GROUP);
   *words = source->cache + position / 64;
@@ -37,27 +65,52 @@ static void fill_bits(uint64_t *to, int64_t at, uint64_t bit, int64_t n) {
   }
 }
 
-/* Bits of a mask with its own layout: runs of consecutive bits, runs that share one bit, or single bits. */
-static void laid_bits(bit_source *source, int64_t i, int64_t n, uint64_t *bits) {
+/* Writes the bits of some elements at a walk, at most n: consecutive bits, elements that share one bit, whole groups that share
+ * one bit each, or a single bit. Moves the walk on, and returns the number of elements. */
+static int64_t some_bits(bit_source *source, fd_walk *walk, int64_t n, uint64_t *to, int64_t at) {
   const fd_layout *layout = source->from->mask_layout;
   const int inner = layout->ndim - 1;
-  const int64_t step = layout->strides[inner];
-  fd_walk walk = fd_walk_to(layout, i);
+  const int64_t step = layout->strides[inner], size = source->repeat.size;
+  const uint64_t *words, index = source->from->first + (uint64_t)walk->at;
+  int64_t run = fd_min(n, layout->shape[inner] - walk->index[inner]);
+  int shift;
+  if (size && walk->index[inner] == 0 && n >= 2 * size) {
+    const int64_t groups = fd_min(n / size, layout->shape[inner - 1] - walk->index[inner - 1]);
+    const int64_t got = cached_bits(source, index, groups, &words, &shift);
+    fd_repeat_bits(&source->repeat, to, at, words, shift, got);
+    fd_walk_along(walk, layout, inner - 1, got);
+    return got * size;
+  }
+  if (step == 0) {
+    cached_bits(source, index, 1, &words, &shift);
+    fill_bits(to, at, *words >> shift & 1, run);
+  } else {
+    run = cached_bits(source, index, step == 1 ? run : 1, &words, &shift);
+    fd_copy_bits(to, at, words, shift, run);
+  }
+  fd_walk_on(walk, layout, run);
+  return run;
+}
+
+/* Bits of n neighbours in the array that mask_layout covers, from number i on. */
+static void neighbouring_bits(bit_source *source, int64_t i, int64_t n, uint64_t *to, int64_t at) {
+  fd_walk walk = fd_walk_to(source->from->mask_layout, i);
+  for (int64_t done = 0; done < n;) done += some_bits(source, &walk, n - done, to, at + done);
+}
+
+/* Bits of a mask with its own layout. */
+static void laid_bits(bit_source *source, int64_t i, int64_t n, uint64_t *bits) {
+  const fd_layout *places = source->from->places;
   memset(bits, 0, sizeof source->bits);
+  if (!places) {
+    neighbouring_bits(source, i, n, bits, 0);
+    return;
+  }
+  fd_walk walk = fd_walk_to(places, i);
   for (int64_t done = 0, run; done < n; done += run) {
-    const uint64_t *words;
-    int shift;
-    const uint64_t index = source->from->first + (uint64_t)walk.at;
-    run = fd_min(n - done, layout->shape[inner] - walk.index[inner]);
-    if (step != 1 && step != 0) run = 1;
-    const int64_t fresh = step == 1 ? run : 1, got = cached_bits(source, index, fresh, &words, &shift);
-    if (step == 0) {
-      fill_bits(bits, done, *words >> shift & 1, run);
-    } else {
-      run = got;
-      fd_copy_bits(bits, done, words, shift, run);
-    }
-    fd_walk_on(&walk, layout, run);
+    run = fd_min(n - done, places->shape[places->ndim - 1] - walk.index[places->ndim - 1]);
+    neighbouring_bits(source, source->from->first_place + walk.at, run, bits, done);
+    fd_walk_on(&walk, places, run);
   }
 }
 
@@ -138,15 +191,6 @@ static const uint64_t *bits_of_rate_runs(bit_source *source, int64_t i, int64_t 
   return source->bits;
 }
 
-/* Converts up to FD_TILE / 8 + 1 bytes to little-endian words. */
-static void words_of_bytes(uint64_t *words, const uint8_t *bytes, int64_t n) {
-  memset(words, 0, (FD_TILE_WORDS + 1) * 8);
-  if (FD_BIG_ENDIAN)
-    for (int64_t k = 0; k < n; k++) words[k / 8] |= (uint64_t)bytes[k] << (8 * (k % 8));
-  else
-    memcpy(words, bytes, (size_t)n);
-}
-
 /* Converts eight bytes to eight bits that say whether each byte is not 0. A nonzero byte carries into its top bit, and the
  * product gathers the top bits. */
 static uint64_t gather_flags(uint64_t bytes) {
@@ -177,20 +221,25 @@ static const uint64_t *given_bits(bit_source *source, int64_t i, int64_t n) {
 }
 
 const uint64_t *fd_source_bits(bit_source *source, int64_t i, int64_t n, const char *ahead) {
-  if (source->from->packed || source->from->flags.data) return given_bits(source, i, n);
+  if (source->is_given) return given_bits(source, i, n);
   if (source->from->rates.data) return (source->has_rate_runs ? bits_of_rate_runs : bits_of_rates)(source, i, n, ahead);
   return stream_bits(source, i, n, ahead);
 }
 
 int64_t fd_source_run(bit_source *source, int64_t i, int *keep) {
-  const fd_layout *layout = source->from->mask_layout;
+  const fd_layout *layout = source->from->mask_layout, *places = source->from->places;
   const int inner = layout->ndim - 1;
   const uint64_t *words;
-  int64_t same_rate = INT64_MAX;
+  int64_t run = INT64_MAX, place = i;
   int shift;
-  const fd_walk walk = fd_walk_to(layout, i);
-  if (source->has_rate_runs) set_rate(source, fd_rate_at(source->from, i, &same_rate));
+  if (source->has_rate_runs) set_rate(source, fd_rate_at(source->from, i, &run));
+  if (places) {
+    const fd_walk walk = fd_walk_to(places, i);
+    place = source->from->first_place + walk.at;
+    run = fd_min(run, places->shape[places->ndim - 1] - walk.index[places->ndim - 1]);
+  }
+  const fd_walk walk = fd_walk_to(layout, place);
   cached_bits(source, source->from->first + (uint64_t)walk.at, 1, &words, &shift);
   *keep = (int)(*words >> shift & 1);
-  return fd_min(same_rate, layout->shape[inner] - walk.index[inner]);
+  return fd_min(run, layout->shape[inner] - walk.index[inner]);
 }

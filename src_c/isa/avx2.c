@@ -51,6 +51,7 @@ INLINE f32_v f32_load(const float *from) { return _mm256_loadu_ps(from); }
 INLINE void f32_store(float *to, f32_v a) { _mm256_storeu_ps(to, a); }
 INLINE void f32_stream(float *to, f32_v a) { _mm256_stream_ps(to, a); }
 INLINE f32_v f32_mul(f32_v a, f32_v b) { return _mm256_mul_ps(a, b); }
+INLINE f32_v f32_div(f32_v a, f32_v b) { return _mm256_div_ps(a, b); }
 INLINE f32_v f32_add(f32_v a, f32_v b) { return _mm256_add_ps(a, b); }
 INLINE f32_v f32_sign(f32_v a, f32_v m) {
   const f32_v top = f32_set(-0.0f), has_sign = _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_NEQ_OQ);
@@ -75,6 +76,7 @@ INLINE f64_v f64_load(const double *from) { return _mm256_loadu_pd(from); }
 INLINE void f64_store(double *to, f64_v a) { _mm256_storeu_pd(to, a); }
 INLINE void f64_stream(double *to, f64_v a) { _mm256_stream_pd(to, a); }
 INLINE f64_v f64_mul(f64_v a, f64_v b) { return _mm256_mul_pd(a, b); }
+INLINE f64_v f64_div(f64_v a, f64_v b) { return _mm256_div_pd(a, b); }
 INLINE f64_v f64_add(f64_v a, f64_v b) { return _mm256_add_pd(a, b); }
 INLINE f64_v f64_sign(f64_v a, f64_v m) {
   const f64_v top = f64_set(-0.0), has_sign = _mm256_cmp_pd(a, _mm256_setzero_pd(), _CMP_NEQ_OQ);

@@ -49,6 +49,7 @@ INLINE f32_v f32_load(const float *from) { return _mm512_loadu_ps(from); }
 INLINE void f32_store(float *to, f32_v a) { _mm512_storeu_ps(to, a); }
 INLINE void f32_stream(float *to, f32_v a) { _mm512_stream_ps(to, a); }
 INLINE f32_v f32_mul(f32_v a, f32_v b) { return _mm512_mul_ps(a, b); }
+INLINE f32_v f32_div(f32_v a, f32_v b) { return _mm512_div_ps(a, b); }
 INLINE f32_v f32_add(f32_v a, f32_v b) { return _mm512_add_ps(a, b); }
 INLINE f32_v f32_sign(f32_v a, f32_v m) {
   const __m512i top = _mm512_set1_epi32((int)0x80000000);
@@ -74,6 +75,7 @@ INLINE f64_v f64_load(const double *from) { return _mm512_loadu_pd(from); }
 INLINE void f64_store(double *to, f64_v a) { _mm512_storeu_pd(to, a); }
 INLINE void f64_stream(double *to, f64_v a) { _mm512_stream_pd(to, a); }
 INLINE f64_v f64_mul(f64_v a, f64_v b) { return _mm512_mul_pd(a, b); }
+INLINE f64_v f64_div(f64_v a, f64_v b) { return _mm512_div_pd(a, b); }
 INLINE f64_v f64_add(f64_v a, f64_v b) { return _mm512_add_pd(a, b); }
 INLINE f64_v f64_sign(f64_v a, f64_v m) {
   const __m512i top = _mm512_set1_epi64((long long)(UINT64_C(1) << 63));
@@ -104,6 +106,7 @@ INLINE pair_v pair_set(float a) { return (pair_v){f32_set(a), f32_set(a)}; }
 INLINE pair_v pair_load(const float *from) { return (pair_v){f32_load(from), f32_load(from + F32_LANES)}; }
 INLINE void pair_store(float *to, pair_v a) { f32_store(to, a.low), f32_store(to + F32_LANES, a.high); }
 INLINE pair_v pair_mul(pair_v a, pair_v b) { return (pair_v){f32_mul(a.low, b.low), f32_mul(a.high, b.high)}; }
+INLINE pair_v pair_div(pair_v a, pair_v b) { return (pair_v){f32_div(a.low, b.low), f32_div(a.high, b.high)}; }
 INLINE pair_v pair_add(pair_v a, pair_v b) { return (pair_v){f32_add(a.low, b.low), f32_add(a.high, b.high)}; }
 INLINE pair_v pair_sign(pair_v a, pair_v m) { return (pair_v){f32_sign(a.low, m.low), f32_sign(a.high, m.high)}; }
 INLINE pair_v pair_keep(const uint64_t *bits, int64_t i, pair_v a) {

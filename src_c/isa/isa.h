@@ -62,6 +62,9 @@ typedef struct {
 typedef void noise_kernel(const fd_noise_tile *tile);
 typedef void products_kernel(const void *gradients, const void *values, int64_t n, void *slopes); /* overwrites slopes */
 typedef double sum_kernel(void *products, int64_t n); /* n <= FD_NOISE_TILE; fills the rest with 0 */
+typedef double row_sum_kernel(void *values, int64_t n);                               /* overwrites the values */
+typedef void row_products_kernel(void *g, const void *values, double total, int64_t n); /* g = g * (values / total) */
+typedef void row_add_kernel(void *to, const void *from, int64_t n);                   /* to = to + from */
 typedef void widen_kernel(const void *stored, int64_t n, void *out);
 
 struct fd_isa {
@@ -79,6 +82,9 @@ struct fd_isa {
   noise_kernel *noise[FD_NOISES][2];
   products_kernel *products[2];
   sum_kernel *sum[2];
+  row_sum_kernel *row_sum[2];
+  row_products_kernel *row_products[2];
+  row_add_kernel *row_add[2];
   widen_kernel *widen[FD_DTYPES];
   double (*multiply_add)(double a, double b, double c); /* must round twice; otherwise the build is wrong */
   void (*fence)(void);                                  /* orders the streaming stores before later stores */

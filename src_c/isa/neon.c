@@ -43,6 +43,7 @@ INLINE f32_v f32_load(const float *from) { return vld1q_f32(from); }
 INLINE void f32_store(float *to, f32_v a) { vst1q_f32(to, a); }
 INLINE void f32_stream(float *to, f32_v a) { vst1q_f32(to, a); } /* the intrinsics have no streaming store */
 INLINE f32_v f32_mul(f32_v a, f32_v b) { return vmulq_f32(a, b); }
+INLINE f32_v f32_div(f32_v a, f32_v b) { return vdivq_f32(a, b); }
 INLINE f32_v f32_add(f32_v a, f32_v b) { return vaddq_f32(a, b); }
 INLINE uint32x4_t f32_mask(const uint64_t *bits, int64_t i) {
   static const uint32_t own_bits[4] = {1, 2, 4, 8};
@@ -68,6 +69,7 @@ INLINE f64_v f64_load(const double *from) { return vld1q_f64(from); }
 INLINE void f64_store(double *to, f64_v a) { vst1q_f64(to, a); }
 INLINE void f64_stream(double *to, f64_v a) { vst1q_f64(to, a); }
 INLINE f64_v f64_mul(f64_v a, f64_v b) { return vmulq_f64(a, b); }
+INLINE f64_v f64_div(f64_v a, f64_v b) { return vdivq_f64(a, b); }
 INLINE f64_v f64_add(f64_v a, f64_v b) { return vaddq_f64(a, b); }
 INLINE uint64x2_t f64_mask(const uint64_t *bits, int64_t i) {
   static const uint64_t own_bits[2] = {1, 2};

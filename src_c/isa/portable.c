@@ -44,6 +44,10 @@ INLINE f32_v f32_mul(f32_v a, f32_v b) {
   for (int k = 0; k < 8; k++) a.lane[k] *= b.lane[k];
   return a;
 }
+INLINE f32_v f32_div(f32_v a, f32_v b) {
+  for (int k = 0; k < 8; k++) a.lane[k] /= b.lane[k];
+  return a;
+}
 INLINE f32_v f32_add(f32_v a, f32_v b) {
   for (int k = 0; k < 8; k++) a.lane[k] += b.lane[k];
   return a;
@@ -80,6 +84,10 @@ INLINE void f64_store(double *to, f64_v a) { memcpy(to, &a, sizeof a); }
 INLINE void f64_stream(double *to, f64_v a) { f64_store(to, a); }
 INLINE f64_v f64_mul(f64_v a, f64_v b) {
   for (int k = 0; k < 8; k++) a.lane[k] *= b.lane[k];
+  return a;
+}
+INLINE f64_v f64_div(f64_v a, f64_v b) {
+  for (int k = 0; k < 8; k++) a.lane[k] /= b.lane[k];
   return a;
 }
 INLINE f64_v f64_add(f64_v a, f64_v b) {

@@ -15,7 +15,7 @@
  *   FD_ISA_NAME    the name, as in list.h
  *   UNROLL_VALUES  a pragma before loops over whole registers of values, or nothing
  *   BF16_COMPUTE(f), BF16_LANES  only if bfloat16 is computed in a wider type than f32_v: the prefix of that type's functions, which
- *                  are those of f32_v below (set, load, store, mul, add, sign, keep, select), and its number of lanes
+ *                  are those of f32_v below (set, load, store, mul, div, add, sign, keep, select), and its number of lanes
  */
 
 /* Philox ----------------------------------------------------------------------------------------------------------------
@@ -52,6 +52,7 @@ INLINE f32_v f32_load(const float *from);
 INLINE void f32_store(float *to, f32_v a);
 INLINE void f32_stream(float *to, f32_v a);
 INLINE f32_v f32_mul(f32_v a, f32_v b);
+INLINE f32_v f32_div(f32_v a, f32_v b);
 INLINE f32_v f32_add(f32_v a, f32_v b);
 INLINE f32_v f32_sign(f32_v a, f32_v m);                                               /* m if a > 0, -m if a < 0, else -0 */
 INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a);                       /* a at a 1, +0 at a 0 */
@@ -63,6 +64,7 @@ INLINE f64_v f64_load(const double *from);
 INLINE void f64_store(double *to, f64_v a);
 INLINE void f64_stream(double *to, f64_v a);
 INLINE f64_v f64_mul(f64_v a, f64_v b);
+INLINE f64_v f64_div(f64_v a, f64_v b);
 INLINE f64_v f64_add(f64_v a, f64_v b);
 INLINE f64_v f64_sign(f64_v a, f64_v m);
 INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a);

@@ -24,6 +24,10 @@ INLINE COMPUTE(v) NAME(vector)(int op, const fd_tile *tile, int64_t i) {
     const COMPUTE(v) scaled = COMPUTE(mul)(COMPUTE(set)((COMPUTED)tile->scale), COMPUTE(load)((const COMPUTED *)tile->factors + i));
     return COMPUTE(mul)(value, COMPUTE(add)(COMPUTE(set)(1), scaled));
   }
+  if (op == FD_DIVIDE) {
+    value = COMPUTE(div)(COMPUTE(add)(value, COMPUTE(set)((COMPUTED)tile->shift)), COMPUTE(set)((COMPUTED)tile->scale));
+    return COMPUTE(keep)(tile->bits, i, value);
+  }
   if (op & FD_WITH_BIAS) value = COMPUTE(add)(value, NAME(load)((const STORED *)tile->bias + i));
   if (op & FD_WITH_RATES)
     value = COMPUTE(mul)(value, COMPUTE(load)((const COMPUTED *)tile->factors + i));
@@ -43,7 +47,7 @@ INLINE void NAME(tail)(int op, const fd_tile *tile, int64_t i) {
   memcpy(x, (const STORED *)tile->x + i, bytes);
   if (op < FD_AFFINE && op & FD_WITH_BIAS) memcpy(bias, (const STORED *)tile->bias + i, bytes);
   if (op == FD_SELECT || (op < FD_AFFINE && op & FD_WITH_RESIDUAL)) memcpy(other, (const STORED *)tile->other + i, bytes);
-  if (op >= FD_MULTIPLY || (op < FD_AFFINE && op & FD_WITH_RATES)) memcpy(factors, (const COMPUTED *)tile->factors + i, n * sizeof(COMPUTED));
+  if ((op >= FD_MULTIPLY && op != FD_DIVIDE) || (op < FD_AFFINE && op & FD_WITH_RATES)) memcpy(factors, (const COMPUTED *)tile->factors + i, n * sizeof(COMPUTED));
   const fd_tile last = {x, bias, other, factors, y, &bits, LANES_OF, tile->scale, tile->shift, tile->fill, 0};
   NAME(store)(y, NAME(vector)(op, &last, 0));
   memcpy((STORED *)tile->y + i, y, bytes);
@@ -82,6 +86,7 @@ static void NAME(op_signed)(const fd_tile *tile) { NAME(apply)(FD_SIGNED, tile);
 static void NAME(op_multiply)(const fd_tile *tile) { NAME(apply)(FD_MULTIPLY, tile); }
 static void NAME(op_add)(const fd_tile *tile) { NAME(apply)(FD_ADD, tile); }
 static void NAME(op_stretch)(const fd_tile *tile) { NAME(apply)(FD_STRETCH, tile); }
+static void NAME(op_divide)(const fd_tile *tile) { NAME(apply)(FD_DIVIDE, tile); }
 
 /* Converts stored elements to the compute type. */
 static void NAME(widen)(const void *stored, int64_t n, void *out) {

@@ -21,6 +21,14 @@
 #define SQRT sqrt
 #include "kernels/noise_tpl.h"
 
+#define NAME(f) f##32
+#define REAL float
+#include "kernels/rows_tpl.h"
+
+#define NAME(f) f##64
+#define REAL double
+#include "kernels/rows_tpl.h"
+
 #define NAME(f) f32_##f
 #define COMPUTE(f) f32_##f
 #define LANES_OF F32_LANES
@@ -58,7 +66,7 @@ static double multiply_add(double a, double b, double c) { return a * b + c; }
   {type##_op_scale,         type##_op_bias,          type##_op_each,          type##_op_each_bias,           \
    type##_op_residual,      type##_op_bias_residual, type##_op_each_residual, type##_op_each_bias_residual, \
    type##_op_affine,        type##_op_select,        type##_op_signed,        type##_op_multiply,            \
-   type##_op_add,           type##_op_stretch}
+   type##_op_add,           type##_op_stretch,       type##_op_divide}
 #define FD_BOTH(name) {name##32, name##64}
 #define FD_FUNCTION(name) {name##32_all, name##64_all}
 
@@ -90,6 +98,9 @@ const fd_isa FD_JOIN(fd_isa_, FD_ISA_NAME) = {
               [FD_SCALED] = FD_BOTH(scaled)},
     .products = FD_BOTH(products),
     .sum = FD_BOTH(sum),
+    .row_sum = FD_BOTH(row_sum),
+    .row_products = FD_BOTH(row_products),
+    .row_add = FD_BOTH(row_add),
     .widen = {[FD_FLOAT32] = f32_widen, [FD_FLOAT64] = f64_widen, [FD_FLOAT16] = f16_widen, [FD_BFLOAT16] = bf16_widen},
     .multiply_add = multiply_add,
     .fence = fence,

@@ -12,10 +12,9 @@ __all__ = ["distinct_blocks", "indices"]
 GROUP = 128  # elements per block
 
 
-def indices(first: int, sizes: Sequence[int], steps: Sequence[int], begin: int, n: int) -> NDArray[np.int64]:
-    """Return the mask indices of the elements begin .. begin + n - 1 of an array, in C order."""
-    element = np.arange(begin, begin + n)
-    index = np.full(n, first)
+def indices(first: int, sizes: Sequence[int], steps: Sequence[int], element: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the mask indices of elements of an array, which are given by their numbers in C order."""
+    index = np.full(element.size, first)
     for size, step in zip(reversed(sizes), reversed(steps), strict=True):
         element, position = np.divmod(element, size)
         index += position * step

@@ -18,6 +18,7 @@ from numba.extending import overload, register_jitable
 from numpy.typing import NDArray
 
 from fastdrop._core.backends import elementary as definitions
+from fastdrop._core.backends.blocks import drop_blocks as drop_blocks
 from fastdrop._core.backends.indices import distinct_blocks
 
 Floats = NDArray[Any]  # float32 or float64

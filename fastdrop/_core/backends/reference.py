@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdrop._core.backends.blocks import drop_blocks as drop_blocks
 from fastdrop._core.backends.elementary import FUNCTIONS, normal32, normal64
 from fastdrop._core.backends.indices import distinct_blocks
 

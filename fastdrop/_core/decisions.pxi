@@ -1,0 +1,183 @@
+# Masks that are made before they are applied, because decisions depend on one another: blocks, counts, whole rows.
+
+cdef class Decisions:
+    """The geometry of a mask that has an axis per chosen axis of an array: its decisions, and its place over the array.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of the array.
+    axes : tuple of int
+        The array's axes that the mask has, in the mask's order. Elements share decisions along all others.
+    shared_axes : tuple of int
+        The ones of them along which the mask has size 1.
+    block : tuple of int
+        If given, each dropped decision drops a block of these sizes along the last axes. Then decisions are the places at which
+        a block fits, and an array must have all of these axes.
+    overhang : int
+        The number of positions that the mask has before the first one along the last axis, and after the last one.
+    """
+
+    def __cinit__(self, tuple shape, tuple axes, tuple shared_axes=(), tuple block=(), overhang=(0, 0)):
+        cdef int64_t steps[native.FD_MAX_DIMS]
+        cdef int64_t step = 1
+        cdef int k, lead = len(axes) - len(block)
+        self.shape, self.axes, self.ndim, self.lead = shape, axes, len(axes), lead
+        self.maps.ndim, self.maps.maps, self.places, self.has_blocks = len(block), 1, 1, False
+        for k in range(self.ndim):
+            self.shared[k] = axes[k] in shared_axes
+            self.sizes[k] = 1 if self.shared[k] else shape[axes[k]]
+            if k == self.ndim - 1:
+                self.sizes[k] += <int64_t>overhang[0] + <int64_t>overhang[1]
+            self.seeds[k] = self.sizes[k]
+            if k < lead:
+                self.maps.maps *= self.sizes[k]
+            else:
+                self.maps.sizes[k - lead], self.maps.block[k - lead] = self.sizes[k], block[k - lead]
+                self.seeds[k] -= block[k - lead] - 1
+                self.has_blocks = self.has_blocks or block[k - lead] > 1
+            self.places *= self.seeds[k]
+        for k in range(len(shape)):
+            self.dims[k], steps[k] = shape[k], 0
+        for k in range(self.ndim - 1, -1, -1):
+            steps[<Py_ssize_t>axes[k]] = 0 if self.shared[k] else step
+            step *= self.sizes[k]
+        self.size, self.samples = step, self.sizes[0]
+        self.laid = Laid.__new__(Laid)
+        self.laid.is_cut_off, self.first = False, overhang[0]
+        native.layout_of(&self.laid.layout, len(shape), self.dims, steps, 1)
+
+
+cdef int place_decisions(Work work, Call call, Decisions of) except -1:
+    """Set the place of the decisions in those of the larger array."""
+    cdef Place place
+    cdef int k
+    whole = begin = None
+    if call.global_shape is not None:
+        whole = as_sizes(call.global_shape, "global_shape")
+        begin = (0,) * len(whole) if call.global_start is None else as_sizes(call.global_start, "global_start")
+    place.ndim = of.ndim
+    for k in range(of.ndim):
+        place.sizes[k] = place.whole[k] = of.seeds[k]
+        place.begin[k], place.group[k], place.shared[k] = 0, 1, False
+        if whole is not None and k < of.lead and not of.shared[k]:
+            place.whole[k], place.begin[k] = min(whole[of.axes[k]], TOO_FAR), min(begin[of.axes[k]], TOO_FAR)
+    return lay(work, &place, first_index(call.start, 0, ELEMENTS_END, "elements"), ELEMENTS_END)
+
+
+cdef np.ndarray words_for(int64_t bits):
+    """Return an array of 64-bit words for packed bits, in whole groups."""
+    cdef np.npy_intp n = (bits + 127) // 128 * 2
+    return np.PyArray_EMPTY(1, &n, np.NPY_UINT64, 0)
+
+
+cdef Work decide(Call call, x, Decisions of, p, str name):
+    """Return a checked call with its result, its key, and a mask that is made."""
+    cdef Work work = begin(call, x, name), drawn = Work.__new__(Work)
+    cdef np.ndarray seeds, kept
+    check_place(call, of.shape)
+    drawn.rate, drawn.settings = rate(p), work.settings
+    place_decisions(drawn, call, of)
+    if call.out is not None:
+        check_out(call.out, work.x)
+    check_seed(call.seed, call.offset, call.use)
+    work.y_is_new = call.out is None
+    work.y = new_like(work.x) if call.out is None else call.out
+    kept = words_for(of.size)
+    seeds = words_for(of.places) if of.has_blocks else kept
+    draw_key(call.seed, call.offset, &work.key)
+    drawn.key = work.key
+    if of.size:
+        fill_mask(drawn, of.places, seeds, True)
+        if of.has_blocks:
+            drop_blocks(work, of, seeds, kept)
+    work.op, work.packed, work.laid, work.first = native.FD_SCALE, kept, of.laid, of.first
+    return work
+
+
+cdef int drop_blocks(Work work, Decisions of, np.ndarray seeds, np.ndarray kept) except -1:
+    """Write the mask of the blocks of all seeds, which are overwritten."""
+    cdef uint64_t *from_words = <uint64_t *>np.PyArray_DATA(seeds)
+    cdef uint64_t *to_words = <uint64_t *>np.PyArray_DATA(kept)
+    if work.settings.module is None:
+        with nogil:
+            native.drop_blocks(&of.maps, from_words, to_words)
+        return 0
+    sizes, block = [], []
+    for k in range(of.maps.ndim):
+        sizes.append(of.maps.sizes[k])
+        block.append(of.maps.block[k])
+    work.settings.module.drop_blocks(seeds.view(np.uint8), of.maps.maps, tuple(sizes), tuple(block), kept.view(np.uint8))
+    return 0
+
+
+cdef int set_counted_scale(Work work, Decisions of, bint per_sample) except -1:
+    """Scale by the size of the mask / the number of kept decisions, or by 0 if there are none: of all, or per sample."""
+    cdef const uint64_t *words = <const uint64_t *>np.PyArray_DATA(work.packed)
+    cdef int64_t samples = of.samples if per_sample else 1, sample, ones
+    cdef int64_t each = of.size // samples
+    cdef np.npy_intp n = samples
+    cdef double *scales
+    cdef uint64_t found
+    if samples > 1:
+        work.scales, work.scale_run = np.PyArray_EMPTY(1, &n, np.NPY_FLOAT64, 0), np.PyArray_SIZE(work.x) // samples
+        scales = <double *>np.PyArray_DATA(work.scales)
+    else:
+        scales = &work.scale
+    found = native.float_begin()
+    for sample in range(samples):
+        ones = native.count_ones(words, sample * each, each)
+        scales[sample] = native.rounded_factor(<double>each / <double>ones, work.dtype) if ones else 0.0
+    native.float_end(found)
+    return 0
+
+
+cdef np.ndarray flat(np.ndarray a):
+    """Return an array, or a copy, in C order and aligned."""
+    return a if is_plain(a) else np.array(a, order="C", subok=False)
+
+
+cdef int divide_rows(Work work, values, bint is_constant) except -1:
+    """Divide the rows by the sums of their kept elements; with `values`, make the gradient with respect to them instead."""
+    cdef native.fd_rows rows
+    cdef BitsLayouts space
+    cdef np.ndarray y = work.y, x, grad = None
+    cdef const native.fd_isa *kernels = work.settings.kernels
+    cdef int64_t n = np.PyArray_SIZE(work.x)
+    cdef int threads = threads_of(work.settings, n)
+    if not n:
+        return 0
+    x = flat(readable(work.x, y))
+    if values is not None:
+        grad, x = x, flat(readable(values, y))
+    work.y = y if is_plain(y) else np.empty((<object>y).shape, y.dtype)
+    rows.epsilon = native.rounded_factor(EPSILON, work.dtype)
+    if work.settings.module is not None:
+        divide_rows_in_python(work, x, grad, is_constant)
+    else:
+        bind_bits(work, n, &rows.bits, &space)
+        rows.dtype, rows.is_constant, rows.n = work.dtype, is_constant, np.PyArray_DIM(x, np.PyArray_NDIM(x) - 1)
+        rows.rows, rows.bypass_bytes = n // rows.n, bypass_bytes
+        rows.x, rows.grad = np.PyArray_DATA(x), NULL if grad is None else np.PyArray_DATA(grad)
+        rows.y = np.PyArray_DATA(work.y)
+        with nogil:
+            native.divide_rows(kernels, &rows, threads)
+    if work.y is not y:
+        np.copyto(y, work.y)
+    return 0
+
+
+cdef int divide_rows_in_python(Work work, np.ndarray x, np.ndarray grad, bint is_constant) except -1:
+    """The same in NumPy: some rows at a time."""
+    type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
+    cdef int64_t keys = np.PyArray_DIM(x, np.PyArray_NDIM(x) - 1), begin, end
+    cdef int64_t some = max(PYTHON_CHUNK // keys // 8 * 8, 8) * keys  # so that bits begin at a whole byte
+    made = np.asarray(work.y).reshape(-1)
+    with RoundToNearest(), np.errstate(all="ignore"):
+        for begin in range(0, made.size, some):
+            end = min(begin + some, made.size)
+            kept = np.unpackbits(bits_in_python(work, begin, end), count=end - begin, bitorder="little").view(np.bool_)
+            values = chunk(x, begin, end, type).reshape(-1, keys)
+            slope = None if grad is None else chunk(grad, begin, end, type).reshape(-1, keys)
+            made[begin:end] = row_quotients(values, kept.reshape(-1, keys), slope, is_constant, type(EPSILON)).reshape(-1)
+    return 0

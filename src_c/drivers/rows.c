@@ -1,0 +1,151 @@
+/* rows.c: divides rows by the sums of their kept elements, and the gradient of that. Each row is read for its sums and then, from the
+ * caches, for its values. The bits of short rows are made for many rows at a time.
+ */
+#include <string.h>
+
+#include "drivers/drive.h"
+
+/* A row of up to WHOLE_ROW bytes of the compute type is summed in one buffer. A longer row is summed in pieces of LEVEL_PIECE
+ * elements, which hold the sums of several halvings. */
+enum { WHOLE_ROW = 8192, LEVEL_PIECE = 128, PRODUCTS = 256 };
+
+typedef struct {
+  const fd_isa *isa;
+  const fd_rows *call;
+  int64_t itemsize, size; /* of an element, stored and computed */
+  int compute;            /* the compute type as a dtype */
+  int bypass;
+} rows_job;
+
+/* One row in work. `made` are the bits of the elements made_first .. made_first + made_n - 1. */
+typedef struct {
+  const rows_job *job;
+  bit_source *source;
+  const uint64_t *made;
+  int64_t made_first, made_n;
+  int64_t first, end; /* the row's first element, and the end of the elements whose bits may be made */
+  double total;
+  int of_products;
+} row_work;
+
+/* The bits of n elements from element i on, aligned to bit 0. */
+static const uint64_t *bits_at(row_work *row, int64_t i, int64_t n, uint64_t *aligned) {
+  if (i < row->made_first || i + n > row->made_first + row->made_n) {
+    row->made_first = i;
+    row->made_n = fd_min(FD_TILE, row->end - i);
+    row->made = fd_source_bits(row->source, i, row->made_n, 0);
+  }
+  const int64_t at = i - row->made_first;
+  if (at % 64 == 0) return row->made + at / 64;
+  memset(aligned, 0, (size_t)(n + 127) / 64 * 8);
+  fd_copy_bits(aligned, 0, row->made + at / 64, (int)(at % 64), n);
+  return aligned;
+}
+
+/* Writes kept elements in the compute type, and zeros for the others. */
+static void write_kept(const rows_job *job, const void *stored, int64_t i, int64_t n, const uint64_t *bits, void *out) {
+  const char *x = (const char *)stored + i * job->itemsize;
+  if (job->itemsize < job->size) {
+    job->isa->widen[job->call->dtype](x, n, out);
+    x = (const char *)out;
+  }
+  const fd_tile tile = {.x = x, .y = out, .bits = bits, .n = n, .scale = 1};
+  job->isa->apply[job->compute][FD_SCALE](&tile);
+}
+
+/* Writes n terms of a row's sum, from term `from` on: its kept elements, or their products with the gradients. */
+static void write_terms(row_work *row, int64_t from, int64_t n, char *out) {
+  const rows_job *job = row->job;
+  _Alignas(64) char values[PRODUCTS * 8];
+  uint64_t aligned[FD_TILE_WORDS + 2];
+  const int64_t most = row->of_products ? PRODUCTS : FD_TILE;
+  for (int64_t done = 0, some; done < n; done += some, out += some * job->size) {
+    const int64_t i = row->first + from + done;
+    some = fd_min(most, n - done);
+    const uint64_t *bits = bits_at(row, i, some, aligned);
+    if (row->of_products) {
+      write_kept(job, job->call->grad, i, some, bits, out);
+      write_kept(job, job->call->x, i, some, bits, values);
+      job->isa->row_products[job->size == 8](out, values, row->total, some);
+    } else {
+      write_kept(job, job->call->x, i, some, bits, out);
+    }
+  }
+}
+
+/* Writes n numbers of a row whose length was halved `level` times, from number `from` on. */
+static void write_level(row_work *row, int level, int64_t from, int64_t n, char *out) {
+  _Alignas(64) char second[LEVEL_PIECE * 8];
+  if (!level) {
+    write_terms(row, from, n, out);
+    return;
+  }
+  int64_t length = row->job->call->n; /* after level - 1 halvings */
+  for (int k = 1; k < level; k++) length = (length + 1) / 2;
+  const int64_t half = (length + 1) / 2, more = fd_min(n, length - half - from);
+  write_level(row, level - 1, from, n, out);
+  if (more <= 0) return;
+  write_level(row, level - 1, from + half, more, second);
+  row->job->isa->row_add[row->job->size == 8](out, second, more);
+}
+
+static double sum_row(row_work *row) {
+  const rows_job *job = row->job;
+  _Alignas(64) char values[WHOLE_ROW];
+  int64_t n = job->call->n;
+  int level = 0;
+  if (n * job->size > WHOLE_ROW)
+    for (; n > LEVEL_PIECE; level++) n = (n + 1) / 2;
+  write_level(row, level, 0, n, values);
+  return job->isa->row_sum[job->size == 8](values, n);
+}
+
+/* Writes a row's results: (x or the gradient + shift) / total. */
+static NOINLINE void divide_row(row_work *row, double shift) {
+  const rows_job *job = row->job;
+  const fd_rows *call = job->call;
+  const char *from = (const char *)(call->grad ? call->grad : call->x);
+  uint64_t aligned[FD_TILE_WORDS + 2];
+  for (int64_t i = row->first, n; i < row->first + call->n; i += n) {
+    n = fd_min(FD_TILE, row->first + call->n - i);
+    char *y = (char *)call->y + i * job->itemsize;
+    const fd_tile tile = {.x = from + i * job->itemsize,
+                          .y = y,
+                          .bits = bits_at(row, i, n, aligned),
+                          .n = n,
+                          .scale = row->total,
+                          .shift = shift,
+                          .bypass = job->bypass && (uintptr_t)y % 64 == 0};
+    job->isa->apply[call->dtype][FD_DIVIDE](&tile);
+  }
+}
+
+/* A number in the compute type. */
+static double rounded(const rows_job *job, double value) { return job->size == 8 ? value : (double)(float)value; }
+
+/* Processes the rows that begin among the elements begin .. end - 1. */
+static void rows_range(const void *work, int64_t begin, int64_t end) {
+  const rows_job *job = (const rows_job *)work;
+  const fd_rows *call = job->call;
+  bit_source source;
+  fd_source_open(&source, job->isa, &call->bits);
+  row_work row = {.job = job, .source = &source, .end = call->rows * call->n};
+  for (row.first = (begin + call->n - 1) / call->n * call->n; row.first < end; row.first += call->n) {
+    double slope = 0; /* the gradient along the row */
+    row.of_products = 0;
+    row.total = rounded(job, sum_row(&row) + call->epsilon);
+    if (call->grad && !call->is_constant) {
+      row.of_products = 1;
+      slope = sum_row(&row);
+    }
+    divide_row(&row, -slope);
+  }
+  if (job->bypass) job->isa->fence();
+}
+
+void fd_divide_rows(const fd_isa *isa, const fd_rows *call, int threads) {
+  const int64_t itemsize = fd_itemsize(call->dtype), n = call->rows * call->n;
+  rows_job job = {isa, call, itemsize, itemsize == 8 ? 8 : 4, itemsize == 8 ? FD_FLOAT64 : FD_FLOAT32, 0};
+  job.bypass = call->y != call->x && call->y != call->grad && n * itemsize >= call->bypass_bytes;
+  fd_parallel(rows_range, &job, n, threads);
+}
