@@ -54,6 +54,8 @@ static const row kernels[] = {
     {"exp-float32", FUNCTION, FD_EXP, FD_FLOAT32, 0, N},
     {"log-float32", FUNCTION, FD_LOG, FD_FLOAT32, 0, N},
     {"sigmoid-float64", FUNCTION, FD_SIGMOID, FD_FLOAT64, 0, N},
+    {"molchanov-sum-float32", FUNCTION, FD_MOLCHANOV, FD_FLOAT32, 0, N},
+    {"kingma-sum-float32", FUNCTION, FD_KINGMA, FD_FLOAT32, 0, N},
 };
 
 static _Alignas(64) double x[N], y[N], other[N];
@@ -90,6 +92,12 @@ static void noise(const fd_isa *isa, const row *kernel, fd_key key) {
   fd_noise_apply(isa, &call, 1);
 }
 
+static void function(const fd_isa *isa, const row *kernel) {
+  fd_function_call call = {.function = kernel->op, .dtype = kernel->dtype, .x_dtype = kernel->dtype, .x = x, .y = y, .n = kernel->n};
+  if (kernel->op >= FD_MOLCHANOV) call.dtype = FD_FLOAT64, call.sums = y, call.y = 0;
+  fd_function(isa, &call, 1);
+}
+
 /* Not inlined: the profiler counts the instructions between its entry and its return. */
 __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits);
 __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits) {
@@ -101,7 +109,7 @@ __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, con
     case UNIFORM: fd_uniform(isa, &numbers, kernel->n, kernel->dtype, y, 1); break;
     case NORMAL: fd_normal(isa, &numbers, kernel->n, kernel->dtype, y, 1); break;
     case NOISE: noise(isa, kernel, bits->key); break;
-    case FUNCTION: fd_function(isa, kernel->op, kernel->dtype, x, y, kernel->n, 1); break;
+    case FUNCTION: function(isa, kernel); break;
     default: values(isa, kernel, *bits);
   }
 }

@@ -578,14 +578,35 @@ static void check_functions(const fd_isa *isa) {
       {UINT64_C(0xC53AB84F3E7D18F6), UINT64_C(0x699E3C019D6B4CAC)},
       {UINT64_C(0x403411EBB68E12F4), UINT64_C(0x097DD84964C93E50)}};
   static double u[NOISY], x[NOISY], y[NOISY];
-  for (int f = 0; f < FD_FUNCTIONS; f++)
+  for (int f = 0; f < FD_MOLCHANOV; f++)
     for (int dtype = FD_FLOAT32; dtype <= FD_FLOAT64; dtype++) {
       const int in_unit = f == FD_LOG || f == FD_LOGIT;
       fd_uniform(isa, &(fd_numbers){{42, 7}, 1, 0}, NOISY, dtype, u, 2);
       for (int64_t i = 0; i < NOISY; i++)
         set_element(x, dtype, i, in_unit ? element(u, dtype, i) : (element(u, dtype, i) - 0.5) * 256);
-      fd_function(isa, f, dtype, x, y, NOISY, 2);
+      fd_function(isa, &(fd_function_call){f, dtype, dtype, x, y, 0, NOISY}, 2);
       check_digest(isa, "function", 10 * f + dtype, digest_of(fnv, y, dtype ? 8 : 4, NOISY), want[f][dtype]);
+    }
+}
+
+/* Functions of float64 alone, of numbers that both types have: the results of float32 are those of float64. */
+static void check_divergences(const fd_isa *isa) {
+  static const uint64_t want[][2] = {
+      {UINT64_C(0x800B83008FDA25ED), UINT64_C(0x468921D161A07D0B)},
+      {UINT64_C(0x8223ACB7ED730135), UINT64_C(0xD4592FE2C8381103)},
+      {UINT64_C(0xAD57BBB5C59C7BE5), UINT64_C(0x1D54B3524A777991)},
+      {UINT64_C(0x998E06611078C0B7), UINT64_C(0xFEDE2B39E1ABC38C)}};
+  static double x[2][NOISY], y[NOISY + 64], sums[NOISY / FD_NOISE_TILE + 1];
+  for (int64_t i = 0; i < NOISY; i++)
+    for (int dtype = FD_FLOAT32; dtype <= FD_FLOAT64; dtype++) set_element(x[dtype], dtype, i, (double)(i % 4001) / 64 - 31);
+  for (int f = FD_MOLCHANOV; f < FD_FUNCTIONS; f++)
+    for (int dtype = FD_FLOAT32; dtype <= FD_FLOAT64; dtype++) {
+      memset(y, 0xA5, sizeof y);
+      fd_function(isa, &(fd_function_call){f, FD_FLOAT64, dtype, x[dtype], (unsigned char *)y + GUARD, 0, NOISY}, 2);
+      check(guards_hold((unsigned char *)y, sizeof(double) * NOISY), fd_isa_name(isa), "guards of a divergence", 0, NOISY);
+      check_digest(isa, "divergence", f, digest_of(fnv, (unsigned char *)y + GUARD, 8, NOISY), want[f - FD_MOLCHANOV][0]);
+      fd_function(isa, &(fd_function_call){f, FD_FLOAT64, dtype, x[dtype], 0, sums, NOISY}, 2);
+      check_digest(isa, "sums of a divergence", f, digest_of(fnv, sums, 8, NOISY / FD_NOISE_TILE + 1), want[f - FD_MOLCHANOV][1]);
     }
 }
 
@@ -693,6 +714,7 @@ int main(int argc, char **argv) {
     check_all_rows(isa);
     check_layouts(isa);
     check_functions(isa);
+    check_divergences(isa);
     check_normals(isa);
     check_noise(isa);
     for (int dtype = 0; dtype < FD_DTYPES; dtype++) {

@@ -104,6 +104,15 @@ cdef extern from "fastdrop.h" nogil:
         double *sums
         int64_t bypass_bytes
 
+    ctypedef struct fd_function_call:
+        int function
+        int dtype
+        int x_dtype
+        const void *x
+        void *y
+        double *sums
+        int64_t n
+
 
 cdef const fd_isa *find_isa(str name) except NULL
 cdef fd_rate rate_of(double p) noexcept nogil
@@ -128,7 +137,5 @@ cdef void normal(
     const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads
 ) noexcept nogil
 cdef void noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) noexcept nogil
-cdef void function(
-    const fd_isa *isa, int function, int dtype, const void *x, void *y, int64_t n, int threads
-) noexcept nogil
+cdef void function(const fd_isa *isa, const fd_function_call *call, int threads) noexcept nogil
 cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil

@@ -24,7 +24,7 @@ cdef extern from "fastdrop.h" nogil:
     void fd_uniform(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads)
     void fd_normal(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads)
     void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads)
-    void fd_function(const fd_isa *isa, int function, int dtype, const void *x, void *y, int64_t n, int threads)
+    void fd_function(const fd_isa *isa, const fd_function_call *call, int threads)
     uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data)
     void fd_philox(const fd_isa *isa, const uint32_t *counter, const uint32_t *key, uint32_t *out)
     const char *fd_build()
@@ -116,10 +116,8 @@ cdef void noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads)
     fd_noise_apply(isa, call, threads)
 
 
-cdef void function(
-    const fd_isa *isa, int function, int dtype, const void *x, void *y, int64_t n, int threads
-) noexcept nogil:
-    fd_function(isa, function, dtype, x, y, n, threads)
+cdef void function(const fd_isa *isa, const fd_function_call *call, int threads) noexcept nogil:
+    fd_function(isa, call, threads)
 
 
 cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil:

@@ -273,7 +273,9 @@ cdef int perform_noise_in_python(Noise noise, int64_t n) except -1:
 
 # Elementary functions -----------------------------------------------------------------------------------------------
 
-FUNCTIONS = ("exp", "log", "sigmoid", "logit", "softplus")  # in the order of fastdrop.h
+# In the order of fastdrop.h.
+FUNCTIONS = (
+    "exp", "log", "sigmoid", "logit", "softplus", "molchanov", "molchanov_slope", "kingma", "kingma_slope")
 
 
 def elementary(str name, x, out, backend, num_threads):
@@ -285,7 +287,7 @@ def elementary(str name, x, out, backend, num_threads):
         check_out(out, given)
     cdef np.ndarray y = new_like(given) if out is None else out
     if settings.module is None and is_function_operand(given, kind) and is_function_operand(y, kind):
-        call_function(name, kind, readable(given, y), y, settings)
+        call_function(name, readable(given, y), y, None, settings)
     else:
         with RoundToNearest(), np.errstate(all="ignore"):
             (np.asarray(y) if out is None else out)[...] = elementary_of_copy(name, given, kind, settings)
@@ -302,20 +304,45 @@ cdef object elementary_of_copy(str name, np.ndarray x, int kind, Settings settin
     cdef int compute = kind if kind == native.FD_FLOAT64 else native.FD_FLOAT32
     values = np.asarray(x).astype(np.float64 if compute == native.FD_FLOAT64 else np.float32, order="C")
     if settings.module is None:
-        call_function(name, compute, values, values, settings)
+        call_function(name, values, values, None, settings)
     else:
         values[...] = settings.module.elementary(name, values.reshape(-1)).reshape(values.shape)
     return values
 
 
-cdef int call_function(str name, int dtype, np.ndarray x, np.ndarray y, Settings settings) except -1:
-    """y = f(x) for flat arrays, which may be one."""
+cdef int call_function(str name, np.ndarray x, np.ndarray y, np.ndarray sums, Settings settings) except -1:
+    """y = f(x) for flat arrays, or the tiles' sums of f(x) in float64. x may be y; float32 is widened where y is float64."""
     cdef const native.fd_isa *kernels = settings.kernels
-    cdef int function = FUNCTIONS.index(name), threads = threads_of(settings, np.PyArray_SIZE(x))
-    cdef const void *read = np.PyArray_DATA(x)
-    cdef void *written = np.PyArray_DATA(y)
-    cdef int64_t n = np.PyArray_SIZE(x)
-    if n:
+    cdef native.fd_function_call call
+    cdef int threads = threads_of(settings, np.PyArray_SIZE(x))
+    call.function, call.x_dtype = FUNCTIONS.index(name), kind_of(x, "x")
+    call.dtype = native.FD_FLOAT64 if y is None else kind_of(y, "y")
+    call.x, call.n = np.PyArray_DATA(x), np.PyArray_SIZE(x)
+    call.y = NULL if y is None else np.PyArray_DATA(y)
+    call.sums = NULL if sums is None else <double *>np.PyArray_DATA(sums)
+    if call.n:
         with nogil:
-            native.function(kernels, function, dtype, read, written, n, threads)
+            native.function(kernels, &call, threads)
     return 0
+
+
+def in_float64(str name, x, backend, num_threads, *, bint summed=False):
+    """Return f(x) in float64, or the sums of f(x) over the tiles of FD_NOISE_TILE elements, in C order."""
+    cdef Settings settings = settings_of(backend, num_threads)
+    cdef np.ndarray given = np.asarray(x)
+    cdef int64_t n = np.PyArray_SIZE(given), tile = native.FD_NOISE_TILE, low
+    if np.PyArray_TYPE(given) != np.NPY_FLOAT32 or not is_plain(given):
+        given = given.astype(np.float64, order="C")  # exact for float16 and bfloat16
+    cdef np.ndarray y = None if summed else np.empty((<object>given).shape)
+    cdef np.ndarray sums = np.empty(-(-n // tile)) if summed else None
+    if settings.module is None:
+        call_function(name, given, y, sums, settings)
+        return sums if summed else y
+    with RoundToNearest(), np.errstate(all="ignore"):
+        for low in range(0, n, PYTHON_CHUNK):
+            made = settings.module.elementary(name, chunk(given, low, min(low + PYTHON_CHUNK, n), np.float64))
+            if summed:
+                sums[low // tile : -(-(low + made.size) // tile)] = definitions.tile_sums(made, tile)
+            else:
+                y.reshape(-1)[low : low + made.size] = made
+    return sums if summed else y

@@ -60,8 +60,30 @@ enum {
   FD_NOISES = 8
 };
 
-/* Elementary functions. */
-enum { FD_EXP = 0, FD_LOG = 1, FD_SIGMOID = 2, FD_LOGIT = 3, FD_SOFTPLUS = 4, FD_FUNCTIONS = 5 };
+/* Elementary functions. Those from FD_MOLCHANOV on are the divergence of a weight of this log alpha by two approximations, and its
+ * derivatives (fastdrop/_core/backends/elementary.py has the formulas); they are of float64 only. */
+enum {
+  FD_EXP = 0,
+  FD_LOG = 1,
+  FD_SIGMOID = 2,
+  FD_LOGIT = 3,
+  FD_SOFTPLUS = 4,
+  FD_MOLCHANOV = 5,
+  FD_MOLCHANOV_SLOPE = 6,
+  FD_KINGMA = 7,
+  FD_KINGMA_SLOPE = 8,
+  FD_FUNCTIONS = 9
+};
+
+/* One pass of an elementary function over n elements of flat arrays: to y, or to sums of f(x). */
+typedef struct {
+  int function, dtype;          /* dtype: the type of the computation and of y, FD_FLOAT32 or FD_FLOAT64 */
+  int x_dtype;                  /* dtype, or FD_FLOAT32, which is widened */
+  const void *x;
+  void *y;                      /* may be x if the types are equal; 0 if sums are wanted */
+  double *sums;                 /* one per FD_NOISE_TILE elements, or 0 */
+  int64_t n;
+} fd_function_call;
 
 /* The kernels of one instruction set. */
 typedef struct fd_isa fd_isa;
@@ -206,8 +228,7 @@ void fd_normal(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtyp
 
 void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads);
 
-/* y = f(x) for float32 or float64; y may be x. */
-void fd_function(const fd_isa *isa, int function, int dtype, const void *x, void *y, int64_t n, int threads);
+void fd_function(const fd_isa *isa, const fd_function_call *call, int threads);
 
 /* The seed that is derived from `seed` by `data`. */
 uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data);

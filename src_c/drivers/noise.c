@@ -1,5 +1,5 @@
 /* noise.c: the fused pass of continuous noise. For each tile it makes words, converts them to numbers, and applies these to the
- * elements. The file also has the pass of the elementary functions.
+ * elements.
  */
 #include <string.h>
 
@@ -146,22 +146,4 @@ void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) {
   job.bypass = fd_layout_is_flat(call->x.layout, itemsize) && fd_layout_is_flat(call->y.layout, itemsize) &&
                call->x.data != call->y.data && call->n * itemsize >= call->bypass_bytes;
   fd_parallel(has_factor_runs(&job) ? factor_runs_range : noise_range, &job, call->n, threads);
-}
-
-typedef struct {
-  fd_function_kernel *function;
-  const char *x;
-  char *y;
-  int64_t itemsize;
-} function_job;
-
-static void function_range(const void *work, int64_t begin, int64_t end) {
-  const function_job *job = (const function_job *)work;
-  job->function(job->x + begin * job->itemsize, end - begin, job->y + begin * job->itemsize);
-}
-
-void fd_function(const fd_isa *isa, int function, int dtype, const void *x, void *y, int64_t n, int threads) {
-  const int is_double = dtype == FD_FLOAT64;
-  const function_job job = {isa->functions[function][is_double], (const char *)x, (char *)y, is_double ? 8 : 4};
-  fd_parallel(function_range, &job, n, threads);
 }

@@ -154,3 +154,34 @@ BOTH_FUNCTIONS(log)
 BOTH_FUNCTIONS(sigmoid)
 BOTH_FUNCTIONS(logit)
 BOTH_FUNCTIONS(softplus)
+
+INLINE double log1p_of_unit64(double x) {
+  const int is_upper = x > 0.41421356237309505;
+  const double exponent = is_upper ? 1.0 : 0.0, t = is_upper ? (x - 1.0) * 0.5 : x, s = t / (2.0 + t), z = s * s;
+  const double rest = z * HORNER64(z, log64_terms), half_square = (t * t) * 0.5;
+  return exponent * 6.93147180369123816490e-01 -
+         ((half_square - (s * (half_square + rest) + exponent * 1.90821492927058770002e-10)) - t);
+}
+
+/* Divergences of a weight from the log-uniform prior, given its log alpha, and their derivatives. */
+INLINE double molchanov64(double x) {
+  const double softplus = (x > 0.0 ? 0.0 : -x) + log1p_of_unit64(exp64(x < 0.0 ? x : -x));
+  return 0.63576 * sigmoid64(-(1.87320 + 1.48695 * x)) + 0.5 * softplus;
+}
+INLINE double molchanov_slope64(double x) {
+  const double place = 1.87320 + 1.48695 * x, e = exp64(place < 0.0 ? place : -place), sum = 1.0 + e;
+  return 0.0 - ((0.63576 * 1.48695) * ((1.0 / sum) * (e / sum)) + 0.5 * sigmoid64(-x));
+}
+INLINE double kingma64(double x) {
+  const double least = x > 0.0 ? 0.0 : x, alpha = exp64(least);
+  return -(-0.6351814227307391 + (0.5 * least + alpha * (1.16145124 + alpha * (-1.50204118 + alpha * 0.58629921))));
+}
+INLINE double kingma_slope64(double x) {
+  const double alpha = exp64(x > 0.0 ? 0.0 : x);
+  const double slope = 0.5 + alpha * (1.16145124 + alpha * (2.0 * -1.50204118 + alpha * (3.0 * 0.58629921)));
+  return x > 0.0 ? 0.0 : 0.0 - slope;
+}
+ARRAY_FUNCTION(molchanov, double, 64)
+ARRAY_FUNCTION(molchanov_slope, double, 64)
+ARRAY_FUNCTION(kingma, double, 64)
+ARRAY_FUNCTION(kingma_slope, double, 64)

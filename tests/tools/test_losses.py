@@ -10,6 +10,7 @@ from comparisons import assert_gradients, normal
 
 import fastdrop
 from fastdrop import losses, theory
+from fastdrop.verify.cases import engines
 
 
 def loss_of(first, second, targets, alpha, counts, form):
@@ -178,6 +179,44 @@ def test_the_divergence_by_its_formulas():
     assert abs(losses.variational_kl(log_alpha, "kingma") - kingma) < 1e-12
     assert losses.variational_kl(np.inf) == 0
     assert losses.variational_kl(np.ones((0, 3))) == 0
+
+
+@pytest.mark.parametrize("approximation", ["molchanov", "kingma"])
+def test_the_divergence_has_equal_bits_on_every_engine(approximation):
+    given = np.concatenate([normal(105_003, seed=3) * 6, [0.0, -0.0, 1e-300, -800.0, 800.0, 0.5]])
+
+    def both():
+        slopes = losses.variational_kl_backward(given, approximation)
+        return losses.variational_kl(given, approximation), slopes.tobytes()
+
+    with fastdrop.using(backend="numpy"):
+        want = both()
+    for engine in engines():
+        if not engine.missing():
+            with engine.using():
+                assert both() == want, str(engine)
+
+
+@pytest.mark.parametrize("approximation", ["molchanov", "kingma"])
+def test_the_divergence_of_other_dtypes_and_layouts_is_that_of_float64(approximation):
+    wide = np.round(normal((60, 70), seed=4) * 256) / 64  # exact in each type
+    for given in (wide.astype(np.float32), wide.astype(np.float16), np.asfortranarray(wide.astype(np.float32)), wide.T[::-1]):
+        same = np.ascontiguousarray(given, np.float64)
+        assert losses.variational_kl(given, approximation) == losses.variational_kl(same, approximation)
+        made, want = (losses.variational_kl_backward(a, approximation) for a in (given, same))
+        assert made.dtype == np.float64
+        assert np.array_equal(made, want)
+
+
+def test_the_order_of_the_divergences_sum():
+    given = normal(5000, seed=5)
+    sums = np.zeros(5 * 1024)
+    sums[:5000] = [losses.variational_kl(one) for one in given]
+    sums = sums.reshape(5, 1024)
+    while sums.shape[1] > 1:
+        sums = sums[:, : sums.shape[1] // 2] + sums[:, sums.shape[1] // 2 :]
+    a, b, c, d, e = sums[:, 0]
+    assert losses.variational_kl(given) == ((a + d) + c) + (b + e)
 
 
 @pytest.mark.parametrize("approximation", ["molchanov", "kingma"])

@@ -198,6 +198,56 @@ log1p32, sigmoid32, logit32, softplus32 = family(f32, exp32, log32, 2.0**-26)
 log1p64, sigmoid64, logit64, softplus64 = family(f64, exp64, log64, 2.0**-55)
 
 
+# Divergences of a weight from the log-uniform prior, given its log alpha: minus the approximations of -KL ------------
+
+# Molchanov et al., -KL = K1 sigmoid(K2 + K3 log alpha) - log(1 + 1 / alpha) / 2 - K1.
+K1, K2, K3 = doubles(0.63576, 1.87320, 1.48695)
+# Kingma et al., -KL = C0 + log(alpha) / 2 + C1 alpha + C2 alpha**2 + C3 alpha**3. The paper does not give C0. Minus half the
+# sum of Euler's constant and log 2 makes the divergence 0 at infinite alpha, as in Molchanov's formula.
+C0, C1, C2, C3 = doubles(-0.6351814227307391, 1.16145124, -1.50204118, 0.58629921)
+THREE64, SQRT_TWO_LESS_ONE = doubles(3, 0.41421356237309505)
+
+
+def log1p_of_unit64(x: Real) -> Real:
+    """Return log(1 + x) for x in [0, 1]: the series of `log64`, without its search for the exponent, which is 0 or 1."""
+    is_upper = x > SQRT_TWO_LESS_ONE
+    exponent = select(is_upper, ONE64, ZERO64)
+    t = select(is_upper, (x - ONE64) * HALF64, x)
+    s = t / (TWO64 + t)
+    z = s * s
+    rest = z * horner(z, LOG64)
+    half_square = (t * t) * HALF64
+    return exponent * LN2_HIGH64 - ((half_square - (s * (half_square + rest) + exponent * LN2_LOW64)) - t)
+
+
+def molchanov64(x: Real) -> Real:
+    """Return the divergence by the approximation of Molchanov et al.; log(1 + 1 / alpha) is the softplus of -x."""
+    softplus = select(x > ZERO64, ZERO64, -x) + log1p_of_unit64(exp64(-np.abs(x)))
+    return K1 * sigmoid64(-(K2 + K3 * x)) + HALF64 * softplus
+
+
+def molchanov_slope64(x: Real) -> Real:
+    """Return its derivative; the two logistic functions of K2 + K3 x and of its negative share an exponential."""
+    place = K2 + K3 * x
+    e = exp64(-np.abs(place))
+    total = ONE64 + e
+    return ZERO64 - ((K1 * K3) * ((ONE64 / total) * (e / total)) + HALF64 * sigmoid64(-x))
+
+
+def kingma64(x: Real) -> Real:
+    """Return the divergence by the approximation of Kingma et al., in which alpha is at most 1."""
+    least = select(x > ZERO64, ZERO64, x)
+    alpha = exp64(least)
+    return -(C0 + (HALF64 * least + alpha * (C1 + alpha * (C2 + alpha * C3))))
+
+
+def kingma_slope64(x: Real) -> Real:
+    """Return its derivative, 0 where alpha is above 1."""
+    alpha = exp64(select(x > ZERO64, ZERO64, x))
+    slope = HALF64 + alpha * (C1 + alpha * (TWO64 * C2 + alpha * (THREE64 * C3)))
+    return select(x > ZERO64, ZERO64, ZERO64 - slope)
+
+
 # Normal numbers: the inverse of their distribution function at the middle of each of 2**32 (or 2**52) equal parts ----
 
 SIGN32, OCTAVES = u32(31), i32(126)
@@ -261,11 +311,17 @@ def normal64(u: Real) -> Real:
 
 
 # The functions that those in `FUNCTIONS` call.
-PARTS = (horner, power_of_two32, power_of_two64, exp32, log32, log1p32, exp64, log64, log1p64)
-FUNCTIONS: dict[str, tuple[Function, Function]] = {
+PARTS = (
+    horner, power_of_two32, power_of_two64, exp32, log32, log1p32, exp64, log64, log1p64, sigmoid64, log1p_of_unit64,
+)  # fmt: skip
+FUNCTIONS: dict[str, tuple[Function | None, Function]] = {
     "exp": (exp32, exp64),
     "log": (log32, log64),
     "sigmoid": (sigmoid32, sigmoid64),
     "logit": (logit32, logit64),
     "softplus": (softplus32, softplus64),
+    "molchanov": (None, molchanov64),
+    "molchanov_slope": (None, molchanov_slope64),
+    "kingma": (None, kingma64),
+    "kingma_slope": (None, kingma_slope64),
 }
