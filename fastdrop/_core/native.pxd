@@ -113,6 +113,31 @@ cdef extern from "fastdrop.h" nogil:
         double *sums
         int64_t n
 
+    ctypedef struct fd_draw_call:
+        fd_numbers words
+        int64_t k
+        int64_t rows
+        int64_t features
+        int shared
+        int dtype
+        int shift
+        uint32_t *last
+        uint32_t *bucket
+        double *expected
+        uint32_t *counts
+        fd_array x
+        fd_array y
+
+    ctypedef struct fd_level_call:
+        const void *scores
+        int is_double
+        int drop
+        int64_t rows
+        int64_t n
+        double mean
+        double floor
+        double *out
+
 
 cdef const fd_isa *find_isa(str name) except NULL
 cdef fd_rate rate_of(double p) noexcept nogil
@@ -138,4 +163,10 @@ cdef void normal(
 ) noexcept nogil
 cdef void noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) noexcept nogil
 cdef void function(const fd_isa *isa, const fd_function_call *call, int threads) noexcept nogil
+cdef void share_words(const double *weights, int64_t features, uint64_t *shares) noexcept nogil
+cdef int64_t draw_rows(int64_t features) noexcept nogil
+cdef int draw_shift(int64_t features) noexcept nogil
+cdef void multiply_draws(const fd_isa *isa, const fd_draw_call *call, const uint64_t *shares, int threads) noexcept nogil
+cdef bint are_scores(const fd_isa *isa, const void *scores, bint is_double, int64_t n) noexcept nogil
+cdef void fill_levels(const fd_isa *isa, const fd_level_call *call, int threads) noexcept nogil
 cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil

@@ -25,6 +25,12 @@ cdef extern from "fastdrop.h" nogil:
     void fd_normal(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads)
     void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads)
     void fd_function(const fd_isa *isa, const fd_function_call *call, int threads)
+    void fd_share_words(const double *weights, int64_t features, uint64_t *shares)
+    int64_t fd_draw_rows(int64_t features)
+    int fd_draw_shift(int64_t features)
+    void fd_multiply_draws(const fd_isa *isa, const fd_draw_call *call, const uint64_t *shares, int threads)
+    int fd_are_scores(const fd_isa *isa, const void *scores, int is_double, int64_t n)
+    void fd_fill_levels(const fd_isa *isa, const fd_level_call *call, int threads)
     uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data)
     void fd_philox(const fd_isa *isa, const uint32_t *counter, const uint32_t *key, uint32_t *out)
     const char *fd_build()
@@ -118,6 +124,30 @@ cdef void noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads)
 
 cdef void function(const fd_isa *isa, const fd_function_call *call, int threads) noexcept nogil:
     fd_function(isa, call, threads)
+
+
+cdef void share_words(const double *weights, int64_t features, uint64_t *shares) noexcept nogil:
+    fd_share_words(weights, features, shares)
+
+
+cdef int64_t draw_rows(int64_t features) noexcept nogil:
+    return fd_draw_rows(features)
+
+
+cdef int draw_shift(int64_t features) noexcept nogil:
+    return fd_draw_shift(features)
+
+
+cdef void multiply_draws(const fd_isa *isa, const fd_draw_call *call, const uint64_t *shares, int threads) noexcept nogil:
+    fd_multiply_draws(isa, call, shares, threads)
+
+
+cdef bint are_scores(const fd_isa *isa, const void *scores, bint is_double, int64_t n) noexcept nogil:
+    return fd_are_scores(isa, scores, is_double, n)
+
+
+cdef void fill_levels(const fd_isa *isa, const fd_level_call *call, int threads) noexcept nogil:
+    fd_fill_levels(isa, call, threads)
 
 
 cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil:

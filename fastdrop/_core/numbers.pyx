@@ -5,7 +5,8 @@ As in the plan, whose checks these are, all that can be wrong is found before a 
 """
 
 cimport numpy as np
-from libc.stdint cimport int64_t, uint64_t
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from fastdrop._core.plan cimport (
     chunk,
     as_count,
     draw_key,
+    effective,
     first_index,
     is_plain,
     kind_of,
@@ -42,12 +44,15 @@ from fastdrop._core.plan cimport (
     writable,
 )
 
+from fastdrop._core.backends import levels
 from fastdrop._core.backends import noise as definitions
+from fastdrop._core.backends.draws import draw_factors
 from fastdrop._core.backends.indices import indices
 
 np.import_array()
 
 cdef uint64_t WORDS_END = <uint64_t>1 << 50      # indices of words
+cdef uint64_t ELEMENTS_END = <uint64_t>1 << 55   # indices of elements of a mask, as in the plan
 cdef uint64_t PAIRS_END = <uint64_t>1 << 49      # indices of values that take two words
 
 
@@ -346,3 +351,7 @@ def in_float64(str name, x, backend, num_threads, *, bint summed=False):
             else:
                 y.reshape(-1)[low : low + made.size] = made
     return sums if summed else y
+
+
+include "draws.pxi"
+include "levels.pxi"

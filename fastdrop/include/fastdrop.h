@@ -160,6 +160,35 @@ typedef struct {
   int64_t bypass_bytes;
 } fd_noise_call;
 
+/* Draws of features with replacement. Row r takes the words r k .. r k + k - 1; if `shared`, all rows take the first k words. The
+ * pointers are buffers that the call fills. */
+typedef struct {
+  fd_numbers words;
+  int64_t k, rows, features;
+  int shared, dtype;
+  int shift;                    /* fd_draw_shift(features); word w is in the bucket w >> shift */
+  uint32_t *last;               /* features numbers */
+  uint32_t *bucket;             /* 2^(32 - shift) numbers */
+  double *expected;             /* fd_draw_rows(features) * features numbers */
+  uint32_t *counts;             /* as many for each thread */
+  fd_array x, y;                /* rows * features elements of dtype */
+} fd_draw_call;
+
+/* Keep probabilities min(1, max(floor, level * score)), with one level per row for which their mean is `mean`. If that needs more than
+ * all positive scores at 1, the others share the rest. Positive scores are at least 2^-1000, all are below 2^129.
+ *
+ * The level is the least double for which the sum of (keep probability - mean) is not negative. Each term is rounded to a multiple
+ * of 2^(d - 51), for n < 2^d, and the rest to a multiple of 2^(2 d - 103). So both sums are exact in any order. */
+#define FD_HIGHEST_LEVEL 0x1p1001
+typedef struct {
+  const void *scores;           /* rows * n, of float32 or float64 */
+  int is_double, drop;          /* drop: the result is 1 - the keep probability */
+  int64_t rows, n;              /* n is at least 1 */
+  double mean, floor;           /* floor <= mean */
+  double *out;
+  double coarse, fine;          /* set by the call: (a + coarse) - coarse rounds a to the coarse multiple */
+} fd_level_call;
+
 /* The instruction sets of this build, the weakest first. */
 int fd_isa_count(void);
 const fd_isa *fd_isa_at(int i);
@@ -229,6 +258,18 @@ void fd_normal(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtyp
 void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads);
 
 void fd_function(const fd_isa *isa, const fd_function_call *call, int threads);
+
+/* How many of the 2^32 words draw each feature, for weights that are finite, >= 0 and not all 0. */
+void fd_share_words(const double *weights, int64_t features, uint64_t *shares);
+/* The rows that are processed at a time, and the size of a bucket of words; features must not be 0. */
+int64_t fd_draw_rows(int64_t features);
+int fd_draw_shift(int64_t features);
+/* y = c > 0 ? x * (c 2^32 / (k shares)) : 0 for a feature that was drawn c times. */
+void fd_multiply_draws(const fd_isa *isa, const fd_draw_call *call, const uint64_t *shares, int threads);
+
+/* Whether all scores are finite and >= 0. */
+int fd_are_scores(const fd_isa *isa, const void *scores, int is_double, int64_t n);
+void fd_fill_levels(const fd_isa *isa, const fd_level_call *call, int threads);
 
 /* The seed that is derived from `seed` by `data`. */
 uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data);

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core import plan
+from fastdrop._core import numbers, plan
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import as_real_array, as_share
-from fastdrop._core.plan import as_axes
+from fastdrop._core.plan import Call, as_axes
 
 __all__ = ["keep_probabilities", "multinomial_probabilities"]
 
-NEGLIGIBLE = 2.0**-1000  # of the largest score
+ROWS = 256  # partial sums of squares: few enough to stay in a cache
 
 # Keep probabilities from scores -------------------------------------------------------------------------------------
 
@@ -60,10 +60,9 @@ def keep_probabilities(
     kept with probability 1; then all zeros get the same larger probability. So if all scores are 0, each is kept with
     probability 1 - p. Scores below 2**-1000 of the largest count as 0.
 
-    The level solves a linear equation of the scores that are neither at the floor nor at 1. A bisection of the sorted scores
-    finds these scores. Sums have a fixed order, so that the result is the same to the bit everywhere: the bisection adds one
-    sorted score after another, and the equation adds the second half of the sorted scores to the first, and so on. The mean is
-    1 - p up to rounding.
+    The level is the least float64 for which the sum of the differences from 1 - p is not negative. The differences are rounded
+    to multiples that make their sum exact: for n < 2**d scores, to multiples of 2**(d - 51), and the remainders to multiples of
+    2**(2 d - 103). So the result is the same to the bit everywhere. The mean is 1 - p up to rounding.
 
     Examples
     --------
@@ -76,91 +75,7 @@ def keep_probabilities(
     """
     given, rate, least = as_real_array(scores, "scores"), plan.as_rate(p), as_share(floor, "floor")
     axes = tuple(range(given.ndim)) if axis is None else as_axes(axis, given.ndim, "axis")
-    check_values(given)
-    if not given.size:
-        return np.zeros(given.shape)
-    last = tuple(range(given.ndim - len(axes), given.ndim))
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
-        moved = np.moveaxis(given.astype(np.float64), axes, last)
-        rows = moved.reshape(-1, math.prod(given.shape[axis] for axis in axes))
-        keep = fill_up(rows, 1.0 - rate, min(least, 1.0 - rate))
-        return np.array(np.moveaxis(keep.reshape(moved.shape), last, axes), order="C")
-
-
-def check_values(scores: NDArray[Any]) -> None:
-    """Raise an error unless all scores are finite and not negative."""
-    good = (scores >= 0) & (scores < np.inf)
-    if not good.all():
-        index = tuple(map(int, np.argwhere(~good)[0]))
-        raise ValueError(f"scores must be finite and >= 0; got {scores[index]} at index {index}")
-
-
-def fill_up(scores: NDArray[np.float64], mean: float, floor: float) -> NDArray[np.float64]:
-    """Return the keep probabilities of each row of scores, with this mean and floor."""
-    _, exponent = np.frexp(scores.max(axis=1, keepdims=True))
-    scaled = np.ldexp(scores, -exponent)  # the largest is in [1/2, 1): no product below can overflow
-    scaled[scaled < NEGLIGIBLE] = 0.0
-    positive = np.count_nonzero(scaled, axis=1, keepdims=True)
-    zeros = scores.shape[1] - positive
-    of_zeros = np.clip((scores.shape[1] * mean - positive) / np.maximum(zeros, 1), floor, 1.0)
-    wanted = scores.shape[1] * mean - zeros * of_zeros  # the sum of the probabilities of positive scores
-    ordered = np.sort(scaled, axis=1)
-    low, high = find_ends(ordered, zeros, wanted, floor)
-    place = np.arange(scores.shape[1])
-    slope = fixed_sum(np.where((place >= low) & (place < high), ordered, 0.0))
-    level = (wanted - (scores.shape[1] - high) - floor * (low - zeros)) / np.where(slope > 0, slope, 1.0)
-    keep = np.clip(scaled * level, floor, 1.0)
-    keep[scaled >= score_at(ordered, high)] = 1.0
-    probabilities: NDArray[np.float64] = np.where(scaled > 0, keep, of_zeros)
-    return probabilities
-
-
-def find_ends(
-    ordered: NDArray[np.float64], zeros: NDArray[np.int64], wanted: NDArray[np.float64], floor: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return, for each row of sorted scores, the end of the scores at the floor and the begin of the scores at 1.
-
-    A score is at 1 if the sum of probabilities is not above the wanted one at the level that just raises the score to 1. It is
-    at the floor if the sum is at least the wanted one at the level that just raises the score above the floor.
-    """
-    n, end = ordered.shape[1], np.full(wanted.shape, ordered.shape[1])
-    sums = np.concatenate([np.zeros(wanted.shape), np.add.accumulate(ordered, axis=1)], axis=1)  # of the smallest scores
-
-    def total(level: NDArray[np.float64], low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the sum of the probabilities of positive scores."""
-        between = np.take_along_axis(sums, high, 1) - np.take_along_axis(sums, low, 1)
-        found: NDArray[np.float64] = floor * (low - zeros) + level * between + (n - high)
-        return found
-
-    def is_full(j: NDArray[np.int64]) -> NDArray[np.bool_]:
-        score = score_at(ordered, j)
-        low = first_position(zeros, j, lambda i: score_at(ordered, i) > floor * score)
-        return total(1.0 / score, low, j) <= wanted
-
-    def is_lifted(j: NDArray[np.int64]) -> NDArray[np.bool_]:
-        score, above = score_at(ordered, j), np.minimum(j + 1, n)
-        high = first_position(above, end, lambda i: floor * score_at(ordered, i) >= score)
-        return total(floor / score, above, high) < wanted
-
-    return first_position(zeros, end, is_lifted), first_position(zeros, end, is_full)
-
-
-def score_at(ordered: NDArray[np.float64], position: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the score at one position of each row; infinity past the end of the row."""
-    found: NDArray[np.float64] = np.take_along_axis(ordered, np.minimum(position, ordered.shape[1] - 1), 1)
-    found[position == ordered.shape[1]] = np.inf
-    return found
-
-
-def first_position(
-    begin: NDArray[np.int64], end: NDArray[np.int64], is_past: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
-) -> NDArray[np.int64]:
-    """Return, for each row, the first position from `begin` on where a monotone predicate holds, or `end`, by bisection."""
-    for _ in range(int((end - begin).max(initial=0)).bit_length()):
-        middle = (begin + end) // 2
-        past = is_past(middle) | (begin >= end)
-        begin, end = np.where(past, begin, middle + 1), np.where(past, middle, end)
-    return begin
+    return numbers.keep_probabilities(given, rate, axes, least, Call())
 
 
 # Probabilities of draws ---------------------------------------------------------------------------------------------
@@ -191,7 +106,8 @@ def multinomial_probabilities(x: ArrayLike) -> NDArray[np.float64]:
     -----
     The probability of a feature is sqrt(sum of x_i**2), divided by the sum of these roots over all features. These
     probabilities minimize the second moment of the result of `multinomial_dropout`. They are computed in float64, with sums in
-    a fixed order, so they are the same to the bit everywhere.
+    a fixed order, so they are the same to the bit everywhere: sample r is added to the partial sum r % 256, and the second half
+    of the partial sums is added to the first, and so on.
 
     References
     ----------
@@ -208,11 +124,24 @@ def multinomial_probabilities(x: ArrayLike) -> NDArray[np.float64]:
     if not given.ndim:
         raise ValueError("x must have features along its last axis; a 0-d array has none")
     with plan.RoundToNearest(), np.errstate(all="ignore"):
-        rows = given.astype(np.float64).reshape(math.prod(given.shape[:-1]), given.shape[-1])
-        largest = np.abs(rows).max(initial=0.0)
+        rows = given.reshape(math.prod(given.shape[:-1]), given.shape[-1])
+        largest = float(np.maximum(rows.max(initial=0), -rows.min(initial=0)))
         if not largest < np.inf:
             raise ValueError("x must be finite, because its second moments give the probabilities; it has infinities or NaN")
-        rows = np.ldexp(rows, -np.frexp(largest)[1])  # no square overflows
-        roots = np.sqrt(fixed_sum(rows * rows, 0)) if len(rows) and largest else np.ones((1, rows.shape[1]))
+        roots = np.sqrt(sum_squares(rows, math.frexp(largest)[1])) if largest else np.ones((1, rows.shape[1]))
         probabilities: NDArray[np.float64] = (roots / fixed_sum(roots))[0]
         return probabilities
+
+
+def sum_squares(rows: NDArray[Any], exponent: int) -> NDArray[np.float64]:
+    """Return the sums of the columns' squares, times 4**-exponent, so that no square overflows.
+
+    Row r is added to the partial sum r % ROWS, in the order of the rows; `fixed_sum` adds the partial sums.
+    """
+    sums = np.zeros((min(len(rows), ROWS), rows.shape[1]))
+    for begin in range(0, len(rows), ROWS):
+        piece = rows[begin : begin + ROWS].astype(np.float64)
+        for part in (-exponent // 2, -exponent - -exponent // 2):  # one factor could overflow
+            piece *= math.ldexp(1.0, part)
+        sums[: len(piece)] += piece * piece
+    return fixed_sum(sums, 0)

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core import plan
+from fastdrop._core import numbers, plan
 from fastdrop._core.checks import as_real_array, as_share
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._masks import check_whole_axes
-from fastdrop.variants._probabilities import keep_probabilities
 
 __all__ = ["importance_dropout", "importance_dropout_backward"]
 
@@ -130,7 +129,7 @@ class Scores(NamedTuple):
     def rates(self, x: ArrayLike, name: str, call: Call) -> Any:
         """Return the dropping probability per element of `x`, or raise an error for a bad argument."""
         shape, given, rate = np.shape(x), as_real_array(self.scores, "scores"), plan.as_rate(self.p)
-        as_share(self.floor, "floor")
+        least = as_share(self.floor, "floor")
         axes = range(given.ndim) if self.axis is None else plan.as_axes(self.axis, given.ndim, "axis")
         try:
             np.broadcast_to(given, shape)
@@ -140,6 +139,4 @@ class Scores(NamedTuple):
             return rate
         varying = [len(shape) - given.ndim + axis for axis in axes if given.shape[axis] > 1]
         check_whole_axes(call, shape, varying, "the mean probability is taken over it")
-        keep = keep_probabilities(given, rate, axis=self.axis, floor=self.floor)
-        with plan.RoundToNearest():
-            return 1.0 - keep
+        return numbers.keep_probabilities(given, rate, tuple(axes), least, call, drop=True)

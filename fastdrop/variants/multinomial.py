@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core import numbers, plan
-from fastdrop._core.checks import as_positive_count, as_real_array
-from fastdrop._core.plan import Call, Pass
+from fastdrop._core import numbers
+from fastdrop._core.checks import as_positive_count
+from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Per, Seed
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._masks import check_whole_axes
 from fastdrop.variants._probabilities import multinomial_probabilities
 
 __all__ = ["multinomial_dropout", "multinomial_dropout_backward"]
-
-DRAWS = 2**22  # the largest number of words in memory at a time
 
 
 def multinomial_dropout(
@@ -141,64 +138,4 @@ def draw_features(x: ArrayLike, k: Any, probabilities: Any, per: Any, call: Call
         if not (call.start == 0 and call.global_shape is None):
             raise ValueError("probabilities must be given for a block of a larger array: by default they come from all of x")
         probabilities = multinomial_probabilities(x)
-    shares = count_words(probabilities, shape[-1])
-    with call.arrays(x, placed=shape) as run:
-        values = run.x.reshape(math.prod(shape[:-1]), shape[-1])
-        made = np.empty(values.shape, run.x.dtype)
-        for begin, end, first in pieces(run, trials if per == "sample" else 0) if values.size else ():
-            rows = end - begin if per == "sample" else 1
-            factors = draw_factors(shares, trials, first, rows, run.key).astype(run.compute)
-            piece = values[begin:end].astype(run.compute)
-            made[begin:end] = np.where(factors > 0, piece * factors, run.compute(0))
-        return run.store(made.reshape(shape))
-
-
-def pieces(run: Pass, k: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the begin and end of each piece of the samples, and the index of its first word; each sample takes k words.
-
-    The samples of a piece are neighbours, also in the larger array if this array is a block of one.
-    """
-    lead, features = run.x.shape[:-1], run.x.shape[-1]
-    samples, call = math.prod(lead), run.call
-    whole = lead if call.global_shape is None else plan.as_sizes(call.global_shape, "global_shape")[:-1]
-    corner = (0,) * len(lead) if call.global_start is None else plan.as_sizes(call.global_start, "global_start")[:-1]
-    neighbours = samples if call.global_shape is None or not k else lead[-1] if lead else 1
-    step = min(neighbours, max(1, DRAWS // max(k, features))) if k else samples
-    for row in range(0, samples, neighbours):
-        index = 0
-        for size, first, here in zip(whole, corner, np.unravel_index(row, lead), strict=True):
-            index = index * size + first + int(here)
-        for begin in range(row, row + neighbours, step):
-            yield begin, min(begin + step, row + neighbours), call.start + (index + begin - row) * k
-
-
-def count_words(probabilities: ArrayLike, features: int) -> NDArray[np.uint64]:
-    """Return the number of the 2**32 words that draw each feature; at least one, unless its probability is 0.
-
-    All sums after the first rounding are of integers, so that the order of summation does not matter.
-    """
-    given = as_real_array(probabilities, "probabilities")
-    if given.shape != (features,):
-        raise ValueError(f"probabilities must have shape {(features,)}, one per feature; got {given.shape}")
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
-        weights = given.astype(np.float64)
-        largest = weights.max(initial=0.0)
-        if not ((weights >= 0) & (weights < np.inf)).all() or (features and not largest):
-            raise ValueError("probabilities must be finite and >= 0, and not all of them 0")
-        scaled, positive = np.floor(weights / largest * 2.0**31).astype(np.uint64), weights > 0
-    count = np.uint64(np.count_nonzero(positive))
-    shares: NDArray[np.uint64] = scaled * (np.uint64(2**32) - count) // scaled.sum() + positive
-    left = 2**32 - int(shares.sum())  # less than one for each positive one
-    shares[np.flatnonzero(positive)[:left]] += np.uint64(1)
-    return shares
-
-
-def draw_factors(shares: NDArray[np.uint64], k: int, first: int, rows: int, key: tuple[int, int]) -> NDArray[np.float64]:
-    """Return the factor of each feature of some rows, whose words begin at `first`: its count over k times its probability."""
-    seed, offset = key
-    words = numbers.words(rows * k, Call(seed, offset, True, None, first)).astype(np.uint64)
-    drawn = np.searchsorted(np.cumsum(shares), words, side="right") + np.repeat(np.arange(rows) * shares.size, k)
-    counts = np.bincount(drawn, minlength=rows * shares.size).reshape(rows, shares.size)
-    expected = k * np.maximum(shares, np.uint64(1)).astype(np.float64)
-    factors: NDArray[np.float64] = counts * 2.0**32 / expected
-    return factors
+    return numbers.multiply_draws(call, x, trials, probabilities, per == "batch")

@@ -110,8 +110,11 @@ typedef struct {
 int fd_transposed_axis(const fd_layout *x, const fd_layout *y);
 void fd_apply_transposed(const fd_transposed *job, int threads);
 
-/* The random numbers of the elements of a call. words.c */
+/* The words first .. first + n - 1 of domain 0, n <= FD_MOST_WORDS. `blocks` has room for FD_WORD_BUFFER numbers. words.c */
 enum { FD_MOST_WORDS = 1024, FD_WORD_BUFFER = 2 * (FD_MOST_WORDS / 4 + 1 + FD_BATCH_MAX) };
+const fd_word *fd_some_words(const fd_isa *isa, const philox_call *call, uint64_t first, int64_t n, uint64_t *blocks);
+
+/* The random numbers of the elements of a call. words.c */
 typedef struct {
   const fd_isa *isa;
   philox_call call;

@@ -3,8 +3,7 @@
 
 #include "drivers/drive.h"
 
-/* The words first .. first + n - 1 of domain 0, n <= FD_MOST_WORDS. `blocks` has room for FD_WORD_BUFFER numbers. */
-static const fd_word *some_words(const fd_isa *isa, const philox_call *call, uint64_t first, int64_t n, uint64_t *blocks) {
+const fd_word *fd_some_words(const fd_isa *isa, const philox_call *call, uint64_t first, int64_t n, uint64_t *blocks) {
   const int64_t skip = (int64_t)(first % 4), count = (skip + n + 3) / 4;
   isa->blocks(call, first / 4, (uint32_t)FD_DOMAIN_WORDS << 24, count, blocks);
   if (FD_BIG_ENDIAN)
@@ -24,7 +23,7 @@ static void words_range(const void *work, int64_t begin, int64_t end) {
   uint64_t blocks[FD_WORD_BUFFER];
   for (int64_t i = begin, n; i < end; i += n) {
     n = fd_min(FD_MOST_WORDS, end - i);
-    memcpy(job->out + i, some_words(job->isa, &job->call, job->first + (uint64_t)i, n, blocks), (size_t)n * 4);
+    memcpy(job->out + i, fd_some_words(job->isa, &job->call, job->first + (uint64_t)i, n, blocks), (size_t)n * 4);
   }
 }
 
@@ -40,7 +39,7 @@ fd_number_source fd_numbers_open(const fd_isa *isa, const fd_numbers *from, fd_n
 
 static void neighbours(const fd_number_source *source, uint64_t index, int64_t n, uint64_t *blocks, char *out) {
   const uint64_t each = (uint64_t)source->words_each;
-  source->made(some_words(source->isa, &source->call, each * index, source->words_each * n, blocks), n, out);
+  source->made(fd_some_words(source->isa, &source->call, each * index, source->words_each * n, blocks), n, out);
 }
 
 /* Run by run of neighbours in the stream: all of them, or a row of a block of a larger array. */

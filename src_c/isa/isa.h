@@ -67,6 +67,20 @@ typedef void row_products_kernel(void *g, const void *values, double total, int6
 typedef void row_add_kernel(void *to, const void *from, int64_t n);                   /* to = to + from */
 typedef void widen_kernel(const void *stored, int64_t n, void *out);
 
+/* The factors of at most FD_DRAWS_PIECE features that were drawn counts[i] times, and their keep bits (fd_multiply_draws). */
+enum { FD_DRAWS_PIECE = 1024 };
+typedef void draw_factors_kernel(const uint32_t *counts, const double *expected, int64_t n, void *factors, uint64_t *bits);
+
+/* Keep probabilities from scores (fd_fill_levels), for scores of float32 and of float64. */
+enum { LEVEL_LANES = 16 };
+typedef struct {
+  double upper[LEVEL_LANES], lower[LEVEL_LANES], slope[LEVEL_LANES];
+} level_sums;
+typedef double excess_kernel(const void *scores, int64_t n, double level, const fd_level_call *call, double *slope);
+typedef double score_sum_kernel(const void *scores, int64_t n, int64_t *zeros);
+typedef void shares_kernel(const void *scores, int64_t n, double level, double of_zeros, const fd_level_call *call, double *out);
+typedef int are_scores_kernel(const void *scores, int64_t n);
+
 struct fd_isa {
   const char *name;
   int vector_bits;
@@ -80,6 +94,11 @@ struct fd_isa {
   fd_numbers_kernel *uniforms[2], *normals[2];
   fd_function_kernel *functions[FD_FUNCTIONS][2];
   noise_kernel *noise[FD_NOISES][2];
+  draw_factors_kernel *draw_factors[2];
+  excess_kernel *excess[2];
+  score_sum_kernel *score_sum[2];
+  shares_kernel *shares[2];
+  are_scores_kernel *are_scores[2];
   products_kernel *products[2];
   sum_kernel *sum[2];
   row_sum_kernel *row_sum[2];

@@ -1,4 +1,6 @@
 /* table_tpl.h: instantiates the algorithms on the vocabulary of the including file, and defines its table of kernels. */
+#include <float.h>
+
 #include "isa/vocabulary.h"
 
 #include "kernels/philox_tpl.h"
@@ -28,6 +30,24 @@
 #define NAME(f) f##64
 #define REAL double
 #include "kernels/rows_tpl.h"
+
+#define NAME(f) f##32
+#define REAL float
+#include "kernels/draws_tpl.h"
+
+#define NAME(f) f##64
+#define REAL double
+#include "kernels/draws_tpl.h"
+
+#define NAME(f) f##32
+#define REAL float
+#define LARGEST FLT_MAX
+#include "kernels/levels_tpl.h"
+
+#define NAME(f) f##64
+#define REAL double
+#define LARGEST DBL_MAX
+#include "kernels/levels_tpl.h"
 
 #define NAME(f) f32_##f
 #define COMPUTE(f) f32_##f
@@ -100,6 +120,11 @@ const fd_isa FD_JOIN(fd_isa_, FD_ISA_NAME) = {
               [FD_CONCRETE] = FD_BOTH(concrete),
               [FD_UNIFORM] = FD_BOTH(uniform),
               [FD_SCALED] = FD_BOTH(scaled)},
+    .draw_factors = FD_BOTH(draw_factors),
+    .excess = FD_BOTH(excess),
+    .score_sum = FD_BOTH(score_sum),
+    .shares = FD_BOTH(shares),
+    .are_scores = FD_BOTH(are_scores),
     .products = FD_BOTH(products),
     .sum = FD_BOTH(sum),
     .row_sum = FD_BOTH(row_sum),

@@ -9,7 +9,7 @@ from oracle import keep, keep_laid, word
 
 import fastdrop
 from fastdrop import theory
-from fastdrop.variants import multinomial
+from fastdrop._core import numbers
 from fastdrop.verify.cases import spoiled
 
 SEED, OFFSET = 51, 52
@@ -222,20 +222,40 @@ def factors_exactly(rows, k, probabilities, per):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("per", ["sample", "batch"])
-def test_multinomial_dropout(engine, dtype, per, monkeypatch):
+def test_multinomial_dropout(engine, dtype, per):
     x, probabilities = normal((3, 5, 6), dtype), [0.1, 1e-12, 0.3, 0.0, 0.35, 0.25]
     x[0, 0] = np.inf
     factors = factors_exactly(15, 4, probabilities, per).reshape(x.shape)
     with np.errstate(invalid="ignore"):  # infinity by 0
         product = times(x, factors.astype(np.float64 if dtype == np.float64 else np.float32))
     want = np.where(factors > 0, product, dtype.type(0))
-    for draws in (multinomial.DRAWS, 13, 1):  # all rows at once; two at a time; one
-        monkeypatch.setattr(multinomial, "DRAWS", draws)
-        assert_same_bytes(fastdrop.multinomial_dropout(x, 4, probabilities, per=per, **KEY), want)
+    assert_same_bytes(fastdrop.multinomial_dropout(x, 4, probabilities, per=per, **KEY), want)
     assert_same_bytes(fastdrop.multinomial_dropout_backward(np.asfortranarray(x), 4, probabilities, per=per, **KEY), want)
     out = np.asfortranarray(x)
     assert fastdrop.multinomial_dropout(out, 4, probabilities, per=per, out=out, **KEY) is out
     assert_same_bytes(np.ascontiguousarray(out), want)
+
+
+@pytest.mark.parametrize("per", ["sample", "batch"])
+@pytest.mark.parametrize(("rows", "features", "k"), [(3000, 7, 5), (3, 5000, 2100), (2, 1024, 1), (40, 1023, 1025)])
+def test_draws_of_many_rows_and_features(engine, rows, features, k, per):
+    """Blocks of rows, rows in several pieces, more words than are made at a time; threads and steps change nothing."""
+    x, probabilities = normal((rows, features), np.float32), np.arange(features) % 5
+    want = by_reference(lambda: fastdrop.multinomial_dropout(x, k, probabilities, per=per, **KEY))
+    for threads in (1, 3):
+        found = fastdrop.multinomial_dropout(x, k, probabilities, per=per, num_threads=threads, **KEY)
+        assert_same_bytes(found, want)
+        wide = np.zeros((rows, 2 * features), np.float32)
+        fastdrop.multinomial_dropout(np.asfortranarray(x), k, probabilities, per=per, out=wide[:, ::2], num_threads=threads, **KEY)
+        assert_same_bytes(wide[:, ::2].copy(), want)
+        assert not wide[:, 1::2].any()
+
+
+def test_words_past_the_end_of_the_stream_are_refused():
+    stream = fastdrop.random.Stream(1)
+    with pytest.raises(OverflowError, match="words"):
+        fastdrop.multinomial_dropout(np.ones((2, 3)), 2**49, np.ones(3), start=1, seed=stream)
+    assert stream.state_dict() == fastdrop.random.Stream(1).state_dict()
 
 
 def test_shares_sum_to_all_words():
@@ -244,7 +264,7 @@ def test_shares_sum_to_all_words():
     cases += [np.ones(3), [0.0, 1.0], [1e-300, 1.0, 1e300], [5e-324, 5e-324], np.arange(4), [True, False]]
     for weights in cases:
         weights = np.asarray(weights)
-        shares = multinomial.count_words(weights, weights.size)
+        shares = numbers.share_words(weights, weights.size)
         assert shares.tolist() == shares_exactly(weights.tolist())
         assert ((shares > 0) == (weights > 0)).all()
         wanted = weights.astype(float) / weights.max()
@@ -255,7 +275,8 @@ def test_a_word_on_the_border_is_the_next_features():
     drawn = word(SEED, OFFSET, 0)
     for border, feature in ((drawn, 1), (drawn + 1, 0)):
         shares = np.array([border, 2**32 - border], np.uint64)
-        assert np.argmax(multinomial.draw_factors(shares, 1, 0, 1, (SEED, OFFSET))) == feature
+        assert numbers.share_words(shares, 2).tolist() == shares.tolist()
+        assert np.argmax(fastdrop.multinomial_dropout(np.ones(2), 1, shares, **KEY)) == feature
 
 
 def test_moments_of_multinomial_dropout():

@@ -1,0 +1,113 @@
+# Draws of features with replacement: the shares of the words, the counts of each row, and the product of features and factors.
+
+def share_words(probabilities, int64_t features):
+    """Return the number of the 2**32 words that draw each feature; at least one, unless its probability is 0.
+
+    All sums after the first rounding are of integers, so that the order of summation does not matter.
+    """
+    cdef np.ndarray weights = as_weights(probabilities, features), shares = np.empty(features, np.uint64)
+    if features:
+        with RoundToNearest():
+            native.share_words(<const double *>np.PyArray_DATA(weights), features, <uint64_t *>np.PyArray_DATA(shares))
+    return shares
+
+
+cdef np.ndarray as_weights(probabilities, int64_t features):
+    """Return the probabilities in float64, or raise an error for a bad one."""
+    given = np.asarray(probabilities)
+    if given.dtype.kind not in "biuf" and given.dtype.name != "bfloat16":
+        raise TypeError(
+            f"probabilities must be real numbers; got {f'an array of {given.dtype}' if given.ndim else repr(probabilities)}")
+    if given.shape != (features,):
+        raise ValueError(f"probabilities must have shape {(features,)}, one per feature; got {given.shape}")
+    cdef bint are_good = True, any_positive = not features
+    cdef const double *each
+    cdef int64_t i
+    with RoundToNearest():  # and with subnormals
+        weights = np.ascontiguousarray(given, np.float64)
+        each = <const double *>np.PyArray_DATA(<np.ndarray>weights)
+        for i in range(features):
+            are_good &= 0.0 <= each[i] < INFINITY
+            any_positive |= each[i] > 0.0
+    if not (are_good and any_positive):
+        raise ValueError("probabilities must be finite and >= 0, and not all of them 0")
+    return weights
+
+
+def multiply_draws(Call call not None, x, int64_t k, probabilities, bint shared):
+    """Return x with each feature multiplied by its factor: count / (k share), or +0 if it was not drawn.
+
+    Row r takes the words r k .. r k + k - 1, counted in the larger array if x is a block of one; if `shared`, all rows take the
+    first k words.
+    """
+    cdef Work work = begin(call, x, call.array_name())
+    cdef np.ndarray given = work.x, shares = share_words(probabilities, (<object>work.x).shape[-1])
+    place_draws(work, call, k, shared)
+    if call.out is not None:
+        check_out(call.out, given)
+    check_seed(call.seed, call.offset, call.use)
+    cdef np.ndarray y = new_like(given) if call.out is None else call.out
+    draw_key(call.seed, call.offset, &work.key)
+    if np.PyArray_SIZE(given):
+        work.x, work.y = readable(given, y), writable(y)
+        (draw_in_c if work.settings.module is None else draw_in_python)(work, k, shares, shared)
+        if work.y is not y:
+            np.copyto(y, work.y)
+    return wrapped(given, y, call.out)
+
+
+cdef int place_draws(Work work, Call call, int64_t k, bint shared) except -1:
+    """Set the place of the words: those of an array with an axis of k words instead of the features."""
+    cdef np.npy_intp dims[native.FD_MAX_DIMS]
+    cdef int ndim = np.PyArray_NDIM(work.x), axis
+    cdef Call words = Call.__new__(Call)
+    place_elements(Work.__new__(Work), call, ndim, np.PyArray_DIMS(work.x), ELEMENTS_END, "elements")
+    words.start = call.start
+    if shared:
+        ndim = 1
+    elif call.global_shape is not None:
+        words.global_shape = (*tuple(call.global_shape)[:-1], k)
+        words.global_start = None if call.global_start is None else (*tuple(call.global_start)[:-1], 0)
+    for axis in range(ndim - 1):
+        dims[axis] = np.PyArray_DIM(work.x, axis)
+    dims[ndim - 1] = k
+    return place_elements(work, words, ndim, dims, WORDS_END, "words")
+
+
+cdef int draw_in_c(Work work, int64_t k, np.ndarray shares, bint shared) except -1:
+    cdef native.fd_draw_call call
+    cdef native.fd_layout x_layout, y_layout
+    cdef const native.fd_isa *kernels = work.settings.kernels
+    cdef int threads = threads_of(work.settings, np.PyArray_SIZE(work.x))
+    bind_numbers(work, &call.words)
+    call.k, call.features, call.shared, call.dtype = k, np.PyArray_SIZE(shares), shared, work.dtype
+    call.rows = np.PyArray_SIZE(work.x) // call.features
+    call.shift = native.draw_shift(call.features)
+    cdef int64_t block = native.draw_rows(call.features) * call.features
+    cdef np.ndarray last = np.empty(call.features, np.uint32), bucket = np.empty(1 << (32 - call.shift), np.uint32)
+    cdef np.ndarray expected = np.empty(block), counts = np.empty(threads * block, np.uint32)
+    call.last, call.bucket = <uint32_t *>np.PyArray_DATA(last), <uint32_t *>np.PyArray_DATA(bucket)
+    call.expected, call.counts = <double *>np.PyArray_DATA(expected), <uint32_t *>np.PyArray_DATA(counts)
+    cdef const uint64_t *share = <const uint64_t *>np.PyArray_DATA(shares)
+    bind(work.x, &call.x, &x_layout)
+    bind(work.y, &call.y, &y_layout)
+    with nogil:
+        native.multiply_draws(kernels, &call, share, threads)
+    return 0
+
+
+cdef int draw_in_python(Work work, int64_t k, np.ndarray shares, bint shared) except -1:
+    cdef int64_t features = np.PyArray_SIZE(shares), n = np.PyArray_SIZE(work.x), low, high
+    cdef int64_t step = max(1, PYTHON_CHUNK // max(k, features)) * features
+    type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
+    y = np.empty(n, np.asarray(work.y).dtype)
+    with RoundToNearest(), np.errstate(all="ignore"):
+        for low in range(0, n, step):
+            high = min(low + step, n)
+            words = np.empty(k if shared else (high - low) // features * k, np.uint32)
+            numbers_in_python(work, "words", 0 if shared else low // features * k, words)
+            factors = draw_factors(words.reshape(-1, k), shares).astype(type)
+            x = chunk(work.x, low, high, type).reshape(-1, features)
+            y[low:high] = np.where(factors > 0, x * factors, type(0)).reshape(-1)
+    np.copyto(np.asarray(work.y), y.reshape((<object>work.y).shape))
+    return 0

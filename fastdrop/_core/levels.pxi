@@ -1,0 +1,67 @@
+# Keep probabilities that are proportional to scores, as far as they can be with a given mean.
+
+cdef double NEGLIGIBLE = 2.0**-1000  # of the largest score
+
+
+def keep_probabilities(scores, double p, tuple axes, double floor, Call call not None, *, bint drop=False):
+    """Return the keep probabilities of scores, of mean 1 - p over some axes, in C order; or, if `drop`, 1 minus them."""
+    cdef Settings settings = settings_of(call.backend, call.num_threads)
+    cdef np.ndarray given = as_scores(scores, settings), rows, made
+    cdef tuple last = tuple(range(given.ndim - len(axes), given.ndim))
+    cdef int64_t n = 1
+    for axis in axes:
+        n = n * given.shape[axis]
+    moved = np.moveaxis(given, axes, last)
+    rows, made = in_rows(moved, n), np.empty(moved.shape)
+    if np.PyArray_SIZE(given):
+        fill_up(rows, 1.0 - p, min(floor, 1.0 - p), made, settings, drop)
+    return np.ascontiguousarray(np.moveaxis(made, last, axes)).reshape((<object>given).shape)
+
+
+cdef np.ndarray as_scores(scores, Settings settings):
+    """Return scores as an array of float32 or float64, or raise an error for a bad one."""
+    cdef np.ndarray given = np.asarray(scores)
+    if given.dtype not in (np.float32, np.float64):
+        with RoundToNearest():
+            given = given.astype(np.float64)
+    cdef np.ndarray flat = np.ascontiguousarray(given)
+    cdef const native.fd_isa *kernels = effective().kernels
+    cdef const void *data = np.PyArray_DATA(flat)
+    cdef bint is_double = np.PyArray_TYPE(flat) == np.NPY_FLOAT64, are_good
+    cdef int64_t n = np.PyArray_SIZE(flat)
+    with nogil:
+        are_good = native.are_scores(kernels, data, is_double, n)
+    if not are_good:
+        index = tuple(map(int, np.argwhere(~((given >= 0) & (given < np.inf)))[0]))
+        raise ValueError(f"scores must be finite and >= 0; got {np.asarray(scores)[index]} at index {index}")
+    return given
+
+
+cdef np.ndarray in_rows(moved, int64_t n):
+    """Return rows of n scores; those of float64 scaled so that no product overflows, without those that are negligible."""
+    cdef np.ndarray rows = np.ascontiguousarray(moved).reshape(-1, max(n, 1))
+    if np.PyArray_TYPE(rows) == np.NPY_FLOAT64 and np.PyArray_SIZE(rows):
+        with RoundToNearest(), np.errstate(all="ignore"):
+            _, exponent = np.frexp(rows.max(axis=1, keepdims=True))
+            rows = np.ldexp(rows, -exponent)
+            rows[rows < NEGLIGIBLE] = 0.0
+    return rows
+
+
+cdef int fill_up(np.ndarray rows, double mean, double floor, np.ndarray made, Settings settings, bint drop) except -1:
+    """Write the keep probabilities of each row."""
+    cdef native.fd_level_call call
+    cdef const native.fd_isa *kernels = settings.kernels
+    cdef int threads = threads_of(settings, np.PyArray_SIZE(rows))
+    call.scores, call.out = np.PyArray_DATA(rows), <double *>np.PyArray_DATA(made)
+    call.is_double, call.drop = np.PyArray_TYPE(rows) == np.NPY_FLOAT64, drop
+    call.rows, call.n = np.PyArray_DIM(rows, 0), np.PyArray_DIM(rows, 1)
+    call.mean, call.floor = mean, floor
+    if settings.module is None:
+        with nogil:
+            native.fill_levels(kernels, &call, threads)
+        return 0
+    with RoundToNearest(), np.errstate(all="ignore"):
+        keep = levels.fill_up(rows.astype(np.float64), mean, floor)
+        made[...] = (1.0 - keep if drop else keep).reshape((<object>made).shape)
+    return 0
