@@ -17,11 +17,10 @@ try:
 except ImportError as error:
     raise missing("fastdrop.torch", error, "torch") from error
 
+from fastdrop.torch._attention import scaled_dot_product_attention
 from fastdrop.torch._functions import (
     alpha_dropout,
     attention_dropout,
-    concrete_dropout,
-    drop_block2d,
     drop_path,
     dropout,
     dropout1d,
@@ -30,9 +29,7 @@ from fastdrop.torch._functions import (
     dropout_add,
     embedding_dropout,
     feature_alpha_dropout,
-    gaussian_dropout,
     locked_dropout,
-    scaled_dot_product_attention,
     weight_drop,
 )
 from fastdrop.torch._layers import (
@@ -50,6 +47,7 @@ from fastdrop.torch._layers import (
     WeightDrop,
 )
 from fastdrop.torch._models import Report, convert, patched, revert
+from fastdrop.torch._noise import concrete_dropout, drop_block2d, gaussian_dropout
 
 __all__ = [
     "AlphaDropout",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from fastdrop.torch._keys import as_signed
 from fastdrop.torch._operators import (
     NO_OPERANDS,
     Operands,
-    Place,
+    Rule,
     backward_of_concrete,
     backward_of_dropout,
     backward_of_variant,
@@ -23,24 +23,10 @@ from fastdrop.torch._operators import (
 )
 from fastdrop.torch._tensors import is_plain, is_transformed
 
-__all__ = ["Rule", "by_operator", "concrete", "eager", "variant"]
+__all__ = ["by_operator", "concrete", "eager", "eager_plain", "variant"]
 
 ops: Any = torch.ops.fastdrop
 Function: Any = torch.autograd.Function
-
-
-class Rule(NamedTuple):
-    """What is done with the elements of a tensor: all that a backward pass needs."""
-
-    p: float
-    seed: int
-    offset: int
-    factors: tuple[float, ...] = ()
-    place: Place | None = None
-
-    def backward(self) -> Rule:
-        """Return the rule of the backward pass: kept elements times the first factor, dropped ones 0."""
-        return self if len(self.factors) < 2 else self._replace(factors=self.factors[:1])
 
 
 # Eager --------------------------------------------------------------------------------------------------------------
@@ -82,8 +68,7 @@ apply_eager: Any = super(Function, Eager).apply
 
 
 def compute(x: Tensor, rule: Rule, in_place: bool, more: Operands) -> Tensor:
-    p, seed, offset, factors, place = rule
-    return drop_memory(x, x if in_place else torch.empty_like(x), (seed, offset), p, factors, place, more)
+    return drop_memory(x, x if in_place else torch.empty_like(x), rule, more)
 
 
 def tangent(function: Any, x: Tensor | None, bias: Tensor | None, residual: Tensor | None) -> Tensor | None:
@@ -127,20 +112,7 @@ def by_operator(x: Tensor, seed: Tensor, rule: Rule, more: Operands = NO_OPERAND
 class Transformed(Function):  # type: ignore[misc]
     """The operator `dropout` under `torch.func`: gradients, tangents, batches."""
 
-    @staticmethod
-    def forward(
-        x: Tensor,
-        bias: Any,
-        residual: Any,
-        seed: Tensor,
-        offset: int,
-        p: float,
-        factors: Any,
-        shared: Any,
-        whole: Any,
-        begin: Any,
-    ) -> Any:
-        return ops.dropout(x, bias, residual, seed, offset, p, factors, shared, whole, begin)
+    forward = staticmethod(lambda *arguments: ops.dropout(*arguments))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
