@@ -47,6 +47,7 @@ from fastdrop.torch._layers import (
     WeightDrop,
 )
 from fastdrop.torch._models import Report, convert, patched, revert
+from fastdrop.torch._native import build, load
 from fastdrop.torch._noise import concrete_dropout, drop_block2d, gaussian_dropout
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "WeightDrop",
     "alpha_dropout",
     "attention_dropout",
+    "build",
     "concrete_dropout",
     "convert",
     "drop_block2d",
@@ -83,3 +85,5 @@ __all__ = [
     "scaled_dot_product_attention",
     "weight_drop",
 ]
+
+load()

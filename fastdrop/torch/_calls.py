@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+import fastdrop.torch._native as _native
 from fastdrop._core import plan, pointers
 from fastdrop.random import Key
 from fastdrop.torch._autograd import by_operator, eager_plain
@@ -72,6 +74,10 @@ class Given(NamedTuple):
 
 NOTHING = Given()
 
+# On the way of each call: names that are found at once, and a Rule without the call in Python that its class would make.
+is_compiling, unwrap_if_dead = torch.compiler.is_compiling, torch._C._functorch.unwrap_if_dead
+new_rule: Any = functools.partial(tuple.__new__, Rule)
+
 
 def source_of(options: dict[str, Any]) -> Source:
     """Return the source of a key that options say, and refuse others."""
@@ -92,12 +98,12 @@ def given_of(options: dict[str, Any], more: Operands = NO_OPERANDS) -> Given:
 
 def drop(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, given: Given) -> Tensor:
     """Return ``residual + dropout(x + bias)``."""
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return traced(x, p, training, in_place, function, given)
     source, placement, more = given
     plain = is_plain(x)
     if plain:
-        x = torch._C._functorch.unwrap_if_dead(x)  # a tensor that outlived its transform has no memory of its own
+        x = unwrap_if_dead(x)  # a tensor that outlived its transform has no memory of its own
     if not plain or more is not NO_OPERANDS:
         plain = check_operands(x, more, function) and plain
     rate = plan.as_rate(p)
@@ -113,8 +119,9 @@ def drop(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, give
         return x if more is NO_OPERANDS else added(x, more, plain)
     factors = () if function.factors is None else function.factors(rate)
     if plain:
-        seed, offset = draw_key(source)
-        return eager_plain(x, Rule(rate, seed, offset, factors, place), in_place, more)
+        rule = new_rule((rate, *draw_key(source), factors, place))
+        made = None if _native.run is None or in_place else _native.run(x, rule, more)
+        return eager_plain(x, rule, in_place, more) if made is None else made
     return elsewhere(x, in_place, source, Rule(rate, 0, 0, factors, place), more)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 import fastdrop
 from fastdrop._core import pointers
 from fastdrop.random import Key
-from fastdrop.torch._keys import draw_word, words_of
+from fastdrop.torch._keys import as_signed, draw_word, words_of
 from fastdrop.torch._tensors import DTYPES
 
 __all__ = ["NO_OPERANDS", "Operands", "Place", "Rule", "backward_of_dropout", "drop_memory", "keep_for_backward"]
@@ -53,7 +53,7 @@ def draw(number: int, *, device: torch.device) -> Tensor:
     """
     if device.type == "meta":
         return torch.empty((), dtype=torch.int64, device=device)
-    return torch.full((), draw_word(), dtype=torch.int64, device=device)
+    return torch.full((), as_signed(draw_word()), dtype=torch.int64, device=device)
 
 
 @torch.library.register_fake("fastdrop::draw")  # type: ignore[untyped-decorator]
@@ -71,12 +71,14 @@ def _(number: int, *, device: torch.device) -> Tensor:
 # dropout ------------------------------------------------------------------------------------------------------------
 
 
+get_num_threads = torch.get_num_threads
+
+
 def drop_memory(x: Tensor, out: Tensor, rule: Rule, more: Operands) -> Tensor:
     """Write ``residual + dropout(x + bias)`` to `out`, which may be x: plain tensors, of which `more` has (bias, residual)."""
     p, seed, offset, factors, place = rule
-    is_new = out is not x
-    contiguous = x.is_contiguous() and (not is_new or out.is_contiguous())
-    threads, dtype = torch.get_num_threads(), DTYPES[x.dtype]
+    is_new, threads, dtype = out is not x, get_num_threads(), DTYPES[x.dtype]
+    contiguous = x.is_contiguous()  # then so is `out`
     if place is None and contiguous and more is NO_OPERANDS:
         pointers.drop(x.data_ptr(), out.data_ptr(), x.numel(), None, dtype, p, seed, offset, threads, factors, is_new)
         return out
