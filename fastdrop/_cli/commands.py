@@ -202,6 +202,26 @@ def as_text(name: str, value: Any) -> str:
     return f"{value:,}" if name.endswith("bytes") else str(value)
 
 
+# torch-build --------------------------------------------------------------------------------------------------------
+
+
+@cli.command("torch-build")
+@click.option("--force", is_flag=True, help="Compile again what is already there.")
+def torch_build(force: bool) -> None:
+    """Compile the native operator for PyTorch.
+
+    With it, eager calls of fastdrop.torch go through C++, which small tensors gain most from. It takes a minute and a C++
+    compiler, and stays in the user's cache until fastdrop, PyTorch or Python is upgraded.
+    """
+    with errors_in_one_line():
+        import fastdrop.torch
+
+        try:
+            click.echo(fastdrop.torch.build(force=force))
+        except RuntimeError as error:
+            end(str(error), FAILURE)
+
+
 # bench --------------------------------------------------------------------------------------------------------------
 
 cli.add_command(bench)

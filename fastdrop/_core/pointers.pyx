@@ -163,12 +163,8 @@ cdef int perform_there(Work work, const Addresses *at, int64_t n, int64_t row, i
     """Run the kernels directly on contiguous arrays."""
     cdef native.fd_call call
     cdef native.fd_layout elements, mask, rows
-    cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int64_t size = item_size(work.dtype), one = 1
     cdef int64_t[2] shape, strides
-    cdef int threads = threads_of(work.settings, n)
-    if 0 < num_threads < threads:
-        threads = num_threads
     native.layout_of(&elements, 1, &n, &size, size)
     native.layout_of(&mask, 1, &n, &one, 1)
     shape[0], shape[1], strides[0], strides[1] = n // row, row, 0, size
@@ -182,13 +178,33 @@ cdef int perform_there(Work work, const Addresses *at, int64_t n, int64_t row, i
     call.x.data, call.y.data, call.other.data, call.bias.data = <void *>at.x, <void *>at.y, <void *>at.residual, <void *>at.bias
     call.x.layout = call.y.layout = call.other.layout = &elements
     call.bias.layout = &rows
-    call.bypass_bytes = NEVER if work.y_is_new and n * size > ALWAYS_MAPPED else bypass_bytes
-    if n < WORTH_RELEASING:
-        native.apply(kernels, &call, threads)
+    return run_with(work.settings, &call, num_threads, work.y_is_new)
+
+
+cdef int run_with(Settings settings, native.fd_call *call, int num_threads, bint is_new) except -1:
+    cdef const native.fd_isa *kernels = settings.kernels
+    cdef int threads = threads_of(settings, call.n)
+    if 0 < num_threads < threads:
+        threads = num_threads
+    call.bypass_bytes = NEVER if is_new and call.n * item_size(call.dtype) > ALWAYS_MAPPED else bypass_bytes
+    if call.n < WORTH_RELEASING:
+        native.apply(kernels, call, threads)
     else:
         with nogil:
-            native.apply(kernels, &call, threads)
+            native.apply(kernels, call, threads)
     return 0
+
+
+# For compiled callers. They hold the GIL, and bind operands that are aligned and of which none overlaps the result.
+
+cdef int runs_in_c() except -1:
+    """Return whether the settings in force choose the kernels, and no backend in Python."""
+    return effective().module is None
+
+
+cdef int run(native.fd_call *call, int num_threads, bint is_new) except -1:
+    """Run a call with the settings in force, which must choose the kernels."""
+    return run_with(effective(), call, num_threads, is_new)
 
 
 cdef int perform_as_arrays(Work work, const Addresses *at, tuple sizes, strides, int num_threads) except -1:

@@ -17,11 +17,10 @@ try:
 except ImportError as error:
     raise missing("fastdrop.torch", error, "torch") from error
 
+from fastdrop.torch._attention import scaled_dot_product_attention
 from fastdrop.torch._functions import (
     alpha_dropout,
     attention_dropout,
-    concrete_dropout,
-    drop_block2d,
     drop_path,
     dropout,
     dropout1d,
@@ -30,9 +29,7 @@ from fastdrop.torch._functions import (
     dropout_add,
     embedding_dropout,
     feature_alpha_dropout,
-    gaussian_dropout,
     locked_dropout,
-    scaled_dot_product_attention,
     weight_drop,
 )
 from fastdrop.torch._layers import (
@@ -50,6 +47,8 @@ from fastdrop.torch._layers import (
     WeightDrop,
 )
 from fastdrop.torch._models import Report, convert, patched, revert
+from fastdrop.torch._native import build, load
+from fastdrop.torch._noise import concrete_dropout, drop_block2d, gaussian_dropout
 
 __all__ = [
     "AlphaDropout",
@@ -67,6 +66,7 @@ __all__ = [
     "WeightDrop",
     "alpha_dropout",
     "attention_dropout",
+    "build",
     "concrete_dropout",
     "convert",
     "drop_block2d",
@@ -85,3 +85,5 @@ __all__ = [
     "scaled_dot_product_attention",
     "weight_drop",
 ]
+
+load()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from fastdrop.torch._keys import as_signed
 from fastdrop.torch._operators import (
     NO_OPERANDS,
     Operands,
-    Place,
+    Rule,
     backward_of_concrete,
     backward_of_dropout,
     backward_of_variant,
@@ -23,67 +23,64 @@ from fastdrop.torch._operators import (
 )
 from fastdrop.torch._tensors import is_plain, is_transformed
 
-__all__ = ["Rule", "by_operator", "concrete", "eager", "variant"]
+__all__ = ["by_operator", "concrete", "eager", "eager_plain", "variant"]
 
 ops: Any = torch.ops.fastdrop
 Function: Any = torch.autograd.Function
-
-
-class Rule(NamedTuple):
-    """What is done with the elements of a tensor: all that a backward pass needs."""
-
-    p: float
-    seed: int
-    offset: int
-    factors: tuple[float, ...] = ()
-    place: Place | None = None
-
-    def backward(self) -> Rule:
-        """Return the rule of the backward pass: kept elements times the first factor, dropped ones 0."""
-        return self if len(self.factors) < 2 else self._replace(factors=self.factors[:1])
+empty_like, is_grad_enabled = torch.empty_like, torch.is_grad_enabled
 
 
 # Eager --------------------------------------------------------------------------------------------------------------
 
 
 class Eager(Function):  # type: ignore[misc]
-    """Dropout of plain tensors. Nothing is saved but the rule, which has two integers for the mask."""
+    """Dropout of a plain tensor. Nothing is saved but the rule, which has two integers for the mask."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, rule: Rule, in_place: bool, bias: Tensor | None = None, residual: Tensor | None = None
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, rule: Rule, in_place: bool) -> Tensor:
         ctx.rule = rule
-        if bias is not None:
-            ctx.bias_shape = bias.shape
-        if in_place:
-            ctx.mark_dirty(x)
-        return compute(x, rule, in_place, NO_OPERANDS if bias is None and residual is None else (bias, residual))
+        if not in_place:
+            return drop_memory(x, empty_like(x), rule, NO_OPERANDS)
+        ctx.mark_dirty(x)
+        return drop_memory(x, x, rule, NO_OPERANDS)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        needed, rule = ctx.needs_input_grad, ctx.rule
-        if len(rule.factors) > 1:
+        rule = ctx.rule
+        if len(rule[3]) > 1:  # by its number: every backward pass comes along here
             rule = rule.backward()
-        if len(needed) == 3:
+        if is_grad_enabled() or not is_plain(grad):
             return eager(grad, rule), None, None
-        dx = eager(grad, rule) if needed[0] or needed[3] else None
-        dbias = dx.sum_to_size(ctx.bias_shape) if needed[3] and dx is not None else None
-        return dx, None, None, dbias, grad if needed[4] else None
+        return drop_memory(grad, empty_like(grad), rule, NO_OPERANDS), None, None
 
     @staticmethod
-    def jvp(ctx: Any, x: Any, _rule: Any, in_place: Any, bias: Any = None, residual: Any = None) -> Any:
-        dirty = ctx.dirty_tensors is not None
-        return tangent(lambda *operands: eager(operands[0], ctx.rule.backward(), dirty, operands[1:]), x, bias, residual)
+    def jvp(ctx: Any, x: Tensor, *_: Any) -> Tensor:
+        return eager(x, ctx.rule.backward(), ctx.dirty_tensors is not None)
+
+
+class EagerAdd(Function):  # type: ignore[misc]
+    """The same of ``x + bias``, and a residual on top."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rule: Rule, bias: Tensor | None, residual: Tensor | None) -> Tensor:
+        ctx.rule, ctx.bias_shape = rule, None if bias is None else bias.shape
+        return drop_memory(x, empty_like(x), rule, (bias, residual))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        of_x, _, of_bias, of_residual = ctx.needs_input_grad
+        dx = eager(grad, ctx.rule) if of_x or of_bias else None
+        dbias = dx.sum_to_size(ctx.bias_shape) if of_bias and dx is not None else None
+        return dx, None, dbias, grad if of_residual else None
+
+    @staticmethod
+    def jvp(ctx: Any, x: Any, _rule: Any, bias: Any, residual: Any) -> Any:
+        return tangent(lambda *operands: eager(operands[0], ctx.rule, False, operands[1:]), x, bias, residual)
 
 
 # `Function.apply` without what it does for transforms: `is_plain` has seen that there are none.
 apply_eager: Any = super(Function, Eager).apply
-
-
-def compute(x: Tensor, rule: Rule, in_place: bool, more: Operands) -> Tensor:
-    p, seed, offset, factors, place = rule
-    return drop_memory(x, x if in_place else torch.empty_like(x), (seed, offset), p, factors, place, more)
+apply_eager_add: Any = super(Function, EagerAdd).apply
 
 
 def tangent(function: Any, x: Tensor | None, bias: Tensor | None, residual: Tensor | None) -> Tensor | None:
@@ -104,13 +101,17 @@ def eager(x: Tensor, rule: Rule, in_place: bool = False, more: Operands = NO_OPE
 
 def eager_plain(x: Tensor, rule: Rule, in_place: bool, more: Operands) -> Tensor:
     """Do the same for plain tensors, and note what backward and forward mode need."""
-    plain = more is NO_OPERANDS or (more[0] is None and more[1] is None)
-    if (torch.is_grad_enabled() and (x.requires_grad or not plain)) or forward_ad._current_level >= 0:
-        return apply_eager(x, rule, in_place) if plain else apply_eager(x, rule, in_place, *more)  # type: ignore[no-any-return]
-    made = compute(x, rule, in_place, NO_OPERANDS if plain else more)
-    if in_place and not x.is_inference():
+    noted = is_grad_enabled() or forward_ad._current_level >= 0
+    if more is not NO_OPERANDS and (more[0] is not None or more[1] is not None):
+        return apply_eager_add(x, rule, *more) if noted else drop_memory(x, empty_like(x), rule, more)
+    if noted and (x.requires_grad or forward_ad._current_level >= 0):
+        return apply_eager(x, rule, in_place)  # type: ignore[no-any-return]
+    if not in_place:
+        return drop_memory(x, empty_like(x), rule, NO_OPERANDS)
+    drop_memory(x, x, rule, NO_OPERANDS)
+    if not x.is_inference():
         torch.autograd.graph.increment_version(x)
-    return made
+    return x
 
 
 # By the operators ---------------------------------------------------------------------------------------------------
@@ -127,20 +128,7 @@ def by_operator(x: Tensor, seed: Tensor, rule: Rule, more: Operands = NO_OPERAND
 class Transformed(Function):  # type: ignore[misc]
     """The operator `dropout` under `torch.func`: gradients, tangents, batches."""
 
-    @staticmethod
-    def forward(
-        x: Tensor,
-        bias: Any,
-        residual: Any,
-        seed: Tensor,
-        offset: int,
-        p: float,
-        factors: Any,
-        shared: Any,
-        whole: Any,
-        begin: Any,
-    ) -> Any:
-        return ops.dropout(x, bias, residual, seed, offset, p, factors, shared, whole, begin)
+    forward = staticmethod(lambda *arguments: ops.dropout(*arguments))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

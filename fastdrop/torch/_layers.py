@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import fastdrop.torch._functions as functions
+import fastdrop.torch._noise as noise
 from fastdrop._core import plan
 from fastdrop.random import fold_in
 from fastdrop.torch._keys import as_signed
@@ -261,7 +262,7 @@ class GaussianDropout(Rated):
 
     def forward(self, input: Tensor) -> Tensor:
         """Multiply, in training."""
-        return functions.gaussian_dropout(input, self.p, self.training, **self.next_key(self.p))
+        return noise.gaussian_dropout(input, self.p, self.training, **self.next_key(self.p))
 
 
 @documented("2, 3, 8, 8", RATE_AND_BLOCK, "0.2, 3")
@@ -274,7 +275,7 @@ class DropBlock2d(Rated):
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop blocks, in training."""
-        return functions.drop_block2d(input, self.p, self.block_size, self.training, **self.next_key(self.p))
+        return noise.drop_block2d(input, self.p, self.block_size, self.training, **self.next_key(self.p))
 
 
 @documented("2, 4", RATE_AND_TEMPERATURE)
@@ -293,7 +294,7 @@ class ConcreteDropout(Rated):
 
     def forward(self, input: Tensor) -> Tensor:
         """Multiply by the mask, in training."""
-        return functions.concrete_dropout(input, self.p_logit, self.temperature, self.training, **self.next_key(None))
+        return noise.concrete_dropout(input, self.p_logit, self.temperature, self.training, **self.next_key(None))
 
 
 class WeightDrop(Rated):

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+import fastdrop.torch._attention as _attention
 import fastdrop.torch._functions as _functions
 import fastdrop.torch._layers as _layers
 
@@ -154,7 +155,7 @@ def functions_called(model: nn.Module, example_inputs: Any) -> dict[str, int]:
 
 def replacement(name: str) -> Any:
     """Return fastdrop's function for tensors on the CPU, PyTorch's for others."""
-    native, ours = NATIVE[name], getattr(_functions, name)
+    native, ours = NATIVE[name], getattr(_functions, name, None) or getattr(_attention, name)
     first = next(iter(inspect.signature(ours).parameters))
 
     def function(*args: Any, **kwargs: Any) -> Any:

@@ -7,7 +7,7 @@ or a key of 16: nothing else is kept between the passes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,14 +15,29 @@ from torch import Tensor
 import fastdrop
 from fastdrop._core import pointers
 from fastdrop.random import Key
-from fastdrop.torch._keys import draw_word, words_of
+from fastdrop.torch._keys import as_signed, draw_word, words_of
 from fastdrop.torch._tensors import DTYPES
 
-__all__ = ["NO_OPERANDS", "Operands", "Place", "backward_of_dropout", "drop_memory", "keep_for_backward"]
+__all__ = ["NO_OPERANDS", "Operands", "Place", "Rule", "backward_of_dropout", "drop_memory", "keep_for_backward"]
 
 Operands = tuple["Tensor | None", "Tensor | None"]  # bias, residual
 NO_OPERANDS: Operands = (None, None)
 Place = tuple[Sequence[int], "Sequence[int] | None", "Sequence[int] | None"]  # shared axes, global shape, global start
+
+
+class Rule(NamedTuple):
+    """What is done with the elements of a tensor: all that a backward pass needs."""
+
+    p: float
+    seed: int
+    offset: int
+    factors: Sequence[float] = ()
+    place: Place | None = None
+
+    def backward(self) -> Rule:
+        """Return the rule of the backward pass: kept elements times the first factor, dropped ones 0."""
+        return self if len(self.factors) < 2 else self._replace(factors=self.factors[:1])
+
 
 # draw ---------------------------------------------------------------------------------------------------------------
 
@@ -38,7 +53,7 @@ def draw(number: int, *, device: torch.device) -> Tensor:
     """
     if device.type == "meta":
         return torch.empty((), dtype=torch.int64, device=device)
-    return torch.full((), draw_word(), dtype=torch.int64, device=device)
+    return torch.full((), as_signed(draw_word()), dtype=torch.int64, device=device)
 
 
 @torch.library.register_fake("fastdrop::draw")  # type: ignore[untyped-decorator]
@@ -56,14 +71,14 @@ def _(number: int, *, device: torch.device) -> Tensor:
 # dropout ------------------------------------------------------------------------------------------------------------
 
 
-def drop_memory(
-    x: Tensor, out: Tensor, key: tuple[int, int], p: float, factors: Sequence[float], place: Place | None, more: Operands
-) -> Tensor:
+get_num_threads = torch.get_num_threads
+
+
+def drop_memory(x: Tensor, out: Tensor, rule: Rule, more: Operands) -> Tensor:
     """Write ``residual + dropout(x + bias)`` to `out`, which may be x: plain tensors, of which `more` has (bias, residual)."""
-    seed, offset = key
-    is_new = out is not x
-    contiguous = x.is_contiguous() and (not is_new or out.is_contiguous())
-    threads, dtype = torch.get_num_threads(), DTYPES[x.dtype]
+    p, seed, offset, factors, place = rule
+    is_new, threads, dtype = out is not x, get_num_threads(), DTYPES[x.dtype]
+    contiguous = x.is_contiguous()  # then so is `out`
     if place is None and contiguous and more is NO_OPERANDS:
         pointers.drop(x.data_ptr(), out.data_ptr(), x.numel(), None, dtype, p, seed, offset, threads, factors, is_new)
         return out
@@ -100,18 +115,10 @@ def drop_memory(
         "SymInt[]? global_shape, SymInt[]? global_start) -> Tensor"
     ),
 )
-def dropout(
-    x: Tensor,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    seed: Tensor,
-    offset: int,
-    p: float,
-    factors: Sequence[float],
-    *place: Any,
-) -> Tensor:
+def dropout(x: Tensor, bias: Tensor | None, residual: Tensor | None, seed: Tensor, offset: int, *numbers: Any) -> Tensor:
     """Return ``residual + dropout(x + bias)``."""
-    return drop_memory(x, torch.empty_like(x), words_of(seed, offset), p, factors, place, (bias, residual))
+    p, factors, *place = numbers
+    return drop_memory(x, torch.empty_like(x), Rule(p, *words_of(seed, offset), factors, tuple(place)), (bias, residual))
 
 
 @dropout.register_fake

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
-from fastdrop.torch._autograd import Rule, eager
+from fastdrop.torch._autograd import eager
 from fastdrop.torch._keys import Source, as_signed, draw_key
+from fastdrop.torch._operators import Rule
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

@@ -14,6 +14,7 @@ __all__ = ["DTYPES", "check_in_place", "check_tensor", "is_plain", "is_transform
 DTYPES = {getattr(torch, name): number for name, number in pointers.DTYPES.items()}
 PLAIN = frozenset({Tensor, torch.nn.Parameter})
 
+strided = torch.strided
 transforms_active = torch._C._are_functorch_transforms_active
 dispatch_modes = torch._C._len_torch_dispatch_stack
 
@@ -29,7 +30,7 @@ def is_plain(x: Any) -> bool:
         type(x) in PLAIN
         and x.dtype in DTYPES
         and x.is_cpu
-        and x.layout is torch.strided
+        and x.layout is strided
         and not (x.is_nested or x.is_neg() or transforms_active() or dispatch_modes())
     )
 

@@ -1,0 +1,198 @@
+"""One way for all functions that drop: check everything, draw a key, and take the way that the tensors need."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+import fastdrop.torch._native as _native
+from fastdrop._core import plan, pointers
+from fastdrop.random import Key
+from fastdrop.torch._autograd import by_operator, eager_plain
+from fastdrop.torch._keys import DEFAULT, Source, check_source, draw_key, draw_tensor
+from fastdrop.torch._operators import NO_OPERANDS, Operands, Place, Rule
+from fastdrop.torch._tensors import check_in_place, check_tensor, is_acceptable, is_plain, is_transformed
+
+__all__ = ["NOTHING", "Given", "Placement", "Target", "drop", "given_of", "source_of"]
+
+
+class Target(NamedTuple):
+    """What `drop` needs to know of a function."""
+
+    name: str
+    instead: str  # of what to call for a tensor on another device
+    factors: Callable[[float], tuple[float, ...]] | None  # of a rate, unless they are 1 / (1 - p)
+
+
+def target(name: str, factors: Callable[[float], tuple[float, ...]] | None = None) -> Target:
+    """Return what `drop` needs to know of the function of this name."""
+    native = hasattr(torch.nn.functional, name)
+    return Target(
+        f"fastdrop.torch.{name}", f"call torch.nn.functional.{name} there" if native else "call input.cpu() first", factors
+    )
+
+
+class Placement(NamedTuple):
+    """How a mask lies over a tensor, as the caller said it."""
+
+    noise_shape: Any = None
+    shared_axes: Any = None
+    global_shape: Any = None
+    global_start: Any = None
+
+    def resolved(self, ndim: int) -> Place:
+        """Return the same with axes counted from the front."""
+        noise, shared, whole, begin = self
+        if noise is not None:
+            axes = [k for k, size in enumerate(noise) if size == 1]
+        else:
+            given = () if shared is None else (shared,) if isinstance(shared, int) else tuple(shared)
+            axes = [axis + ndim if axis < 0 else axis for axis in given]
+        return tuple(axes), None if whole is None else tuple(whole), None if begin is None else tuple(begin)
+
+    def is_traceable(self, shape: Sequence[int]) -> bool:
+        """Return whether it can be left to the operator to say what is wrong, if anything is."""
+        noise = self.noise_shape
+        return noise is None or (
+            self.shared_axes is None
+            and len(noise) == len(shape)
+            and all(given is None or given in (1, size) for given, size in zip(noise, shape, strict=True))
+        )
+
+
+class Given(NamedTuple):
+    """What a caller gives besides a tensor and a rate."""
+
+    source: Source = DEFAULT
+    placement: Placement | None = None
+    more: Operands = NO_OPERANDS  # bias, residual
+
+
+NOTHING = Given()
+
+# On the way of each call: names that are found at once, and a Rule without the call in Python that its class would make.
+is_compiling, unwrap_if_dead = torch.compiler.is_compiling, torch._C._functorch.unwrap_if_dead
+new_rule: Any = functools.partial(tuple.__new__, Rule)
+
+
+def source_of(options: dict[str, Any]) -> Source:
+    """Return the source of a key that options say, and refuse others."""
+    unknown = options.keys() - {"seed", "offset", "generator"}
+    if unknown:
+        raise TypeError(f"there is no option {', '.join(sorted(unknown))}: seed, offset and generator are possible")
+    return options.get("seed"), options.get("offset", 0), options.get("generator")
+
+
+def given_of(options: dict[str, Any], more: Operands = NO_OPERANDS) -> Given:
+    """Return the source and the placement that options say, and refuse others."""
+    placed = [options.pop(name, None) for name in Placement._fields]
+    return Given(source_of(options), None if all(each is None for each in placed) else Placement(*placed), more)
+
+
+# Eager ----------------------------------------------------------------------------------------------------------------
+
+
+def drop(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, given: Given) -> Tensor:
+    """Return ``residual + dropout(x + bias)``."""
+    if is_compiling():
+        return traced(x, p, training, in_place, function, given)
+    source, placement, more = given
+    plain = is_plain(x)
+    if plain:
+        x = unwrap_if_dead(x)  # a tensor that outlived its transform has no memory of its own
+    if not plain or more is not NO_OPERANDS:
+        plain = check_operands(x, more, function) and plain
+    rate = plan.as_rate(p)
+    place = None
+    if placement is not None:
+        pointers.check(x.shape, rate, *placement)
+        place = placement.resolved(x.ndim)
+    if in_place:
+        check_in_place(x)
+    if source is not DEFAULT:
+        check_source(source)
+    if not (training is True or plan.check_flag(training, "training")) or not rate:
+        return x if more is NO_OPERANDS else added(x, more, plain)
+    factors = () if function.factors is None else function.factors(rate)
+    if plain:
+        rule = new_rule((rate, *draw_key(source), factors, place))
+        made = None if _native.run is None or in_place else _native.run(x, rule, more)
+        return eager_plain(x, rule, in_place, more) if made is None else made
+    return elsewhere(x, in_place, source, Rule(rate, 0, 0, factors, place), more)
+
+
+def check_operands(x: Tensor, more: Operands, function: Target) -> bool:
+    """Raise unless the tensors go together; return whether all of them are plain."""
+    check_tensor(x, "input", function.instead, function.name)
+    for tensor, name, shape in zip(more, ("bias", "residual"), (x.shape[-1:], x.shape), strict=True):
+        if tensor is not None:
+            check_tensor(tensor, name, function.instead, function.name)
+            if tensor.dtype != x.dtype:
+                raise TypeError(f"{name} must have the dtype of input, {x.dtype}; got {tensor.dtype}")
+            if tensor.shape != shape:
+                raise ValueError(f"{name} must have the shape {tuple(shape)}; got {tuple(tensor.shape)}")
+    return all(tensor is None or is_plain(tensor) for tensor in more)
+
+
+def added(x: Tensor, more: Operands, plain: bool) -> Tensor:
+    """Return ``residual + (x + bias)``, of which nothing is dropped."""
+    rule = Rule(0.0, 0, 0)
+    return eager_plain(x, rule, False, more) if plain else by_operator(x, torch.zeros((), dtype=torch.int64), rule, more)
+
+
+def elsewhere(x: Tensor, in_place: bool, source: Source, rule: Rule, more: Operands) -> Tensor:
+    """Do the same for tensors that are not plain: shards, shapes without memory, transformed ones, negated views."""
+    if type(x).__name__ == "DTensor":
+        import fastdrop.torch._shards as _shards
+
+        return _shards.drop(x, in_place, source, rule, more)
+    seed, offset = draw_tensor(source, x.device)
+    made = by_operator(x, seed, rule._replace(offset=offset), more)
+    return x.copy_(made) if in_place else made
+
+
+# Compiled -------------------------------------------------------------------------------------------------------------
+
+
+def traced(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, given: Given) -> Tensor:
+    """Do the same while a compiler traces. What is wrong, or not for a graph, is left to the eager way, which says so."""
+    source, placement, more = given
+    if not (
+        all(tensor is None or is_acceptable(tensor) for tensor in (x, *more))
+        and not is_transformed()
+        and is_traceable(source)
+        and isinstance(p, (int, float))
+        and not isinstance(p, bool)
+        and 0 <= p <= 1
+        and isinstance(training, bool)
+        and (placement is None or placement.is_traceable(x.shape))
+        and (more[0] is None or more[0].shape == x.shape[-1:])
+        and (more[1] is None or more[1].shape == x.shape)
+    ):
+        return untraced(x, p, training, in_place, function, given)  # type: ignore[no-any-return]
+    if not training or p == 0:
+        return x if more[0] is None and more[1] is None else added(x, more, False)
+    seed, offset = draw_tensor(source, x.device)
+    factors = () if function.factors is None else function.factors(float(p))
+    place = None if placement is None else placement.resolved(x.ndim)
+    made = by_operator(x, seed, Rule(float(p), 0, offset, factors, place), more)
+    return x.copy_(made) if in_place else made
+
+
+untraced: Any = torch.compiler.disable(  # type: ignore[no-untyped-call]
+    drop, reason="this call of fastdrop.torch is not for a graph, or it is wrong"
+)
+
+
+def is_traceable(source: Source) -> bool:
+    """Return whether a seed can be in a graph: none, a tensor, a number or a key."""
+    seed, offset, generator = source
+    if generator is not None or not isinstance(offset, int):
+        return False
+    if isinstance(seed, Tensor):
+        return seed.dtype in (torch.int64, torch.uint64) and (seed.ndim == 0 or (seed.shape == (2,) and offset == 0))
+    return seed is None or (isinstance(seed, int) and 0 <= seed < 2**64) or (isinstance(seed, Key) and offset == 0)

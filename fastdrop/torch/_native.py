@@ -1,0 +1,162 @@
+"""The native operator, on request: eager calls in C++, compiled on the user's machine and kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import fastdrop
+from fastdrop._core import native, pointers
+from fastdrop.torch._autograd import eager
+from fastdrop.torch._operators import Rule
+
+__all__ = ["build", "load"]
+
+NAME = "fastdrop_torch"
+SOURCE = Path(__file__).with_name("native.cpp")
+HEADERS = Path(fastdrop.__file__).with_name("include")
+LIBRARIES = ("c10", "torch", "torch_cpu", "torch_python")
+
+drop: Any = None  # the functions of the native operator, where there is one
+run: Any = None
+
+
+def build(*, force: bool = False) -> Path:
+    """Compile the native operator, which takes Python out of the way of eager calls, and use it from now on.
+
+    It stays in the user's cache (``XDG_CACHE_HOME``, or ``~/.cache``) under the versions of fastdrop, PyTorch and Python, and
+    each later ``import fastdrop.torch`` finds it there. Seeds, bits, errors and gradients are the same with it. After an
+    upgrade of one of the three it is not found, and everything works as it does without it.
+
+    Parameters
+    ----------
+    force : bool, default False
+        Whether to compile again what is already there.
+
+    Returns
+    -------
+    pathlib.Path
+        The library.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no C++ compiler, or it fails.
+
+    Examples
+    --------
+    >>> import fastdrop.torch
+    >>> library = fastdrop.torch.build()  # doctest: +SKIP
+    """
+    library = place()
+    if force or not library.is_file():
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            made = Path(folder, library.name)
+            compile_to(made)
+            checksum(library).write_text(digest(made))
+            os.replace(made, library)  # at once: another process may be loading it
+    connect(library)
+    return library
+
+
+def compile_to(library: Path) -> None:
+    """Compile the source file."""
+    from torch.utils import cpp_extension
+
+    compiler: str = cpp_extension.get_cxx_compiler()  # type: ignore[no-untyped-call]
+    includes = [*cpp_extension.include_paths("cpu"), sysconfig.get_path("include"), str(HEADERS)]
+    command = [*compiler.split(), "-std=c++20", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", str(SOURCE)]
+    command += [f"-I{folder}" for folder in includes] + [f"-L{folder}" for folder in cpp_extension.library_paths("cpu")]
+    command += [f"-l{name}" for name in LIBRARIES] + [f'-DFASTDROP_BUILD="{versions()}"', "-o", str(library)]
+    if sys.platform == "darwin":
+        command += ["-undefined", "dynamic_lookup"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise RuntimeError(
+            f"the native operator needs a C++ compiler, and {compiler!r} does not run ({error.strerror}): "
+            "install g++ or clang++, or set CXX"
+        ) from None
+    if done.returncode:
+        raise RuntimeError(f"{compiler!r} cannot compile the native operator:\n{done.stderr[-2000:]}")
+
+
+# Where it is ----------------------------------------------------------------------------------------------------------
+
+
+def versions() -> str:
+    """Return what the library depends on: three versions, and the files that it is made of."""
+    made_of = hashlib.sha256(SOURCE.read_bytes() + (HEADERS / "fastdrop.h").read_bytes()).hexdigest()[:8]
+    return f"{fastdrop.__version__}-torch{torch.__version__}-{sysconfig.get_config_var('SOABI')}-{made_of}"
+
+
+def place() -> Path:
+    """Return where the library of these versions is, or would be."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache, "fastdrop", versions(), f"{NAME}.so")
+
+
+def checksum(library: Path) -> Path:
+    """Return the file that holds the digest of a library."""
+    return library.with_suffix(".sha256")
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# Use ------------------------------------------------------------------------------------------------------------------
+
+
+def load() -> None:
+    """Use the library that an earlier `build` has left. A broken one is reported once, and not used."""
+    try:
+        library = place()
+        if library.is_file():
+            if digest(library) != checksum(library).read_text():
+                raise ImportError("the file is not the one that was built")
+            connect(library)
+    except (OSError, ImportError, RuntimeError, ValueError) as error:
+        warnings.warn(
+            f"the native operator of fastdrop.torch is not used ({error}): everything works without it; "
+            "`fastdrop torch-build --force` builds it again",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def connect(library: Path) -> None:
+    """Load a library, give it the addresses of the kernels, and let eager calls go through it."""
+    global drop, run
+    loader = importlib.machinery.ExtensionFileLoader(NAME, str(library))
+    spec = importlib.util.spec_from_file_location(NAME, library, loader=loader)
+    if spec is None:
+        raise ImportError(f"{library} is no module")
+    module: Any = importlib.util.module_from_spec(spec)
+    if module.build != versions():
+        raise ImportError(f"the file is one of {module.build}")
+    module.connect(published(native), published(pointers), again)
+    drop, run = module.drop, module.run
+
+
+def published(module: Any) -> Any:
+    """Return the addresses that a compiled module publishes."""
+    return module.__pyx_capi__
+
+
+def again(grad: torch.Tensor, *numbers: Any) -> torch.Tensor:
+    """Return what Python makes of a gradient that the native operator leaves to it."""
+    p, seed, offset, factors, shared = numbers
+    return eager(grad, Rule(p, seed, offset, factors, (tuple(shared), None, None) if shared else None))
