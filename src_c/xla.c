@@ -186,7 +186,7 @@ static const char *read_call(xla_call *call, const xla_frame *frame) {
   if (!call->rate->rank)
     call->p = *(const float *)call->rate->data;
   if (!(call->p >= 0 && call->p <= 1))
-    return "p must be a number in [0, 1]";
+    return "p must be in [0, 1], the probability of dropping";
   return 0;
 }
 

@@ -48,10 +48,11 @@ def drop(x: Any, p: Any, key: Any, training: Any, row: Row, placement: Placement
     x = check_array(x)
     known, rate = check_rate(p, row)
     rule, begin = place(x.shape, known, row, placement)
-    keys = check_key(key)
+    keys = None if callable(key) else check_key(key)
     if not plan.check_flag(training, "training") or known == 0:
         return x
     plan.effective()  # raises for a wrong setting, which the handler cannot do
+    keys = check_key(key()) if keys is None else keys
     return primitive.bind(*vary_alike(x, keys, begin, rate), rule=rule, local=False)  # type: ignore[no-any-return]
 
 
@@ -159,7 +160,8 @@ p : float, default 0.5
     {p}
 key : jax.Array
     A key of JAX, such as ``jax.random.key(42)``, or its words as an array of uint32. The first two words are the seed, the high
-    word first; the other two of a key of four words are the offset.
+    word first; the other two of a key of four words are the offset. Or a function that returns a key: it is called after all
+    checks, and only if something may be dropped.
 training : bool, default True
     False returns `x` itself, and so does ``p=0``.
 shared_axes, noise_shape, start, global_shape

@@ -57,12 +57,12 @@ call_handler = jax.ffi.ffi_lowering(TARGET)
 
 def lower(ctx: Any, *operands: Any, rule: Rule, local: bool) -> Any:
     """Lower for the CPU. An array that may be divided among devices is lowered by `divided`, which lowers each part."""
+    if reason := reject():  # JAX keeps no callback of a part alive, so the whole array goes to Python
+        warn(reason)
+        return mlir.lower_fun(partial(call_python, rule), multiple_results=False)(ctx, *operands)
     if not local:
         rows = len(ctx.avals_in[1].shape) - 1
         return mlir.lower_fun(divided(rule, rows), multiple_results=False)(ctx, *operands)
-    if reason := reject():
-        warn(reason)
-        return mlir.lower_fun(partial(call_python, rule), multiple_results=False)(ctx, *operands)
     first, steps = plan.locate_mask(rule.whole, rule.shared, rule.start, rule.whole, None)
     first += sum(step * begin for step, begin in zip(steps, rule.begin, strict=True))
     attributes = {
