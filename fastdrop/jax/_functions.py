@@ -276,7 +276,11 @@ dropout3d = define(
     example="(2, 3, 2, 4, 4)",
 )
 locked_dropout = define(
-    Row("locked_dropout"), "Drop the same features at all times.", first_axis, shape="Time is the first axis.", example="(3, 2, 4)"
+    Row("locked_dropout"),
+    "Drop the same features at all times.",
+    first_axis,
+    shape="Time is the first axis.",
+    example="(3, 2, 4)",
 )
 alpha_dropout = define(
     Row("alpha_dropout", AFFINE, lambda p: alpha_factors(p, 0.0, 1.0)),

@@ -35,9 +35,7 @@ class Rule(NamedTuple):
 
     def with_shared_axis(self, size: int) -> Rule:
         """Return the same mask for each element of a new first axis."""
-        return self._replace(
-            whole=(size, *self.whole), begin=(0, *self.begin), shared=(0, *(axis + 1 for axis in self.shared))
-        )
+        return self._replace(whole=(size, *self.whole), begin=(0, *self.begin), shared=(0, *(axis + 1 for axis in self.shared)))
 
 
 # The operands are x of shape (rows..., shape...), keys of shape (rows..., words), the first index along each axis or nothing,

@@ -77,7 +77,9 @@ class Dropout(nnx.Dropout):
         jax.Array
             As `fastdrop.jax.dropout`.
         """
-        passes = first_from(deterministic, self.deterministic, error_msg="deterministic must be given to Dropout, or to its call")
+        passes = first_from(
+            deterministic, self.deterministic, error_msg="deterministic must be given to Dropout, or to its call"
+        )
 
         def draw() -> Any:
             source = self.rngs if rngs is None else rngs

@@ -88,7 +88,9 @@ def test_structures_are_those_of_jaxlib(tmp_path):
 
 
 def test_the_comparison_sees_a_difference(tmp_path):
-    text = SOURCE.read_text().replace("  int64_t rank;\n  int64_t *dims;\n} xla_buffer;", "  int rank;\n  int64_t *dims;\n} xla_buffer;")
+    text = SOURCE.read_text().replace(
+        "  int64_t rank;\n  int64_t *dims;\n} xla_buffer;", "  int rank;\n  int64_t *dims;\n} xla_buffer;"
+    )
     program = text + '\n#include "xla/ffi/api/c_api.h"\n' + "\n".join(comparison())
     assert "XLA_FFI_Buffer" in compile_program(program, tmp_path, "-std=c11")
 
