@@ -1,7 +1,7 @@
 """Dropout layers for Keras 3, with Keras's arguments and seed generators, on its backends torch, jax and numpy.
 
-A layer's key is the state of its `SeedGenerator`: the seed, and the number of the draw as the offset. So all backends have the same
-masks, those of `fastdrop.dropout`.
+A layer's key is the state of its `SeedGenerator`: the seed, and the number of the draw as the offset. So all backends have
+the same masks, those of `fastdrop.dropout`.
 
 Examples
 --------
@@ -17,7 +17,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from typing import Any
-
 
 import fastdrop
 from fastdrop._core import pointers
@@ -167,7 +166,9 @@ class SpatialDropout1D(Spatial, keras.layers.SpatialDropout1D):
     """
 
 
-SPATIAL = """`keras.layers.SpatialDropout{number}D` with fastdrop's masks.
+@register
+class SpatialDropout2D(Spatial, keras.layers.SpatialDropout2D):
+    """`keras.layers.SpatialDropout2D` with fastdrop's masks.
 
     Parameters
     ----------
@@ -183,21 +184,36 @@ SPATIAL = """`keras.layers.SpatialDropout{number}D` with fastdrop's masks.
     Examples
     --------
     >>> import fastdrop.keras, numpy as np
-    >>> layer = fastdrop.keras.SpatialDropout{number}D(0.5, data_format="channels_first", seed=42)
-    >>> y = np.asarray(layer(np.ones({shape}, "float32"), training=True))
+    >>> layer = fastdrop.keras.SpatialDropout2D(0.5, data_format="channels_first", seed=42)
+    >>> y = np.asarray(layer(np.ones((2, 3, 4, 4), "float32"), training=True))
     >>> bool((y == y[:, :, :1]).all())
     True
     """
 
 
 @register
-class SpatialDropout2D(Spatial, keras.layers.SpatialDropout2D):
-    __doc__ = SPATIAL.format(number=2, shape=(2, 3, 4, 4))
-
-
-@register
 class SpatialDropout3D(Spatial, keras.layers.SpatialDropout3D):
-    __doc__ = SPATIAL.format(number=3, shape=(2, 3, 2, 4, 4))
+    """`keras.layers.SpatialDropout3D` with fastdrop's masks.
+
+    Parameters
+    ----------
+    rate : float
+        Probability of dropping a channel, in [0, 1].
+    data_format : str, optional
+        "channels_first" or "channels_last"; by default Keras's own setting.
+    seed : int, optional
+        Seed of the layer's `SeedGenerator`.
+    name, dtype
+        As for every layer of Keras.
+
+    Examples
+    --------
+    >>> import fastdrop.keras, numpy as np
+    >>> layer = fastdrop.keras.SpatialDropout3D(0.5, data_format="channels_first", seed=42)
+    >>> y = np.asarray(layer(np.ones((2, 3, 2, 4, 4), "float32"), training=True))
+    >>> bool((y == y[:, :, :1]).all())
+    True
+    """
 
 
 @register

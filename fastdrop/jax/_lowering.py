@@ -45,8 +45,8 @@ def reject() -> str:
 def warn(reason: str) -> None:
     """Warn, once, that calls are slow."""
     warnings.warn(
-        f"fastdrop.jax calls Python from compiled code, which takes about 180 us per call, because this jaxlib does not accept its "
-        f"handler: {reason}",
+        "fastdrop.jax calls Python from compiled code, which takes about 180 us per call, because this jaxlib does not accept "
+        f"its handler: {reason}",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -126,7 +126,8 @@ def divisions(mesh: Any, shape: Sequence[int], sharding: Any) -> tuple[Any, ...]
         number = math.prod(mesh.shape[name] for name in as_names(names))
         if size % number:
             raise NotImplementedError(
-                f"fastdrop.jax on the platform cpu needs equal shards: an axis of {size} elements is divided among {number} devices"
+                f"fastdrop.jax on the platform cpu needs equal shards: an axis of {size} elements is divided among {number} "
+                "devices"
             )
     return spec
 

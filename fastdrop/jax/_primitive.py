@@ -17,8 +17,8 @@ INVERTED, SCALED, AFFINE, GAUSSIAN = range(4)  # src_c/xla.c has the same number
 class Rule(NamedTuple):
     """What is done with the elements, and where the mask lies over them: all that is known when a function is traced.
 
-    The factors of the kinds are: none; kept elements times the first; kept elements times the first plus the second, and the third
-    for dropped ones; the standard deviation of the noise.
+    The factors of the kinds are: none; kept elements times the first; kept elements times the first plus the second, and
+    the third for dropped ones; the standard deviation of the noise.
     """
 
     kind: int

@@ -312,7 +312,7 @@ def test_a_traced_rate_out_of_range_writes_nothing():
 
 @pytest.mark.parametrize("name", ["alpha_dropout", "gaussian_dropout"])
 def test_these_take_numbers_for_p(name):
-    with pytest.raises(NotImplementedError, match=f"^{name} takes p as a number of Python; got an array of JAX$"):
+    with pytest.raises(NotImplementedError, match=rf"^{name} takes p as a number of Python; got an array of JAX$"):
         getattr(fastdrop.jax, name)(X, jnp.float32(0.5), key=jax.random.key(1))
 
 
@@ -323,9 +323,9 @@ def test_gaussian_dropout_refuses_all():
 
 def test_no_batch_of_rates_or_places():
     key = jax.random.key(1)
-    with pytest.raises(NotImplementedError, match="^jax.vmap over p is not supported: all rows of a call have one p"):
+    with pytest.raises(NotImplementedError, match=r"^jax.vmap over p is not supported: all rows of a call have one p"):
         jax.vmap(lambda p: fastdrop.jax.dropout(X, p, key=key))(jnp.ones(3))
-    with pytest.raises(NotImplementedError, match="^jax.vmap over global_start is not supported"):
+    with pytest.raises(NotImplementedError, match=r"^jax.vmap over global_start is not supported"):
         jax.vmap(lambda i: fastdrop.jax.dropout(X, P, key=key, global_shape=(9,), global_start=(i,)))(jnp.arange(3))
 
 
@@ -333,7 +333,7 @@ def test_no_derivative_of_the_rate():
     def loss(p):
         return fastdrop.jax.dropout(X, p, key=jax.random.key(1)).sum()
 
-    with pytest.raises(NotImplementedError, match="^a mask has no derivative with respect to p: pass jax.lax.stop_gradient"):
+    with pytest.raises(NotImplementedError, match=r"^a mask has no derivative with respect to p: pass jax.lax.stop_gradient"):
         jax.grad(loss)(0.5)
     assert jax.grad(lambda p: loss(jax.lax.stop_gradient(p)))(0.5) == 0
 
@@ -341,12 +341,12 @@ def test_no_derivative_of_the_rate():
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_other_platforms_are_refused_when_lowered(platform):
     traced = jax.jit(lambda x: fastdrop.jax.dropout(x, P, key=jax.random.key(1))).trace(X)
-    with pytest.raises(NotImplementedError, match=f"^fastdrop.jax runs on the platform cpu; got {platform}$"):
+    with pytest.raises(NotImplementedError, match=rf"^fastdrop.jax runs on the platform cpu; got {platform}$"):
         traced.lower(lowering_platforms=(platform,))
 
 
 def test_functions_with_axes_of_their_own():
-    with pytest.raises(ValueError, match="^dropout2d shares decisions along axes of its own"):
+    with pytest.raises(ValueError, match=r"^dropout2d shares decisions along axes of its own"):
         fastdrop.jax.dropout2d(np.ones((2, 3, 4), np.float32), key=jax.random.key(1), shared_axes=0)
     with pytest.raises(ValueError, match=r"^x must have the dimensions \(C, L\) or \(N, C, L\); got 1 dimensions$"):
         fastdrop.jax.dropout1d(X, key=jax.random.key(1))
@@ -378,8 +378,8 @@ def test_python_gives_the_same_bytes_with_one_warning(monkeypatch):
             x = array(dtype, 3, 4, 5)
             found[k, dtype] = jax.jit(calls[k])(x, key), jax.jit(jax.vmap(calls[k]))(x, jax.random.split(key, 3))
     assert [str(warning.message) for warning in caught] == [
-        "fastdrop.jax calls Python from compiled code, which takes about 180 us per call, because this jaxlib does not accept its "
-        "handler: the test took it away"
+        "fastdrop.jax calls Python from compiled code, which takes about 180 us per call, because this jaxlib does not accept "
+        "its handler: the test took it away"
     ]
     assert caught[0].category is RuntimeWarning
     monkeypatch.undo()

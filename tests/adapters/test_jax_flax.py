@@ -70,18 +70,18 @@ def test_nnx_in_jit_and_grad():
 @pytest.mark.parametrize("x", [jnp.arange(3), "text"])
 def test_nnx_draws_no_key_for_bad_input(x):
     layer, peer = layer_and_peer()
-    with pytest.raises(TypeError, match="^x must"):
+    with pytest.raises(TypeError, match=r"^x must"):
         layer(x)
     key = peer.rngs()
     same(layer(X), fastdrop.jax.dropout(X, RATE, key=key))
 
 
 def test_nnx_says_what_is_missing():
-    with pytest.raises(ValueError, match="^rngs must be given to Dropout, or to its call, unless deterministic is True"):
+    with pytest.raises(ValueError, match=r"^rngs must be given to Dropout, or to its call, unless deterministic is True"):
         fastdrop.jax.nnx.Dropout(RATE)(X)
-    with pytest.raises(ValueError, match="^deterministic must be given"):
+    with pytest.raises(ValueError, match=r"^deterministic must be given"):
         fastdrop.jax.nnx.Dropout(RATE, deterministic=None)(X)
-    with pytest.raises(TypeError, match="^key must be a key of JAX, such as jax.random.key"):
+    with pytest.raises(TypeError, match=r"^key must be a key of JAX, such as jax.random.key"):
         fastdrop.jax.nnx.Dropout(RATE)(X, rngs=42)
 
 
@@ -127,5 +127,5 @@ def test_linen_in_a_model():
 
 
 def test_linen_refuses_bad_input():
-    with pytest.raises(TypeError, match="^x must have dtype"):
+    with pytest.raises(TypeError, match=r"^x must have dtype"):
         fastdrop.jax.linen.Dropout(RATE).apply({}, jnp.arange(3), deterministic=False, rngs={"dropout": jax.random.key(1)})

@@ -68,7 +68,7 @@ def comparison():
         for field in fields.split():
             own, _, other = field.partition(":")
             other = other or own
-            for what in (f"offsetof({{0}}, {{1}})", "sizeof((({0} *)0)->{1})"):
+            for what in ("offsetof({0}, {1})", "sizeof((({0} *)0)->{1})"):
                 if what.startswith("sizeof") and f"{ours}.{own}" == "xla_metadata.version":
                     continue
                 left, right = what.format(ours, own), what.format(theirs, other)

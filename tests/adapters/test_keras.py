@@ -104,8 +104,9 @@ FIT = """
 def make():
     keras.utils.set_random_seed(5)
     layers = [
-        keras.Input((6, 4)), fastdrop.keras.SpatialDropout1D(0.2), keras.layers.Dense(8, "selu"), fastdrop.keras.AlphaDropout(0.1),
-        fastdrop.keras.GaussianDropout(0.1), keras.layers.Flatten(), fastdrop.keras.Dropout(0.3, seed=SEED), keras.layers.Dense(1),
+        keras.Input((6, 4)), fastdrop.keras.SpatialDropout1D(0.2), keras.layers.Dense(8, "selu"),
+        fastdrop.keras.AlphaDropout(0.1), fastdrop.keras.GaussianDropout(0.1), keras.layers.Flatten(),
+        fastdrop.keras.Dropout(0.3, seed=SEED), keras.layers.Dense(1),
     ]
     model = keras.Sequential(layers)
     model.compile(keras.optimizers.Adam(0.02), "mse")
@@ -136,7 +137,7 @@ print(hashlib.sha256(b"".join(weights.tobytes() for weights in model.get_weights
 
 @pytest.mark.parametrize("backend", TRAINED)
 def test_a_model_is_saved_and_loaded(backend, tmp_path):
-    """The loaded model predicts the same. A layer with a seed begins anew: Keras saves the seed, and not the number of draws."""
+    """The loaded model predicts the same. A layer with a seed begins anew: Keras saves the seed, not the number of draws."""
     run(
         FIT
         + f"""
