@@ -20,11 +20,12 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = ("_core.native", "_core.plan", "_core.numbers", "_core.pointers", "variants.dropout")
+MODULES = ("_core.native", "_core.plan", "_core.numbers", "_core.pointers", "_core.xla", "variants.dropout")
 KERNELS = "fastdrop._core.native"  # the module that contains the C library
 
 SOURCES = Path("src_c")
 INCLUDE = Path("fastdrop/include")
+OWN_SOURCES = {"_core.xla": ["src_c/xla.c"]}  # C files that belong to a module
 DRIVERS = sorted(SOURCES.glob("drivers/*.c"))
 HEADERS = [str(path) for path in (*SOURCES.rglob("*.h"), *INCLUDE.glob("*.h"))]
 # name, machine, compiler flags
@@ -146,10 +147,10 @@ class BuildExt(build_ext):
 def extension(name):
     return Extension(
         f"fastdrop.{name}",
-        [f"fastdrop/{name.replace('.', '/')}.pyx"],
+        [f"fastdrop/{name.replace('.', '/')}.pyx", *OWN_SOURCES.get(name, [])],
         # Without these, a changed C file or declaration would not cause a rebuild.
         depends=[*HEADERS, *map(str, sorted([*SOURCES.rglob("*.c"), *Path("fastdrop").rglob("*.px[di]")]))],
-        include_dirs=[str(INCLUDE), numpy.get_include()],
+        include_dirs=[str(SOURCES), str(INCLUDE), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), *([("Py_LIMITED_API", "0x030B0000")] if ABI3 else [])],
         py_limited_api=ABI3,
         extra_compile_args=EXACT,

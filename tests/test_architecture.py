@@ -21,7 +21,8 @@ LEVELS = [
     ["typing", "the face"],
     ["schedules"],
     ["nn"],
-    ["uncertainty", "tuning", "monitor", "federated", "npyfile", "torch", "jax", "dask", "thinc", "keras", "numba_functions"],
+    ["uncertainty", "tuning", "monitor", "federated", "npyfile", "torch", "jax", "dask", "thinc", "numba_functions"],
+    ["keras"],  # over the adapters of its backends
     ["_cli", "verify", "bench", "__main__"],  # ... and one another
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

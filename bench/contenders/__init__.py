@@ -20,6 +20,7 @@ MODULES = (
     "torch_cpu",
     "torch_own",
     "jax_cpu",
+    "jax_own",
     "tensorflow_cpu",
     "keras_layer",
     "mkl_vsl",

@@ -164,19 +164,43 @@ def locate_block(shape, global_shape, global_start):
     return tuple([place.whole[k] for k in range(place.ndim)]), tuple([place.begin[k] for k in range(place.ndim)])
 
 
-cdef int lay(Work work, Place *place, uint64_t start, uint64_t end) except -1:
-    """Set the mask's first index and its steps over the block; all indices must be below `end`."""
-    cdef int64_t steps[native.FD_MAX_DIMS]
-    cdef int64_t step = 1, first = min(start, <uint64_t>TOO_FAR), last, group, final
+cdef void set_steps(const Place *place, int64_t *steps) noexcept:
+    """Set the step of the mask index along each axis of the larger array."""
+    cdef int64_t step = 1
     cdef int k
-    cdef bint is_empty = False, is_cut = False
     for k in range(place.ndim - 1, -1, -1):
-        is_empty = is_empty or not place.sizes[k]
         steps[k] = 0 if place.shared[k] else step
         if not place.shared[k]:
             step = times(step, group_at(place, k, place.whole[k] - 1) + 1)
+
+
+def locate_mask(shape, shared_axes, start, global_shape, global_start):
+    """Return the mask's first index over a block, and its step along each axis, for a place that has been checked."""
+    cdef Place place
+    cdef int64_t steps[native.FD_MAX_DIMS]
+    cdef int64_t first = start
+    cdef int k
+    place.ndim = len(shape)
+    for k in range(place.ndim):
+        place.sizes[k], place.group[k], place.shared[k] = shape[k], 1, False
+    place_block(&place, global_shape, global_start)
+    share(&place, None, shared_axes)
+    set_steps(&place, steps)
+    for k in range(place.ndim):
+        first = plus(first, times(steps[k], place.begin[k]))
+    return first, tuple([steps[k] for k in range(place.ndim)])
+
+
+cdef int lay(Work work, Place *place, uint64_t start, uint64_t end) except -1:
+    """Set the mask's first index and its steps over the block; all indices must be below `end`."""
+    cdef int64_t steps[native.FD_MAX_DIMS]
+    cdef int64_t first = min(start, <uint64_t>TOO_FAR), last, group, final
+    cdef int k
+    cdef bint is_empty = False, is_cut = False
+    set_steps(place, steps)
     last = first
     for k in range(place.ndim):
+        is_empty = is_empty or not place.sizes[k]
         group = group_at(place, k, place.begin[k])
         final = group_at(place, k, place.begin[k] + max(place.sizes[k] - 1, 0))
         first = plus(first, times(steps[k], group))

@@ -29,8 +29,10 @@ cdef class RoundToNearest:
 
 cpdef Settings effective()
 cdef Settings settings_of(backend, num_threads)
-cpdef int useful_threads(int64_t n, int allowed) noexcept
+cpdef int useful_threads(int64_t n, int allowed) noexcept nogil
 cdef int threads_of(Settings settings, int64_t n) noexcept
+cdef int process_threads(int64_t n) noexcept nogil
+cdef const native.fd_isa *process_kernels() noexcept nogil
 
 # Checks of numbers
 cdef uint64_t word(value, str name) except? 0xFFFFFFFFFFFFFFFF

@@ -31,4 +31,5 @@ def check(
     shared_axes: Any = None,
     global_shape: Any = None,
     global_start: Any = None,
+    start: int = 0,
 ) -> None: ...

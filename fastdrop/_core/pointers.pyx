@@ -104,9 +104,9 @@ def drop(
         perform_as_arrays(work, &at, sizes, strides, num_threads)
 
 
-def check(shape, p, noise_shape=None, shared_axes=None, global_shape=None, global_start=None):
+def check(shape, p, noise_shape=None, shared_axes=None, global_shape=None, global_start=None, start=0):
     """Raise the errors that `drop` would raise for a rate and a place; no memory is read or written."""
-    lay(Work.__new__(Work), shape_of(shape), p, 0, noise_shape, shared_axes, global_shape, global_start)
+    lay(Work.__new__(Work), shape_of(shape), p, start, noise_shape, shared_axes, global_shape, global_start)
 
 
 cdef int64_t lay(Work work, tuple sizes, p, start, noise_shape, shared_axes, global_shape, global_start) except -1:

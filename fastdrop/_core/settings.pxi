@@ -111,7 +111,7 @@ def set_least_per_thread(int64_t n):
     least_per_thread = n
 
 
-cpdef int useful_threads(int64_t n, int allowed) noexcept:
+cpdef int useful_threads(int64_t n, int allowed) noexcept nogil:
     """Return the number of threads, at most `allowed`, that a call on `n` elements uses."""
     cdef int64_t useful = n // least_per_thread
     return <int>min(useful, allowed) if useful > 1 and has_openmp else 1
@@ -119,6 +119,16 @@ cpdef int useful_threads(int64_t n, int allowed) noexcept:
 
 cdef int threads_of(Settings settings, int64_t n) noexcept:
     return 1 if forked else useful_threads(n, settings.num_threads)
+
+
+cdef int process_threads(int64_t n) noexcept nogil:
+    """Return the number of threads of a call from a thread without the GIL, to which only the process settings apply."""
+    return 1 if forked else useful_threads(n, process_settings.num_threads)
+
+
+cdef const native.fd_isa *process_kernels() noexcept nogil:
+    """Return the kernels of such a call."""
+    return process_settings.kernels
 
 
 cdef class RoundToNearest:

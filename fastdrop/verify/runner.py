@@ -10,7 +10,7 @@ import importlib.util
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -80,7 +80,8 @@ def checks() -> Iterator[Outcome]:
             continue
         for check in list_checks(engine):
             yield outcome(str(engine), check.__name__, partial(check, engine, table))
-    yield check_pytorch()
+    for name, check in ADAPTERS.items():
+        yield check_adapter(name, check)
 
 
 def list_checks(engine: Engine) -> list[Check]:
@@ -103,30 +104,76 @@ def outcome(engine: str, check: str, run: Callable[[], str]) -> Outcome:
     return Outcome(engine, check.replace("_", " "), passed, detail, time.perf_counter() - began)
 
 
-def check_pytorch() -> Outcome:
-    """Check the adapter for PyTorch, if PyTorch is installed."""
-    if importlib.util.find_spec("torch") is None:
-        return Outcome("torch", "installed", None, "PyTorch is not installed", 0.0)
-    return outcome("torch", "bytes_of_tensors", bytes_of_tensors)
+# Adapters -----------------------------------------------------------------------------------------------------------
+
+
+def check_adapter(name: str, check: Callable[[], str]) -> Outcome:
+    """Run the check of an adapter, if the library that it is for is installed."""
+    if importlib.util.find_spec(name) is None:
+        return Outcome(name, "installed", None, f"{name} is not installed", 0.0)
+    return outcome(name, check.__name__, check)
+
+
+def compare(dtypes: Sequence[str], run: Callable[[NDArray[Any], float, int], Sequence[NDArray[Any]]]) -> str:
+    """Compare an adapter's result and gradient for arrays, rates and seeds with NumPy's; the incoming gradient is the array."""
+    for dtype, n, p in itertools.product(dtypes, (0, 1, 7, TILE + 1), (0.1, 0.5, 1.0)):
+        x = np.arange(1, n + 1).astype(dtype)
+        wanted = fastdrop.dropout(x, p, seed=n)
+        for what, found in zip(("result", "gradient"), run(x, p, n), strict=False):
+            if not equal_bytes(np.asarray(found), wanted):
+                raise Mismatch(f"{dtype}, {n} elements, p = {p}: the {what} must have the bytes of an array's")
+    return ", ".join(dtypes)
 
 
 def bytes_of_tensors() -> str:
-    """Compare the results and gradients of tensors with those of arrays."""
+    """Check the adapter for PyTorch."""
     import torch
 
     from fastdrop import torch as adapter
 
-    names = ("float32", "float64", "float16")
-    for dtype, n, p in itertools.product(names, (0, 1, 7, TILE + 1), (0.1, 0.5, 1.0)):
-        x = np.arange(1, n + 1).astype(dtype)
+    def run(x: NDArray[Any], p: float, seed: int) -> list[NDArray[Any]]:
         leaf = torch.from_numpy(x).requires_grad_()
-        y = adapter.dropout(leaf, p, seed=n)
-        (dx,) = torch.autograd.grad(y, leaf, leaf.detach())
-        wanted = fastdrop.dropout(x, p, seed=n)
-        for what, found in (("result", y), ("gradient", dx)):
-            if not equal_bytes(found.detach().numpy(), wanted):
-                raise Mismatch(f"{dtype}, {n} elements, p = {p}: the {what} of a tensor must have the bytes of an array's")
-    return f"{', '.join(names)}, forward and backward, PyTorch {torch.__version__}"
+        y = adapter.dropout(leaf, p, seed=seed)
+        return [y.detach().numpy(), torch.autograd.grad(y, leaf, leaf.detach())[0].numpy()]
+
+    return f"{compare(('float32', 'float64', 'float16'), run)}, forward and backward, PyTorch {torch.__version__}"
+
+
+def bytes_of_arrays() -> str:
+    """Check the adapter for JAX, compiled. JAX has float64 only on request."""
+    import jax
+
+    from fastdrop import jax as adapter
+
+    @partial(jax.jit, static_argnames="p")
+    def both(x: Any, key: Any, p: float) -> Any:
+        y, backward = jax.vjp(lambda x: adapter.dropout(x, p, key=key), x)
+        return y, *backward(x)
+
+    def run(x: NDArray[Any], p: float, seed: int) -> Any:
+        return both(x, jax.random.key(seed), p)
+
+    return f"{compare(('float32', 'float16'), run)}, forward and backward, JAX {jax.__version__}"
+
+
+def bytes_of_layers() -> str:
+    """Check the layer for Keras, on the backend that Keras runs on."""
+    import keras
+
+    name = keras.backend.backend()
+    if name not in ("torch", "jax", "numpy"):
+        return f"Keras {keras.__version__} runs on {name}, for which there are no layers"
+
+    from fastdrop import keras as adapter
+
+    def run(x: NDArray[Any], p: float, seed: int) -> list[NDArray[Any]]:
+        layer = adapter.Dropout(p, seed=seed, dtype=str(x.dtype))
+        return [keras.ops.convert_to_numpy(layer(x, training=True))]
+
+    return f"{compare(('float32', 'float16'), run)}, forward, Keras {keras.__version__} on {name}"
+
+
+ADAPTERS = {"torch": bytes_of_tensors, "jax": bytes_of_arrays, "keras": bytes_of_layers}
 
 
 # The table ----------------------------------------------------------------------------------------------------------

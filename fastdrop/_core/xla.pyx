@@ -1,0 +1,41 @@
+# cython: language_level=3, freethreading_compatible=True, embedsignature=False
+"""The handler that XLA calls for dropout: src_c/xla.c, with the addresses of the kernels and the settings of the process.
+
+XLA calls it from its own threads without the GIL, so the settings of `using` do not reach it.
+"""
+
+from libc.stdint cimport int64_t, uintptr_t
+
+from fastdrop._core cimport native, plan
+
+
+cdef extern from "xla.h" nogil:
+    ctypedef struct fd_xla_kernels:
+        void (*apply)(const native.fd_isa *isa, const native.fd_call *call, int threads) noexcept
+        void (*noise_apply)(const native.fd_isa *isa, const native.fd_noise_call *call, int threads) noexcept
+        void (*layout_of)(
+            native.fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize) noexcept
+        native.fd_rate (*rate_of)(double p) noexcept
+        double (*inverted_scale)(double p, int dtype) noexcept
+        double (*rounded_factor)(double value, int dtype) noexcept
+        int (*threads)(int64_t n) noexcept
+        const native.fd_isa *isa
+        int64_t bypass_bytes
+        int64_t always_mapped
+
+    void *fd_xla_dropout(const void *frame, const fd_xla_kernels *kernels)
+
+
+cdef void *dropout(const void *frame) noexcept nogil:
+    cdef fd_xla_kernels kernels
+    kernels.apply, kernels.noise_apply, kernels.layout_of = native.apply, native.noise_apply, native.layout_of
+    kernels.rate_of, kernels.inverted_scale = native.rate_of, native.inverted_scale
+    kernels.rounded_factor, kernels.threads = native.rounded_factor, plan.process_threads
+    kernels.isa = plan.process_kernels()
+    kernels.bypass_bytes, kernels.always_mapped = plan.bypass_bytes, plan.ALWAYS_MAPPED
+    return fd_xla_dropout(frame, &kernels)
+
+
+def address():
+    """Return the address of the handler, a function of the type ``XLA_FFI_Handler``."""
+    return <uintptr_t>&dropout

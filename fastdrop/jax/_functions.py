@@ -1,0 +1,295 @@
+"""The functions: they check their arguments when they are traced, and bind the primitive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fastdrop._core import plan, pointers
+from fastdrop.jax import _lowering  # noqa: F401  # the rules of the primitive
+from fastdrop.jax._primitive import AFFINE, GAUSSIAN, INVERTED, Rule, primitive
+from fastdrop.variants.alpha import alpha_factors
+from fastdrop.variants.gaussian import noise_scale
+
+__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "gaussian_dropout", "locked_dropout"]
+
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+NOTHING = (0.0, 0.0, 0.0)
+
+Factors = tuple[float, float, float]
+Axes = Callable[[int], "tuple[int, ...]"]  # the axes that share a decision, of a number of dimensions
+
+
+class Row(NamedTuple):
+    """What `drop` needs to know of a function."""
+
+    name: str
+    kind: int = INVERTED
+    factors: Callable[[float], Factors] | None = None  # of a rate
+
+
+class Placement(NamedTuple):
+    """How a mask lies over an array, as the caller said it."""
+
+    shared_axes: Any
+    noise_shape: Any
+    start: Any
+    global_shape: Any
+    global_start: Any
+
+
+def drop(x: Any, p: Any, key: Any, training: Any, row: Row, placement: Placement) -> jax.Array:
+    """Check everything, and bind the primitive."""
+    x = check_array(x)
+    known, rate = check_rate(p, row)
+    rule, begin = place(x.shape, known, row, placement)
+    keys = None if callable(key) else check_key(key)
+    if not plan.check_flag(training, "training") or known == 0:
+        return x
+    plan.effective()  # raises for a wrong setting, which the handler cannot do
+    keys = check_key(key()) if keys is None else keys
+    return primitive.bind(*vary_alike(x, keys, begin, rate), rule=rule, local=False)  # type: ignore[no-any-return]
+
+
+# Checks -------------------------------------------------------------------------------------------------------------
+
+
+def check_array(x: Any) -> jax.Array:
+    """Return an array of JAX, or raise an error."""
+    if not isinstance(x, (jax.Array, np.ndarray, np.generic, float)):
+        raise TypeError(f"x must be an array of JAX or NumPy; got {type(x).__name__}")
+    if isinstance(x, jax.Array) and x.dtype.name in DTYPES:
+        return x
+    if not isinstance(x, float) and x.dtype.name not in DTYPES:
+        raise TypeError(f"x must have dtype {', '.join(DTYPES[:-1])} or {DTYPES[-1]}; got {x.dtype}")
+    return jnp.asarray(x)
+
+
+def check_rate(p: Any, row: Row) -> tuple[float | None, jax.Array]:
+    """Return p as a number and as an operand; None and a number of float32 for an array of JAX, or a number and nothing."""
+    if not isinstance(p, jax.Array):
+        return plan.as_rate(p), jnp.zeros(0, jnp.float32)
+    if p.ndim:
+        raise NotImplementedError(f"p must be one number for all elements; got an array of shape {p.shape}")
+    if not (jnp.issubdtype(p.dtype, jnp.floating) or jnp.issubdtype(p.dtype, jnp.integer)):
+        raise TypeError(f"p must be a real number; got an array of {p.dtype}")
+    if row.factors is not None:
+        raise NotImplementedError(f"{row.name} takes p as a number of Python; got an array of JAX")
+    if not isinstance(p, jax.core.Tracer):
+        plan.as_rate(float(p))
+    return None, p.astype(jnp.float32)
+
+
+def check_key(key: Any) -> jax.Array:
+    """Return the words of a key, or raise an error."""
+    wanted = "key must be a key of JAX, such as jax.random.key(42)"
+    if not isinstance(key, (jax.Array, np.ndarray)):
+        raise TypeError(f"{wanted}; got {type(key).__name__}")
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if typed and key.ndim:
+        raise ValueError(f"key must be one key; got an array of keys of shape {key.shape}: use jax.vmap")
+    if not typed and key.dtype != np.uint32:
+        raise TypeError(f"{wanted}; got an array of {key.dtype}")
+    words = jax.random.key_data(key) if typed else jnp.asarray(key)
+    if words.shape not in ((2,), (4,)):
+        raise ValueError(f"{wanted}, of 2 or 4 words of uint32; got an array of shape {words.shape}")
+    return words
+
+
+def place(shape: tuple[int, ...], p: float | None, row: Row, placement: Placement) -> tuple[Rule, jax.Array]:
+    """Return the rule of a call, and the part of the place that is known only when the call runs."""
+    shared, noise_shape, start, whole, begin = placement
+    traced = begin is not None and any(isinstance(index, jax.Array) for index in begin)
+    known = None if begin is None else tuple(0 if isinstance(index, jax.Array) else index for index in begin)
+    pointers.check(shape, 0.5 if p is None else p, noise_shape, shared, whole, known, start)
+    if noise_shape is not None:
+        shared = tuple(axis for axis, size in enumerate(noise_shape) if size == 1)
+    axes = () if shared is None else plan.as_axes(shared, len(shape), "shared_axes")
+    sizes = shape if whole is None else plan.as_sizes(whole, "global_shape")
+    factors = NOTHING if row.factors is None or p is None else row.factors(p)
+    rule = Rule(row.kind, p, factors, int(start), sizes, known or (0,) * len(shape), axes)
+    if not traced:
+        return rule, jnp.zeros(0, jnp.uint32)
+    return rule, jnp.stack([index.astype(jnp.uint32) if isinstance(index, jax.Array) else jnp.uint32(0) for index in begin])
+
+
+def vary_alike(*operands: jax.Array) -> list[jax.Array]:
+    """Return operands that vary along the same axes of a mesh, as `jax.shard_map` requires of a primitive's."""
+    axes = [jax.typeof(operand).manual_axis_type.varying for operand in operands]
+    union = frozenset().union(*axes)
+    missing = [tuple(sorted(union - own)) for own in axes]
+    return [jax.lax.pcast(x, names, to="varying") if names else x for x, names in zip(operands, missing, strict=True)]
+
+
+# The table ----------------------------------------------------------------------------------------------------------
+
+
+class Function(Protocol):
+    """The signature that `define` gives."""
+
+    def __call__(
+        self,
+        x: Any,
+        p: Any = ...,
+        *,
+        key: Any,
+        training: bool = True,
+        shared_axes: int | Sequence[int] | None = None,
+        noise_shape: Sequence[int | None] | None = None,
+        start: int = 0,
+        global_shape: Sequence[int] | None = None,
+        global_start: Sequence[Any] | None = None,
+    ) -> jax.Array:
+        """Drop."""
+
+
+DOCSTRING = """{summary}
+
+The result has the bytes of `fastdrop.{name}` with the seed and the offset of the key.
+
+Parameters
+----------
+x : jax.Array or numpy.ndarray of float32, float64, float16 or bfloat16
+    {shape} On the CPU.
+p : float, default 0.5
+    {p}
+key : jax.Array
+    A key of JAX, such as ``jax.random.key(42)``, or its words as an array of uint32. The first two words are the seed, the high
+    word first; the other two of a key of four words are the offset. Or a function that returns a key: it is called after all
+    checks, and only if something may be dropped.
+training : bool, default True
+    False returns `x` itself, and so does ``p=0``.
+shared_axes, noise_shape, start, global_shape
+    As for `fastdrop.dropout`.
+global_start : sequence of int, optional
+    As for `fastdrop.dropout`; the numbers may be traced, as those of ``jax.lax.axis_index`` are.
+
+Returns
+-------
+jax.Array
+    {returns} Derivatives make the mask again: nothing is saved for them but the key.
+
+Raises
+------
+TypeError, ValueError, OverflowError
+    As for `fastdrop.{name}`, when the function is traced; also for a `key` that is not a key.
+NotImplementedError
+    For a `p` that is not one number, for shards of unequal size, and on a platform other than cpu.
+
+Examples
+--------
+>>> import jax, jax.numpy as jnp, fastdrop.jax
+>>> x, key = jnp.ones({example}), jax.random.key(42)
+>>> y = fastdrop.jax.{name}(x, 0.5, key=key)
+>>> bool((y == jax.jit(fastdrop.jax.{name})(x, key=key)).all())
+True
+"""
+
+RATE = "Probability of dropping, in [0, 1]. A number of Python is exact; an array of JAX, traced or not, is rounded to float32."
+NUMBER = "in [0, 1{end}. A number of Python."
+
+
+def define(
+    row: Row,
+    summary: str,
+    axes: Axes | None = None,
+    *,
+    p: str = RATE,
+    shape: str = "Any shape.",
+    returns: str = "Kept elements times 1 / (1 - p), dropped ones +0.0.",
+    example: str = "(2, 4)",
+) -> Function:
+    """Return the function of a row: elementwise unless `axes` says what shares a decision."""
+
+    def function(
+        x: Any,
+        p: Any = 0.5,
+        *,
+        key: Any,
+        training: bool = True,
+        shared_axes: int | Sequence[int] | None = None,
+        noise_shape: Sequence[int | None] | None = None,
+        start: int = 0,
+        global_shape: Sequence[int] | None = None,
+        global_start: Sequence[Any] | None = None,
+    ) -> jax.Array:
+        if axes is not None:
+            if not (shared_axes is None and noise_shape is None):
+                raise ValueError(f"{row.name} shares decisions along axes of its own; shared_axes and noise_shape say others")
+            shared_axes = axes(np.ndim(x))
+        return drop(x, p, key, training, row, Placement(shared_axes, noise_shape, start, global_shape, global_start))
+
+    function.__name__ = function.__qualname__ = row.name
+    function.__doc__ = DOCSTRING.format(name=row.name, summary=summary, p=p, shape=shape, returns=returns, example=example)
+    return function
+
+
+def channels(*layouts: str) -> Axes:
+    """Return the rule that shares a decision along the axes after the channels, for arrays of these layouts."""
+    shared = {len(layout): tuple(range(layout.index("C") + 1, len(layout))) for layout in layouts}
+    wanted = " or ".join(f"({', '.join(layout)})" for layout in layouts)
+
+    def axes(ndim: int) -> tuple[int, ...]:
+        if ndim not in shared:
+            raise ValueError(f"x must have the dimensions {wanted}; got {ndim} dimensions")
+        return shared[ndim]
+
+    return axes
+
+
+def first_axis(ndim: int) -> tuple[int, ...]:
+    """Return the axis of time."""
+    if not ndim:
+        raise ValueError("x must have an axis of time, the first; got 0 dimensions")
+    return (0,)
+
+
+def factors_of_noise(p: float) -> Factors:
+    return float(noise_scale(p, None)), 0.0, 0.0
+
+
+dropout = define(Row("dropout"), "Drop elements at random.")
+dropout1d = define(
+    Row("dropout1d"),
+    "Drop whole channels of sequences.",
+    channels("CL", "NCL"),
+    shape="(C, L) or (N, C, L).",
+    example="(2, 3, 4)",
+)
+dropout2d = define(
+    Row("dropout2d"),
+    "Drop whole channels of images.",
+    channels("CHW", "NCHW"),
+    shape="(C, H, W) or (N, C, H, W).",
+    example="(2, 3, 4, 4)",
+)
+dropout3d = define(
+    Row("dropout3d"),
+    "Drop whole channels of volumes.",
+    channels("CDHW", "NCDHW"),
+    shape="(C, D, H, W) or (N, C, D, H, W).",
+    example="(2, 3, 2, 4, 4)",
+)
+locked_dropout = define(
+    Row("locked_dropout"),
+    "Drop the same features at all times.",
+    first_axis,
+    shape="Time is the first axis.",
+    example="(3, 2, 4)",
+)
+alpha_dropout = define(
+    Row("alpha_dropout", AFFINE, lambda p: alpha_factors(p, 0.0, 1.0)),
+    "Set elements at random to SELU's negative saturation, then restore the mean and the variance.",
+    p="Probability of dropping, " + NUMBER.format(end="]"),
+    returns="Kept elements a x + b, dropped ones c, with the mean and the variance of x.",
+)
+gaussian_dropout = define(
+    Row("gaussian_dropout", GAUSSIAN, factors_of_noise),
+    "Multiply each element by a normal number of mean 1 and variance p / (1 - p).",
+    p="The rate of the dropout with the same mean and variance, " + NUMBER.format(end=")"),
+    returns="Elements times 1 + sqrt(p / (1 - p)) z, each operation rounded in the compute type.",
+)

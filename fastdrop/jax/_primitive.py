@@ -1,0 +1,93 @@
+"""The primitive: one operation on rows of elements, with its rules for types, derivatives and batches."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching
+
+__all__ = ["AFFINE", "GAUSSIAN", "INVERTED", "SCALED", "Rule", "primitive"]
+
+INVERTED, SCALED, AFFINE, GAUSSIAN = range(4)  # src_c/xla.c has the same numbers
+
+
+class Rule(NamedTuple):
+    """What is done with the elements, and where the mask lies over them: all that is known when a function is traced.
+
+    The factors of the kinds are: none; kept elements times the first; kept elements times the first plus the second, and
+    the third for dropped ones; the standard deviation of the noise.
+    """
+
+    kind: int
+    p: float | None  # None: the operand `rate` has it
+    factors: tuple[float, float, float]
+    start: int
+    whole: tuple[int, ...]
+    begin: tuple[int, ...]
+    shared: tuple[int, ...]
+
+    def derivative(self) -> Rule:
+        """Return the rule of the derivative with respect to x, in which dropped elements are 0."""
+        return self._replace(kind=SCALED) if self.kind == AFFINE else self
+
+    def with_shared_axis(self, size: int) -> Rule:
+        """Return the same mask for each element of a new first axis."""
+        return self._replace(whole=(size, *self.whole), begin=(0, *self.begin), shared=(0, *(axis + 1 for axis in self.shared)))
+
+
+# The operands are x of shape (rows..., shape...), keys of shape (rows..., words), the first index along each axis or nothing,
+# and p as float32 or nothing. The parameter `local` says that x is not divided among devices, or is one device's part.
+primitive = Primitive("fastdrop_dropout")
+primitive.def_impl(
+    jax.jit(lambda *operands, rule, local: primitive.bind(*operands, rule=rule, local=local), static_argnames=("rule", "local"))
+)
+
+
+@primitive.def_abstract_eval
+def evaluate(x: Any, keys: Any, begin: Any, rate: Any, *, rule: Rule, local: bool) -> Any:
+    """Return the type of the result."""
+    return x.update(weak_type=False)
+
+
+def differentiate(primals: Any, tangents: Any, *, rule: Rule, local: bool) -> tuple[Any, Any]:
+    """Return the result and its tangent. The operation is linear in x, but for a constant."""
+    if rule.p is None and type(tangents[3]) is not ad.Zero:
+        raise NotImplementedError("a mask has no derivative with respect to p: pass jax.lax.stop_gradient(p)")
+    y = primitive.bind(*primals, rule=rule, local=local)
+    if type(tangents[0]) is ad.Zero:
+        return y, ad.Zero.from_primal_value(y)
+    return y, primitive.bind(tangents[0], *primals[1:], rule=rule.derivative(), local=local)
+
+
+def transpose(cotangent: Any, x: Any, *others: Any, rule: Rule, local: bool) -> list[Any]:
+    """Return the cotangent of x: the same operation, whose mask is the same."""
+    if type(cotangent) is ad.Zero:
+        return [ad.Zero(x.aval), None, None, None]
+    return [primitive.bind(cotangent, *others, rule=rule, local=local), None, None, None]
+
+
+def batch(operands: Any, axes: Any, *, rule: Rule, local: bool) -> tuple[Any, int]:
+    """Return the results of a batch in one call: rows with a key each, or, with one key, an axis that shares its decisions."""
+    x, keys, begin, rate = operands
+    of_x, of_keys, of_begin, of_rate = axes
+    if of_rate is not None:
+        raise NotImplementedError("jax.vmap over p is not supported: all rows of a call have one p")
+    if of_begin is not None:
+        raise NotImplementedError("jax.vmap over global_start is not supported: all rows of a call have one place")
+    if of_keys is None:
+        rows = keys.ndim - 1
+        if begin.shape[0]:
+            begin = jnp.concatenate([jnp.zeros(1, begin.dtype), begin])
+        moved = jnp.moveaxis(x, of_x, rows)
+        return primitive.bind(moved, keys, begin, rate, rule=rule.with_shared_axis(x.shape[of_x]), local=local), rows
+    keys = jnp.moveaxis(keys, of_keys, 0)
+    x = jnp.broadcast_to(x, (keys.shape[0], *x.shape)) if of_x is None else jnp.moveaxis(x, of_x, 0)
+    return primitive.bind(x, keys, begin, rate, rule=rule, local=local), 0
+
+
+ad.primitive_jvps[primitive] = differentiate
+ad.primitive_transposes[primitive] = transpose
+batching.primitive_batchers[primitive] = batch

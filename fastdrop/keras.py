@@ -1,0 +1,277 @@
+"""Dropout layers for Keras 3, with Keras's arguments and seed generators, on its backends torch, jax and numpy.
+
+A layer's key is the state of its `SeedGenerator`: the seed, and the number of the draw as the offset. So all backends have
+the same masks, those of `fastdrop.dropout`.
+
+Examples
+--------
+>>> import fastdrop.keras, numpy as np
+>>> layer = fastdrop.keras.Dropout(0.5, seed=42)
+>>> y = layer(np.ones((2, 4), "float32"), training=True)
+>>> bool((np.asarray(y) == fastdrop.dropout(np.ones((2, 4), "float32"), 0.5, seed=42)).all())
+True
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import fastdrop
+from fastdrop._core import pointers
+from fastdrop._core.optional import missing
+from fastdrop._core.plan import Call
+from fastdrop.random import Key
+from fastdrop.variants.alpha import alpha_factors
+from fastdrop.variants.gaussian import noise_scale
+
+try:
+    import keras
+except ImportError as error:
+    raise missing("fastdrop.keras", error, "keras") from error
+
+__all__ = ["AlphaDropout", "Dropout", "GaussianDropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"]
+
+LOW_WORD = 2**32 - 1
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+# Backends -----------------------------------------------------------------------------------------------------------
+
+
+def drop_with_torch(name: str, x: Any, rate: float, state: Any, place: dict[str, Any]) -> Any:
+    """Drop from a tensor. Keras's words are int32 there, with the bits of uint32."""
+    function = getattr(importlib.import_module("fastdrop.torch"), name)
+    return function(x, rate, training=True, seed=state.long() & LOW_WORD, **place)
+
+
+def drop_with_jax(name: str, x: Any, rate: float, state: Any, place: dict[str, Any]) -> Any:
+    """Drop from an array of JAX, whose key has the high words of seed and offset, too."""
+    function = getattr(importlib.import_module("fastdrop.jax"), name)
+    numpy = importlib.import_module("jax.numpy")
+    words = state.astype("uint32")
+    zero = numpy.zeros_like(words[0])
+    return function(x, rate, key=numpy.stack([zero, words[0], zero, words[1]]), **place)
+
+
+def drop_with_numpy(name: str, x: Any, rate: float, state: Any, place: dict[str, Any]) -> Any:
+    """Drop from an array of NumPy."""
+    key = Key(*(int(word) & LOW_WORD for word in state))
+    if name == "alpha_dropout":  # with a noise_shape, which the function has not
+        call = Call(key, 0, True, None, 0, None, None, None, None)
+        return call.affine(x, rate, alpha_factors(rate, 0.0, 1.0), **place)
+    return getattr(fastdrop, name)(x, rate, seed=key, **place)
+
+
+BACKENDS: dict[str, Callable[..., Any]] = {"torch": drop_with_torch, "jax": drop_with_jax, "numpy": drop_with_numpy}
+
+
+def check_backend() -> None:
+    """Raise unless Keras runs on a backend for which there is an adapter."""
+    if keras.backend.backend() not in BACKENDS:
+        raise NotImplementedError(
+            f"fastdrop.keras has layers for the backends torch, jax and numpy; Keras runs on {keras.backend.backend()}"
+        )
+
+
+# Layers -------------------------------------------------------------------------------------------------------------
+
+
+class Dropping:
+    """What the layers share: they check the inputs, draw a key, and drop."""
+
+    function = "dropout"  # the adapter's
+    rate: float
+    seed_generator: Any
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        check_backend()
+        super().__init__(*arguments, **keywords)
+
+    def place(self, ndim: int) -> dict[str, Any]:
+        """Return how the mask lies over inputs of a number of dimensions."""
+        shape = getattr(self, "noise_shape", None)
+        return {} if shape is None else {"noise_shape": tuple(shape)}
+
+    def call(self, inputs: Any, training: bool | None = False) -> Any:
+        """Return the inputs, with elements dropped if `training`."""
+        if not training or self.rate == 0:
+            return inputs
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        if dtype not in DTYPES:
+            raise TypeError(f"inputs must have dtype {', '.join(DTYPES[:-1])} or {DTYPES[-1]}; got {dtype}")
+        place = self.place(len(inputs.shape))
+        pointers.check(tuple(inputs.shape), self.rate, **place)
+        drop = BACKENDS[keras.backend.backend()]
+        return drop(self.function, inputs, self.rate, self.seed_generator.next(), place)
+
+
+class Spatial(Dropping):
+    """What the layers share that drop whole channels."""
+
+    def place(self, ndim: int) -> dict[str, Any]:
+        first = getattr(self, "data_format", "channels_last") == "channels_first"
+        return {"shared_axes": tuple(range(2, ndim)) if first else tuple(range(1, ndim - 1))}
+
+
+register = keras.saving.register_keras_serializable(package="fastdrop")
+
+
+@register
+class Dropout(Dropping, keras.layers.Dropout):
+    """`keras.layers.Dropout` with fastdrop's masks.
+
+    Parameters
+    ----------
+    rate : float
+        Probability of dropping, in [0, 1].
+    noise_shape : sequence of int, optional
+        Shape of the mask: 1 along axes that share a decision.
+    seed : int, optional
+        Seed of the layer's `SeedGenerator`.
+    **keywords
+        As for every layer of Keras.
+
+    Examples
+    --------
+    >>> import fastdrop.keras, numpy as np
+    >>> layer = fastdrop.keras.Dropout(0.5, noise_shape=(None, 1), seed=42)
+    >>> y = np.asarray(layer(np.ones((2, 4), "float32"), training=True))
+    >>> bool((y == y[:, :1]).all())
+    True
+    """
+
+
+@register
+class SpatialDropout1D(Spatial, keras.layers.SpatialDropout1D):
+    """`keras.layers.SpatialDropout1D` with fastdrop's masks.
+
+    Parameters
+    ----------
+    rate : float
+        Probability of dropping a channel, in [0, 1].
+    seed : int, optional
+        Seed of the layer's `SeedGenerator`.
+    name, dtype
+        As for every layer of Keras.
+
+    Examples
+    --------
+    >>> import fastdrop.keras, numpy as np
+    >>> layer = fastdrop.keras.SpatialDropout1D(0.5, seed=42)
+    >>> y = np.asarray(layer(np.ones((2, 3, 4), "float32"), training=True))
+    >>> bool((y == y[:, :1]).all())
+    True
+    """
+
+
+@register
+class SpatialDropout2D(Spatial, keras.layers.SpatialDropout2D):
+    """`keras.layers.SpatialDropout2D` with fastdrop's masks.
+
+    Parameters
+    ----------
+    rate : float
+        Probability of dropping a channel, in [0, 1].
+    data_format : str, optional
+        "channels_first" or "channels_last"; by default Keras's own setting.
+    seed : int, optional
+        Seed of the layer's `SeedGenerator`.
+    name, dtype
+        As for every layer of Keras.
+
+    Examples
+    --------
+    >>> import fastdrop.keras, numpy as np
+    >>> layer = fastdrop.keras.SpatialDropout2D(0.5, data_format="channels_first", seed=42)
+    >>> y = np.asarray(layer(np.ones((2, 3, 4, 4), "float32"), training=True))
+    >>> bool((y == y[:, :, :1]).all())
+    True
+    """
+
+
+@register
+class SpatialDropout3D(Spatial, keras.layers.SpatialDropout3D):
+    """`keras.layers.SpatialDropout3D` with fastdrop's masks.
+
+    Parameters
+    ----------
+    rate : float
+        Probability of dropping a channel, in [0, 1].
+    data_format : str, optional
+        "channels_first" or "channels_last"; by default Keras's own setting.
+    seed : int, optional
+        Seed of the layer's `SeedGenerator`.
+    name, dtype
+        As for every layer of Keras.
+
+    Examples
+    --------
+    >>> import fastdrop.keras, numpy as np
+    >>> layer = fastdrop.keras.SpatialDropout3D(0.5, data_format="channels_first", seed=42)
+    >>> y = np.asarray(layer(np.ones((2, 3, 2, 4, 4), "float32"), training=True))
+    >>> bool((y == y[:, :, :1]).all())
+    True
+    """
+
+
+@register
+class AlphaDropout(Dropping, keras.layers.AlphaDropout):
+    """`keras.layers.AlphaDropout` with fastdrop's masks.
+
+    Parameters
+    ----------
+    rate : float
+        Probability of dropping, in [0, 1].
+    noise_shape : sequence of int, optional
+        Shape of the mask: 1 along axes that share a decision.
+    seed : int, optional
+        Seed of the layer's `SeedGenerator`.
+    **keywords
+        As for every layer of Keras.
+
+    Examples
+    --------
+    >>> import fastdrop.keras, numpy as np
+    >>> x = np.ones((2, 4), "float32")
+    >>> y = fastdrop.keras.AlphaDropout(0.5, seed=42)(x, training=True)
+    >>> bool((np.asarray(y) == fastdrop.alpha_dropout(x, 0.5, seed=42)).all())
+    True
+    """
+
+    function = "alpha_dropout"
+
+
+@register
+class GaussianDropout(Dropping, keras.layers.GaussianDropout):
+    """`keras.layers.GaussianDropout` with fastdrop's noise.
+
+    Parameters
+    ----------
+    rate : float
+        The rate of the dropout with the same mean and variance, in [0, 1).
+    seed : int, optional
+        Seed of the layer's `SeedGenerator`.
+    **keywords
+        As for every layer of Keras.
+
+    Raises
+    ------
+    ValueError
+        For a rate of 1, for which the variance is infinite.
+
+    Examples
+    --------
+    >>> import fastdrop.keras, numpy as np
+    >>> x = np.ones((2, 4), "float32")
+    >>> y = fastdrop.keras.GaussianDropout(0.5, seed=42)(x, training=True)
+    >>> bool((np.asarray(y) == fastdrop.gaussian_dropout(x, 0.5, seed=42)).all())
+    True
+    """
+
+    function = "gaussian_dropout"
+
+    def __init__(self, rate: float, seed: int | None = None, **keywords: Any) -> None:
+        super().__init__(rate, seed=seed, **keywords)
+        noise_scale(rate, None)

@@ -1,0 +1,390 @@
+"""The adapter for JAX: the bytes of NumPy's calls under every transform, and what it refuses."""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax", reason="JAX is not installed")
+
+import jax.numpy as jnp  # noqa: E402
+
+import fastdrop  # noqa: E402
+import fastdrop.jax  # noqa: E402
+from fastdrop.jax import _lowering  # noqa: E402
+
+P = 0.3
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+KEYS = {
+    "threefry2x32": lambda seed: jax.random.key(seed),
+    "rbg": lambda seed: jax.random.split(jax.random.key(seed, impl="rbg"))[0],
+    "raw": lambda seed: jnp.array([7, seed], jnp.uint32),
+    "raw of four words": lambda seed: jnp.array([7, seed, 1, 5], jnp.uint32),
+}
+ELEMENTWISE = ("dropout", "alpha_dropout", "gaussian_dropout")
+EVERY_KEY = [("dropout", dtype, kind) for dtype in DTYPES for kind in KEYS]
+ONE_KEY = [(name, dtype, "rbg") for name in ELEMENTWISE[1:] for dtype in DTYPES]
+
+
+@pytest.fixture(autouse=True)
+def wide():
+    """Keep float64, which JAX makes float32 by default."""
+    with jax.enable_x64(True):
+        yield
+
+
+def words(key):
+    """Return the seed and the offset of a key."""
+    data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    high, low, *rest = (int(word) for word in data)
+    return {"seed": high << 32 | low, "offset": rest[0] << 32 | rest[1] if rest else 0}
+
+
+def array(dtype, *shape):
+    return jnp.arange(1, 1 + np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+
+
+def numpy(x):
+    return np.asarray(x)
+
+
+def same(found, wanted):
+    assert found.dtype == wanted.dtype
+    assert found.shape == wanted.shape
+    assert np.asarray(found).tobytes() == np.asarray(wanted).tobytes()
+
+
+# Bytes --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "dtype", "kind"), EVERY_KEY + ONE_KEY)
+def test_bytes_in_every_dtype_with_every_key(name, dtype, kind):
+    key, x = KEYS[kind](42), array(dtype, 3, 50)
+    ours, numpys = getattr(fastdrop.jax, name), getattr(fastdrop, name)
+    wanted = numpys(numpy(x), P, **words(key))
+    same(ours(x, P, key=key), wanted)
+    same(jax.jit(lambda x, key: ours(x, P, key=key))(x, key), wanted)
+
+
+def test_seed_of_a_key_is_its_number():
+    assert words(jax.random.key(42)) == {"seed": 42, "offset": 0}
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (3, 0, 2), (4097,), (2, 3, 4, 5)])
+def test_shapes(shape):
+    x = array("float32", *shape)
+    same(fastdrop.jax.dropout(x, P, key=jax.random.key(1)), fastdrop.dropout(numpy(x), P, seed=1))
+
+
+@pytest.mark.parametrize("p", [0, 0.0, 1, 1.0, 0.1, 1 / 3, 2.0**-40, 1 - 2.0**-53])
+def test_rates_are_exact(p):
+    x = array("float64", 1000)
+    same(fastdrop.jax.dropout(x, p, key=jax.random.key(1)), fastdrop.dropout(numpy(x), p, seed=1))
+
+
+@pytest.mark.parametrize("given", [0.1, 0.0, 1.0])
+def test_a_rate_of_jax_is_float32(given):
+    x, key = array("float32", 1000), jax.random.key(1)
+    rounded = float(np.float32(given))
+    wanted = fastdrop.dropout(numpy(x), rounded, seed=1)
+    same(fastdrop.jax.dropout(x, jnp.float64(given), key=key), wanted)
+    same(jax.jit(lambda p: fastdrop.jax.dropout(x, p, key=key))(given), wanted)
+
+
+PLACES = [
+    {"shared_axes": 1},
+    {"shared_axes": (0, -1)},
+    {"shared_axes": (0, 1, 2)},
+    {"noise_shape": (3, 1, None)},
+    {"start": 1000},
+    {"start": 7, "shared_axes": 0},
+    {"global_shape": (9, 8, 10), "global_start": (2, 1, 3)},
+    {"global_shape": (9, 8, 10), "global_start": (2, 1, 3), "shared_axes": 1},
+]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_places(place):
+    x, key = array("float32", 3, 4, 5), jax.random.key(1)
+    wanted = fastdrop.dropout(numpy(x), P, seed=1, **place)
+    same(fastdrop.jax.dropout(x, P, key=key, **place), wanted)
+    same(jax.jit(jax.grad(lambda x: (fastdrop.jax.dropout(x, P, key=key, **place) * x).sum() / 2))(x).astype(x.dtype), wanted)
+
+
+def test_a_start_may_be_traced():
+    x, key = array("float32", 3, 4, 5), jax.random.key(1)
+    run = jax.jit(lambda i: fastdrop.jax.dropout(x, P, key=key, global_shape=(9, 8, 10), global_start=(i, 2, 2 * i)))
+    for i in (0, 2):
+        same(run(i), fastdrop.dropout(numpy(x), P, seed=1, global_shape=(9, 8, 10), global_start=(i, 2, 2 * i)))
+
+
+CHANNELS = [
+    ("dropout1d", (2, 3, 4)),
+    ("dropout2d", (2, 3, 4, 5)),
+    ("dropout3d", (2, 3, 2, 4, 5)),
+    ("locked_dropout", (3, 2, 4)),
+]
+
+
+@pytest.mark.parametrize(("name", "shape"), CHANNELS)
+def test_functions_that_share_decisions(name, shape):
+    x = array("float32", *shape)
+    same(getattr(fastdrop.jax, name)(x, P, key=jax.random.key(1)), getattr(fastdrop, name)(numpy(x), P, seed=1))
+
+
+def test_threads_change_nothing():
+    x, wanted = array("float32", 2**20), []
+    before = fastdrop.get_num_threads()
+    try:
+        for threads in (1, 3):
+            fastdrop.set_num_threads(threads)
+            wanted.append(np.asarray(jax.jit(lambda x: fastdrop.jax.dropout(x, P, key=jax.random.key(1)))(x)))
+    finally:
+        fastdrop.set_num_threads(before)
+    same(wanted[0], wanted[1])
+    same(wanted[0], fastdrop.dropout(numpy(x), P, seed=1))
+
+
+# Transforms ---------------------------------------------------------------------------------------------------------
+
+
+def mask(name, grad, key):
+    """Return what NumPy's backward function makes of a gradient."""
+    found = getattr(fastdrop, f"{name}_backward")(numpy(grad), P, **words(key))
+    return found[0] if isinstance(found, tuple) else found
+
+
+@pytest.mark.parametrize(("name", "dtype", "kind"), EVERY_KEY + ONE_KEY)
+def test_derivatives(name, dtype, kind):
+    key, x = KEYS[kind](42), array(dtype, 2, 20)
+    ours = getattr(fastdrop.jax, name)
+
+    def run(x):
+        return ours(x, P, key=key)
+
+    ones = jnp.ones_like(x)
+    wanted = mask(name, ones, key)
+    same(jax.vjp(run, x)[1](ones)[0], wanted)
+    same(jax.jit(jax.grad(lambda x: run(x).sum()))(x), wanted)
+    y, tangent = jax.jvp(run, (x,), (ones,))
+    same(y, getattr(fastdrop, name)(numpy(x), P, **words(key)))
+    same(tangent, wanted)
+    same(jax.vjp(jax.checkpoint(run), x)[1](ones)[0], wanted)
+    same(jax.grad(lambda x: jax.checkpoint(run)(x).sum())(x), wanted)
+    hessian = jax.hessian(lambda x: (run(x) * run(x)).sum() / 2)(x[0])
+    unit = numpy(jnp.eye(20, dtype=dtype))
+    same(hessian, np.stack([mask(name, mask(name, row, key), key) for row in unit]))
+
+
+@pytest.mark.parametrize(("name", "dtype", "kind"), [case for case in EVERY_KEY + ONE_KEY if "raw" not in case[2]])
+def test_vmap_of_keys_and_rows_is_one_call(name, dtype, kind):
+    x, keys = array(dtype, 5, 30), jax.random.split(KEYS[kind](3), 5)
+    ours, numpys = getattr(fastdrop.jax, name), getattr(fastdrop, name)
+    wanted = np.stack([numpys(row, P, **words(key)) for row, key in zip(numpy(x), keys, strict=True)])
+    run = jax.vmap(lambda x, key: ours(x, P, key=key))
+    same(run(x, keys), wanted)
+    same(jax.vmap(lambda x, key: ours(x, P, key=key), in_axes=(1, 0), out_axes=1)(x.T, keys), wanted.T)
+    same(jax.vmap(lambda key: ours(x[0], P, key=key))(keys)[1], numpys(numpy(x[0]), P, **words(keys[1])))
+    text = jax.jit(run).lower(x, keys).compile().as_text()
+    assert text.count('custom_call_target="fastdrop_dropout"') == 1
+    assert "while" not in text
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_vmap_without_keys_is_one_mask(name):
+    x, key = jnp.ones((4, 3, 5)), jax.random.key(1)
+    ours = getattr(fastdrop.jax, name)
+    found = jax.vmap(lambda x: ours(x, P, key=key))(x)
+    for row in found:
+        same(row, ours(x[0], P, key=key))
+
+
+def test_nested_vmap():
+    x, keys = array("float32", 3, 4, 5), jax.random.split(jax.random.key(1), (3, 4))
+    each = np.stack([[fastdrop.dropout(numpy(x[i, j]), P, **words(keys[i, j])) for j in range(4)] for i in range(3)])
+    drop = lambda x, key: fastdrop.jax.dropout(x, P, key=key)  # noqa: E731
+    same(jax.vmap(jax.vmap(drop))(x, keys), each)
+    inner = jax.vmap(lambda x: jax.vmap(drop)(x, keys[0]))(x)
+    for i in range(3):
+        same(inner[i], np.stack([fastdrop.dropout(numpy(x[i, j]), P, **words(keys[0, j])) for j in range(4)]))
+    outer = jax.vmap(lambda x, key: jax.vmap(lambda x: drop(x, key))(x))(x, keys[:, 0])
+    for i in range(3):
+        same(outer[i], fastdrop.dropout(numpy(x[i]), P, **words(keys[i, 0]), shared_axes=0))
+
+
+def test_vmap_with_a_traced_start():
+    x, key = array("float32", 2, 3, 4), jax.random.key(1)
+    place = {"global_shape": (6, 4), "global_start": (2, 0)}
+    run = jax.jit(
+        lambda i: jax.vmap(lambda x: fastdrop.jax.dropout(x, P, key=key, global_shape=(6, 4), global_start=(i, 0)))(x)
+    )
+    for row, wanted in zip(run(2), numpy(x), strict=True):
+        same(row, fastdrop.dropout(wanted, P, seed=1, **place))
+
+
+def test_scan_and_while():
+    x = array("float32", 100)
+
+    def step(carry, key):
+        return fastdrop.jax.dropout(carry, 0.01, key=key), None
+
+    keys, wanted = jax.random.split(jax.random.key(1), 5), numpy(x)
+    for key in keys:
+        wanted = fastdrop.dropout(wanted, 0.01, **words(key))
+    same(jax.lax.scan(step, x, keys)[0], wanted)
+    gradient = jax.jit(jax.grad(lambda x: jax.lax.scan(step, x, keys)[0].sum()))(x)
+    assert ((np.asarray(gradient) == 0) == (wanted == 0)).all()
+
+
+# What it refuses -----------------------------------------------------------------------------------------------------
+
+KEY_SENTENCE = "key must be a key of JAX, such as jax.random.key(42)"
+X = np.ones(3, np.float32)
+
+BAD = [
+    ({"x": [1.0]}, TypeError, "x must be an array of JAX or NumPy; got list"),
+    ({"x": np.arange(3)}, TypeError, "x must have dtype float32, float64, float16 or bfloat16; got int64"),
+    ({"x": np.ones(3, bool)}, TypeError, "x must have dtype float32, float64, float16 or bfloat16; got bool"),
+    ({"x": np.ones(3, complex)}, TypeError, "x must have dtype float32, float64, float16 or bfloat16; got complex128"),
+    ({"key": 42}, TypeError, f"{KEY_SENTENCE}; got int"),
+    ({"key": np.uint64(42)}, TypeError, f"{KEY_SENTENCE}; got uint64"),
+    ({"key": None}, TypeError, f"{KEY_SENTENCE}; got NoneType"),
+    ({"key": np.array([1, 2])}, TypeError, f"{KEY_SENTENCE}; got an array of int64"),
+    ({"key": np.array(5, np.uint32)}, ValueError, f"{KEY_SENTENCE}, of 2 or 4 words of uint32; got an array of shape ()"),
+    ({"key": np.zeros(3, np.uint32)}, ValueError, f"{KEY_SENTENCE}, of 2 or 4 words of uint32; got an array of shape (3,)"),
+    ({"key": "split"}, ValueError, "key must be one key; got an array of keys of shape (2,): use jax.vmap"),
+    ({"p": 1.5}, ValueError, "p must be in [0, 1], the probability of dropping; got 1.5"),
+    ({"p": "0.5"}, TypeError, None),
+    ({"p": jnp.float32(1.5)}, ValueError, "p must be in [0, 1], the probability of dropping; got 1.5"),
+    ({"p": jnp.ones(3)}, NotImplementedError, "p must be one number for all elements; got an array of shape (3,)"),
+    ({"p": jnp.array(True)}, TypeError, "p must be a real number; got an array of bool"),
+    ({"training": 1}, TypeError, None),
+    ({"shared_axes": 1}, ValueError, None),
+    ({"noise_shape": (2,)}, ValueError, None),
+    ({"start": -1}, ValueError, None),
+    ({"start": 2**55}, OverflowError, None),
+    ({"global_start": (0,)}, ValueError, None),
+    ({"global_shape": (2,)}, ValueError, None),
+]
+
+
+@pytest.mark.parametrize(("given", "kind", "sentence"), BAD, ids=lambda value: str(value)[:40])
+def test_bad_input_when_traced(given, kind, sentence):
+    """Raise what NumPy's callers see, or the sentence; a key that would be drawn is not."""
+    drawn = []
+
+    def draw():
+        drawn.append(1)
+        return jax.random.key(1)
+
+    given = dict(given)
+    if isinstance(given.get("key"), str):
+        given["key"] = jax.random.split(jax.random.key(1))
+    arguments = {"x": X, "p": P, "key": draw, **given}
+    x, key = arguments.pop("x"), arguments.pop("key")
+    with pytest.raises(kind) as found:
+        fastdrop.jax.dropout(x, key=key, **arguments)
+    if sentence is None:
+        with pytest.raises(kind) as expected:
+            fastdrop.dropout(X, seed=1, **arguments)
+        sentence = str(expected.value)
+    assert str(found.value) == sentence
+    with pytest.raises(kind, match=re.escape(sentence)):
+        jax.make_jaxpr(lambda: fastdrop.jax.dropout(x, key=key, **arguments))()
+    assert not drawn
+
+
+def test_a_traced_rate_out_of_range_writes_nothing():
+    seen = []
+
+    def run(p):
+        y = fastdrop.jax.dropout(X, p, key=jax.random.key(1))
+        jax.debug.callback(seen.append, y)
+        return y
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"p must be in \[0, 1\], the probability of dropping"):
+        jax.block_until_ready(jax.jit(run)(1.5))
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"p must be in \[0, 1\], the probability of dropping"):
+        jax.block_until_ready(jax.jit(run)(np.nan))
+    assert not seen
+
+
+@pytest.mark.parametrize("name", ["alpha_dropout", "gaussian_dropout"])
+def test_these_take_numbers_for_p(name):
+    with pytest.raises(NotImplementedError, match=rf"^{name} takes p as a number of Python; got an array of JAX$"):
+        getattr(fastdrop.jax, name)(X, jnp.float32(0.5), key=jax.random.key(1))
+
+
+def test_gaussian_dropout_refuses_all():
+    with pytest.raises(ValueError, match=r"p must be in \[0, 1\) here"):
+        fastdrop.jax.gaussian_dropout(X, 1.0, key=jax.random.key(1))
+
+
+def test_no_batch_of_rates_or_places():
+    key = jax.random.key(1)
+    with pytest.raises(NotImplementedError, match=r"^jax.vmap over p is not supported: all rows of a call have one p"):
+        jax.vmap(lambda p: fastdrop.jax.dropout(X, p, key=key))(jnp.ones(3))
+    with pytest.raises(NotImplementedError, match=r"^jax.vmap over global_start is not supported"):
+        jax.vmap(lambda i: fastdrop.jax.dropout(X, P, key=key, global_shape=(9,), global_start=(i,)))(jnp.arange(3))
+
+
+def test_no_derivative_of_the_rate():
+    def loss(p):
+        return fastdrop.jax.dropout(X, p, key=jax.random.key(1)).sum()
+
+    with pytest.raises(NotImplementedError, match=r"^a mask has no derivative with respect to p: pass jax.lax.stop_gradient"):
+        jax.grad(loss)(0.5)
+    assert jax.grad(lambda p: loss(jax.lax.stop_gradient(p)))(0.5) == 0
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_other_platforms_are_refused_when_lowered(platform):
+    traced = jax.jit(lambda x: fastdrop.jax.dropout(x, P, key=jax.random.key(1))).trace(X)
+    with pytest.raises(NotImplementedError, match=rf"^fastdrop.jax runs on the platform cpu; got {platform}$"):
+        traced.lower(lowering_platforms=(platform,))
+
+
+def test_functions_with_axes_of_their_own():
+    with pytest.raises(ValueError, match=r"^dropout2d shares decisions along axes of its own"):
+        fastdrop.jax.dropout2d(np.ones((2, 3, 4), np.float32), key=jax.random.key(1), shared_axes=0)
+    with pytest.raises(ValueError, match=r"^x must have the dimensions \(C, L\) or \(N, C, L\); got 1 dimensions$"):
+        fastdrop.jax.dropout1d(X, key=jax.random.key(1))
+    with pytest.raises(ValueError, match=r"^x must have an axis of time, the first; got 0 dimensions$"):
+        fastdrop.jax.locked_dropout(np.float32(1), key=jax.random.key(1))
+
+
+def test_nothing_is_drawn_where_nothing_is_dropped():
+    assert fastdrop.jax.dropout(jnp.asarray(X), P, key=pytest.fail, training=False).tolist() == [1, 1, 1]
+    assert fastdrop.jax.dropout(jnp.asarray(X), 0.0, key=pytest.fail).tolist() == [1, 1, 1]
+
+
+# Without the handler --------------------------------------------------------------------------------------------------
+
+
+def test_python_gives_the_same_bytes_with_one_warning(monkeypatch):
+    monkeypatch.setattr(_lowering, "reject", lambda: "the test took it away")
+    _lowering.warn.cache_clear()
+    jax.clear_caches()
+    calls = [lambda x, key: fastdrop.jax.dropout(x, P, key=key, shared_axes=1, start=5)]
+    calls += [lambda x, key, name=name: getattr(fastdrop.jax, name)(x, P, key=key) for name in ELEMENTWISE]
+    calls += [lambda x, key: fastdrop.jax.dropout(x, jnp.float32(P), key=key)]
+    calls += [lambda x, key, run=run: jax.vmap(lambda x: run(x, key))(x) for run in calls[1:4]]
+    key, found = KEYS["rbg"](3), {}
+    cases = [(k, dtype) for k in range(len(calls)) for dtype in (DTYPES if k < 4 else DTYPES[:1])]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for k, dtype in cases:
+            x = array(dtype, 3, 4, 5)
+            found[k, dtype] = jax.jit(calls[k])(x, key), jax.jit(jax.vmap(calls[k]))(x, jax.random.split(key, 3))
+    assert [str(warning.message) for warning in caught] == [
+        "fastdrop.jax calls Python from compiled code, which takes about 180 us per call, because this jaxlib does not accept "
+        "its handler: the test took it away"
+    ]
+    assert caught[0].category is RuntimeWarning
+    monkeypatch.undo()
+    jax.clear_caches()
+    for (k, dtype), (one, many) in found.items():
+        x = array(dtype, 3, 4, 5)
+        same(one, jax.jit(calls[k])(x, key))
+        same(many, jax.jit(jax.vmap(calls[k]))(x, jax.random.split(key, 3)))

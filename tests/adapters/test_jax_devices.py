@@ -1,0 +1,174 @@
+"""Arrays that are divided among devices: each device drops from its part what the whole array would lose there.
+
+JAX counts its devices when it starts, so each test is a process of its own.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("jax", reason="JAX is not installed")
+
+BEGIN = """
+import re
+import jax, jax.numpy as jnp, numpy as np, fastdrop, fastdrop.jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+key, x = jax.random.key(42), jnp.arange(1.0, 97).reshape(8, 12)
+wanted = fastdrop.dropout(np.asarray(x), 0.3, seed=42)
+
+def mesh(*sizes):
+    return jax.make_mesh(sizes, ("a", "b")[:len(sizes)], axis_types=(AxisType.Auto,) * len(sizes))
+
+def gathers(function, *arguments):
+    return bool(re.search("all-gather|all-reduce|all-to-all|collective", function.lower(*arguments).compile().as_text()))
+
+def equal(found, wanted):
+    assert np.asarray(found).tobytes() == np.asarray(wanted).tobytes()
+"""
+
+
+def run(program, devices=2, **environment):
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN + program],
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_two_devices_give_the_bytes_of_one_without_communication():
+    run("""
+for spec in (P("a"), P(None, "a"), P()):
+    divided = jax.device_put(x, NamedSharding(mesh(2), spec))
+    function = jax.jit(lambda x, key: fastdrop.jax.dropout(x, 0.3, key=key))
+    assert not gathers(function, divided, key)
+    y = function(divided, key)
+    equal(y, wanted)
+    assert y.sharding.spec == spec
+    equal(fastdrop.jax.dropout(divided, 0.3, key=key), wanted)
+    traced = jax.jit(lambda x, p: fastdrop.jax.dropout(x, p, key=key))
+    assert not gathers(traced, divided, 0.3)
+    equal(traced(divided, 0.3), fastdrop.dropout(np.asarray(x), float(np.float32(0.3)), seed=42))
+""")
+
+
+def test_the_test_sees_a_gather():
+    run("""
+divided = jax.device_put(x, NamedSharding(mesh(2), P("a")))
+assert gathers(jax.jit(lambda x: jax.lax.with_sharding_constraint(x, NamedSharding(mesh(2), P()))), divided)
+""")
+
+
+def test_a_mesh_of_two_axes():
+    run(
+        """
+for spec in (P("a", "b"), P("b", "a"), P(("a", "b")), P(None, ("b", "a")), P("b")):
+    for name, options in (("dropout", {}), ("dropout", {"shared_axes": 1}), ("dropout", {"start": 1000}),
+                          ("dropout", {"global_shape": (10, 20), "global_start": (1, 2)}),
+                          ("gaussian_dropout", {}), ("alpha_dropout", {})):
+        divided = jax.device_put(x, NamedSharding(mesh(2, 2), spec))
+        function = jax.jit(lambda x, key: getattr(fastdrop.jax, name)(x, 0.3, key=key, **options))
+        assert not gathers(function, divided, key)
+        equal(function(divided, key), getattr(fastdrop, name)(np.asarray(x), 0.3, seed=42, **options))
+""",
+        devices=4,
+    )
+
+
+def test_derivatives_and_batches():
+    run("""
+divided = jax.device_put(x, NamedSharding(mesh(2), P("a")))
+loss = lambda x: (fastdrop.jax.dropout(x, 0.3, key=key) * x).sum() / 2
+equal(jax.jit(jax.grad(loss))(divided), wanted)
+keys = jax.random.split(key, 8)
+batch = jax.jit(jax.vmap(lambda x, key: fastdrop.jax.dropout(x, 0.3, key=key)))
+assert not gathers(batch, divided, keys)
+equal(batch(divided, keys), batch(x, keys))
+one = jax.jit(jax.vmap(lambda x: fastdrop.jax.dropout(x, 0.3, key=key)))
+assert not gathers(one, divided)
+equal(one(divided), fastdrop.dropout(np.asarray(x), 0.3, seed=42, shared_axes=0))
+""")
+
+
+def test_explicit_axes():
+    run("""
+explicit = jax.make_mesh((2,), ("a",), axis_types=(AxisType.Explicit,))
+with jax.set_mesh(explicit):
+    divided = jax.device_put(x, NamedSharding(explicit, P("a")))
+    function = jax.jit(lambda x: fastdrop.jax.dropout(x, 0.3, key=key))
+    y = function(divided)
+    equal(y, wanted)
+    assert y.sharding.spec == P("a", None)
+    assert not gathers(function, divided)
+    loss = lambda x: (fastdrop.jax.dropout(x, 0.3, key=key) * x).sum() / 2
+    equal(jax.jit(jax.grad(loss))(divided), wanted)
+""")
+
+
+def test_shard_map():
+    """A part has the mask of its own shape and key, unless it is told its place in the whole."""
+    run("""
+def part(x, key):
+    begin = (jax.lax.axis_index("a") * x.shape[0], 0)
+    return fastdrop.jax.dropout(x, 0.3, key=key, global_shape=(8, 12), global_start=begin)
+
+whole = jax.shard_map(part, mesh=mesh(2), in_specs=(P("a"), P()), out_specs=P("a"))
+equal(jax.jit(whole)(x, key), wanted)
+equal(jax.jit(jax.grad(lambda x: (whole(x, key) * x).sum() / 2))(x), wanted)
+assert not gathers(jax.jit(whole), jax.device_put(x, NamedSharding(mesh(2), P("a"))), key)
+plain = lambda x, key: fastdrop.jax.dropout(x, 0.3, key=key)
+alone = jax.shard_map(plain, mesh=mesh(2), in_specs=(P("a"), P()), out_specs=P("a"))
+half = np.asarray(x)[:4], np.asarray(x)[4:]
+equal(alone(x, key), np.concatenate([fastdrop.dropout(each, 0.3, seed=42) for each in half]))
+one = jnp.ones((4, 12))
+varied = jax.shard_map(lambda key: plain(one, key[0]), mesh=mesh(2), in_specs=P("a"), out_specs=P("a"))
+keys = jax.random.split(key, 2)
+equal(varied(keys), np.concatenate([fastdrop.jax.dropout(one, 0.3, key=each) for each in keys]))
+""")
+
+
+def test_unequal_shards_are_refused():
+    """XLA asks for the parts when it compiles, and wraps the error in its own."""
+    run("""
+unequal = NamedSharding(mesh(2), P("a"))
+function = jax.jit(lambda x: fastdrop.jax.dropout(jax.lax.with_sharding_constraint(x, unequal), 0.3, key=key))
+try:
+    function(jnp.ones((5, 4)))
+except jax.errors.JaxRuntimeError as error:
+    assert ("NotImplementedError: fastdrop.jax on the platform cpu needs equal shards: an axis of 5 elements is divided among "
+            "2 devices") in str(error)
+else:
+    raise AssertionError("no error")
+""")
+
+
+def test_the_partitioner_before_shardy():
+    run("""
+jax.config.update("jax_use_shardy_partitioner", False)
+divided = jax.device_put(x, NamedSharding(mesh(2), P("a")))
+with mesh(2):
+    function = jax.jit(lambda x: fastdrop.jax.dropout(x, 0.3, key=key))
+    assert not gathers(function, divided)
+    equal(function(divided), wanted)
+""")
+
+
+def test_python_on_two_devices():
+    run("""
+import warnings
+from fastdrop.jax import _lowering
+_lowering.reject = lambda: "the test took it away"
+divided = jax.device_put(x, NamedSharding(mesh(2), P("a")))
+function = jax.jit(lambda x: fastdrop.jax.dropout(x, 0.3, key=key))
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    equal(function(divided), wanted)
+assert sum(warning.category is RuntimeWarning for warning in caught) == 1
+""")
