@@ -6,6 +6,8 @@ import importlib
 import itertools
 from typing import Any
 
+import numpy as np
+
 from ..contender import SEED, Adapter, Call, Contender, Job
 
 OPTIONS = frozenset({"float32", "float16", "bfloat16", "noise_shape", "bias", "residual"})  # JAX has float64 only on request
@@ -50,12 +52,13 @@ def backward(job: Job) -> Call:
     return lambda: jax.block_until_ready(both(x, grad, next(calls)))
 
 
+def read(found: Any) -> Any:
+    return tuple(map(read, found)) if isinstance(found, tuple) else np.asarray(found)
+
+
+WORKS = {"dropout": dropout, "backward": backward}
 ADAPTER = Adapter(
-    (
-        Contender(
-            "fastdrop.jax", "fastdrop.jax, jitted", {"dropout": dropout, "backward": backward}, OPTIONS, "fastdrop", exact=True
-        ),
-    ),
+    (Contender("fastdrop.jax", "fastdrop.jax, jitted", WORKS, OPTIONS, "fastdrop", read=read, exact=True),),
     module="jax",
     distributions=("jax",),
 )

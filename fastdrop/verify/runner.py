@@ -5,8 +5,8 @@ The expected bytes are known answers from other programs, and those of the NumPy
 
 from __future__ import annotations
 
+import importlib
 import importlib.resources
-import importlib.util
 import itertools
 import json
 import time
@@ -109,8 +109,10 @@ def outcome(engine: str, check: str, run: Callable[[], str]) -> Outcome:
 
 def check_adapter(name: str, check: Callable[[], str]) -> Outcome:
     """Run the check of an adapter, if the library that it is for is installed."""
-    if importlib.util.find_spec(name) is None:
-        return Outcome(name, "installed", None, f"{name} is not installed", 0.0)
+    try:
+        importlib.import_module(name)
+    except ImportError as error:  # it is missing, or, for Keras, its backend is
+        return Outcome(name, "installed", None, str(error), 0.0)
     return outcome(name, check.__name__, check)
 
 
