@@ -181,7 +181,7 @@ SUBMODULES = (
     "uncertainty",
     "verify",
 )
-ADAPTERS = ("torch",)  # likewise, but `dir` does not list them, because their frameworks may not be installed
+ADAPTERS = ("dask", "torch")  # likewise, but `dir` does not list them, because their frameworks may not be installed
 
 
 def __getattr__(name: str) -> object:
