@@ -83,6 +83,7 @@ __all__ = [
     "Stream",
     "adaptive_dropout",
     "adaptive_dropout_backward",
+    "addresses",
     "adl",
     "adl_backward",
     "alpha_dropout",
@@ -181,7 +182,11 @@ SUBMODULES = (
     "uncertainty",
     "verify",
 )
-ADAPTERS = ("dask", "torch")  # likewise, but `dir` does not list them, because their frameworks may not be installed
+ADAPTERS = (
+    "dask",
+    "numba_functions",
+    "torch",
+)  # likewise, but `dir` does not list them, because their frameworks may not be installed
 
 
 def __getattr__(name: str) -> object:
@@ -203,7 +208,7 @@ def __dir__() -> list[str]:
 
 
 def get_include() -> str:
-    """Return the folder of ``fastdrop.h``, for C and Cython code that uses fastdrop's kernels.
+    """Return the folder of ``fastdrop.h`` and ``fastdrop_simple.h``, for C and Cython code that uses fastdrop's kernels.
 
     Examples
     --------
@@ -214,3 +219,40 @@ def get_include() -> str:
     import os
 
     return os.path.join(os.path.dirname(__file__), "include")
+
+
+def addresses(*, capsules: bool = False) -> "dict[str, object]":  # as text for the stub
+    """Return the functions of ``fastdrop_simple.h``, for code that is compiled or linked at run time.
+
+    Parameters
+    ----------
+    capsules : bool, default False
+        Whether each address is in a capsule. The name of the capsule has the version of the interface: ``fastdrop.v1.fd_drop``.
+
+    Returns
+    -------
+    dict
+        The addresses of ``fd_drop``, ``fd_keep_bits``, ``fd_derive``, ``fd_error_text`` and ``fd_abi``, by name, as integers or
+        capsules. They are valid as long as the process runs.
+
+    Raises
+    ------
+    TypeError
+        For `capsules` that is not a bool.
+
+    See Also
+    --------
+    get_include : the folder of the header, which describes the functions.
+
+    Examples
+    --------
+    >>> import ctypes, fastdrop
+    >>> ctypes.CFUNCTYPE(ctypes.c_int)(fastdrop.addresses()["fd_abi"])()
+    1
+    """
+    from fastdrop._core import native
+
+    if not isinstance(capsules, bool):
+        raise TypeError(f"capsules must be True or False; got {capsules!r}")
+    found = native.addresses()
+    return {name: native.capsule(f"fastdrop.v1.{name}".encode(), at) if capsules else at for name, at in found.items()}

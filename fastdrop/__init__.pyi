@@ -52,6 +52,7 @@ __all__ = [
     "Stream",
     "adaptive_dropout",
     "adaptive_dropout_backward",
+    "addresses",
     "adl",
     "adl_backward",
     "alpha_dropout",
@@ -138,6 +139,7 @@ __all__ = [
 __version__: str
 T = TypeVar("T", bound=np.generic)
 
+def addresses(*, capsules: bool = False) -> dict[str, object]: ...
 def get_include() -> str: ...
 @overload
 def adaptive_dropout(

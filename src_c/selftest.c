@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fastdrop.h"
+#include "fastdrop_simple.h"
 
 enum { GUARD = 64, MOST = 5 * FD_TILE + 64 };
 
@@ -526,6 +526,33 @@ static void check_laid_numbers(const fd_isa *isa, const laid_mask *block, int dt
   check(!memcmp(y, one, (size_t)(n * itemsize)), fd_isa_name(isa), "uniforms of a block", (uint64_t)dtype, n);
 }
 
+/* The interface for compiled code, on the best instruction set: the bytes of fd_apply, and an error number for each bad argument. */
+static void check_simple(void) {
+  static float x[300], y[300], made[300];
+  static uint8_t bits[38];
+  const fd_isa *isa = fd_isa_at(0);
+  const fd_key key = {7, 3};
+  fd_layout row;
+  const int64_t n = 300, size = 4;
+  fd_layout_of(&row, 1, &n, &size, size);
+  for (int i = 0; i < 300; i++) x[i] = (float)i - 150;
+  fd_call call = {.bits = bits_of(key, 0.3, 70), .op = FD_SCALE, .scale = fd_inverted_scale(0.3, FD_FLOAT32), .n = n};
+  call.x = (fd_array){x, &row}, call.y = (fd_array){y, &row}, call.bypass_bytes = INT64_MAX;
+  fd_apply(isa, &call, 1);
+  check(!fd_drop(x, made, n, FD_FLOAT32, 0.3, 7, 3, 70, 3) && !memcmp(made, y, sizeof y), "simple", "fd_drop", 70, n);
+  int equal = !fd_keep_bits(bits, n, 0.3, 7, 3, 70, 3);
+  for (int i = 0; i < 300; i++) equal &= (bits[i / 8] >> i % 8 & 1) == is_kept(key, fd_rate_of(0.3).fixed, 70 + (uint64_t)i);
+  check(equal && bits[37] < 16, "simple", "fd_keep_bits", 70, n);
+  check(fd_derive(7, 3) == fd_fold_in(isa, 7, 3) && fd_abi() == 1, "simple", "fd_derive and fd_abi", 0, 0);
+  const uint64_t end = UINT64_C(1) << 55;
+  const int errors[] = {fd_drop(x, made, 4, FD_DTYPES, 0.5, 1, 0, 0, 1), fd_drop(x, made, 4, 0, NAN, 1, 0, 0, 1),
+                        fd_drop(x, made, -1, 0, 0.5, 1, 0, 0, 1),        fd_drop(x, made, 4, 0, 0.5, 1, 0, end - 3, 1),
+                        fd_drop(x, made, 4, 0, 0.5, 1, 0, 0, 0),         fd_drop(x, 0, 4, 0, 0.5, 1, 0, 0, 1),
+                        fd_drop(x, (char *)made + 1, 4, 0, 0.5, 1, 0, 0, 1), fd_drop(made, made + 3, 4, 0, 0.5, 1, 0, 0, 1)};
+  for (int i = 0; i < FD_ERRORS - 1; i++) check(errors[i] == i + 1 && *fd_error_text(i + 1), "simple", "error", 0, i + 1);
+  check(!memcmp(made, y, sizeof y) && !fd_drop(0, 0, 0, 0, 0.5, 1, 0, end, 1), "simple", "nothing written", 0, 0);
+}
+
 int main(int argc, char **argv) {
   if (argc != 2) {
     fprintf(stderr, "usage: %s philox4x32_10.kat\n", argv[0]);
@@ -552,5 +579,6 @@ int main(int argc, char **argv) {
     }
     printf("%s: %d checks, %d failed\n", fd_isa_name(isa), checks - checks_before, failures - before);
   }
+  check_simple();
   return failures != 0;
 }

@@ -21,7 +21,7 @@ LEVELS = [
     ["typing", "the face"],
     ["schedules"],
     ["nn"],
-    ["uncertainty", "tuning", "monitor", "federated", "npyfile", "torch", "jax", "dask", "thinc", "keras"],
+    ["uncertainty", "tuning", "monitor", "federated", "npyfile", "torch", "jax", "dask", "thinc", "keras", "numba_functions"],
     ["_cli", "verify", "bench", "__main__"],  # ... and one another
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

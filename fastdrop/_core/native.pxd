@@ -106,3 +106,13 @@ cdef void function(
     const fd_isa *isa, int function, int dtype, const void *x, void *y, int64_t n, int threads
 ) noexcept nogil
 cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil
+
+# The functions of fastdrop_simple.h, which check their arguments. The integers that they return are its error numbers.
+cdef int drop(
+    const void *x, void *y, int64_t n, int dtype, double p, uint64_t seed, uint64_t offset, uint64_t start, int threads
+) noexcept nogil
+cdef int keep_bits(
+    uint8_t *out, int64_t n, double p, uint64_t seed, uint64_t offset, uint64_t start, int threads
+) noexcept nogil
+cdef uint64_t derive(uint64_t seed, uint64_t data) noexcept nogil
+cdef const char *error_text(int error) noexcept nogil

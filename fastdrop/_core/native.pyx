@@ -1,6 +1,10 @@
 # cython: language_level=3, freethreading_compatible=True
 """Thin wrappers of the C kernels for Cython and Python, without arithmetic or checks."""
 
+from cpython.pycapsule cimport PyCapsule_New
+from libc.stdint cimport uintptr_t
+
+
 cdef extern from "fastdrop.h" nogil:
     int fd_isa_count()
     const fd_isa *fd_isa_at(int i)
@@ -29,6 +33,15 @@ cdef extern from "fastdrop.h" nogil:
     void fd_float_end(uint64_t found)
     uint64_t fd_float_spoil()
     int fd_contracts(const fd_isa *isa)
+
+cdef extern from "fastdrop_simple.h" nogil:
+    int fd_abi()
+    int fd_drop(
+        const void *x, void *y, int64_t n, int dtype, double p, uint64_t seed, uint64_t offset, uint64_t start, int threads)
+    int fd_keep_bits(uint8_t *out, int64_t n, double p, uint64_t seed, uint64_t offset, uint64_t start, int threads)
+    uint64_t fd_derive(uint64_t seed, uint64_t data)
+    const char *fd_error_text(int error)
+    int FD_ERRORS
 
 
 cdef const fd_isa *find_isa(str name) except NULL:
@@ -104,6 +117,52 @@ cdef void function(
 
 cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil:
     return fd_fold_in(isa, seed, data)
+
+
+cdef int drop(
+    const void *x, void *y, int64_t n, int dtype, double p, uint64_t seed, uint64_t offset, uint64_t start, int threads
+) noexcept nogil:
+    return fd_drop(x, y, n, dtype, p, seed, offset, start, threads)
+
+
+cdef int keep_bits(
+    uint8_t *out, int64_t n, double p, uint64_t seed, uint64_t offset, uint64_t start, int threads
+) noexcept nogil:
+    return fd_keep_bits(out, n, p, seed, offset, start, threads)
+
+
+cdef uint64_t derive(uint64_t seed, uint64_t data) noexcept nogil:
+    return fd_derive(seed, data)
+
+
+cdef const char *error_text(int error) noexcept nogil:
+    return fd_error_text(error)
+
+
+def addresses():
+    """Return the address of each function of fastdrop_simple.h, by name."""
+    return {
+        "fd_abi": <uintptr_t>&fd_abi,
+        "fd_derive": <uintptr_t>&fd_derive,
+        "fd_drop": <uintptr_t>&fd_drop,
+        "fd_error_text": <uintptr_t>&fd_error_text,
+        "fd_keep_bits": <uintptr_t>&fd_keep_bits,
+    }
+
+
+def capsule(bytes name, uintptr_t address):
+    """Return a capsule of an address. Capsules keep a pointer to their names, so each name is kept for ever."""
+    if name not in CAPSULE_NAMES:
+        CAPSULE_NAMES[name] = name
+    return PyCapsule_New(<void *>address, CAPSULE_NAMES[name], NULL)
+
+
+cdef dict CAPSULE_NAMES = {}
+
+
+def error_texts():
+    """Return the sentence of each error number of fastdrop_simple.h."""
+    return [fd_error_text(error).decode() for error in range(FD_ERRORS)]
 
 
 def isas():
