@@ -21,6 +21,7 @@ from fastdrop._core import settings
 from fastdrop._core.types import Backend
 from fastdrop.bench.command import bench
 from fastdrop.npyfile import Applied, apply_file
+from fastdrop.verify.distributions import describe_others, find_others
 from fastdrop.verify.runner import Outcome, checks
 
 __all__ = ["cli"]
@@ -192,6 +193,8 @@ def info(as_json: bool) -> None:
     for name, value in found.items():
         rows.add_row(name, as_text(name, value), settings.VARIABLES.get(name, ""))
     show(rows)
+    if names := find_others():
+        show(Text(describe_others(names), "red"))
 
 
 def as_text(name: str, value: Any) -> str:

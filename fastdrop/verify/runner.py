@@ -34,6 +34,7 @@ from fastdrop.verify.cases import (
     threads_on_small_arrays,
     zoo,
 )
+from fastdrop.verify.distributions import describe_others, find_others
 
 __all__ = ["Mismatch", "Outcome", "checks", "every_engine"]
 
@@ -72,6 +73,7 @@ def checks() -> Iterator[Outcome]:
     >>> all(outcome.passed is not False for outcome in verify.checks())
     True
     """
+    yield outcome("install", "one distribution", check_distributions)
     with REFERENCE.using():
         table = [Row(name, run, run()) for name, run in calls()]
     for engine in every_engine():
@@ -102,6 +104,13 @@ def outcome(engine: str, check: str, run: Callable[[], str]) -> Outcome:
     except Exception as error:  # a broken build may raise any exception; the other checks continue
         detail, passed = str(error) if isinstance(error, Mismatch) else f"{type(error).__name__}: {error}", False
     return Outcome(engine, check.replace("_", " "), passed, detail, time.perf_counter() - began)
+
+
+def check_distributions() -> str:
+    """Check that no other distribution has installed a package `fastdrop` over this one."""
+    if names := find_others():
+        raise Mismatch(describe_others(names))
+    return "no other one has a package fastdrop"
 
 
 # Adapters -----------------------------------------------------------------------------------------------------------
