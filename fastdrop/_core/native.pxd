@@ -138,6 +138,15 @@ cdef extern from "fastdrop.h" nogil:
         double floor
         double *out
 
+    ctypedef struct fd_target_call:
+        const void *x
+        int dtype
+        int64_t rows
+        int64_t columns
+        int64_t targets
+        uint32_t *counts
+        uint8_t *spared
+
 
 cdef const fd_isa *find_isa(str name) except NULL
 cdef fd_rate rate_of(double p) noexcept nogil
@@ -169,6 +178,8 @@ cdef int draw_shift(int64_t features) noexcept nogil
 cdef void multiply_draws(const fd_isa *isa, const fd_draw_call *call, const uint64_t *shares, int threads) noexcept nogil
 cdef bint are_scores(const fd_isa *isa, const void *scores, bint is_double, int64_t n) noexcept nogil
 cdef void fill_levels(const fd_isa *isa, const fd_level_call *call, int threads) noexcept nogil
+cdef int64_t target_counts(int64_t rows, int64_t columns) noexcept nogil
+cdef void find_others(const fd_target_call *call, int threads) noexcept nogil
 cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil
 
 # The functions of fastdrop_simple.h, which check their arguments. The integers that they return are its error numbers.

@@ -6,7 +6,7 @@ As in the plan, whose checks these are, all that can be wrong is found before a 
 
 cimport numpy as np
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 import numpy as np
 
@@ -47,6 +47,7 @@ from fastdrop._core.plan cimport (
 from fastdrop._core.backends import levels
 from fastdrop._core.backends import noise as definitions
 from fastdrop._core.backends.draws import draw_factors
+from fastdrop._core.backends.targets import find_targets
 from fastdrop._core.backends.indices import indices
 
 np.import_array()
@@ -355,3 +356,4 @@ def in_float64(str name, x, backend, num_threads, *, bint summed=False):
 
 include "draws.pxi"
 include "levels.pxi"
+include "targets.pxi"

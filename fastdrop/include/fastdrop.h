@@ -189,6 +189,17 @@ typedef struct {
   double coarse, fine;          /* set by the call: (a + coarse) - coarse rounds a to the coarse multiple */
 } fd_level_call;
 
+/* The elements of least magnitude of each column: `targets` of them, the first ones among equal magnitudes. NaN counts as infinite. */
+enum { FD_TARGET_COLUMNS = 64 }; /* columns that are compared at a time */
+typedef struct {
+  const void *x;                /* rows * columns elements of dtype */
+  int dtype;
+  int64_t rows, columns;
+  int64_t targets;              /* 1 .. rows */
+  uint32_t *counts;             /* a buffer of fd_target_counts numbers for each thread */
+  uint8_t *spared;              /* the result: 0 for the targets, 1 for all others */
+} fd_target_call;
+
 /* The instruction sets of this build, the weakest first. */
 int fd_isa_count(void);
 const fd_isa *fd_isa_at(int i);
@@ -270,6 +281,9 @@ void fd_multiply_draws(const fd_isa *isa, const fd_draw_call *call, const uint64
 /* Whether all scores are finite and >= 0. */
 int fd_are_scores(const fd_isa *isa, const void *scores, int is_double, int64_t n);
 void fd_fill_levels(const fd_isa *isa, const fd_level_call *call, int threads);
+
+int64_t fd_target_counts(int64_t rows, int64_t columns);
+void fd_find_others(const fd_target_call *call, int threads);
 
 /* The seed that is derived from `seed` by `data`. */
 uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data);

@@ -9,8 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core import plan
-from fastdrop._core.arithmetic import compute_type
+from fastdrop._core import numbers, plan
 from fastdrop._core.checks import as_share
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
@@ -92,8 +91,7 @@ def targeted_dropout(
            [-7.,  4.]])
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    rule = Targets(p, fraction, among, mode)
-    return call.drop(weight, rule.rates(weight, call), mode=mode, name="weight")
+    return Targets(p, fraction, among, mode).drop(weight, weight, call, "weight")
 
 
 @backward_of(targeted_dropout)
@@ -125,13 +123,12 @@ def targeted_dropout_backward(
     array([1., 0., 0., 1.])
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    array, rule = plan.as_array(weight, "weight"), Targets(p, fraction, among, mode)
-    given = plan.as_array(grad, "grad")
+    array, given = plan.as_array(weight, "weight"), plan.as_array(grad, "grad")
     if array.shape != given.shape or array.dtype != given.dtype:
         raise ValueError(
             f"weight must have grad's shape {given.shape} and dtype {given.dtype}; got shape {array.shape} and {array.dtype}"
         )
-    return call.drop(grad, rule.rates(array, call), mode=mode)
+    return Targets(p, fraction, among, mode).drop(grad, array, call, "grad")
 
 
 class Targets(NamedTuple):
@@ -142,8 +139,8 @@ class Targets(NamedTuple):
     among: Any
     mode: Any
 
-    def rates(self, weight: ArrayLike, call: Call) -> Any:
-        """Return the dropping probability per weight (outside training, one number), or raise an error for a bad argument."""
+    def drop(self, x: ArrayLike, weight: ArrayLike, call: Call, name: str) -> Any:
+        """Return x without the targeted weights that are dropped, or raise an error for a bad argument."""
         rate, share, among = plan.as_rate(self.p), as_share(self.fraction, "fraction"), self.among
         plan.check_mode(self.mode, ("inverted", "unscaled"))
         if among not in ("output", "layer"):
@@ -152,24 +149,14 @@ class Targets(NamedTuple):
         if among == "output" and not shape:
             raise ValueError("among='output' compares the weights of each output, the last axis; a 0-d array has none")
         if not call.is_training:
-            return rate
+            return call.unchanged(x, name=name)
         by_output = among == "output" and len(shape) > 1
         check_whole_axes(call, shape, range(len(shape) - by_output), "its magnitudes are compared")
-        return np.where(find_targets(plan.as_array(weight, "weight"), share, by_output), rate, 0.0)
-
-
-def find_targets(weight: NDArray[Any], fraction: float, by_output: bool) -> NDArray[np.bool_]:
-    """Return the flags of the weights with the smallest magnitudes, of each output or of the layer."""
-    moved = np.moveaxis(weight, -1, 0) if by_output else weight[np.newaxis]
-    rows = moved.reshape(len(moved), weight.size // max(len(moved), 1))
-    count = whole_part(rows.shape[1], Fraction(fraction))
-    if not count:
-        return np.zeros(weight.shape, np.bool_)
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
-        magnitudes = np.abs(rows.astype(compute_type(weight.dtype)))
-        magnitudes[np.isnan(magnitudes)] = np.inf
-        largest = np.partition(magnitudes, count - 1, axis=1)[:, count - 1 : count]  # of those that are targeted
-        below, equal = magnitudes < largest, magnitudes == largest
-    left = count - np.count_nonzero(below, axis=1, keepdims=True)
-    targets: NDArray[np.bool_] = (below | (equal & (np.cumsum(equal, axis=1) <= left))).reshape(moved.shape)
-    return np.moveaxis(targets, 0, -1) if by_output else targets[0]
+        array = plan.as_array(weight, "weight")
+        compared = array.size // max(shape[-1], 1) if by_output else array.size
+        with call.arrays(x, name=name, placed=shape) as run:
+            given = run.x.copy() if np.may_share_memory(run.x, run.y) else run.x
+            others = numbers.find_others(array, whole_part(compared, Fraction(share)), by_output, run.own_call())
+            run.drop(given, rate, mode=self.mode, out=run.y)
+            np.copyto(run.y, given, where=others)
+            return run.result()

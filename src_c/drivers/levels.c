@@ -4,6 +4,7 @@
  * it is the same in every order, so that every search finds the same level. Here it is Newton's method between bounds.
  */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "drivers/drive.h"
@@ -25,26 +26,40 @@ static double number_of(int64_t bits) {
   return a;
 }
 
-/* A step goes past the zero of the tangent, by twice as much after each step that did not reach the other side. If that is outside
- * the bounds, and at every eighth step, it goes to the middle of the bounds. */
-static double find_level(const levels_job *job, const void *scores, double first) {
+/* Newton's step from a level: to the first double past the zero of the tangent, so that the bounds close from both sides. The last
+ * steps go further past it if the side does not change. */
+static int64_t step_from(int64_t at, double found, double slope, int64_t further) {
+  const double level = number_of(at), target = level - found / slope, ulps = fabs(found / slope) / (number_of(at + 1) - level);
+  if (ulps < 0x1p20) return found < 0 ? at + (int64_t)ulps + 1 + further : at - (int64_t)ulps - 1 - further;
+  return target >= 0 && target < FD_HIGHEST_LEVEL ? bits_of(target) : -1;
+}
+
+/* A step that leaves the bounds, and every eighth step, goes to the middle of the bounds instead. */
+static double find_level(const levels_job *job, const void *scores, int64_t n, double first) {
   const fd_level_call *call = job->call;
   excess_kernel *const excess = job->isa->excess[call->is_double];
-  int64_t low = -1, high = bits_of(FD_HIGHEST_LEVEL), at = bits_of(first), margin = 1;
+  int64_t low = -1, high = bits_of(FD_HIGHEST_LEVEL), at = bits_of(first), further = 0;
   if (at <= low || at >= high) at = high / 2;
   for (int step = 1, was_below = -1; high - low > 1; step++) {
     double slope;
-    const double level = number_of(at), found = excess(scores, call->n, level, call, &slope);
+    const double found = excess(scores, n, number_of(at), call, &slope);
     const int is_below = found < 0;
     if (is_below) low = at;
     else high = at;
-    margin = is_below == was_below ? 2 * margin : 1;
+    const int64_t next = step_from(at, found, slope, further);
+    further = is_below == was_below && llabs(next - at) < 64 ? 2 * further + 1 : 0;
     was_below = is_below;
-    const double target = level - found / slope;
-    at = target >= 0 && target < FD_HIGHEST_LEVEL ? bits_of(target) + (is_below ? margin : -margin) : low;
-    if (at <= low || at >= high || step % 8 == 0) at = low + (high - low) / 2;
+    at = next > low && next < high && step % 8 ? next : low + (high - low) / 2;
   }
   return number_of(high);
+}
+
+/* A part of many scores gives a good first level. */
+static double level_of_row(const levels_job *job, const void *scores, double sum) {
+  enum { PART = 64, WORTH_A_PART = 1 << 15 };
+  const int64_t n = job->call->n;
+  const double first = (double)n * job->call->mean / sum;
+  return find_level(job, scores, n, n < WORTH_A_PART ? first : find_level(job, scores, n / PART, first));
 }
 
 static void fill_row(const levels_job *job, const char *scores, double *out) {
@@ -58,7 +73,7 @@ static void fill_row(const levels_job *job, const char *scores, double *out) {
     of_zeros = of_zeros > call->floor ? of_zeros : call->floor;
     of_zeros = of_zeros < 1 ? of_zeros : 1;
   } else {
-    level = find_level(job, scores, (double)call->n * call->mean / sum);
+    level = level_of_row(job, scores, sum);
   }
   job->isa->shares[is_double](scores, call->n, level, of_zeros, call, out);
 }
