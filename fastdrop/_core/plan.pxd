@@ -86,7 +86,9 @@ cdef class Work:
     cdef np.ndarray x, y, bias, other
     cdef bint y_is_new                       # allocated for this call
     cdef double rate                         # p, if all elements have the same
-    cdef np.ndarray rates                    # or one p per element: float32 or float64, of the shape of x
+    cdef np.ndarray rates                    # or one p per element: float32 or float64, of the shape of x; or logits like x,
+    cdef bint is_gated                       # if this is set
+    cdef native.fd_gate gate
     cdef object factor                       # the factor of kept elements, for functions without a mode; or None
     cdef np.ndarray packed, flags            # or the caller's own mask
     cdef native.fd_key key

@@ -38,7 +38,9 @@ void fd_window_set_rate(bit_window *window, fd_rate rate);
 /* Selects one Bernoulli plane instead of keep bits: fd_window_bits and the functions built on it then give digits of U. */
 void fd_window_set_plane(bit_window *window, int plane);
 
-/* Keep bits of the elements i, i + 1, ... of a call, from any source. source.c */
+/* Keep bits of the elements i, i + 1, ... of a call, from any source. Rates that are not contiguous, and probabilities of logits,
+ * go through a buffer of FD_RATES_BUFFER bytes. source.c */
+enum { FD_RATES_BUFFER = 4 * FD_TILE };
 typedef struct {
   const fd_bits *from;
   int is_flat;                          /* element i has the bit of index first + i */
@@ -48,13 +50,16 @@ typedef struct {
   uint64_t cache[FD_TILE_WORDS + 2 * FD_BATCH_MAX];
   uint64_t bits[FD_TILE_WORDS + 2];
   int64_t tile_first, tile_n;           /* the current elements, for planes */
+  const void *tile_rates;               /* their rates, or keep probabilities, if they have one each */
+  int tile_rates_dtype;
+  int antithetic;                       /* the mask of a gate that 1 - U gives */
+  _Alignas(64) char rates[FD_RATES_BUFFER];
 } bit_source;
 
 void fd_source_open(bit_source *source, const fd_isa *isa, const fd_bits *from);
 /* The most elements per step, a multiple of 8: a tile for one rate, fewer for one rate per element. Rates take the bits of a
  * tile plane by plane, in whole groups. A step is then one group shorter than a tile, so that a step that begins inside a group
- * does not need one more group than a tile has. Rates that are not contiguous go through a buffer of FD_RATES_BUFFER bytes. */
-enum { FD_RATES_BUFFER = 8192 };
+ * does not need one more group than a tile has. */
 int64_t fd_most_bits(const fd_bits *bits);
 /* Rates of which at least this many neighbours are equal by layout are processed as runs of one rate, not element by element. */
 enum { FD_LEAST_RATE_RUN = 192 };

@@ -93,6 +93,8 @@ const fd_isa FD_JOIN(fd_isa_, FD_ISA_NAME) = {
               [FD_UNIFORM] = FD_BOTH(uniform),
               [FD_SCALED] = FD_BOTH(scaled)},
     .products = FD_BOTH(products),
+    .gate = FD_BOTH(gate),
+    .gate_slopes = FD_BOTH(gate_slopes),
     .sum = FD_BOTH(sum),
     .widen = {[FD_FLOAT32] = f32_widen, [FD_FLOAT64] = f64_widen, [FD_FLOAT16] = f16_widen, [FD_BFLOAT16] = bf16_widen},
     .multiply_add = multiply_add,
