@@ -367,8 +367,8 @@ def variational_kl(
     -------
     numpy.float64
         The divergence. It is at least 0 up to the error of the approximation, and 0 at infinite alpha by both approximations.
-        Its bits are the same everywhere, because the sum has a fixed order: in C order, the sums of 1,024 elements each, and the
-        sum of these; in each, the second half is added to the first until one number is left.
+        Its bits are the same everywhere, because the sum has a fixed order: in C order the sums of 1,024 elements each, then
+        the sum of these. In each, the second half is added to the first until one number is left.
 
     Raises
     ------

@@ -13,7 +13,7 @@
 
 enum { N = 16 * FD_TILE, ROW = 1024, FEW = 256 };
 
-typedef enum { VALUES, RATES, RATE_RUNS, ROWS, PACKED, BYTES, WORDS, UNIFORM, NORMAL, NOISE, FUNCTION } kind;
+typedef enum { VALUES, RATES, RATE_RUNS, GATE, GATE_SLOPES, ROWS, PACKED, BYTES, WORDS, UNIFORM, NORMAL, NOISE, FUNCTION } kind;
 
 typedef struct {
   const char *name;
@@ -35,6 +35,8 @@ static const row kernels[] = {
     {"select-p0.5", VALUES, FD_SELECT, FD_FLOAT32, 0.5, N},
     {"signed-p0.5", VALUES, FD_SIGNED, FD_FLOAT32, 0.5, N},
     {"rates", RATES, FD_WITH_RATES, FD_FLOAT32, 0, N},
+    {"gate", GATE, FD_WITH_RATES, FD_FLOAT32, 0, N},
+    {"gate-slopes", GATE_SLOPES, FD_SCORE, FD_FLOAT32, 0, N},
     {"rate-runs", RATE_RUNS, FD_WITH_RATES, FD_FLOAT32, 0, N},
     {"rows-p0.2", ROWS, FD_SCALE, FD_FLOAT32, 0.2, N},
     {"packed-p0.1", PACKED, 0, 0, 0.1, N},
@@ -69,7 +71,9 @@ static void values(const fd_isa *isa, const row *kernel, fd_bits bits) {
   fd_layout_of(&flat, 1, &kernel->n, &size, size);
   fd_layout_of(&flat_rates, 1, &kernel->n, &rate_size, rate_size);
   if (kernel->kind == RATE_RUNS) fd_layout_of(&flat_rates, 2, rows, one_a_row, rate_size);
-  if (kernel->kind == RATES || kernel->kind == RATE_RUNS) bits.rates = (fd_array){rates, &flat_rates};
+  const fd_gate gate = {1, 0.5, 0};
+  if (kernel->kind == GATE) bits.gate = &gate;
+  if (kernel->kind == RATES || kernel->kind == RATE_RUNS || kernel->kind == GATE) bits.rates = (fd_array){rates, &flat_rates};
   fd_call call = {.bits = bits, .op = kernel->op, .dtype = kernel->dtype, .n = kernel->n, .bypass_bytes = INT64_MAX};
   call.scale = fd_inverted_scale(kernel->p, kernel->dtype);
   call.x = (fd_array){x, &flat}, call.y = (fd_array){y, &flat};
@@ -92,6 +96,17 @@ static void noise(const fd_isa *isa, const row *kernel, fd_key key) {
   fd_noise_apply(isa, &call, 1);
 }
 
+static void gate_slopes(const fd_isa *isa, const row *kernel, fd_bits bits) {
+  const int64_t size = sizeof(float);
+  const fd_gate gate = {1, 0.5, 0};
+  fd_layout flat;
+  fd_layout_of(&flat, 1, &kernel->n, &size, size);
+  bits.gate = &gate, bits.rates = (fd_array){rates, &flat};
+  const fd_gate_call call = {.bits = bits, .estimator = kernel->op, .divided = 1, .dtype = kernel->dtype, .n = kernel->n,
+                             .grad = {x, &flat}, .x = {other, &flat}, .losses = {other, &flat}, .y = y};
+  fd_gate_backward(isa, &call, 1);
+}
+
 static void function(const fd_isa *isa, const row *kernel) {
   fd_function_call call = {.function = kernel->op, .dtype = kernel->dtype, .x_dtype = kernel->dtype, .x = x, .y = y, .n = kernel->n};
   if (kernel->op >= FD_MOLCHANOV) call.dtype = FD_FLOAT64, call.sums = y, call.y = 0;
@@ -109,6 +124,7 @@ __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, con
     case UNIFORM: fd_uniform(isa, &numbers, kernel->n, kernel->dtype, y, 1); break;
     case NORMAL: fd_normal(isa, &numbers, kernel->n, kernel->dtype, y, 1); break;
     case NOISE: noise(isa, kernel, bits->key); break;
+    case GATE_SLOPES: gate_slopes(isa, kernel, *bits); break;
     case FUNCTION: function(isa, kernel); break;
     default: values(isa, kernel, *bits);
   }

@@ -20,8 +20,10 @@ def fixed_sum(values: NDArray[Any], axis: int = -1) -> NDArray[Any]:
 
     If the length is odd, the first half is the longer one. The sum over an empty axis is empty: the axis keeps length 0.
     """
-    parts = np.array(np.moveaxis(values, axis, 0))
-    n = len(parts)
+    given = np.moveaxis(values, axis, 0)
+    n = (len(given) + 1) // 2  # the first step reads the array, the others work on its result
+    parts = np.array(given[:n])
+    parts[: len(given) - n] += given[n:]
     while n > 1:
         half = (n + 1) // 2
         parts[: n - half] += parts[half:n]

@@ -50,6 +50,34 @@ cdef class Call:
         work.scale, work.shift, work.fill = [round_to_compute(factor, work.dtype) for factor in factors]
         return finish_masked(self, work, p, noise_shape, shared_axes)
 
+    def gate(self, x, logits, gain, shift, *, mode="inverted", bint antithetic=False):
+        """Return keep ? x * scale : 0, each element kept with the probability P = sigmoid(gain * logits + shift).
+
+        P is 0 if the sum is NaN. `scale` is 1 / P in inverted mode, else 1. `antithetic` uses 1 - U instead of U. For training
+        only.
+        """
+        cdef Work work = gated(self, x, logits, gain, shift)
+        work.gate.antithetic = antithetic
+        work.op = native.FD_WITH_RATES if parse_mode(mode) == INVERTED else native.FD_SCALE
+        work.scale = 1.0
+        return finish(self, work)
+
+    def gate_backward(self, grad, logits, gain, shift, str estimator, *, mode="inverted", x=None, losses=None):
+        """Return an estimate of the gradient of `gate` with respect to its logits, in the compute type.
+
+        fastdrop.h has the formulas. `losses` are of the compute type and broadcast to the elements.
+        """
+        cdef Work work = gated(self, grad, logits, gain, shift)
+        cdef tuple shape = (<object>work.x).shape
+        work.other = None if x is None else operand(x, work.x, shape, "x")
+        work.bias = None if losses is None else np.broadcast_to(losses, shape)
+        work.op, work.scale = ESTIMATORS.index(estimator), parse_mode(mode) == INVERTED
+        check_seed(self.seed, self.offset, self.use)
+        draw_key(self.seed, self.offset, &work.key)
+        work.y = np.empty(shape, np.float64 if work.dtype == native.FD_FLOAT64 else np.float32)
+        perform_gate_backward(work)
+        return work.y
+
     def select(self, x, p, other, shared_axes=None, *, noise_shape=None, names=("x", "other")):
         """Return keep ? x : other. For training only."""
         cdef Work work = begin(self, x, names[0])
@@ -164,6 +192,16 @@ cdef Work begin(Call call, x, str name):
     work.x = x if isinstance(x, np.ndarray) else np.asarray(x)
     work.dtype = kind_of(work.x, name)
     work.settings = settings_of(call.backend, call.num_threads)
+    return work
+
+
+cdef Work gated(Call call, x, logits, gain, shift):
+    """Return a call whose keep probabilities come from logits."""
+    cdef Work work = begin(call, x, call.array_name())
+    work.is_gated, work.rates = True, operand(logits, work.x, (<object>work.x).shape, "logits")
+    work.gate.gain, work.gate.shift = round_to_compute(gain, work.dtype), round_to_compute(shift, work.dtype)
+    work.gate.antithetic = False
+    place_mask(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), None, None)
     return work
 
 

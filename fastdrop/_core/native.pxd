@@ -41,11 +41,17 @@ cdef extern from "fastdrop.h" nogil:
         void *data
         const fd_layout *layout
 
+    ctypedef struct fd_gate:
+        double gain
+        double shift
+        int antithetic
+
     ctypedef struct fd_bits:
         fd_key key
         fd_rate rate
         fd_array rates
         int rates_dtype
+        const fd_gate *gate
         uint64_t first
         const fd_layout *mask_layout
         const fd_layout *places
@@ -86,6 +92,17 @@ cdef extern from "fastdrop.h" nogil:
         int64_t maps
         int64_t sizes[3]
         int64_t block[3]
+
+    ctypedef struct fd_gate_call:
+        fd_bits bits
+        int estimator
+        int divided
+        int dtype
+        int64_t n
+        fd_array grad
+        fd_array x
+        fd_array losses
+        void *y
 
     ctypedef struct fd_numbers:
         fd_key key
@@ -158,6 +175,7 @@ cdef void layout_of(
 ) noexcept nogil
 cdef int64_t first_bad_rate(const fd_isa *isa, const void *rates, int dtype, int64_t n) noexcept nogil
 cdef void apply(const fd_isa *isa, const fd_call *call, int threads) noexcept nogil
+cdef void gate_backward(const fd_isa *isa, const fd_gate_call *call, int threads) noexcept nogil
 cdef void mask(const fd_isa *isa, const fd_bits *bits, int64_t n, void *out, bint packed, int threads) noexcept nogil
 cdef void drop_blocks(const fd_maps *maps, uint64_t *seeds, uint64_t *kept) noexcept nogil
 cdef void keep_empty_rows(uint64_t *bits, int64_t rows, int64_t n) noexcept nogil

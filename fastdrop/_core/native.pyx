@@ -18,6 +18,7 @@ cdef extern from "fastdrop.h" nogil:
     void fd_layout_of(fd_layout *layout, int ndim, const int64_t *shape, const int64_t *strides, int64_t itemsize)
     int64_t fd_first_bad_rate(const fd_isa *isa, const void *rates, int dtype, int64_t n)
     void fd_apply(const fd_isa *isa, const fd_call *call, int threads)
+    void fd_gate_backward(const fd_isa *isa, const fd_gate_call *call, int threads)
     void fd_mask_packed(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads)
     void fd_mask_bytes(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads)
     void fd_drop_blocks(const fd_maps *maps, uint64_t *seeds, uint64_t *kept)
@@ -92,6 +93,10 @@ cdef int64_t first_bad_rate(const fd_isa *isa, const void *rates, int dtype, int
 
 cdef void apply(const fd_isa *isa, const fd_call *call, int threads) noexcept nogil:
     fd_apply(isa, call, threads)
+
+
+cdef void gate_backward(const fd_isa *isa, const fd_gate_call *call, int threads) noexcept nogil:
+    fd_gate_backward(isa, call, threads)
 
 
 cdef void mask(const fd_isa *isa, const fd_bits *bits, int64_t n, void *out, bint packed, int threads) noexcept nogil:

@@ -105,7 +105,9 @@ cdef class Work:
     cdef np.ndarray x, y, bias, other
     cdef bint y_is_new                       # allocated for this call
     cdef double rate                         # p, if all elements have the same
-    cdef np.ndarray rates                    # or one p per element: float32 or float64, of the shape of x
+    cdef np.ndarray rates                    # or one p per element: float32 or float64, of the shape of x; or logits like x,
+    cdef bint is_gated                       # if this is set
+    cdef native.fd_gate gate
     cdef tuple groups                        # the sizes of groups of neighbours, and the axes that they cut; or None
     cdef object factor                       # the factor of kept elements, for functions without a mode; or None
     cdef np.ndarray packed, flags            # or a mask that was made before; packed bits with a layout are whole groups

@@ -98,6 +98,21 @@ class Call:
         signed: bool = False,
         name: str | None = None,
     ) -> NDArray[Any]: ...
+    def gate(
+        self, x: ArrayLike, logits: Any, gain: Any, shift: Any, *, mode: str = "inverted", antithetic: bool = False
+    ) -> NDArray[Any]: ...
+    def gate_backward(
+        self,
+        grad: ArrayLike,
+        logits: Any,
+        gain: Any,
+        shift: Any,
+        estimator: str,
+        *,
+        mode: str = "inverted",
+        x: Any = None,
+        losses: Any = None,
+    ) -> NDArray[Any]: ...
     def select(
         self,
         x: ArrayLike,

@@ -66,6 +66,7 @@ cdef int bind_bits(Work work, int64_t n, native.fd_bits *bits, BitsLayouts *spac
     bind(work.flags, &bits.flags, &space.flags)
     bind(work.rates, &bits.rates, &space.rates)
     bits.rate = native.rate_of(work.rate)
+    bits.gate = &work.gate if work.is_gated else NULL
     if work.rates is not None:
         bits.rates_dtype = kind_of(work.rates, "p")
     bits.places = NULL
@@ -137,10 +138,20 @@ cdef object bits_in_python(Work work, int64_t begin, int64_t end):
     index = mask_indices(work, begin, end)
     if work.packed is not None:
         return np.packbits(work.packed.view(np.uint8)[index >> 3] >> (index & 7) & 1, bitorder="little")
-    if work.rates is not None:
+    if work.is_gated:
+        keep = keep_in_python(work, begin, end).astype(np.float64)
+        rate = keep if work.gate.antithetic else 1.0 - keep
+    elif work.rates is not None:
         rate = chunk(work.rates, begin, end, np.float64)
     module.keep_bits_at(work.key.seed, work.key.offset, rate, index, bits)
-    return bits
+    return ~bits if work.is_gated and work.gate.antithetic else bits
+
+
+cdef object keep_in_python(Work work, int64_t begin, int64_t end):
+    """Keep probabilities of logits, in the compute type; -0 if one is unknown."""
+    type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
+    place = type(work.gate.gain) * chunk(work.rates, begin, end, type) + type(work.gate.shift)
+    return np.where(np.isnan(place), type(-0.0), work.settings.module.elementary("sigmoid", place))
 
 
 cdef object mask_indices(Work work, int64_t begin, int64_t end):
@@ -185,11 +196,64 @@ cdef int perform_in_python(Work work) except -1:
                 factor = type(work.scale)
                 if work.scales is not None:
                     factor = work.scales[np.arange(begin, end) // work.scale_run].astype(type)
-                if work.op & native.FD_WITH_RATES:
+                if work.op & native.FD_WITH_RATES and work.is_gated:
+                    factor = type(1.0) / keep_in_python(work, begin, end)
+                elif work.op & native.FD_WITH_RATES:
                     factor = (1.0 / (1.0 - chunk(work.rates, begin, end, np.float64))).astype(type)
                 module.scale(x, out, bits, factor, chunk(work.bias, begin, end, type), other)
             if not straight:
                 made[begin:end] = out
     if not np.PyArray_IS_C_CONTIGUOUS(y):
         np.copyto(y, made.reshape(shape))
+    return 0
+
+
+# Gradients of the logits of a gate ----------------------------------------------------------------------------------
+
+ESTIMATORS = gates.ESTIMATORS  # in the order of fastdrop.h
+
+
+cdef int perform_gate_backward(Work work) except -1:
+    """Write the slopes of the logits to y, which is new: the gradient is x, the input `other`, the losses `bias`."""
+    cdef native.fd_gate_call call
+    cdef BitsLayouts bits_space
+    cdef native.fd_layout grad_layout, x_layout, losses_layout
+    cdef const native.fd_isa *kernels = work.settings.kernels
+    cdef int threads
+    call.n = np.PyArray_SIZE(work.x)
+    if not call.n:
+        return 0
+    work.x, work.rates = readable(work.x, work.y), readable(work.rates, work.y)
+    if work.other is not None:
+        work.other = readable(work.other, work.y)
+    if work.settings.module is not None:
+        return gate_backward_in_python(work)
+    threads = threads_of(work.settings, call.n)
+    bind_bits(work, call.n, &call.bits, &bits_space)
+    call.estimator, call.divided, call.dtype = work.op, work.scale != 0.0, work.dtype
+    bind(work.x, &call.grad, &grad_layout)
+    bind(work.other, &call.x, &x_layout)
+    bind(work.bias, &call.losses, &losses_layout)
+    call.y = np.PyArray_DATA(work.y)
+    with nogil:
+        native.gate_backward(kernels, &call, threads)
+    return 0
+
+
+cdef int gate_backward_in_python(Work work) except -1:
+    type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
+    cdef int64_t n = np.PyArray_SIZE(work.x), begin, end
+    slopes = work.y.reshape(-1)
+    with RoundToNearest(), np.errstate(all="ignore"):
+        for begin in range(0, n, PYTHON_CHUNK):
+            end = min(begin + PYTHON_CHUNK, n)
+            masks = []
+            for antithetic in (False, True):
+                work.gate.antithetic = antithetic
+                flags = np.unpackbits(bits_in_python(work, begin, end), count=end - begin, bitorder="little")
+                masks.append(flags.astype(type))
+            arrays = [chunk(a, begin, end, type) for a in (work.x, work.other, work.bias)]
+            keep = keep_in_python(work, begin, end)
+            made = gates.slopes(ESTIMATORS[work.op], work.scale != 0.0, keep, masks, *arrays)
+            slopes[begin:end] = np.where(np.signbit(keep), type(0), type(work.gate.gain) * made)
     return 0

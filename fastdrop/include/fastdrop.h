@@ -32,7 +32,7 @@ enum { FD_FLOAT32 = 0, FD_FLOAT64 = 1, FD_FLOAT16 = 2, FD_BFLOAT16 = 3, FD_DTYPE
 enum {
   FD_SCALE = 0,
   FD_WITH_BIAS = 1,     /* operand `bias` */
-  FD_WITH_RATES = 2,    /* each element has its own scale 1 / (1 - rate) */
+  FD_WITH_RATES = 2,    /* each element has its own scale 1 / (1 - rate), or 1 / P */
   FD_WITH_RESIDUAL = 4, /* operand `other` */
   FD_AFFINE = 8,        /* keep ? x * scale + shift : fill */
   FD_SELECT = 9,        /* keep ? x : other */
@@ -112,6 +112,13 @@ typedef struct {
   const fd_layout *layout;
 } fd_array;
 
+/* Logits instead of rates: an element is kept with the probability P = sigmoid(gain logit + shift), computed in the compute type of
+ * the logits, and 0 if that is NaN; its rate is 1 - P, and its scale 1 / P. */
+typedef struct {
+  double gain, shift;           /* already rounded to the compute type */
+  int antithetic;               /* the mask that 1 - U gives instead of U: an element is kept if U < P */
+} fd_gate;
+
 /* The source of the keep bits. Element i of the arrays has the bit with index first + (offset of i in mask_layout). The
  * strides of mask_layout are in elements of the mask; a stride is 0 along an axis that shares one decision.
  *
@@ -122,6 +129,7 @@ typedef struct {
   fd_rate rate;                 /* the rate of all elements, unless rates.data is set */
   fd_array rates;               /* one rate per element in [0, 1], of rates_dtype FD_FLOAT32 or FD_FLOAT64 */
   int rates_dtype;
+  const fd_gate *gate;          /* if set, `rates` are logits, of any type */
   uint64_t first;
   const fd_layout *mask_layout, *places;
   int64_t first_place;
@@ -140,6 +148,27 @@ typedef struct {
   fd_array x, y, other, bias;   /* of dtype */
   int64_t bypass_bytes;         /* an output of at least this size is written past the caches */
 } fd_call;
+
+/* Estimates of the gradient of a loss with respect to l = gain logit + shift, for a mask that logits gate. m is 1 for a kept element and
+ * else 0, m' the same for the antithetic mask. */
+enum {
+  FD_STRAIGHT = 0, /* grad x P (1 - P), or grad x (1 - P) if kept elements are divided by P */
+  FD_SCORE = 1,    /* loss (m - P) */
+  FD_DISARM = 2,   /* loss (m - m') max(P, 1 - P) / 2 */
+  FD_GIVEN = 3,    /* loss */
+  FD_ESTIMATORS = 4
+};
+
+/* The gradient of n logits: y = gain slope, 0 if P is unknown. If kept elements are divided by P, grad x / P (1 - P) of a kept element
+ * is subtracted from the slope. */
+typedef struct {
+  fd_bits bits;                 /* with a gate that is not antithetic */
+  int estimator, divided, dtype;
+  int64_t n;
+  fd_array grad, x;             /* of dtype; x may be 0 for the estimators of losses if kept elements are not divided */
+  fd_array losses;              /* of the compute type; 0 for FD_STRAIGHT */
+  void *y;                      /* flat, of the compute type */
+} fd_gate_call;
 
 /* The random numbers of the elements of an array. Element i has the number at index first + (layout at i). The layout's strides are
  * in numbers; a null layout means C order. Number i comes from word i, or, in float64, from the words 2 i and 2 i + 1. */
@@ -265,6 +294,8 @@ void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t
 /* Uniforms in (0, 1), and normal numbers from u = (w + 1/2) 2^-32 in float32 and from fd_uniform's u in float64. */
 void fd_uniform(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads);
 void fd_normal(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads);
+
+void fd_gate_backward(const fd_isa *isa, const fd_gate_call *call, int threads);
 
 void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads);
 

@@ -87,10 +87,10 @@ def adaptive_dropout(
 
     Notes
     -----
-    Element i is dropped if U(i) < 1 - P(i), as in `dropout`. If gain * logits + shift is NaN, P is 0. The bits of P are the
-    same everywhere (see `fastdrop.elementary.sigmoid`). Public code adds the shift in other places, for example to the
-    weights. Algorithm 1 of the paper, which trains the network that computes the logits, is not implemented: the estimators
-    of `adaptive_dropout_backward` come from other papers.
+    P and 1 / P are computed in the compute type, 1 - P in float64. Element i is dropped if U(i) < 1 - P(i), as in `dropout`. If
+    gain * logits + shift is NaN, P is 0. The bits of P are the same everywhere (see `fastdrop.elementary.sigmoid`). Public
+    code adds the shift in other places, for example to the weights. Algorithm 1 of the paper, which trains the network that
+    computes the logits, is not implemented: the estimators of `adaptive_dropout_backward` come from other papers.
 
     References
     ----------
@@ -111,13 +111,7 @@ def adaptive_dropout(
     line = Line(gain, shift, mode)
     call.check_place(np.shape(x))
     with call.arrays(x, logits=required(logits)) as run:
-        gate = Gate(run, line)
-        if not (antithetic and call.is_training):
-            return gate.drop()
-        values = np.asarray(run.x).astype(run.compute)
-        if mode == "inverted":
-            values *= gate.inverse()
-        return run.store(np.where(gate.antithetic_mask(), values, run.compute(0)))
+        return Gate(run, line).drop(antithetic)
 
 
 @backward_of(adaptive_dropout)
@@ -217,19 +211,10 @@ def adaptive_dropout_backward(
     losses, antithetic_losses = (each_sample(given[name], name, shape) for name in ("losses", "antithetic_losses"))
     call.check_place(shape)
     with call.arrays(grad, logits=required(logits), x=x) as run:
-        gate, slopes = Gate(run, line), None
-        if call.is_training and estimator in ("score_function", "arm", "disarm"):
-            slopes = gate.slopes_by_losses(estimator, losses, antithetic_losses)
-        through = None
-        if estimator != "none" and x is not None:  # before the result, which may overwrite x
-            through = np.asarray(run.x).astype(run.compute) * run.others[1].astype(run.compute)
-        dx = gate.drop()
-        if estimator == "none":
-            return dx, None
-        if through is not None:
-            slopes = gate.slopes_by_result(slopes, through)
-        dlogits = np.where(gate.unknown, run.compute(0), run.compute(line.gain) * np.asarray(slopes))
-        return dx, dlogits.astype(run.x.dtype)
+        gate = Gate(run, line)
+        # First, because the result may be written over an operand.
+        dlogits = None if estimator == "none" else gate.slopes(estimator, losses, antithetic_losses)
+        return gate.drop(), dlogits
 
 
 def check_estimator(estimator: Any, training: bool, mode: str, given: dict[str, Any]) -> None:
@@ -270,64 +255,67 @@ class Line:
 
 
 class Gate:
-    """The keep probabilities of the elements of one call, and their masks."""
+    """The mask of one call that logits determine."""
 
     def __init__(self, run: Pass, line: Line) -> None:
-        self.run, self.mode, self.compute = run, line.mode, run.compute
-        place = run.compute(line.gain) * run.others[0].astype(run.compute) + run.compute(line.shift)
-        self.unknown = np.isnan(place)
-        self.keep = np.where(self.unknown, run.compute(0), sigmoid(place))
-        self.rates = np.asarray(1.0 - self.keep.astype(np.float64))
+        self.run, self.line, self.logits = run, line, run.others[0]
 
-    def drop(self) -> NDArray[Any]:
+    def keep(self) -> NDArray[Any]:
+        """Return the keep probabilities in the compute type."""
+        place = self.run.compute(self.line.gain) * self.logits.astype(self.run.compute) + self.run.compute(self.line.shift)
+        return np.asarray(np.where(np.isnan(place), self.run.compute(0), sigmoid(place)))
+
+    def drop(self, antithetic: bool = False) -> NDArray[Any]:
         """Return the call's result: its array times the mask, or, outside training, times the mean of the mask."""
-        if not self.run.call.is_training:
-            return self.run.call.drop(self.run.x, self.rates, mode=self.mode)
-        self.run.drop(self.run.x, self.rates, mode=self.mode, out=self.run.y)
-        return self.run.result()
+        run, line = self.run, self.line
+        if run.call.is_training:
+            own = run.own_call(out=run.y)
+            own.gate(run.x, self.logits, line.gain, line.shift, mode=line.mode, antithetic=antithetic)
+            return run.result()
+        if line.mode == "inverted":
+            return run.call.unchanged(run.x)
+        keep = self.keep()
+        values = np.asarray(run.x).astype(run.compute) * keep
+        values[keep == 0] = 0  # also an infinite element
+        return run.store(values)
 
-    def inverse(self) -> NDArray[Any]:
-        """Return 1 / P, the factor of kept elements in inverted mode."""
-        return np.asarray((1.0 / (1.0 - self.rates)).astype(self.compute))
+    def slopes(self, estimator: Estimator, losses: Any, antithetic_losses: Any) -> NDArray[Any]:
+        """Return the estimate of the gradient with respect to the logits."""
+        run, type = self.run, self.run.compute
+        if not run.call.is_training:
+            return self.mean_slopes()
+        given = None if losses is None else losses.astype(type)
+        if estimator in ("arm", "disarm"):
+            given = given - antithetic_losses.astype(type)
+        if estimator == "arm":
+            given = given * (self.uniform() - 0.5).astype(type)
+        made = run.own_call().gate_backward(
+            run.x,
+            self.logits,
+            self.line.gain,
+            self.line.shift,
+            "given" if estimator == "arm" else estimator,
+            mode=self.line.mode,
+            x=run.others[1],
+            losses=None if estimator == "straight_through" else given,
+        )
+        return made.astype(run.x.dtype, copy=False)
 
-    def at_least(self, numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return flags: True where U(i) is not below a number in [0, 1]."""
-        return self.run.mask(self.keep.shape, numbers)
-
-    def mask(self) -> NDArray[np.bool_]:
-        """Return the mask."""
-        return self.at_least(self.rates)
-
-    def antithetic_mask(self) -> NDArray[np.bool_]:
-        """Return the mask that 1 - U(i) gives instead of U(i)."""
-        return ~self.at_least(self.keep.astype(np.float64))
+    def mean_slopes(self) -> NDArray[Any]:
+        """Return the gradient with respect to the logits outside training."""
+        run = self.run
+        if self.line.mode == "inverted":
+            return np.zeros(run.x.shape, run.x.dtype)
+        keep = self.keep()
+        through = np.asarray(run.x).astype(run.compute) * run.others[1].astype(run.compute)
+        slopes = run.compute(self.line.gain) * (through * (keep * (run.compute(1) - keep)))
+        return np.asarray(np.where(keep == 0, run.compute(0), slopes).astype(run.x.dtype))
 
     def uniform(self) -> NDArray[np.float64]:
         """Return the first digits of U(i) plus half a unit in the last place, by bisection with masks of the stream."""
-        below, step = np.zeros(self.keep.shape), 0.5
+        shape = self.run.x.shape
+        below, step = np.zeros(shape), 0.5
         for _ in range(DIGITS):
-            below += step * self.at_least(below + step)
+            below += step * self.run.mask(shape, below + step)
             step /= 2
         return below + step
-
-    def slopes_by_losses(self, estimator: str, losses: Any, antithetic_losses: Any) -> NDArray[Any]:
-        """Return the estimate of the gradient with respect to l from the losses alone."""
-        own = losses.astype(self.compute)
-        if estimator == "score_function":
-            return np.asarray(own * (self.mask().astype(self.compute) - self.keep))
-        gain = own - antithetic_losses.astype(self.compute)
-        if estimator == "arm":
-            return np.asarray(gain * (self.uniform() - 0.5).astype(self.compute))
-        signs = self.mask().astype(self.compute) - self.antithetic_mask().astype(self.compute)
-        return np.asarray(gain * (signs * (self.compute(0.5) * np.maximum(self.keep, self.compute(1) - self.keep))))
-
-    def slopes_by_result(self, slopes: NDArray[Any] | None, through: NDArray[Any]) -> NDArray[Any]:
-        """Return slopes, by default the straight-through ones, plus the gradient through the scale; `through` is grad * x."""
-        drop = self.compute(1) - self.keep
-        if self.mode == "inverted" and not self.run.call.is_training:
-            return np.zeros_like(through)
-        if slopes is None:
-            slopes = through * (drop if self.mode == "inverted" else self.keep * drop)
-        if self.mode == "standard":
-            return slopes
-        return np.asarray(slopes - np.where(self.mask(), through * self.inverse(), self.compute(0)) * drop)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastdrop._core import numbers
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import as_share
 from fastdrop._core.plan import Call, Pass, as_rate
@@ -17,6 +20,8 @@ from fastdrop.variants._backward import backward_of
 from fastdrop.variants._masks import apply
 
 __all__ = ["adl", "adl_backward"]
+
+BLOCK = 2**16  # elements, few enough to stay in the second-level cache between the passes over them
 
 
 def adl(
@@ -98,7 +103,8 @@ def adl(
         attention = attention_map(run.x, rule.channels, run.compute)
         if rule.drops(run):
             return apply(run, rule.places_kept(attention))
-        return run.store(run.x.astype(run.compute) * sigmoid(attention))
+        numbers.noise(run.own_call(out=run.y), run.x, "factors", (), sigmoid(attention))
+        return run.result()
 
 
 @backward_of(adl)
@@ -147,10 +153,16 @@ def adl_backward(
         attention = attention_map(array, channels, run.compute)
         if rule.drops(run):
             return apply(run, rule.places_kept(attention))
-        values, importance = run.x.astype(run.compute), sigmoid(attention)
-        total = fixed_sum(values * array.astype(run.compute), channels)
+        importance = sigmoid(attention)
         slope = importance * (1 - importance) / run.compute(array.shape[channels])
-        return run.store(values * importance + slope * total)
+        grad, x = (np.array(given) if np.may_share_memory(given, run.y) else np.asarray(given) for given in (run.x, array))
+        for block in blocks_of_samples(array.shape):
+            grads = grad[block].astype(run.compute)
+            total = fixed_sum(grads * x[block].astype(run.compute, copy=False), channels)
+            grads *= importance[block]
+            grads += slope[block] * total
+            np.asarray(run.y)[block] = grads
+        return run.result()
 
 
 class Rule(NamedTuple):
@@ -181,5 +193,15 @@ class Rule(NamedTuple):
 
 def attention_map(x: NDArray[Any], channels: int, type: type[np.floating[Any]]) -> NDArray[Any]:
     """Return the mean over the channels, whose axis keeps length 1, in the compute type."""
-    mean: NDArray[Any] = fixed_sum(x.astype(type), channels) / type(x.shape[channels])
+    given = np.asarray(x)
+    mean = np.empty(tuple(min(size, 1) if axis == channels else size for axis, size in enumerate(given.shape)), type)
+    for block in blocks_of_samples(given.shape):
+        mean[block] = fixed_sum(given[block].astype(type, copy=False), channels) / type(given.shape[channels])
     return mean
+
+
+def blocks_of_samples(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Cut an array along its first axis into blocks that stay in the caches."""
+    at_once = max(1, BLOCK // max(1, math.prod(shape[1:])))
+    for first in range(0, shape[0], at_once):
+        yield slice(first, first + at_once)

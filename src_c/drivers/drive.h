@@ -48,7 +48,9 @@ void fd_repeat_open(bit_repeat *repeat, int64_t size);
 /* Writes each of the bits `shift`, shift + 1, ... of `from` `size` times, from bit `at` of `to` on. The bits there must be 0. */
 void fd_repeat_bits(const bit_repeat *repeat, uint64_t *to, int64_t at, const uint64_t *from, int shift, int64_t groups);
 
-/* Keep bits of the elements i, i + 1, ... of a call, from any source. source.c */
+/* Keep bits of the elements i, i + 1, ... of a call, from any source. Rates that are not contiguous, and probabilities of logits,
+ * go through a buffer of FD_RATES_BUFFER bytes. source.c */
+enum { FD_RATES_BUFFER = 4 * FD_TILE };
 typedef struct {
   const fd_bits *from;
   int is_flat;                          /* element i has the bit of index first + i */
@@ -60,13 +62,16 @@ typedef struct {
   uint64_t cache[FD_TILE_WORDS + 2 * FD_BATCH_MAX];
   uint64_t bits[FD_TILE_WORDS + 2];
   int64_t tile_first, tile_n;           /* the current elements, for planes */
+  const void *tile_rates;               /* their rates, or keep probabilities, if they have one each */
+  int tile_rates_dtype;
+  int antithetic;                       /* the mask of a gate that 1 - U gives */
+  _Alignas(64) char rates[FD_RATES_BUFFER];
 } bit_source;
 
 void fd_source_open(bit_source *source, const fd_isa *isa, const fd_bits *from);
 /* The most elements per step, a multiple of 8: a tile for one rate, fewer for one rate per element. Rates take the bits of a
  * tile plane by plane, in whole groups. A step is then one group shorter than a tile, so that a step that begins inside a group
- * does not need one more group than a tile has. Rates that are not contiguous go through a buffer of FD_RATES_BUFFER bytes. */
-enum { FD_RATES_BUFFER = 8192 };
+ * does not need one more group than a tile has. */
 int64_t fd_most_bits(const fd_bits *bits);
 /* Rates of which at least this many neighbours are equal by layout are processed as runs of one rate, not element by element. */
 enum { FD_LEAST_RATE_RUN = 192 };

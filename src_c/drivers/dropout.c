@@ -34,18 +34,17 @@ static int64_t piece_of(const dropout_job *job, int with_rates) {
   return FD_TILE;
 }
 
-/* Computes the factors 1 / (1 - rate) of the elements i .. i + n - 1. */
-static void factors_at(const dropout_job *job, int64_t i, int64_t n, void *factors) {
-  _Alignas(64) char buffer[FACTORS * 8];
-  const fd_bits *bits = &job->call->bits;
-  const void *rates = fd_flat_tile(bits->rates, i, n, fd_itemsize(bits->rates_dtype), buffer);
-  job->isa->factors[job->call->dtype](rates, bits->rates_dtype, n, factors);
+/* Computes the factors of n elements of the source's tile, from element `done` of the tile on. */
+static void factors_at(const dropout_job *job, const bit_source *source, int64_t done, int64_t n, void *factors) {
+  const int64_t size = source->tile_rates_dtype & FD_FLOAT64 ? 8 : 4;
+  const void *rates = (const char *)source->tile_rates + done * size;
+  job->isa->factors[job->call->dtype](rates, source->tile_rates_dtype, n, factors);
 }
 
 /* Processes a tile from element i on that has operands besides x, or operands that are not flat. Those that are not flat go
  * through buffers, because the kernels know only flat arrays; the result then overwrites the buffer of x.
  * Not inlined, so that its buffers and those of the bits are never on the stack together. */
-static NOINLINE void gathered_tile(const dropout_job *job, int64_t i, const fd_tile *tile) {
+static NOINLINE void gathered_tile(const dropout_job *job, int64_t i, const fd_tile *tile, const bit_source *source) {
   _Alignas(64) char x[OPERAND_BUFFER], bias[OPERAND_BUFFER], other[OPERAND_BUFFER], factors[FACTORS * 8];
   const fd_call *call = job->call;
   const int with_rates = job->op < FD_AFFINE && job->op & FD_WITH_RATES;
@@ -61,7 +60,7 @@ static NOINLINE void gathered_tile(const dropout_job *job, int64_t i, const fd_t
     if (call->bias.data) piece.bias = fd_flat_tile(call->bias, i, piece.n, job->itemsize, bias);
     if (call->other.data) piece.other = fd_flat_tile(call->other, i, piece.n, job->itemsize, other);
     piece.y = y_is_flat ? (char *)call->y.data + i * job->itemsize : x;
-    if (with_rates) factors_at(job, i, piece.n, factors);
+    if (with_rates) factors_at(job, source, done, piece.n, factors);
     job->isa->apply[call->dtype][job->op](&piece);
     if (!y_is_flat) fd_scatter(x, (char *)call->y.data, call->y.layout, i, piece.n, job->itemsize);
   }
@@ -115,7 +114,7 @@ static void dropout_range(const void *work, int64_t begin, int64_t end) {
     if (simple)
       job->isa->apply[call->dtype][job->op](&tile);
     else
-      gathered_tile(job, i, &tile);
+      gathered_tile(job, i, &tile, &source);
   }
   if (job->bypass) job->isa->fence();
 }

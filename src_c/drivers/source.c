@@ -14,6 +14,7 @@ void fd_source_open(bit_source *source, const fd_isa *isa, const fd_bits *from) 
   source->repeat.size = 0;
   if (inner > 0 && layout->strides[inner] == 0 && layout->strides[inner - 1] == 1 && layout->shape[inner] <= FD_MOST_REPEATED)
     fd_repeat_open(&source->repeat, layout->shape[inner]);
+  source->antithetic = from->gate && from->gate->antithetic;
   source->cached_count = 0;
   fd_window_open(&source->window, isa, from->key, from->rate);
 }
@@ -136,7 +137,7 @@ static const uint64_t *plane_of_tile(void *from, uint32_t plane) {
 }
 
 int fd_has_rate_runs(const fd_bits *bits) {
-  if (!bits->rates.data || bits->packed || bits->flags.data) return 0;
+  if (!bits->rates.data || bits->gate || bits->packed || bits->flags.data) return 0;
   const int inner = bits->rates.layout->ndim - 1;
   return bits->rates.layout->strides[inner] == 0 && bits->rates.layout->shape[inner] >= FD_LEAST_RATE_RUN;
 }
@@ -151,19 +152,50 @@ double fd_rate_at(const fd_bits *bits, int64_t i, int64_t *run) {
 
 int64_t fd_most_bits(const fd_bits *bits) {
   if (!bits->rates.data || fd_has_rate_runs(bits)) return FD_TILE;
-  const int64_t size = fd_itemsize(bits->rates_dtype);
-  return (fd_layout_is_flat(bits->rates.layout, size) ? FD_TILE : FD_RATES_BUFFER / size) - FD_GROUP;
+  const int64_t size = fd_itemsize(bits->rates_dtype), buffered = FD_RATES_BUFFER / (size == 8 ? 8 : 4);
+  return (!bits->gate && fd_layout_is_flat(bits->rates.layout, size) ? FD_TILE : buffered) - FD_GROUP;
+}
+
+/* Keep probabilities from logits, in the compute type. */
+static void open_gate(bit_source *source, int64_t i, int64_t n) {
+  enum { PIECE = 512 };
+  _Alignas(64) char stored[PIECE * 8], wide[PIECE * 4];
+  const fd_bits *from = source->from;
+  const fd_isa *isa = source->window.isa;
+  const int is_double = from->rates_dtype == FD_FLOAT64;
+  const int64_t size = fd_itemsize(from->rates_dtype), made_size = is_double ? 8 : 4;
+  for (int64_t done = 0, step; done < n; done += step) {
+    step = fd_min(PIECE, n - done);
+    const void *logits = fd_flat_tile(from->rates, i + done, step, size, stored);
+    if (size < 4) isa->widen[from->rates_dtype](logits, step, wide), logits = wide;
+    isa->gate[is_double](logits, step, from->gate->gain, from->gate->shift, source->rates + done * made_size);
+  }
+}
+
+static void rates_of_tile(bit_source *source, int64_t i, int64_t n) {
+  const fd_bits *from = source->from;
+  source->tile_first = i;
+  source->tile_n = n;
+  if (!from->gate) {
+    source->tile_rates = fd_flat_tile(from->rates, i, n, fd_itemsize(from->rates_dtype), source->rates);
+    source->tile_rates_dtype = from->rates_dtype;
+    return;
+  }
+  open_gate(source, i, n);
+  source->tile_rates = source->rates;
+  source->tile_rates_dtype = (from->rates_dtype == FD_FLOAT64 ? FD_FLOAT64 : FD_FLOAT32) | FD_KEPT;
 }
 
 static const uint64_t *bits_of_rates(bit_source *source, int64_t i, int64_t n, const char *ahead) {
-  _Alignas(64) char buffer[FD_RATES_BUFFER];
   uint64_t bits[FD_TILE_WORDS + 1];
   const fd_bits *from = source->from;
-  const void *rates = fd_flat_tile(from->rates, i, n, fd_itemsize(from->rates_dtype), buffer);
   const int skip = source->is_flat ? (int)((from->first + (uint64_t)i) % FD_GROUP) : 0;
-  source->tile_first = i;
-  source->tile_n = n;
-  source->window.isa->keep_rates(rates, from->rates_dtype, n, skip, plane_of_tile, source, bits, ahead);
+  rates_of_tile(source, i, n);
+  /* The antithetic mask keeps an element if U < P: those that the rate P drops. */
+  const int dtype = source->antithetic ? source->tile_rates_dtype & ~FD_KEPT : source->tile_rates_dtype;
+  source->window.isa->keep_rates(source->tile_rates, dtype, n, skip, plane_of_tile, source, bits, ahead);
+  if (source->antithetic)
+    for (int64_t k = 0; k < (skip + n + 63) / 64; k++) bits[k] = ~bits[k];
   memset(source->bits, 0, sizeof source->bits);
   fd_copy_bits(source->bits, 0, bits + skip / 64, skip % 64, n);
   return source->bits;

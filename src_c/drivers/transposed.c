@@ -122,7 +122,7 @@ static void fill_slab(bit_source *source, const block *of, uint64_t slab[ROWS][R
 }
 
 /* Processes a block column by column. */
-static void apply_columns(const fd_transposed *job, const block *of, bit_source *source) {
+static NOINLINE void apply_columns(const fd_transposed *job, const block *of, bit_source *source) {
   const int last = job->call->y.layout->ndim - 1;
   const int64_t x_step = job->call->x.layout->strides[last], y_step = job->call->y.layout->strides[last];
   uint64_t slab[ROWS][ROW_WORDS], bits[64 + 1] = {0}; /* kernels may read one word more */
@@ -148,7 +148,7 @@ static void apply_rows(const fd_transposed *job, const block *of, bit_source *so
 }
 
 /* Processes a block of few columns, which is transposed in a buffer. */
-static void apply_turned(const fd_transposed *job, const block *of, bit_source *source) {
+static NOINLINE void apply_turned(const fd_transposed *job, const block *of, bit_source *source) {
   const fd_call *call = job->call;
   const fd_layout *x = call->x.layout, *y = call->y.layout;
   const int last = y->ndim - 1;

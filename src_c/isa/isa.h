@@ -22,6 +22,9 @@ typedef void blocks_kernel(const philox_call *call, uint64_t first, uint32_t pla
 typedef void keep_bits_kernel(const philox_call *call, uint64_t rate, uint64_t first, int64_t count, uint64_t *bits,
                               const char *ahead);
 
+/* A flag of rates_dtype: the numbers are keep probabilities, 1 - rate. */
+enum { FD_KEPT = 4 };
+
 /* Keep bits of n elements that each have their own rate. `plane` returns one plane's bits of these elements. Its bits and the
  * result begin at bit `skip`; skip + n <= FD_TILE. `ahead` points to the values of the next tile, or is 0. */
 typedef const uint64_t *plane_source(void *from, uint32_t plane);
@@ -31,7 +34,7 @@ typedef void keep_rates_kernel(const void *rates, int rates_dtype, int64_t n, in
 /* The index of the first rate outside [0, 1]; n if there is none. */
 typedef int64_t first_bad_rate_kernel(const void *rates, int rates_dtype, int64_t n);
 
-/* factors[i] = 1 / (1 - rates[i]), rounded to the compute type. */
+/* factors[i] = 1 / (1 - rates[i]) or 1 / keep[i], rounded to the compute type. */
 typedef void factors_kernel(const void *rates, int rates_dtype, int64_t n, void *factors);
 
 /* A tile of flat operands. */
@@ -61,6 +64,17 @@ typedef struct {
 } fd_noise_tile;
 typedef void noise_kernel(const fd_noise_tile *tile);
 typedef void products_kernel(const void *gradients, const void *values, int64_t n, void *slopes); /* overwrites slopes */
+/* Keep probabilities of logits, all of the compute type; -0 if the probability is unknown. */
+typedef void gate_kernel(const void *logits, int64_t n, double gain, double shift, void *keep);
+/* Slopes of logits; all arrays have the compute type. `kept` and `antithetic` are 1 or 0. Arrays that the estimator does not need may
+ * be 0. */
+typedef struct {
+  const void *keep, *kept, *antithetic, *grad, *x, *losses;
+  void *slopes;
+  int64_t n;
+  double gain;
+} fd_gate_tile;
+typedef void gate_slopes_kernel(const fd_gate_tile *tile, int estimator, int divided);
 typedef double sum_kernel(void *products, int64_t n); /* n <= FD_NOISE_TILE; fills the rest with 0 */
 typedef double row_sum_kernel(void *values, int64_t n);                               /* overwrites the values */
 typedef void row_products_kernel(void *g, const void *values, double total, int64_t n); /* g = g * (values / total) */
@@ -100,6 +114,8 @@ struct fd_isa {
   shares_kernel *shares[2];
   are_scores_kernel *are_scores[2];
   products_kernel *products[2];
+  gate_kernel *gate[2];
+  gate_slopes_kernel *gate_slopes[2];
   sum_kernel *sum[2];
   row_sum_kernel *row_sum[2];
   row_products_kernel *row_products[2];

@@ -86,6 +86,47 @@ static void NAME(scaled)(const fd_noise_tile *tile) {
   for (int64_t i = 0; i < tile->n; i++) factors[i] = (REAL)1 + scale[i] * z[i];
 }
 
+/* Keep probabilities. That of a NaN is -0. */
+static void NAME(gate)(const void *logits, int64_t n, double gain, double shift, void *keep) {
+  const REAL *x = (const REAL *)logits, slope = (REAL)gain, base = (REAL)shift;
+  REAL *p = (REAL *)keep;
+  for (int64_t i = 0; i < n; i++) {
+    const REAL place = slope * x[i] + base, probability = NAME(sigmoid)(place);
+    p[i] = place == place ? probability : -(REAL)0;
+  }
+}
+
+/* The slope of one logit; `estimator` and `divided` are constants at every use. */
+INLINE REAL NAME(gate_slope)(const fd_gate_tile *tile, int estimator, int divided, int64_t i) {
+  const REAL keep = ((const REAL *)tile->keep)[i], drop = (REAL)1 - keep, inverse = (REAL)1 / keep, half = (REAL)0.5;
+  const REAL kept = ((const REAL *)tile->kept)[i];
+  const REAL product = estimator == FD_STRAIGHT || divided ? ((const REAL *)tile->grad)[i] * ((const REAL *)tile->x)[i] : 0;
+  REAL slope = estimator == FD_STRAIGHT ? product * (divided ? drop : keep * drop) : ((const REAL *)tile->losses)[i];
+  if (estimator == FD_SCORE) slope = slope * (kept - keep);
+  if (estimator == FD_DISARM) slope = slope * ((kept - ((const REAL *)tile->antithetic)[i]) * (half * (keep > drop ? keep : drop)));
+  if (divided) slope = slope - (kept != 0 ? product * inverse : 0) * drop;
+  return inverse == -(REAL)INFINITY ? 0 : (REAL)tile->gain * slope; /* 1 / -0: the probability is unknown */
+}
+
+INLINE void NAME(gate_slopes_by)(const fd_gate_tile *tile, int estimator, int divided) {
+  const fd_gate_tile of = *tile; /* a copy: stores to slopes cannot change it */
+  REAL *slopes = (REAL *)of.slopes;
+  for (int64_t i = 0; i < of.n; i++) slopes[i] = NAME(gate_slope)(&of, estimator, divided, i);
+}
+
+static void NAME(gate_slopes)(const fd_gate_tile *tile, int estimator, int divided) {
+  switch (2 * estimator + !!divided) {
+    case 2 * FD_STRAIGHT: NAME(gate_slopes_by)(tile, FD_STRAIGHT, 0); break;
+    case 2 * FD_STRAIGHT + 1: NAME(gate_slopes_by)(tile, FD_STRAIGHT, 1); break;
+    case 2 * FD_SCORE: NAME(gate_slopes_by)(tile, FD_SCORE, 0); break;
+    case 2 * FD_SCORE + 1: NAME(gate_slopes_by)(tile, FD_SCORE, 1); break;
+    case 2 * FD_DISARM: NAME(gate_slopes_by)(tile, FD_DISARM, 0); break;
+    case 2 * FD_DISARM + 1: NAME(gate_slopes_by)(tile, FD_DISARM, 1); break;
+    case 2 * FD_GIVEN: NAME(gate_slopes_by)(tile, FD_GIVEN, 0); break;
+    default: NAME(gate_slopes_by)(tile, FD_GIVEN, 1);
+  }
+}
+
 /* Replaces each slope by g * x * slope. */
 static void NAME(products)(const void *gradients, const void *values, int64_t n, void *slopes) {
   enum { AHEAD = 8192 };

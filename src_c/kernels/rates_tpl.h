@@ -1,4 +1,4 @@
-/* rates_tpl.h: keep bits and factors for one rate per element. This is plain C, vectorised by the flags of each ISA file. */
+/* rates_tpl.h: keep bits and factors for one rate, or one keep probability, per element. This is plain C, vectorised by the flags of each ISA file. */
 
 /* Sixteen binary digits of each rate of a tile: the upper eight of all rates, then the lower eight of all rates. */
 typedef struct {
@@ -15,35 +15,59 @@ INLINE uint64_t fixed_rate(double p) {
 }
 
 INLINE double rate_at(const void *rates, int rates_dtype, int64_t i) {
-  return rates_dtype == FD_FLOAT32 ? (double)((const float *)rates)[i] : ((const double *)rates)[i];
+  const double value = rates_dtype & FD_FLOAT64 ? ((const double *)rates)[i] : (double)((const float *)rates)[i];
+  return rates_dtype & FD_KEPT ? 1.0 - value : value;
+}
+
+/* Splits rates of float32; returns whether any is 1. */
+INLINE int split_singles(const float *rates, int64_t n, uint8_t *high, uint8_t *low) {
+  int any_certain = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const int32_t upper = (int32_t)(rates[i] * 0x1p16f);
+    high[i] = (uint8_t)(upper >> 8);
+    low[i] = (uint8_t)upper;
+    any_certain |= upper; /* bit 16 */
+  }
+  return any_certain >> 16;
+}
+
+/* The same for keep probabilities: 65536 (1 - keep), rounded down. 1 - keep rounds to 1 from 2^-54 down. */
+INLINE int split_kept_singles(const float *keep, int64_t n, uint8_t *high, uint8_t *low) {
+  int any_certain = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const float scaled = keep[i] * 0x1p16f;
+    const int32_t whole = (int32_t)scaled, upper = 0x10000 - whole - ((float)whole < scaled);
+    high[i] = (uint8_t)(upper >> 8);
+    low[i] = (uint8_t)upper;
+    any_certain |= keep[i] <= 0x1p-54f;
+  }
+  return any_certain;
+}
+
+INLINE int split_doubles(const void *rates, int rates_dtype, int64_t n, uint8_t *high, uint8_t *low) {
+  int any_certain = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const double rate = rate_at(rates, rates_dtype, i);
+    const uint64_t fixed = fixed_rate(rate);
+    high[i] = (uint8_t)(fixed >> 56);
+    low[i] = (uint8_t)(fixed >> 48);
+    any_certain |= rate == 1.0;
+  }
+  return any_certain;
 }
 
 /* Fills in the digits that decide nearly all elements. For a float32, rounding at 2^-64 never carries this far up. The first
  * `skip` places belong to no element. Returns whether any rate is 1. */
 static int split_upper(const void *rates, int rates_dtype, int64_t n, int skip, split_rates *split) {
-  const float *singles = (const float *)rates;
-  const double *doubles = (const double *)rates;
   uint8_t *high = split->digits[0], *low = split->digits[1];
+  int any_certain;
   memset(high, 0, (size_t)skip);
   memset(low, 0, (size_t)skip);
   high += skip, low += skip;
-  int any_certain = 0;
-  if (rates_dtype == FD_FLOAT32) {
-    for (int64_t i = 0; i < n; i++) {
-      const int32_t upper = (int32_t)(singles[i] * 0x1p16f);
-      high[i] = (uint8_t)(upper >> 8);
-      low[i] = (uint8_t)upper;
-      any_certain |= upper; /* bit 16 */
-    }
-    any_certain >>= 16;
-  } else {
-    for (int64_t i = 0; i < n; i++) {
-      const uint64_t fixed = fixed_rate(doubles[i]);
-      high[i] = (uint8_t)(fixed >> 56);
-      low[i] = (uint8_t)(fixed >> 48);
-      any_certain |= doubles[i] == 1.0;
-    }
-  }
+  if (rates_dtype == FD_FLOAT32) any_certain = split_singles((const float *)rates, n, high, low);
+  else if (rates_dtype == (FD_FLOAT32 | FD_KEPT)) any_certain = split_kept_singles((const float *)rates, n, high, low);
+  else if (rates_dtype == FD_FLOAT64) any_certain = split_doubles(rates, FD_FLOAT64, n, high, low);
+  else any_certain = split_doubles(rates, FD_FLOAT64 | FD_KEPT, n, high, low);
   for (int64_t i = n; (skip + i) % 64; i++) high[i] = low[i] = 0;
   return any_certain;
 }
@@ -105,7 +129,7 @@ static void keep_rates(const void *rates, int rates_dtype, int64_t n, int skip, 
   rates_comparison with = {.kept = bits, .words = (skip + n + 63) / 64};
   for (int64_t k = 0; k < with.words; k++) with.undecided[k] = ~(uint64_t)0, bits[k] = 0, open[k] = (uint8_t)k;
   const int any_certain = split_upper(rates, rates_dtype, n, skip, &split);
-  prefetch_run next[2] = {{(const char *)rates + n * (rates_dtype == FD_FLOAT32 ? 4 : 8), 64}, prefetch_from(ahead, rates)};
+  prefetch_run next[2] = {{(const char *)rates + n * (rates_dtype & FD_FLOAT64 ? 8 : 4), 64}, prefetch_from(ahead, rates)};
   for (uint32_t j = 0; j < DENSE_PLANES; j++) {
     compare_all(&with, plane(from, j), split.digits[0], 7 - (int)j, next);
     for (int k = 0; k < 2; k++) next[k].at += next[k].step * (with.words / 2);
@@ -145,7 +169,9 @@ static void factors32(const void *rates, int rates_dtype, int64_t n, void *out) 
   float *factors = (float *)out;
   const float *singles = (const float *)rates;
   const double *doubles = (const double *)rates;
-  if (rates_dtype == FD_FLOAT32)
+  if (rates_dtype == (FD_FLOAT32 | FD_KEPT))
+    for (int64_t i = 0; i < n; i++) factors[i] = 1.0f / singles[i];
+  else if (rates_dtype == FD_FLOAT32)
     for (int64_t i = 0; i < n; i++) factors[i] = (float)(1.0 / (1.0 - (double)singles[i]));
   else
     for (int64_t i = 0; i < n; i++) factors[i] = (float)(1.0 / (1.0 - doubles[i]));
@@ -155,7 +181,9 @@ static void factors64(const void *rates, int rates_dtype, int64_t n, void *out) 
   double *factors = (double *)out;
   const float *singles = (const float *)rates;
   const double *doubles = (const double *)rates;
-  if (rates_dtype == FD_FLOAT32)
+  if (rates_dtype == (FD_FLOAT64 | FD_KEPT))
+    for (int64_t i = 0; i < n; i++) factors[i] = 1.0 / doubles[i];
+  else if (rates_dtype == FD_FLOAT32)
     for (int64_t i = 0; i < n; i++) factors[i] = 1.0 / (1.0 - (double)singles[i]);
   else
     for (int64_t i = 0; i < n; i++) factors[i] = 1.0 / (1.0 - doubles[i]);

@@ -145,6 +145,18 @@ def test_attention_that_is_not_positive():
     assert fastdrop.adl(x, 1.0, seed=1)[:, 0].tolist() == [[0.0, 0.0], [0.0, 1.0]]  # each sample by itself
 
 
+@pytest.mark.parametrize("p", [0.0, 1.0])
+@pytest.mark.parametrize("name", ["grad", "x"])
+def test_the_result_may_overlap_an_operand(name, p):
+    values, other = normal((6, 8, 60, 70), seed=1), normal((6, 8, 60, 70), seed=2)  # more than one block of samples
+    want = fastdrop.adl_backward(**{"grad": other, "x": other, name: values}, p=p, seed=3)
+    for shift in (0, 5, values[0].size):
+        memory = np.zeros(values.size + shift)
+        given, out = (memory[first : first + values.size].reshape(values.shape) for first in (0, shift))
+        given[...] = values
+        assert_same_bytes(fastdrop.adl_backward(**{"grad": other, "x": other, name: given}, p=p, seed=3, out=out), want)
+
+
 def test_adl_at_the_ends():
     x = normal((2, 3, 4))
     assert fastdrop.adl(x, training=False) is x

@@ -314,7 +314,7 @@ def normal64(u: Real) -> Real:
 PARTS = (
     horner, power_of_two32, power_of_two64, exp32, log32, log1p32, exp64, log64, log1p64, sigmoid64, log1p_of_unit64,
 )  # fmt: skip
-FUNCTIONS: dict[str, tuple[Function | None, Function]] = {
+FUNCTIONS: dict[str, tuple[Any, Function]] = {  # in float32, or None, and in float64
     "exp": (exp32, exp64),
     "log": (log32, log64),
     "sigmoid": (sigmoid32, sigmoid64),
