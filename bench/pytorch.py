@@ -1,7 +1,7 @@
 """Times of fastdrop.torch against PyTorch's own dropout: ``python -m fastdrop.bench.pytorch``.
 
-One thread; forward plus backward, unless a row says otherwise. Both take turns in rounds of about a millisecond, or of one call.
-A row is the median of the ratios of these rounds. The native operator has a column of its own where it was built
+One thread; forward plus backward, unless a row says otherwise. Both take turns in rounds of about a millisecond, or of one
+call. A row is the median of the ratios of these rounds. The native operator has a column of its own where it was built
 (``fastdrop torch-build``).
 """
 
@@ -11,9 +11,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
-
-import fastdrop
 
 __all__ = ["main"]
 
@@ -54,13 +53,12 @@ def rows() -> list[Row]:
             for p in RATES:
                 x, grad = torch.randn(n).to(dtype).requires_grad_(), torch.randn(n).to(dtype)
                 name = f"{n:,}, {str(dtype)[6:]}, p = {p}"
-                theirs = step(lambda x, p=p: functional.dropout(x, p), x, grad)  # type: ignore[misc]
-                ours = step(lambda x, p=p: own.dropout(x, p), x, grad)  # type: ignore[misc]
+                theirs, ours = (step(partial(each, p=p), x, grad) for each in (functional.dropout, own.dropout))
                 found.append(Row(name, theirs, ours))
     for n in (196_608, SIZES[-1]):
         x, residual, bias = torch.randn(n // 512, 512), torch.randn(n // 512, 512), torch.randn(512)
-        theirs = lambda x=x, r=residual, b=bias: r + functional.dropout(x + b, 0.1)  # noqa: E731
-        ours = lambda x=x, r=residual, b=bias: own.dropout_add(x, r, 0.1, b)  # noqa: E731
+        theirs = partial(lambda x, residual, bias: residual + functional.dropout(x + bias, 0.1), x, residual, bias)
+        ours = partial(own.dropout_add, x, residual, 0.1, bias)
         found.append(Row(f"{n:,}, float32, p = 0.1, dropout_add forward", theirs, ours))
     return found
 
@@ -111,9 +109,8 @@ def main() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with fastdrop.using(num_threads=1):
-            for row in rows():
-                print(f"{row.name:48s}", *(f"{ratio:6.2f}" for ratio in ratios(row, seconds)), flush=True)
+        for row in rows():
+            print(f"{row.name:48s}", *(f"{ratio:6.2f}" for ratio in ratios(row, seconds)), flush=True)
     finally:
         torch.set_num_threads(before)
 

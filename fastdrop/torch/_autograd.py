@@ -13,17 +13,15 @@ from fastdrop.torch._operators import (
     NO_OPERANDS,
     Operands,
     Rule,
-    backward_of_concrete,
     backward_of_dropout,
     backward_of_variant,
     drop_memory,
     keep_for_backward,
-    keep_for_concrete,
     keep_for_variant,
 )
 from fastdrop.torch._tensors import is_plain, is_transformed
 
-__all__ = ["by_operator", "concrete", "eager", "eager_plain", "variant"]
+__all__ = ["by_operator", "eager", "eager_plain", "one_by_one", "variant"]
 
 ops: Any = torch.ops.fastdrop
 Function: Any = torch.autograd.Function
@@ -161,14 +159,17 @@ class Transformed(Function):  # type: ignore[misc]
         return Transformed.apply(x, bias, residual, seed, offset, p, factors, shared, whole, begin), 0
 
 
-def one_by_one(function: Any, size: int, in_dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> tuple[Tensor, int]:
+def one_by_one(function: Any, size: int, in_dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> tuple[Any, Any]:
     """Return a function's results for each of a batch, and where their axis is."""
 
     def example(i: int) -> list[Any]:
         pairs = zip(inputs, in_dims, strict=True)
         return [each if dim is None or not isinstance(each, Tensor) else each.select(dim, i) for each, dim in pairs]
 
-    return torch.stack([function(*example(i)) for i in range(size)]), 0
+    found = [function(*example(i)) for i in range(size)]
+    if isinstance(found[0], Tensor):
+        return torch.stack(found), 0
+    return tuple(torch.stack(each) for each in zip(*found, strict=True)), (0,) * len(found[0])
 
 
 # Variants -----------------------------------------------------------------------------------------------------------
@@ -197,30 +198,7 @@ class Variant(Function):  # type: ignore[misc]
         return one_by_one(Variant.apply, info.batch_size, in_dims, inputs)
 
 
-class Concrete(Function):  # type: ignore[misc]
-    """The operator `concrete` under `torch.func`, and eager."""
-
-    forward = staticmethod(lambda *arguments: ops.concrete(*arguments))
-    setup_context = staticmethod(keep_for_concrete)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        if torch.is_grad_enabled() and not is_transformed():
-            raise RuntimeError("concrete_dropout has no second derivative: take its gradient without create_graph=True")
-        return backward_of_concrete(ctx, grad)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
-        return one_by_one(Concrete.apply, info.batch_size, in_dims, inputs)
-
-
 def variant(x: Tensor, seed: Tensor, offset: int, name: str, *numbers: float) -> Tensor:
     """Return what a function of fastdrop that is elementwise and linear makes of x."""
     function = ops.variant if torch.compiler.is_compiling() else Variant.apply
     return function(x, seed, offset, name, [float(number) for number in numbers])  # type: ignore[no-any-return]
-
-
-def concrete(x: Tensor, p_logit: Tensor, seed: Tensor, offset: int, temperature: float) -> Tensor:
-    """Return `fastdrop.concrete_dropout`, with a gradient for the logit of the rate."""
-    function = ops.concrete if torch.compiler.is_compiling() else Concrete.apply
-    return function(x, p_logit, seed, offset, temperature)  # type: ignore[no-any-return]

@@ -7,13 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import fastdrop.torch._autograd as _autograd
 from fastdrop._core import plan
+from fastdrop.torch._autograd import variant
 from fastdrop.torch._calls import source_of
+from fastdrop.torch._concrete import concrete
 from fastdrop.torch._keys import check_source, draw_tensor
 from fastdrop.torch._tensors import check_tensor
 
 __all__ = ["concrete_dropout", "drop_block2d", "gaussian_dropout"]
+
+
+def refuse_shards(input: Tensor, name: str) -> None:
+    """Raise for a distributed tensor: the operators of this module know no place in a whole."""
+    if type(input).__name__ == "DTensor":
+        raise NotImplementedError(
+            f"fastdrop.torch.{name} takes no DTensor: call it with input.to_local() and another seed in each process, or with "
+            "input.full_tensor()"
+        )
 
 
 def vary(input: Tensor, name: str, numbers: tuple[Any, ...], training: Any, options: dict[str, Any]) -> Tensor:
@@ -21,12 +31,13 @@ def vary(input: Tensor, name: str, numbers: tuple[Any, ...], training: Any, opti
     source = source_of(options)
     if not torch.compiler.is_compiling():
         check_tensor(input, "input", "call input.cpu() first", f"fastdrop.torch.{name}")
+        refuse_shards(input, name)
         check_source(source)
         plan.as_rate(numbers[0])
         plan.check_flag(training, "training")
     if not training or numbers[0] == 0:
         return input
-    return _autograd.variant(input, *draw_tensor(source, input.device), name, *numbers)
+    return variant(input, *draw_tensor(source, input.device), name.removesuffix("2d"), *numbers)
 
 
 def gaussian_dropout(input: Tensor, p: float = 0.5, training: bool = True, **options: Any) -> Tensor:
@@ -91,7 +102,7 @@ def drop_block2d(input: Tensor, p: float = 0.1, block_size: int = 7, training: b
         raise ValueError(f"input must have the dimensions (N, C, H, W); got {input.ndim} dimensions")
     if not isinstance(block_size, int) or block_size < 1:
         raise ValueError(f"block_size must be an integer >= 1; got {block_size!r}")
-    return vary(input, "drop_block", (p, block_size), training, options)
+    return vary(input, "drop_block2d", (p, block_size), training, options)
 
 
 def concrete_dropout(input: Tensor, p_logit: Tensor, temperature: float = 0.1, training: bool = True, **options: Any) -> Tensor:
@@ -113,7 +124,7 @@ def concrete_dropout(input: Tensor, p_logit: Tensor, temperature: float = 0.1, t
     Returns
     -------
     torch.Tensor
-        As of `fastdrop.concrete_dropout`. There is no second derivative and no forward mode.
+        As of `fastdrop.concrete_dropout`, with derivatives of any order with respect to both tensors.
 
     Examples
     --------
@@ -125,6 +136,7 @@ def concrete_dropout(input: Tensor, p_logit: Tensor, temperature: float = 0.1, t
     if not torch.compiler.is_compiling():
         for tensor, name in ((input, "input"), (p_logit, "p_logit")):
             check_tensor(tensor, name, "call input.cpu() first", "fastdrop.torch.concrete_dropout")
+            refuse_shards(tensor, "concrete_dropout")
         check_source(source)
         plan.check_flag(training, "training")
         if not temperature > 0:
@@ -133,4 +145,4 @@ def concrete_dropout(input: Tensor, p_logit: Tensor, temperature: float = 0.1, t
         raise ValueError(f"p_logit must be one number; got shape {tuple(p_logit.shape)}")
     if not training:
         return input
-    return _autograd.concrete(input, p_logit, *draw_tensor(source, input.device), float(temperature))
+    return concrete(input, p_logit, *draw_tensor(source, input.device), float(temperature))

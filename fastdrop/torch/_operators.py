@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -237,14 +238,36 @@ def _(grad: Tensor, x: Tensor, p_logit: Tensor, *rest: Any) -> tuple[Tensor, Ten
     return torch.empty_like(grad), torch.empty_like(p_logit)
 
 
+@torch.library.custom_op(
+    "fastdrop::uniform",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor x, Tensor seed, SymInt offset) -> Tensor",
+)
+def uniform(x: Tensor, seed: Tensor, offset: int) -> Tensor:
+    """Return the number of each element of x, with which `concrete` decides, in the type that it is computed in."""
+    dtype = np.float64 if x.dtype == torch.float64 else np.float32
+    return torch.from_numpy(fastdrop.uniform(tuple(x.shape), dtype=dtype, seed=Key(*words_of(seed, offset))))
+
+
+@uniform.register_fake
+def _(x: Tensor, *rest: Any) -> Tensor:
+    return x.new_empty(x.shape, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+
+
 def keep_for_concrete(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, p_logit, seed, *ctx.numbers = inputs
-    ctx.save_for_backward(x, p_logit, seed)
+    """Keep what `concrete` and `concrete_backward` are called with."""
+    *tensors, ctx.offset, ctx.temperature = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
 
 
-def backward_of_concrete(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    dx, dlogit = torch.ops.fastdrop.concrete_backward(grad, *ctx.saved_tensors, *ctx.numbers)
+def backward_of_concrete(ctx: Any, grad: Tensor, function: Any) -> tuple[Any, ...]:
+    """Return the gradients with respect to the inputs of `concrete`, by `concrete_backward` or what stands for it."""
+    dx, dlogit = function(grad, *ctx.saved_tensors, ctx.offset, ctx.temperature)
     return dx, dlogit, None, None, None
 
 
-concrete.register_autograd(backward_of_concrete, setup_context=keep_for_concrete)
+concrete.register_autograd(
+    lambda ctx, grad: backward_of_concrete(ctx, grad, torch.ops.fastdrop.concrete_backward), setup_context=keep_for_concrete
+)

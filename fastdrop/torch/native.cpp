@@ -17,6 +17,7 @@
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/dynamo/compiled_autograd.h>
 #include <torch/csrc/utils/object_ptr.h>
 
 #include <mutex>
@@ -200,6 +201,14 @@ struct EagerBackward : torch::autograd::Node {
     }
     if (task_should_compute_output(2)) found[2] = grad;
     return found;
+  }
+  // For a compiler of backward passes: the numbers are constants of the graph, and the call goes into it through Python.
+  void compiled_args(torch::dynamo::autograd::CompiledNodeArgs &args) const override {
+    args.collect(std::string(reinterpret_cast<const char *>(&rule), sizeof(rule)));
+    args.collect(bias_shape);
+  }
+  variable_list apply_with_saved(const variable_list &grads, torch::dynamo::autograd::SwapSavedVariables &) override {
+    return apply(variable_list(grads));
   }
   Rule rule;
   std::vector<int64_t> bias_shape;

@@ -281,6 +281,7 @@ CALLS = {
     "alpha": lambda x: ft.alpha_dropout(x, 0.4, True, seed=3),
     "add": lambda x: ft.dropout_add(x, 2 * x, 0.4, x[0], seed=3),
     "gaussian": lambda x: ft.gaussian_dropout(x, 0.4, seed=3),
+    "blocks": lambda x: ft.drop_block2d(x[None, None], 0.4, 2, seed=3),
 }
 
 
@@ -291,11 +292,35 @@ def test_gradcheck(name):
     assert torch.autograd.gradgradcheck(CALLS[name], x, check_fwd_over_rev=True)
 
 
+def concrete(x, logit):
+    return ft.concrete_dropout(x, logit, 0.5, seed=3)
+
+
 def test_gradcheck_of_concrete():
     x, logit = randn(3, 4, dtype=torch.float64).requires_grad_(), torch.tensor(-1.0, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x, logit: ft.concrete_dropout(x, logit, 0.5, seed=3), (x, logit))
-    with pytest.raises(RuntimeError, match="concrete_dropout has no second derivative"):
-        torch.autograd.gradgradcheck(lambda x, logit: ft.concrete_dropout(x, logit, 0.5, seed=3), (x, logit))
+    assert torch.autograd.gradcheck(concrete, (x, logit), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(concrete, (x, logit), check_fwd_over_rev=True)
+    only_logit = lambda logit: (concrete(x.detach(), logit) ** 2).sum()  # noqa: E731
+    assert torch.allclose(torch.func.hessian(only_logit)(logit.detach()), torch.autograd.functional.hessian(only_logit, logit))
+
+
+@pytest.mark.parametrize("logit", [-30.0, 30.0])
+def test_tangent_of_concrete_beyond_its_bounds(logit):
+    """The gradient is that at the bound, whichever way it is taken."""
+    x, logit = randn(3, 4, dtype=torch.float64), torch.tensor(logit, dtype=torch.float64)
+    _, tangent = torch.func.jvp(lambda logit: concrete(x, logit).sum(), (logit,), (torch.ones_like(logit),))
+    assert torch.allclose(tangent, torch.func.grad(lambda logit: concrete(x, logit).sum())(logit))
+
+
+def test_transforms_of_concrete():
+    """The values and the first gradient are the kernels', under transforms too; one number of a batch at a time."""
+    x, logits = randn(3, 4), torch.tensor([-1.0, 0.5])
+    gradient = torch.func.grad(lambda x, logit: concrete(x, logit).sum(), (0, 1))
+    dx, dlogit = torch.vmap(gradient, (None, 0))(x, logits)
+    for i in range(2):
+        wanted = fastdrop.concrete_dropout_backward(np.ones((3, 4), np.float32), x.numpy(), float(logits[i]), 0.5, seed=3)
+        assert equal(dx[i], wanted[0])
+        assert dlogit[i] == np.float32(wanted[1])
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -149,6 +149,17 @@ def test_compiled_code_does_not_see_it(native):
     assert torch.equal(y, ft.dropout(randn(8), 0.4))
 
 
+def test_compiled_backward_passes(native):
+    from torch._dynamo import compiled_autograd
+
+    x = randn(8).requires_grad_()
+    y = ft.dropout(x, 0.4, seed=3)
+    assert is_native(y)
+    with compiled_autograd._enable(torch.compile(backend="eager")):
+        (2 * y).sum().backward()
+    assert torch.equal(x.grad, 2 * ft.dropout(torch.ones(8), 0.4, seed=3))
+
+
 # As its user has it ---------------------------------------------------------------------------------------------------
 
 LOOK = "import fastdrop.torch, warnings; print(fastdrop.torch._native.drop is not None)"
