@@ -86,7 +86,7 @@ def machine(record: Record) -> str:
     threads = "One thread" if environment["threads"] == 1 else f"{environment['threads']} threads"
     compiler = " ".join(environment["build"].split()[:2])
     return (
-        f"{threads} of an {environment['cpu']} with {environment['isa']} ({environment['processors']} processors, {cache} MiB "
+        f"{threads} of an {environment['cpu']} with {environment['isa']} ({tables.processors(environment)}, {cache} MiB "
         f"of last-level cache, {compiler}, {known}), {environment['date'][:10]}. The table gives nanoseconds per float32 "
         "element. In brackets is the time divided by that of `numpy.copyto`, the median of paired ratios. Without `out=`, each "
         "call allocates its result in fresh memory."
