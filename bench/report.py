@@ -12,7 +12,7 @@ from .figures import FIGURES, blocks, planes, size_name
 from .instructions import budgets
 from .records import Record
 
-__all__ = ["page", "write_report"]
+__all__ = ["document", "page", "table", "write_report"]
 
 CSS = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --own: #1f6fb4;
@@ -59,19 +59,24 @@ def write_report(record: Record, path: Path) -> None:
 
 def page(record: Record) -> str:
     """Return the report as HTML text."""
-    sections = [(name, title, body) for name, title, make in SECTIONS if (body := make(record))]
-    links = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in sections)
-    bodies = "".join(f'<section id="{name}"><h2>{escape(title)}</h2>{body}</section>\n' for name, title, body in sections)
     environment = record.environment
     lead = (
-        f"{escape(environment['cpu'])}, {tables.processors(environment)}, {escape(environment['isa'])}; "
-        f"{threads_text(environment['threads'])} for every library; {escape(environment['date'][:10])}."
+        f"{environment['cpu']}, {tables.processors(environment)}, {environment['isa']}; "
+        f"{threads_text(environment['threads'])} for every library; {environment['date'][:10]}."
     )
+    sections = [(name, title, body) for name, title, make in SECTIONS if (body := make(record))]
+    return document("Dropout for NumPy arrays, measured", lead, sections)
+
+
+def document(title: str, lead: str, sections: Sequence[tuple[str, str, str]]) -> str:
+    """Return a page of sections, each with its anchor, its title and its HTML."""
+    links = "".join(f'<a href="#{name}">{escape(heading)}</a>' for name, heading, _ in sections)
+    bodies = "".join(f'<section id="{name}"><h2>{escape(heading)}</h2>{body}</section>\n' for name, heading, body in sections)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>fastdrop: benchmarks</title>'
-        f"<style>{CSS}</style></head><body>\n<h1>Dropout for NumPy arrays, measured</h1>\n"
-        f'<p class="lead">{lead}</p><nav>{links}</nav>\n{bodies}</body></html>\n'
+        f"<style>{CSS}</style></head><body>\n<h1>{escape(title)}</h1>\n"
+        f'<p class="lead">{escape(lead)}</p><nav>{links}</nav>\n{bodies}</body></html>\n'
     )
 
 
@@ -395,6 +400,10 @@ def bias_section(record: Record) -> str:
             "arrays belong to another library, you gain less or nothing.",
             "PyTorch, JAX, TensorFlow and Keras are called on their own arrays, without conversions. They are designed for "
             "whole graphs on many threads; a single operation on one thread is not their strength.",
+            "PyTorch's F.dropout has two paths on CPUs. On Intel's processors MKL draws the mask; on all others, AMD's "
+            "included, a slower loop does (bernoulli_scalar_kernel in ATen asks for the vendor). The row rand_like does not "
+            "depend on it: uniform numbers, a comparison and multiplications in place, the best that a user of PyTorch can write "
+            "by hand.",
             "XLA and torch.compile can fuse dropout with neighbouring operations. This saving appears only in the cases that "
             "have such operations.",
             "We wrote the Numba loops, the MKL calls and the idiom with out= as well as we could. Experts on those libraries "
