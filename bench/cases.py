@@ -12,6 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from .variants import BACKWARD, CALL, FORWARD, VARIANTS, Variant
+
 __all__ = ["Case", "Entry", "Target", "matching", "read", "toml"]
 
 FILE = Path(__file__).with_name("cases.toml")
@@ -86,6 +88,13 @@ class Target:
         return (self.most is None or ratio <= self.most) and (self.least is None or ratio >= self.least)
 
     @property
+    def limit_value(self) -> float:
+        """The limit, `most` or `least`."""
+        found = self.most if self.most is not None else self.least
+        assert found is not None
+        return found
+
+    @property
     def wanted(self) -> str:
         """The limit as text."""
         return f"≤ {self.most:g}" if self.most is not None else f"≥ {self.least:g}"
@@ -117,7 +126,7 @@ def read() -> Plan:
     found = toml(FILE)
     sets = found["sets"]
     return Plan(
-        tuple(entry_of(table, sets) for table in found["case"]),
+        (*(entry_of(table, sets) for table in found["case"]), *(entry_of_variant(variant, sets) for variant in VARIANTS)),
         tuple(Target(**table) for table in found["target"]),
         tuple(members(["quick"], sets)),
     )
@@ -142,6 +151,31 @@ def entry_of(table: dict[str, Any], sets: dict[str, list[str]]) -> Entry:
         for own, rate in zip(names, rates, strict=True)
     ]
     return Entry(name, title, quick, tuple(cases))
+
+
+def entry_of_variant(variant: Variant, sets: dict[str, list[str]]) -> Entry:
+    """Return the entry of a row of `VARIANTS`: its forward pass, its backward pass, and a small call."""
+    kinds = {FORWARD: "", BACKWARD: "-backward", CALL: "-call"}
+    if variant.backward is None:
+        del kinds[BACKWARD]
+    fields: dict[str, Any] = {
+        "entry": variant.name,
+        "dtype": "float32",
+        "rate": 0.0,
+        "why": f"what fastdrop.{variant.function} costs",
+    }
+    cases = [
+        Case(
+            name=variant.name + ending,
+            what=what,
+            shape=variant.shape(what),
+            group="costs",
+            contenders=tuple(members([what], sets)),
+            **fields,
+        )
+        for what, ending in kinds.items()
+    ]
+    return Entry(variant.name, variant.name, False, tuple(cases))
 
 
 def matching(patterns: Sequence[str], names: Iterable[str]) -> list[str]:

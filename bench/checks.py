@@ -5,8 +5,10 @@ fastdrop's own results must also have the bytes of the reference.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from fastdrop.verify.cases import equal_bytes
 from fastdrop.verify.runner import Mismatch
 
 from .contender import Array, Contender, Job
+from .contenders import own
+from .variants import BACKWARD, CALL, FORWARD, is_random
 
 __all__ = ["check", "equal_results"]
 
@@ -39,7 +43,9 @@ def check(contender: Contender, job: Job, found: Any, part: int = 1) -> None:
         require_mask(job, np.asarray(contender.read(found)).reshape(-1))
     elif what in ("gaussian", "concrete"):
         require_noise(job, shaped(contender.read(found), job))
-    elif what != "words":
+    elif what in (FORWARD, BACKWARD):
+        require_distribution(job, contender.read(found))
+    elif what not in ("words", CALL):
         raise KeyError(what)
 
 
@@ -47,6 +53,8 @@ def equal_results(one: Any, other: Any) -> bool:
     """Return whether two results have the same bytes; a result may be several arrays."""
     if isinstance(one, tuple):
         return all(map(equal_results, one, other))
+    if one is None or other is None:
+        return one is other
     a, b = np.asarray(one), np.asarray(other)
     if a.dtype == b.dtype and a.shape == b.shape and np.array_equal(bits(a), bits(b)):
         return True  # the usual case; this test is fast
@@ -176,3 +184,87 @@ def require_noise(job: Job, y: Array) -> None:
     )
     spread = SIGMAS * variance * math.sqrt(2 / n) + 1e-5
     require(abs(factors.var() - variance) <= spread, f"the factors' variance is {factors.var():.5f} instead of {variance:.5f}")
+
+
+# Variants ---------------------------------------------------------------------------------------------------------------
+
+RUNS = 12  # of fastdrop, with other offsets
+DEVIATIONS = 12  # Student's t with 11 degrees of freedom exceeds 12 once in 10**7 times
+LARGEST = 10
+DRIFT = 2e-3  # the relative error that a formula in float32 may have
+
+
+def require_distribution(job: Job, found: Any) -> None:
+    """Check that a variant's result has the moments that fastdrop's results have: of both results if there are two."""
+    for k, (part, of) in enumerate(zip(several(found), inputs(job), strict=False)):
+        expected = expected_moments(job)[k]
+        own, other = np.asarray(expected.like), np.asarray(part)
+        require(own.shape == other.shape, f"the result has shape {other.shape} instead of {own.shape}")
+        center, spread = expected.values.mean(axis=0), expected.values.std(axis=0, ddof=1)
+        apart = np.abs(moments(other, of) - center)
+        far = apart > DEVIATIONS * spread * math.sqrt(1 + 1 / RUNS) + DRIFT * np.abs(center) + 1e-6
+        names = ", ".join(name for name, wrong in zip(moment_names(own), far, strict=True) if wrong)
+        require(not far.any(), f"{names} of the {'gradient' if k else 'result'} differ from those of fastdrop")
+
+
+def several(found: Any) -> tuple[Any, ...]:
+    return found if isinstance(found, tuple) else (found,)
+
+
+def inputs(job: Job) -> tuple[Any, Any]:
+    """Return the arrays that a variant's results are divided by, if they have the same shape."""
+    return job.work.input, job.work.grad
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The moments of several runs of fastdrop, and a result of the right shape."""
+
+    values: Array
+    like: Array
+
+
+@functools.lru_cache(maxsize=1)
+def expected_moments(job: Job) -> tuple[Moments, ...]:
+    """Return the moments of fastdrop's results, and of its gradients for a case of both passes."""
+    at = own.both_at(job) if job.case.what == BACKWARD else own.forward_at(job)
+    runs = RUNS if is_random(job.work.variant.forward) else 2
+    made: list[list[Array]] = []
+    for offset in range(runs):
+        last = several(at(1000 + offset))
+        made.append([moments(part, of) for part, of in zip(last, inputs(job), strict=False)])
+    return tuple(Moments(np.array(values), part) for values, part in zip(zip(*made, strict=True), last, strict=True))
+
+
+def moment_names(y: Array) -> list[str]:
+    return ["the share of 0", "the mean", "the mean square", *(f"the products along axis {k}" for k in range(y.ndim))]
+
+
+def moments(y: Any, of: Any) -> Array:
+    """Return the share of zeros and infinities, mean and mean square, and the mean product of neighbours along each axis.
+
+    A result that is shaped like its input is divided by it first, so that these are the moments of the factors; they are cut
+    off at `LARGEST`, because noise that is added gives small inputs huge factors.
+    """
+    values = np.asarray(y)
+    divisor = first_part(of) if of is not None and np.shape(of) == values.shape else None
+    values = first_part(values)
+    finite = np.isfinite(values)
+    values = np.where(finite, values, 0).astype(np.float32 if values.dtype.itemsize < 8 else np.float64)
+    empty = np.mean(~finite | (values == 0))
+    if divisor is not None:
+        values = np.divide(values, divisor, out=np.zeros_like(values), where=divisor != 0).clip(-LARGEST, LARGEST)
+    found = [empty, values.mean(dtype=np.float64), np.square(values).mean(dtype=np.float64)]
+    for axis in range(values.ndim):
+        along = np.moveaxis(values, axis, 0)
+        found.append((along[:-1] * along[1:]).mean(dtype=np.float64) if len(along) > 1 else 0.0)
+    return np.array(found)
+
+
+def first_part(y: Array) -> Array:
+    """Return a corner of an array with at most `PIECE` elements; its longest axes are cut."""
+    shape = list(y.shape)
+    while math.prod(shape) > PIECE:
+        longest = shape.index(max(shape))
+        shape[longest] = (shape[longest] + 1) // 2
+    return y[tuple(slice(n) for n in shape)]

@@ -13,9 +13,9 @@ from rich.text import Text
 from fastdrop._cli.screens import FAILURE, end, errors_in_one_line, progress_bar, show, table
 from fastdrop._core.settings import checked_isa
 
-from . import tables
+from . import busy, tables
 from .cases import Case, Entry
-from .contenders import by_name
+from .contenders import add_file, by_name
 from .records import Record
 from .run import QUICK, THOROUGH, run, select, step_count
 
@@ -35,6 +35,14 @@ EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--threads", type=int, default=1, show_default=True, help="The number of threads for every library.")
 @click.option("--isa", metavar="NAME", help="The instruction set of fastdrop's C kernels (default: the best one).")
+@click.option(
+    "--contender",
+    "files",
+    type=EXISTING,
+    multiple=True,
+    metavar="FILE",
+    help="A Python file with another contender; docs/benchmarks.md shows one. May be repeated.",
+)
 @click.option("--against", type=EXISTING, metavar="RECORD", help="Compare with an earlier record.")
 @click.option("--html", type=FILE, metavar="FILE", help="Write the report as one HTML page that needs no network.")
 @click.option("--record", type=FILE, metavar="FILE", help="Write all raw times as JSON lines.")
@@ -43,6 +51,7 @@ def bench(
     only: tuple[str, ...],
     threads: int,
     isa: str | None,
+    files: tuple[Path, ...],
     against: Path | None,
     html: Path | None,
     record: Path | None,
@@ -56,7 +65,8 @@ def bench(
     with errors_in_one_line():
         require_files(html, record)
         before = None if against is None else Record.read(against)
-        selection, mode = select(quick, only), QUICK if quick else THOROUGH
+        added = [name for path in files for name in add_file(path)]
+        selection, mode = select(quick, only, added), QUICK if quick else THOROUGH
         require_isa(isa)
         with progress_bar(MofNCompleteColumn(), TimeElapsedColumn()) as bar:
             tell = told_by(bar, step_count(selection, mode))
@@ -164,7 +174,7 @@ def show_end(record: Record, before: Record | None) -> None:
     if before is not None:
         show("", changes_table(record, before))
     show("", LEGEND, "")
-    show(f"{environment['cpu']}, {environment['processors']} processors; {environment['build']}")
+    show(f"{environment['cpu']}, {tables.processors(environment)}; {environment['build']}", busy.describe(record))
     show(tables.versions(record))
     threads = environment["threads"]
     show(f"{'One thread' if threads == 1 else f'{threads} threads'} for every library. {equality_sentence(record)}")
@@ -196,7 +206,7 @@ def equality_sentence(record: Record) -> str:
 def targets_table(verdicts: list[tables.Verdict]) -> Table:
     made = table("ratio", "target", "measured", "", right=["target", "measured"])
     for verdict in verdicts:
-        measured = tables.factor(verdict.measured.value) if verdict.measured else "-"
+        measured = tables.settled(verdict.measured.value, verdict.target.limit_value) if verdict.measured else "-"
         made.add_row(verdict.target.name, verdict.target.wanted, measured, VERDICTS[verdict.met])
     return made
 

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .cases import Case
+from .variants import Work
 
-__all__ = ["SEED", "Absent", "Adapter", "Array", "Call", "Contender", "Job"]
+__all__ = ["EVERY_DTYPE", "PLAIN", "SEED", "Absent", "Adapter", "Array", "Call", "Contender", "Job"]
 
 Array = NDArray[Any]
 Call = Callable[[], Any]
@@ -26,7 +27,7 @@ class Absent(Exception):
     """A contender cannot do this work on this machine; the text says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """The work: ``residual + dropout(x + bias)`` at rate `p`, or the work that `case.what` names, on allocated arrays."""
 
@@ -38,6 +39,7 @@ class Job:
     bias: Array | None = None
     residual: Array | None = None
     grads: tuple[Array, Array] | None = None  # the incoming gradient, and memory for the outgoing one
+    variant: Work | None = None  # the arguments of a row of the table of variants
 
     @property
     def scale(self) -> Any:
@@ -51,6 +53,12 @@ class Job:
         """`grads` of a case that has a backward pass."""
         assert self.grads is not None
         return self.grads
+
+    @property
+    def work(self) -> Work:
+        """`variant` of a case of the table of variants."""
+        assert self.variant is not None
+        return self.variant
 
     @property
     def mask_shape(self) -> tuple[int, ...]:
@@ -81,13 +89,15 @@ class Contender:
     using: Callable[[], AbstractContextManager[Any]] = nullcontext
     read: Callable[[Any], Any] = np.asarray
     exact: bool = False
+    entries: frozenset[str] | None = None  # the entries of the table of cases that it can do; None: all
 
     def takes_part(self, case: Case) -> bool:
         """Return whether this contender can do a case, given that its library is installed."""
         needed = {case.dtype, *case.operands}
         needed |= {"noise_shape"} if case.noise_shape else set()
         needed |= {"rates"} if case.rate == "each" else set()
-        return case.what in self.does and needed <= self.takes
+        knows = self.entries is None or case.entry in self.entries
+        return knows and case.what in self.does and needed <= self.takes
 
 
 def nothing() -> str | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .cases import Case
 from .contender import SEED, Absent, Array, Job
+from .variants import BACKWARD, CALL, FORWARD, Work, variant_named
 
 __all__ = ["activations", "digits", "filled", "job_of"]
 
@@ -93,6 +94,8 @@ def job_of(case: Case, threads: int, contenders: int = 1) -> Job:
         more["bias"] = filled(case.shape[-1:], case.dtype, 5)
     if "residual" in case.operands:
         more["residual"] = filled(case.shape, case.dtype, 11)
+    if case.what in (FORWARD, BACKWARD, CALL):
+        more["variant"] = Work.of(variant_named(case.entry), x, case.what == BACKWARD, room, filled)
     if case.what == "backward":
         more["grads"] = filled(case.shape, case.dtype, 3), room(case.shape, case.dtype)
     return Job(case, x, room(case.shape, case.dtype), p, threads, **more)

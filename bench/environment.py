@@ -26,6 +26,7 @@ def describe(threads: int, isa: str | None) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "cpu": processor(),
         "processors": machine.automatic_num_threads(),
+        "machine_processors": os.cpu_count(),
         "caches": caches(),
         "memory_bytes": memory(),
         "huge_pages": huge_pages(),

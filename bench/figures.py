@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -17,13 +18,18 @@ from .records import Record
 
 __all__ = ["FIGURES", "planes"]
 
+INK, GRID = "#010203", "#040506"  # stand for the page's colours, which differ in dark mode
+PAGE_COLOURS = {INK: "currentColor", GRID: "var(--line)"}
+WIDTHS = {"wide": 7.0, "narrow": 3.9}  # inches, so that text is about as large as the page's
+
 STYLE: Any = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+    "grid.color": GRID,
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.size": 10.5,
-    "grid.alpha": 0.25,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "svg.hashsalt": "fastdrop",
 }
 ROLE_COLOURS = {"fastdrop": "#1f6fb4", "peer": "#8a8a8a", "yardstick": "#d08a00"}
@@ -32,7 +38,7 @@ COLOURS = {
     "c": "#1f6fb4",
     "c-new": "#62a8dc",
     "idiom-pcg64": "#8a8a8a",
-    "idiom-sfc64-out": "#555555",
+    "idiom-sfc64-out": "#b0a08a",
     "numba-philox": "#2a9d5c",
     "torch": "#d1495b",
     "jax-threefry": "#8e5bb5",
@@ -40,17 +46,29 @@ COLOURS = {
 }
 
 
-def drawn(draw: Callable[..., bool], record: Record, height: float = 3.6) -> str | None:
+def drawn(draw: Callable[..., bool], name: str, record: Record, width: str, height: float = 3.6) -> str | None:
     """Return a figure as SVG text, or None if there is nothing to draw."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7, height), layout="constrained")
+        figure = Figure(figsize=(WIDTHS[width], height), layout="constrained")
         FigureCanvasSVG(figure)
         if not draw(record, figure):
             return None
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    for stand_in, colour in PAGE_COLOURS.items():
+        text = text.replace(stand_in, colour)
+    unique = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{name}-{width}-", text)  # several figures share a page
+    return unique[unique.index("<svg") :]
+
+
+def is_narrow(figure: Figure) -> bool:
+    return bool(figure.get_figwidth() < WIDTHS["wide"])
+
+
+def panel(figure: Figure, number: int, k: int) -> Any:
+    """Return panel `k` of a number of panels: side by side, or one above the other in a narrow figure."""
+    return figure.add_subplot(number, 1, k + 1) if is_narrow(figure) else figure.add_subplot(1, number, k + 1)
 
 
 def plain(axis: Any) -> None:
@@ -78,20 +96,22 @@ def size_name(n: int) -> str:
 def mark_sizes(axes: Any, record: Record, sizes: Iterable[int]) -> None:
     """Label the axis of sizes, and mark the sizes at which input and output fill a cache."""
     axes.set_xscale("log", base=2)
-    sizes = sorted(set(sizes))
-    axes.set_xticks(sizes, [size_name(n) for n in sizes], rotation=30)
+    labelled: list[int] = []
+    for size in sorted(set(sizes)):
+        labelled += [size] * (not labelled or size >= 8 * labelled[-1])  # nearer labels would collide
+    axes.set_xticks(labelled, [size_name(n) for n in labelled], rotation=30)
     axes.set_xlabel("elements (float32)")
     for name, size in record.environment["caches"].items():
         axes.axvline(size / 8, color="#bbbbbb", linestyle=":", linewidth=1)
         place: Any = {"xy": (size / 8, 1), "xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
-        axes.annotate(name, **place, color="#777777", fontsize=9)
+        axes.annotate(name, **place, fontsize=9)
 
 
 def by_size(value: Callable[[tables.Cell], float], heading: str, record: Record, figure: Figure) -> bool:
     """Draw a quantity against the size, one panel per rate."""
     panels = {rate: found for rate in (0.1, 0.5) if "c" in (found := curves(record, rate))}
     for k, (rate, found) in enumerate(panels.items()):
-        axes = figure.add_subplot(1, len(panels), k + 1)
+        axes = panel(figure, len(panels), k)
         for name, cells in found.items():
             style = {"linestyle": "--"} if name == "copy" else {"marker": "o", "markersize": 3.5}
             width = 2.2 if name == "c" else 1.3
@@ -105,7 +125,9 @@ def by_size(value: Callable[[tables.Cell], float], heading: str, record: Record,
             axes.set_ylabel(heading)
     if panels:
         handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=2 if is_narrow(figure) else 3, fontsize=9, frameon=False
+        )
     return bool(panels)
 
 
@@ -125,7 +147,7 @@ def bars(axes: Any, cells: Sequence[tables.Cell], isa: str) -> None:
               [cell.ratio.high - v for v, cell in zip(values, cells, strict=True)]]  # fmt: skip
     errors = [[max(0.0, error) for error in side] for side in errors]
     colours = [ROLE_COLOURS[tables.role(cell.contender)] for cell in cells]
-    axes.barh(range(len(cells)), values, xerr=errors, color=colours, height=0.72, ecolor="#333333", capsize=1.5)
+    axes.barh(range(len(cells)), values, xerr=errors, color=colours, height=0.72, ecolor=INK, capsize=1.5)
     axes.set_yticks(range(len(cells)), [tables.label(cell.contender, isa) for cell in cells])
     for k, cell in enumerate(cells):
         axes.annotate(f" {tables.factor(cell.ratio.value)}", (max(cell.ratio.high, values[k]), k), va="center", fontsize=9)
@@ -137,7 +159,8 @@ def bars(axes: Any, cells: Sequence[tables.Cell], isa: str) -> None:
 
 def peers(record: Record, figure: Figure) -> bool:
     """Draw all contenders on 4 M elements."""
-    found = list(tables.cells(record, entry="4M", rate=0.1))
+    best = f"c-{record.environment['isa']}"  # the same kernels as "c"
+    found = [cell for cell in tables.cells(record, entry="4M", rate=0.1) if cell.contender != best]
     if not found:
         return False
     axes = figure.add_subplot()
@@ -264,7 +287,7 @@ def training(record: Record, figure: Figure) -> bool:
     """Draw a training step without dropout, with PyTorch's dropout and with fastdrop's."""
     cases = [case for case in record.cases.values() if case.group == "training" and record.contenders(case.name)]
     for k, case in enumerate(cases):
-        axes = figure.add_subplot(1, len(cases), k + 1)
+        axes = panel(figure, len(cases), k)
         found = list(tables.cells(record, name=case.name))
         colours = [ROLE_COLOURS[tables.role(cell.contender)] for cell in found]
         bar = axes.bar(range(len(found)), [cell.seconds * 1e3 for cell in found], color=colours)
@@ -276,14 +299,53 @@ def training(record: Record, figure: Figure) -> bool:
     return bool(cases)
 
 
-# name -> function that draws the figure
-FIGURES: dict[str, Callable[[Record], str | None]] = {
-    "throughput": lambda record: drawn(throughput, record, 4.4),
-    "ratios": lambda record: drawn(ratios, record, 4.4),
-    "peers": lambda record: drawn(peers, record, 8),
-    "isas": lambda record: drawn(isas, record),
-    "threads": lambda record: drawn(threads, record),
-    "latency": lambda record: drawn(latency, record, 6.4),
-    "roofline": lambda record: drawn(roofline, record, 4.4),
-    "training": lambda record: drawn(training, record),
+ANSWERS = {"copy": "numpy.copyto", "c": "fastdrop", "peer": "fastest other library", "torch": "PyTorch F.dropout"}
+ANSWER_COLOURS = {"copy": COLOURS["copy"], "c": COLOURS["c"], "peer": COLOURS["idiom-pcg64"], "torch": COLOURS["torch"]}
+
+
+def answer(record: Record, figure: Figure) -> bool:
+    """Draw fastdrop, the copy, the fastest peer and PyTorch at three sizes, and their geometric means."""
+    found, means = tables.answers(record), tables.answer(record)
+    if len(found.get("c", ())) < 2:
+        return False
+    axes = figure.add_subplot()
+    groups = [*found["c"], "mean"]
+    for k, name in enumerate(name for name in ANSWERS if name in found):
+        values = [{**found[name], "mean": means.get(name, math.nan)}.get(group, math.nan) for group in groups]
+        bar = axes.barh(
+            [j + k * 0.2 for j in range(len(groups))], values, 0.18, color=ANSWER_COLOURS[name], label=ANSWERS[name]
+        )
+        axes.bar_label(bar, ["" if math.isnan(value) else f"{value:.2g}" for value in values], padding=2, fontsize=9)
+    axes.set_yticks(
+        [j + 0.3 for j in range(len(groups))], [*(f"{group[:-1]} {group[-1]}" for group in groups[:-1]), "geometric\nmean"]
+    )
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    plain(axes.xaxis)
+    axes.margins(x=0.15)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("ns per float32 element (less is better)")
+    figure.legend(loc="outside lower center", ncols=2 if is_narrow(figure) else 4, fontsize=9, frameon=False)
+    return True
+
+
+DRAWINGS: dict[str, tuple[Callable[..., bool], float, float]] = {  # name: the function, and the heights of both widths
+    "answer": (answer, 3.6, 4.4),
+    "throughput": (throughput, 4.4, 7.5),
+    "ratios": (ratios, 4.4, 7.5),
+    "peers": (peers, 8.6, 8.6),
+    "isas": (isas, 3.6, 3.8),
+    "threads": (threads, 3.6, 3.4),
+    "latency": (latency, 7.0, 7.0),
+    "roofline": (roofline, 4.4, 4.4),
+    "training": (training, 3.6, 6.0),
 }
+
+
+def sized(name: str) -> Callable[[Record, str], str | None]:
+    draw, *heights = DRAWINGS[name]
+    return lambda record, width: drawn(draw, name, record, width, heights[width == "narrow"])
+
+
+# name -> function that draws the figure in one of `WIDTHS`
+FIGURES: dict[str, Callable[[Record, str], str | None]] = {name: sized(name) for name in DRAWINGS}

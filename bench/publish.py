@@ -1,8 +1,9 @@
 """Publish the newest record: run ``python -m fastdrop.bench.publish`` in the checkout.
 
-The command reads the newest record in ``bench/records``. It writes ``docs/benchmarks.html``, the table in
-``docs/benchmarks.md`` and the sentence in README.md, both between two marks. With ``--measure`` it measures a new record first,
-which takes a quarter of an hour.
+The command reads the newest record in ``bench/records``. It writes ``docs/benchmarks.html``, the tables in
+``docs/benchmarks.md`` and the sentence in README.md, both between two marks. It refuses a record of a busy machine, except with
+``--busy``. From all records it writes ``docs/machines.html``. With ``--measure`` it measures a new record first, which takes
+about twenty minutes.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import tables
+from . import busy, costs, tables
 from .figures import size_name
 from .records import Record, newest
 
 __all__ = ["headline", "published", "table", "with_block"]
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-RECORDS, REPORT = Path("bench/records"), Path("docs/benchmarks.html")
+RECORDS, REPORT, MACHINES = Path("bench/records"), Path("docs/benchmarks.html"), Path("docs/machines.html")
 README, PAGE = Path("README.md"), Path("docs/benchmarks.md")
 ROWS = {  # contender -> description in the page's table
     "copy": "`numpy.copyto` (no dropout)",
@@ -73,7 +74,32 @@ def table(record: Record) -> str:
         if any(found.get(name, ())):
             values = [f"{cell.time} ({tables.factor(cell.ratio.value)})" if cell else "" for cell in found[name]]
             lines.append("| " + " | ".join([text, *values]) + " |")
-    return "\n".join([machine(record), "", *lines, "", losses(record)]) + "\n"
+    return "\n".join([machine(record), "", *lines, "", losses(record), *cost_lines(record)]) + "\n"
+
+
+def cost_lines(record: Record) -> list[str]:
+    """Return a table of what each variant costs, in times of the copy; nothing if the record has no variants."""
+    found = costs.costs(record)
+    if not found:
+        return []
+    lines = [
+        "",
+        "What each variant costs, in times of `numpy.copyto` of the same array. A call has about 256 elements, and is given in "
+        "times of `numpy.multiply`. The last two columns are fastdrop's time divided by that of the formula in NumPy, for the "
+        "forward pass and for both passes.",
+        "",
+        "| function | wanted | forward | backward | call | of NumPy | both of NumPy |",
+        "|---" * 7 + "|",
+    ]
+    for cost in found:
+        passes = cost.forward, cost.backward
+        values = (
+            [one and one.cell.ratio for one in passes] + [cost.call and cost.call.ratio] + [one and one.numpy for one in passes]
+        )
+        wanted = f"{cost.variant.wanted:g}" if cost.variant.wanted else ""
+        texts = [tables.factor(value.value) if value else "" for value in values]
+        lines.append(f"| `{cost.variant.name}` | {wanted} | {' | '.join(texts)} |")
+    return lines
 
 
 def machine(record: Record) -> str:
@@ -86,7 +112,7 @@ def machine(record: Record) -> str:
     threads = "One thread" if environment["threads"] == 1 else f"{environment['threads']} threads"
     compiler = " ".join(environment["build"].split()[:2])
     return (
-        f"{threads} of an {environment['cpu']} with {environment['isa']} ({environment['processors']} processors, {cache} MiB "
+        f"{threads} of an {environment['cpu']} with {environment['isa']} ({tables.processors(environment)}, {cache} MiB "
         f"of last-level cache, {compiler}, {known}), {environment['date'][:10]}. The table gives nanoseconds per float32 "
         "element. In brackets is the time divided by that of `numpy.copyto`, the median of paired ratios. Without `out=`, each "
         "call allocates its result in fresh memory."
@@ -125,11 +151,18 @@ def published(root: Path) -> tuple[Record, dict[Path, str]]:
     return record, {path: with_block((root / path).read_text(encoding="utf-8"), made) for path, made in blocks.items()}
 
 
+def require_quiet(record: Record) -> None:
+    """Raise ValueError if the record says that its machine was busy."""
+    if wrong := busy.reasons(record):
+        raise ValueError(f"the machine was busy: {'; '.join(wrong)}. Measure again, or publish the record with --busy")
+
+
 def main() -> None:
     """Measure if requested, then write the report and the blocks of the two pages."""
     parser = argparse.ArgumentParser(prog="python -m fastdrop.bench.publish", description=__doc__.splitlines()[0])
     parser.add_argument("root", nargs="?", type=Path, default=Path(), help="the checkout (default: the current folder)")
     parser.add_argument("--measure", metavar="NAME", help="measure first, and write bench/records/NAME.jsonl")
+    parser.add_argument("--busy", action="store_true", help="publish a record of a busy machine too; the page says so")
     arguments = parser.parse_args()
     root = arguments.root.resolve()
     try:
@@ -138,9 +171,13 @@ def main() -> None:
             code = "from fastdrop.__main__ import main; main()"
             subprocess.run([sys.executable, "-c", code, "bench", "--record", path], check=True, cwd=root / RECORDS)
         record, pages = published(root)
+        if not arguments.busy:
+            require_quiet(record)
+        from .machines import write_page
         from .report import write_report
 
         write_report(record, root / REPORT)
+        write_page([Record.read(path) for path in sorted((root / RECORDS).glob("*.jsonl"))], root / MACHINES)
         for path, text in pages.items():
             (root / path).write_text(text, encoding="utf-8")
     except (ValueError, OSError) as error:

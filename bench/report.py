@@ -7,18 +7,18 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from . import tables
+from . import busy, costs, tables
 from .figures import FIGURES, blocks, planes, size_name
 from .instructions import budgets
 from .records import Record
 
-__all__ = ["page", "write_report"]
+__all__ = ["document", "page", "table", "write_report"]
 
 CSS = """
-:root { color-scheme: light; --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --own: #1f6fb4;
+:root { color-scheme: light dark; --page: #fff; --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --own: #1f6fb4;
         --bad: #b3261e; --good: #1d7a3e; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; color: var(--ink); background: #fff;
+body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; color: var(--ink); background: var(--page);
        font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .4rem; }
 h2 { font-size: 1.25rem; margin: 2.6rem 0 .5rem; border-top: 1px solid var(--line); padding-top: 1.4rem; }
@@ -39,7 +39,12 @@ tr.yardstick td { color: var(--soft); }
 .interval, tr.about td { color: var(--soft); font-size: .92em; }
 tr:has(+ tr.about) td { border-bottom: 0; } tr.about td { padding: 0 1.5rem .4rem 0; }
 figure { margin: .8rem 0; } figure svg { width: 100%; height: auto; display: block; max-width: 44rem; }
+.answer { font-size: 1.15rem; } figure svg.narrow { display: none; }
+@media (prefers-color-scheme: dark) {
+  :root { --page: #14181d; --ink: #e6e9ee; --soft: #a3adba; --line: #343c47; --own: #6cb2ef; --bad: #ff8a80; --good: #6fcf8f; }
+}
 @media (max-width: 36rem) {
+  figure svg.wide { display: none; } figure svg.narrow { display: block; }
   th, td { padding-right: .5rem; } .interval { display: block; }
   th:first-child, td:first-child, td.text, th.text { min-width: 7rem; }
 }
@@ -54,19 +59,24 @@ def write_report(record: Record, path: Path) -> None:
 
 def page(record: Record) -> str:
     """Return the report as HTML text."""
-    sections = [(name, title, body) for name, title, make in SECTIONS if (body := make(record))]
-    links = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in sections)
-    bodies = "".join(f'<section id="{name}"><h2>{escape(title)}</h2>{body}</section>\n' for name, title, body in sections)
     environment = record.environment
     lead = (
-        f"{escape(environment['cpu'])}, {environment['processors']} processors, {escape(environment['isa'])}; "
-        f"{threads_text(environment['threads'])} for every library; {escape(environment['date'][:10])}."
+        f"{environment['cpu']}, {tables.processors(environment)}, {environment['isa']}; "
+        f"{threads_text(environment['threads'])} for every library; {environment['date'][:10]}."
     )
+    sections = [(name, title, body) for name, title, make in SECTIONS if (body := make(record))]
+    return document("Dropout for NumPy arrays, measured", lead, sections)
+
+
+def document(title: str, lead: str, sections: Sequence[tuple[str, str, str]]) -> str:
+    """Return a page of sections, each with its anchor, its title and its HTML."""
+    links = "".join(f'<a href="#{name}">{escape(heading)}</a>' for name, heading, _ in sections)
+    bodies = "".join(f'<section id="{name}"><h2>{escape(heading)}</h2>{body}</section>\n' for name, heading, body in sections)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>fastdrop: benchmarks</title>'
-        f"<style>{CSS}</style></head><body>\n<h1>Dropout for NumPy arrays, measured</h1>\n"
-        f'<p class="lead">{lead}</p><nav>{links}</nav>\n{bodies}</body></html>\n'
+        f"<style>{CSS}</style></head><body>\n<h1>{escape(title)}</h1>\n"
+        f'<p class="lead">{escape(lead)}</p><nav>{links}</nav>\n{bodies}</body></html>\n'
     )
 
 
@@ -109,18 +119,20 @@ def figure(name: str, about: str) -> Callable[[Record], str]:
     """Return the function that makes a figure with its description, or an empty text if there is nothing to draw."""
 
     def make(record: Record) -> str:
-        svg = FIGURES[name](record)
-        if svg is None:
-            return ""
-        named = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(about)}" ', 1)
-        return f"<p>{escape(about)}</p><figure>{named}</figure>"
+        drawings = [(width, FIGURES[name](record, width)) for width in ("wide", "narrow")]
+        named = [
+            svg.replace("<svg ", f'<svg class="{width}" role="img" aria-label="{escape(about)}" ', 1)
+            for width, svg in drawings
+            if svg is not None
+        ]
+        return f"<p>{escape(about)}</p><figure>{''.join(named)}</figure>" if named else ""
 
     return make
 
 
-def with_interval(value: Any) -> Markup:
-    """Return an estimate and its interval."""
-    text = tables.factor(value.value)
+def with_interval(value: Any, limit: float | None = None) -> Markup:
+    """Return an estimate and its interval; the estimate has enough digits to tell it from a limit."""
+    text = tables.factor(value.value) if limit is None else tables.settled(value.value, limit)
     if value.low == value.high:
         return Markup(text)
     return Markup(f'{text} <span class="interval">[{tables.factor(value.low)}, {tables.factor(value.high)}]</span>')
@@ -145,7 +157,7 @@ def targets_section(record: Record) -> str:
     words = {True: met, False: unmet, None: "not measured"}
     rows = []
     for verdict in tables.targets(record):
-        measured = with_interval(verdict.measured) if verdict.measured else "–"
+        measured = with_interval(verdict.measured, verdict.target.limit_value) if verdict.measured else "–"
         rows.append(("", [verdict.target.name, words[verdict.met], measured, verdict.target.wanted]))
         if verdict.met is False:
             rows.append(("about", [why_not(verdict)]))
@@ -183,6 +195,61 @@ def shares_section(record: Record) -> str:
         row = [share.case.name, tables.label(share.contender), tables.duration(share.seconds), f"{share.share:.1%}"]
         rows.append((tables.role(share.contender), row))
     return drawing and drawing + table(["network", "", "time per step", "share of dropout"], rows, text=[1])
+
+
+def answer_section(record: Record) -> str:
+    """Return the answer: one sentence and one figure."""
+    drawing = figure("answer", ABOUT["answer"])(record)
+    found = tables.answer(record)
+    if not found or not drawing:
+        return ""
+    others = [
+        f"{name} takes {tables.factor(found[key] / found['c'])} times as long as fastdrop"
+        for key, name in (("peer", "The fastest other library at each size"), ("torch", "PyTorch's F.dropout"))
+        if key in found
+    ]
+    sentence = (
+        f"fastdrop.dropout takes {found['c']:.2f} ns per float32 element, {tables.factor(found['c'] / found['copy'])} times as "
+        f"long as numpy.copyto (geometric means over three sizes, p = 0.1 and p = 0.5). {'. '.join(others)}."
+    )
+    return f'<p class="answer">{escape(sentence)}</p>{drawing}<p class="soft">{escape(busy.describe(record))}</p>'
+
+
+def costs_section(record: Record) -> str:
+    """Return the table of what each variant costs, and the convergence of the techniques."""
+    rows: list[tuple[str, list[Any]]] = []
+    for cost in costs.costs(record):
+        wanted = f"≤ {cost.variant.wanted:g}" if cost.variant.wanted else "–"
+        cells = [pass_cells(one) for one in (cost.forward, cost.backward)]
+        call = (cost.call.time, tables.factor(cost.call.ratio.value)) if cost.call else ("–", "–")
+        rows.append(("", [cost.variant.name, wanted, *cells[0], *cells[1], *call]))
+        if cost.missed:
+            limit = " ".join(filter(None, [f"Missed: {', '.join(cost.missed)}.", cost.variant.limit]))
+            known = costs.parts(record, cost.variant)
+            rows.append(("about", [limit + (f" Parts, ns per element: {known}." if known else "")]))
+    if not rows:
+        return ""
+    each = ["× copy", "× dropout", "/ NumPy", "/ PyTorch"]
+    headings = ["function", "wanted", "forward, ns", *each, "backward, ns", *each, "256 elements", "× multiply"]
+    return f"<p>{escape(ABOUT['costs'])}</p>" + table(headings, rows) + slower_list(record)
+
+
+def pass_cells(one: costs.Pass | None) -> list[str]:
+    if one is None:
+        return ["–"] * 5
+    ratios = [one.cell.ratio, one.plain, one.numpy, one.torch]
+    return [one.cell.time, *(tables.factor(found.value) if found else "–" for found in ratios)]
+
+
+def slower_list(record: Record) -> str:
+    """Return where a formula is surely faster."""
+    lost = [
+        f"{name}: {tables.label(formula)} is faster by {tables.factor(found.value)}"
+        for name, formula, found in costs.slower_than_formulas(record)
+    ]
+    if not lost:
+        return "<p>No formula in NumPy or PyTorch is surely faster than fastdrop's function.</p>"
+    return "<h3>Where a formula is faster</h3>" + items(lost)
 
 
 def variants_section(record: Record) -> str:
@@ -276,12 +343,13 @@ def environment_section(record: Record) -> str:
     caches = ", ".join(f"{name} {size // 1024:,} KiB" for name, size in found["caches"].items())
     rows = [
         ("processor", found["cpu"]),
-        ("processors available to the process", found["processors"]),
+        ("processors", tables.processors(found)),
         ("data caches (first processor)", caches or "not known"),
         ("memory available", f"{found['memory_bytes'] / 2**30:.1f} GiB" if found["memory_bytes"] else "not known"),
         ("transparent huge pages", found["huge_pages"] or "not known"),
         ("system", found["system"]),
         ("load at the start", ", ".join(f"{value:.2f}" for value in found["load"])),
+        ("during the run", busy.describe(record)),
         ("Python", found["python"]),
         ("fastdrop's build", found["build"]),
         ("instruction set; all that run here", f"{found['isa']}; {', '.join(found['isas'])}"),
@@ -292,8 +360,11 @@ def environment_section(record: Record) -> str:
     body = table(["", ""], [("", [name, value]) for name, value in rows], text=[1])
     if notes := tables.notes(record):
         body += "<h3>Contenders that did not take part, and why</h3>" + items(notes)
-    if busy := tables.overthreaded(record):
-        body += "<h3>Contenders that used more processors than agreed</h3>" + items(busy)
+    if spinning := tables.overthreaded(record):
+        body += (
+            "<h3>Contenders that used more processors than agreed</h3><p>The processor time is that of the whole process, so "
+            "threads that another library left spinning count too. fastdrop itself starts no thread here.</p>" + items(spinning)
+        )
     return body
 
 
@@ -329,6 +400,10 @@ def bias_section(record: Record) -> str:
             "arrays belong to another library, you gain less or nothing.",
             "PyTorch, JAX, TensorFlow and Keras are called on their own arrays, without conversions. They are designed for "
             "whole graphs on many threads; a single operation on one thread is not their strength.",
+            "PyTorch's F.dropout has two paths on CPUs. On Intel's processors MKL draws the mask; on all others, AMD's "
+            "included, a slower loop does (bernoulli_scalar_kernel in ATen asks for the vendor). The row rand_like does not "
+            "depend on it: uniform numbers, a comparison and multiplications in place, the best that a user of PyTorch can write "
+            "by hand.",
             "XLA and torch.compile can fuse dropout with neighbouring operations. This saving appears only in the cases that "
             "have such operations.",
             "We wrote the Numba loops, the MKL calls and the idiom with out= as well as we could. Experts on those libraries "
@@ -341,6 +416,12 @@ def bias_section(record: Record) -> str:
 
 
 ABOUT = {
+    "answer": "Nanoseconds per float32 element for fastdrop, for a copy without dropout, for the fastest other library and for "
+    "PyTorch's F.dropout: geometric means over p = 0.1 and p = 0.5 at three sizes, and over all of them.",
+    "costs": "Each public function, one thread, float32, out= given where there is one. × copy and × dropout: its time divided "
+    "by that of numpy.copyto, and of plain dropout with p = 0.1, on the same array. / NumPy and / PyTorch: its time divided by "
+    "that of the formula as a user writes it (below 1 fastdrop is faster); for the backward pass, both passes of both sides, "
+    "because a formula stores its mask. 256 elements: the time of a small call, and its ratio to numpy.multiply.",
     "peers": "All contenders on the same array. Blue is fastdrop, orange a yardstick that does no dropout.",
     "throughput": "Elements per nanosecond. The dashed line is numpy.copyto, the speed of memory. L1, L2 and L3 mark the sizes "
     "at which input and output fill a cache.",
@@ -351,6 +432,7 @@ ABOUT = {
 }
 
 SECTIONS: tuple[tuple[str, str, Callable[[Record], str]], ...] = (
+    ("answer", "The answer", answer_section),
     ("targets", "Targets", targets_section),
     ("losses", "Where fastdrop loses", losses_section),
     ("peers", "Side by side", figure("peers", ABOUT["peers"])),
@@ -359,7 +441,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Record], str]], ...] = (
     ("calls", "Small arrays", figure("latency", ABOUT["latency"])),
     ("isas", "Instruction sets", figure("isas", ABOUT["isas"])),
     ("threads", "Threads", figure("threads", ABOUT["threads"])),
-    ("variants", "Variants, element types, masks", variants_section),
+    ("costs", "What each variant costs", costs_section),
+    ("variants", "Element types, masks, operations", variants_section),
     ("roofline", "What limits it", roofline_section),
     ("training", "The cost of dropout in training", shares_section),
     ("all", "All times", all_section),

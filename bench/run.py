@@ -19,13 +19,18 @@ import fastdrop
 from fastdrop._core import settings
 
 from . import environment, memory
+from .busy import Watch
 from .cases import Case, Entry, matching, read
-from .contenders import by_name
+from .contenders import added_files, by_name
 from .measure import Effort
 from .records import Record
+from .variants import VARIANT_CASES
 from .worker import THREAD_VARIABLES, Request
 
 __all__ = ["QUICK", "THOROUGH", "Mode", "Selection", "run", "select"]
+
+
+VARIANTS_EFFORT = Effort(seconds=0.15, least_rounds=1, patience=3, most_rounds=21)
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,11 @@ class Mode:
 
     effort: Effort
     processes: int
+    variants: Effort = VARIANTS_EFFORT  # of the rows of the table of variants, which one process measures
+
+    def processes_for(self, case: Case) -> int:
+        """Return the number of processes that measure a case."""
+        return 1 if case.what in VARIANT_CASES else self.processes
 
 
 QUICK = Mode(Effort(seconds=0.3, least_rounds=3, patience=4), processes=1)
@@ -56,7 +66,7 @@ class Selection:
         return [case for entry in self.entries for case in entry.cases]
 
 
-def select(quick: bool, only: Sequence[str]) -> Selection:
+def select(quick: bool, only: Sequence[str], added: Sequence[str] = ()) -> Selection:
     """Return the selection of cases and contenders.
 
     Parameters
@@ -66,6 +76,8 @@ def select(quick: bool, only: Sequence[str]) -> Selection:
     only : sequence of str
         Patterns of cases, groups or contenders. If a pattern matches a case, only matching cases are kept; if one matches a
         contender, only matching contenders are kept. Yardsticks are always kept.
+    added : sequence of str
+        Contenders from files, which take part in every case that they can do.
 
     Raises
     ------
@@ -86,7 +98,7 @@ def select(quick: bool, only: Sequence[str]) -> Selection:
         entries = [keep_cases(entry, wanted) for entry in (plan.entries if quick else entries)]
     if wanted := matching(only, by_name()):
         contenders = set(wanted)
-    chosen = [keep_contenders(entry, contenders) for entry in entries]
+    chosen = [keep_contenders(with_added(entry, added), contenders | set(added)) for entry in entries]
     return Selection(tuple(entry for entry in chosen if entry.cases), memory=not only and not quick)
 
 
@@ -101,6 +113,16 @@ def names_of(case: Case) -> tuple[str, ...]:
 
 def keep_cases(entry: Entry, patterns: Sequence[str]) -> Entry:
     return replace(entry, cases=tuple(case for case in entry.cases if matching(patterns, names_of(case))))
+
+
+def with_added(entry: Entry, added: Sequence[str]) -> Entry:
+    """Return the entry with added contenders in the cases that they can do; parts and threads are for fastdrop alone."""
+
+    def able(case: Case) -> tuple[str, ...]:
+        alone = case.group in ("parts", "threads", "training")
+        return () if alone else tuple(name for name in added if by_name()[name][0].takes_part(case))
+
+    return replace(entry, cases=tuple(replace(case, contenders=(*case.contenders, *able(case))) for case in entry.cases))
 
 
 def keep_contenders(entry: Entry, contenders: set[str]) -> Entry:
@@ -131,7 +153,14 @@ class Worker:
                 variables["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
             with Path(self.folder, f"{self.number}.log").open("a") as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "fastdrop.bench.worker", str(self.threads), *([self.isa] if self.isa else [])],
+                    [
+                        sys.executable,
+                        "-m",
+                        "fastdrop.bench.worker",
+                        str(self.threads),
+                        self.isa or "",
+                        *map(str, added_files()),
+                    ],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
@@ -188,7 +217,7 @@ Show = Callable[[Record, Entry], None]  # receives each finished entry
 
 def step_count(selection: Selection, mode: Mode) -> int:
     """Return the number of steps that `run` reports."""
-    return mode.processes * len(selection.cases) + selection.memory
+    return sum(map(mode.processes_for, selection.cases)) + selection.memory
 
 
 def run(
@@ -228,10 +257,14 @@ def run(
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fastdrop-bench-"))
         workers = [stack.enter_context(Worker(number, threads, isa, folder)) for number in range(mode.processes)]
+        watch = Watch(lambda: [os.getpid(), *(worker.process.pid for worker in workers if worker.process)])
         for entry in selection.entries:
             for case in entry.cases:
                 record.add({"kind": "case", **case.fields()})
-                ask_all(workers, case, mode.effort, record, tell)
+                effort = mode.variants if case.what in VARIANT_CASES else mode.effort
+                ask_all(workers[: mode.processes_for(case)], case, effort, record, tell)
+            if (line := watch.line()) is not None:
+                record.add(line)
             show(record, entry)
     if selection.memory:
         tell("memory of a forward and a backward pass", True)

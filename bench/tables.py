@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from statistics import geometric_mean, median
 from typing import Any
 
 from .cases import Case, Target, read
 from .contenders import by_name
 from .measure import Estimate
 from .records import Record
+from .variants import VARIANT_CASES
 
 __all__ = [
-    "Cell", "Change", "Loss", "Share", "Verdict", "bytes_moved", "cell", "cells", "changes", "duration", "entries", "equality",
-    "factor", "label", "losses", "notes", "overthreaded", "own_mistakes", "reason", "role", "rows", "shares", "targets",
-    "title", "versions",
+    "Cell", "Change", "Loss", "Share", "Verdict", "answer", "answers", "bytes_moved", "cell", "cells", "changes", "duration",
+    "entries", "equality", "factor", "label", "losses", "notes", "overthreaded", "own_mistakes", "processors", "reason",
+    "role", "rows", "settled", "shares", "targets", "title", "versions",
 ]  # fmt: skip
 
 
@@ -48,6 +50,16 @@ def three(value: float) -> str:
 def factor(value: float) -> str:
     """Return a ratio with as many digits as are meaningful."""
     return with_digits(value, (99.5, 9.95, 0.0995))
+
+
+def settled(value: float, limit: float) -> str:
+    """Return a ratio with as many digits as show on which side of a limit it lies."""
+    text = factor(value)
+    digits = len(text.partition(".")[2])
+    while float(text) == limit != value and digits < 6:
+        digits += 1
+        text = f"{value:.{digits}f}"
+    return text
 
 
 def with_digits(value: float, limits: tuple[float, ...]) -> str:
@@ -128,6 +140,28 @@ def rows(record: Record, cases: Iterable[Case]) -> dict[str, list[Cell | None]]:
     return {name: [cell(record, case.name, name) for case in cases] for name in names}
 
 
+def answer(record: Record) -> dict[str, float]:
+    """Return geometric means of ns per element over three sizes and the rates: of fastdrop, copy, peer and PyTorch."""
+    found = answers(record)
+    return {
+        name: geometric_mean(values.values()) for name, values in found.items() if values and len(values) == len(found["c"])
+    }
+
+
+def answers(record: Record) -> dict[str, dict[str, float]]:
+    """Return the same means of each size by contender; "peer" is the fastest other library at each size and rate."""
+    times: dict[str, dict[str, list[float]]] = {name: {} for name in ("c", "copy", "peer", "torch")}
+    for entry in ("64K", "4M", "64M"):
+        for case in (case for case in record.cases.values() if case.entry == entry and record.has(case.name, "c", "copy")):
+            found = {one.contender: one.per_element for one in cells(record, name=case.name)}
+            if others := [value for name, value in found.items() if role(name) == "peer"]:
+                found["peer"] = min(others)
+            for name in times:
+                if name in found:
+                    times[name].setdefault(entry, []).append(found[name])
+    return {name: {entry: geometric_mean(values) for entry, values in sizes.items()} for name, sizes in times.items() if sizes}
+
+
 # Verdicts ---------------------------------------------------------------------------------------------------------------
 
 
@@ -168,12 +202,12 @@ class Loss:
 def losses(record: Record) -> list[Loss]:
     """Return the cases in which a peer, or the copy, is surely faster: the whole interval lies above 1. Largest factors first.
 
-    Parts of the work are left out, because the whole work is a case too.
+    Parts of the work are left out, because the whole work is a case too, and so are the rows of the table of variants.
     """
     found = []
     for name, case in record.cases.items():
         own = next((name for name in ("c", "step-fastdrop") if name in case.contenders), None)
-        if own is None or not record.has(name, own) or case.group == "parts":
+        if own is None or not record.has(name, own) or case.group == "parts" or case.what in VARIANT_CASES:
             continue
         for other in record.contenders(name):
             if role(other) == "fastdrop" or other in ("multiply", "multiply-new", "step-none"):
@@ -263,13 +297,23 @@ def notes(record: Record) -> list[str]:
 
 
 def overthreaded(record: Record) -> list[str]:
-    """Return the contenders that used more processors than agreed, by at least a tenth."""
-    found: dict[str, float] = {}
+    """Return the contenders that used more processors than agreed, by at least a tenth, in most processes of a case."""
+    used: dict[tuple[str, str], list[float]] = {}
     for line in record.of_kind("samples"):
-        threads = record.environment["threads"]
-        if record.cases[line["case"]].group != "threads" and line["processors"] > 1.1 * threads:
-            found[line["contender"]] = max(found.get(line["contender"], 0), line["processors"])
-    return [f"{label(name)}: up to {value:.1f} processors" for name, value in found.items()]
+        if record.cases[line["case"]].group != "threads":
+            used.setdefault((line["contender"], line["case"]), []).append(line["processors"])
+    found: dict[str, float] = {}
+    for (name, _), values in used.items():
+        found[name] = max(found.get(name, 0), median(values))
+    threads = record.environment["threads"]
+    return [f"{label(name)}: {value:.1f} processors" for name, value in found.items() if value > 1.1 * threads]
+
+
+def processors(environment: dict[str, Any]) -> str:
+    """Return the number of the machine's processors, and of those that the benchmark may use if they are fewer."""
+    allowed = environment["processors"]
+    every = environment.get("machine_processors") or allowed
+    return f"{every} processor{'s' * (every > 1)}" + (f", {allowed} of which the benchmark may use" if allowed < every else "")
 
 
 def versions(record: Record) -> str:

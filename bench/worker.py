@@ -11,8 +11,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import fastdrop
@@ -21,9 +23,10 @@ from fastdrop.verify.runner import Mismatch, every_engine
 from .cases import Case
 from .checks import check, equal_results
 from .contender import Absent, Contender, Job
-from .contenders import by_name, own
+from .contenders import add_file, by_name, own
 from .data import job_of
 from .measure import Effort, Prepared, interleave
+from .variants import BACKWARD, FORWARD
 
 __all__ = ["THREAD_VARIABLES", "measure", "work"]
 
@@ -135,12 +138,16 @@ def measure(request: Request, emit: Emit) -> None:
         emit("skipped", contender=None, why=str(reason))
         return
     answers = Answers(job, emit, request.process)
-    contenders, calls = {}, {}
+    contenders: dict[str, Contender] = {}
+    calls: dict[str, Prepared] = {}
     for contender, prepared in prepared_contenders(request, job, emit):
         contenders[contender.name] = contender
         calls[contender.name] = replace(prepared, check=partial(answers.check, contender))
-    if request.process == 0 and any(contender.exact for contender in contenders.values()):
-        answers.check_engines(list(contenders.values()))
+    if any(contender.exact for contender in contenders.values()):
+        with suppress(Exception):  # each comparison with it reports what is wrong
+            answers.checked_reference()  # now: later, it would overwrite the result that is compared with it
+        if request.process == 0 and request.case.what not in (FORWARD, BACKWARD):  # of variants, on the small call
+            answers.check_engines(list(contenders.values()))
 
     def refused(name: str, error: Exception) -> None:
         emit("refused", contender=name, why=reason_of(error), own=contenders[name].kind == "fastdrop")
@@ -165,10 +172,15 @@ def settle(threads: int, isa: str | None) -> None:
 
 
 def work() -> None:
-    """Answer requests until there are no more; the arguments are the number of threads and optionally the instruction set."""
+    """Answer requests until there are no more.
+
+    The arguments are the number of threads, the instruction set (empty for the best one), and files of contenders.
+    """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    settle(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
+    settle(int(sys.argv[1]), sys.argv[2] or None)
+    for path in sys.argv[3:]:
+        add_file(Path(path))
     for line in sys.stdin:
         request = Request.of(line)
 

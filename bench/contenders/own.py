@@ -16,6 +16,7 @@ from fastdrop._core import machine, native
 from fastdrop.verify.cases import Engine
 
 from ..contender import EVERY_DTYPE, SEED, Absent, Adapter, Array, Call, Contender, Job
+from ..variants import BACKWARD, CALL, FORWARD, PLAIN_RATE, is_random
 
 OPTIONS = EVERY_DTYPE | {"noise_shape", "bias", "residual", "rates"}
 
@@ -65,6 +66,54 @@ def concrete(job: Job) -> Call:
     return lambda: fastdrop.concrete_dropout(job.x, p_logit, seed=SEED, offset=next(offsets), out=job.out)
 
 
+def seeded(function: Callable[..., Any], options: dict[str, Any]) -> Callable[[int], Any]:
+    """Return a function of the offset that calls a public function with the arguments of a row of the table of variants."""
+    if is_random(function):
+        return lambda offset: function(**options, seed=SEED, offset=offset)
+    return lambda offset: function(**options)
+
+
+def forward_at(job: Job) -> Callable[[int], Any]:
+    """Return a variant's forward pass as a function of the offset."""
+    function = job.work.variant.forward
+    return seeded(function, job.work.options(function, job.work.out))
+
+
+def backward_at(job: Job) -> Callable[[int], Any]:
+    """Return a variant's backward pass as a function of the offset."""
+    function = job.work.variant.backward
+    assert function is not None
+    return seeded(function, job.work.options(function, job.work.grad_out))
+
+
+def both_at(job: Job) -> Callable[[int], Any]:
+    """Return both passes of a variant as a function of the offset: the result, and the gradient of the input."""
+    forward, backward = forward_at(job), backward_at(job)
+
+    def call(offset: int) -> tuple[Any, Any]:
+        y, dx = forward(offset), backward(offset)
+        return y, dx[0] if isinstance(dx, tuple) else dx
+
+    return call
+
+
+def counted(at: Callable[[Job], Callable[[int], Any]]) -> Callable[[Job], Call]:
+    """Return a function that makes a call with the next offset each time."""
+
+    def make(job: Job) -> Call:
+        call, offsets = at(job), itertools.count()
+        return lambda: call(next(offsets))
+
+    return make
+
+
+def plain(job: Job) -> Call:
+    """Return plain dropout on the array of a row of the table of variants, in the same direction."""
+    offsets = itertools.count()
+    call: Callable[..., Any] = fastdrop.dropout_backward if job.case.what == BACKWARD else fastdrop.dropout
+    return lambda: call(job.x, PLAIN_RATE, seed=SEED, offset=next(offsets), out=job.out)
+
+
 WORKS: dict[str, Callable[[Job], Call]] = {
     "dropout": dropout,
     "backward": backward,
@@ -73,6 +122,9 @@ WORKS: dict[str, Callable[[Job], Call]] = {
     "words": words,
     "gaussian": gaussian,
     "concrete": concrete,
+    FORWARD: counted(forward_at),
+    BACKWARD: counted(backward_at),
+    CALL: counted(forward_at),
 }
 
 
@@ -104,6 +156,10 @@ ADAPTER = Adapter(
     (
         contender("c", "fastdrop, C", Engine("c")),
         contender("c-new", "fastdrop, C, new result", Engine("c"), {"dropout": partial(dropout, new=True)}),
+        Contender(
+            "c-both", "fastdrop, C, both passes", {BACKWARD: counted(both_at)}, OPTIONS, "fastdrop", read=lambda found: found
+        ),
+        Contender("dropout", "plain dropout, p = 0.1", dict.fromkeys((FORWARD, BACKWARD), plain), OPTIONS, "yardstick"),
         contender("numba", "fastdrop, Numba", Engine("numba")),
         contender("numpy", "fastdrop, NumPy", Engine("numpy")),
         *(contender(f"c-{isa}", f"fastdrop, C, {isa}", Engine("c", isa)) for isa in ISAS),
@@ -117,7 +173,12 @@ REFERENCE = contender("reference", "the reference", Engine("numpy"))
 
 def reference(job: Job) -> Any:
     """Return the bytes that the first call of every engine must give."""
-    made = np.array  # a copy, because all contenders share the memory for the result
     with REFERENCE.using():
-        found = REFERENCE.does[job.case.what](job)()
-    return tuple(made(part) for part in found) if isinstance(found, tuple) else made(found)
+        return copied(REFERENCE.does[job.case.what](job)())
+
+
+def copied(found: Any) -> Any:
+    """Return a copy of a result, because all contenders share the memory for it; a result may be several arrays."""
+    if isinstance(found, tuple):
+        return tuple(None if part is None else copied(part) for part in found)
+    return np.array(found)

@@ -1,15 +1,20 @@
-"""PyTorch on the CPU: `torch.nn.functional.dropout`, eager and through `torch.compile`."""
+"""PyTorch on the CPU: `torch.nn.functional.dropout`, and what a user writes by hand; each eager and through `torch.compile`.
+
+On Intel's processors PyTorch draws the mask with MKL; on all others, AMD's included, with a slower loop of its own
+(`bernoulli_scalar_kernel` in ATen asks for the vendor).
+"""
 
 from __future__ import annotations
 
 import importlib
 import shutil
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..contender import EVERY_DTYPE, SEED, Absent, Adapter, Array, Call, Contender, Job
+from ..contender import EVERY_DTYPE, PLAIN, SEED, Absent, Adapter, Array, Call, Contender, Job
 
 OPTIONS = EVERY_DTYPE | {"noise_shape", "bias", "residual", "rates"}
 
@@ -79,6 +84,18 @@ def compiled(job: Job) -> Call:
     return dropout(job, compiled=True)
 
 
+def by_hand(job: Job, compiled: bool = False) -> Call:
+    """Return the fastest form that a user can write: uniform numbers, a comparison and multiplications in place."""
+    torch = prepared(job)
+    x, p, scale = tensor(job.x), job.p, 1 / (1 - job.p)
+    if not compiled:
+        return lambda: torch.rand_like(x).ge_(p).mul_(scale).mul_(x)
+    needs_compiler()
+    run = torch.compile(lambda x: x * (torch.rand_like(x) >= p) * scale, dynamic=False)
+    run(x)
+    return lambda: run(x)
+
+
 def backward(job: Job) -> Call:
     torch = prepared(job)
     x, grad = tensor(job.x).requires_grad_(), tensor(job.gradients[0])
@@ -107,6 +124,10 @@ EAGER = {"dropout": dropout, "backward": backward, "mask": mask, "gaussian": gau
 ADAPTER = Adapter(
     (
         Contender("torch", "PyTorch F.dropout", EAGER, OPTIONS, read=read),
+        Contender("torch-rand", "PyTorch, rand_like", {"dropout": by_hand}, PLAIN, read=read),
+        Contender(
+            "torch-rand-compile", "PyTorch, rand_like, compiled", {"dropout": partial(by_hand, compiled=True)}, PLAIN, read=read
+        ),
         Contender("torch-compile", "PyTorch F.dropout, compiled", {"dropout": compiled}, OPTIONS, read=read),
     ),
     module="torch",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..contender import EVERY_DTYPE, Adapter, Array, Call, Contender, Job, Make
+from ..variants import BACKWARD, CALL, FORWARD
 
 EVERYTHING = EVERY_DTYPE | {"noise_shape", "bias", "residual", "rates"}
-WORKS = ("dropout", "mask", "packed mask", "gaussian", "concrete")
+WORKS = ("dropout", "mask", "packed mask", "gaussian", "concrete", FORWARD, BACKWARD, CALL)
 
 
 def copy(job: Job) -> Call:

@@ -193,6 +193,17 @@ def test_fastdrop_that_gives_other_bytes_is_refused(monkeypatch):
     assert set(of_kind(told, "samples")) == {"copy", "idiom-pcg64"}
 
 
+def test_other_bytes_in_shared_memory_are_refused_in_every_process(monkeypatch):
+    """All contenders write to one array; the reference must not overwrite the result that is compared with it."""
+    found, adapter = contenders.by_name()["c"]
+    later = {"dropout": lambda job: lambda: fastdrop.dropout(job.x, job.p, seed=1, offset=999, out=job.out)}
+    monkeypatch.setitem(contenders.by_name(), "c", (replace(found, does=later), adapter))
+    told = []
+    request = worker.Request(SMALL, SMALL.contenders, ONCE.effort, process=1)
+    worker.measure(request, lambda kind, **fields: told.append({"kind": kind, **fields}))
+    assert of_kind(told, "refused")["c"]["why"] == "the bytes differ from those of the reference"
+
+
 def test_contender_that_fails_or_is_not_installed_is_left_out(monkeypatch):
     def fails(job):
         raise RuntimeError("no such device\nand more")
@@ -378,6 +389,47 @@ def test_changes_show_where_the_intervals_are_apart():
     assert found == {"c": "slower", "numba": "faster", "numpy": "no clear difference"}
 
 
+def test_ratio_beside_its_limit_has_the_digits_that_settle_it():
+    assert tables.settled(0.9021, 0.9) == "0.902"
+    assert tables.settled(0.8999, 0.9) == "0.8999"
+    assert tables.settled(0.9, 0.9) == "0.90"
+    assert tables.settled(0.52, 0.9) == "0.52"
+    assert tables.settled(29.96, 30) == "29.96"
+
+
+def test_contender_is_told_apart_from_threads_that_another_one_left():
+    found = made_record({"c": 1.0, "torch": 1.0})
+    for line in found.of_kind("samples"):
+        line["processors"] = {("torch", 0): 1.9, ("torch", 1): 2.0, ("c", 0): 1.9}.get(
+            (line["contender"], line["process"]), 1.0
+        )
+    assert tables.overthreaded(found) == ["fastdrop, C: 1.4 processors", "PyTorch F.dropout: 1.9 processors"]
+    extra = {
+        "kind": "samples",
+        "case": "small",
+        "contender": "c",
+        "process": 2,
+        "rounds": [0],
+        "seconds": [1.0],
+        "processors": 1.0,
+    }
+    found.add(extra)
+    assert tables.overthreaded(found) == ["PyTorch F.dropout: 1.9 processors"]
+
+
+def test_processors_of_the_machine_and_of_the_benchmark():
+    assert tables.processors({"processors": 1, "machine_processors": 1}) == "1 processor"
+    assert tables.processors({"processors": 1, "machine_processors": 2}) == "2 processors, 1 of which the benchmark may use"
+    assert tables.processors({"processors": 2}) == "2 processors"  # an older record
+
+
+def test_answer_is_a_geometric_mean_of_sizes_and_the_fastest_peer():
+    sizes = [replace(SMALL, name=f"{entry}-p0.1", entry=entry, shape=(1000,)) for entry in ("64K", "4M", "64M")]
+    found = made_record({"c": 2.0, "idiom-pcg64": 8.0, "torch": 4.0, "multiply": 0.5}, cases=sizes)
+    assert tables.answer(found) == pytest.approx({"copy": 1000, "c": 2000, "peer": 4000, "torch": 4000})
+    assert tables.answer(made_record({"c": 2.0})) == {}
+
+
 def test_page_stands_alone(record, tmp_path):
     pytest.importorskip("matplotlib")
     from fastdrop.bench.report import page, write_report
@@ -386,7 +438,13 @@ def test_page_stands_alone(record, tmp_path):
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"<(script|link|img|iframe)\b|@import|url\(\s*['\"]?http", text)
     assert not re.search(r"\b(src|href)=\"(?!#)", text.replace("xlink:", ""))
-    assert text.count("<svg") == 2  # only the figures for which there are cases
+    assert text.count('<svg class="wide"') == 2  # only the figures for which there are cases, for screens of both widths
+    assert text.count('<svg class="narrow"') == 2
+    assert text.count("<svg") == text.count('role="img" aria-label="') == 4
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(set(ids)) == len(ids)
+    assert "prefers-color-scheme: dark" in text
+    assert "#010203" not in text  # the stand-in for the page's colour
     for section in ("Targets", "Where fastdrop loses", "Side by side", "Method", "Our bias", "Environment and versions"):
         if section != "Side by side":  # which has the 4 M case
             assert f"<h2>{section}</h2>" in text

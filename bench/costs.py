@@ -1,0 +1,87 @@
+"""What each variant costs: the rows of the table of variants, from a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from . import tables
+from .measure import Estimate
+from .records import Record
+from .variants import CALL_BOUND, VARIANTS, Variant
+
+__all__ = ["Cost", "Pass", "costs", "parts", "slower_than_formulas"]
+
+NUMPY, TORCH = "formula-numpy", "formula-torch"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A pass of a variant: fastdrop's time, and its ratios to plain dropout and to the formulas."""
+
+    cell: tables.Cell  # with the ratio to the copy
+    plain: Estimate | None
+    numpy: Estimate | None  # fastdrop's time divided by that of the formula; of both passes for a backward pass
+    torch: Estimate | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A row: the passes that were measured, and the small call."""
+
+    variant: Variant
+    forward: Pass | None
+    backward: Pass | None
+    call: tables.Cell | None  # with the ratio to numpy.multiply
+
+    @property
+    def missed(self) -> list[str]:
+        """The bounds that were missed, in words."""
+        found = []
+        for name, one in (("forward", self.forward), ("backward", self.backward)):
+            if one and self.variant.wanted and one.cell.ratio.value > self.variant.wanted:
+                found.append(f"{name} {tables.settled(one.cell.ratio.value, self.variant.wanted)} > {self.variant.wanted:g}")
+        if self.call and self.call.ratio.value > CALL_BOUND:
+            found.append(f"256 elements {tables.settled(self.call.ratio.value, CALL_BOUND)} > {CALL_BOUND}")
+        return found
+
+
+def ratio(record: Record, case: str, one: str, other: str) -> Estimate | None:
+    return record.ratio(case, one, other) if record.has(case, one, other) else None
+
+
+def measured_pass(record: Record, case: str, own: str) -> Pass | None:
+    """Return a pass; `own` is the contender that does what the formulas do."""
+    cell = tables.cell(record, case, "c")
+    if cell is None:
+        return None
+    return Pass(cell, ratio(record, case, "c", "dropout"), ratio(record, case, own, NUMPY), ratio(record, case, own, TORCH))
+
+
+def costs(record: Record) -> list[Cost]:
+    """Return the rows that were measured."""
+    found = [
+        Cost(
+            variant,
+            measured_pass(record, variant.name, "c"),
+            measured_pass(record, f"{variant.name}-backward", "c-both"),
+            tables.cell(record, f"{variant.name}-call", "c"),
+        )
+        for variant in VARIANTS
+    ]
+    return [cost for cost in found if cost.forward or cost.backward or cost.call]
+
+
+def parts(record: Record, variant: Variant) -> str:
+    """Return the times of the parts of a row's work, in nanoseconds per element."""
+    known = {name: tables.cell(record, name, "c") for name in variant.parts if name != variant.name}
+    return "; ".join(f"{name} {cell.time}" for name, cell in known.items() if cell)
+
+
+def slower_than_formulas(record: Record) -> Iterator[tuple[str, str, Estimate]]:
+    """Yield the pass, the formula and the ratio where a formula is surely faster than fastdrop."""
+    for cost in costs(record):
+        for ending, one in (("", cost.forward), (", both passes", cost.backward)):
+            for name, found in ((NUMPY, one and one.numpy), (TORCH, one and one.torch)):
+                if found and found.low > 1:
+                    yield cost.variant.name + ending, name, found

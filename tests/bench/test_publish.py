@@ -1,0 +1,71 @@
+"""Publishing: a record of a busy machine is refused unless told; records of several machines make one page."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastdrop.bench import machines, publish
+from fastdrop.bench.records import Record, newest
+
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+ROOT = Path(__file__).parents[2]
+RECORDS = ROOT / publish.RECORDS
+pytestmark = pytest.mark.skipif(not RECORDS.is_dir(), reason="no records beside the tests")
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Return a checkout with one record, of a machine that others kept busy."""
+    for path in (publish.README, publish.PAGE):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    record = Record.read(newest(RECORDS))
+    record.lines = [line for line in record.lines if line["kind"] != "busy"]
+    record.add({"kind": "busy", "seconds": 60.0, "others": 1.5, "steal": 0.0, "load": 2.5})
+    record.write(tmp_path / publish.RECORDS / "today.jsonl")
+    return tmp_path
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["publish", *map(str, arguments)])
+    publish.main()
+
+
+def test_busy_machine_is_refused_and_nothing_is_written(checkout, monkeypatch):
+    before = (checkout / publish.README).read_text()
+    with pytest.raises(SystemExit, match=r"the machine was busy: other processes kept 1\.50 processors busy.*--busy"):
+        run(monkeypatch, checkout)
+    assert not (checkout / publish.REPORT).exists()
+    assert (checkout / publish.README).read_text() == before
+
+
+def test_busy_machine_is_published_if_told_and_the_page_says_so(checkout, monkeypatch):
+    run(monkeypatch, checkout, "--busy")
+    assert "The machine was busy: other processes kept 1.50 processors busy" in (checkout / publish.REPORT).read_text()
+    assert "one machine only" in (checkout / publish.MACHINES).read_text()
+
+
+def of_machine(cpu, date):
+    record = Record.read(newest(RECORDS))
+    record.environment.update(cpu=cpu, date=date, isa="avx512")
+    return record
+
+
+def test_page_has_a_column_for_the_newest_record_of_each_machine():
+    records = [of_machine("B", "2026-01-01"), of_machine("A", "2026-01-02"), of_machine("B", "2026-01-03")]
+    found = machines.newest_of_each(records)
+    assert [(one.environment["cpu"], one.environment["date"]) for one in found] == [("A", "2026-01-02"), ("B", "2026-01-03")]
+    text = machines.page(records)
+    assert "The newest records of 2 machines" in text
+    assert "one machine only" not in text
+    assert text.count("<th>A, avx512</th><th>B, avx512</th>") == sum(
+        f'id="{n}-{p}"' in text for n in machines.ENTRIES for p in (0.1, 0.5)
+    )
+
+
+def test_page_of_one_machine_says_so():
+    assert "one machine only, A, avx512" in machines.page([of_machine("A", "2026-01-02")])
