@@ -89,7 +89,7 @@ static void write_level(row_work *row, int level, int64_t from, int64_t n, char 
   row->job->isa->row_add[row->job->size == 8](out, second, more);
 }
 
-static double sum_row(row_work *row) {
+static NOINLINE double sum_row(row_work *row) {
   const rows_job *job = row->job;
   _Alignas(64) char values[WHOLE_ROW];
   int64_t n = job->call->n;
