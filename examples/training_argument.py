@@ -1,6 +1,6 @@
 """A training script gets its dropout from fastdrop by one added line, and a rate by one argument.
 
-The script is transformers' own `Trainer` where transformers and accelerate are installed, else a plain loop; with `--plain` too.
+The script is transformers' own `Trainer` where transformers and accelerate are installed, else (or with `--plain`) a loop.
 """
 
 from __future__ import annotations
