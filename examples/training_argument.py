@@ -1,6 +1,6 @@
 """A training script gets its dropout from fastdrop by one added line, and a rate by one argument.
 
-The script is transformers' own `Trainer` where transformers and accelerate are installed, else a plain loop.
+The script is transformers' own `Trainer` where transformers and accelerate are installed, else (or with `--plain`) a loop.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dropout", type=float, default=0.1, help="the rate of all dropout layers")
+    parser.add_argument("--plain", action="store_true", help="a plain loop, without transformers")
     parser.add_argument("--short", action="store_true", help="a few steps only")
     return parser.parse_args()
 
@@ -49,9 +50,9 @@ class Model(torch.nn.Module):
 
 
 @fastdrop.torch.patched()  # the added line
-def train(model: torch.nn.Module, data: list[dict[str, torch.Tensor]], steps: int) -> float:
-    """Train as before; return the last loss."""
-    if all(map(importlib.util.find_spec, ("transformers", "accelerate"))):
+def train(model: torch.nn.Module, data: list[dict[str, torch.Tensor]], steps: int, plain: bool) -> float:
+    """Train as before; return the last loss, or Trainer's mean."""
+    if not plain and all(map(importlib.util.find_spec, ("transformers", "accelerate"))):
         return train_with_trainer(model, data, steps)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for step in range(steps):
@@ -76,7 +77,7 @@ def main() -> None:
     """Train with the rate of the command line."""
     given = arguments()
     torch.manual_seed(0)
-    loss = train(Model(given.dropout).train(), sentences(256), 5 if given.short else 200)
+    loss = train(Model(given.dropout).train(), sentences(256), 5 if given.short else 200, given.plain)
     print(f"dropout {given.dropout}: loss {loss:.4f}")
 
 

@@ -53,7 +53,7 @@ def scaled_dot_product_attention(
         source_of({name: each for name, each in options.items() if name not in Placement._fields})
         return native_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     if is_causal and attn_mask is not None:
-        raise ValueError("is_causal and attn_mask say the same in two ways: give one of them")
+        raise ValueError("is_causal and attn_mask both define the allowed keys; give only one of them")
     if enable_gqa:
         key, value = (each.repeat_interleave(query.size(-3) // each.size(-3), -3) for each in (key, value))
     if is_causal:

@@ -54,7 +54,7 @@ def check_source(source: Source) -> None:
     seed, offset, generator = source
     if generator is not None:
         if seed is not None:
-            raise ValueError("seed and generator say the same in two ways: give one of them")
+            raise ValueError("seed and generator both define the key; give only one of them")
         if not isinstance(generator, torch.Generator):
             raise TypeError(f"generator must be a torch.Generator; got {type(generator).__name__}")
         if generator.device.type != "cpu":

@@ -50,7 +50,7 @@ class Seeded(nn.Module):
                 raise ValueError("name makes a seed of its own of the seed that is given: it needs one")
             return
         if "generator" in given:
-            raise ValueError("seed and generator say the same in two ways: give one of them")
+            raise ValueError("seed and generator both define the key; give only one of them")
         word = plan.as_word(seed, "seed") if name is None else fold_in(seed, name)
         self.register_buffer("key", torch.tensor([as_signed(word), 0]))
 

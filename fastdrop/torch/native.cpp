@@ -165,7 +165,7 @@ PyObject *axes_of(uint64_t shared) {
   return made;
 }
 
-// The gradient with respect to x + bias: the same operation, in Python if the gradient is not plain or is itself differentiated.
+// The gradient with respect to x + bias: the same operation, in Python if the gradient is not plain or is differentiated.
 Tensor dropped(const Tensor &grad, const Rule &rule) {
   pybind11::gil_scoped_acquire gil;
   const bool differentiated = at::GradMode::is_enabled() && grad.requires_grad();

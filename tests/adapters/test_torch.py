@@ -481,7 +481,7 @@ BAD = {
         lambda: (torch.ones(3),),
         {"seed": 1, "generator": torch.Generator()},
         ValueError,
-        "seed and generator say the same",
+        "seed and generator both define the key; give only one of them",
     ),
     "no generator": (lambda: (torch.ones(3),), {"generator": 3}, TypeError, "generator must be a torch.Generator; got int"),
     "seed text": (lambda: (torch.ones(3),), {"seed": "x"}, TypeError, "seed must be an integer in [0, 2**64)"),
@@ -673,7 +673,7 @@ def test_layers_with_names_and_options():
     )
     with pytest.raises(ValueError, match="name makes a seed"):
         ft.Dropout(name="a")
-    with pytest.raises(ValueError, match="say the same in two ways"):
+    with pytest.raises(ValueError, match="seed and generator both define the key; give only one of them"):
         ft.Dropout(seed=1, generator=torch.Generator())
 
 

@@ -25,7 +25,13 @@ def test_one_mask(tmp_path):
     assert all(float(line.split()[-1]) < 1e-5 for line in lines)
 
 
-def test_training_argument(tmp_path):
-    found = {run("training_argument.py", "--dropout", rate, folder=tmp_path) for rate in ("0.1", "0.5")}
-    assert len(found) == 2
-    assert all("loss" in each for each in found)
+@pytest.mark.parametrize("way", ["Trainer", "plain loop"])
+def test_training_argument(tmp_path, way):
+    """The rate is the argument: with the same seed, another rate is another training."""
+    if way == "Trainer":
+        for package in ("transformers", "accelerate"):
+            pytest.importorskip(package, reason=f"{package} is not installed")
+    plain = ["--plain"] if way == "plain loop" else []
+    found = {run("training_argument.py", "--dropout", rate, *plain, folder=tmp_path) for rate in ("0.1", "0.5")}
+    assert len({each.splitlines()[-1].partition(":")[2] for each in found}) == 2
+    assert all(("train_runtime" in each) == (way == "Trainer") for each in found)

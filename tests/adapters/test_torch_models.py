@@ -132,6 +132,8 @@ def test_attention_is_what_pytorch_documents(masked):
         options["attn_mask"] = keep if masked == "bool" else torch.zeros(2, 1, 5, 5).double().masked_fill(~keep, -math.inf)
     if masked == "gqa":
         k, v, options["enable_gqa"] = k[:, :2], v[:, :2], True
+    with pytest.raises(ValueError, match="is_causal and attn_mask both define the allowed keys"):
+        ft.scaled_dot_product_attention(q, k, v, torch.ones(5, 5).bool(), 0.5, True)
     without = F.scaled_dot_product_attention(q, k, v, **options)
     assert torch.equal(ft.scaled_dot_product_attention(q, k, v, **options), without)
     tiny = ft.scaled_dot_product_attention(q, k, v, dropout_p=1e-18, seed=3, **options)
