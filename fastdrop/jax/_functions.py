@@ -44,7 +44,7 @@ class Placement(NamedTuple):
     global_start: Any
 
 
-def drop(x: Any, p: Any, key: Any, training: Any, row: Row, placement: Placement) -> jax.Array:
+def drop(x: Any, p: Any, key: Any, training: Any, row: Row, placement: Placement) -> Any:
     """Check everything, and bind the primitive."""
     x = check_array(x)
     known, rate = check_rate(p, row)
@@ -54,7 +54,7 @@ def drop(x: Any, p: Any, key: Any, training: Any, row: Row, placement: Placement
         return x
     plan.effective()  # raises for a wrong setting, which the handler cannot do
     keys = check_key(key()) if keys is None else keys
-    return primitive.bind(*vary_alike(x, keys, begin, rate), rule=rule, local=False)  # type: ignore[no-any-return]
+    return primitive.bind(*vary_alike(x, keys, begin, rate), rule=rule, local=False)
 
 
 # Checks -------------------------------------------------------------------------------------------------------------
@@ -223,7 +223,8 @@ def define(
             if not (shared_axes is None and noise_shape is None):
                 raise ValueError(f"{row.name} shares decisions along axes of its own; shared_axes and noise_shape say others")
             shared_axes = axes(np.ndim(x))
-        return drop(x, p, key, training, row, Placement(shared_axes, noise_shape, start, global_shape, global_start))
+        placement = Placement(shared_axes, noise_shape, start, global_shape, global_start)
+        return drop(x, p, key, training, row, placement)  # type: ignore[no-any-return]
 
     function.__name__ = function.__qualname__ = row.name
     function.__doc__ = DOCSTRING.format(name=row.name, summary=summary, p=p, shape=shape, returns=returns, example=example)
