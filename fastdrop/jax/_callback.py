@@ -15,7 +15,7 @@ from fastdrop.variants.gaussian import gaussian_dropout
 __all__ = ["compute"]
 
 
-def compute(rule: Rule, x: Any, keys: Any, begin: Any, rate: Any) -> NDArray[Any]:
+def compute(rule: Rule, x: Any, keys: Any, begin: Any, rate: Any) -> Any:
     """Return the result for all rows."""
     x, keys, begin = np.asarray(x, order="C"), np.asarray(keys), np.asarray(begin)
     if rule.p is None:

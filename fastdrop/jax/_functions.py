@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import fastdrop.jax._lowering  # noqa: F401  # the rules of the primitive
 from fastdrop._core import plan, pointers
-from fastdrop.jax import _lowering  # noqa: F401  # the rules of the primitive
 from fastdrop.jax._primitive import AFFINE, GAUSSIAN, INVERTED, Rule, primitive
 from fastdrop.variants.alpha import alpha_factors
 from fastdrop.variants.gaussian import noise_scale
@@ -19,6 +19,8 @@ __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "g
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 NOTHING = (0.0, 0.0, 0.0)
+# Operands that a call has not. They are NumPy's: arrays of JAX would have to be made in each eager call.
+NO_BEGIN, NO_RATE = np.zeros(0, np.uint32), np.zeros(0, np.float32)
 
 Factors = tuple[float, float, float]
 Axes = Callable[[int], "tuple[int, ...]"]  # the axes that share a decision, of a number of dimensions
@@ -42,7 +44,7 @@ class Placement(NamedTuple):
     global_start: Any
 
 
-def drop(x: Any, p: Any, key: Any, training: Any, row: Row, placement: Placement) -> jax.Array:
+def drop(x: Any, p: Any, key: Any, training: Any, row: Row, placement: Placement) -> Any:
     """Check everything, and bind the primitive."""
     x = check_array(x)
     known, rate = check_rate(p, row)
@@ -52,7 +54,7 @@ def drop(x: Any, p: Any, key: Any, training: Any, row: Row, placement: Placement
         return x
     plan.effective()  # raises for a wrong setting, which the handler cannot do
     keys = check_key(key()) if keys is None else keys
-    return primitive.bind(*vary_alike(x, keys, begin, rate), rule=rule, local=False)  # type: ignore[no-any-return]
+    return primitive.bind(*vary_alike(x, keys, begin, rate), rule=rule, local=False)
 
 
 # Checks -------------------------------------------------------------------------------------------------------------
@@ -69,10 +71,10 @@ def check_array(x: Any) -> jax.Array:
     return jnp.asarray(x)
 
 
-def check_rate(p: Any, row: Row) -> tuple[float | None, jax.Array]:
+def check_rate(p: Any, row: Row) -> tuple[float | None, Any]:
     """Return p as a number and as an operand; None and a number of float32 for an array of JAX, or a number and nothing."""
     if not isinstance(p, jax.Array):
-        return plan.as_rate(p), jnp.zeros(0, jnp.float32)
+        return plan.as_rate(p), NO_RATE
     if p.ndim:
         raise NotImplementedError(f"p must be one number for all elements; got an array of shape {p.shape}")
     if not (jnp.issubdtype(p.dtype, jnp.floating) or jnp.issubdtype(p.dtype, jnp.integer)):
@@ -100,7 +102,7 @@ def check_key(key: Any) -> jax.Array:
     return words
 
 
-def place(shape: tuple[int, ...], p: float | None, row: Row, placement: Placement) -> tuple[Rule, jax.Array]:
+def place(shape: tuple[int, ...], p: float | None, row: Row, placement: Placement) -> tuple[Rule, Any]:
     """Return the rule of a call, and the part of the place that is known only when the call runs."""
     shared, noise_shape, start, whole, begin = placement
     traced = begin is not None and any(isinstance(index, jax.Array) for index in begin)
@@ -113,11 +115,11 @@ def place(shape: tuple[int, ...], p: float | None, row: Row, placement: Placemen
     factors = NOTHING if row.factors is None or p is None else row.factors(p)
     rule = Rule(row.kind, p, factors, int(start), sizes, known or (0,) * len(shape), axes)
     if not traced:
-        return rule, jnp.zeros(0, jnp.uint32)
+        return rule, NO_BEGIN
     return rule, jnp.stack([index.astype(jnp.uint32) if isinstance(index, jax.Array) else jnp.uint32(0) for index in begin])
 
 
-def vary_alike(*operands: jax.Array) -> list[jax.Array]:
+def vary_alike(*operands: Any) -> list[Any]:
     """Return operands that vary along the same axes of a mesh, as `jax.shard_map` requires of a primitive's."""
     axes = [jax.typeof(operand).manual_axis_type.varying for operand in operands]
     union = frozenset().union(*axes)
@@ -221,7 +223,8 @@ def define(
             if not (shared_axes is None and noise_shape is None):
                 raise ValueError(f"{row.name} shares decisions along axes of its own; shared_axes and noise_shape say others")
             shared_axes = axes(np.ndim(x))
-        return drop(x, p, key, training, row, Placement(shared_axes, noise_shape, start, global_shape, global_start))
+        placement = Placement(shared_axes, noise_shape, start, global_shape, global_start)
+        return drop(x, p, key, training, row, placement)  # type: ignore[no-any-return]
 
     function.__name__ = function.__qualname__ = row.name
     function.__doc__ = DOCSTRING.format(name=row.name, summary=summary, p=p, shape=shape, returns=returns, example=example)

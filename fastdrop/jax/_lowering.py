@@ -89,7 +89,7 @@ def call_python(rule: Rule, x: Any, *others: Any) -> Any:
 def divided(rule: Rule, rows: int) -> Any:
     """Return the operation on an array that may be divided among devices in any way, without communication."""
 
-    @custom_partitioning  # type: ignore[untyped-decorator]
+    @custom_partitioning
     def function(x: Any, keys: Any, begin: Any, rate: Any) -> Any:
         return primitive.bind(x, keys, begin, rate, rule=rule, local=True)
 

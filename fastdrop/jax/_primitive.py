@@ -58,7 +58,7 @@ def differentiate(primals: Any, tangents: Any, *, rule: Rule, local: bool) -> tu
         raise NotImplementedError("a mask has no derivative with respect to p: pass jax.lax.stop_gradient(p)")
     y = primitive.bind(*primals, rule=rule, local=local)
     if type(tangents[0]) is ad.Zero:
-        return y, ad.Zero.from_primal_value(y)
+        return y, ad.Zero.from_primal_value(y)  # type: ignore[attr-defined]
     return y, primitive.bind(tangents[0], *primals[1:], rule=rule.derivative(), local=local)
 
 

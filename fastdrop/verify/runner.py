@@ -82,8 +82,8 @@ def checks() -> Iterator[Outcome]:
             continue
         for check in list_checks(engine):
             yield outcome(str(engine), check.__name__, partial(check, engine, table))
-    for name, check in ADAPTERS.items():
-        yield check_adapter(name, check)
+    for name, run in ADAPTERS.items():
+        yield check_adapter(name, run)
 
 
 def list_checks(engine: Engine) -> list[Check]:

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from oracle import keep_laid
 
 import fastdrop
+from fastdrop._core import plan
 from fastdrop.verify.cases import (
     DTYPES,
     LINE,
@@ -378,3 +379,19 @@ def test_bad_input(keywords, exception, pattern, training):
         fastdrop.dropout_mask((3, 4), 0.5, seed=stream, **keywords)
     assert stream.offset == 0
     assert (out == 7).all()
+
+
+# First index and steps, for callers that are compiled ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shared", [None, (0,), (1,), (0, 2), (0, 1, 2)])
+@pytest.mark.parametrize("start", [0, 1000])
+def test_located_masks_have_the_bits_of_masks(shared, start):
+    shape, whole, begin = (2, 3, 4), (5, 6, 7), (1, 2, 3)
+    first, steps = plan.locate_mask(shape, shared, start, whole, begin)
+    wanted = fastdrop.dropout(
+        np.ones(shape), 0.5, shared_axes=shared, start=start, global_shape=whole, global_start=begin, **KEY
+    )
+    line = fastdrop.dropout_mask(first + sum(steps) * 4 + 1, 0.5, **KEY)
+    for indices in np.ndindex(shape):
+        assert (wanted[indices] != 0) == line[first + sum(step * index for step, index in zip(steps, indices, strict=True))]
