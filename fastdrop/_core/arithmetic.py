@@ -1,13 +1,17 @@
-"""The compute type of a dtype, and sums in a fixed order, whose last bits are the same everywhere."""
+"""The compute type of a dtype, sums in a fixed order with the same last bits everywhere, and blocks for several passes."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["compute_type", "fixed_sum"]
+__all__ = ["apart", "compute_type", "fixed_sum", "row_blocks"]
+
+BLOCK = 2**16  # elements, few enough to stay in the second-level cache between the passes over them
 
 
 def compute_type(dtype: Any) -> type[np.floating[Any]]:
@@ -29,3 +33,18 @@ def fixed_sum(values: NDArray[Any], axis: int = -1) -> NDArray[Any]:
         parts[: n - half] += parts[half:n]
         n = half
     return np.moveaxis(parts[:1], 0, axis)
+
+
+def row_blocks(shape: tuple[int, ...]) -> Iterator[slice | tuple[()]]:
+    """Cut an array along its first axis into blocks that stay in the caches; yield their indices."""
+    if not shape:
+        yield ()
+        return
+    at_once = max(1, BLOCK // max(1, math.prod(shape[1:])))
+    for first in range(0, shape[0], at_once):
+        yield slice(first, first + at_once)
+
+
+def apart(values: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+    """Return an array, or a copy of it if it may share memory with `y`, which is written in blocks before all is read."""
+    return np.array(values) if np.may_share_memory(values, y) else np.asarray(values)

@@ -172,7 +172,7 @@ cdef int perform_there(Work work, const Addresses *at, int64_t n, int64_t row, i
     call.bits.key, call.bits.first, call.bits.rate = work.key, work.first, native.rate_of(work.rate)
     call.bits.mask_layout = &work.laid.layout if work.laid is not None else &mask
     call.bits.places, call.scales = NULL, NULL
-    call.bits.packed, call.bits.flags.data, call.bits.rates.data = NULL, NULL, NULL
+    call.bits.packed, call.bits.flags.data, call.bits.rates.data, call.bits.gate = NULL, NULL, NULL, NULL
     call.op, call.dtype, call.n = work.op, work.dtype, n
     call.scale, call.shift, call.fill = work.scale, work.shift, work.fill
     call.x.data, call.y.data, call.other.data, call.bias.data = <void *>at.x, <void *>at.y, <void *>at.residual, <void *>at.bias

@@ -130,10 +130,10 @@ cdef int draw_key(seed, offset, native.fd_key *out) except -1:
     if PyLong_CheckExact(seed):
         out.seed = word(seed, "seed")
         return 0
-    if isinstance(seed, Counter):
+    if type(seed) is not key_type and isinstance(seed, Counter):
         return (<Counter>seed).draw(out)
     if isinstance(seed, key_type):
-        out.seed, out.offset = word(seed[0], "seed"), word(seed[1], "offset")
+        out.seed, out.offset = word((<tuple>seed)[0], "seed"), word((<tuple>seed)[1], "offset")
         return 0
     if seed is None:
         seed = SeedSequence()

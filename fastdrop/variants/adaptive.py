@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
+from fastdrop._core.arithmetic import apart, row_blocks
 from fastdrop._core.checks import as_finite_scalar, as_real_array
 from fastdrop._core.plan import Call, Pass
 from fastdrop._core.types import Backend, FixedSeed, Seed
@@ -260,10 +261,11 @@ class Gate:
     def __init__(self, run: Pass, line: Line) -> None:
         self.run, self.line, self.logits = run, line, run.others[0]
 
-    def keep(self) -> NDArray[Any]:
-        """Return the keep probabilities in the compute type."""
-        place = self.run.compute(self.line.gain) * self.logits.astype(self.run.compute) + self.run.compute(self.line.shift)
-        return np.asarray(np.where(np.isnan(place), self.run.compute(0), sigmoid(place)))
+    def keep(self, block: Any) -> NDArray[Any]:
+        """Return the keep probabilities of a block in the compute type."""
+        compute = self.run.compute
+        place = compute(self.line.gain) * self.logits[block].astype(compute) + compute(self.line.shift)
+        return np.where(np.isnan(place), compute(0), sigmoid(place))
 
     def drop(self, antithetic: bool = False) -> NDArray[Any]:
         """Return the call's result: its array times the mask, or, outside training, times the mean of the mask."""
@@ -274,10 +276,12 @@ class Gate:
             return run.result()
         if line.mode == "inverted":
             return run.call.unchanged(run.x)
-        keep = self.keep()
-        values = np.asarray(run.x).astype(run.compute) * keep
-        values[keep == 0] = 0  # also an infinite element
-        return run.store(values)
+        self.logits = apart(self.logits, run.y)
+        x, y = apart(run.x, run.y), np.asarray(run.y)
+        for block in row_blocks(x.shape):
+            keep = self.keep(block)
+            y[block] = np.where(keep == 0, run.compute(0), x[block].astype(run.compute) * keep)  # infinity times 0 is 0 here
+        return run.result()
 
     def slopes(self, estimator: Estimator, losses: Any, antithetic_losses: Any) -> NDArray[Any]:
         """Return the estimate of the gradient with respect to the logits."""
@@ -303,13 +307,16 @@ class Gate:
 
     def mean_slopes(self) -> NDArray[Any]:
         """Return the gradient with respect to the logits outside training."""
-        run = self.run
+        run, type = self.run, self.run.compute
+        slopes = np.zeros(run.x.shape, run.x.dtype)
         if self.line.mode == "inverted":
-            return np.zeros(run.x.shape, run.x.dtype)
-        keep = self.keep()
-        through = np.asarray(run.x).astype(run.compute) * run.others[1].astype(run.compute)
-        slopes = run.compute(self.line.gain) * (through * (keep * (run.compute(1) - keep)))
-        return np.asarray(np.where(keep == 0, run.compute(0), slopes).astype(run.x.dtype))
+            return slopes
+        grad, x = np.asarray(run.x), run.others[1]
+        for block in row_blocks(grad.shape):
+            keep = self.keep(block)
+            through = (grad[block].astype(type) * x[block].astype(type)) * (keep * (type(1) - keep))
+            slopes[block] = np.where(keep == 0, type(0), type(self.line.gain) * through)
+        return slopes
 
     def uniform(self) -> NDArray[np.float64]:
         """Return the first digits of U(i) plus half a unit in the last place, by bisection with masks of the stream."""

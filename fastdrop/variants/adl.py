@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers
-from fastdrop._core.arithmetic import fixed_sum
+from fastdrop._core.arithmetic import apart, fixed_sum, row_blocks
 from fastdrop._core.checks import as_share
 from fastdrop._core.plan import Call, Pass, as_rate
 from fastdrop._core.types import Backend, DataFormat, FixedSeed, Seed
@@ -20,8 +18,6 @@ from fastdrop.variants._backward import backward_of
 from fastdrop.variants._masks import apply
 
 __all__ = ["adl", "adl_backward"]
-
-BLOCK = 2**16  # elements, few enough to stay in the second-level cache between the passes over them
 
 
 def adl(
@@ -150,18 +146,17 @@ def adl_backward(
         return call.unchanged(grad)
     with with_x as run:
         (array,), channels = run.others, rule.channels
-        attention = attention_map(array, channels, run.compute)
         if rule.drops(run):
-            return apply(run, rule.places_kept(attention))
-        importance = sigmoid(attention)
-        slope = importance * (1 - importance) / run.compute(array.shape[channels])
-        grad, x = (np.array(given) if np.may_share_memory(given, run.y) else np.asarray(given) for given in (run.x, array))
-        for block in blocks_of_samples(array.shape):
-            grads = grad[block].astype(run.compute)
-            total = fixed_sum(grads * x[block].astype(run.compute, copy=False), channels)
-            grads *= importance[block]
-            grads += slope[block] * total
-            np.asarray(run.y)[block] = grads
+            return apply(run, rule.places_kept(attention_map(array, channels, run.compute)))
+        grad, x, y = apart(run.x, run.y), apart(array, run.y), np.asarray(run.y)
+        for block in row_blocks(x.shape):
+            grads, values = (given[block].astype(run.compute, copy=False) for given in (grad, x))
+            importance = sigmoid(attention_map(values, channels, run.compute))
+            slope = importance * (1 - importance) / run.compute(x.shape[channels])
+            total = fixed_sum(grads * values, channels)
+            made = grads * importance
+            made += slope * total
+            y[block] = made
         return run.result()
 
 
@@ -195,13 +190,6 @@ def attention_map(x: NDArray[Any], channels: int, type: type[np.floating[Any]]) 
     """Return the mean over the channels, whose axis keeps length 1, in the compute type."""
     given = np.asarray(x)
     mean = np.empty(tuple(min(size, 1) if axis == channels else size for axis, size in enumerate(given.shape)), type)
-    for block in blocks_of_samples(given.shape):
+    for block in row_blocks(given.shape):
         mean[block] = fixed_sum(given[block].astype(type, copy=False), channels) / type(given.shape[channels])
     return mean
-
-
-def blocks_of_samples(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Cut an array along its first axis into blocks that stay in the caches."""
-    at_once = max(1, BLOCK // max(1, math.prod(shape[1:])))
-    for first in range(0, shape[0], at_once):
-        yield slice(first, first + at_once)

@@ -93,7 +93,7 @@ INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropp
   return _mm256_blendv_pd(dropped, kept, f64_mask(bits, i));
 }
 
-/* float16 and bfloat16: eight per half register, computed in float32. */
+/* float16: eight per half register, computed in float32. */
 INLINE __m128i half_load(const uint16_t *from) { return _mm_loadu_si128((const __m128i *)from); }
 INLINE void half_store(uint16_t *to, __m128i a) { _mm_storeu_si128((__m128i *)to, a); }
 INLINE void half_stream(uint16_t *to, __m128i a) { _mm_stream_si128((__m128i *)to, a); }
@@ -101,19 +101,66 @@ INLINE __m128i f16_narrow(f32_v a) { return _mm256_cvtps_ph(a, _MM_FROUND_TO_NEA
 INLINE f32_v f16_load(const uint16_t *from) { return _mm256_cvtph_ps(half_load(from)); }
 INLINE void f16_store(uint16_t *to, f32_v a) { half_store(to, f16_narrow(a)); }
 INLINE void f16_stream(uint16_t *to, f32_v a) { half_stream(to, f16_narrow(a)); }
-/* The upper half of a float32, rounded to nearest even by an addition that carries out of the lower half. A NaN stays a NaN:
+
+/* bfloat16, sixteen per register, computed in two registers of float32: those of even and those of odd index. The upper half of a
+ * 32-bit lane is an odd element as it stands, and the lower half an even one after a shift, so no element changes its lane. */
+typedef struct {
+  f32_v even, odd;
+} pair_v;
+enum { PAIR_LANES = 16 };
+INLINE pair_v pair_set(float a) { return (pair_v){f32_set(a), f32_set(a)}; }
+INLINE pair_v pair_mul(pair_v a, pair_v b) { return (pair_v){f32_mul(a.even, b.even), f32_mul(a.odd, b.odd)}; }
+INLINE pair_v pair_add(pair_v a, pair_v b) { return (pair_v){f32_add(a.even, b.even), f32_add(a.odd, b.odd)}; }
+INLINE pair_v pair_sign(pair_v a, pair_v m) { return (pair_v){f32_sign(a.even, m.even), f32_sign(a.odd, m.odd)}; }
+INLINE __m256d pair_quarters(f32_v a) { /* the 64-bit quarters 0, 2, 1, 3 */
+  return _mm256_castsi256_pd(_mm256_permute4x64_epi64(_mm256_castps_si256(a), 0xD8));
+}
+INLINE pair_v pair_load(const float *from) {
+  const f32_v low = f32_load(from), high = f32_load(from + F32_LANES);
+  return (pair_v){_mm256_castpd_ps(pair_quarters(_mm256_shuffle_ps(low, high, 0x88))),
+                  _mm256_castpd_ps(pair_quarters(_mm256_shuffle_ps(low, high, 0xDD)))};
+}
+INLINE void pair_store(float *to, pair_v a) {
+  const f32_v low = _mm256_unpacklo_ps(a.even, a.odd), high = _mm256_unpackhi_ps(a.even, a.odd);
+  f32_store(to, _mm256_permute2f128_ps(low, high, 0x20));
+  f32_store(to + F32_LANES, _mm256_permute2f128_ps(low, high, 0x31));
+}
+INLINE f32_v pair_mask(const uint64_t *bits, int64_t i, __m256i own_bit) {
+  int32_t bytes;
+  memcpy(&bytes, (const char *)bits + i / 8, sizeof bytes);
+  return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bytes), own_bit), own_bit));
+}
+INLINE f32_v even_mask(const uint64_t *bits, int64_t i) {
+  return pair_mask(bits, i, _mm256_setr_epi32(1, 1 << 2, 1 << 4, 1 << 6, 1 << 8, 1 << 10, 1 << 12, 1 << 14));
+}
+INLINE f32_v odd_mask(const uint64_t *bits, int64_t i) {
+  return pair_mask(bits, i, _mm256_setr_epi32(1 << 1, 1 << 3, 1 << 5, 1 << 7, 1 << 9, 1 << 11, 1 << 13, 1 << 15));
+}
+INLINE pair_v pair_keep(const uint64_t *bits, int64_t i, pair_v a) {
+  return (pair_v){_mm256_and_ps(a.even, even_mask(bits, i)), _mm256_and_ps(a.odd, odd_mask(bits, i))};
+}
+INLINE pair_v pair_select(const uint64_t *bits, int64_t i, pair_v kept, pair_v dropped) {
+  return (pair_v){_mm256_blendv_ps(dropped.even, kept.even, even_mask(bits, i)),
+                  _mm256_blendv_ps(dropped.odd, kept.odd, odd_mask(bits, i))};
+}
+INLINE __m256i upper_half(void) { return _mm256_set1_epi32((int32_t)0xFFFF0000u); }
+INLINE pair_v bf16_load(const uint16_t *from) {
+  const __m256i both = _mm256_loadu_si256((const __m256i *)from);
+  return (pair_v){_mm256_castsi256_ps(_mm256_slli_epi32(both, 16)), _mm256_castsi256_ps(_mm256_and_si256(both, upper_half()))};
+}
+/* Rounds to nearest even in the upper half of each lane, by an addition that carries out of the lower half. A NaN stays a NaN:
  * it comes from an operation or from a bfloat16, so its lower half is 0 and nothing carries. */
-INLINE __m128i bf16_narrow(f32_v a) {
+INLINE __m256i bf16_rounded(f32_v a) {
   const __m256i bits = _mm256_castps_si256(a), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-  const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
-  const __m256i words = _mm256_srli_epi32(up, 16);
-  return _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  return _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
 }
-INLINE f32_v bf16_load(const uint16_t *from) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half_load(from)), 16));
+INLINE __m256i bf16_narrow(pair_v a) {
+  return _mm256_or_si256(_mm256_srli_epi32(bf16_rounded(a.even), 16), _mm256_and_si256(bf16_rounded(a.odd), upper_half()));
 }
-INLINE void bf16_store(uint16_t *to, f32_v a) { half_store(to, bf16_narrow(a)); }
-INLINE void bf16_stream(uint16_t *to, f32_v a) { half_stream(to, bf16_narrow(a)); }
+INLINE void bf16_store(uint16_t *to, pair_v a) { _mm256_storeu_si256((__m256i *)to, bf16_narrow(a)); }
+INLINE void bf16_stream(uint16_t *to, pair_v a) { _mm256_stream_si256((__m256i *)to, bf16_narrow(a)); }
+#define BF16_COMPUTE(f) pair_##f
+#define BF16_LANES PAIR_LANES
 
 /* table[index] for eight indices below 32. */
 INLINE f32_v f32_lookup(const float table[32], const uint32_t *index) {

@@ -13,32 +13,23 @@ Floats = NDArray[Any]
 ESTIMATORS = ("straight_through", "score_function", "disarm", "given")
 
 
-def slopes(
-    estimator: str,
-    divided: bool,
-    keep: Floats,
-    masks: Sequence[Floats],
-    grad: Floats,
-    x: Floats | None,
-    losses: Floats | None,
-) -> Floats:
+def slopes(estimator: str, divided: bool, keep: Floats, masks: Sequence[Floats], *arrays: Floats | None) -> Floats:
     """Return slopes of l = gain * logit + shift.
 
-    `masks` are the mask and the antithetic mask, of 1 and 0. If `divided`, kept elements are divided by their probabilities.
-    All arrays are flat and of one type.
+    `masks` are the mask and the antithetic mask, of 1 and 0; `arrays` are the gradient, the input and the losses, None if they
+    are not needed. If `divided`, kept elements are divided by their probabilities. All are flat and of one type.
     """
+    grad, x, losses = arrays
     one = keep.dtype.type(1)
     drop, (kept, antithetic) = one - keep, masks
-    product = grad if x is None else grad * x
-    made: Any
+    product: Any = None if grad is None or x is None else grad * x
+    made: Any = losses
     if estimator == "straight_through":
         made = product * (drop if divided else keep * drop)
     elif estimator == "score_function":
-        made = losses * (kept - keep)
+        made = made * (kept - keep)
     elif estimator == "disarm":
-        made = losses * ((kept - antithetic) * (keep.dtype.type(0.5) * np.maximum(keep, drop)))
-    else:
-        made = losses
+        made = made * ((kept - antithetic) * (keep.dtype.type(0.5) * np.maximum(keep, drop)))
     if divided:
         made = made - np.where(kept != 0, product * (one / keep), keep.dtype.type(0)) * drop
     return np.asarray(made)
