@@ -483,7 +483,9 @@ def drop_keys(x: ArrayLike, rule: KeyRule, fill: float, call: Call) -> NDArray[A
     if rule.empty_rows == "keep":
         check_whole_axes(call, np.shape(x), [KEYS], "a row that would lose all its keys keeps them")
     if fill != 0.0 and np.isfinite(fill):
-        fill = float(np.asarray(fill).astype(plan.as_array(x, "x").dtype))
+        dtype = plan.as_array(x, "x").dtype
+        with plan.RoundToNearest(), np.errstate(all="ignore"):
+            fill = float(np.asarray(fill).astype(dtype))  # of the dtype, not of the compute type
     if rule.allowed is None:
         return call.fill_keys(x, rule.p, mask_of_keys(np.shape(x), rule.shared_axes), fill, rule.empty_rows == "keep")
     with call.arrays(x, placed=np.shape(x)) as run:
