@@ -13,7 +13,7 @@
 
 enum { N = 16 * FD_TILE, ROW = 1024, FEW = 256 };
 
-typedef enum { VALUES, RATES, RATE_RUNS, GATE, GATE_SLOPES, ROWS, PACKED, BYTES, WORDS, UNIFORM, NORMAL, NOISE, FUNCTION } kind;
+typedef enum { VALUES, RATES, RATE_RUNS, GATE, GATE_SLOPES, ROWS, GROUPS, BLOCKS, QUOTIENTS, PACKED, BYTES, WORDS, UNIFORM, NORMAL, NOISE, FUNCTION } kind;
 
 typedef struct {
   const char *name;
@@ -39,6 +39,9 @@ static const row kernels[] = {
     {"gate-slopes", GATE_SLOPES, FD_SCORE, FD_FLOAT32, 0, N},
     {"rate-runs", RATE_RUNS, FD_WITH_RATES, FD_FLOAT32, 0, N},
     {"rows-p0.2", ROWS, FD_SCALE, FD_FLOAT32, 0.2, N},
+    {"groups-p0.2", GROUPS, FD_SCALE, FD_FLOAT32, 0.2, N},
+    {"blocks", BLOCKS, 0, 0, 0, N},
+    {"row-quotients-float32", QUOTIENTS, 0, FD_FLOAT32, 0.5, N},
     {"packed-p0.1", PACKED, 0, 0, 0.1, N},
     {"packed-p0.5", PACKED, 0, 0, 0.5, N},
     {"bytes-p0.5", BYTES, 0, 0, 0.5, N},
@@ -113,11 +116,24 @@ static void function(const fd_isa *isa, const row *kernel) {
   fd_function(isa, &call, 1);
 }
 
+static void blocks(const row *kernel) {
+  const fd_maps maps = {2, kernel->n / 1024, {32, 32}, {7, 7}};
+  fd_drop_blocks(&maps, (uint64_t *)rates, (uint64_t *)other);
+}
+
+static void quotients(const fd_isa *isa, const row *kernel, const fd_bits *bits) {
+  const fd_rows rows = {.bits = *bits, .dtype = kernel->dtype, .rows = kernel->n / ROW, .n = ROW, .x = x, .y = y, .epsilon = 1e-8,
+                        .bypass_bytes = INT64_MAX};
+  fd_divide_rows(isa, &rows, 1);
+}
+
 /* Not inlined: the profiler counts the instructions between its entry and its return. */
 __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits);
 __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits) {
   const fd_numbers numbers = {.key = bits->key};
   switch (kernel->kind) {
+    case BLOCKS: blocks(kernel); break;
+    case QUOTIENTS: quotients(isa, kernel, bits); break;
     case PACKED: fd_mask_packed(isa, bits, kernel->n, (uint8_t *)y, 1); break;
     case BYTES: fd_mask_bytes(isa, bits, kernel->n, (uint8_t *)y, 1); break;
     case WORDS: fd_words(isa, bits->key, 0, kernel->n, (uint32_t *)y, 1); break;
@@ -131,9 +147,10 @@ __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, con
 }
 
 static void run(const fd_isa *isa, const row *kernel) {
-  const int64_t shape[] = {kernel->n / ROW, ROW}, one_a_row[] = {1, 0}, one_an_element = 1;
+  const int64_t shape[] = {kernel->n / ROW, ROW}, groups[] = {kernel->n / 4, 4}, one_a_row[] = {1, 0}, one_an_element = 1;
   fd_layout layout;
   if (kernel->kind == ROWS) fd_layout_of(&layout, 2, shape, one_a_row, 1);
+  else if (kernel->kind == GROUPS) fd_layout_of(&layout, 2, groups, one_a_row, 1);
   else fd_layout_of(&layout, 1, &kernel->n, &one_an_element, 1);
   for (int64_t i = 0; i < N; i++) {
     rates[i] = (float)(i % 512) / 1024;

@@ -479,6 +479,22 @@ static int is_covered(const fd_maps *of, const uint64_t *seeds, const int64_t at
   return 0;
 }
 
+static void check_transposed(void) {
+  static const int64_t cases[][3] = {{1, 64, 64}, {3, 7, 130}, {5, 65, 3}, {2, 1, 9}, {4, 100, 77}};
+  static uint64_t from[600], given[600], to[600];
+  for (int k = 0; k < (int)(sizeof cases / sizeof *cases); k++) {
+    const int64_t matrices = cases[k][0], rows = cases[k][1], columns = cases[k][2];
+    int equal = 1;
+    for (uint64_t w = 0; w < 600; w++) from[w] = given[w] = (w + 3) * UINT64_C(0x9E3779B97F4A7C15);
+    fd_transpose_bits(given, matrices, rows, columns, to);
+    for (int64_t i = 0; i < matrices * rows * columns; i++) {
+      const int64_t column = i % columns, row = i / columns % rows, first = i / (rows * columns) * rows * columns;
+      equal &= bit_at(from, i) == bit_at(to, first + column * rows + row);
+    }
+    check(equal, "blocks", "transposed bits", (uint64_t)k, rows);
+  }
+}
+
 static void check_blocks(void) {
   static const fd_maps cases[] = {
       {3, 70, {1, 1, 9}, {1, 1, 4}},   {3, 7, {1, 14, 14}, {1, 7, 7}}, {3, 2, {1, 9, 131}, {1, 3, 66}},
@@ -818,6 +834,7 @@ int main(int argc, char **argv) {
     return 2;
   }
   check_blocks();
+  check_transposed();
   for (int i = 0; i < fd_isa_count(); i++) {
     const fd_isa *isa = fd_isa_at(i);
     if (!fd_isa_runs(isa)) {

@@ -28,8 +28,8 @@ cdef class Call:
         return is_true(self.training, "training")
 
     def drop(
-        self, x, p, shared_axes=None, *, noise_shape=None, mode="inverted", bias=None, residual=None, factor=None, str name=None,
-        tuple groups=None
+        self, x, p, shared_axes=None, *, noise_shape=None, mode="inverted", bias=None, residual=None, factor=None,
+        tuple groups=None, str name=None
     ):
         """Return `dropout` of x. `factor` is the factor of kept elements in training, for functions without a mode.
 
@@ -525,6 +525,9 @@ cdef int take_mask(Work work, mask, out) except -1:
             raise ValueError(
                 f"mask has shape {given.shape}, which does not broadcast to the shape {(<object>work.x).shape} of x"
             ) from None
+        if given.size < n:
+            pack_shared_flags(work, given)
+            return 0
     elif given.dtype == np.uint8:
         if given.shape != ((n + 7) // 8,):
             raise ValueError(
@@ -535,6 +538,24 @@ cdef int take_mask(Work work, mask, out) except -1:
     if out is not None and np.may_share_memory(given, out):
         work.packed = None if work.packed is None else work.packed.copy()
         work.flags = None if work.flags is None else work.flags.copy()
+    return 0
+
+
+cdef int pack_shared_flags(Work work, np.ndarray flags) except -1:
+    """Set flags that several elements share as packed bits and their layout over the elements."""
+    cdef int64_t steps[native.FD_MAX_DIMS]
+    cdef int64_t step = 1
+    cdef int ndim = np.PyArray_NDIM(work.x), missing = ndim - np.PyArray_NDIM(flags), k
+    packed = np.packbits(flags.reshape(-1), bitorder="little")
+    work.flags, work.packed = None, words_for(flags.size)
+    work.packed.view(np.uint8)[: packed.size] = packed
+    for k in range(ndim - 1, -1, -1):
+        steps[k] = step if k >= missing and np.PyArray_DIM(flags, k - missing) > 1 else 0
+        if steps[k]:
+            step *= np.PyArray_DIM(flags, k - missing)
+    work.first, work.laid = 0, Laid.__new__(Laid)
+    work.laid.is_cut_off = False
+    native.layout_of(&work.laid.layout, ndim, <int64_t *>np.PyArray_DIMS(work.x), steps, 1)
     return 0
 
 

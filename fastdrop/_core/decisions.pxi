@@ -43,6 +43,11 @@ cdef class Decisions:
             steps[<Py_ssize_t>axes[k]] = 0 if self.shared[k] else step
             step *= self.sizes[k]
         self.size, self.samples = step, self.sizes[0]
+        self.rows = self.sizes[1] if self.ndim > 2 and axes[1] > axes[2] and not self.shared[1] else 1
+        if self.rows > 1:  # channels last: the mask is transposed before it is applied
+            self.columns = step // max(self.samples * self.rows, 1)
+            for k in range(1, self.ndim):
+                steps[<Py_ssize_t>axes[k]] = steps[<Py_ssize_t>axes[k]] * self.rows if k > 1 else 1
         self.laid = Laid.__new__(Laid)
         self.laid.is_cut_off, self.first = False, overhang[0]
         native.layout_of(&self.laid.layout, len(shape), self.dims, steps, 1)
@@ -91,6 +96,8 @@ cdef Work decide(Call call, x, Decisions of, p, str name):
         fill_mask(drawn, of.places, seeds, True)
         if of.has_blocks:
             drop_blocks(work, of, seeds, kept)
+        if of.rows > 1:
+            kept = transposed(work, of, kept)
     work.op, work.packed, work.laid, work.first = native.FD_SCALE, kept, of.laid, of.first
     return work
 
@@ -109,6 +116,21 @@ cdef int drop_blocks(Work work, Decisions of, np.ndarray seeds, np.ndarray kept)
         block.append(of.maps.block[k])
     work.settings.module.drop_blocks(seeds.view(np.uint8), of.maps.maps, tuple(sizes), tuple(block), kept.view(np.uint8))
     return 0
+
+
+cdef np.ndarray transposed(Work work, Decisions of, np.ndarray kept):
+    """Return a mask with its second axis moved to the end; the given one is overwritten."""
+    cdef np.ndarray made = words_for(of.size)
+    cdef uint64_t *from_words = <uint64_t *>np.PyArray_DATA(kept)
+    cdef uint64_t *to_words = <uint64_t *>np.PyArray_DATA(made)
+    if work.settings.module is None:
+        with nogil:
+            native.transpose_bits(from_words, of.samples, of.rows, of.columns, to_words)
+        return made
+    flags = np.unpackbits(kept.view(np.uint8), count=of.size, bitorder="little").reshape(of.samples, of.rows, of.columns)
+    packed = np.packbits(flags.transpose(0, 2, 1), bitorder="little")
+    made.view(np.uint8)[: packed.size] = packed
+    return made
 
 
 cdef int set_counted_scale(Work work, Decisions of, bint per_sample) except -1:

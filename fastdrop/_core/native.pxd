@@ -178,6 +178,9 @@ cdef void apply(const fd_isa *isa, const fd_call *call, int threads) noexcept no
 cdef void gate_backward(const fd_isa *isa, const fd_gate_call *call, int threads) noexcept nogil
 cdef void mask(const fd_isa *isa, const fd_bits *bits, int64_t n, void *out, bint packed, int threads) noexcept nogil
 cdef void drop_blocks(const fd_maps *maps, uint64_t *seeds, uint64_t *kept) noexcept nogil
+cdef void transpose_bits(
+    uint64_t *bits, int64_t matrices, int64_t rows, int64_t columns, uint64_t *to
+) noexcept nogil
 cdef void keep_empty_rows(uint64_t *bits, int64_t rows, int64_t n) noexcept nogil
 cdef void divide_rows(const fd_isa *isa, const fd_rows *rows, int threads) noexcept nogil
 cdef int64_t count_ones(const uint64_t *bits, int64_t first, int64_t n) noexcept nogil

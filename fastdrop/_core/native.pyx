@@ -22,6 +22,7 @@ cdef extern from "fastdrop.h" nogil:
     void fd_mask_packed(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads)
     void fd_mask_bytes(const fd_isa *isa, const fd_bits *bits, int64_t n, uint8_t *out, int threads)
     void fd_drop_blocks(const fd_maps *maps, uint64_t *seeds, uint64_t *kept)
+    void fd_transpose_bits(uint64_t *bits, int64_t matrices, int64_t rows, int64_t columns, uint64_t *to)
     void fd_keep_empty_rows(uint64_t *bits, int64_t rows, int64_t n)
     void fd_divide_rows(const fd_isa *isa, const fd_rows *rows, int threads)
     int64_t fd_count_ones(const uint64_t *bits, int64_t first, int64_t n)
@@ -108,6 +109,12 @@ cdef void mask(const fd_isa *isa, const fd_bits *bits, int64_t n, void *out, bin
 
 cdef void drop_blocks(const fd_maps *maps, uint64_t *seeds, uint64_t *kept) noexcept nogil:
     fd_drop_blocks(maps, seeds, kept)
+
+
+cdef void transpose_bits(
+    uint64_t *bits, int64_t matrices, int64_t rows, int64_t columns, uint64_t *to
+) noexcept nogil:
+    fd_transpose_bits(bits, matrices, rows, columns, to)
 
 
 cdef void keep_empty_rows(uint64_t *bits, int64_t rows, int64_t n) noexcept nogil:

@@ -94,6 +94,7 @@ cdef class Decisions:
     cdef int64_t seeds[native.FD_MAX_DIMS]
     cdef int64_t dims[native.FD_MAX_DIMS]    # of the array
     cdef int64_t size, places, samples       # products: of the mask, of its decisions; the mask's size along its first axis
+    cdef int64_t rows, columns               # of the matrix per sample that is transposed; rows is 1 if none is
     cdef native.fd_maps maps
     cdef Laid laid                           # the mask over the array
     cdef uint64_t first

@@ -270,6 +270,8 @@ void fd_drop_blocks(const fd_maps *maps, uint64_t *seeds, uint64_t *kept);
 /* The number of ones among n packed bits from bit `first` on. `bits` consists of whole 64-bit words. */
 int64_t fd_count_ones(const uint64_t *bits, int64_t first, int64_t n);
 
+/* Transposes matrices of bits, one after the other. `from` is overwritten. Both arrays consist of whole 64-bit words. */
+void fd_transpose_bits(uint64_t *from, int64_t matrices, int64_t rows, int64_t columns, uint64_t *to);
 /* Sets all bits of the rows of n packed keep bits that have no one. `bits` consists of whole 64-bit words. */
 void fd_keep_empty_rows(uint64_t *bits, int64_t rows, int64_t n);
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -480,13 +481,16 @@ def drop_key_backward(
 
 def drop_keys(x: ArrayLike, rule: KeyRule, fill: float, call: Call) -> NDArray[Any]:
     """Return x with `fill` in place of dropped keys."""
+    shape = check_heads(x, "x")
     if rule.empty_rows == "keep":
-        check_whole_axes(call, np.shape(x), [KEYS], "a row that would lose all its keys keeps them")
-    if fill != 0.0 and np.isfinite(fill):
-        fill = float(np.asarray(fill).astype(plan.as_array(x, "x").dtype))
+        check_whole_axes(call, shape, [KEYS], "a row that would lose all its keys keeps them")
+    if fill != 0.0 and math.isfinite(fill):
+        dtype = plan.as_array(x, "x").dtype
+        with plan.RoundToNearest(), np.errstate(all="ignore"):
+            fill = float(np.asarray(fill).astype(dtype))  # of the dtype, not of the compute type
     if rule.allowed is None:
-        return call.fill_keys(x, rule.p, mask_of_keys(np.shape(x), rule.shared_axes), fill, rule.empty_rows == "keep")
-    with call.arrays(x, placed=np.shape(x)) as run:
+        return call.fill_keys(x, rule.p, mask_of_keys(shape, rule.shared_axes), fill, rule.empty_rows == "keep")
+    with call.arrays(x, placed=shape) as run:
         return apply(run, rule.mask(run), fill=fill)
 
 
@@ -534,6 +538,8 @@ def check_allowed(allowed: Any, shape: tuple[int, ...]) -> NDArray[np.bool_] | N
 
 def check_fill(fill: Any) -> float:
     """Return the value of dropped logits, or raise an error that names it."""
+    if type(fill) is float:
+        return fill
     try:
         plan.check_scalar(fill)
         if isinstance(fill, (str, bytes, bytearray)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -308,6 +309,20 @@ class SoftMask(NamedTuple):
 
 def soften(p_logit: Any, temperature: Any, epsilon: Any, exact_mean: Any) -> SoftMask:
     """Return the mask's parameters, checked."""
+    is_usual = type(p_logit) in (float, np.float32, np.float64) and type(temperature) is type(epsilon) is float
+    if is_usual and type(exact_mean) is bool:
+        return usual_mask(p_logit, temperature, epsilon, exact_mean)
+    return make_mask(p_logit, temperature, epsilon, exact_mean)
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def usual_mask(p_logit: Any, temperature: float, epsilon: float, exact_mean: bool) -> SoftMask:
+    """Return the parameters for arguments of the usual types."""
+    return make_mask(p_logit, temperature, epsilon, exact_mean)
+
+
+def make_mask(p_logit: Any, temperature: Any, epsilon: Any, exact_mean: Any) -> SoftMask:
+    """Check the arguments, and return the mask's parameters."""
     t, least = as_positive_scalar(temperature, "temperature"), as_positive_scalar(epsilon, "epsilon")
     _, p, keep = concrete_rate(p_logit)
     is_exact = plan.check_flag(exact_mean, "exact_mean")

@@ -1,4 +1,5 @@
-/* blocks.c: masks that are changed after they were drawn: by blocks, and by rows that would be empty. Also counts of masks. Maps are strings of bits, in which a step along any axis is a shift. No block crosses an edge of its
+/* blocks.c: masks that are changed after they were drawn: by blocks, by another order of axes, by rows that would be empty. Also
+ * counts of masks. Maps are strings of bits, in which a step along any axis is a shift. No block crosses an edge of its
  * map, so many maps are one string, and a shift moves no bit from one map into another.
  */
 #include <string.h>
@@ -89,6 +90,28 @@ static int64_t ones_in(uint64_t word) {
   word = (word & 0x3333333333333333u) + (word >> 2 & 0x3333333333333333u);
   word = (word + (word >> 4)) & 0x0F0F0F0F0F0F0F0Fu;
   return (int64_t)(word * 0x0101010101010101u >> 56);
+}
+
+/* Transposes up to 64 rows and 64 columns of a matrix of bits. */
+static void transpose_block(const uint64_t *from, int64_t at, int64_t row_bits, int64_t rows, int64_t columns, uint64_t words[64]) {
+  memset(words, 0, 64 * sizeof *words);
+  for (int64_t row = 0; row < rows; row++, at += row_bits) fd_copy_bits(words + row, 0, from + at / 64, (int)(at % 64), columns);
+  fd_transpose(words);
+}
+
+void fd_transpose_bits(uint64_t *from, int64_t matrices, int64_t rows, int64_t columns, uint64_t *to) {
+  const int64_t size = rows * columns, n = words_in(matrices * size);
+  uint64_t words[64];
+  swap_bytes(from, n);
+  memset(to, 0, (size_t)n * 8);
+  for (int64_t first = 0; first < matrices * size; first += size)
+    for (int64_t row = 0; row < rows; row += 64)
+      for (int64_t column = 0; column < columns; column += 64) {
+        const int64_t height = fd_min(64, rows - row), width = fd_min(64, columns - column);
+        transpose_block(from, first + row * columns + column, columns, height, width, words);
+        for (int64_t k = 0; k < width; k++) fd_copy_bits(to, first + (column + k) * rows + row, words + k, 0, height);
+      }
+  swap_bytes(to, n);
 }
 
 /* Whether any of n bits from bit `first` on is a one. */

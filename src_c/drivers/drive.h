@@ -103,6 +103,9 @@ fd_walk fd_walk_to(const fd_layout *layout, int64_t element);
 void fd_walk_on(fd_walk *walk, const fd_layout *layout, int64_t n);
 void fd_walk_along(fd_walk *walk, const fd_layout *layout, int axis, int64_t n);
 
+/* Moves bit c of word r to bit r of word c. transposed.c */
+void fd_transpose(uint64_t words[64]);
+
 /* A call whose arrays are contiguous along the axis `fast`, which is not the last one. transposed.c */
 typedef struct {
   const fd_isa *isa;

@@ -123,6 +123,29 @@ static NOINLINE void divide_row(row_work *row, double shift) {
 /* A number in the compute type. */
 static double rounded(const rows_job *job, double value) { return job->size == 8 ? value : (double)(float)value; }
 
+/* Processes some short rows together, so that their kept elements are written at once. */
+static NOINLINE void divide_short_rows(row_work *row, int64_t rows) {
+  const rows_job *job = row->job;
+  const fd_rows *call = job->call;
+  const int is_double = job->size == 8;
+  const int64_t n = rows * call->n, row_size = call->n * job->size;
+  _Alignas(64) char values[PRODUCTS * 8], terms[PRODUCTS * 8], grads[PRODUCTS * 8];
+  uint64_t aligned[PRODUCTS / 64 + 2];
+  const uint64_t *bits = bits_at(row, row->first, n, aligned);
+  write_kept(job, call->x, row->first, n, bits, values);
+  if (call->grad) write_kept(job, call->grad, row->first, n, bits, grads);
+  memcpy(terms, values, (size_t)(n * job->size));
+  for (int64_t at = 0; at < rows * row_size; at += row_size, row->first += call->n) {
+    double slope = 0;
+    row->total = rounded(job, job->isa->row_sum[is_double](terms + at, call->n) + call->epsilon);
+    if (call->grad && !call->is_constant) {
+      job->isa->row_products[is_double](grads + at, values + at, row->total, call->n);
+      slope = job->isa->row_sum[is_double](grads + at, call->n);
+    }
+    divide_row(row, -slope);
+  }
+}
+
 /* Processes the rows that begin among the elements begin .. end - 1. */
 static void rows_range(const void *work, int64_t begin, int64_t end) {
   const rows_job *job = (const rows_job *)work;
@@ -130,7 +153,12 @@ static void rows_range(const void *work, int64_t begin, int64_t end) {
   bit_source source;
   fd_source_open(&source, job->isa, &call->bits);
   row_work row = {.job = job, .source = &source, .end = call->rows * call->n};
-  for (row.first = (begin + call->n - 1) / call->n * call->n; row.first < end; row.first += call->n) {
+  row.first = (begin + call->n - 1) / call->n * call->n;
+  for (int64_t rows; 2 * call->n <= PRODUCTS && row.first < end;) {
+    rows = fd_min(PRODUCTS / call->n, (end - row.first + call->n - 1) / call->n);
+    divide_short_rows(&row, rows);
+  }
+  for (; row.first < end; row.first += call->n) {
     double slope = 0; /* the gradient along the row */
     row.of_products = 0;
     row.total = rounded(job, sum_row(&row) + call->epsilon);

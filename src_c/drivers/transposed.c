@@ -12,8 +12,8 @@
 
 enum { ROWS = 64, COLUMNS = 1024, ROW_WORDS = COLUMNS / 64, COLUMNS_OF_FEW_ROWS = 2048, RUN = 256, TURNED = 8192 };
 
-/* Moves bit c of word r to bit r of word c, by swapping halves of ever smaller blocks (Warren, Hacker's Delight, 7-3). */
-static void transpose(uint64_t words[64]) {
+/* Swaps halves of ever smaller blocks (Warren, Hacker's Delight, 7-3). */
+void fd_transpose(uint64_t words[64]) {
   uint64_t low_halves = 0x00000000FFFFFFFFu;
   for (int size = 32; size; size >>= 1, low_halves ^= low_halves << size) {
     for (int row = 0; row < 64; row = (row + size + 1) & ~size) {
@@ -131,7 +131,7 @@ static NOINLINE void apply_columns(const fd_transposed *job, const block *of, bi
   for (int64_t column = 0; column < of->columns; column++) {
     if (column % 64 == 0) {
       for (int64_t row = 0; row < ROWS; row++) bits[row] = slab[row][column / 64];
-      transpose(bits);
+      fd_transpose(bits);
     }
     apply_along(job, job->fast, of->x + column * x_step, of->y + column * y_step, of->rows, bits + column % 64);
   }

@@ -9,6 +9,7 @@ import pytest
 from oracle import fixed, uniform_number
 
 import fastdrop
+from fastdrop._core.arithmetic import fixed_sum
 from fastdrop.variants._blocks import window_rate
 
 DTYPES = (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
@@ -143,6 +144,22 @@ def test_rows_of_any_length(keys):
     x = probabilities(shape, np.float32)
     want = slow_renormalised(x, slow_mask(shape, 0.3, "element"))
     assert same(fastdrop.attention_dropout(x, 0.3, renormalize=True, **KEY), want)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3, 1500), (1, 1, 2, 2500), (2, 1, 1, 9000), (3, 40, 5, 1), (64, 3, 7, 3)])
+@pytest.mark.parametrize("unit", ["element", "key"])
+def test_long_rows_and_many_short_ones(engine, shape, unit):
+    """Against NumPy: rows that are summed in one buffer and in pieces, and more rows than a tile has elements."""
+    for dtype in (np.float32, np.float64):
+        x, grad = probabilities(shape, dtype), (np.arange(math.prod(shape)) % 11 / 8 - 0.5).reshape(shape).astype(dtype)
+        options = {"unit": unit, "renormalize": True, **KEY}
+        axes = 2 if unit == "key" else None
+        kept = np.broadcast_to(fastdrop.dropout_mask(shape, 0.3, shared_axes=axes, **KEY), shape)
+        total = fixed_sum(np.where(kept, x, dtype(0))) + dtype(1e-8)
+        assert same(fastdrop.attention_dropout(x, 0.3, **options), np.where(kept, x / total, dtype(0)))
+        slope = fixed_sum(np.where(kept, grad * (x / total), dtype(0)))
+        wanted = np.where(kept, (grad - slope) / total, dtype(0))
+        assert same(fastdrop.attention_dropout_backward(grad, 0.3, x=x, **options), wanted)
 
 
 def test_what_each_mode_does_by_default():

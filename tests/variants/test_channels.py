@@ -254,6 +254,40 @@ def test_groups_on_several_threads(engine):
     assert plain(y) == plain(np.where(mask, x * np.float32(2), np.float32(0)))
 
 
+LONG_GROUPS = [
+    ((3, 700), 33, 1),
+    ((2, 3000), 1030, 1),
+    ((40, 64), 2, 0),
+    ((5, 130), 31, -1),
+    ((7, 96), 32, 1),
+    ((6, 45, 5), 8, 1),
+]
+
+
+@pytest.mark.parametrize(("shape", "size", "axis"), LONG_GROUPS)
+@pytest.mark.parametrize("before", [0, 3])
+def test_blocks_that_begin_inside_groups(engine, shape, size, axis, before):
+    """Groups of all the ways in which bits are repeated, cut off at both edges of a block or at the end alone."""
+    whole = [n + before + 1 for n in shape]
+    groups = [-(-n // size) if k == axis % len(shape) else n for k, n in enumerate(whole)]
+    mask = np.repeat(fastdrop.dropout_mask(groups, 0.4, **KEY), size, axis)
+    mask = mask[tuple(slice(before, before + n) for n in shape)]
+    x = np.linspace(1, 2, mask.size).reshape(shape)
+    place = {"global_shape": whole, "global_start": (before,) * len(shape)}
+    wanted = np.where(mask, x * (1 / (1 - 0.4)), 0)
+    for array in (x, np.asfortranarray(x), np.repeat(x, 2, -1)[..., ::2]):
+        y = fastdrop.group_dropout(array, 0.4, group_size=size, axes=axis, **place, **KEY)
+        assert plain(np.ascontiguousarray(y)) == plain(wanted)
+
+
+def test_more_axes_than_a_layout_has():
+    x = np.ones((2,) * 10 + (1,) * 20 + (3,) * 3)
+    y = fastdrop.group_dropout(x, 0.5, group_size=2, axes=range(x.ndim), **KEY)
+    assert plain(y) == plain(fastdrop.group_dropout(x.reshape(*(2,) * 10, 3, 3, 3), 0.5, group_size=2, axes=range(13), **KEY))
+    with pytest.raises(TypeError, match="group_size must be a sequence of integers; got None"):
+        fastdrop.group_dropout(x, 0.5, group_size=None, **KEY)
+
+
 def test_groups_into_an_output_that_overlaps(engine):
     wanted = fastdrop.group_dropout(np.arange(1, 24.0), 0.5, group_size=5, **KEY)
     for shift in (1, 4, 7):
