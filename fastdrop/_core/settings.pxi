@@ -35,7 +35,6 @@ cdef dict kept_settings = {}
 cdef object chosen = None                                 # checks the settings that a caller names: `settings.chosen`
 cdef dict remembered = {}                                 # its results, by (backend, num_threads)
 cdef object refuse_open = None                            # raises the reason why a setting is open: `settings.refuse_open`
-cdef bint forked = False
 cdef int64_t bypass_bytes = NEVER
 cdef int64_t least_per_thread = LEAST_PER_THREAD
 cdef bint has_openmp = native.has_openmp()
@@ -51,12 +50,6 @@ def register_chosen(function, refuse):
     """Register the Python functions that check a caller's settings and that raise an error for an open setting."""
     global chosen, refuse_open
     chosen, refuse_open = function, refuse
-
-
-def set_forked():
-    """Record that this process is a fork: OpenMP's threads do not survive a fork, so calls use the calling thread only."""
-    global forked
-    forked = True
 
 
 def set_bypass_bytes(int64_t size):
@@ -118,7 +111,7 @@ cpdef int useful_threads(int64_t n, int allowed) noexcept:
 
 
 cdef int threads_of(Settings settings, int64_t n) noexcept:
-    return 1 if forked else useful_threads(n, settings.num_threads)
+    return useful_threads(n, settings.num_threads)
 
 
 cdef class RoundToNearest:

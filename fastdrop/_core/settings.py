@@ -167,8 +167,6 @@ process, environment_errors = from_environment()
 plan.register_chosen(chosen, refuse_open)
 plan.set_process_settings(process)
 plan.set_bypass_bytes(last_level_cache() // 4)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=plan.set_forked)
 for wrong in environment_errors.values():  # no error at import: a program may choose its own settings, or call no function
     warnings.warn(str(wrong), RuntimeWarning, stacklevel=2)
 
