@@ -15,6 +15,8 @@ from fastdrop.variants._backward import backward_of
 
 __all__ = ["drop_path", "drop_path_backward", "layer_drop"]
 
+MOST_LAYERS = 2**24  # far above the depth of any network; more would take seconds in which nothing can interrupt the call
+
 
 def drop_path(
     x: ArrayLike,
@@ -170,9 +172,7 @@ def layer_drop(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; for a `depth` that is not an integer >= 0.
-    MemoryError
-        `depth` is too large for an array; no key was drawn.
+        As in `dropout`; for a `depth` that is not an integer in [0, 2**24].
 
     Notes
     -----
@@ -193,4 +193,6 @@ def layer_drop(
     array([ True, False, False])
     """
     call = Call(seed, offset, training, None, start, None, None, backend, num_threads)
-    return call.mask(as_count(depth, "depth"), p)
+    if as_count(depth, "depth") > MOST_LAYERS:
+        raise ValueError(f"depth must be at most {MOST_LAYERS}, the number of layers; got {depth}")
+    return call.mask(depth, p)
