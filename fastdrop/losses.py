@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.arithmetic import fixed_sum
+from fastdrop._core.arithmetic import fixed_sum, rounding_to_nearest
 from fastdrop._core.checks import as_floats, as_non_negative_number, as_non_negative_scalar, check_indices
 from fastdrop._core.concrete import concrete_rate
 from fastdrop._core.plan import Call
@@ -48,6 +48,7 @@ class Passes(NamedTuple):
     divergence_factor: float  # multiplies the divergence of each sample
 
 
+@rounding_to_nearest
 def r_drop_loss(
     first: ArrayLike,
     second: ArrayLike,
@@ -119,6 +120,7 @@ def r_drop_loss(
     return float(passes.entropy_factor * entropies.sum() + passes.divergence_factor * divergences.sum())
 
 
+@rounding_to_nearest
 def r_drop_loss_backward(
     first: ArrayLike,
     second: ArrayLike,
@@ -219,6 +221,7 @@ def log_softmax(logits: Floats) -> Floats:
 # Concrete dropout ---------------------------------------------------------------------------------------------------
 
 
+@rounding_to_nearest
 def concrete_regularizer(
     p_logit: Any,
     weights: ArrayLike | Sequence[ArrayLike],
@@ -273,6 +276,7 @@ def concrete_regularizer(
         return np.float64(weight * norm / keep + entropy * dimension * (p * log_p + keep * log_keep))
 
 
+@rounding_to_nearest
 def concrete_regularizer_backward(
     p_logit: Any,
     weights: ArrayLike | Sequence[ArrayLike],
@@ -345,6 +349,7 @@ K1, K2, K3 = 0.63576, 1.87320, 1.48695
 C0, C1, C2, C3 = -0.6351814227307391, 1.16145124, -1.50204118, 0.58629921
 
 
+@rounding_to_nearest
 def variational_kl(
     log_alpha: ArrayLike,
     approximation: Approximation = "molchanov",
@@ -410,6 +415,7 @@ def variational_kl(
         return np.float64(count * sum_to_shape(each, ()))
 
 
+@rounding_to_nearest
 def variational_kl_backward(
     log_alpha: ArrayLike,
     approximation: Approximation = "molchanov",

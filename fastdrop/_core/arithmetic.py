@@ -1,13 +1,31 @@
-"""The compute type of a dtype, and sums in a fixed order, whose last bits are the same everywhere."""
+"""The compute type of a dtype, rounding to nearest, and sums in a fixed order, whose last bits are the same everywhere."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["compute_type", "fixed_sum"]
+from fastdrop._core import plan
+
+__all__ = ["compute_type", "fixed_sum", "rounding_to_nearest"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def rounding_to_nearest(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function that computes with NumPy: the rounding mode of its caller must not change its result."""
+
+    @functools.wraps(function)
+    def computed(*args: P.args, **kwargs: P.kwargs) -> R:
+        with plan.RoundToNearest():
+            return function(*args, **kwargs)
+
+    return computed
 
 
 def compute_type(dtype: Any) -> type[np.floating[Any]]:

@@ -15,6 +15,13 @@ cdef class Settings:
         """Return these settings, with open parts from `below`."""
         return merged(self, below)
 
+    def become(self, Settings other):
+        """Take the parts of other settings, or no part for None. This needs no memory."""
+        self.backend, self.module, self.isa, self.kernels, self.num_threads = None, None, None, NULL, 0
+        if other is not None:
+            self.backend, self.module, self.isa, self.kernels = other.backend, other.module, other.isa, other.kernels
+            self.num_threads = other.num_threads
+
 
 cdef Settings merged(Settings above, Settings below):
     cdef Settings both = Settings.__new__(Settings)
@@ -118,7 +125,24 @@ cdef class RoundToNearest:
     """A block in which floating point rounds to nearest with subnormals on, as the stream requires: for the Python backends."""
 
     def __enter__(self):
-        self.found = native.float_begin()
+        native.environment_begin(&self.found)
 
     def __exit__(self, *error):
-        native.float_end(self.found)
+        native.environment_end(&self.found)
+
+
+cdef object begin_in_python(native.fenv_t *found):
+    """Begin a computation by NumPy as `RoundToNearest` does, without NumPy's warnings. Return what `end_in_python` takes.
+
+    This is no `with` statement, because generated code for that does not survive when memory runs out within it.
+    """
+    quiet = np.errstate(all="ignore")
+    quiet.__enter__()
+    native.environment_begin(found)
+    return quiet
+
+
+cdef int end_in_python(quiet, const native.fenv_t *found) except -1:
+    native.environment_end(found)
+    quiet.__exit__(None, None, None)
+    return 0

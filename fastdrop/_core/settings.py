@@ -319,11 +319,18 @@ def using(*, isa: str | None = None, backend: Backend | None = None, num_threads
     True
     """
     block = Block(chosen(backend, isa, num_threads))
+    before = plan.override.get()
     try:
         set_blocks((*blocks.get(), block))
         yield
     finally:
-        set_blocks(tuple(open_block for open_block in blocks.get() if open_block is not block))
+        try:
+            set_blocks(tuple(open_block for open_block in blocks.get() if open_block is not block))
+        except MemoryError:  # the block stays in the list, but says nothing any more
+            block.settings.become(None)
+            if (in_force := plan.override.get()) is not None and in_force is not before:
+                in_force.become(before)
+            raise
 
 
 @dataclass(frozen=True, eq=False)
