@@ -15,7 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
 from fastdrop._core.arithmetic import rounding_to_nearest
-from fastdrop._core.checks import as_finite_number, as_finite_scalar, as_floats, as_positive_number, as_real_array
+from fastdrop._core.checks import (
+    as_finite_number,
+    as_finite_scalar,
+    as_floats,
+    as_positive_number,
+    as_real_array,
+    required,
+)
 from fastdrop._core.concrete import soft_keep_mean
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, Mode
@@ -988,7 +995,7 @@ def log_alpha(
     array([-8.    ,  4.2103,  8.    ])
     """
     call = Call(training=False, out=out, backend=backend, num_threads=num_threads)
-    with call.arrays(weight, name="weight", log_sigma2=log_sigma2) as run:
+    with call.arrays(weight, name="weight", log_sigma2=required(log_sigma2, "log_sigma2")) as run:
         found = unclipped_log_alpha(np.asarray(run.x).astype(run.compute), run.others[0].astype(run.compute))
         return run.store(np.clip(found, *BOUNDS))
 
@@ -1032,7 +1039,7 @@ def log_alpha_backward(
     """
     outer = as_real_array(grad, "grad", flags=False)
     with Call(training=False, backend=backend, num_threads=num_threads).arrays(
-        weight, name="weight", log_sigma2=log_sigma2
+        weight, name="weight", log_sigma2=required(log_sigma2, "log_sigma2")
     ) as run:
         means = np.asarray(run.x).astype(run.compute)
         if outer.shape != means.shape:
@@ -1087,7 +1094,7 @@ def prune(
     """
     least = as_finite_scalar(prune_above, "prune_above")
     call = Call(training=False, out=out, backend=backend, num_threads=num_threads)
-    with call.arrays(weight, name="weight", log_sigma2=log_sigma2) as run:
+    with call.arrays(weight, name="weight", log_sigma2=required(log_sigma2, "log_sigma2")) as run:
         means, log_variances = np.asarray(run.x).astype(run.compute), run.others[0].astype(run.compute)
         pruned = find_pruned(means, log_variances, least)
         made = run.store(run.x)

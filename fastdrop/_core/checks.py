@@ -28,6 +28,7 @@ __all__ = [
     "as_real_array",
     "as_share",
     "check_indices",
+    "required",
 ]
 
 ROUNDING = 1e-2  # the largest error of a sum of probabilities: bfloat16 has 8 bits
@@ -142,6 +143,13 @@ def as_floats(value: ArrayLike, name: str, ndim: int | None = None) -> NDArray[n
         raise ValueError(f"{name} must have {ndim} dimensions; got shape {given.shape}")
     with plan.RoundToNearest():
         return given.astype(np.float64)
+
+
+def required(value: Any, name: str) -> Any:
+    """Return an operand, or raise an error for None, which would count as a missing one."""
+    if value is None:
+        raise TypeError(f"{name} must be an array of the shape and dtype of the input; got None")
+    return value
 
 
 def check_indices(indices: NDArray[Any], size: int, name: str, what: str) -> None:

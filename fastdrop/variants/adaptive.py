@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import as_finite_scalar, as_real_array
+from fastdrop._core.checks import as_finite_scalar, as_real_array, required
 from fastdrop._core.plan import Call, Pass
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.elementary import sigmoid
@@ -110,7 +110,7 @@ def adaptive_dropout(
         raise TypeError("seed is required here, for an antithetic mask: pass the key of the first evaluation")
     line = Line(gain, shift, mode)
     call.check_place(np.shape(x))
-    with call.arrays(x, logits=required(logits)) as run:
+    with call.arrays(x, logits=required(logits, "logits")) as run:
         gate = Gate(run, line)
         if not (antithetic and call.is_training):
             return gate.drop()
@@ -216,7 +216,7 @@ def adaptive_dropout_backward(
     shape = np.shape(grad)
     losses, antithetic_losses = (each_sample(given[name], name, shape) for name in ("losses", "antithetic_losses"))
     call.check_place(shape)
-    with call.arrays(grad, logits=required(logits), x=x) as run:
+    with call.arrays(grad, logits=required(logits, "logits"), x=x) as run:
         gate, slopes = Gate(run, line), None
         if call.is_training and estimator in ("score_function", "arm", "disarm"):
             slopes = gate.slopes_by_losses(estimator, losses, antithetic_losses)
@@ -252,13 +252,6 @@ def each_sample(losses: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any] 
     if given.shape != shape[: given.ndim]:
         raise ValueError(f"{name} must have the shape {shape[:1]}, one loss per sample; got {given.shape}")
     return given.reshape(given.shape + (1,) * (len(shape) - given.ndim))
-
-
-def required(logits: Any) -> Any:
-    """Return logits, or raise an error for None, which would count as a missing operand."""
-    if logits is None:
-        raise TypeError("logits must be an array of the shape and dtype of the input; got None")
-    return logits
 
 
 class Line:

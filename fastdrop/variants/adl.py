@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core.arithmetic import fixed_sum
-from fastdrop._core.checks import as_share
+from fastdrop._core.checks import as_share, required
 from fastdrop._core.plan import Call, Pass, as_rate
 from fastdrop._core.types import Backend, DataFormat, FixedSeed, Seed
 from fastdrop.elementary import sigmoid
@@ -139,7 +139,7 @@ def adl_backward(
     """
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads, backward=True)
     rule = Rule.from_array(grad, "grad", p, threshold, data_format)
-    with_x = call.arrays(grad, x=x)
+    with_x = call.arrays(grad, x=required(x, "x"))
     if not call.is_training:
         return call.unchanged(grad)
     with with_x as run:

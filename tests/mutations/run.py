@@ -2,8 +2,9 @@
 
 Run it as ``python tests/mutations/run.py`` (Python 3.11 or newer). It copies the checkout to a temporary folder, builds it
 there, and plants each fault in the copy. Then it builds again, if the fault is in C or Cython, and runs the tests that should
-see it. `results.jsonl` gets a line per fault as soon as it is known, and `docs/mutations.md` the table. Faults that have a result
-are not planted again, except with ``--again``, or with ``--only TEXT`` those whose file or text has it.
+see it. Faults in Python come first. `results.jsonl` gets a line per fault as soon as it is known, and `docs/mutations.md` the
+table. Faults that have a result are not planted again, except with ``--again``, or with ``--only TEXT`` those whose file or
+text has it.
 """
 
 from __future__ import annotations
@@ -63,11 +64,12 @@ def read_results() -> dict[str, dict[str, object]]:
 
 
 def copy_checkout(folder: Path) -> None:
-    """Copy the files that the checkout has."""
+    """Copy the files that the checkout has, and the modules that were built in it, which are enough for faults in Python."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    for name in listed.stdout.splitlines():
+    built = [str(path.relative_to(ROOT)) for path in (ROOT / "fastdrop").rglob("*.so")]
+    for name in (*listed.stdout.splitlines(), *built):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
@@ -104,6 +106,11 @@ def build(folder: Path) -> tuple[int, str]:
     return run(folder, "setup.py", "-q", "build_ext", "--inplace", seconds=3600)
 
 
+def is_compiled(fault: Fault) -> bool:
+    """Return whether the fault is in a file that is compiled."""
+    return Path(fault.file).suffix in COMPILED
+
+
 def judge(fault: Fault, folder: Path) -> tuple[str, str]:
     """Return what became of a fault in the copy, and the first test that saw it."""
     path = folder / fault.file
@@ -112,7 +119,7 @@ def judge(fault: Fault, folder: Path) -> tuple[str, str]:
         return STALE, f"the text occurs {text.count(fault.old)} times"
     path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
     try:
-        if path.suffix in COMPILED and (failed := build(folder))[0]:
+        if is_compiled(fault) and (failed := build(folder))[0]:
             return REFUSED, failed[1].strip().splitlines()[-1]
         code, said = run(
             folder, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *fault.tests, seconds=MOST_SECONDS
@@ -166,17 +173,13 @@ def main() -> None:
     faults, results, end = read_faults(), read_results(), time.monotonic() + 60 * options.minutes
     again = options.again or options.only
     wanted = [fault for fault in faults if options.only in fault.key and (again or fault.key not in results)]
+    wanted.sort(key=is_compiled)  # a stable sort: faults of a file stay together
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
         copy_checkout(folder)
-        if (failed := build(folder))[0]:
-            sys.exit(f"the checkout does not build: {failed[1]}")
-        for position, fault in enumerate(wanted):
+        for fault in wanted:
             if time.monotonic() > end:
                 break
-            before = wanted[position - 1] if position else fault
-            if Path(before.file).suffix in COMPILED and before.file != fault.file:
-                build(folder)  # without the last fault of the previous file
             began = time.monotonic()
             outcome, seen_by = judge(fault, folder)
             entry = {"fault": fault.key, "outcome": outcome, "seen_by": seen_by, "seconds": round(time.monotonic() - began, 1)}
