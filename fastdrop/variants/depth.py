@@ -172,7 +172,9 @@ def layer_drop(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; for a `depth` that is not an integer in [0, 2**24].
+        As in `dropout`; for a `depth` that is not an integer >= 0.
+    MemoryError
+        `depth` is above 2**24; no key was drawn.
 
     Notes
     -----
@@ -193,6 +195,8 @@ def layer_drop(
     array([ True, False, False])
     """
     call = Call(seed, offset, training, None, start, None, None, backend, num_threads)
-    if as_count(depth, "depth") > MOST_LAYERS:
-        raise ValueError(f"depth must be at most {MOST_LAYERS}, the number of layers; got {depth}")
-    return call.mask(depth, p)
+    layers = as_count(depth, "depth")
+    if layers > MOST_LAYERS:
+        call.check_place((layers,))
+        raise MemoryError(f"cannot allocate {layers} bytes for so many layers; depth must be at most {MOST_LAYERS}")
+    return call.mask(layers, p)
