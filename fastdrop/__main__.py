@@ -1,10 +1,15 @@
 """The command `fastdrop`, also as ``python -m fastdrop``."""
 
+import os
+import signal
 import sys
+from types import FrameType
 
 
 def main() -> None:
-    """Run the command line, or print the package that it needs."""
+    """Run the command line, or print in one line why it cannot run."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end_at_once)
     try:
         from fastdrop._cli.commands import cli
     except ModuleNotFoundError as error:
@@ -12,7 +17,20 @@ def main() -> None:
         if package not in {"click", "rich"}:
             raise
         sys.exit(f'fastdrop: the command line needs {package}: pip install "fastdrop-kernels[cli]"')
-    cli(prog_name="fastdrop")
+    try:
+        try:
+            cli(prog_name="fastdrop")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:  # the commands say what they cannot read or write themselves
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries to write again at its end
+        sys.exit(f"Error: standard output: {error.strerror}")
+
+
+def end_at_once(number: int, frame: FrameType | None) -> None:
+    """End the process, also in the middle of an import. `apply` replaces this handler while it has a file to remove."""
+    os.write(sys.stderr.fileno(), b"Error: stopped by SIGINT\n")
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":

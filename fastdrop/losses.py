@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
-from fastdrop._core.arithmetic import fixed_sum
+from fastdrop._core.arithmetic import fixed_sum, rounding_to_nearest
 from fastdrop._core.checks import as_floats, as_non_negative_number, as_non_negative_scalar, as_real_array, check_indices
 from fastdrop._core.concrete import concrete_rate
 from fastdrop._core.types import Backend
@@ -47,6 +47,7 @@ class Passes(NamedTuple):
     divergence_factor: float  # multiplies the divergence of each sample
 
 
+@rounding_to_nearest
 def r_drop_loss(
     first: ArrayLike,
     second: ArrayLike,
@@ -118,6 +119,7 @@ def r_drop_loss(
     return float(passes.entropy_factor * entropies.sum() + passes.divergence_factor * divergences.sum())
 
 
+@rounding_to_nearest
 def r_drop_loss_backward(
     first: ArrayLike,
     second: ArrayLike,
@@ -218,6 +220,7 @@ def log_softmax(logits: Floats) -> Floats:
 # Concrete dropout ---------------------------------------------------------------------------------------------------
 
 
+@rounding_to_nearest
 def concrete_regularizer(
     p_logit: Any,
     weights: ArrayLike | Sequence[ArrayLike],
@@ -272,6 +275,7 @@ def concrete_regularizer(
         return np.float64(weight * norm / keep + entropy * dimension * (p * log_p + keep * log_keep))
 
 
+@rounding_to_nearest
 def concrete_regularizer_backward(
     p_logit: Any,
     weights: ArrayLike | Sequence[ArrayLike],
@@ -339,6 +343,7 @@ def squared_norm(several: list[Floats]) -> np.float64:
 Approximation = Literal["molchanov", "kingma"]
 
 
+@rounding_to_nearest
 def variational_kl(
     log_alpha: ArrayLike,
     approximation: Approximation = "molchanov",
@@ -400,6 +405,7 @@ def variational_kl(
         return np.float64(count * total(sums))
 
 
+@rounding_to_nearest
 def variational_kl_backward(
     log_alpha: ArrayLike,
     approximation: Approximation = "molchanov",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import fcntl
 import hashlib
 import io
 import itertools
 import math
 import os
 import secrets
-import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from numpy.typing import NDArray
 
 from fastdrop.variants.dropout import dropout, dropout_mask
 
-__all__ = ["Applied", "apply_file"]
+__all__ = ["Applied", "apply_file", "leftovers"]
 
 CHUNK_BYTES = 2**24  # the size of a chunk; several arrays of this size are in memory
+PART = ".fastdrop-"  # begins the name of an unfinished file
 LEAST_RUN = 2**11  # elements to read or write in one piece, where an array's order makes pieces of a chunk
 
 
@@ -96,6 +98,8 @@ class Layout:
 
 def read_layout(path: Path) -> Layout:
     """Read a file's header, of any version. No data are read; an array of objects is refused and not unpickled."""
+    if path.exists() and not path.is_file():  # a pipe may keep its reader waiting for ever
+        raise ValueError(f"{path} is not an ordinary file")
     if zipfile.is_zipfile(path):
         raise ValueError(
             f"{path} is an archive (.npz) of arrays, not a .npy file of one: write the array to its own file, "
@@ -103,6 +107,7 @@ def read_layout(path: Path) -> Layout:
         )
     try:
         x = np.lib.format.open_memmap(path, mode="r")
+        check_header(path, x.offset)
     except OSError:
         raise
     except Exception as error:  # Python's parser may raise any exception for a damaged header
@@ -112,6 +117,16 @@ def read_layout(path: Path) -> Layout:
     except TypeError as error:
         raise TypeError(f"{path}: {error}") from error
     return Layout(x.shape, x.dtype, x.flags.f_contiguous and not x.flags.c_contiguous, x.offset)
+
+
+def check_header(path: Path, end: int) -> None:
+    """Raise ValueError for a header that NumPy maps and does not load: one whose elements are arrays."""
+    with open(path, "rb") as file:
+        header = file.read(end)
+    length_bytes = 2 if header[6] == 1 else 4  # by the version of the format
+    descr = ast.literal_eval(header[8 + length_bytes :].decode("latin1").strip())["descr"]
+    if not isinstance(descr, str):
+        raise ValueError(f"its elements are no numbers but {descr!r}")
 
 
 def apply_file(
@@ -166,20 +181,39 @@ def apply_file(
 @contextmanager
 def replacement(target: Path) -> Iterator[io.BufferedRandom]:
     """Open a new file that replaces `target` when the block ends normally, and that is removed after an exception."""
+    with suppress(FileNotFoundError):
+        os.stat(target)  # raises OSError for a loop of links, which `resolve` may not notice
     target = target.resolve()  # a link stays a link
     if target.exists() and not target.is_file():
         raise ValueError(f"{target} is not an ordinary file")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent}")
-    temporary = target.with_name(f".fastdrop-{secrets.token_hex(8)}.part")
+    temporary = target.with_name(f"{PART}{secrets.token_hex(8)}.part")
     try:
         with open(temporary, "x+b") as file:
+            with suppress(OSError):
+                lock(file)
             if target.exists():
-                shutil.copymode(target, temporary)
+                temporary.chmod(target.stat().st_mode & 0o777)  # another file's right to run as its owner is not copied
             yield file
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def lock(file: io.BufferedIOBase) -> None:
+    """Lock a file until it is closed, or raise OSError if another process has locked it or the system cannot."""
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def leftovers(target: Path) -> list[Path]:
+    """Return the unfinished files beside `target` of runs that were killed. Those of running processes are locked."""
+    found = []
+    for path in sorted(target.resolve().parent.glob(f"{PART}*.part")):
+        with suppress(OSError), open(path, "rb") as file:
+            lock(file)
+            found.append(path)
+    return found
 
 
 Work = Iterator[int]  # yields the number of elements of each finished step
@@ -191,16 +225,18 @@ def process_in_order(
 ) -> Work:
     """Process a file in C order, which is also the order of the mask.
 
-    Mapped pages count as resident memory, so one chunk is mapped at a time. The output is not mapped, because a full disk would
-    kill the process; `write` raises an exception instead.
+    Neither file is mapped: an input that becomes shorter or a full disk would kill the process. `read_whole` and `write` raise
+    an exception instead.
     """
     header = layout.header()
     writing.write(header)
     update(header)
     made = np.empty(min(layout.chunk, layout.size), layout.dtype)
+    reading.seek(layout.begin)
     for first in range(0, layout.size, layout.chunk):
         n = min(layout.chunk, layout.size - first)
-        mask.apply(np.memmap(reading, layout.dtype, "r", layout.position(first), (n,)), made[:n], first)
+        read_whole(reading, made[:n])
+        mask.apply(made[:n], made[:n], first)
         writing.write(made[:n].data)
         update(made[:n].data)
         yield n

@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import as_finite_number, as_finite_scalar, as_floats, as_positive_number, as_real_array
+from fastdrop._core.arithmetic import rounding_to_nearest
+from fastdrop._core.checks import (
+    as_finite_number,
+    as_finite_scalar,
+    as_floats,
+    as_positive_number,
+    as_real_array,
+    required,
+)
 from fastdrop._core.concrete import soft_keep_mean
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, Mode
@@ -51,6 +59,7 @@ Floats = NDArray[np.float64]
 # Variance shift -----------------------------------------------------------------------------------------------------
 
 
+@rounding_to_nearest
 def variance_shift(
     p: ArrayLike | None = None,
     mean: ArrayLike = 0.0,
@@ -126,6 +135,7 @@ def variance_shift(
         return float_or_array(np.where(np.isinf(excess), 0.0, signal / (signal + excess)))
 
 
+@rounding_to_nearest
 def variance_inflation(
     p: ArrayLike | None = None,
     mean: ArrayLike = 0.0,
@@ -261,6 +271,7 @@ def checked_layer(x: ArrayLike, weight: ArrayLike, p: Any, bias: ArrayLike | Non
     return rows, matrix, plan.as_rate(p), biases
 
 
+@rounding_to_nearest
 def fast_dropout_moments(
     x: ArrayLike, weight: ArrayLike, p: float = 0.5, bias: ArrayLike | None = None, *, mode: Mode = "inverted"
 ) -> tuple[Floats, Floats]:
@@ -314,6 +325,7 @@ def fast_dropout_moments(
     return linear_moments(rows, matrix.T, rate, biases, mode, False)
 
 
+@rounding_to_nearest
 def fast_dropout_moments_backward(
     grad_mean: ArrayLike,
     grad_var: ArrayLike,
@@ -378,6 +390,7 @@ def checked_normal(mean: ArrayLike, var: ArrayLike) -> tuple[Floats, Floats]:
     return center, spread
 
 
+@rounding_to_nearest
 def sigmoid_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
     """Return mean and variance of the sigmoid of a normal variable, by the probit approximation.
 
@@ -431,6 +444,7 @@ def sigmoid_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
     return found, found * (1.0 - found) * (1.0 - flattening)
 
 
+@rounding_to_nearest
 def relu_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
     """Return mean and variance of the positive part of a normal variable.
 
@@ -480,6 +494,7 @@ def normal_cdf(x: Floats) -> Floats:
 # Regularizers -------------------------------------------------------------------------------------------------------
 
 
+@rounding_to_nearest
 def dropout_regularizer(
     weights: Sequence[ArrayLike],
     cov: ArrayLike | None = None,
@@ -543,6 +558,7 @@ def dropout_regularizer(
     return float(np.trace(moments_through(matrices, second, noise)[-1][1]))
 
 
+@rounding_to_nearest
 def dropout_regularizer_backward(
     weights: Sequence[ArrayLike],
     cov: ArrayLike | None = None,
@@ -644,6 +660,7 @@ def moments_through(matrices: list[Floats], second: Floats, noise: list[float]) 
     return found
 
 
+@rounding_to_nearest
 def nuclear_norm_envelope(
     weight: ArrayLike, cov: ArrayLike | None, p: float | Sequence[float], widths: int | Sequence[int]
 ) -> float:
@@ -700,6 +717,7 @@ def nuclear_norm_envelope(
     return factor * float(singular.sum()) ** 2
 
 
+@rounding_to_nearest
 def matrix_completion_regularizer(
     u: ArrayLike,
     v: ArrayLike,
@@ -766,6 +784,7 @@ def entry_probabilities(given: ArrayLike | None, count: int, name: str) -> Float
 # Rates --------------------------------------------------------------------------------------------------------------
 
 
+@rounding_to_nearest
 def drop_block_gamma(
     p: float, spatial: Sequence[int], block_size: int | Sequence[int] = 7, *, exact_rate: bool = False
 ) -> float:
@@ -816,6 +835,7 @@ def drop_block_gamma(
 # Concrete dropout ---------------------------------------------------------------------------------------------------
 
 
+@rounding_to_nearest
 def concrete_mean(p: float, temperature: float) -> float:
     """Return the mean of (1 - s) / (1 - p), the factor that `concrete_dropout` multiplies elements by.
 
@@ -868,6 +888,7 @@ def concrete_mean(p: float, temperature: float) -> float:
 # DropConnect --------------------------------------------------------------------------------------------------------
 
 
+@rounding_to_nearest
 def drop_connect_moments(
     x: ArrayLike,
     weight: ArrayLike,
@@ -933,6 +954,7 @@ def drop_connect_moments(
 # Variational dropout ------------------------------------------------------------------------------------------------
 
 
+@rounding_to_nearest
 def log_alpha(
     weight: ArrayLike,
     log_sigma2: ArrayLike,
@@ -973,11 +995,12 @@ def log_alpha(
     array([-8.    ,  4.2103,  8.    ])
     """
     call = Call(training=False, out=out, backend=backend, num_threads=num_threads)
-    with call.arrays(weight, name="weight", log_sigma2=log_sigma2) as run:
+    with call.arrays(weight, name="weight", log_sigma2=required(log_sigma2, "log_sigma2")) as run:
         found = unclipped_log_alpha(np.asarray(run.x).astype(run.compute), run.others[0].astype(run.compute))
         return run.store(np.clip(found, *BOUNDS))
 
 
+@rounding_to_nearest
 def log_alpha_backward(
     grad: ArrayLike,
     weight: ArrayLike,
@@ -1016,7 +1039,7 @@ def log_alpha_backward(
     """
     outer = as_real_array(grad, "grad", flags=False)
     with Call(training=False, backend=backend, num_threads=num_threads).arrays(
-        weight, name="weight", log_sigma2=log_sigma2
+        weight, name="weight", log_sigma2=required(log_sigma2, "log_sigma2")
     ) as run:
         means = np.asarray(run.x).astype(run.compute)
         if outer.shape != means.shape:
@@ -1028,6 +1051,7 @@ def log_alpha_backward(
         return dweight.astype(run.x.dtype), slopes.astype(run.x.dtype)
 
 
+@rounding_to_nearest
 def prune(
     weight: ArrayLike,
     log_sigma2: ArrayLike,
@@ -1070,7 +1094,7 @@ def prune(
     """
     least = as_finite_scalar(prune_above, "prune_above")
     call = Call(training=False, out=out, backend=backend, num_threads=num_threads)
-    with call.arrays(weight, name="weight", log_sigma2=log_sigma2) as run:
+    with call.arrays(weight, name="weight", log_sigma2=required(log_sigma2, "log_sigma2")) as run:
         means, log_variances = np.asarray(run.x).astype(run.compute), run.others[0].astype(run.compute)
         pruned = find_pruned(means, log_variances, least)
         made = run.store(run.x)

@@ -20,7 +20,7 @@ from fastdrop._cli.screens import FAILURE, end, errors_in_one_line, progress_bar
 from fastdrop._core import settings
 from fastdrop._core.types import Backend
 from fastdrop.bench.command import bench
-from fastdrop.npyfile import Applied, apply_file
+from fastdrop.npyfile import Applied, apply_file, leftovers
 from fastdrop.verify.distributions import describe_others, find_others
 from fastdrop.verify.runner import Outcome, checks
 
@@ -125,6 +125,9 @@ def apply(source: Path, target: Path, p: float, seed: int, offset: int, backend:
             progress=lambda n, size: bar.update(task, completed=n, total=size),
         )
     show_applied(target, applied)
+    for path in leftovers(target):
+        size = path.stat().st_size
+        click.echo(f"Note: a run that was killed has left {path} ({size:,} bytes), which can be removed", err=True)
 
 
 def show_applied(target: Path, applied: Applied) -> None:

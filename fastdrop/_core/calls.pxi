@@ -47,7 +47,7 @@ cdef class Call:
         """
         cdef Work work = begin(self, x, name or self.array_name())
         work.op = native.FD_SIGNED if signed else native.FD_AFFINE
-        work.scale, work.shift, work.fill = [round_to_compute(factor, work.dtype) for factor in factors]
+        set_factors(work, factors)
         return finish_masked(self, work, p, noise_shape, shared_axes)
 
     def gate(self, x, logits, gain, shift, *, mode="inverted", bint antithetic=False):
@@ -82,7 +82,7 @@ cdef class Call:
         """Return keep ? x : other. For training only."""
         cdef Work work = begin(self, x, names[0])
         work.op = native.FD_SELECT
-        work.other = operand(other, work.x, (<object>work.x).shape, names[1])
+        work.other = operand(other, work.x, true_shape(work.x), names[1])
         return finish_masked(self, work, p, noise_shape, shared_axes)
 
     def drop_decisions(self, x, p, Decisions mask not None, per=None):
@@ -157,21 +157,21 @@ cdef class Call:
         array: both are only checked. An operand may be None.
         """
         cdef Work work = begin(self, x, name or self.array_name())
-        cdef tuple operands = tuple([
-            None if other is None else np.asarray(operand(other, work.x, (<object>work.x).shape, called))
-            for called, other in others.items()])
+        cdef list operands = []
+        for called, other in others.items():
+            operands.append(None if other is None else np.asarray(operand(other, work.x, true_shape(work.x), called)))
         if p is not None:
             set_rate(work, p, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
         if self.out is not None and shape is None:
             check_out(self.out, work.x)
         elif self.out is not None:
-            check_out(self.out, np.broadcast_to(np.empty((), (<object>work.x).dtype), shape), "result")
+            check_out(self.out, np.broadcast_to(np.empty((), work.x.descr), shape), "result")
         check_seed(self.seed, self.offset, self.use)
         if placed is None:
             first_index(self.start, 0, ELEMENTS_END, "elements")
         else:
             check_place(self, shape_of(placed))
-        return Pass(self, work.x, operands, work.settings, shape)
+        return Pass(self, work.x, tuple(operands), work.settings, shape)
 
     cdef str array_name(self):
         return "grad" if self.use == BACKWARD else "x"
@@ -233,10 +233,10 @@ cdef object finish_dropping(Call call, Work work, x, p, noise_shape, shared_axes
     place_mask(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), noise_shape, shared_axes)
     work.op = native.FD_SCALE
     if bias is not None:
-        work.bias = operand(bias, work.x, (<object>work.x).shape[-1:], "bias")
+        work.bias = operand(bias, work.x, true_shape(work.x)[-1:], "bias")
         work.op |= native.FD_WITH_BIAS
     if residual is not None:
-        work.other = operand(residual, work.x, (<object>work.x).shape, "residual")
+        work.other = operand(residual, work.x, true_shape(work.x), "residual")
         work.op |= native.FD_WITH_RESIDUAL
     if not is_true(call.training, "training"):
         return without_dropping(call, work, x, scaling)
@@ -278,8 +278,10 @@ cdef object without_dropping(Call call, Work work, x, int scaling):
 
 cdef int scale_by_keep_rates(Work work) except -1:
     """Write (x + bias) (1 - p) + residual, with one p per element. There is no mask, and NumPy rounds as the kernels do."""
+    cdef native.fenv_t found
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
-    with RoundToNearest(), np.errstate(all="ignore"):
+    quiet = begin_in_python(&found)
+    try:
         value = np.asarray(work.x).astype(type)  # not a subclass, which may have its own product
         if work.bias is not None:
             value += work.bias.astype(type)
@@ -288,6 +290,8 @@ cdef int scale_by_keep_rates(Work work) except -1:
         if work.other is not None:
             value = work.other.astype(type) + value
         np.asarray(work.y)[...] = value
+    finally:
+        end_in_python(quiet, &found)
     return 0
 
 
@@ -355,30 +359,40 @@ cdef class Pass:
     """
 
     def __cinit__(self, Call call, np.ndarray x, tuple others, Settings settings, shape):
-        self.call, self.x, self.others, self.settings = call, x, others, settings
+        self.call, self.x, self.others = call, x, others
+        self.settings = merged(settings, settings)  # of its own, because its end may have to change it
         self.compute = np.float64 if np.PyArray_TYPE(x) == np.NPY_FLOAT64 else np.float32
         if call.out is not None:
             self.y = call.out
         else:
-            self.y = new_like(x) if shape is None else np.empty(shape, x.dtype)
+            self.y = new_like(x) if shape is None else np.empty(shape, x.descr)
 
     def __enter__(self):
         cdef native.fd_key found
-        if is_true(self.call.training, "training"):
-            draw_key(self.call.seed, self.call.offset, &found)
-        else:
-            found.seed = found.offset = 0
-        self.key = found.seed, found.offset
-        self.token = override.set(self.settings)
-        self.errors = np.errstate(all="ignore")
-        self.errors.__enter__()
-        self.float_state = native.float_begin()
+        self.before = override.get()
+        self.errors = begin_in_python(&self.float_state)
+        try:
+            self.token = override.set(self.settings)
+            if is_true(self.call.training, "training"):
+                draw_key(self.call.seed, self.call.offset, &found)
+            else:
+                found.seed = found.offset = 0
+            self.key = found.seed, found.offset
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error):
-        native.float_end(self.float_state)
-        self.errors.__exit__(*error)
-        override.reset(self.token)
+        try:
+            end_in_python(self.errors, &self.float_state)
+        finally:
+            try:
+                if self.token is not None:
+                    override.reset(self.token)
+            finally:
+                if override.get() is self.settings:  # there was no memory to reset it, or for the token
+                    self.settings.become(self.before)
 
     def mask(self, shape, p, shared_axes=None, *, bint packed=False, bint is_global=True):
         """Return keep flags of a shape, or packed keep bits, with this call's key and, if `is_global`, at its place."""
@@ -422,7 +436,10 @@ cdef tuple shape_of(shape):
         sizes = (shape,)
     if len(sizes) > native.FD_MAX_DIMS:  # the size of the layouts' arrays
         raise ValueError(f"shape must have at most {native.FD_MAX_DIMS} dimensions; got {len(sizes)}")
-    return tuple([as_count(size, "each size in shape") for size in sizes])
+    cdef list counts = []
+    for size in sizes:
+        counts.append(as_count(size, "each size in shape"))
+    return tuple(counts)
 
 
 cdef int64_t size_of(tuple shape) except -1:
@@ -449,7 +466,7 @@ cdef object make_mask(Call call, shape, p, noise_shape, shared_axes, bint packed
     work.settings = settings_of(call.backend, call.num_threads)
     check_seed(call.seed, call.offset, call.use)
     out = mask_result(((n + 7) // 8,) if packed else sizes, np.dtype(np.uint8 if packed else np.bool_), call.out)
-    made = out if is_plain(out) else np.empty((<object>out).shape, out.dtype)
+    made = out if is_plain(out) else np.empty(true_shape(out), out.descr)
     if is_true(call.training, "training"):
         draw_key(call.seed, call.offset, &work.key)
     else:
@@ -466,17 +483,20 @@ cdef np.ndarray mask_result(tuple shape, dtype, out):
     """Return the caller's `out` after checks, or a new array."""
     if out is None:
         return np.empty(shape, dtype)
-    if not isinstance(out, np.ndarray) or out.dtype != dtype:
-        given = out.dtype if isinstance(out, np.ndarray) else repr(out)
-        raise TypeError(f"out must be a numpy.ndarray of {dtype}; got {given}")
-    if out.shape != shape or not out.flags.writeable:
-        raise ValueError(f"out must be writable and have the shape {shape} of the mask; got {out.shape}")
-    return out
+    cdef np.ndarray given
+    if not isinstance(out, np.ndarray) or (<np.ndarray>out).descr != dtype:
+        found = (<np.ndarray>out).descr if isinstance(out, np.ndarray) else repr(out)
+        raise TypeError(f"out must be a numpy.ndarray of {dtype}; got {found}")
+    given = out
+    if true_shape(given) != shape or not np.PyArray_ISWRITEABLE(given):
+        raise ValueError(f"out must be writable and have the shape {shape} of the mask; got {true_shape(given)}")
+    return given
 
 
 cdef int fill_mask(Work work, int64_t n, np.ndarray out, bint packed) except -1:
     cdef native.fd_bits bits
     cdef BitsLayouts space
+    cdef native.fenv_t found
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int threads = threads_of(work.settings, n)
     cdef void *data = np.PyArray_DATA(out)
@@ -485,11 +505,14 @@ cdef int fill_mask(Work work, int64_t n, np.ndarray out, bint packed) except -1:
         with nogil:
             native.mask(kernels, &bits, n, data, packed, threads)
         return 0
-    flat = out.view(np.uint8) if packed else out.reshape(-1)
+    flat = np.asarray(out).view(np.uint8) if packed else np.asarray(out).reshape(-1)
     for begin in range(0, n, PYTHON_CHUNK):
         end = min(begin + PYTHON_CHUNK, n)
-        with RoundToNearest():
+        native.environment_begin(&found)
+        try:
             made = bits_in_python(work, begin, end)
+        finally:
+            native.environment_end(&found)
         if packed:
             flat[begin // 8 : (end + 7) // 8] = made
         else:
@@ -520,10 +543,10 @@ cdef int take_mask(Work work, mask, out) except -1:
     given = np.asarray(mask)
     if given.dtype == np.bool_:
         try:
-            work.flags = np.broadcast_to(given, (<object>work.x).shape)
+            work.flags = np.broadcast_to(given, true_shape(work.x))
         except ValueError:
             raise ValueError(
-                f"mask has shape {given.shape}, which does not broadcast to the shape {(<object>work.x).shape} of x"
+                f"mask has shape {given.shape}, which does not broadcast to the shape {true_shape(work.x)} of x"
             ) from None
         if given.size < n:
             pack_shared_flags(work, given)
@@ -574,9 +597,19 @@ cdef object wrapped(np.ndarray x, np.ndarray y, object out):
     return (<object>x).__array_wrap__(y) if out is None and not np.PyArray_CheckExact(x) else y
 
 
+cdef int set_factors(Work work, factors) except -1:
+    """Set the factors (scale, shift, fill) of an affine operation."""
+    scale, shift, fill = factors
+    work.scale = round_to_compute(scale, work.dtype)
+    work.shift = round_to_compute(shift, work.dtype)
+    work.fill = round_to_compute(fill, work.dtype)
+    return 0
+
+
 cdef double round_to_compute(value, int dtype) except? -1.0:
     """Return a factor, rounded once to the compute type."""
     cdef double number
+    cdef native.fenv_t found
     if PyFloat_CheckExact(value):
         number = value
         return NAN if number != number else native.rounded_factor(number, dtype)
@@ -584,8 +617,11 @@ cdef double round_to_compute(value, int dtype) except? -1.0:
         if isinstance(value, (str, bytes, bytearray)):
             raise TypeError  # float() would parse it
         check_scalar(value)
-        with RoundToNearest():
+        native.environment_begin(&found)
+        try:
             number = float(value)
+        finally:
+            native.environment_end(&found)
     except TypeError:
         raise TypeError(f"scale must be a number; got {value!r} ({type(value).__name__})") from None
     except OverflowError:

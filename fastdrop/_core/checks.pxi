@@ -65,12 +65,26 @@ cpdef int check_scalar(value) except -1:
     return 0
 
 
+cdef tuple integers(const int64_t *values, int n):
+    """Return C integers as a tuple."""
+    cdef list found = []
+    cdef int k
+    for k in range(n):
+        found.append(values[k])
+    return tuple(found)
+
+
+cdef tuple true_shape(np.ndarray a):
+    """Return the shape in memory; the attributes of a subclass may say something else."""
+    return integers(<int64_t *>np.PyArray_DIMS(a), np.PyArray_NDIM(a))
+
+
 cdef int kind_of(np.ndarray x, str name) except -1:
     """Return the number of an array's element type (FD_FLOAT32 etc.)."""
     cdef int number = np.PyArray_TYPE(x)
     if not np.PyArray_ISNOTSWAPPED(x):
         raise TypeError(
-            f"{name} must have this machine's byte order; got dtype {x.dtype.str!r}; "
+            f"{name} must have this machine's byte order; got dtype {x.descr.str!r}; "
             f"{name}.astype({name}.dtype.newbyteorder('=')) converts it")
     if number == np.NPY_FLOAT32:
         return native.FD_FLOAT32
@@ -78,9 +92,9 @@ cdef int kind_of(np.ndarray x, str name) except -1:
         return native.FD_FLOAT64
     if number == np.NPY_FLOAT16:
         return native.FD_FLOAT16
-    if np.PyTypeNum_ISUSERDEF(number) and x.dtype.name == "bfloat16":
+    if np.PyTypeNum_ISUSERDEF(number) and x.descr.name == "bfloat16":
         return native.FD_BFLOAT16
-    raise TypeError(f"{name} must have a floating-point dtype, {FLOATS}; got {x.dtype}")
+    raise TypeError(f"{name} must have a floating-point dtype, {FLOATS}; got {x.descr}")
 
 
 cpdef int check_out(out, np.ndarray x, str name="input") except -1:
@@ -89,9 +103,9 @@ cpdef int check_out(out, np.ndarray x, str name="input") except -1:
         raise TypeError(f"out must be a numpy.ndarray; got {type(out).__name__}")
     cdef np.ndarray y = out
     if np.PyArray_TYPE(y) != np.PyArray_TYPE(x) or not np.PyArray_ISNOTSWAPPED(y):
-        raise TypeError(f"out must have the dtype of the {name}, {x.dtype.str!r}; got {y.dtype.str!r}")
+        raise TypeError(f"out must have the dtype of the {name}, {x.descr.str!r}; got {y.descr.str!r}")
     if not np.PyArray_SAMESHAPE(y, x):
-        raise ValueError(f"out must have the shape of the {name}, {(<object>x).shape}; got {(<object>y).shape}")
+        raise ValueError(f"out must have the shape of the {name}, {true_shape(x)}; got {true_shape(y)}")
     if not np.PyArray_ISWRITEABLE(y):
         raise ValueError("out is read-only")
     return 0
@@ -137,28 +151,33 @@ cdef np.ndarray readable(np.ndarray a, np.ndarray y):
     if is_plain(a) and is_plain(y) and np.PyArray_NBYTES(a) == np.PyArray_NBYTES(y):
         first, second = <uintptr_t>np.PyArray_DATA(a), <uintptr_t>np.PyArray_DATA(y)
         size = np.PyArray_NBYTES(a)
-        return a if first == second or first >= second + size or second >= first + size else a.copy()
-    if np.PyArray_ISALIGNED(a) and (is_same_memory(a, y) or not np.may_share_memory(a, y)):
+        if first == second or first >= second + size or second >= first + size:
+            return a
+    elif np.PyArray_ISALIGNED(a) and (is_same_memory(a, y) or not np.may_share_memory(a, y)):
         return a
-    return np.array(a, order="K", subok=False)
+    return np.array(a, order="K", subok=False)  # no method of a subclass
 
 
 cdef np.ndarray writable(np.ndarray y):
     """Return the output `y`, or a temporary array if y is misaligned or two of its indices share memory."""
     if not is_plain(y) and (not np.PyArray_ISALIGNED(y) or overlaps_itself(y)):
-        return np.empty((<object>y).shape, y.dtype)
+        return np.empty(true_shape(y), y.descr)
     return y
 
 
-cdef np.ndarray operand(value, object x, tuple shape, str name):
+cdef np.ndarray operand(value, np.ndarray x, tuple shape, str name):
     """Return an operand with the dtype of x, broadcast to the shape of x."""
     cdef np.ndarray array
+    cdef native.fenv_t found
+    native.environment_begin(&found)  # a list is rounded to the dtype of x
     try:
-        array = value if isinstance(value, np.ndarray) else np.asarray(value, (<object>x).dtype)
+        array = value if isinstance(value, np.ndarray) else np.asarray(value, x.descr)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must be an array of the dtype of the input, {x.dtype.str!r}; got {value!r}") from None
+        raise TypeError(f"{name} must be an array of the dtype of the input, {x.descr.str!r}; got {value!r}") from None
+    finally:
+        native.environment_end(&found)
     if np.PyArray_TYPE(array) != np.PyArray_TYPE(x) or not np.PyArray_ISNOTSWAPPED(array):
-        raise TypeError(f"{name} must have the dtype of the input, {x.dtype.str!r}; got {array.dtype.str!r}")
-    if (<object>array).shape != shape:
-        raise ValueError(f"{name} must have the shape {shape}; got {(<object>array).shape}")
-    return np.broadcast_to(array, (<object>x).shape)
+        raise TypeError(f"{name} must have the dtype of the input, {x.descr.str!r}; got {array.descr.str!r}")
+    if true_shape(array) != shape:
+        raise ValueError(f"{name} must have the shape {shape}; got {true_shape(array)}")
+    return np.broadcast_to(array, true_shape(x))

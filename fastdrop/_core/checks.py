@@ -28,6 +28,7 @@ __all__ = [
     "as_real_array",
     "as_share",
     "check_indices",
+    "required",
 ]
 
 ROUNDING = 1e-2  # the largest error of a sum of probabilities: bfloat16 has 8 bits
@@ -53,7 +54,8 @@ def as_finite_number(value: Any, name: str) -> float:
     """Return a finite number."""
     try:
         plan.check_scalar(value)
-        number = math.nan if isinstance(value, str) else float(value)
+        with plan.RoundToNearest():
+            number = math.nan if isinstance(value, str) else float(value)
     except TypeError:
         raise TypeError(f"{name} must be a finite number; got {value!r} ({type(value).__name__})") from None
     except (ValueError, OverflowError):
@@ -93,7 +95,8 @@ def scalar(value: Any, name: str) -> float:
         array = np.asarray(value)
         if isinstance(value, (str, bytes)) or array.dtype.kind in "bc" or array.size != 1:
             raise TypeError
-        return float(array.reshape(()))
+        with plan.RoundToNearest():
+            return float(array.reshape(()))
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number; got {value!r} ({type(value).__name__})") from None
     except OverflowError:
@@ -110,14 +113,14 @@ def as_finite_scalar(value: Any, name: str) -> float:
 def as_positive_scalar(value: Any, name: str) -> float:
     """Return a finite number above 0, given as such or as an array of one element."""
     number = scalar(value, name)
-    require(0 < number < math.inf, name, "finite and above 0", value)
+    require(math.isfinite(number) and number > 0, name, "finite and above 0", value)
     return number
 
 
 def as_non_negative_scalar(value: Any, name: str) -> float:
     """Return a finite number that is 0 or more, given as such or as an array of one element."""
     number = scalar(value, name)
-    require(0 <= number < math.inf, name, "finite and >= 0", value)
+    require(math.isfinite(number) and number >= 0, name, "finite and >= 0", value)
     return number
 
 
@@ -126,7 +129,8 @@ def as_non_negative_scalar(value: Any, name: str) -> float:
 
 def as_real_array(value: ArrayLike, name: str, *, flags: bool = True) -> NDArray[Any]:
     """Return an array of real numbers of any dtype; bool is accepted only if `flags` is true."""
-    given = np.asarray(value)
+    with plan.RoundToNearest():
+        given = np.asarray(value)
     if given.dtype.kind not in ("biuf" if flags else "iuf") and given.dtype.name != "bfloat16":
         raise TypeError(f"{name} must be real numbers; got {f'an array of {given.dtype}' if given.ndim else repr(value)}")
     return given
@@ -137,7 +141,15 @@ def as_floats(value: ArrayLike, name: str, ndim: int | None = None) -> NDArray[n
     given = as_real_array(value, name)
     if ndim is not None and given.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimensions; got shape {given.shape}")
-    return given.astype(np.float64)
+    with plan.RoundToNearest():
+        return given.astype(np.float64)
+
+
+def required(value: Any, name: str) -> Any:
+    """Return an operand, or raise an error for None, which would count as a missing one."""
+    if value is None:
+        raise TypeError(f"{name} must be an array of the shape and dtype of the input; got None")
+    return value
 
 
 def check_indices(indices: NDArray[Any], size: int, name: str, what: str) -> None:
@@ -148,7 +160,7 @@ def check_indices(indices: NDArray[Any], size: int, name: str, what: str) -> Non
 
 def as_probabilities(given: ArrayLike) -> NDArray[np.float64]:
     """Return distributions over the classes along the last axis; their sums may have the rounding error of 16-bit types."""
-    p = as_real_array(given, "probabilities").astype(np.float64)
+    p = as_floats(given, "probabilities")
     if p.ndim == 0 or p.shape[-1] == 0:
         raise ValueError(f"probabilities must have an axis of classes, the last one; got shape {p.shape}")
     if not ((p >= 0) & (p <= 1 + ROUNDING)).all():

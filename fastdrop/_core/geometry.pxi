@@ -24,7 +24,7 @@ cdef int64_t plus(int64_t a, int64_t b) noexcept:
 def as_sizes(value, str name):
     """Return a sequence of integers as a tuple, or raise an error that names it."""
     try:
-        return tuple([operator.index(size) for size in value])
+        return tuple(map(operator.index, value))
     except TypeError:
         raise TypeError(f"{name} must be a sequence of integers; got {value!r}") from None
 
@@ -36,10 +36,12 @@ def as_axes(axes, int ndim, str name):
     for axis in given:
         if not -ndim <= axis < ndim:
             raise ValueError(f"{name} {given} are out of range for an array of {ndim} dimensions")
-    found = tuple(sorted(axis % ndim for axis in given))
+    found = []
+    for axis in given:
+        found.append(axis % ndim)
     if len(set(found)) < len(found):
         raise ValueError(f"{name} {given} name an axis twice")
-    return found
+    return tuple(sorted(found))
 
 
 cdef bint share_plainly(Place *place, shared_axes) except -1:
@@ -72,16 +74,18 @@ cdef int share(Place *place, noise_shape, shared_axes) except -1:
         return 0
     if shared_axes is not None:
         raise ValueError("noise_shape and shared_axes both define the shared decisions; give only one of them")
-    shape = tuple([place.whole[k] for k in range(place.ndim)])
+    shape, noise = integers(place.whole, place.ndim), []
     try:
-        noise = tuple(size if given is None else operator.index(given) for given, size in zip(noise_shape, shape, strict=True))
+        for given, size in zip(noise_shape, shape, strict=True):
+            noise.append(size if given is None else operator.index(given))
     except (TypeError, ValueError):
         raise ValueError(
             f"noise_shape must have one entry (the size, 1 or None) per axis of shape {shape}; got {noise_shape!r}") from None
     for k in range(place.ndim):
         if noise[k] not in (1, shape[k]):
             raise ValueError(
-                f"noise_shape {noise} does not broadcast to shape {shape}: each entry must be 1, None or the array's size")
+                f"noise_shape {tuple(noise)} does not broadcast to shape {shape}: "
+                "each entry must be 1, None or the array's size")
         place.shared[k] = noise[k] == 1 and shape[k] != 1
     return 0
 
@@ -140,14 +144,15 @@ cdef int place_block(Place *place, global_shape, global_start) except -1:
         for k in range(place.ndim):
             place.whole[k], place.begin[k] = place.sizes[k], 0
         return 0
-    shape = tuple([place.sizes[k] for k in range(place.ndim)])
+    shape = integers(place.sizes, place.ndim)
     whole = as_sizes(global_shape, "global_shape")
     begin = (0,) * len(whole) if global_start is None else as_sizes(global_start, "global_start")
     if not len(whole) == len(begin) == len(shape):
         raise ValueError(
             f"global_shape {whole} and global_start {begin} must have one number per axis of the block's shape {shape}")
-    if any([b < 0 or b + n > w for b, n, w in zip(begin, shape, whole, strict=True)]):
-        raise ValueError(f"a block of shape {shape} that begins at {begin} is not inside global_shape {whole}")
+    for b, n, w in zip(begin, shape, whole, strict=True):
+        if b < 0 or b + n > w:
+            raise ValueError(f"a block of shape {shape} that begins at {begin} is not inside global_shape {whole}")
     for k in range(place.ndim):
         place.whole[k], place.begin[k] = min(whole[k], TOO_FAR), min(begin[k], TOO_FAR)
     return 0
@@ -156,12 +161,13 @@ cdef int place_block(Place *place, global_shape, global_start) except -1:
 def locate_block(shape, global_shape, global_start):
     """Return the shape of the larger array and the block's first index in it; by default the block is the whole array."""
     cdef Place place
+    cdef tuple sizes = shape_of(shape)
     cdef int k
-    place.ndim = len(shape)
+    place.ndim = len(sizes)
     for k in range(place.ndim):
-        place.sizes[k] = shape[k]
+        place.sizes[k] = sizes[k]
     place_block(&place, global_shape, global_start)
-    return tuple([place.whole[k] for k in range(place.ndim)]), tuple([place.begin[k] for k in range(place.ndim)])
+    return integers(place.whole, place.ndim), integers(place.begin, place.ndim)
 
 
 cdef void set_steps(const Place *place, int64_t *steps) noexcept:
@@ -188,7 +194,7 @@ def locate_mask(shape, shared_axes, start, global_shape, global_start):
     set_steps(&place, steps)
     for k in range(place.ndim):
         first = plus(first, times(steps[k], place.begin[k]))
-    return first, tuple([steps[k] for k in range(place.ndim)])
+    return first, integers(steps, place.ndim)
 
 
 cdef int lay(Work work, Place *place, uint64_t start, uint64_t end) except -1:

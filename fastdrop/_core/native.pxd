@@ -165,7 +165,15 @@ cdef extern from "fastdrop.h" nogil:
         uint8_t *spared
 
 
+cdef extern from "<fenv.h>" nogil:
+    ctypedef struct fenv_t:
+        pass
+
+
 cdef const fd_isa *find_isa(str name) except NULL
+cdef void environment_begin(fenv_t *found) noexcept nogil
+cdef void environment_end(const fenv_t *found) noexcept nogil
+cdef bint is_rate(double p) noexcept nogil
 cdef fd_rate rate_of(double p) noexcept nogil
 cdef double inverted_scale(double p, int dtype) noexcept nogil
 cdef double standard_scale(double p, int dtype) noexcept nogil

@@ -47,6 +47,12 @@ cdef extern from "fastdrop.h" nogil:
     void fd_float_end(uint64_t found)
     uint64_t fd_float_spoil()
     int fd_contracts(const fd_isa *isa)
+    int fd_is_rate(double p)
+
+cdef extern from "<fenv.h>" nogil:
+    int fegetenv(fenv_t *found)
+    int fesetenv(const fenv_t *wanted)
+    const fenv_t *FE_DFL_ENV
 
 cdef extern from "fastdrop_simple.h" nogil:
     int fd_abi()
@@ -64,6 +70,20 @@ cdef const fd_isa *find_isa(str name) except NULL:
         if fd_isa_name(fd_isa_at(i)).decode() == name:
             return fd_isa_at(i)
     raise ValueError(f"no instruction set {name!r} in this build")
+
+
+cdef void environment_begin(fenv_t *found) noexcept nogil:
+    """As fd_float_begin, for all that NumPy and Python compute with: longdouble has a rounding mode of its own."""
+    fegetenv(found)
+    fesetenv(FE_DFL_ENV)
+
+
+cdef void environment_end(const fenv_t *found) noexcept nogil:
+    fesetenv(found)
+
+
+cdef bint is_rate(double p) noexcept nogil:
+    return fd_is_rate(p)
 
 
 cdef fd_rate rate_of(double p) noexcept nogil:

@@ -15,10 +15,10 @@ from fastdrop._core.plan cimport (
     PYTHON_CHUNK,
     REPEATED,
     Call,
-    RoundToNearest,
     Settings,
     Work,
     begin,
+    begin_in_python,
     bind,
     bypass_bytes,
     check_out,
@@ -27,6 +27,7 @@ from fastdrop._core.plan cimport (
     as_count,
     draw_key,
     effective,
+    end_in_python,
     first_index,
     is_plain,
     kind_of,
@@ -40,6 +41,7 @@ from fastdrop._core.plan cimport (
     shape_of,
     size_of,
     threads_of,
+    true_shape,
     wrapped,
     writable,
 )
@@ -75,7 +77,7 @@ def words(n, Call call not None):
         with nogil:
             native.words(kernels, key, first, count, data, threads)
     elif count:
-        settings.module.words(key.seed, key.offset, first, made)
+        settings.module.words(key.seed, key.offset, first, np.asarray(made))
     if made is not out:
         np.copyto(out, made)
     return out
@@ -83,16 +85,16 @@ def words(n, Call call not None):
 
 def check_place(shape, dtype, Call call not None):
     """Raise unless the random numbers of an array of this shape are inside the larger array and inside the stream."""
-    placed_numbers(shape_of(shape), dtype, call)
+    placed_numbers(shape_of(shape), np.dtype(dtype), call)
 
 
-cdef Work placed_numbers(tuple sizes, dtype, Call call):
+cdef Work placed_numbers(tuple sizes, np.dtype dtype, Call call):
     """Numbers of a dtype, and where they are in the stream."""
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
     cdef Work work = Work.__new__(Work)
     cdef int k
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise TypeError(f"dtype must be float32 or float64, in this machine's byte order; got {np.dtype(dtype)!r}")
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"dtype must be float32 or float64, in this machine's byte order; got {dtype!r}")
     for k in range(len(sizes)):
         dims[k] = sizes[k]
     work.dtype = kind_of(np.empty(0, dtype), "dtype")
@@ -104,10 +106,11 @@ def numbers(str name, shape, dtype, Call call not None):
     """Return random numbers, "uniform" or "normal", of float32 (a word per number) or float64 (two)."""
     cdef tuple sizes = shape_of(shape)
     cdef int64_t n = size_of(sizes)
-    cdef Work work = placed_numbers(sizes, dtype, call)
+    cdef np.dtype kind = np.dtype(dtype)  # asked once: an object may give another dtype each time
+    cdef Work work = placed_numbers(sizes, kind, call)
     work.settings = settings_of(call.backend, call.num_threads)
-    cdef np.ndarray out = random_result(sizes, np.dtype(dtype), call)
-    cdef np.ndarray made = out if is_plain(out) else np.empty(sizes, dtype)
+    cdef np.ndarray out = random_result(sizes, kind, call)
+    cdef np.ndarray made = out if is_plain(out) else np.empty(sizes, kind)
     draw_key(call.seed, call.offset, &work.key)
     if n:
         fill_numbers(work, name == "normal", made, n)
@@ -130,6 +133,7 @@ cdef int fill_numbers(Work work, bint is_normal, np.ndarray made, int64_t n) exc
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int threads = threads_of(work.settings, n)
     cdef native.fd_numbers numbers
+    cdef native.fenv_t found
     cdef void *data = np.PyArray_DATA(made)
     if work.settings.module is None:
         bind_numbers(work, &numbers)
@@ -139,10 +143,13 @@ cdef int fill_numbers(Work work, bint is_normal, np.ndarray made, int64_t n) exc
             else:
                 native.uniform(kernels, &numbers, n, work.dtype, data, threads)
         return 0
-    flat = made.reshape(-1)
-    with RoundToNearest(), np.errstate(all="ignore"):
+    flat = np.asarray(made).reshape(-1)
+    quiet = begin_in_python(&found)
+    try:
         for begin in range(0, n, PYTHON_CHUNK):
             numbers_in_python(work, "normal" if is_normal else "uniform", begin, flat[begin : begin + PYTHON_CHUNK])
+    finally:
+        end_in_python(quiet, &found)
     return 0
 
 
@@ -197,13 +204,16 @@ def noise(Call call not None, x, str name, params, other=None, *, bint with_sums
     cdef Noise noise = Noise.__new__(Noise)
     cdef Work work = begin(call, x, call.array_name())
     noise.work, noise.name = work, name
-    noise.params = tuple([round_to_compute(value, work.dtype) for value in params])
+    cdef list rounded = []
+    for value in params:
+        rounded.append(round_to_compute(value, work.dtype))
+    noise.params = tuple(rounded)
     if definitions.NUMBERS[name] is not None:
         place_numbers(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
     if name in definitions.GIVEN_FACTORS:
         work.other = spread_factors(other, work, other_name)
     elif other is not None:
-        work.other = operand(other, work.x, (<object>work.x).shape, other_name)
+        work.other = operand(other, work.x, true_shape(work.x), other_name)
     if call.out is not None:
         check_out(call.out, work.x)
     check_seed(call.seed, call.offset, call.use)
@@ -228,12 +238,16 @@ def noise(Call call not None, x, str name, params, other=None, *, bint with_sums
 
 cdef np.ndarray spread_factors(value, Work work, str name):
     """An array of factors, rounded to the type that is computed with and broadcast to x."""
-    with RoundToNearest(), np.errstate(over="ignore"):
-        factors = np.asarray(value).astype(np.float64 if work.dtype == native.FD_FLOAT64 else np.float32, copy=False)
+    cdef native.fenv_t found
+    quiet = begin_in_python(&found)
     try:
-        return np.broadcast_to(factors, (<object>work.x).shape)
+        factors = np.asarray(value).astype(np.float64 if work.dtype == native.FD_FLOAT64 else np.float32, copy=False)
+    finally:
+        end_in_python(quiet, &found)
+    try:
+        return np.broadcast_to(factors, true_shape(work.x))
     except ValueError:
-        raise ValueError(f"{name} has shape {factors.shape}, which does not broadcast to the shape {(<object>work.x).shape} "
+        raise ValueError(f"{name} has shape {factors.shape}, which does not broadcast to the shape {true_shape(work.x)} "
                          "of the elements") from None
 
 
@@ -261,19 +275,23 @@ cdef int perform_noise_in_python(Noise noise, int64_t n) except -1:
     cdef Work work = noise.work
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
     cdef int64_t low, high, tile = native.FD_NOISE_TILE
+    cdef native.fenv_t found
     y = np.empty(n, np.asarray(work.y).dtype)
-    with RoundToNearest(), np.errstate(all="ignore"):
+    quiet = begin_in_python(&found)
+    try:
         for low in range(0, n, PYTHON_CHUNK):
             high = min(low + PYTHON_CHUNK, n)
             random = np.empty(high - low, type)
             if definitions.NUMBERS[noise.name] is not None:
                 numbers_in_python(work, definitions.NUMBERS[noise.name], low, random)
             x, other = chunk(work.x, low, high, type), chunk(work.other, low, high, type)
-            factors, slopes = definitions.NOISES[noise.name](random, other, *[type(value) for value in noise.params])
+            factors, slopes = definitions.NOISES[noise.name](random, other, *map(type, noise.params))
             y[low:high] = x + factors if noise.name in definitions.ADDED else x * factors
             if noise.sums is not None:
                 noise.sums[low // tile : -(-high // tile)] = definitions.tile_sums((x * other) * slopes, tile)
-    np.copyto(np.asarray(work.y), y.reshape((<object>work.y).shape))
+    finally:
+        end_in_python(quiet, &found)
+    np.copyto(np.asarray(work.y), y.reshape(true_shape(work.y)))
     return 0
 
 
@@ -289,14 +307,18 @@ def elementary(str name, x, out, backend, num_threads):
     cdef np.ndarray given = x if isinstance(x, np.ndarray) else np.asarray(x)
     cdef int kind = kind_of(given, "x")
     cdef Settings settings = settings_of(backend, num_threads)
+    cdef native.fenv_t found
     if out is not None:
         check_out(out, given)
     cdef np.ndarray y = new_like(given) if out is None else out
     if settings.module is None and is_function_operand(given, kind) and is_function_operand(y, kind):
         call_function(name, readable(given, y), y, None, settings)
     else:
-        with RoundToNearest(), np.errstate(all="ignore"):
+        quiet = begin_in_python(&found)
+        try:
             (np.asarray(y) if out is None else out)[...] = elementary_of_copy(name, given, kind, settings)
+        finally:
+            end_in_python(quiet, &found)
     return wrapped(given, y, out)
 
 

@@ -24,7 +24,11 @@ cdef class Settings:
 
 
 cdef class RoundToNearest:
-    cdef uint64_t found
+    cdef native.fenv_t found
+
+
+cdef object begin_in_python(native.fenv_t *found)
+cdef int end_in_python(quiet, const native.fenv_t *found) except -1
 
 
 cpdef Settings effective()
@@ -37,6 +41,7 @@ cdef const native.fd_isa *process_kernels() noexcept nogil
 # Checks of numbers
 cdef uint64_t word(value, str name) except? 0xFFFFFFFFFFFFFFFF
 cpdef int64_t as_count(value, str name) except -1
+cdef tuple true_shape(np.ndarray a)
 cdef uint64_t first_index(start, int64_t n, uint64_t end, str what) except? 0xFFFFFFFFFFFFFFFF
 cdef double round_to_compute(value, int dtype) except? -1.0
 cdef tuple shape_of(shape)
@@ -66,7 +71,7 @@ cpdef int check_out(out, np.ndarray x, str name=*) except -1
 cdef bint is_plain(np.ndarray a)
 cdef np.ndarray readable(np.ndarray a, np.ndarray y)
 cdef np.ndarray writable(np.ndarray y)
-cdef np.ndarray operand(value, object x, tuple shape, str name)
+cdef np.ndarray operand(value, np.ndarray x, tuple shape, str name)
 
 # Operands and results
 cdef void bind(np.ndarray a, native.fd_array *to, native.fd_layout *space) noexcept
@@ -132,8 +137,9 @@ cdef class Pass:
     cdef readonly tuple others, key
     cdef readonly object compute
     cdef Settings settings
+    cdef Settings before
     cdef object token, errors
-    cdef uint64_t float_state
+    cdef native.fenv_t float_state
 
 
 cdef object finish_dropping(Call call, Work work, x, p, noise_shape, shared_axes, mode, bias, residual)
@@ -142,3 +148,4 @@ cdef int place_elements(Work work, Call call, int ndim, np.npy_intp *dims, uint6
 cdef int place_mask(Work work, Call call, int ndim, np.npy_intp *dims, noise_shape, shared_axes) except -1
 cdef int set_rate(Work work, p, int ndim, np.npy_intp *dims) except -1
 cdef int perform(Work work) except -1
+cdef int set_factors(Work work, factors) except -1

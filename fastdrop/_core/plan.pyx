@@ -5,6 +5,9 @@ A variant makes a `Call` from its keywords and calls a method of it. All checks 
 is allocated before a key is drawn, and the key is drawn before anything is written. Then either the C kernels run, with the
 GIL released unless the call is small, or a Python backend gets flat arrays and numbers that it need not check. Each subject has
 its own file. All are included here, so that the compiler can inline across them.
+
+The compiled files have no comprehensions and, around what allocates memory, no `with`: when memory runs out, the code that
+Cython 3.3 generates for them releases an object twice, or uses one that is gone.
 """
 
 import hashlib
@@ -18,7 +21,7 @@ from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from cpython.tuple cimport PyTuple_CheckExact
-from libc.math cimport NAN, copysign
+from libc.math cimport NAN, copysign, fabs
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 
 import numpy as np

@@ -26,6 +26,7 @@ from fastdrop._core.plan cimport (
     perform,
     place_mask,
     round_to_compute,
+    set_factors,
     set_rate,
     settings_of,
     shape_of,
@@ -128,7 +129,7 @@ cdef int set_operation(Work work, Addresses *at, factors) except -1:
         if at.bias or at.residual:
             raise ValueError("bias and residual must be 0 with three factors")
         work.op = native.FD_AFFINE
-        work.scale, work.shift, work.fill = [round_to_compute(factor, work.dtype) for factor in factors]
+        set_factors(work, factors)
         return 0
     if number > 1:
         raise ValueError(f"factors must be (), (scale,) or (scale, shift, fill); got {factors!r}")

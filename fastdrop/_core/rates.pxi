@@ -3,11 +3,11 @@
 cdef double rate(p) except? -1.0:
     """Return a probability that is one number: not a bool, a string, a list or an array of one element."""
     cdef double value
-    cdef uint64_t found
+    cdef native.fenv_t found
     if PyFloat_CheckExact(p):
         value = PyFloat_AsDouble(p)
     else:
-        found = native.float_begin()  # the caller's rounding mode must not affect the conversion
+        native.environment_begin(&found)  # the caller's rounding mode must not affect the conversion
         try:
             check_scalar(p)
             value = PyFloat_AsDouble(p)
@@ -17,10 +17,10 @@ cdef double rate(p) except? -1.0:
         except OverflowError:
             value = -1.0
         finally:
-            native.float_end(found)
-    if not 0.0 <= value <= 1.0:
+            native.environment_end(&found)
+    if not native.is_rate(value):
         raise ValueError(f"p must be in [0, 1], the probability of dropping; got {p!r}")
-    return value + 0.0  # -0.0 is 0
+    return fabs(value)  # -0.0 is 0
 
 
 def as_rate(p):
@@ -35,12 +35,17 @@ cdef np.ndarray rates(p, int ndim, np.npy_intp *dims):
     cdef const native.fd_isa *kernels = effective().kernels
     cdef int dtype
     cdef void *data
+    cdef native.fenv_t found
+    p = np.asarray(p)
     if p.dtype.kind not in "fiu" and p.dtype.name != "bfloat16":
         raise TypeError(f"p must be a number or an array of real numbers in [0, 1]; got an array of {p.dtype}")
-    with RoundToNearest():
+    native.environment_begin(&found)
+    try:
         each = np.ascontiguousarray(p, p.dtype if p.dtype in (np.float32, np.float64) else np.float64)
         if not np.PyArray_ISNOTSWAPPED(each):
             each = each.astype(each.dtype.newbyteorder("="))
+    finally:
+        native.environment_end(&found)
     size, data = np.PyArray_SIZE(each), np.PyArray_DATA(each)
     dtype = native.FD_FLOAT32 if np.PyArray_TYPE(each) == np.NPY_FLOAT32 else native.FD_FLOAT64
     with nogil:
@@ -48,7 +53,7 @@ cdef np.ndarray rates(p, int ndim, np.npy_intp *dims):
     if bad < size:
         index = tuple(map(int, np.unravel_index(bad, p.shape)))
         raise ValueError(f"each p must be in [0, 1], the probability of dropping; got {p[index]!r} at index {index}")
-    shape = tuple([dims[k] for k in range(ndim)])
+    shape = integers(<int64_t *>dims, ndim)
     try:
         return np.broadcast_to(each, shape)
     except ValueError:

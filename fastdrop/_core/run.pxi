@@ -166,7 +166,7 @@ cdef object mask_indices(Work work, int64_t begin, int64_t end):
 
 cdef tuple layout_axes(const native.fd_layout *layout):
     """The sizes and steps of a layout, as Python has them."""
-    return tuple([layout.shape[k] for k in range(layout.ndim)]), tuple([layout.strides[k] for k in range(layout.ndim)])
+    return integers(layout.shape, layout.ndim), integers(layout.strides, layout.ndim)
 
 
 cdef tuple mask_axes(Laid laid):
@@ -176,11 +176,13 @@ cdef tuple mask_axes(Laid laid):
 
 cdef int perform_in_python(Work work) except -1:
     module, type = work.settings.module, np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
-    cdef tuple shape = (<object>work.x).shape
+    cdef tuple shape = true_shape(work.x)
     cdef np.ndarray y = np.asarray(work.y)  # a subclass may have a flat index, a product of its own
     cdef int64_t n = np.PyArray_SIZE(work.x), begin, end
+    cdef native.fenv_t found
     made = y.reshape(-1) if np.PyArray_IS_C_CONTIGUOUS(y) else np.empty(n, y.dtype)
-    with RoundToNearest(), np.errstate(all="ignore"):
+    quiet = begin_in_python(&found)
+    try:
         for begin in range(0, n, PYTHON_CHUNK):
             end = min(begin + PYTHON_CHUNK, n)
             bits = bits_in_python(work, begin, end)
@@ -203,6 +205,8 @@ cdef int perform_in_python(Work work) except -1:
                 module.scale(x, out, bits, factor, chunk(work.bias, begin, end, type), other)
             if not straight:
                 made[begin:end] = out
+    finally:
+        end_in_python(quiet, &found)
     if not np.PyArray_IS_C_CONTIGUOUS(y):
         np.copyto(y, made.reshape(shape))
     return 0

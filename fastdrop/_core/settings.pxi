@@ -15,6 +15,13 @@ cdef class Settings:
         """Return these settings, with open parts from `below`."""
         return merged(self, below)
 
+    def become(self, Settings other):
+        """Take the parts of other settings, or no part for None. This needs no memory."""
+        self.backend, self.module, self.isa, self.kernels, self.num_threads = None, None, None, NULL, 0
+        if other is not None:
+            self.backend, self.module, self.isa, self.kernels = other.backend, other.module, other.isa, other.kernels
+            self.num_threads = other.num_threads
+
 
 cdef Settings merged(Settings above, Settings below):
     cdef Settings both = Settings.__new__(Settings)
@@ -35,7 +42,6 @@ cdef dict kept_settings = {}
 cdef object chosen = None                                 # checks the settings that a caller names: `settings.chosen`
 cdef dict remembered = {}                                 # its results, by (backend, num_threads)
 cdef object refuse_open = None                            # raises the reason why a setting is open: `settings.refuse_open`
-cdef bint forked = False
 cdef int64_t bypass_bytes = NEVER
 cdef int64_t least_per_thread = LEAST_PER_THREAD
 cdef bint has_openmp = native.has_openmp()
@@ -51,12 +57,6 @@ def register_chosen(function, refuse):
     """Register the Python functions that check a caller's settings and that raise an error for an open setting."""
     global chosen, refuse_open
     chosen, refuse_open = function, refuse
-
-
-def set_forked():
-    """Record that this process is a fork: OpenMP's threads do not survive a fork, so calls use the calling thread only."""
-    global forked
-    forked = True
 
 
 def set_bypass_bytes(int64_t size):
@@ -118,7 +118,7 @@ cpdef int useful_threads(int64_t n, int allowed) noexcept nogil:
 
 
 cdef int threads_of(Settings settings, int64_t n) noexcept:
-    return 1 if forked else useful_threads(n, settings.num_threads)
+    return useful_threads(n, settings.num_threads)
 
 
 cdef int process_threads(int64_t n) noexcept nogil:
@@ -135,7 +135,24 @@ cdef class RoundToNearest:
     """A block in which floating point rounds to nearest with subnormals on, as the stream requires: for the Python backends."""
 
     def __enter__(self):
-        self.found = native.float_begin()
+        native.environment_begin(&self.found)
 
     def __exit__(self, *error):
-        native.float_end(self.found)
+        native.environment_end(&self.found)
+
+
+cdef object begin_in_python(native.fenv_t *found):
+    """Begin a computation by NumPy as `RoundToNearest` does, without NumPy's warnings. Return what `end_in_python` takes.
+
+    This is no `with` statement, because generated code for that does not survive when memory runs out within it.
+    """
+    quiet = np.errstate(all="ignore")
+    quiet.__enter__()
+    native.environment_begin(found)
+    return quiet
+
+
+cdef int end_in_python(quiet, const native.fenv_t *found) except -1:
+    native.environment_end(found)
+    quiet.__exit__(None, None, None)
+    return 0

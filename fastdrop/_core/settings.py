@@ -167,8 +167,6 @@ process, environment_errors = from_environment()
 plan.register_chosen(chosen, refuse_open)
 plan.set_process_settings(process)
 plan.set_bypass_bytes(last_level_cache() // 4)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=plan.set_forked)
 for wrong in environment_errors.values():  # no error at import: a program may choose its own settings, or call no function
     warnings.warn(str(wrong), RuntimeWarning, stacklevel=2)
 
@@ -321,11 +319,18 @@ def using(*, isa: str | None = None, backend: Backend | None = None, num_threads
     True
     """
     block = Block(chosen(backend, isa, num_threads))
+    before = plan.override.get()
     try:
         set_blocks((*blocks.get(), block))
         yield
     finally:
-        set_blocks(tuple(open_block for open_block in blocks.get() if open_block is not block))
+        try:
+            set_blocks(tuple(open_block for open_block in blocks.get() if open_block is not block))
+        except MemoryError:  # the block stays in the list, but says nothing any more
+            block.settings.become(None)
+            if (in_force := plan.override.get()) is not None and in_force is not before:
+                in_force.become(before)
+            raise
 
 
 @dataclass(frozen=True, eq=False)

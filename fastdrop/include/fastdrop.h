@@ -250,6 +250,8 @@ void fd_layout_of(fd_layout *layout, int ndim, const int64_t *shape, const int64
 
 /* The index of the first rate outside [0, 1] in a flat array; n if there is none. */
 int64_t fd_first_bad_rate(const fd_isa *isa, const void *rates, int dtype, int64_t n);
+/* Whether p is a number in [0, 1]. No comparison of floating-point numbers is made: it may trap for a NaN. */
+int fd_is_rate(double p);
 
 void fd_apply(const fd_isa *isa, const fd_call *call, int threads);
 

@@ -675,8 +675,7 @@ def mc_dropout(
     found.count = count
     seed, offset = plan.find_key(seed, offset)
     with using(backend=backend, num_threads=num_threads):
-        seeds = [pass_seed(seed, offset, number) for number in range(count)]
-        kept = kept_counts(math.prod(shape), rate, seeds, progress).reshape(shape)
+        kept = kept_counts(math.prod(shape), rate, (seed, offset), count, progress).reshape(shape)
     with plan.RoundToNearest(), np.errstate(all="ignore"):
         scale = 1.0 / (1.0 - rate) if rate < 1.0 else 0.0
         flat, times = values.reshape(-1), np.broadcast_to(kept, values.shape).reshape(-1)
@@ -686,11 +685,12 @@ def mc_dropout(
     return found
 
 
-def kept_counts(size: int, p: float, seeds: Sequence[int], progress: bool) -> NDArray[Any]:
-    """Return how many of the masks of these seeds keep each element."""
-    counts = np.empty(size, np.min_scalar_type(len(seeds)))
-    steps = [(at, seed) for at in range(0, size, RUN) for seed in seeds]
-    for at, group in groupby(track(steps, "masks", progress), key=itemgetter(0)):
+def kept_counts(size: int, p: float, key: tuple[int, int], samples: int, progress: bool) -> NDArray[Any]:
+    """Return how many of the masks of these passes keep each element."""
+    counts = np.empty(size, np.min_scalar_type(samples))
+    steps = ((at, pass_seed(*key, number)) for at in range(0, size, RUN) for number in range(samples))  # may be very many
+    total = -(-size // RUN) * samples
+    for at, group in groupby(track(steps, "masks", progress, total), key=itemgetter(0)):
         part = counts[at : at + RUN]
         padded = -(-part.size // (8 * WORD_BYTES)) * 8 * WORD_BYTES
         counters = KeptCounts()

@@ -225,6 +225,8 @@ def plot_histograms(
     >>> from fastdrop.uncertainty import plot_histograms
     >>> ax = plot_histograms({"known": [0.1, 0.2], "unknown": [0.8, 0.9]})  # doctest: +SKIP
     """
+    if not isinstance(scores, Mapping):
+        raise TypeError(f"scores must be a mapping of names to arrays; got {scores!r}")
     ax = axes(ax)
     arrays: dict[str, Any] = {name: np.asarray(given, np.float64).reshape(-1) for name, given in scores.items()}
     edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins)

@@ -29,7 +29,7 @@ def check_broadcast(log_alpha: NDArray[Any], shape: tuple[int, ...], name: str) 
     """Raise an error unless log alphas broadcast to this shape, that of the array called `name`."""
     try:
         fits = np.broadcast_shapes(log_alpha.shape, shape) == shape
-    except ValueError:
+    except (ValueError, RuntimeError):  # NumPy broadcasts 32 dimensions
         fits = False
     if not fits:
         raise ValueError(f"log_alpha has shape {log_alpha.shape}, which does not broadcast to the shape {shape} of {name}")

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
 from fastdrop._core.arithmetic import apart, row_blocks
-from fastdrop._core.checks import as_finite_scalar, as_real_array
+from fastdrop._core.checks import as_finite_scalar, as_real_array, required
 from fastdrop._core.plan import Call, Pass
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.elementary import sigmoid
@@ -111,7 +111,7 @@ def adaptive_dropout(
         raise TypeError("seed is required here, for an antithetic mask: pass the key of the first evaluation")
     line = Line(gain, shift, mode)
     call.check_place(np.shape(x))
-    with call.arrays(x, logits=required(logits)) as run:
+    with call.arrays(x, logits=required(logits, "logits")) as run:
         return Gate(run, line).drop(antithetic)
 
 
@@ -211,7 +211,7 @@ def adaptive_dropout_backward(
     shape = np.shape(grad)
     losses, antithetic_losses = (each_sample(given[name], name, shape) for name in ("losses", "antithetic_losses"))
     call.check_place(shape)
-    with call.arrays(grad, logits=required(logits), x=x) as run:
+    with call.arrays(grad, logits=required(logits, "logits"), x=x) as run:
         gate = Gate(run, line)
         # First, because the result may be written over an operand.
         dlogits = None if estimator == "none" else gate.slopes(estimator, losses, antithetic_losses)
@@ -238,13 +238,6 @@ def each_sample(losses: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any] 
     if given.shape != shape[: given.ndim]:
         raise ValueError(f"{name} must have the shape {shape[:1]}, one loss per sample; got {given.shape}")
     return given.reshape(given.shape + (1,) * (len(shape) - given.ndim))
-
-
-def required(logits: Any) -> Any:
-    """Return logits, or raise an error for None, which would count as a missing operand."""
-    if logits is None:
-        raise TypeError("logits must be an array of the shape and dtype of the input; got None")
-    return logits
 
 
 class Line:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers
 from fastdrop._core.arithmetic import apart, fixed_sum, row_blocks
-from fastdrop._core.checks import as_share
+from fastdrop._core.checks import as_share, required
 from fastdrop._core.plan import Call, Pass, as_rate
 from fastdrop._core.types import Backend, DataFormat, FixedSeed, Seed
 from fastdrop.elementary import sigmoid
@@ -141,7 +141,7 @@ def adl_backward(
     """
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads, backward=True)
     rule = Rule.from_array(grad, "grad", p, threshold, data_format)
-    with_x = call.arrays(grad, x=x)
+    with_x = call.arrays(grad, x=required(x, "x"))
     if not call.is_training:
         return call.unchanged(grad)
     with with_x as run:

@@ -297,13 +297,15 @@ class SoftMask(NamedTuple):
     def backward(self, call: Call, grad: ArrayLike, x: ArrayLike) -> tuple[NDArray[Any], np.float64]:
         """Return the gradients with respect to x and to the logit."""
         dx, sums = numbers.noise(call, grad, "concrete", self.params, x, with_sums=True, other_name="x")
-        slope = np.float64(self.slope_of_rate) * total(sums)
+        with plan.RoundToNearest():
+            slope = np.float64(self.slope_of_rate) * total(sums)
         if self.correction is not None:
             place = call.start, call.global_shape, call.global_start
             again = Call(call.seed, call.offset, True, None, *place, call.backend, call.num_threads)
             with_no_steepness = (*self.params[:-1], 0.0)  # sums scale kept
             _, sums = numbers.noise(again, grad, "concrete", with_no_steepness, x, with_sums=True)
-            slope += np.float64(self.correction) * total(sums)
+            with plan.RoundToNearest():
+                slope += np.float64(self.correction) * total(sums)
         return dx, slope
 
 

@@ -15,6 +15,8 @@ from fastdrop.variants._backward import backward_of
 
 __all__ = ["drop_path", "drop_path_backward", "layer_drop"]
 
+MOST_LAYERS = 2**24  # far above the depth of any network; more would take seconds in which nothing can interrupt the call
+
 
 def drop_path(
     x: ArrayLike,
@@ -172,7 +174,7 @@ def layer_drop(
     TypeError, ValueError, OverflowError
         As in `dropout`; for a `depth` that is not an integer >= 0.
     MemoryError
-        `depth` is too large for an array; no key was drawn.
+        `depth` is above 2**24; no key was drawn.
 
     Notes
     -----
@@ -193,4 +195,8 @@ def layer_drop(
     array([ True, False, False])
     """
     call = Call(seed, offset, training, None, start, None, None, backend, num_threads)
-    return call.mask(as_count(depth, "depth"), p)
+    layers = as_count(depth, "depth")
+    if layers > MOST_LAYERS:
+        call.check_place((layers,))
+        raise MemoryError(f"cannot allocate {layers} bytes for so many layers; depth must be at most {MOST_LAYERS}")
+    return call.mask(layers, p)

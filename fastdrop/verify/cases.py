@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ __all__ = [
     "equal_bytes",
     "guarded",
     "laid_cases",
+    "os_threads",
     "past_caches",
     "special_rates",
     "spoiled",
@@ -56,6 +58,7 @@ DTYPES = tuple(COMPUTED)
 TILE = 4096  # FD_TILE of fastdrop.h: the number of elements that the C kernels process at a time
 THREADS = 3  # an odd number, so that the threads' shares are uneven
 LINE = 64  # bytes of a cache line
+THREADS_OF_PROCESS = Path("/proc/self/task")
 GUARD = 0xA5  # the byte that guards are filled with
 
 # Sizes around each block of the work: a mask byte's word, a group of one plane, a tile.
@@ -321,6 +324,11 @@ def threads_on_small_arrays() -> Iterator[None]:
         yield
     finally:
         plan.set_least_per_thread(plan.LEAST_PER_THREAD)
+
+
+def os_threads() -> int:
+    """Return the number of threads of this process, as Linux counts them; 0 on other systems."""
+    return len(list(THREADS_OF_PROCESS.iterdir())) if THREADS_OF_PROCESS.is_dir() else 0
 
 
 @contextmanager

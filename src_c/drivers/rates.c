@@ -1,5 +1,6 @@
 /* rates.c: converts p to the integers and the rounded factors that the kernels use. */
 #include <math.h>
+#include <string.h>
 
 #include "isa/isa.h"
 
@@ -36,8 +37,18 @@ double fd_rounded_factor(double value, int dtype) {
   return factor;
 }
 
+int fd_is_rate(double p) {
+  uint64_t bits;
+  memcpy(&bits, &p, sizeof bits);
+  /* Without the sign, a number is the larger, the larger its bits are; 0x3FF0... is 1, and -0.0 is 0. */
+  return bits <= UINT64_C(0x3FF0000000000000) || bits == UINT64_C(0x8000000000000000);
+}
+
 int64_t fd_first_bad_rate(const fd_isa *isa, const void *rates, int dtype, int64_t n) {
-  return isa->first_bad_rate(rates, dtype, n);
+  const uint64_t found = fd_float_begin(); /* a NaN may trap, and a negative subnormal may pass for 0 */
+  const int64_t bad = isa->first_bad_rate(rates, dtype, n);
+  fd_float_end(found);
+  return bad;
 }
 
 int fd_contracts(const fd_isa *isa) {

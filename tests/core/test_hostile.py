@@ -4,6 +4,7 @@ import importlib.util
 import os
 import platform
 import sys
+import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -138,17 +139,22 @@ def test_rates_of_blocks_in_a_hostile_environment(p):
 
 
 AROUND_THE_POOL = """
+    import sys
     import fastdrop
     from fastdrop._core import native
-    from fastdrop.verify.cases import REFERENCE, THREADED_SIZE, Case, awkward, compute, equal_bytes
+    from fastdrop.verify.cases import REFERENCE, THREADED_SIZE, Case, compute, equal_bytes, os_threads, threads_on_small_arrays
 
+    small_arrays = threads_on_small_arrays()
+    small_arrays.__enter__()
     cases = [Case("dropout-float32", THREADED_SIZE), Case("dropout-float64", THREADED_SIZE)]
     with REFERENCE.using():
         wanted = [compute(case) for case in cases]
-    found = []
+    found, started = [], []
     def run():
+        before = os_threads()
         with fastdrop.using(num_threads=3):
             found.append([compute(case) for case in cases])
+        started.append(os_threads() - before)
     def run_spoiled():
         before = native.float_spoil()
         run()
@@ -159,6 +165,7 @@ AROUND_THE_POOL = """
         run()
         torch.set_flush_denormal(False)
     {calls}
+    assert started[0] == (2 if sys.platform == "linux" else 0), started  # the first call makes the pool
     for results in found:
         assert all(map(equal_bytes, results, wanted))
     print("equal", len(found))
@@ -234,46 +241,71 @@ def test_other_threads_run_during_a_call():
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
+# `compute_all` computes on three threads; `started_threads` says how many threads that started.
+FORKING = """
+    import multiprocessing, os, signal, sys
+    import fastdrop
+    from fastdrop.verify.cases import THREADED_SIZE, Case, compute, equal_bytes, os_threads, threads_on_small_arrays
+
+    small_arrays = threads_on_small_arrays()
+    small_arrays.__enter__()
+    CASES = [Case(op, THREADED_SIZE) for op in ("dropout-float32", "packed-mask", "words", "uniform-float64")]
+
+    def compute_all(num_threads=3):
+        with fastdrop.using(num_threads=num_threads):
+            return [compute(case) for case in CASES]
+
+    def started_threads(work):
+        before = os_threads()
+        work()
+        return os_threads() - before
+
+    def child_of(fork):
+        child = fork()
+        if not child:
+            signal.alarm(30)  # a child that waits for OpenMP's threads, which do not survive a fork, is ended
+            os._exit(0 if all(map(equal_bytes, compute_all(), wanted)) else 1)
+        return os.waitpid(child, 0)[1]
+
+    wanted = compute_all(1)
+"""
+LINUX = sys.platform == "linux"
+
+
 @needs_fork
 @pytest.mark.parametrize("before", ["parallel region", "nothing"])
-def test_fork(run_python, before):
-    """OpenMP's threads do not survive a fork; a child that waited for them would be ended by its alarm."""
+@pytest.mark.parametrize("fork", ["os.fork", "ctypes.PyDLL(None).fork"])
+def test_fork(run_python, before, fork):
+    """The second fork is one in C, of which Python knows nothing."""
     done = run_python(
-        f"""
-        import os, signal
-        import fastdrop
-        from fastdrop.verify.cases import THREADED_SIZE, Case, compute, equal_bytes
-        cases = [Case(op, THREADED_SIZE) for op in ("dropout-float32", "packed-mask", "words", "uniform-float64")]
-        with fastdrop.using(num_threads={3 if before == "parallel region" else 1}):
-            wanted = [compute(case) for case in cases]
-        child = os.fork()
-        if not child:
-            signal.alarm(30)
-            with fastdrop.using(num_threads=3):
-                os._exit(0 if all(map(equal_bytes, map(compute, cases), wanted)) else 1)
-        print("child:", os.waitpid(child, 0)[1])
-        with fastdrop.using(num_threads=3):
-            print("parent:", all(map(equal_bytes, map(compute, cases), wanted)))
-        """
+        textwrap.dedent(FORKING)
+        + textwrap.dedent(
+            f"""
+            import ctypes
+            if {before == "parallel region"}:
+                print("started:", started_threads(compute_all))
+            print("child:", child_of({fork}))
+            print("parent:", all(map(equal_bytes, compute_all(), wanted)), started_threads(compute_all))
+            """
+        )
     )
-    assert done.stdout == "child: 0\nparent: True\n", done.stderr
+    started = f"started: {2 if LINUX else 0}\n" if before == "parallel region" else ""
+    assert done.stdout == f"{started}child: 0\nparent: True 0\n", done.stderr
 
 
 @needs_fork
 def test_multiprocessing_by_fork(run_python):
     done = run_python(
-        """
-        import multiprocessing
-        import fastdrop
-        from fastdrop.verify.cases import THREADED_SIZE, Case, compute, equal_bytes
-        case = Case("dropout-float32", THREADED_SIZE)
-        def work(k):
-            with fastdrop.using(num_threads=3):
-                return compute(case)
-        wanted = work(0)
-        with multiprocessing.get_context("fork").Pool(2) as pool:
-            results = pool.map_async(work, range(4)).get(timeout=60)
-        print([equal_bytes(result, wanted) for result in results])
-        """
+        textwrap.dedent(FORKING)
+        + textwrap.dedent(
+            """
+            def work(k):
+                return compute_all()
+            print("started:", started_threads(compute_all))
+            with multiprocessing.get_context("fork").Pool(2) as pool:
+                results = pool.map_async(work, range(4)).get(timeout=60)
+            print([all(map(equal_bytes, result, wanted)) for result in results])
+            """
+        )
     )
-    assert done.stdout == "[True, True, True, True]\n", done.stderr
+    assert done.stdout == f"started: {2 if LINUX else 0}\n[True, True, True, True]\n", done.stderr

@@ -1,5 +1,6 @@
 """The command line, as its user has it: in a process of its own where that matters."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -194,6 +195,140 @@ def test_apply_to_a_full_disk_leaves_no_file(folder):
     command = [sys.executable, "-c", FULL, "apply", "in.npy", "out.npy", "-p", "0.1", "--seed", "1"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (1, "Error: File too large\n")
+    assert [path.name for path in folder.iterdir()] == ["in.npy"]
+
+
+# Hostile files and streams ------------------------------------------------------------------------------------------
+
+APPLY = ("-p", "0.1", "--seed", "1")
+TRUNCATING = """
+import os, sys
+from fastdrop import npyfile
+npyfile.CHUNK_BYTES = 4096
+run = npyfile.process_in_order
+def cut(*arguments):
+    for n in run(*arguments):
+        os.truncate("in.npy", 200)  # by somebody else, after the first chunk
+        yield n
+npyfile.process_in_order = cut
+from fastdrop.__main__ import main
+main()
+"""
+
+
+def test_an_input_that_is_cut_while_it_is_read_is_an_error(folder):
+    (folder / "out.npy").write_bytes(b"old")
+    command = [sys.executable, "-c", TRUNCATING, "apply", "in.npy", "out.npy", *APPLY]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (2, "Error: the file became shorter while it was read\n")
+    assert (folder / "out.npy").read_bytes() == b"old"
+    assert sorted(path.name for path in folder.iterdir()) == ["in.npy", "out.npy"]
+
+
+def test_the_leftover_of_a_killed_run_is_named_and_not_that_of_a_running_one(folder):
+    (folder / ".fastdrop-0123.part").write_bytes(b"half")
+    assert run("apply", folder / "in.npy", folder / "a" / "out.npy", *APPLY).exit_code == 1
+    with open(folder / ".fastdrop-4567.part", "wb") as running:
+        fcntl.flock(running, fcntl.LOCK_EX)
+        done = process(folder, "apply", "in.npy", "out.npy", *APPLY)
+    said = f"Note: a run that was killed has left {folder}/.fastdrop-0123.part (4 bytes), which can be removed\n"
+    assert (done.returncode, done.stderr) == (0, said)
+
+
+def test_a_run_locks_its_unfinished_file(folder):
+    from fastdrop import npyfile
+
+    with npyfile.replacement(folder / "out.npy"):
+        assert list(folder.glob(".fastdrop-*.part"))
+        assert npyfile.leftovers(folder / "out.npy") == []
+
+
+def test_a_pipe_without_a_writer_is_refused(folder):
+    os.mkfifo(folder / "pipe.npy")
+    done = process(folder, "apply", "pipe.npy", "out.npy", *APPLY)
+    assert (done.returncode, done.stderr) == (2, "Error: pipe.npy is not an ordinary file\n")
+
+
+def test_a_loop_of_links_is_an_error_in_one_line(folder):
+    (folder / "a.npy").symlink_to("b.npy")
+    (folder / "b.npy").symlink_to("a.npy")
+    done = process(folder, "apply", "in.npy", "a.npy", *APPLY)
+    assert (done.returncode, done.stderr) == (1, "Error: a.npy: Too many levels of symbolic links\n")
+    done = process(folder, "apply", "a.npy", "out.npy", *APPLY)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert (folder / "a.npy").is_symlink()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", [("apply", "in.npy", "out.npy", *APPLY), ("info",), ("info", "--json"), ("--help",)])
+def test_a_full_standard_output_is_an_error_in_one_line(folder, arguments):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "fastdrop", *arguments]
+        done = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "Error: standard output: No space left on device\n")
+
+
+def test_no_right_to_run_as_another_user_is_copied(folder):
+    (folder / "out.npy").write_bytes(b"old")
+    (folder / "out.npy").chmod(0o6755)
+    assert run("apply", folder / "in.npy", folder / "out.npy", *APPLY).exit_code == 0
+    assert (folder / "out.npy").stat().st_mode & 0o7777 == 0o755
+
+
+def test_elements_that_are_arrays_are_refused(folder):
+    header = {"descr": "<f4", "fortran_order": False, "shape": (5,)}
+    with open(folder / "odd.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        text = folder / "odd.npy"
+    whole = text.read_bytes()
+    text.write_bytes(whole.replace(b"'<f4'", b"('<f4', (2, 2))").replace(b" " * 10, b"", 1) + bytes(80))
+    done = run("apply", text, folder / "out.npy", *APPLY)
+    assert done.exit_code == 2, done.output
+    assert "its elements are no numbers but ('<f4', (2, 2))" in done.output
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "fastdrop._cli.commands":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fastdrop.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_while_the_command_is_loaded_ends_it_in_one_line(folder):
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT, "info"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (130, "Error: stopped by SIGINT\n")
+
+
+TWO_SIGNALS = """
+import os, signal
+from fastdrop import npyfile
+class Removing(type(npyfile.Path())):
+    def unlink(self, missing_ok=False):
+        os.kill(os.getpid(), signal.SIGTERM)  # while the first one's file is removed
+        super().unlink(missing_ok=missing_ok)
+replacement = npyfile.replacement
+npyfile.replacement = lambda target: replacement(Removing(target))
+def stop(*arguments):
+    os.kill(os.getpid(), signal.SIGTERM)
+    yield 1
+npyfile.process_in_order = stop
+from fastdrop.__main__ import main
+main()
+"""
+
+
+def test_a_second_signal_does_not_stop_the_removal(folder):
+    command = [sys.executable, "-c", TWO_SIGNALS, "apply", "in.npy", "out.npy", *APPLY]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (143, "Error: stopped by SIGTERM; no half-written file is left\n")
     assert [path.name for path in folder.iterdir()] == ["in.npy"]
 
 

@@ -1,0 +1,161 @@
+"""Each floating-point setting of the caller, set by this file's own constants: none reaches a result, and all are put back."""
+
+import ctypes
+import ctypes.util
+import platform
+import struct
+import sys
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+import fastdrop
+from fastdrop import elementary
+from fastdrop.variants._blocks import exact_seed_rate
+from fastdrop.verify.cases import OPS, THREADED_SIZE, Case, compute
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="the environment has the layout of glibc on x86-64"
+)
+# Bits of MXCSR. glibc's fenv_t has it after 28 bytes of the x87 unit, whose control word comes first.
+DENORMALS_ARE_ZERO, FLUSH_TO_ZERO, DOWN, UP, TO_ZERO = 0x0040, 0x8000, 0x2000, 0x4000, 0x6000
+SETTINGS = {
+    "denormals are zero": (DENORMALS_ARE_ZERO, 0x037F),
+    "flush to zero": (FLUSH_TO_ZERO, 0x037F),
+    "down": (DOWN, 0x077F),
+    "up": (UP, 0x0B7F),
+    "toward zero": (TO_ZERO, 0x0F7F),
+    "x87 in single precision": (0, 0x007F),
+    "all": (DENORMALS_ARE_ZERO | FLUSH_TO_ZERO | TO_ZERO, 0x0C7F),
+}
+KEY = {"seed": 1}
+X = np.geomspace(1e-44, 1, 600).astype(np.float32).reshape(4, 5, 30)
+SMALL = np.geomspace(1e-323, 1, 600).reshape(4, 5, 30)
+THIRDS = np.linspace(0.01, 0.99, 600).reshape(4, 5, 30)
+IMAGE = (np.linspace(1, 2, 840) / 3).astype(np.float32).reshape(2, 5, 12, 7)
+HALF = X.astype(np.float16)
+CALLS = {
+    "mask of tiny rates": lambda: fastdrop.dropout_mask(X.shape, SMALL, **KEY),
+    "rates": lambda: fastdrop.dropout(X, THIRDS, **KEY),
+    "rate": lambda: fastdrop.dropout(X, 1 / 3, **KEY),
+    "subnormal rate": lambda: fastdrop.dropout(SMALL, 5e-324, **KEY),
+    "bias and residual": lambda: fastdrop.dropout(X, 0.3, bias=X[0, 0], residual=X, **KEY),
+    "half": lambda: fastdrop.dropout(HALF, 0.3, residual=HALF, **KEY),
+    "rates in evaluation": lambda: fastdrop.dropout(X, THIRDS, mode="standard", training=False, **KEY),
+    "strided": lambda: fastdrop.dropout(X.T, 0.3, **KEY),
+    "concrete_dropout": lambda: fastdrop.concrete_dropout(X, 0.1, temperature=0.3, **KEY),
+    "concrete_dropout, mean": lambda: fastdrop.concrete_dropout(X, 0.1, temperature=0.3, exact_mean=True, **KEY),
+    "concrete_dropout_backward": lambda: fastdrop.concrete_dropout_backward(X, X, 0.1, temperature=0.3, **KEY)[1],
+    "gaussian_dropout": lambda: fastdrop.gaussian_dropout(X, 1 / 3, **KEY),
+    "gaussian_noise": lambda: fastdrop.gaussian_noise(X, stddev=1 / 3, **KEY),
+    "uniform_dropout": lambda: fastdrop.uniform_dropout(X, 0.1, **KEY),
+    "uniform": lambda: fastdrop.uniform(600, dtype=np.float64, **KEY),
+    "normal": lambda: fastdrop.normal(600, dtype=np.float64, **KEY),
+    "alpha_dropout": lambda: fastdrop.alpha_dropout(X, 1 / 3, mean=0.1, var=0.7, **KEY),
+    "drop_path": lambda: fastdrop.drop_path(X, 1 / 3, residual=X, **KEY),
+    "group_dropout": lambda: fastdrop.group_dropout(X, 1 / 3, group_size=7, **KEY),
+    "zoneout": lambda: fastdrop.zoneout(X, X[::-1], 1 / 3, training=False),
+    "adaptive_dropout": lambda: fastdrop.adaptive_dropout(X, X, **KEY),
+    "importance_dropout": lambda: fastdrop.importance_dropout(X, X[0, 0] + 1, 1 / 3, **KEY),
+    "targeted_dropout": lambda: fastdrop.targeted_dropout(X[0], 1 / 3, fraction=1 / 3, **KEY),
+    "multinomial_dropout": lambda: fastdrop.multinomial_dropout(X, 4, THIRDS[0, 0] / THIRDS[0, 0].sum(), **KEY),
+    "attention_dropout": lambda: fastdrop.attention_dropout(IMAGE, 0.3, renormalize=True, **KEY),
+    "drop_block": lambda: fastdrop.drop_block(IMAGE, 0.3, 2, exact_rate=True, **KEY),
+    "drop_head": lambda: fastdrop.drop_head(IMAGE, 0.4, **KEY),
+    "token_dropout": lambda: fastdrop.token_dropout(X, 1 / 3, **KEY),
+    "adl": lambda: fastdrop.adl(IMAGE, 0.7, **KEY),
+    "exp": lambda: elementary.exp(X),
+    "log": lambda: elementary.log(SMALL),
+    "sigmoid of half": lambda: elementary.sigmoid(HALF),
+}
+
+
+@contextmanager
+def environment(name):
+    """Set one of the settings for a block; give the block a function that returns the settings in force."""
+    mxcsr, control = SETTINGS[name]
+    library = ctypes.CDLL(ctypes.util.find_library("m"))
+    before = ctypes.create_string_buffer(32)
+    library.fegetenv(before)
+    hostile = ctypes.create_string_buffer(before.raw, 32)
+    struct.pack_into("<H", hostile, 0, control)
+    struct.pack_into("<I", hostile, 28, struct.unpack_from("<I", before, 28)[0] | mxcsr)
+
+    def now():
+        found = ctypes.create_string_buffer(32)
+        library.fegetenv(found)
+        return struct.unpack_from("<H", found, 0)[0] & 0xF3F, struct.unpack_from("<I", found, 28)[0] & 0xFFC0
+
+    library.fesetenv(hostile)
+    try:
+        yield now
+    finally:
+        library.fesetenv(before)
+
+
+def bits(result):
+    return [np.asarray(each).tobytes() for each in (result if isinstance(result, tuple) else (result,))]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("backend", ["c", "numpy"])
+def test_setting(setting, backend):
+    with fastdrop.using(backend=backend):
+        wanted = {name: bits(call()) for name, call in CALLS.items()}
+        exact_seed_rate.cache_clear()
+        with environment(setting) as now:
+            before, found, after = now(), {}, {}
+            for name, call in CALLS.items():
+                found[name] = bits(call())
+                after[name] = now()
+    assert [name for name in CALLS if found[name] != wanted[name]] == []
+    assert [name for name in CALLS if after[name] != before] == []
+    assert before == (SETTINGS[setting][1] & 0xF3F, before[1])
+    assert before[1] & SETTINGS[setting][0] == SETTINGS[setting][0]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_setting_with_kernels_of_each_kind(setting):
+    cases = [Case(op, n, 77, 0.3) for op in OPS for n in (1000, THREADED_SIZE)]
+    with fastdrop.using(num_threads=3):
+        wanted = [bits(compute(case)) for case in cases]
+        with environment(setting):
+            found = [bits(compute(case)) for case in cases]
+    assert [case.op for case, a, b in zip(cases, found, wanted, strict=True) if a != b] == []
+
+
+TRAPS = """
+    import ctypes, ctypes.util
+    import numpy as np
+    import fastdrop
+    from fastdrop import elementary
+    from fastdrop.verify.cases import THREADED_SIZE, os_threads, threads_on_small_arrays
+    small_arrays = threads_on_small_arrays()
+    small_arrays.__enter__()
+    x = np.full(THREADED_SIZE, 3e38, np.float32)
+    x[::3], x[1::7] = np.inf, 1e-44
+    calls = [
+        lambda: fastdrop.dropout(x, 0.9, seed=1),
+        lambda: fastdrop.dropout(x, 0.5, residual=-x, seed=1),
+        lambda: fastdrop.gaussian_dropout(x, 0.9, seed=1),
+        lambda: fastdrop.concrete_dropout(x, 3.0, seed=1),
+        lambda: fastdrop.normal(THREADED_SIZE, dtype=np.float64, seed=1),
+        lambda: elementary.exp(x),
+        lambda: fastdrop.dropout(x.astype(np.float16), 0.9, seed=1),
+    ]
+    with np.errstate(all="ignore"), fastdrop.using(num_threads=1):
+        wanted = [call().tobytes() for call in calls]
+    x16 = x.astype(np.float16)
+    calls[-1] = lambda: fastdrop.dropout(x16, 0.9, seed=1)
+    before = os_threads()
+    ctypes.CDLL(ctypes.util.find_library("m")).feenableexcept(0x1D)  # the threads of the pool are born with these traps
+    with fastdrop.using(num_threads=3):
+        found = [call().tobytes() for call in calls]
+    print(found == wanted, os_threads() - before)
+"""
+
+
+def test_traps_in_the_threads_of_the_pool(run_python):
+    done = run_python(TRAPS)
+    assert (done.returncode, done.stdout) == (0, "True 2\n"), done.stderr

@@ -1,0 +1,149 @@
+"""Arrays and dtypes whose attributes are not true: no call may read or write past an array's end."""
+
+import pytest
+
+# Each class is a subclass of ndarray. `made` makes one over memory of its own, of 64 elements.
+CLASSES = """
+    import sys
+    import numpy as np
+    import fastdrop
+    from fastdrop import elementary
+
+    class Larger(np.ndarray):
+        shape = property(lambda self: (10**7,))
+        size = property(lambda self: 10**7)
+        nbytes = property(lambda self: 10**9)
+
+    class Smaller(np.ndarray):
+        shape = property(lambda self: (3,))
+
+    class OtherDtype(np.ndarray):
+        dtype = property(lambda self: np.dtype(np.float64 if np.ndarray.dtype.__get__(self) == np.float32 else np.float32))
+
+    class OtherStrides(np.ndarray):
+        strides = property(lambda self: (10**6,))
+        ndim = property(lambda self: 7)
+
+    class Shrinking(np.ndarray):
+        def __array_finalize__(self, parent):
+            if parent is not None and isinstance(parent, Shrinking):
+                np.ndarray.resize(self, (1,), refcheck=False)
+
+    class Growing(np.ndarray):
+        def __array_finalize__(self, parent):
+            if parent is not None and isinstance(parent, Growing):
+                np.ndarray.resize(self, (2**16,), refcheck=False)
+
+    class Wrapping(np.ndarray):
+        def __array_wrap__(self, made, *more):
+            return None
+
+    class Copying(np.ndarray):
+        def copy(self, *more):
+            return np.empty(1).view(Copying)
+        def astype(self, *more, **options):
+            return np.empty(1)
+        def reshape(self, *more, **options):
+            return np.empty(1)
+        def __getitem__(self, index):
+            return np.empty(1)
+
+    class Changing:
+        "A dtype that is another one each time."
+        def __init__(self):
+            self.asked = 0
+        @property
+        def dtype(self):
+            self.asked += 1
+            return np.dtype(np.float32 if self.asked % 2 == {odd} else np.float64)
+
+    N = 2**16  # large enough that a write past the end leaves the heap's small blocks
+
+    def made(kind, dtype=np.float32, n=N):
+        if kind in (Shrinking, Growing):
+            x = np.ndarray.__new__(kind, (n,), dtype)
+            x.fill(1)
+            return x
+        return np.ones(n, dtype).view(kind)
+"""
+
+CALLS = """
+    def calls(kind):
+        x, x64, plain = made(kind), made(kind, np.float64), np.ones(N, np.float32)
+        flags, packed = made(kind, bool), made(kind, np.uint8, N // 8)
+        rates = made(kind)
+        key = dict(seed=1)
+        for p in (0.5, np.full(N, 0.5)):
+            yield lambda: fastdrop.dropout(x, p, **key)
+            yield lambda: fastdrop.dropout(x[::2], p[::2] if np.ndim(p) else p, **key)
+            yield lambda: fastdrop.dropout(x, p, out=x, **key)
+            yield lambda: fastdrop.dropout(plain, p, out=x, **key)
+            yield lambda: fastdrop.dropout(plain[1:], 0.5, out=x[:-1], **key)
+            yield lambda: fastdrop.dropout(x[1:], 0.5, out=plain[:-1], **key)
+            yield lambda: fastdrop.dropout(x, p, residual=plain, **key)
+            yield lambda: fastdrop.dropout(plain, p, residual=x, **key)
+            yield lambda: fastdrop.dropout(plain, p, bias=x, out=plain, **key)
+            yield lambda: fastdrop.dropout(x, p, training=False, mode="standard", **key)
+        yield lambda: fastdrop.dropout(plain, rates, **key)
+        yield lambda: fastdrop.dropout(plain, x64, **key)
+        yield lambda: fastdrop.dropout(plain, 0.5, out=made(kind, np.float32, 8), **key)
+        yield lambda: fastdrop.apply_mask(plain, flags)
+        yield lambda: fastdrop.apply_mask(plain, packed)
+        yield lambda: fastdrop.apply_mask(x, flags, out=x)
+        yield lambda: fastdrop.dropout_mask(N, 0.5, out=flags, **key)
+        yield lambda: fastdrop.dropout_mask(10**7, 0.5, out=flags, **key)
+        yield lambda: fastdrop.dropout_mask(N, 0.5, packed=True, out=packed, **key)
+        yield lambda: fastdrop.dropout_mask(3, 0.5, out=flags, **key)
+        yield lambda: fastdrop.uniform(N, out=x, **key)
+        yield lambda: fastdrop.normal(10**7, out=x, **key)
+        yield lambda: fastdrop.uniform(N, out=x, dtype=np.float64, **key)
+        yield lambda: fastdrop.words(10**7, out=made(kind, np.uint32), **key)
+        yield lambda: fastdrop.words(N, out=made(kind, np.uint32)[::2], **key)
+        yield lambda: fastdrop.gaussian_dropout(x, 0.5, **key)
+        yield lambda: fastdrop.gaussian_dropout(plain, 0.5, out=x, **key)
+        yield lambda: fastdrop.concrete_dropout(x, 0.0, **key)
+        yield lambda: fastdrop.zoneout(x, plain, 0.5, **key)
+        yield lambda: fastdrop.zoneout(plain, x, 0.5, **key)
+        yield lambda: fastdrop.group_dropout(x, 0.5, group_size=4, **key)
+        yield lambda: fastdrop.alpha_dropout(x, 0.5, **key)
+        yield lambda: fastdrop.adaptive_dropout(x, plain, **key)
+        yield lambda: fastdrop.adaptive_dropout(plain, x, **key)
+        yield lambda: elementary.exp(x)
+        yield lambda: elementary.exp(plain, out=x)
+        yield lambda: elementary.exp(x[::2], out=x[1::2])
+
+    for engine in ({{}}, {{"backend": "numpy"}}):
+        for kind in (Larger, Smaller, OtherDtype, OtherStrides, Shrinking, Growing, Wrapping, Copying):
+            with fastdrop.using(**engine), np.errstate(all="ignore"):
+                for k, call in enumerate(calls(kind)):
+                    print(engine, kind.__name__, k, file=sys.stderr, flush=True)
+                    try:
+                        call()
+                    except Exception:  # of NumPy or of ours; the process must live
+                        pass
+    print("alive")
+"""
+
+DTYPES = """
+    for name in ("uniform", "normal"):
+        for engine in ({{}}, {{"backend": "numpy"}}):
+            with fastdrop.using(**engine):
+                for _ in range(3):
+                    try:
+                        made = getattr(fastdrop, name)(2**16, dtype=Changing(), seed=1)
+                        same = getattr(fastdrop, name)(2**16, dtype=made.dtype, seed=1)
+                        print(made.tobytes() == same.tobytes())
+                    except TypeError:
+                        print(True)
+"""
+
+
+def test_arrays(run_python):
+    done = run_python(CLASSES.format(odd=0) + CALLS.format())
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_dtypes(run_python, odd):
+    done = run_python(CLASSES.format(odd=odd) + DTYPES.format())
+    assert (done.returncode, done.stdout) == (0, "True\n" * 12), done.stderr[-2000:]

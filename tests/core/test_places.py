@@ -1,0 +1,66 @@
+"""Places in memory and in the stream at which only one path of the kernels is right."""
+
+import numpy as np
+import pytest
+
+import fastdrop
+
+KEY = {"seed": 1}
+
+
+@pytest.mark.parametrize("start", [0, 1, 8, 63, 64, 127, 128, 192, 2**39 - 64])
+@pytest.mark.parametrize("n", [20000, 4096, 4100])
+def test_packed_mask_made_in_place(engine, start, n):
+    """A mask whose first index begins a group of 128 is made in place; one that begins half a group is not."""
+    packed = fastdrop.dropout_mask(n, 0.3, start=start, packed=True, **KEY)
+    flags = fastdrop.dropout_mask(n, 0.3, start=start, **KEY)
+    assert packed.tobytes() == np.packbits(flags, bitorder="little").tobytes()
+
+
+def test_mask_in_the_memory_of_the_result(engine):
+    x = np.arange(1, 30001, dtype=np.float32)  # several tiles: the first ones overwrite the flags of the others
+    flags, packed = x % 3 == 0, np.packbits(x % 3 == 0, bitorder="little")
+    wanted = fastdrop.apply_mask(x, flags, 2.0)
+    for mask in (flags, packed):
+        for at in (0, 4, 4096):
+            out = np.zeros(x.size, np.float32)
+            inside = out.view(np.uint8)[at : at + mask.nbytes].view(mask.dtype)
+            inside[:] = mask
+            assert fastdrop.apply_mask(x, inside, 2.0, out=out).tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 15, 17, 4096, 4103])
+@pytest.mark.parametrize("byte", [1, 2, 0x80, 0xFE])
+def test_any_byte_but_0_is_true(engine, n, byte):
+    flags = np.full(n, byte, np.uint8).view(np.bool_)
+    x = np.ones(n, np.float32)
+    assert fastdrop.apply_mask(x, flags).all()
+    assert fastdrop.apply_mask(np.ones((n, 2), np.float32)[:, 0], flags).all()
+
+
+NOISE = {
+    "gaussian_dropout": lambda x, other, out: fastdrop.gaussian_dropout(x, 0.3, out=out, **KEY),
+    "uniform_dropout": lambda x, other, out: fastdrop.uniform_dropout(x, 0.3, out=out, **KEY),
+    "concrete_dropout": lambda x, other, out: fastdrop.concrete_dropout(x, 0.1, out=out, **KEY),
+    "adaptive_dropout": lambda x, other, out: fastdrop.adaptive_dropout(x, other, out=out, **KEY),
+    "zoneout": lambda x, other, out: fastdrop.zoneout(x, other, 0.5, out=out, **KEY),
+    "residual": lambda x, other, out: fastdrop.dropout(x, 0.5, residual=other, out=out, **KEY),
+    "rates": lambda x, other, out: fastdrop.dropout(x, np.abs(other) / 20000, out=out, **KEY),
+}
+
+
+@pytest.mark.parametrize("name", NOISE)
+@pytest.mark.parametrize("n", [100, 9000])
+@pytest.mark.parametrize("shift", [1, 7, 64, -1, -7])
+def test_operand_that_the_result_overlaps(engine, name, n, shift):
+    """The result begins a few elements before or after the operand: elements would be overwritten before they are read."""
+    memory = (np.arange(2 * n + 200, dtype=np.float32) % 97) / 50 - 1
+    operand, place = slice(100, 100 + n), slice(100 + shift, 100 + shift + n)
+    x, other = np.linspace(1, 2, n, dtype=np.float32), memory[operand].copy()
+    wanted = NOISE[name](x, other, None), NOISE[name](other, x, None)
+    for k in range(2):
+        for reverse in (1, -1):
+            now = memory.copy()
+            inside, out = now[operand], now[place][::reverse]
+            found = NOISE[name](*((x, inside) if k == 0 else (inside, x)), out)
+            assert found.tobytes() == wanted[k].tobytes(), (k, reverse)

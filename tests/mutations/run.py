@@ -1,0 +1,194 @@
+"""Plant the faults of `faults.toml`, one at a time, and see whether the tests notice.
+
+Run it as ``python tests/mutations/run.py`` (Python 3.11 or newer). It copies the checkout to a temporary folder, builds it
+there, and plants each fault in the copy. Then it builds again, if the fault is in C or Cython, and runs the tests that should
+see it. Faults in Python come first. `results.jsonl` gets a line per fault as soon as it is known, and `docs/mutations.md` the
+table. Faults that have a result are not planted again, except with ``--again``, or with ``--only TEXT`` those whose file or
+text has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomllib
+
+ROOT = Path(__file__).parents[2]
+FAULTS, RESULTS, PAGE = ROOT / "tests/mutations/faults.toml", ROOT / "tests/mutations/results.jsonl", ROOT / "docs/mutations.md"
+COMPILED = {".c", ".h", ".pyx", ".pxi", ".pxd"}
+MOST_SECONDS = 600  # the longest time for the tests of one fault; a test that hangs has seen the fault
+SEEN, SURVIVED, EQUIVALENT, STALE, REFUSED = "seen", "survived", "equivalent", "stale", "not compiled"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One row of the table: a text of a file, what replaces it, the tests that should see it, and why no test could."""
+
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    equivalent: str = ""
+
+    @property
+    def key(self) -> str:
+        """What names this fault in the results."""
+        return f"{self.file}: {self.old} -> {self.new}"
+
+
+def read_faults() -> list[Fault]:
+    """Return the table, ordered by file. A row without tests takes those of the first pattern that its file matches."""
+    table = tomllib.loads(FAULTS.read_text(encoding="utf-8"))
+    found = []
+    for file, rows in table["faults"].items():
+        usual = next((tests for pattern, tests in table["tests"].items() if fnmatch.fnmatch(file, pattern)), [])
+        for row in rows:
+            found.append(Fault(file, row["old"], row["new"], tuple(row.get("tests", usual)), row.get("equivalent", "")))
+    return found
+
+
+def read_results() -> dict[str, dict[str, object]]:
+    """Return the last result of each fault."""
+    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
+    return {entry["fault"]: entry for entry in map(json.loads, lines)}
+
+
+def copy_checkout(folder: Path) -> None:
+    """Copy the files that the checkout has, and the modules that were built in it, which are enough for faults in Python."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    built = [str(path.relative_to(ROOT)) for path in (ROOT / "fastdrop").rglob("*.so")]
+    for name in (*listed.stdout.splitlines(), *built):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "fastdrop/bench").symlink_to(folder / "bench")
+
+
+def run(folder: Path, *command: str, seconds: float) -> tuple[int, str]:
+    """Run a command in the copy; return its exit code and its output. The exit code of a command that hangs is -1."""
+    environment = os.environ | {
+        "PYTHONPATH": str(folder),
+        "CFLAGS": os.environ.get("CFLAGS", "-O1"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    if shutil.which("ccache"):
+        environment.setdefault("CC", "ccache gcc")
+        environment["CCACHE_BASEDIR"] = str(folder)
+    try:
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return -1, "it hangs"
+    return done.returncode, done.stdout + done.stderr
+
+
+def build(folder: Path) -> tuple[int, str]:
+    """Build the compiled modules beside their sources."""
+    return run(folder, "setup.py", "-q", "build_ext", "--inplace", seconds=3600)
+
+
+def is_compiled(fault: Fault) -> bool:
+    """Return whether the fault is in a file that is compiled."""
+    return Path(fault.file).suffix in COMPILED
+
+
+def judge(fault: Fault, folder: Path) -> tuple[str, str]:
+    """Return what became of a fault in the copy, and the first test that saw it."""
+    path = folder / fault.file
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    if text.count(fault.old) != 1:
+        return STALE, f"the text occurs {text.count(fault.old)} times"
+    path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+    try:
+        if is_compiled(fault) and (failed := build(folder))[0]:
+            return REFUSED, failed[1].strip().splitlines()[-1]
+        code, said = run(
+            folder, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *fault.tests, seconds=MOST_SECONDS
+        )
+    finally:
+        path.write_text(text, encoding="utf-8")
+    if code == 0:
+        return EQUIVALENT if fault.equivalent else SURVIVED, ""
+    seen = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return SEEN, seen[0].split(" - ")[0] if seen else f"exit code {code}"
+
+
+def write_page(faults: list[Fault], results: dict[str, dict[str, object]]) -> None:
+    """Write the table of what was found."""
+    known = [(fault, results[fault.key]) for fault in faults if fault.key in results]
+    count = {word: sum(entry["outcome"] == word for _, entry in known) for word in (SEEN, SURVIVED, EQUIVALENT, STALE, REFUSED)}
+    lines = [
+        "# Seeded faults",
+        "",
+        "`tests/mutations/faults.toml` lists faults that somebody could make. `python tests/mutations/run.py` plants each of",
+        "them, builds, runs the tests that should notice, and writes this page.",
+        "",
+        f"The table has {len(faults)} faults; {len(known)} have been planted. The tests saw {count[SEEN]}. "
+        f"{count[SURVIVED]} survived,",
+        f"{count[EQUIVALENT]} cannot be seen, because they change no result, {count[STALE]} no longer fit the code, and "
+        f"{count[REFUSED]} do not compile.",
+    ]
+    for word, title in (
+        (SURVIVED, "Survivors"),
+        (EQUIVALENT, "Faults that change no result"),
+        (STALE, "Faults without a place"),
+    ):
+        rows = [(fault, entry) for fault, entry in known if entry["outcome"] == word]
+        if rows:
+            lines += ["", f"## {title}", "", "| file | text | replaced by | remark |", "|---|---|---|---|"]
+            lines += [f"| `{f.file}` | {code(f.old)} | {code(f.new)} | {f.equivalent or e['seen_by']} |" for f, e in rows]
+    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def code(text: str) -> str:
+    """Return a text as code in a cell of a table."""
+    return "`" + " ".join(text.split()).replace("|", "\\|") + "`" if text.strip() else "(nothing)"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--again", action="store_true", help="plant also the faults that have a result")
+    parser.add_argument("--only", default="", help="plant the faults whose file or text has this")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no fault after so many minutes")
+    options = parser.parse_args()
+    faults, results, end = read_faults(), read_results(), time.monotonic() + 60 * options.minutes
+    again = options.again or options.only
+    wanted = [fault for fault in faults if options.only in fault.key and (again or fault.key not in results)]
+    wanted.sort(key=is_compiled)  # a stable sort: faults of a file stay together
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+        folder = Path(name)
+        copy_checkout(folder)
+        for fault in wanted:
+            if time.monotonic() > end:
+                break
+            began = time.monotonic()
+            outcome, seen_by = judge(fault, folder)
+            entry = {"fault": fault.key, "outcome": outcome, "seen_by": seen_by, "seconds": round(time.monotonic() - began, 1)}
+            results[fault.key] = entry
+            with open(RESULTS, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+            print(f"{outcome:<12} {fault.key[:100]!r} {seen_by}", flush=True)
+    write_page(faults, results)
+
+
+if __name__ == "__main__":
+    main()
