@@ -222,7 +222,7 @@ int fd_are_scores(const fd_isa *isa, const void *scores, int is_double, int64_t 
 void fd_fill_levels(const fd_isa *isa, const fd_level_call *call, int threads);
 
 int64_t fd_target_counts(int64_t rows, int64_t columns);
-void fd_find_others(const fd_target_call *call, int threads);
+void fd_find_others(const fd_isa *isa, const fd_target_call *call, int threads);
 
 /* y = f(x) for float32 or float64; y may be x. */
 void fd_function(const fd_isa *isa, int function, int dtype, const void *x, void *y, int64_t n, int threads);
