@@ -79,7 +79,6 @@ typedef void shares_kernel(const void *scores, int64_t n, double level, double o
 typedef int are_scores_kernel(const void *scores, int64_t n);
 
 /* Rows of elements whose digits are counted or compared (fd_find_others): `lanes` elements each, `step` elements apart. */
-enum { TARGET_PIECE = 16 };
 typedef struct {
   const void *x;
   int64_t rows, step, lanes;

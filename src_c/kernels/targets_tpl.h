@@ -14,9 +14,20 @@ INLINE void NAME(fetch_row)(const BITS *x, const fd_target_rows *rows) {
   for (int64_t at = 0; at < rows->lanes * (int64_t)sizeof *x; at += 64) v_prefetch(from + at);
 }
 
-/* Counts the last digit, above bit `shift`, of the elements whose other digits are those of their lane. */
-INLINE void NAME(count)(const fd_target_rows *rows, int is_first) {
+/* The first digit of every element is counted; of the following ones, above bit `shift`, those of the few elements whose other digits
+ * are those of their lane. */
+static void NAME(count_first)(const fd_target_rows *rows) {
+  for (int64_t row = 0; row < rows->rows; row++) {
+    const BITS *x = (const BITS *)rows->x + row * rows->step;
+    NAME(fetch_row)(x, rows);
+    for (int64_t k = 0; k < rows->lanes; k++) rows->counts[k * rows->counts_step + (int64_t)NAME(digits_at)(x + k, rows->shift)]++;
+  }
+}
+
+static void NAME(count_following)(const fd_target_rows *rows) {
+  enum { AT_ONCE = 8 };
   BITS wanted[FD_TARGET_COLUMNS];
+  uint8_t same[FD_TARGET_COLUMNS] = {0};
   const BITS mask = (BITS)(((BITS)1 << rows->width) - 1);
   const int shift = rows->shift, width = rows->width;
   const int64_t lanes = rows->lanes;
@@ -24,26 +35,19 @@ INLINE void NAME(count)(const fd_target_rows *rows, int is_first) {
   for (int64_t row = 0; row < rows->rows; row++) {
     const BITS *x = (const BITS *)rows->x + row * rows->step;
     NAME(fetch_row)(x, rows);
-    for (int64_t begin = 0, end; begin < lanes; begin = end) {
-      BITS differ[TARGET_PIECE] = {0}, all = 1;
-      end = begin + TARGET_PIECE < lanes ? begin + TARGET_PIECE : lanes;
-      if (!is_first) {
-        if (end - begin == TARGET_PIECE)
-          for (int64_t k = 0; k < TARGET_PIECE; k++) differ[k] = (NAME(digits_at)(x + begin + k, shift) >> width) != wanted[begin + k];
-        else
-          for (int64_t k = begin; k < end; k++) differ[k - begin] = (NAME(digits_at)(x + k, shift) >> width) != wanted[k];
-        for (int64_t k = 0; k < TARGET_PIECE; k++) all &= differ[k];
-        if (all) continue;
-      }
-      for (int64_t k = begin; k < end; k++)
-        if (is_first || !differ[k - begin]) rows->counts[k * rows->counts_step + (int64_t)(NAME(digits_at)(x + k, shift) & mask)]++;
+    for (int64_t k = 0; k < lanes; k++) same[k] = (NAME(digits_at)(x + k, shift) >> width) == wanted[k];
+    for (int64_t begin = 0; begin < lanes; begin += AT_ONCE) {
+      uint64_t any;
+      memcpy(&any, same + begin, AT_ONCE);
+      for (int64_t k = begin; any && k < begin + AT_ONCE; k++)
+        if (same[k]) rows->counts[k * rows->counts_step + (int64_t)(NAME(digits_at)(x + k, shift) & mask)]++;
     }
   }
 }
 
 static void NAME(count_digits)(const fd_target_rows *rows) {
-  if (rows->is_first) NAME(count)(rows, 1);
-  else NAME(count)(rows, 0);
+  if (rows->is_first) NAME(count_first)(rows);
+  else NAME(count_following)(rows);
 }
 
 /* Spares the elements with larger digits than those of their lane. */
