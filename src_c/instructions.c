@@ -13,7 +13,10 @@
 
 enum { N = 16 * FD_TILE, ROW = 1024, FEW = 256 };
 
-typedef enum { VALUES, RATES, RATE_RUNS, GATE, GATE_SLOPES, ROWS, GROUPS, BLOCKS, QUOTIENTS, PACKED, BYTES, WORDS, UNIFORM, NORMAL, NOISE, FUNCTION } kind;
+typedef enum {
+  VALUES, RATES, RATE_RUNS, GATE, GATE_SLOPES, ROWS, GROUPS, BLOCKS, QUOTIENTS, PACKED, BYTES, WORDS, UNIFORM, NORMAL, NOISE, FUNCTION,
+  DRAWS, LEVELS, TARGETS
+} kind;
 
 typedef struct {
   const char *name;
@@ -61,6 +64,9 @@ static const row kernels[] = {
     {"sigmoid-float64", FUNCTION, FD_SIGMOID, FD_FLOAT64, 0, N},
     {"molchanov-sum-float32", FUNCTION, FD_MOLCHANOV, FD_FLOAT32, 0, N},
     {"kingma-sum-float32", FUNCTION, FD_KINGMA, FD_FLOAT32, 0, N},
+    {"draws-float32", DRAWS, 0, FD_FLOAT32, 0, N},
+    {"levels-float32", LEVELS, 0, FD_FLOAT32, 0, N},
+    {"targets-float32", TARGETS, 0, FD_FLOAT32, 0, N},
 };
 
 static _Alignas(64) double x[N], y[N], other[N];
@@ -127,6 +133,33 @@ static void quotients(const fd_isa *isa, const row *kernel, const fd_bits *bits)
   fd_divide_rows(isa, &rows, 1);
 }
 
+/* Rows of ROW features, of which half are drawn. */
+static void draws(const fd_isa *isa, const row *kernel, fd_key key) {
+  static double weights[ROW], expected[ROW];
+  static uint64_t shares[ROW];
+  static uint32_t last[ROW], bucket[1 << 18], counts[ROW];
+  const int64_t size = sizeof(float);
+  fd_layout flat;
+  fd_layout_of(&flat, 1, &kernel->n, &size, size);
+  for (int i = 0; i < ROW; i++) weights[i] = rates[i] + 1;
+  fd_share_words(weights, ROW, shares);
+  const fd_draw_call call = {{key, 0, 0}, ROW / 2, kernel->n / ROW, ROW, 0, kernel->dtype, fd_draw_shift(ROW), last, bucket, expected,
+                             counts, {x, &flat}, {y, &flat}};
+  fd_multiply_draws(isa, &call, shares, 1);
+}
+
+static void levels(const fd_isa *isa, const row *kernel) {
+  const fd_level_call call = {.scores = x, .rows = kernel->n / ROW, .n = ROW, .mean = 0.5, .floor = 0.01, .out = other};
+  fd_fill_levels(isa, &call, 1);
+}
+
+static void targets(const fd_isa *isa, const row *kernel) {
+  static uint32_t counts[FD_TARGET_COLUMNS << 11];
+  const int64_t rows = kernel->n / ROW;
+  const fd_target_call call = {x, kernel->dtype, rows, ROW, rows / 2, counts, (uint8_t *)y};
+  fd_find_others(isa, &call, 1);
+}
+
 /* Not inlined: the profiler counts the instructions between its entry and its return. */
 __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits);
 __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, const fd_bits *bits) {
@@ -142,6 +175,9 @@ __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, con
     case NOISE: noise(isa, kernel, bits->key); break;
     case GATE_SLOPES: gate_slopes(isa, kernel, *bits); break;
     case FUNCTION: function(isa, kernel); break;
+    case DRAWS: draws(isa, kernel, bits->key); break;
+    case LEVELS: levels(isa, kernel); break;
+    case TARGETS: targets(isa, kernel); break;
     default: values(isa, kernel, *bits);
   }
 }

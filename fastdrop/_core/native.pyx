@@ -38,7 +38,7 @@ cdef extern from "fastdrop.h" nogil:
     int fd_are_scores(const fd_isa *isa, const void *scores, int is_double, int64_t n)
     void fd_fill_levels(const fd_isa *isa, const fd_level_call *call, int threads)
     int64_t fd_target_counts(int64_t rows, int64_t columns)
-    void fd_find_others(const fd_target_call *call, int threads)
+    void fd_find_others(const fd_isa *isa, const fd_target_call *call, int threads)
     uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data)
     void fd_philox(const fd_isa *isa, const uint32_t *counter, const uint32_t *key, uint32_t *out)
     const char *fd_build()
@@ -201,8 +201,8 @@ cdef int64_t target_counts(int64_t rows, int64_t columns) noexcept nogil:
     return fd_target_counts(rows, columns)
 
 
-cdef void find_others(const fd_target_call *call, int threads) noexcept nogil:
-    fd_find_others(call, threads)
+cdef void find_others(const fd_isa *isa, const fd_target_call *call, int threads) noexcept nogil:
+    fd_find_others(isa, call, threads)
 
 
 cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil:

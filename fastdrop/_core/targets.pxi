@@ -5,6 +5,7 @@ def find_others(weight, int64_t targets, bint by_column, Call call not None):
     cdef Settings settings = settings_of(call.backend, call.num_threads)
     cdef np.ndarray x = np.ascontiguousarray(weight), spared = np.ones((<object>weight).shape, np.bool_), counts
     cdef native.fd_target_call select
+    cdef const native.fd_isa *kernels = settings.kernels
     cdef int threads = threads_of(settings, np.PyArray_SIZE(x))
     if not targets:
         return spared
@@ -17,5 +18,5 @@ def find_others(weight, int64_t targets, bint by_column, Call call not None):
     select.x, select.spared = np.PyArray_DATA(x), <uint8_t *>np.PyArray_DATA(spared)
     select.counts = <uint32_t *>np.PyArray_DATA(counts)
     with nogil:
-        native.find_others(&select, threads)
+        native.find_others(kernels, &select, threads)
     return spared

@@ -318,7 +318,7 @@ int fd_are_scores(const fd_isa *isa, const void *scores, int is_double, int64_t 
 void fd_fill_levels(const fd_isa *isa, const fd_level_call *call, int threads);
 
 int64_t fd_target_counts(int64_t rows, int64_t columns);
-void fd_find_others(const fd_target_call *call, int threads);
+void fd_find_others(const fd_isa *isa, const fd_target_call *call, int threads);
 
 /* The seed that is derived from `seed` by `data`. */
 uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data);

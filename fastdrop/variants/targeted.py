@@ -91,7 +91,7 @@ def targeted_dropout(
            [-7.,  4.]])
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    return Targets(p, fraction, among, mode).drop(weight, weight, call, "weight")
+    return call.drop(weight, Targets(p, fraction, among, mode).rates(weight, call), mode=mode, name="weight")
 
 
 @backward_of(targeted_dropout)
@@ -128,7 +128,7 @@ def targeted_dropout_backward(
         raise ValueError(
             f"weight must have grad's shape {given.shape} and dtype {given.dtype}; got shape {array.shape} and {array.dtype}"
         )
-    return Targets(p, fraction, among, mode).drop(grad, array, call, "grad")
+    return call.drop(grad, Targets(p, fraction, among, mode).rates(array, call), mode=mode)
 
 
 class Targets(NamedTuple):
@@ -139,8 +139,8 @@ class Targets(NamedTuple):
     among: Any
     mode: Any
 
-    def drop(self, x: ArrayLike, weight: ArrayLike, call: Call, name: str) -> Any:
-        """Return x without the targeted weights that are dropped, or raise an error for a bad argument."""
+    def rates(self, weight: ArrayLike, call: Call) -> Any:
+        """Return the dropping probability per weight (outside training, one number), or raise an error for a bad argument."""
         rate, share, among = plan.as_rate(self.p), as_share(self.fraction, "fraction"), self.among
         plan.check_mode(self.mode, ("inverted", "unscaled"))
         if among not in ("output", "layer"):
@@ -149,14 +149,9 @@ class Targets(NamedTuple):
         if among == "output" and not shape:
             raise ValueError("among='output' compares the weights of each output, the last axis; a 0-d array has none")
         if not call.is_training:
-            return call.unchanged(x, name=name)
+            return rate
         by_output = among == "output" and len(shape) > 1
         check_whole_axes(call, shape, range(len(shape) - by_output), "its magnitudes are compared")
         array = plan.as_array(weight, "weight")
         compared = array.size // max(shape[-1], 1) if by_output else array.size
-        with call.arrays(x, name=name, placed=shape) as run:
-            given = run.x.copy() if np.may_share_memory(run.x, run.y) else run.x
-            others = numbers.find_others(array, whole_part(compared, Fraction(share)), by_output, run.own_call())
-            run.drop(given, rate, mode=self.mode, out=run.y)
-            np.copyto(run.y, given, where=others)
-            return run.result()
+        return rate * ~numbers.find_others(array, whole_part(compared, Fraction(share)), by_output, call)

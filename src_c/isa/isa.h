@@ -95,6 +95,19 @@ typedef double score_sum_kernel(const void *scores, int64_t n, int64_t *zeros);
 typedef void shares_kernel(const void *scores, int64_t n, double level, double of_zeros, const fd_level_call *call, double *out);
 typedef int are_scores_kernel(const void *scores, int64_t n);
 
+/* Rows of elements whose digits are counted or compared (fd_find_others): `lanes` elements each, `step` elements apart. */
+typedef struct {
+  const void *x;
+  int64_t rows, step, lanes;
+  const uint64_t *digits;      /* of each lane, so far */
+  int width, shift, is_first;  /* a digit has `width` bits, above bit `shift`; whether there are no digits yet */
+  uint32_t *counts;
+  int64_t counts_step;         /* 0 if all lanes count together */
+} fd_target_rows;
+typedef void count_digits_kernel(const fd_target_rows *rows);
+typedef void spare_larger_kernel(const fd_target_rows *rows, uint8_t *spared);
+typedef void spare_last_kernel(const fd_target_rows *rows, int64_t lane, int64_t surplus, uint8_t *spared);
+
 struct fd_isa {
   const char *name;
   int vector_bits;
@@ -113,6 +126,9 @@ struct fd_isa {
   score_sum_kernel *score_sum[2];
   shares_kernel *shares[2];
   are_scores_kernel *are_scores[2];
+  count_digits_kernel *count_digits[FD_DTYPES];
+  spare_larger_kernel *spare_larger[FD_DTYPES];
+  spare_last_kernel *spare_last[FD_DTYPES];
   products_kernel *products[2];
   gate_kernel *gate[2];
   gate_slopes_kernel *gate_slopes[2];

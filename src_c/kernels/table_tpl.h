@@ -77,6 +77,26 @@
 #define COMPUTED float
 #include "kernels/apply_tpl.h"
 
+#define NAME(f) f32_##f
+#define BITS uint32_t
+#define INFINITE 0x7F800000u
+#include "kernels/targets_tpl.h"
+
+#define NAME(f) f64_##f
+#define BITS uint64_t
+#define INFINITE UINT64_C(0x7FF0000000000000)
+#include "kernels/targets_tpl.h"
+
+#define NAME(f) f16_##f
+#define BITS uint16_t
+#define INFINITE 0x7C00
+#include "kernels/targets_tpl.h"
+
+#define NAME(f) bf16_##f
+#define BITS uint16_t
+#define INFINITE 0x7F80
+#include "kernels/targets_tpl.h"
+
 static void fence(void) { v_fence(); }
 
 /* A compiler that contracts expressions would contract this one. */
@@ -87,6 +107,7 @@ static double multiply_add(double a, double b, double c) { return a * b + c; }
    type##_op_residual,      type##_op_bias_residual, type##_op_each_residual, type##_op_each_bias_residual, \
    type##_op_affine,        type##_op_select,        type##_op_signed,        type##_op_multiply,            \
    type##_op_add,           type##_op_stretch,       type##_op_divide}
+#define FD_ALL_TYPES(name) {[FD_FLOAT32] = f32_##name, [FD_FLOAT64] = f64_##name, [FD_FLOAT16] = f16_##name, [FD_BFLOAT16] = bf16_##name}
 #define FD_BOTH(name) {name##32, name##64}
 #define FD_FUNCTION(name) {name##32_all, name##64_all}
 
@@ -125,6 +146,9 @@ const fd_isa FD_JOIN(fd_isa_, FD_ISA_NAME) = {
     .score_sum = FD_BOTH(score_sum),
     .shares = FD_BOTH(shares),
     .are_scores = FD_BOTH(are_scores),
+    .count_digits = FD_ALL_TYPES(count_digits),
+    .spare_larger = FD_ALL_TYPES(spare_larger),
+    .spare_last = FD_ALL_TYPES(spare_last),
     .products = FD_BOTH(products),
     .gate = FD_BOTH(gate),
     .gate_slopes = FD_BOTH(gate_slopes),
@@ -132,7 +156,7 @@ const fd_isa FD_JOIN(fd_isa_, FD_ISA_NAME) = {
     .row_sum = FD_BOTH(row_sum),
     .row_products = FD_BOTH(row_products),
     .row_add = FD_BOTH(row_add),
-    .widen = {[FD_FLOAT32] = f32_widen, [FD_FLOAT64] = f64_widen, [FD_FLOAT16] = f16_widen, [FD_BFLOAT16] = bf16_widen},
+    .widen = FD_ALL_TYPES(widen),
     .multiply_add = multiply_add,
     .fence = fence,
     .ahead = BYPASS_AHEAD,

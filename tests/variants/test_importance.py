@@ -246,7 +246,9 @@ def test_draws_of_many_rows_and_features(engine, rows, features, k, per):
         found = fastdrop.multinomial_dropout(x, k, probabilities, per=per, num_threads=threads, **KEY)
         assert_same_bytes(found, want)
         wide = np.zeros((rows, 2 * features), np.float32)
-        fastdrop.multinomial_dropout(np.asfortranarray(x), k, probabilities, per=per, out=wide[:, ::2], num_threads=threads, **KEY)
+        fastdrop.multinomial_dropout(
+            np.asfortranarray(x), k, probabilities, per=per, out=wide[:, ::2], num_threads=threads, **KEY
+        )
         assert_same_bytes(wide[:, ::2].copy(), want)
         assert not wide[:, 1::2].any()
 

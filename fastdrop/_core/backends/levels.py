@@ -15,8 +15,8 @@ Floats = NDArray[np.float64]
 def fill_up(scores: Floats, mean: float, floor: float) -> Floats:
     """Return min(1, max(floor, level * score)), with the level of each row for which the mean is at least `mean`.
 
-    The level is the least float64, found by bisection of the bits, which are in the order of the numbers. If the mean is too small
-    even with all positive scores at 1, those that are 0 share the rest.
+    The level is the least float64, found by bisection of the bits, which are in the order of the numbers. If the mean is too
+    small even with all positive scores at 1, those that are 0 share the rest.
     """
     low, high = np.full((len(scores), 1), -1), np.full((len(scores), 1), np.float64(HIGHEST).view(np.int64))
     is_short = excess(scores, high.view(np.float64), mean, floor) < 0
