@@ -227,7 +227,7 @@ def latency(record: Record, figure: Figure) -> bool:
         axes.set_xscale("log")
         plain(axes.xaxis)
         axes.set_xlim(right=max(cell.seconds for cell in found) * 8e6)
-        axes.set_title(f"{case.size:,} elements, p = {case.rate}", loc="left")
+        axes.set_title(f"{tables.title(case.entry)}, p = {case.rate}", loc="left", fontsize=10)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("microseconds per call" if k == len(cases) - 1 else "")
     return bool(cases)
@@ -336,7 +336,7 @@ DRAWINGS: dict[str, tuple[Callable[..., bool], float, float]] = {  # name: the f
     "peers": (peers, 8.6, 8.6),
     "isas": (isas, 3.6, 3.8),
     "threads": (threads, 3.6, 3.4),
-    "latency": (latency, 7.0, 7.0),
+    "latency": (latency, 8.0, 8.0),
     "roofline": (roofline, 4.4, 4.4),
     "training": (training, 3.6, 6.0),
 }
