@@ -35,6 +35,8 @@ th:first-child, td:first-child, td.text, th.text { text-align: left; white-space
 td.text.short, th.text.short { min-width: 0; white-space: nowrap; }
 tr.fastdrop td:first-child { color: var(--own); font-weight: 600; }
 tr.yardstick td { color: var(--soft); }
+.dense table { font-size: .78rem; } .dense th, .dense td { padding-right: .35rem; }
+thead th { white-space: normal; vertical-align: bottom; }
 .met { color: var(--good); } .unmet { color: var(--bad); font-weight: 600; }
 .interval, tr.about td { color: var(--soft); font-size: .92em; }
 tr:has(+ tr.about) td { border-bottom: 0; } tr.about td { padding: 0 1.5rem .4rem 0; }
@@ -231,7 +233,11 @@ def costs_section(record: Record) -> str:
         return ""
     each = ["× copy", "× dropout", "/ NumPy", "/ PyTorch"]
     headings = ["function", "wanted", "forward, ns", *each, "backward, ns", *each, "256 elements", "× multiply"]
-    return f"<p>{escape(ABOUT['costs'])}</p>" + table(headings, rows) + slower_list(record) + convergence_table()
+    return (
+        f"<p>{escape(ABOUT['costs'])}</p><div class='dense'>{table(headings, rows)}</div>"
+        + slower_list(record)
+        + convergence_table()
+    )
 
 
 def pass_cells(one: costs.Pass | None) -> list[str]:
