@@ -43,6 +43,10 @@ def check(contender: Contender, job: Job, found: Any, part: int = 1) -> None:
         require_mask(job, np.asarray(contender.read(found)).reshape(-1))
     elif what in ("gaussian", "concrete"):
         require_noise(job, shaped(contender.read(found), job))
+    elif what == "call":
+        values = shaped(contender.read(found), job)
+        same = bool((values == job.x).all())
+        require(same or bool(((values == 0) | (values == job.x * job.scale)).all()), "an element is neither dropped nor kept")
     elif what in (FORWARD, BACKWARD):
         require_distribution(job, contender.read(found))
     elif what not in ("words", CALL):

@@ -26,6 +26,7 @@ STYLE: Any = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
     "grid.color": GRID,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.size": 10.5,
@@ -126,7 +127,12 @@ def by_size(value: Callable[[tables.Cell], float], heading: str, record: Record,
     if panels:
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(
-            handles, labels, loc="outside lower center", ncols=2 if is_narrow(figure) else 3, fontsize=9, frameon=False
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=2 if is_narrow(figure) else 3,
+            fontsize=7.5 if is_narrow(figure) else 9,
+            frameon=False,
         )
     return bool(panels)
 
@@ -165,7 +171,7 @@ def peers(record: Record, figure: Figure) -> bool:
         return False
     axes = figure.add_subplot()
     bars(axes, found, record.environment["isa"])
-    axes.set_xlabel("time / time of numpy.copyto; 4 M float32, p = 0.1")
+    axes.set_xlabel("time / time of numpy.copyto; 4 M, p = 0.1", loc="right")
     return True
 
 
@@ -182,13 +188,13 @@ def isas(record: Record, figure: Figure) -> bool:
             drawn_any = True
             places, heights = zip(*points, strict=True)
             bar = axes.bar(places, heights, width=0.24, label=name.removeprefix("c-"))
-            axes.bar_label(bar, [tables.factor(y) for _, y in points], fontsize=9)
+            axes.bar_label(bar, [tables.factor(y) for _, y in points], fontsize=7 if is_narrow(figure) else 9)
     axes.axhline(1, color=COLOURS["copy"], linestyle="--", label="numpy.copyto")
     axes.set_yscale("log")
     plain(axes.yaxis)
-    axes.set_xticks(range(len(cases)), [f"{size_name(case.size)}, p = {case.rate}" for case in cases])
+    axes.set_xticks(range(len(cases)), [f"{size_name(case.size)}\np = {case.rate}" for case in cases])
     axes.set_ylabel("time / time of numpy.copyto")
-    axes.legend(frameon=False, fontsize=9, ncols=4, loc="upper right")
+    figure.legend(loc="outside lower center", ncols=2 if is_narrow(figure) else 4, fontsize=9, frameon=False)
     axes.margins(y=0.25)
     return drawn_any
 
@@ -227,9 +233,9 @@ def latency(record: Record, figure: Figure) -> bool:
         axes.set_xscale("log")
         plain(axes.xaxis)
         axes.set_xlim(right=max(cell.seconds for cell in found) * 8e6)
-        axes.set_title(f"{case.size:,} elements, p = {case.rate}", loc="left")
+        axes.set_title(tables.title(case.entry), loc="right", fontsize=9)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("microseconds per call" if k == len(cases) - 1 else "")
+        axes.set_xlabel("microseconds per call, p = 0.1" if k == len(cases) - 1 else "", loc="right")
     return bool(cases)
 
 
@@ -336,7 +342,7 @@ DRAWINGS: dict[str, tuple[Callable[..., bool], float, float]] = {  # name: the f
     "peers": (peers, 8.6, 8.6),
     "isas": (isas, 3.6, 3.8),
     "threads": (threads, 3.6, 3.4),
-    "latency": (latency, 7.0, 7.0),
+    "latency": (latency, 8.0, 8.0),
     "roofline": (roofline, 4.4, 4.4),
     "training": (training, 3.6, 6.0),
 }

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from . import busy, costs, tables
+from . import busy, convergence, costs, tables
 from .figures import FIGURES, blocks, planes, size_name
 from .instructions import budgets
 from .records import Record
@@ -35,6 +35,8 @@ th:first-child, td:first-child, td.text, th.text { text-align: left; white-space
 td.text.short, th.text.short { min-width: 0; white-space: nowrap; }
 tr.fastdrop td:first-child { color: var(--own); font-weight: 600; }
 tr.yardstick td { color: var(--soft); }
+.dense table { font-size: .78rem; } .dense th, .dense td { padding-right: .35rem; }
+thead th { white-space: normal; vertical-align: bottom; }
 .met { color: var(--good); } .unmet { color: var(--bad); font-weight: 600; }
 .interval, tr.about td { color: var(--soft); font-size: .92em; }
 tr:has(+ tr.about) td { border-bottom: 0; } tr.about td { padding: 0 1.5rem .4rem 0; }
@@ -231,7 +233,11 @@ def costs_section(record: Record) -> str:
         return ""
     each = ["× copy", "× dropout", "/ NumPy", "/ PyTorch"]
     headings = ["function", "wanted", "forward, ns", *each, "backward, ns", *each, "256 elements", "× multiply"]
-    return f"<p>{escape(ABOUT['costs'])}</p>" + table(headings, rows) + slower_list(record)
+    return (
+        f"<p>{escape(ABOUT['costs'])}</p><div class='dense'>{table(headings, rows)}</div>"
+        + slower_list(record)
+        + convergence_table()
+    )
 
 
 def pass_cells(one: costs.Pass | None) -> list[str]:
@@ -239,6 +245,23 @@ def pass_cells(one: costs.Pass | None) -> list[str]:
         return ["–"] * 5
     ratios = [one.cell.ratio, one.plain, one.numpy, one.torch]
     return [one.cell.time, *(tables.factor(found.value) if found else "–" for found in ratios)]
+
+
+def convergence_table() -> str:
+    """Return what the techniques cost until a network reached a validation loss, if this installation has the record."""
+    record = convergence.read()
+    if record is None:
+        return ""
+    about = (
+        f"Epochs and processor seconds of training until the validation loss is {record['loss']:g}: medians over the folds "
+        f"that reached it within {record['most']} epochs. The networks learn 200 of scikit-learn's digits, a tenth of them "
+        f"with wrong labels (examples/convergence.py, {record['date']})."
+    )
+    rows = []
+    for one in convergence.techniques(record):
+        costs_text = [f"{one.epochs:g}", f"{one.seconds:.3f}"] if one.seconds is not None else ["–", "–"]
+        rows.append(("", [f"{one.network}: {one.name}", f"{one.reached} of {one.folds}", *costs_text]))
+    return f"<h3>Convergence</h3><p>{escape(about)}</p>" + table(["technique", "folds", "epochs", "seconds"], rows)
 
 
 def slower_list(record: Record) -> str:
@@ -402,8 +425,8 @@ def bias_section(record: Record) -> str:
             "whole graphs on many threads; a single operation on one thread is not their strength.",
             "PyTorch's F.dropout has two paths on CPUs. On Intel's processors MKL draws the mask; on all others, AMD's "
             "included, a slower loop does (bernoulli_scalar_kernel in ATen asks for the vendor). The row rand_like does not "
-            "depend on it: uniform numbers, a comparison and multiplications in place, the best that a user of PyTorch can write "
-            "by hand.",
+            "depend on it: uniform numbers, a comparison and multiplications in place, the best that a user of PyTorch can "
+            "write by hand.",
             "XLA and torch.compile can fuse dropout with neighbouring operations. This saving appears only in the cases that "
             "have such operations.",
             "We wrote the Numba loops, the MKL calls and the idiom with out= as well as we could. Experts on those libraries "

@@ -47,7 +47,7 @@ class Mode:
 
 
 QUICK = Mode(Effort(seconds=0.3, least_rounds=3, patience=4), processes=1)
-THOROUGH = Mode(Effort(seconds=0.25, least_rounds=1, patience=10, most_rounds=41), processes=3)
+THOROUGH = Mode(Effort(seconds=0.25, least_rounds=1, patience=8, most_rounds=41), processes=3)
 
 
 # Selection ----------------------------------------------------------------------------------------------------------

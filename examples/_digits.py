@@ -1,7 +1,7 @@
 """The digits task: five folds with few labels, some of which are wrong; training and evaluation of a network."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,19 +89,25 @@ def outcome(predicted, fold: Fold, step_seconds: float) -> Outcome:
 
 
 def train(model, fold: Fold, epochs: int, samples: int = 0) -> Outcome:
-    """Train a model on a fold; rates that follow the gap receive the losses after each epoch."""
+    """Train a model on a fold."""
+    seconds = sum(train_epochs(model, fold, epochs))
+    return outcome(lambda images: predict(model, images, samples), fold, seconds / steps_of(epochs))
+
+
+def train_epochs(model, fold: Fold, epochs: int, clock: Callable[[], float] = time.perf_counter) -> Iterator[float]:
+    """Train a model on a fold, and yield the seconds of each epoch; rates that follow the gap then receive the losses."""
     x, labels = fold.training
     driven = {id(layer.p): layer.p for _, layer in model.walk() if isinstance(getattr(layer, "p", None), ValidationDriven)}
-    optimizer, rng, seconds = Adam(model), np.random.default_rng([SEED, fold.number]), 0.0
+    optimizer, rng = Adam(model), np.random.default_rng([SEED, fold.number])
     for _ in range(epochs):
-        began = time.perf_counter()
+        began = clock()
         for chosen in batches(len(x), BATCH, rng):
             train_step(model, optimizer, x[chosen], labels[chosen])
-        seconds += time.perf_counter() - began
+        seconds = clock() - began
         for schedule in driven.values():
             losses = (scored(predict(model, images), classes)[0] for images, classes in (fold.training, fold.monitored))
             schedule.update(*losses)
-    return outcome(lambda images: predict(model, images, samples), fold, seconds / steps_of(epochs))
+        yield seconds
 
 
 def train_in_torch(weights, p: float, fold: Fold, epochs: int) -> Outcome:

@@ -114,6 +114,20 @@ def plain(job: Job) -> Call:
     return lambda: call(job.x, PLAIN_RATE, seed=SEED, offset=next(offsets), out=job.out)
 
 
+def natural(job: Job, name: str) -> Call:
+    """Return a small call as users write it: with a stream as the seed, with a common keyword, or outside training."""
+    x, p, out, offsets, call = job.x, job.p, job.out, itertools.count(), fastdrop.dropout
+    stream = fastdrop.Stream(SEED)
+    calls: dict[str, Call] = {
+        "plain": lambda: call(x, p, seed=SEED, offset=next(offsets), out=out),
+        "stream": lambda: call(x, p, seed=stream, out=out),
+        "threads": lambda: call(x, p, seed=SEED, offset=next(offsets), out=out, num_threads=1),
+        "backend": lambda: call(x, p, seed=SEED, offset=next(offsets), out=out, backend="c"),
+        "evaluation": lambda: call(x, p, training=False, out=out),
+    }
+    return calls[name]
+
+
 WORKS: dict[str, Callable[[Job], Call]] = {
     "dropout": dropout,
     "backward": backward,
@@ -149,6 +163,13 @@ def contender(name: str, label: str, engine: Engine, works: dict[str, Callable[[
     return Contender(name, label, does, OPTIONS, "fastdrop", using, exact=True)
 
 
+NATURAL = {
+    "plain": "seed=, offset=",
+    "stream": "a Stream as seed",
+    "threads": "num_threads=1",
+    "backend": 'backend="c"',
+    "evaluation": "training=False",
+}
 ISAS = ("portable", "avx2", "avx512", "neon")
 THREADS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -158,6 +179,10 @@ ADAPTER = Adapter(
         contender("c-new", "fastdrop, C, new result", Engine("c"), {"dropout": partial(dropout, new=True)}),
         Contender(
             "c-both", "fastdrop, C, both passes", {BACKWARD: counted(both_at)}, OPTIONS, "fastdrop", read=lambda found: found
+        ),
+        *(
+            Contender(f"call-{name}", f"fastdrop, {text}", {"call": partial(natural, name=name)}, OPTIONS, "fastdrop")
+            for name, text in NATURAL.items()
         ),
         Contender("dropout", "plain dropout, p = 0.1", dict.fromkeys((FORWARD, BACKWARD), plain), OPTIONS, "yardstick"),
         contender("numba", "fastdrop, Numba", Engine("numba")),

@@ -8,7 +8,7 @@ from ..contender import EVERY_DTYPE, Adapter, Array, Call, Contender, Job, Make
 from ..variants import BACKWARD, CALL, FORWARD
 
 EVERYTHING = EVERY_DTYPE | {"noise_shape", "bias", "residual", "rates"}
-WORKS = ("dropout", "mask", "packed mask", "gaussian", "concrete", FORWARD, BACKWARD, CALL)
+WORKS = ("dropout", "mask", "packed mask", "gaussian", "concrete", "call", FORWARD, BACKWARD, CALL)
 
 
 def copy(job: Job) -> Call:

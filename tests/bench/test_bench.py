@@ -111,6 +111,17 @@ def test_numpy_and_fastdrop_pass_the_checks_and_are_timed(kind):
     assert {f"c-{isa}" for isa in fastdrop.config()["isas"]} <= checked
 
 
+def test_natural_calls_are_checked_and_timed(monkeypatch):
+    case = replace(SMALL, what="call", shape=(256,))
+    names = [f"call-{name}" for name in contenders.own.NATURAL]
+    assert set(of_kind(measured(case, ["multiply", *names]), "samples")) == {"multiply", *names}
+    found, adapter = contenders.by_name()["call-plain"]
+    monkeypatch.setitem(
+        contenders.by_name(), "call-plain", (replace(found, does={"call": lambda job: lambda: job.x * 2}), adapter)
+    )
+    assert "neither dropped nor kept" in of_kind(measured(case, ["multiply", *names]), "refused")["call-plain"]["why"]
+
+
 def spoil(kind, result, job):
     """Return a result that is wrong in one of several ways."""
     if isinstance(result, tuple):

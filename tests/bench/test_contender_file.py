@@ -8,7 +8,8 @@ from fastdrop.bench import contenders, run
 from fastdrop.bench.measure import Effort
 
 pytest.importorskip("sklearn")
-EXAMPLE = Path(__file__).parents[2] / "examples" / "contender.py"
+ROOT = Path(__file__).parents[2]
+EXAMPLE, PAGE = ROOT / "examples" / "contender.py", ROOT / "docs" / "benchmarks.md"
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,11 @@ def test_contender_takes_part_where_it_can():
     cases = {case.name for case in run.select(False, [], ["mine"]).cases if "mine" in case.contenders}
     assert {"64K-p0.1", "64M-p0.5", "256-p0.1"} <= cases
     assert not cases & {"64M-float64-p0.1", "mask-4M-p0.1", "spatial-p0.2", "threads-64K-p0.1", "values-64K"}
-    assert len(EXAMPLE.read_text(encoding="utf-8").strip().splitlines()) <= 16
+
+
+@pytest.mark.skipif(not (EXAMPLE.is_file() and PAGE.is_file()), reason="no examples and pages beside the tests")
+def test_page_shows_the_example():
+    assert f"```python\n{EXAMPLE.read_text(encoding='utf-8')}```" in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The examples: their networks' gradients, and each one's short form as a user runs it."""
 
+import json
 import re
 
 import numpy as np
@@ -181,3 +182,23 @@ def test_text(tmp_path):
     assert TOO_SHORT in printed
     assert "best validation: " not in printed
     assert (tmp_path / "text.png").stat().st_size > 10_000
+
+
+def test_convergence(network, tmp_path):
+    printed = printed_by("convergence.py", "--short", "--only", "adaptive", "--record", "out.json", folder=tmp_path)
+    assert "dense adaptive 0 of 2 not reached" in printed
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert record["results"] == [
+        {"network": "dense", "technique": "adaptive", "folds": [{"epochs": None, "seconds": None}] * 2}
+    ]
+
+
+def test_convergence_counts_the_epochs_until_the_loss_is_reached(network, monkeypatch):
+    module = network("convergence")
+    losses_after = iter([0.9, 0.6, 0.5, 0.4])
+    monkeypatch.setattr(module, "scored", lambda p, labels: (next(losses_after), 0.0))
+    (row,) = [row for row in module.ROWS if (row.network, row.name) == ("dense", "none")]
+    (fold,) = network("_digits").folds(1)
+    found = module.converge(row, fold, 9)
+    assert found["epochs"] == 3
+    assert found["seconds"] >= 0
