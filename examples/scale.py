@@ -97,7 +97,7 @@ def zarr(gib: float) -> None:
 
     import fastdrop.dask
 
-    columns, rows = 4096, 1024  # blocks of 16 MiB
+    columns, rows = 4096, 256  # blocks of 4 MiB
     shape = (int(gib * GIB) // (4 * columns), columns)
     folder = Path(tempfile.mkdtemp())
     try:
