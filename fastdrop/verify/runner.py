@@ -5,12 +5,12 @@ The expected bytes are known answers from other programs, and those of the NumPy
 
 from __future__ import annotations
 
+import importlib
 import importlib.resources
-import importlib.util
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -59,6 +59,13 @@ def every_engine() -> list[Engine]:
     return [REFERENCE, *dict.fromkeys(replace(engine, num_threads=None) for engine in engines())]
 
 
+def check_distributions() -> str:
+    """Check that no other distribution has installed a package `fastdrop` over this one."""
+    if names := find_others():
+        raise Mismatch(describe_others(names))
+    return "no other one has a package fastdrop"
+
+
 def checks() -> Iterator[Outcome]:
     """Run every check with every backend and instruction set that runs here.
 
@@ -82,7 +89,7 @@ def checks() -> Iterator[Outcome]:
             continue
         for check in list_checks(engine):
             yield outcome(str(engine), check.__name__, partial(check, engine, table))
-    yield check_pytorch()
+    yield from itertools.starmap(check_adapter, ADAPTERS.items())
 
 
 def list_checks(engine: Engine) -> list[Check]:
@@ -105,37 +112,91 @@ def outcome(engine: str, check: str, run: Callable[[], str]) -> Outcome:
     return Outcome(engine, check.replace("_", " "), passed, detail, time.perf_counter() - began)
 
 
-def check_distributions() -> str:
-    """Check that no other distribution has installed a package `fastdrop` over this one."""
-    if names := find_others():
-        raise Mismatch(describe_others(names))
-    return "no other one has a package fastdrop"
+# Adapters -----------------------------------------------------------------------------------------------------------
 
 
-def check_pytorch() -> Outcome:
-    """Check the adapter for PyTorch, if PyTorch is installed."""
-    if importlib.util.find_spec("torch") is None:
-        return Outcome("torch", "installed", None, "PyTorch is not installed", 0.0)
-    return outcome("torch", "bytes_of_tensors", bytes_of_tensors)
+def check_adapter(name: str, check: Callable[[], str]) -> Outcome:
+    """Run the check of an adapter, if the library that it is for is installed."""
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        return Outcome(name, "installed", None, str(error), 0.0)
+    return outcome(name, check.__name__, check)
+
+
+def compare(dtypes: Sequence[str], run: Callable[[NDArray[Any], float, int], Sequence[NDArray[Any]]]) -> str:
+    """Compare an adapter's result and gradient for arrays, rates and seeds with NumPy's; the incoming gradient is the array."""
+    for dtype, n, p in itertools.product(dtypes, (0, 1, 7, TILE + 1), (0.1, 0.5, 1.0)):
+        x = np.arange(1, n + 1).astype(dtype)
+        wanted = fastdrop.dropout(x, p, seed=n)
+        for what, found in zip(("result", "gradient"), run(x, p, n), strict=False):
+            if not equal_bytes(np.asarray(found), wanted):
+                raise Mismatch(f"{dtype}, {n} elements, p = {p}: the {what} must have the bytes of an array's")
+    return ", ".join(dtypes)
 
 
 def bytes_of_tensors() -> str:
-    """Compare the results and gradients of tensors with those of arrays."""
+    """Check the adapter for PyTorch."""
     import torch
 
     from fastdrop import torch as adapter
 
-    names = ("float32", "float64", "float16")
-    for dtype, n, p in itertools.product(names, (0, 1, 7, TILE + 1), (0.1, 0.5, 1.0)):
-        x = np.arange(1, n + 1).astype(dtype)
+    def run(x: NDArray[Any], p: float, seed: int) -> list[NDArray[Any]]:
         leaf = torch.from_numpy(x).requires_grad_()
-        y = adapter.dropout(leaf, p, seed=n)
-        (dx,) = torch.autograd.grad(y, leaf, leaf.detach())
-        wanted = fastdrop.dropout(x, p, seed=n)
-        for what, found in (("result", y), ("gradient", dx)):
-            if not equal_bytes(found.detach().numpy(), wanted):
-                raise Mismatch(f"{dtype}, {n} elements, p = {p}: the {what} of a tensor must have the bytes of an array's")
-    return f"{', '.join(names)}, forward and backward, PyTorch {torch.__version__}"
+        y = adapter.dropout(leaf, p, seed=seed)
+        return [y.detach().numpy(), torch.autograd.grad(y, leaf, leaf.detach())[0].numpy()]
+
+    return f"{compare(('float32', 'float64', 'float16'), run)}, forward and backward, PyTorch {torch.__version__}"
+
+
+def bytes_of_blocks() -> str:
+    """Check the adapter for Dask, on blocks that end anywhere."""
+    import dask
+    import dask.array as da
+
+    from fastdrop import dask as adapter
+
+    def run(x: NDArray[Any], p: float, seed: int) -> list[NDArray[Any]]:
+        return [adapter.dropout(da.from_array(x, 1000), p, seed=seed).compute(scheduler="synchronous")]
+
+    return f"{compare(('float32', 'float64', 'float16'), run)}, forward, Dask {dask.__version__}"
+
+
+def bytes_of_passes() -> str:
+    """Check the layer for thinc."""
+    import thinc
+
+    from fastdrop import thinc as adapter
+
+    def run(x: NDArray[Any], p: float, seed: int) -> list[NDArray[Any]]:
+        y, backprop = adapter.Dropout(p, seed=seed)(x, is_train=True)
+        return [y, backprop(x)]
+
+    return f"{compare(('float32', 'float64', 'float16'), run)}, forward and backward, thinc {thinc.__version__}"
+
+
+def bytes_of_compiled_code() -> str:
+    """Check the function for code that Numba compiles."""
+    import numba
+
+    from fastdrop import numba_functions
+
+    @numba.njit
+    def compiled(x: Any, p: Any, seed: Any, out: Any) -> Any:
+        return numba_functions.dropout(x, p, seed, 0, 0, out)
+
+    def run(x: NDArray[Any], p: float, seed: int) -> list[NDArray[Any]]:
+        return [compiled(x, p, seed, np.empty_like(x))]
+
+    return f"{compare(('float32', 'float64'), run)}, forward, Numba {numba.__version__}"
+
+
+ADAPTERS = {
+    "torch": bytes_of_tensors,
+    "dask": bytes_of_blocks,
+    "thinc": bytes_of_passes,
+    "numba": bytes_of_compiled_code,
+}
 
 
 # The table ----------------------------------------------------------------------------------------------------------
