@@ -84,10 +84,27 @@ def peak() -> int:
     return int(line.split()[1]) * 1024
 
 
-def create(folder: Path, shape: tuple[int, int], rows: int) -> Any:
+ROWS, COLUMNS = 256, 4096  # of a block of 4 MiB
+
+
+def create(folder: Path, shape: tuple[int, int]) -> Any:
     import zarr
 
-    return zarr.create_array(store=str(folder), shape=shape, chunks=(rows, shape[1]), dtype="float32", compressors=None)
+    return zarr.create_array(store=str(folder), shape=shape, chunks=(ROWS, COLUMNS), dtype="float32", compressors=None)
+
+
+def write_block(block: np.ndarray, folder: str, block_id: tuple[int, int]) -> np.ndarray:
+    """Write a block in the task that makes it. `to_zarr` has tasks of its own for that, and blocks pile up before them."""
+    import zarr
+
+    first = block_id[0] * ROWS
+    zarr.open_array(folder)[first : first + len(block)] = block
+    return block[:1, :1].copy()
+
+
+def write(array: Any, folder: Path) -> None:
+    """Compute an array into a Zarr array."""
+    array.map_blocks(write_block, str(folder), chunks=(1, 1), meta=array._meta).compute()
 
 
 def zarr(gib: float) -> None:
@@ -97,15 +114,14 @@ def zarr(gib: float) -> None:
 
     import fastdrop.dask
 
-    columns, rows = 4096, 1024  # blocks of 16 MiB
-    shape = (int(gib * GIB) // (4 * columns), columns)
+    shape = (int(gib * GIB) // (4 * COLUMNS), COLUMNS)
     folder = Path(tempfile.mkdtemp())
     try:
         with start_cluster(2, GIB) as cluster, Client(cluster) as client:
-            source, target = create(folder / "x", shape, rows), create(folder / "y", shape, rows)
-            fastdrop.dask.uniform(shape, chunks=(rows, columns), seed=1).to_zarr(source)
+            source, target = create(folder / "x", shape), create(folder / "y", shape)
+            write(fastdrop.dask.uniform(shape, chunks=(ROWS, COLUMNS), seed=1), folder / "x")
             began = time.perf_counter()
-            fastdrop.dask.dropout(da.from_zarr(source), P, seed=SEED).to_zarr(target)
+            write(fastdrop.dask.dropout(da.from_zarr(source), P, seed=SEED), folder / "y")
             seconds, peaks = time.perf_counter() - began, client.run(peak)
         for start in range(0, shape[0], max(shape[0] // 8, 1)):
             part = slice(start, start + 100)

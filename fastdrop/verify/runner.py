@@ -59,6 +59,13 @@ def every_engine() -> list[Engine]:
     return [REFERENCE, *dict.fromkeys(replace(engine, num_threads=None) for engine in engines())]
 
 
+def check_distributions() -> str:
+    """Check that no other distribution has installed a package `fastdrop` over this one."""
+    if names := find_others():
+        raise Mismatch(describe_others(names))
+    return "no other one has a package fastdrop"
+
+
 def checks() -> Iterator[Outcome]:
     """Run every check with every backend and instruction set that runs here.
 
@@ -82,8 +89,7 @@ def checks() -> Iterator[Outcome]:
             continue
         for check in list_checks(engine):
             yield outcome(str(engine), check.__name__, partial(check, engine, table))
-    for name, run in ADAPTERS.items():
-        yield check_adapter(name, run)
+    yield from itertools.starmap(check_adapter, ADAPTERS.items())
 
 
 def list_checks(engine: Engine) -> list[Check]:
@@ -104,13 +110,6 @@ def outcome(engine: str, check: str, run: Callable[[], str]) -> Outcome:
     except Exception as error:  # a broken build may raise any exception; the other checks continue
         detail, passed = str(error) if isinstance(error, Mismatch) else f"{type(error).__name__}: {error}", False
     return Outcome(engine, check.replace("_", " "), passed, detail, time.perf_counter() - began)
-
-
-def check_distributions() -> str:
-    """Check that no other distribution has installed a package `fastdrop` over this one."""
-    if names := find_others():
-        raise Mismatch(describe_others(names))
-    return "no other one has a package fastdrop"
 
 
 # Adapters -----------------------------------------------------------------------------------------------------------
@@ -184,7 +183,56 @@ def bytes_of_layers() -> str:
     return f"{compare(('float32', 'float16'), run)}, forward, Keras {keras.__version__} on {name}"
 
 
-ADAPTERS = {"torch": bytes_of_tensors, "jax": bytes_of_arrays, "keras": bytes_of_layers}
+def bytes_of_blocks() -> str:
+    """Check the adapter for Dask, on blocks that end anywhere."""
+    import dask
+    import dask.array as da
+
+    from fastdrop import dask as adapter
+
+    def run(x: NDArray[Any], p: float, seed: int) -> list[NDArray[Any]]:
+        return [adapter.dropout(da.from_array(x, 1000), p, seed=seed).compute(scheduler="synchronous")]
+
+    return f"{compare(('float32', 'float64', 'float16'), run)}, forward, Dask {dask.__version__}"
+
+
+def bytes_of_passes() -> str:
+    """Check the layer for thinc."""
+    import thinc
+
+    from fastdrop import thinc as adapter
+
+    def run(x: NDArray[Any], p: float, seed: int) -> list[NDArray[Any]]:
+        y, backprop = adapter.Dropout(p, seed=seed)(x, is_train=True)
+        return [y, backprop(x)]
+
+    return f"{compare(('float32', 'float64', 'float16'), run)}, forward and backward, thinc {thinc.__version__}"
+
+
+def bytes_of_compiled_code() -> str:
+    """Check the function for code that Numba compiles."""
+    import numba
+
+    from fastdrop import numba_functions
+
+    @numba.njit
+    def compiled(x: Any, p: Any, seed: Any, out: Any) -> Any:
+        return numba_functions.dropout(x, p, seed, 0, 0, out)
+
+    def run(x: NDArray[Any], p: float, seed: int) -> list[NDArray[Any]]:
+        return [compiled(x, p, seed, np.empty_like(x))]
+
+    return f"{compare(('float32', 'float64'), run)}, forward, Numba {numba.__version__}"
+
+
+ADAPTERS = {
+    "torch": bytes_of_tensors,
+    "jax": bytes_of_arrays,
+    "keras": bytes_of_layers,
+    "dask": bytes_of_blocks,
+    "thinc": bytes_of_passes,
+    "numba": bytes_of_compiled_code,
+}
 
 
 # The table ----------------------------------------------------------------------------------------------------------
