@@ -191,15 +191,19 @@ cdef int divide_rows(Work work, values, bint is_constant) except -1:
 
 cdef int divide_rows_in_python(Work work, np.ndarray x, np.ndarray grad, bint is_constant) except -1:
     """The same in NumPy: some rows at a time."""
+    cdef native.fenv_t found
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
     cdef int64_t keys = np.PyArray_DIM(x, np.PyArray_NDIM(x) - 1), begin, end
     cdef int64_t some = max(PYTHON_CHUNK // keys // 8 * 8, 8) * keys  # so that bits begin at a whole byte
     made = np.asarray(work.y).reshape(-1)
-    with RoundToNearest(), np.errstate(all="ignore"):
+    quiet = begin_in_python(&found)
+    try:
         for begin in range(0, made.size, some):
             end = min(begin + some, made.size)
             kept = np.unpackbits(bits_in_python(work, begin, end), count=end - begin, bitorder="little").view(np.bool_)
             values = chunk(x, begin, end, type).reshape(-1, keys)
             slope = None if grad is None else chunk(grad, begin, end, type).reshape(-1, keys)
             made[begin:end] = row_quotients(values, kept.reshape(-1, keys), slope, is_constant, type(EPSILON)).reshape(-1)
+    finally:
+        end_in_python(quiet, &found)
     return 0

@@ -5,15 +5,20 @@ def share_words(probabilities, int64_t features):
 
     All sums after the first rounding are of integers, so that the order of summation does not matter.
     """
+    cdef native.fenv_t found
     cdef np.ndarray weights = as_weights(probabilities, features), shares = np.empty(features, np.uint64)
     if features:
-        with RoundToNearest():
+        native.environment_begin(&found)
+        try:
             native.share_words(<const double *>np.PyArray_DATA(weights), features, <uint64_t *>np.PyArray_DATA(shares))
+        finally:
+            native.environment_end(&found)
     return shares
 
 
 cdef np.ndarray as_weights(probabilities, int64_t features):
     """Return the probabilities in float64, or raise an error for a bad one."""
+    cdef native.fenv_t found
     given = np.asarray(probabilities)
     if given.dtype.kind not in "biuf" and given.dtype.name != "bfloat16":
         raise TypeError(
@@ -23,12 +28,15 @@ cdef np.ndarray as_weights(probabilities, int64_t features):
     cdef bint are_good = True, any_positive = not features
     cdef const double *each
     cdef int64_t i
-    with RoundToNearest():  # and with subnormals
+    native.environment_begin(&found)  # and with subnormals
+    try:
         weights = np.ascontiguousarray(given, np.float64)
         each = <const double *>np.PyArray_DATA(<np.ndarray>weights)
         for i in range(features):
             are_good &= 0.0 <= each[i] < INFINITY
             any_positive |= each[i] > 0.0
+    finally:
+        native.environment_end(&found)
     if not (are_good and any_positive):
         raise ValueError("probabilities must be finite and >= 0, and not all of them 0")
     return weights
@@ -97,11 +105,13 @@ cdef int draw_in_c(Work work, int64_t k, np.ndarray shares, bint shared) except 
 
 
 cdef int draw_in_python(Work work, int64_t k, np.ndarray shares, bint shared) except -1:
+    cdef native.fenv_t found
     cdef int64_t features = np.PyArray_SIZE(shares), n = np.PyArray_SIZE(work.x), low, high
     cdef int64_t step = max(1, PYTHON_CHUNK // max(k, features)) * features
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
     y = np.empty(n, np.asarray(work.y).dtype)
-    with RoundToNearest(), np.errstate(all="ignore"):
+    quiet = begin_in_python(&found)
+    try:
         for low in range(0, n, step):
             high = min(low + step, n)
             words = np.empty(k if shared else (high - low) // features * k, np.uint32)
@@ -109,5 +119,7 @@ cdef int draw_in_python(Work work, int64_t k, np.ndarray shares, bint shared) ex
             factors = draw_factors(words.reshape(-1, k), shares).astype(type)
             x = chunk(work.x, low, high, type).reshape(-1, features)
             y[low:high] = np.where(factors > 0, x * factors, type(0)).reshape(-1)
+    finally:
+        end_in_python(quiet, &found)
     np.copyto(np.asarray(work.y), y.reshape((<object>work.y).shape))
     return 0

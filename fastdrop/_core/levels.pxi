@@ -20,10 +20,14 @@ def keep_probabilities(scores, double p, tuple axes, double floor, Call call not
 
 cdef np.ndarray as_scores(scores, Settings settings):
     """Return scores as an array of float32 or float64, or raise an error for a bad one."""
+    cdef native.fenv_t found
     cdef np.ndarray given = np.asarray(scores)
     if given.dtype not in (np.float32, np.float64):
-        with RoundToNearest():
+        native.environment_begin(&found)
+        try:
             given = given.astype(np.float64)
+        finally:
+            native.environment_end(&found)
     cdef np.ndarray flat = np.ascontiguousarray(given)
     cdef const native.fd_isa *kernels = effective().kernels
     cdef const void *data = np.PyArray_DATA(flat)
@@ -39,17 +43,22 @@ cdef np.ndarray as_scores(scores, Settings settings):
 
 cdef np.ndarray in_rows(moved, int64_t n):
     """Return rows of n scores; those of float64 scaled so that no product overflows, without those that are negligible."""
+    cdef native.fenv_t found
     cdef np.ndarray rows = np.ascontiguousarray(moved).reshape(-1, max(n, 1))
     if np.PyArray_TYPE(rows) == np.NPY_FLOAT64 and np.PyArray_SIZE(rows):
-        with RoundToNearest(), np.errstate(all="ignore"):
+        quiet = begin_in_python(&found)
+        try:
             _, exponent = np.frexp(rows.max(axis=1, keepdims=True))
             rows = np.ldexp(rows, -exponent)
             rows[rows < NEGLIGIBLE] = 0.0
+        finally:
+            end_in_python(quiet, &found)
     return rows
 
 
 cdef int fill_up(np.ndarray rows, double mean, double floor, np.ndarray made, Settings settings, bint drop) except -1:
     """Write the keep probabilities of each row."""
+    cdef native.fenv_t found
     cdef native.fd_level_call call
     cdef const native.fd_isa *kernels = settings.kernels
     cdef int threads = threads_of(settings, np.PyArray_SIZE(rows))
@@ -61,7 +70,10 @@ cdef int fill_up(np.ndarray rows, double mean, double floor, np.ndarray made, Se
         with nogil:
             native.fill_levels(kernels, &call, threads)
         return 0
-    with RoundToNearest(), np.errstate(all="ignore"):
+    quiet = begin_in_python(&found)
+    try:
         keep = levels.fill_up(rows.astype(np.float64), mean, floor)
         made[...] = (1.0 - keep if drop else keep).reshape((<object>made).shape)
+    finally:
+        end_in_python(quiet, &found)
     return 0

@@ -252,7 +252,10 @@ cdef dict CAPSULE_NAMES = {}
 
 def error_texts():
     """Return the sentence of each error number of fastdrop_simple.h."""
-    return [fd_error_text(error).decode() for error in range(FD_ERRORS)]
+    texts = []
+    for error in range(FD_ERRORS):
+        texts.append(fd_error_text(error).decode())
+    return texts
 
 
 def isas():

@@ -356,6 +356,7 @@ cdef int call_function(str name, np.ndarray x, np.ndarray y, np.ndarray sums, Se
 
 def in_float64(str name, x, backend, num_threads, *, bint summed=False):
     """Return f(x) in float64, or the sums of f(x) over the tiles of FD_NOISE_TILE elements, in C order."""
+    cdef native.fenv_t found
     cdef Settings settings = settings_of(backend, num_threads)
     cdef np.ndarray given = np.asarray(x)
     cdef int64_t n = np.PyArray_SIZE(given), tile = native.FD_NOISE_TILE, low
@@ -366,13 +367,16 @@ def in_float64(str name, x, backend, num_threads, *, bint summed=False):
     if settings.module is None:
         call_function(name, given, y, sums, settings)
         return sums if summed else y
-    with RoundToNearest(), np.errstate(all="ignore"):
+    quiet = begin_in_python(&found)
+    try:
         for low in range(0, n, PYTHON_CHUNK):
             made = settings.module.elementary(name, chunk(given, low, min(low + PYTHON_CHUNK, n), np.float64))
             if summed:
                 sums[low // tile : -(-(low + made.size) // tile)] = definitions.tile_sums(made, tile)
             else:
                 y.reshape(-1)[low : low + made.size] = made
+    finally:
+        end_in_python(quiet, &found)
     return sums if summed else y
 
 

@@ -245,10 +245,12 @@ cdef int perform_gate_backward(Work work) except -1:
 
 
 cdef int gate_backward_in_python(Work work) except -1:
+    cdef native.fenv_t found
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
     cdef int64_t n = np.PyArray_SIZE(work.x), begin, end
     slopes = work.y.reshape(-1)
-    with RoundToNearest(), np.errstate(all="ignore"):
+    quiet = begin_in_python(&found)
+    try:
         for begin in range(0, n, PYTHON_CHUNK):
             end = min(begin + PYTHON_CHUNK, n)
             masks = []
@@ -256,8 +258,10 @@ cdef int gate_backward_in_python(Work work) except -1:
                 work.gate.antithetic = antithetic
                 flags = np.unpackbits(bits_in_python(work, begin, end), count=end - begin, bitorder="little")
                 masks.append(flags.astype(type))
-            arrays = [chunk(a, begin, end, type) for a in (work.x, work.other, work.bias)]
             keep = keep_in_python(work, begin, end)
-            made = gates.slopes(ESTIMATORS[work.op], work.scale != 0.0, keep, masks, *arrays)
+            made = gates.slopes(ESTIMATORS[work.op], work.scale != 0.0, keep, masks, chunk(work.x, begin, end, type),
+                                chunk(work.other, begin, end, type), chunk(work.bias, begin, end, type))
             slopes[begin:end] = np.where(np.signbit(keep), type(0), type(work.gate.gain) * made)
+    finally:
+        end_in_python(quiet, &found)
     return 0

@@ -123,7 +123,7 @@ cdef int threads_of(Settings settings, int64_t n) noexcept:
 
 cdef int process_threads(int64_t n) noexcept nogil:
     """Return the number of threads of a call from a thread without the GIL, to which only the process settings apply."""
-    return 1 if forked else useful_threads(n, process_settings.num_threads)
+    return useful_threads(n, process_settings.num_threads)
 
 
 cdef const native.fd_isa *process_kernels() noexcept nogil:

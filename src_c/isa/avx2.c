@@ -110,6 +110,7 @@ typedef struct {
 enum { PAIR_LANES = 16 };
 INLINE pair_v pair_set(float a) { return (pair_v){f32_set(a), f32_set(a)}; }
 INLINE pair_v pair_mul(pair_v a, pair_v b) { return (pair_v){f32_mul(a.even, b.even), f32_mul(a.odd, b.odd)}; }
+INLINE pair_v pair_div(pair_v a, pair_v b) { return (pair_v){f32_div(a.even, b.even), f32_div(a.odd, b.odd)}; }
 INLINE pair_v pair_add(pair_v a, pair_v b) { return (pair_v){f32_add(a.even, b.even), f32_add(a.odd, b.odd)}; }
 INLINE pair_v pair_sign(pair_v a, pair_v m) { return (pair_v){f32_sign(a.even, m.even), f32_sign(a.odd, m.odd)}; }
 INLINE __m256d pair_quarters(f32_v a) { /* the 64-bit quarters 0, 2, 1, 3 */
