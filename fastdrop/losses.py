@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
-from fastdrop._core.arithmetic import fixed_sum, rounding_to_nearest
+from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import as_floats, as_non_negative_number, as_non_negative_scalar, as_real_array, check_indices
 from fastdrop._core.concrete import concrete_rate
+from fastdrop._core.rounding import rounding_to_nearest
 from fastdrop._core.types import Backend
 from fastdrop.elementary import softplus
 from fastdrop.variants._noise import total

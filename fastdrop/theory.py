@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.arithmetic import rounding_to_nearest
 from fastdrop._core.checks import (
     as_finite_number,
     as_finite_scalar,
@@ -25,6 +24,7 @@ from fastdrop._core.checks import (
 )
 from fastdrop._core.concrete import soft_keep_mean
 from fastdrop._core.plan import Call
+from fastdrop._core.rounding import rounding_to_nearest
 from fastdrop._core.types import Backend, Mode
 from fastdrop.elementary import sigmoid
 from fastdrop.variants._blocks import check_block_size, check_map_sizes, seed_rate

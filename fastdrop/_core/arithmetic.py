@@ -1,35 +1,17 @@
-"""The compute type of a dtype, rounding to nearest, sums in a fixed order with the same last bits everywhere, and blocks for
-several passes.
-"""
+"""The compute type of a dtype, sums in a fixed order with the same last bits everywhere, and blocks for several passes."""
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdrop._core import plan
-
-__all__ = ["apart", "compute_type", "fixed_sum", "rounding_to_nearest", "row_blocks"]
+__all__ = ["apart", "compute_type", "fixed_sum", "row_blocks"]
 
 BLOCK = 2**16  # elements, few enough to stay in the second-level cache between the passes over them
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def rounding_to_nearest(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function that computes with NumPy: the rounding mode of its caller must not change its result."""
-
-    @functools.wraps(function)
-    def computed(*args: P.args, **kwargs: P.kwargs) -> R:
-        with plan.RoundToNearest():
-            return function(*args, **kwargs)
-
-    return computed
 
 
 def compute_type(dtype: Any) -> type[np.floating[Any]]:

@@ -40,8 +40,8 @@ def check_map_sizes(spatial: Any) -> tuple[int, ...]:
     sizes = check_sizes(spatial, "spatial", "one to three sizes")
     if len(sizes) > 3:
         raise ValueError(f"spatial must be one to three sizes; got {spatial!r}")
-    if math.prod(sizes) >= 2**63:
-        raise ValueError(f"spatial sizes must have a product below 2**63, as arrays have; got {spatial!r}")
+    if math.prod(sizes) >= 2**100:
+        raise ValueError(f"spatial sizes must have a product below 2**100; got {spatial!r}")
     return sizes
 
 

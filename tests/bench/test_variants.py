@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:overflow")  # of formulas as use
 
 SETTINGS = {
     *("config", "get_backend", "get_include", "get_isa", "get_num_threads"),
-    *("set_backend", "set_isa", "set_num_threads", "show_config", "using", "Key", "Stream", "fold_in"),
+    *("addresses", "set_backend", "set_isa", "set_num_threads", "show_config", "using", "Key", "Stream", "fold_in"),
 }
 WITHOUT_PEER = {"losses.concrete_regularizer"}  # a sum of squares and a few numbers
 PEERS = {
