@@ -101,7 +101,7 @@ BAD_OPS = {
     "text": (lambda: ft.FastdropOps(seed="x"), TypeError, "seed must be an integer in [0, 2**64)"),
     "negative": (lambda: ft.FastdropOps(seed=-1), ValueError, "seed must be an integer in [0, 2**64)"),
     "callback": (lambda: ft.replace_ops("x"), TypeError, "seed must be an integer in [0, 2**64)"),
-    "large": (lambda: ft.replace_ops(2**64), ValueError, "seed must be an integer in [0, 2**64)"),
+    "2**64": (lambda: ft.replace_ops(2**64), ValueError, "seed must be an integer in [0, 2**64)"),
     "rate": (lambda: ft.Dropout(1.5), ValueError, "p must be in [0, 1], the probability of dropping; got 1.5"),
     "rate text": (lambda: ft.Dropout("x"), TypeError, "p must be a number in [0, 1]"),
     "layer": (lambda: ft.Dropout(0.5, seed=-1), ValueError, "seed must be an integer in [0, 2**64)"),
