@@ -195,17 +195,17 @@ RATE = "Probability of dropping, in [0, 1]. A number of Python is exact; an arra
 NUMBER = "in [0, 1{end}. A number of Python."
 
 
-def define(
-    row: Row,
-    summary: str,
-    axes: Axes | None = None,
-    *,
-    p: str = RATE,
-    shape: str = "Any shape.",
-    returns: str = "Kept elements times 1 / (1 - p), dropped ones +0.0.",
-    example: str = "(2, 4)",
-) -> Function:
-    """Return the function of a row: elementwise unless `axes` says what shares a decision."""
+# Parts of the docstring, where a function does not replace them.
+WORDS = {
+    "p": RATE,
+    "shape": "Any shape.",
+    "returns": "Kept elements times 1 / (1 - p), dropped ones +0.0.",
+    "example": "(2, 4)",
+}
+
+
+def define(row: Row, summary: str, axes: Axes | None = None, **words: str) -> Function:
+    """Return the function of a row: elementwise unless `axes` says what shares a decision. `words` replace those of WORDS."""
 
     def function(
         x: Any,
@@ -227,7 +227,7 @@ def define(
         return drop(x, p, key, training, row, placement)  # type: ignore[no-any-return]
 
     function.__name__ = function.__qualname__ = row.name
-    function.__doc__ = DOCSTRING.format(name=row.name, summary=summary, p=p, shape=shape, returns=returns, example=example)
+    function.__doc__ = DOCSTRING.format(name=row.name, summary=summary, **(WORDS | words))
     return function
 
 

@@ -59,8 +59,9 @@ def power(r: Floats, exponent: float) -> Floats:
     return result
 
 
-def concrete(u: Floats, other: Floats | None, odds: Any, least: Any, exponent: Any, scale: Any, steepness: Any) -> Made:
+def concrete(u: Floats, other: Floats | None, *params: Any) -> Made:
     """Return the factor (1 - drop) scale, with the softened decision drop = 1 / (1 + r**exponent)."""
+    odds, least, exponent, scale, steepness = params
     one = u.dtype.type(1)
     r = odds * (((one - u) + least) / (u + least))
     drop = one / (one + power(r, float(exponent)))
