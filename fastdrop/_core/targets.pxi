@@ -1,7 +1,7 @@
 # The weights of least magnitude.
 
 def find_others(weight, int64_t targets, bint by_column, Call call not None):
-    """Return flags of all weights but the `targets` of least magnitude, of each column along the last axis or of all weights."""
+    """Return flags that are False for the `targets` weights of least magnitude, in each column (last axis) or among all."""
     cdef Settings settings = settings_of(call.backend, call.num_threads)
     cdef np.ndarray x = np.ascontiguousarray(weight), spared = np.ones((<object>weight).shape, np.bool_), counts
     cdef native.fd_target_call select

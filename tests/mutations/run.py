@@ -139,8 +139,8 @@ def write_page(faults: list[Fault], results: dict[str, dict[str, object]]) -> No
     lines = [
         "# Seeded faults",
         "",
-        "`tests/mutations/faults.toml` lists mistakes that somebody could make in the code. `python tests/mutations/run.py` plants",
-        "each of them in a copy, builds the copy, runs the tests that should fail, and writes this page.",
+        "`tests/mutations/faults.toml` lists mistakes that somebody could make in the code. `python tests/mutations/run.py`",
+        "plants each of them in a copy, builds the copy, runs the tests that should fail, and writes this page.",
         "",
         f"`faults.toml` has {len(faults)} faults. So far {len(known)} have been planted, with these results:",
         "",
