@@ -57,7 +57,7 @@ Lifted: TypeAlias = Callable[..., Any]
 
 FUNCTIONS: dict[str, Callable[..., NDArray[Any]]] = {}  # of NumPy arrays, by name: a task names its function
 OF_BLOCKS = {"out", "start", "global_shape", "global_start", "num_threads"}  # arguments that each block has for itself
-NOT_LIFTED = {"bias", "residual", "packed"}  # operands and a result that do not have the chunks of x
+NOT_LIFTED = {"bias", "residual", "packed"}  # arguments for arrays that do not have the chunks of x
 
 
 # Tasks --------------------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ NOT_LIFTED = {"bias", "residual", "packed"}  # operands and a result that do not
 
 @dataclass(frozen=True)
 class BlockTask:
-    """What a task needs besides its blocks: one object, because Dask walks through the containers in each task."""
+    """The arguments of a task besides its blocks, in one object, because Dask walks through the containers in each task."""
 
     function: str
     key: tuple[int, int] | None  # None for a function that draws nothing
@@ -121,15 +121,15 @@ def make_graph(function: str, arrays: list[Any], key: random.Key | None, options
 
 
 def check_array(x: Any, name: str) -> Any:
-    """Return a Dask array after checks of all that a block cannot check."""
+    """Return a Dask array, or raise an error for one that the tasks could not check."""
     if not isinstance(x, da.Array):
-        raise TypeError(f"{name} must be a dask.array.Array; got {type(x).__name__}, which dask.array.from_array converts")
+        raise TypeError(f"{name} must be a dask.array.Array; got {type(x).__name__}; dask.array.from_array makes one")
     if not isinstance(x._meta, np.ndarray):
         raise TypeError(f"{name} must have blocks that are NumPy arrays; its blocks are {type(x._meta).__name__}")
     if any(math.isnan(size) for size in x.shape):
         raise ValueError(
-            f"{name} must have known chunk sizes, because the mask follows the index; its shape is {x.shape}, "
-            f"which {name}.compute_chunk_sizes() finds out"
+            f"{name} must have known chunk sizes, because the mask follows the index; got the shape {x.shape}: "
+            f"call {name}.compute_chunk_sizes() first"
         )
     return x
 
@@ -138,7 +138,7 @@ def check_mask(mask: Any, x: Any) -> Any:
     """Return a mask of bool that broadcasts to x, as a Dask array with the chunks of x."""
     mask = check_array(da.asarray(mask) if isinstance(mask, np.ndarray) else mask, "mask")
     if mask.dtype == np.uint8:
-        raise TypeError("mask must be of bool for a Dask array, because a packed mask has other blocks; got uint8")
+        raise TypeError("mask must be of bool for a Dask array, because a packed mask has no blocks of x; got uint8")
     sizes = zip(mask.shape[::-1], x.shape[::-1], strict=False)
     if mask.ndim > x.ndim or any(size not in (1, whole) for size, whole in sizes):
         raise ValueError(f"mask has shape {mask.shape}, which does not broadcast to the shape {x.shape} of x")
@@ -153,7 +153,7 @@ def check_shape(shape: Any) -> tuple[int, ...]:
 
 
 def try_last_element(function: str, operands: list[Any], shape: tuple[int, ...], arguments: Arguments) -> NDArray[Any]:
-    """Run the function on the last element of the whole array: it makes all checks of a call, that of the last index too."""
+    """Run the function on the last element of the whole array: this makes all checks of a call, also that of the last index."""
     place: Arguments = {}
     if "seed" in arguments:
         place = {"global_shape": shape, "global_start": [max(size - 1, 0) for size in shape]}
@@ -166,7 +166,7 @@ def last_element(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def draw_key(arguments: Arguments, attempt: Callable[[Arguments], NDArray[Any]]) -> tuple[random.Key | None, NDArray[Any]]:
-    """Return the key of the graph, and the result of `attempt` with these arguments, which makes the checks before the draw."""
+    """Return the key of the graph, and the result of `attempt` with these arguments; it makes the checks before the draw."""
     if "seed" not in arguments:
         return None, attempt(arguments)
     if not arguments.get("training", True):  # outside training a seed is checked and not drawn
@@ -234,7 +234,7 @@ OF_ARRAY = {
     "entry": "x : dask.array.Array of float32, float64, float16 or bfloat16\n    Its chunk sizes must be known.",
     "result": "With the chunks and the dtype of `x`",
     "same": "the whole array",
-    "more": "; and for unknown chunk sizes, and for an array of rates",
+    "more": "; also for unknown chunk sizes, and for a `p` that is an array",
 }
 OF_SHAPE = {
     "what": "a shape",

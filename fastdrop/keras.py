@@ -1,7 +1,7 @@
 """Dropout layers for Keras 3, with Keras's arguments and seed generators, on its backends torch, jax and numpy.
 
-A layer's key is the state of its `SeedGenerator`: the seed, and the number of the draw as the offset. So all backends have
-the same masks, those of `fastdrop.dropout`.
+A layer's key is the state of its `SeedGenerator`: the seed, and the number of the draw as the offset. So all three backends
+have the masks of `fastdrop.dropout`.
 
 Examples
 --------
@@ -47,7 +47,7 @@ def drop_with_torch(name: str, x: Any, rate: float, state: Any, place: dict[str,
 
 
 def drop_with_jax(name: str, x: Any, rate: float, state: Any, place: dict[str, Any]) -> Any:
-    """Drop from an array of JAX, whose key has the high words of seed and offset, too."""
+    """Drop from an array of JAX. Its key also has the high words of the seed and of the offset, which are 0 here."""
     function = getattr(importlib.import_module("fastdrop.jax"), name)
     numpy = importlib.import_module("jax.numpy")
     words = state.astype("uint32")
@@ -58,7 +58,7 @@ def drop_with_jax(name: str, x: Any, rate: float, state: Any, place: dict[str, A
 def drop_with_numpy(name: str, x: Any, rate: float, state: Any, place: dict[str, Any]) -> Any:
     """Drop from an array of NumPy."""
     key = Key(*(int(word) & LOW_WORD for word in state))
-    if name == "alpha_dropout":  # with a noise_shape, which the function has not
+    if name == "alpha_dropout":  # `fastdrop.alpha_dropout` has no noise_shape
         call = Call(key, 0, True, None, 0, None, None, None, None)
         return call.affine(x, rate, alpha_factors(rate, 0.0, 1.0), **place)
     return getattr(fastdrop, name)(x, rate, seed=key, **place)
@@ -79,9 +79,9 @@ def check_backend() -> None:
 
 
 class Dropping:
-    """What the layers share: they check the inputs, draw a key, and drop."""
+    """The base of all layers: it checks the inputs, draws a key, and drops."""
 
-    function = "dropout"  # the adapter's
+    function = "dropout"  # its name in the adapter
     rate: float
     seed_generator: Any
 
@@ -90,7 +90,7 @@ class Dropping:
         super().__init__(*arguments, **keywords)
 
     def place(self, ndim: int) -> dict[str, Any]:
-        """Return how the mask lies over inputs of a number of dimensions."""
+        """Return the arguments that place the mask over inputs of a number of dimensions."""
         shape = getattr(self, "noise_shape", None)
         return {} if shape is None else {"noise_shape": tuple(shape)}
 
@@ -108,7 +108,7 @@ class Dropping:
 
 
 class Spatial(Dropping):
-    """What the layers share that drop whole channels."""
+    """The base of the layers that drop whole channels."""
 
     def place(self, ndim: int) -> dict[str, Any]:
         first = getattr(self, "data_format", "channels_last") == "channels_first"

@@ -1,7 +1,7 @@
 """Dropout for functions that Numba compiles: in `@njit`, in `prange` and with ``cache=True``.
 
-Compiled code calls the C kernels directly, on one thread per call. It names them by symbol, and this module says where the
-symbols are. So a function that Numba has cached finds them in another process, too.
+Compiled code calls the C kernels directly, on one thread per call. It names the kernels by symbol, and this module registers
+the address of each symbol. So a function that Numba has cached finds the kernels in another process, too.
 
 Examples
 --------
@@ -43,7 +43,7 @@ __all__ = ["dropout", "fold_in"]
 
 
 def find_symbol(name: str, result: Any, *arguments: Any) -> Any:
-    """Return a C function of fastdrop_simple.h; its symbol has the version of the interface."""
+    """Return a C function of fastdrop_simple.h, under a symbol whose name contains the version of the interface."""
     symbol = f"fastdrop_v1_{name}"
     binding.add_symbol(symbol, native.addresses()[name])
     return types.ExternalFunction(symbol, result(*arguments))
@@ -83,7 +83,7 @@ def dropout(x: NDArray[Any], p: float, seed: int, offset: int, start: int, out: 
     ------
     ValueError
         A `p` outside [0, 1], a negative number, an `out` of another shape or one that overlaps `x`, an index past the end of
-        the stream. Numba does not carry an exception out of a loop over `prange` in every case: check such arguments before.
+        the stream. Numba does not carry every exception out of a loop over `prange`, so check the arguments before the loop.
     numba.core.errors.TypingError
         In compiled code, when it is compiled: another layout or dtype.
 
@@ -136,7 +136,7 @@ def check_array(array: Any, name: str) -> None:
 
 
 def check_integer(number: Any, name: str) -> None:
-    """Raise unless a type is an integer; a bool is none."""
+    """Raise unless a type is an integer; a bool is not one."""
     if not isinstance(number, (types.Integer, types.IntegerLiteral)):
         raise NumbaTypeError(f"{name} must be an integer in [0, 2**64); got {number}")
 

@@ -1,6 +1,6 @@
 """fastdrop for thinc and spaCy: an Ops whose dropout masks come from a stream, and a layer that saves no mask.
 
-Installed with this package, both are registered: naming them in a configuration is enough.
+The installed package registers both, so a configuration selects them by name.
 
 Examples
 --------
@@ -120,8 +120,8 @@ def replace_ops(seed: int) -> Callback:
         @callbacks = "fastdrop.ops.v1"
         seed = 3
 
-    Models keep the Ops with which they were made. ``fastdrop.restore_ops.v1`` as ``after_pipeline_creation`` makes the Ops
-    current again that this callback found.
+    Models keep the Ops with which they were made. ``fastdrop.restore_ops.v1`` as ``after_pipeline_creation`` makes the previous
+    Ops current again.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def replace_ops(seed: int) -> Callback:
 
 
 def restore_ops() -> Callback:
-    """Return the callback ``fastdrop.restore_ops.v1``, which makes the Ops current again that ``fastdrop.ops.v1`` found.
+    """Return the callback ``fastdrop.restore_ops.v1``, which makes current again the Ops that ``fastdrop.ops.v1`` replaced.
 
     Returns
     -------
@@ -175,13 +175,13 @@ def restore_ops() -> Callback:
     >>> fastdrop.thinc.restore_ops()("a pipeline")
     Traceback (most recent call last):
     ...
-    ValueError: fastdrop.restore_ops.v1 needs fastdrop.ops.v1 as before_creation, whose change it takes back
+    ValueError: fastdrop.restore_ops.v1 needs fastdrop.ops.v1 to run first, as before_creation
     """
 
     def after_creation(pipeline: Any) -> Any:
         found = replaced.get()
         if found is None:
-            raise ValueError("fastdrop.restore_ops.v1 needs fastdrop.ops.v1 as before_creation, whose change it takes back")
+            raise ValueError("fastdrop.restore_ops.v1 needs fastdrop.ops.v1 to run first, as before_creation")
         set_current_ops(found)
         replaced.set(None)
         return pipeline
@@ -234,7 +234,7 @@ def Dropout(rate: float = 0.0, seed: int | None = None) -> Any:
 
 
 def forward(model: Any, x: Any, is_train: bool) -> tuple[Any, Callback]:
-    """Drop elements under the layer's next key; return the result and the backward pass, which has the key alone."""
+    """Drop elements under the layer's next key; return the result and the backward pass, which stores only the key."""
     rate = model.attrs["dropout_rate"]
     if rate == 0 or not (is_train and model.attrs["is_enabled"]):
         return x, lambda dy: dy

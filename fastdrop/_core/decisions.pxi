@@ -1,21 +1,21 @@
-# Masks that are made before they are applied, because decisions depend on one another: blocks, counts, whole rows.
+# Masks that are made before they are applied, because their decisions depend on one another: blocks, counts, whole rows.
 
 cdef class Decisions:
-    """The geometry of a mask that has an axis per chosen axis of an array: its decisions, and its place over the array.
+    """The geometry of a mask with one axis for each chosen axis of an array: its decisions, and its place over the array.
 
     Parameters
     ----------
     shape : tuple of int
         The shape of the array.
     axes : tuple of int
-        The array's axes that the mask has, in the mask's order. Elements share decisions along all others.
+        The chosen axes of the array, in the mask's order. Elements share decisions along all other axes.
     shared_axes : tuple of int
-        The ones of them along which the mask has size 1.
+        The chosen axes along which the mask has size 1.
     block : tuple of int
-        If given, each dropped decision drops a block of these sizes along the last axes. Then decisions are the places at which
-        a block fits, and an array must have all of these axes.
-    overhang : int
-        The number of positions that the mask has before the first one along the last axis, and after the last one.
+        If given, each dropped decision drops a block of these sizes along the last axes. Then there is one decision for each
+        place at which a block fits, and an array must have all of these axes.
+    overhang : tuple of int
+        The numbers of the mask's positions before the array's first one along the last axis, and after its last one.
     """
 
     def __cinit__(self, tuple shape, tuple axes, tuple shared_axes=(), tuple block=(), overhang=(0, 0)):
@@ -54,7 +54,7 @@ cdef class Decisions:
 
 
 cdef int place_decisions(Work work, Call call, Decisions of) except -1:
-    """Set the place of the decisions in those of the larger array."""
+    """Set the place of the decisions among those of the larger array."""
     cdef Place place
     cdef int k
     whole = begin = None
@@ -71,13 +71,13 @@ cdef int place_decisions(Work work, Call call, Decisions of) except -1:
 
 
 cdef np.ndarray words_for(int64_t bits):
-    """Return an array of 64-bit words for packed bits, in whole groups."""
+    """Return an array of 64-bit words for packed bits, in whole groups of 128 bits."""
     cdef np.npy_intp n = (bits + 127) // 128 * 2
     return np.PyArray_EMPTY(1, &n, np.NPY_UINT64, 0)
 
 
 cdef Work decide(Call call, x, Decisions of, p, str name):
-    """Return a checked call with its result, its key, and a mask that is made."""
+    """Return a checked call with its result, its key, and its finished mask."""
     cdef Work work = begin(call, x, name), drawn = Work.__new__(Work)
     cdef np.ndarray seeds, kept
     check_place(call, of.shape)
@@ -103,7 +103,7 @@ cdef Work decide(Call call, x, Decisions of, p, str name):
 
 
 cdef int drop_blocks(Work work, Decisions of, np.ndarray seeds, np.ndarray kept) except -1:
-    """Write the mask of the blocks of all seeds, which are overwritten."""
+    """Write the mask in which the block of each seed is dropped. The seeds are overwritten."""
     cdef uint64_t *from_words = <uint64_t *>np.PyArray_DATA(seeds)
     cdef uint64_t *to_words = <uint64_t *>np.PyArray_DATA(kept)
     if work.settings.module is None:
@@ -119,7 +119,7 @@ cdef int drop_blocks(Work work, Decisions of, np.ndarray seeds, np.ndarray kept)
 
 
 cdef np.ndarray transposed(Work work, Decisions of, np.ndarray kept):
-    """Return a mask with its second axis moved to the end; the given one is overwritten."""
+    """Return a mask with its second axis moved to the end. The given mask is overwritten."""
     cdef np.ndarray made = words_for(of.size)
     cdef uint64_t *from_words = <uint64_t *>np.PyArray_DATA(kept)
     cdef uint64_t *to_words = <uint64_t *>np.PyArray_DATA(made)
@@ -134,7 +134,7 @@ cdef np.ndarray transposed(Work work, Decisions of, np.ndarray kept):
 
 
 cdef int set_counted_scale(Work work, Decisions of, bint per_sample) except -1:
-    """Scale by the size of the mask / the number of kept decisions, or by 0 if there are none: of all, or per sample."""
+    """Set the scale, of all or per sample, to the number of decisions / the number of kept ones; to 0 if none is kept."""
     cdef const uint64_t *words = <const uint64_t *>np.PyArray_DATA(work.packed)
     cdef int64_t samples = of.samples if per_sample else 1, sample, ones
     cdef int64_t each = of.size // samples
@@ -155,12 +155,12 @@ cdef int set_counted_scale(Work work, Decisions of, bint per_sample) except -1:
 
 
 cdef np.ndarray flat(np.ndarray a):
-    """Return an array, or a copy, in C order and aligned."""
+    """Return an array itself if it is in C order and aligned, otherwise a copy that is."""
     return a if is_plain(a) else np.array(a, order="C", subok=False)
 
 
 cdef int divide_rows(Work work, values, bint is_constant) except -1:
-    """Divide the rows by the sums of their kept elements; with `values`, make the gradient with respect to them instead."""
+    """Divide each row by the sum of its kept elements. If `values` is given, make the gradient with respect to it instead."""
     cdef native.fd_rows rows
     cdef BitsLayouts space
     cdef np.ndarray y = work.y, x, grad = None
@@ -190,7 +190,7 @@ cdef int divide_rows(Work work, values, bint is_constant) except -1:
 
 
 cdef int divide_rows_in_python(Work work, np.ndarray x, np.ndarray grad, bint is_constant) except -1:
-    """The same in NumPy: some rows at a time."""
+    """Do the same in NumPy, some rows at a time."""
     cdef native.fenv_t found
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
     cdef int64_t keys = np.PyArray_DIM(x, np.PyArray_NDIM(x) - 1), begin, end

@@ -1,7 +1,7 @@
-# Draws of features with replacement: the shares of the words, the counts of each row, and the product of features and factors.
+# Draws of features with replacement: the share of the words per feature, the counts per row, and the products with the factors.
 
 def share_words(probabilities, int64_t features):
-    """Return the number of the 2**32 words that draw each feature; at least one, unless its probability is 0.
+    """Return how many of the 2**32 words draw each feature; at least one, unless the feature's probability is 0.
 
     All sums after the first rounding are of integers, so that the order of summation does not matter.
     """
@@ -28,7 +28,7 @@ cdef np.ndarray as_weights(probabilities, int64_t features):
     cdef bint are_good = True, any_positive = not features
     cdef const double *each
     cdef int64_t i
-    native.environment_begin(&found)  # and with subnormals
+    native.environment_begin(&found)  # also so that subnormals are not flushed to 0
     try:
         weights = np.ascontiguousarray(given, np.float64)
         each = <const double *>np.PyArray_DATA(<np.ndarray>weights)
@@ -65,7 +65,7 @@ def multiply_draws(Call call not None, x, int64_t k, probabilities, bint shared)
 
 
 cdef int place_draws(Work work, Call call, int64_t k, bint shared) except -1:
-    """Set the place of the words: those of an array with an axis of k words instead of the features."""
+    """Set the place of the words, which is that of an array with an axis of k words instead of the axis of features."""
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
     cdef int ndim = np.PyArray_NDIM(work.x), axis
     cdef Call words = Call.__new__(Call)

@@ -1,10 +1,10 @@
-# Keep probabilities that are proportional to scores, as far as they can be with a given mean.
+# Keep probabilities with a given mean that are proportional to scores, except where they reach the floor or 1.
 
-cdef double NEGLIGIBLE = 2.0**-1000  # of the largest score
+cdef double NEGLIGIBLE = 2.0**-1000  # times the largest score; smaller scores count as 0
 
 
 def keep_probabilities(scores, double p, tuple axes, double floor, Call call not None, *, bint drop=False):
-    """Return the keep probabilities of scores, of mean 1 - p over some axes, in C order; or, if `drop`, 1 minus them."""
+    """Return keep probabilities for scores, with mean 1 - p over some axes, in C order; if `drop`, return 1 minus them."""
     cdef Settings settings = settings_of(call.backend, call.num_threads)
     cdef np.ndarray given = as_scores(scores, settings), rows, made
     cdef tuple last = tuple(range(given.ndim - len(axes), given.ndim))
@@ -42,7 +42,7 @@ cdef np.ndarray as_scores(scores, Settings settings):
 
 
 cdef np.ndarray in_rows(moved, int64_t n):
-    """Return rows of n scores; those of float64 scaled so that no product overflows, without those that are negligible."""
+    """Return rows of n scores. Scores of float64 are scaled so that no product overflows, and negligible ones become 0."""
     cdef native.fenv_t found
     cdef np.ndarray rows = np.ascontiguousarray(moved).reshape(-1, max(n, 1))
     if np.PyArray_TYPE(rows) == np.NPY_FLOAT64 and np.PyArray_SIZE(rows):

@@ -1,7 +1,7 @@
 # cython: language_level=3, freethreading_compatible=True, embedsignature=False
 """Numbers without a mask: words and random numbers, noise, elementary functions.
 
-As in the plan, whose checks these are, all that can be wrong is found before a key is drawn and before anything is written.
+The checks are those of the plan: every error is raised before a key is drawn and before anything is written.
 """
 
 cimport numpy as np
@@ -89,7 +89,7 @@ def check_place(shape, dtype, Call call not None):
 
 
 cdef Work placed_numbers(tuple sizes, np.dtype dtype, Call call):
-    """Numbers of a dtype, and where they are in the stream."""
+    """Return a call for numbers of a dtype, with their place in the stream."""
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
     cdef Work work = Work.__new__(Work)
     cdef int k
@@ -120,7 +120,7 @@ def numbers(str name, shape, dtype, Call call not None):
 
 
 cdef np.ndarray random_result(tuple shape, dtype, Call call):
-    """The caller's `out`, checked, or a new array; and the seed, which must be there, checked."""
+    """Check the seed, which must be given, and `out`. Return `out`, or a new array."""
     check_seed(call.seed, call.offset, REPEATED)
     if call.out is None:
         return np.empty(shape, dtype)
@@ -175,7 +175,7 @@ cdef int numbers_in_python(Work work, str name, int64_t low, out) except -1:
 
 
 cdef int place_numbers(Work work, Call call, int ndim, np.npy_intp *dims) except -1:
-    """Where the numbers of an array are in the stream."""
+    """Set the place of an array's numbers in the stream."""
     if work.dtype == native.FD_FLOAT64:
         return place_elements(work, call, ndim, dims, PAIRS_END, "float64 numbers")
     return place_elements(work, call, ndim, dims, WORDS_END, "float32 numbers")
@@ -187,7 +187,7 @@ cdef int place_numbers(Work work, Call call, int ndim, np.npy_intp *dims) except
 NOISES = ("gaussian", "additive", "spread", "spread_slope", "concrete", "uniform", "scaled", "factors")
 
 cdef class Noise:
-    """Which noise, and with what: one call, checked."""
+    """A checked call of a noise: its name, its parameters and its arrays."""
 
     cdef Work work                           # x, y, other, key, place, engine
     cdef str name
@@ -196,10 +196,10 @@ cdef class Noise:
 
 
 def noise(Call call not None, x, str name, params, other=None, *, bint with_sums=False, str other_name="other"):
-    """Return what a noise does to x, and the tiles' parts of its parameter's gradient or None (fastdrop.h has the formulas).
+    """Return x with a noise, and the sums of the parameter's gradient per tile or None (fastdrop.h has the formulas).
 
     `other` is an array like x; for "scaled" and "factors", any real array that broadcasts to x. "factors" takes a seed, as the
-    others do, but no number.
+    others do, but uses no random numbers.
     """
     cdef Noise noise = Noise.__new__(Noise)
     cdef Work work = begin(call, x, call.array_name())
@@ -237,7 +237,7 @@ def noise(Call call not None, x, str name, params, other=None, *, bint with_sums
 
 
 cdef np.ndarray spread_factors(value, Work work, str name):
-    """An array of factors, rounded to the type that is computed with and broadcast to x."""
+    """Return an array of factors, rounded to the compute type and broadcast to x."""
     cdef native.fenv_t found
     quiet = begin_in_python(&found)
     try:
@@ -303,7 +303,7 @@ FUNCTIONS = (
 
 
 def elementary(str name, x, out, backend, num_threads):
-    """y = f(x) for each element: straight from x into y where the kernel can read and write them, else by a copy."""
+    """Return y = f(x) per element. The kernel uses x and y directly if it knows their layouts; otherwise it gets copies."""
     cdef np.ndarray given = x if isinstance(x, np.ndarray) else np.asarray(x)
     cdef int kind = kind_of(given, "x")
     cdef Settings settings = settings_of(backend, num_threads)
@@ -323,12 +323,12 @@ def elementary(str name, x, out, backend, num_threads):
 
 
 cdef bint is_function_operand(np.ndarray a, int kind):
-    """Whether the kernels of elementary functions, which know flat arrays of float32 and float64, can have it as it is."""
+    """Return whether the kernels of elementary functions accept an array: flat, and of float32 or float64."""
     return kind in (native.FD_FLOAT32, native.FD_FLOAT64) and np.PyArray_CheckExact(a) and is_plain(a)
 
 
 cdef object elementary_of_copy(str name, np.ndarray x, int kind, Settings settings):
-    """f(x), in C order and the compute type: the 16-bit types go through float32."""
+    """Return f(x) in C order and in the compute type, which is float32 for the 16-bit types."""
     cdef int compute = kind if kind == native.FD_FLOAT64 else native.FD_FLOAT32
     values = np.asarray(x).astype(np.float64 if compute == native.FD_FLOAT64 else np.float32, order="C")
     if settings.module is None:
@@ -339,7 +339,7 @@ cdef object elementary_of_copy(str name, np.ndarray x, int kind, Settings settin
 
 
 cdef int call_function(str name, np.ndarray x, np.ndarray y, np.ndarray sums, Settings settings) except -1:
-    """y = f(x) for flat arrays, or the tiles' sums of f(x) in float64. x may be y; float32 is widened where y is float64."""
+    """Write f(x) of a flat array to y, or the sums of f(x) per tile to sums. x may be y; float32 is widened if y is float64."""
     cdef const native.fd_isa *kernels = settings.kernels
     cdef native.fd_function_call call
     cdef int threads = threads_of(settings, np.PyArray_SIZE(x))

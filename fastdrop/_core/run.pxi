@@ -1,20 +1,20 @@
-# What is done, to what, with which bits: a checked call, and how the C kernels or a backend in Python run it.
+# A checked call (its operation, its operands and the source of its bits), and its run by the C kernels or by a Python backend.
 
 @cython.freelist(4)
 cdef class Laid:
-    """How a mask goes on over an array, where not in C order."""
+    """The layout of a mask over an array, if it is not that of the array in C order."""
 
 
 @cython.freelist(8)
 cdef class Work:
-    """One call, checked. The operands have the shape of x; what is None is not there."""
+    """A checked call. The operands have the shape of x; one that is not given is None."""
 
     def __cinit__(self):
         self.rate = self.scale = self.shift = self.fill = 0.0
 
 
 cdef int perform(Work work) except -1:
-    """Run it, for operands that may overlap, be misaligned or have steps of any size."""
+    """Run a call, whose operands may overlap, be misaligned or have steps of any size."""
     cdef np.ndarray y = work.y
     if not np.PyArray_SIZE(work.x):
         return 0
@@ -111,20 +111,20 @@ cdef int perform_in_c(Work work) except -1:
 # The backends in Python: flat chunks of 32- or 64-bit floats
 
 cdef object in_c_order(np.ndarray a):
-    """What is cut to get elements in C order. Without axes of one element: a flat index knows 32 axes, an array 64."""
+    """Return an object whose slices are elements in C order. Axes of size 1 are left out, as `flat` allows 32 axes only."""
     plain = np.asarray(a)
     return plain.reshape(-1) if np.PyArray_IS_C_CONTIGUOUS(a) else plain.squeeze().flat
 
 
 cdef object chunk(np.ndarray a, int64_t begin, int64_t end, type):
-    """Elements begin .. end - 1 in C order, in the compute type."""
+    """Return the elements begin .. end - 1 in C order and in the compute type."""
     if a is None:
         return None
     return np.ascontiguousarray(in_c_order(a)[begin:end]).astype(type, copy=False)
 
 
 cdef object bits_in_python(Work work, int64_t begin, int64_t end):
-    """Packed keep bits of the elements begin .. end - 1."""
+    """Return the packed keep bits of the elements begin .. end - 1."""
     if work.packed is not None and work.laid is None:
         return work.packed[begin // 8 : (end + 7) // 8]
     if work.flags is not None:
@@ -148,14 +148,14 @@ cdef object bits_in_python(Work work, int64_t begin, int64_t end):
 
 
 cdef object keep_in_python(Work work, int64_t begin, int64_t end):
-    """Keep probabilities of logits, in the compute type; -0 if one is unknown."""
+    """Return the keep probabilities of logits in the compute type; -0 for a logit that is NaN."""
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
     place = type(work.gate.gain) * chunk(work.rates, begin, end, type) + type(work.gate.shift)
     return np.where(np.isnan(place), type(-0.0), work.settings.module.elementary("sigmoid", place))
 
 
 cdef object mask_indices(Work work, int64_t begin, int64_t end):
-    """The mask indices of the elements begin .. end - 1."""
+    """Return the mask indices of the elements begin .. end - 1."""
     if work.laid is None:
         return np.arange(work.first + begin, work.first + end)
     elements = np.arange(begin, end)
@@ -165,19 +165,19 @@ cdef object mask_indices(Work work, int64_t begin, int64_t end):
 
 
 cdef tuple layout_axes(const native.fd_layout *layout):
-    """The sizes and steps of a layout, as Python has them."""
+    """Return the sizes and steps of a layout as Python integers."""
     return integers(layout.shape, layout.ndim), integers(layout.strides, layout.ndim)
 
 
 cdef tuple mask_axes(Laid laid):
-    """The sizes and steps of a mask that is laid over elements, without groups."""
+    """Return the sizes and steps of a mask without groups."""
     return layout_axes(&laid.layout)
 
 
 cdef int perform_in_python(Work work) except -1:
     module, type = work.settings.module, np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
     cdef tuple shape = true_shape(work.x)
-    cdef np.ndarray y = np.asarray(work.y)  # a subclass may have a flat index, a product of its own
+    cdef np.ndarray y = np.asarray(work.y)  # a subclass may define indexing or products differently
     cdef int64_t n = np.PyArray_SIZE(work.x), begin, end
     cdef native.fenv_t found
     made = y.reshape(-1) if np.PyArray_IS_C_CONTIGUOUS(y) else np.empty(n, y.dtype)
@@ -187,7 +187,7 @@ cdef int perform_in_python(Work work) except -1:
             end = min(begin + PYTHON_CHUNK, n)
             bits = bits_in_python(work, begin, end)
             x, other = chunk(work.x, begin, end, type), chunk(work.other, begin, end, type)
-            straight = made.dtype == type and other is None  # else an operand may be overwritten before it is read
+            straight = made.dtype == type and other is None  # otherwise an operand might be overwritten before it is read
             out = made[begin:end] if straight else np.empty(end - begin, type)
             if work.op == native.FD_AFFINE or work.op == native.FD_SIGNED:
                 change = module.affine if work.op == native.FD_AFFINE else module.signed
@@ -218,7 +218,7 @@ ESTIMATORS = gates.ESTIMATORS  # in the order of fastdrop.h
 
 
 cdef int perform_gate_backward(Work work) except -1:
-    """Write the slopes of the logits to y, which is new: the gradient is x, the input `other`, the losses `bias`."""
+    """Write the slopes of the logits to the new array y. x is the gradient, `other` the input, and `bias` the losses."""
     cdef native.fd_gate_call call
     cdef BitsLayouts bits_space
     cdef native.fd_layout grad_layout, x_layout, losses_layout

@@ -1,4 +1,4 @@
-"""fastdrop for JAX on CPUs: functions with JAX's keys, the same masks as `fastdrop.dropout`.
+"""fastdrop for JAX on CPUs: functions with JAX's keys and the same masks as `fastdrop.dropout`.
 
 `fastdrop.jax.nnx` and `fastdrop.jax.linen` have Flax's modules.
 
@@ -14,7 +14,7 @@ True
 from fastdrop._core.optional import missing
 
 try:
-    import jax as _jax  # noqa: F401  # what is missing has a name here, and an extra
+    import jax as _jax  # noqa: F401  # so that the error names the missing package, and the extra
 except ImportError as error:
     raise missing("fastdrop.jax", error, "jax") from error
 

@@ -1,4 +1,4 @@
-"""The operation on NumPy arrays: for a jaxlib that does not accept the handler."""
+"""The operation on NumPy arrays, for use with a jaxlib that does not accept the handler."""
 
 from __future__ import annotations
 

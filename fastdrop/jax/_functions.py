@@ -1,4 +1,4 @@
-"""The functions: they check their arguments when they are traced, and bind the primitive."""
+"""The public functions, which check their arguments when they are traced, and then bind the primitive."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "g
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 NOTHING = (0.0, 0.0, 0.0)
-# Operands that a call has not. They are NumPy's: arrays of JAX would have to be made in each eager call.
+# Operands of a call without them. These are NumPy arrays, because an array of JAX would have to be made in each eager call.
 NO_BEGIN, NO_RATE = np.zeros(0, np.uint32), np.zeros(0, np.float32)
 
 Factors = tuple[float, float, float]
-Axes = Callable[[int], "tuple[int, ...]"]  # the axes that share a decision, of a number of dimensions
+Axes = Callable[[int], "tuple[int, ...]"]  # from a number of dimensions to the axes that share a decision
 
 
 class Row(NamedTuple):
-    """What `drop` needs to know of a function."""
+    """The properties of a function that `drop` needs."""
 
     name: str
     kind: int = INVERTED
-    factors: Callable[[float], Factors] | None = None  # of a rate
+    factors: Callable[[float], Factors] | None = None  # from a rate
 
 
 class Placement(NamedTuple):
-    """How a mask lies over an array, as the caller said it."""
+    """The caller's arguments for the place of a mask over an array."""
 
     shared_axes: Any
     noise_shape: Any
@@ -72,7 +72,7 @@ def check_array(x: Any) -> jax.Array:
 
 
 def check_rate(p: Any, row: Row) -> tuple[float | None, Any]:
-    """Return p as a number and as an operand; None and a number of float32 for an array of JAX, or a number and nothing."""
+    """Return p as a number and as an operand: for an array of JAX None and float32, else a number and an empty operand."""
     if not isinstance(p, jax.Array):
         return plan.as_rate(p), NO_RATE
     if p.ndim:
@@ -161,14 +161,14 @@ p : float, default 0.5
     {p}
 key : jax.Array
     A key of JAX, such as ``jax.random.key(42)``, or its words as an array of uint32. The first two words are the seed, the high
-    word first; the other two of a key of four words are the offset. Or a function that returns a key: it is called after all
-    checks, and only if something may be dropped.
+    word first. If the key has four words, the last two are the offset. `key` may also be a function that returns a key: it is
+    called after all other checks, and only if something may be dropped.
 training : bool, default True
     False returns `x` itself, and so does ``p=0``.
 shared_axes, noise_shape, start, global_shape
     As for `fastdrop.dropout`.
 global_start : sequence of int, optional
-    As for `fastdrop.dropout`; the numbers may be traced, as those of ``jax.lax.axis_index`` are.
+    As for `fastdrop.dropout`. The numbers may be traced, such as those of ``jax.lax.axis_index``.
 
 Returns
 -------
@@ -191,8 +191,8 @@ Examples
 True
 """
 
-RATE = "Probability of dropping, in [0, 1]. A number of Python is exact; an array of JAX, traced or not, is rounded to float32."
-NUMBER = "in [0, 1{end}. A number of Python."
+RATE = "Probability of dropping, in [0, 1]. A Python number is exact; an array of JAX, traced or not, is rounded to float32."
+NUMBER = "in [0, 1{end}. A Python number."
 
 
 # Parts of the docstring, where a function does not replace them.
@@ -205,7 +205,10 @@ WORDS = {
 
 
 def define(row: Row, summary: str, axes: Axes | None = None, **words: str) -> Function:
-    """Return the function of a row: elementwise unless `axes` says what shares a decision. `words` replace those of WORDS."""
+    """Return the function of a row. It decides per element unless `axes` gives the axes that share a decision.
+
+    `words` replace those of WORDS in the docstring.
+    """
 
     def function(
         x: Any,
@@ -221,7 +224,7 @@ def define(row: Row, summary: str, axes: Axes | None = None, **words: str) -> Fu
     ) -> jax.Array:
         if axes is not None:
             if not (shared_axes is None and noise_shape is None):
-                raise ValueError(f"{row.name} shares decisions along axes of its own; shared_axes and noise_shape say others")
+                raise ValueError(f"{row.name} shares decisions along axes of its own; shared_axes and noise_shape must be None")
             shared_axes = axes(np.ndim(x))
         placement = Placement(shared_axes, noise_shape, start, global_shape, global_start)
         return drop(x, p, key, training, row, placement)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""What the compiler makes of the primitive: a call of the handler on each device, or of Python without the handler."""
+"""Lowering of the primitive: to a call of the handler on each device, or to a call of Python if there is no handler."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ TARGET = "fastdrop_dropout"
 
 @functools.cache
 def reject() -> str:
-    """Register the handler; return why jaxlib rejects it, or "" if it does not.
+    """Register the handler; return the reason for which jaxlib rejects it, or "" if jaxlib accepts it.
 
-    A handler that is registered before JAX has found its devices is checked when it does so, and a rejected one would leave JAX
-    without a CPU.
+    JAX finds its devices first. If the handler were registered before, JAX would check it while it finds them, and a rejected
+    handler would leave JAX without a CPU.
     """
     jax.devices("cpu")
     try:
@@ -120,7 +120,7 @@ def write_sharding_rule(rows: int, mesh: Any, operands: Sequence[Any], results: 
 def divisions(mesh: Any, shape: Sequence[int], sharding: Any) -> tuple[Any, ...]:
     """Return the names of the mesh axes along which each axis is divided."""
     if not isinstance(sharding, NamedSharding):
-        raise NotImplementedError(f"fastdrop.jax divides arrays on a platform cpu by a NamedSharding; got {sharding}")
+        raise NotImplementedError(f"fastdrop.jax on the platform cpu needs a NamedSharding; got {sharding}")
     spec = tuple(sharding.spec) + (None,) * (len(shape) - len(sharding.spec))
     for size, names in zip(shape, spec, strict=True):
         number = math.prod(mesh.shape[name] for name in as_names(names))
@@ -146,8 +146,8 @@ def drop_part(rule: Rule, parts: Sequence[Any], x: Any, keys: Any, begin: Any, r
     return primitive.bind(x, keys, begin, rate, rule=rule, local=True)
 
 
-# `custom_partitioning` needs to know the devices when it is lowered. JAX finds its own primitives that do, but not those that
-# are first bound in a lowering, and there is no public way to name them.
+# `custom_partitioning` needs the devices when it is lowered. JAX looks for primitives that need them before it lowers, so it
+# misses one that is first bound in a lowering, as here. There is no public way to announce such a primitive.
 dispatch.prim_requires_devices_during_lowering.add(primitive)
 mlir.register_lowering(primitive, refuse)
 mlir.register_lowering(primitive, lower, platform="cpu")

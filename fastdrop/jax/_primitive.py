@@ -15,14 +15,14 @@ INVERTED, SCALED, AFFINE, GAUSSIAN = range(4)  # src_c/xla.c has the same number
 
 
 class Rule(NamedTuple):
-    """What is done with the elements, and where the mask lies over them: all that is known when a function is traced.
+    """The operation on the elements, and the place of the mask over them: all that is known when a function is traced.
 
-    The factors of the kinds are: none; kept elements times the first; kept elements times the first plus the second, and
-    the third for dropped ones; the standard deviation of the noise.
+    The kinds use `factors` (a, b, c) in this way: INVERTED not at all; SCALED multiplies kept elements by a; AFFINE makes kept
+    elements a x + b and dropped ones c; GAUSSIAN has noise of the standard deviation a.
     """
 
     kind: int
-    p: float | None  # None: the operand `rate` has it
+    p: float | None  # None if the operand `rate` has the number
     factors: tuple[float, float, float]
     start: int
     whole: tuple[int, ...]
@@ -38,8 +38,8 @@ class Rule(NamedTuple):
         return self._replace(whole=(size, *self.whole), begin=(0, *self.begin), shared=(0, *(axis + 1 for axis in self.shared)))
 
 
-# The operands are x of shape (rows..., shape...), keys of shape (rows..., words), the first index along each axis or nothing,
-# and p as float32 or nothing. The parameter `local` says that x is not divided among devices, or is one device's part.
+# The operands are x of shape (rows..., shape...), keys of shape (rows..., words), the first index along each axis or an empty
+# array, and p as float32 or an empty array. `local` is true if x is one device's part, or is not divided among devices.
 primitive = Primitive("fastdrop_dropout")
 primitive.def_impl(
     jax.jit(lambda *operands, rule, local: primitive.bind(*operands, rule=rule, local=local), static_argnames=("rule", "local"))
@@ -53,7 +53,7 @@ def evaluate(x: Any, keys: Any, begin: Any, rate: Any, *, rule: Rule, local: boo
 
 
 def differentiate(primals: Any, tangents: Any, *, rule: Rule, local: bool) -> tuple[Any, Any]:
-    """Return the result and its tangent. The operation is linear in x, but for a constant."""
+    """Return the result and its tangent. The operation is linear in x, apart from a constant."""
     if rule.p is None and type(tangents[3]) is not ad.Zero:
         raise NotImplementedError("a mask has no derivative with respect to p: pass jax.lax.stop_gradient(p)")
     y = primitive.bind(*primals, rule=rule, local=local)
@@ -70,7 +70,7 @@ def transpose(cotangent: Any, x: Any, *others: Any, rule: Rule, local: bool) -> 
 
 
 def batch(operands: Any, axes: Any, *, rule: Rule, local: bool) -> tuple[Any, int]:
-    """Return the results of a batch in one call: rows with a key each, or, with one key, an axis that shares its decisions."""
+    """Return the results of a batch in one call: one row per key, or, with a single key, an axis that shares its decisions."""
     x, keys, begin, rate = operands
     of_x, of_keys, of_begin, of_rate = axes
     if of_rate is not None:

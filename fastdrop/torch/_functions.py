@@ -163,7 +163,7 @@ def define(row: Row) -> Function:
         if not (axes is None and shared_axes is None and noise_shape is None and global_shape is None and global_start is None):
             if axes is not None:
                 if not (shared_axes is None and noise_shape is None):
-                    raise ValueError(f"{name} shares decisions along axes of its own; shared_axes and noise_shape say others")
+                    raise ValueError(f"{name} shares decisions along axes of its own; shared_axes and noise_shape must be None")
                 shared_axes = axes(input.ndim)
             place = Placement(noise_shape, shared_axes, global_shape, global_start)
         is_default = seed is None and generator is None and offset == 0

@@ -28,7 +28,7 @@ SOURCE = Path(__file__).with_name("native.cpp")
 HEADERS = Path(fastdrop.__file__).with_name("include")
 LIBRARIES = ("c10", "torch", "torch_cpu", "torch_python")
 
-drop: Any = None  # the functions of the native operator, where there is one
+drop: Any = None  # the functions of the native operator, if it is loaded
 run: Any = None
 
 
@@ -36,13 +36,13 @@ def build(*, force: bool = False) -> Path:
     """Compile the native operator, which takes Python out of the way of eager calls, and use it from now on.
 
     It stays in the user's cache (``XDG_CACHE_HOME``, or ``~/.cache``) under the versions of fastdrop, PyTorch and Python, and
-    each later ``import fastdrop.torch`` finds it there. Seeds, bits, errors and gradients are the same with it. After an
-    upgrade of one of the three it is not found, and everything works as it does without it.
+    each later ``import fastdrop.torch`` finds it there. Seeds, bits, errors and gradients are the same with and without it.
+    After an upgrade of fastdrop, PyTorch or Python it is not found, and fastdrop works without it.
 
     Parameters
     ----------
     force : bool, default False
-        Whether to compile again what is already there.
+        Whether to compile again if the library is already there.
 
     Returns
     -------
@@ -93,11 +93,11 @@ def compile_to(library: Path) -> None:
         raise RuntimeError(f"{compiler!r} cannot compile the native operator:\n{done.stderr[-2000:]}")
 
 
-# Where it is ----------------------------------------------------------------------------------------------------------
+# The place of the library --------------------------------------------------------------------------------------------
 
 
 def versions() -> str:
-    """Return what the library depends on: three versions, and the files that it is made of."""
+    """Return the versions of fastdrop, PyTorch and Python, and a digest of the sources: the library depends on all of them."""
     made_of = hashlib.sha256(SOURCE.read_bytes() + (HEADERS / "fastdrop.h").read_bytes()).hexdigest()[:8]
     return f"{fastdrop.__version__}-torch{torch.__version__}-{sysconfig.get_config_var('SOABI')}-{made_of}"
 
@@ -130,7 +130,7 @@ def load() -> None:
             connect(library)
     except (OSError, ImportError, RuntimeError, ValueError) as error:
         warnings.warn(
-            f"the native operator of fastdrop.torch is not used ({error}): everything works without it; "
+            f"the native operator of fastdrop.torch is not used ({error}): fastdrop works without it; "
             "`fastdrop torch-build --force` builds it again",
             RuntimeWarning,
             stacklevel=3,
@@ -143,7 +143,7 @@ def connect(library: Path) -> None:
     loader = importlib.machinery.ExtensionFileLoader(NAME, str(library))
     spec = importlib.util.spec_from_file_location(NAME, library, loader=loader)
     if spec is None:
-        raise ImportError(f"{library} is no module")
+        raise ImportError(f"{library} is not a module")
     module: Any = importlib.util.module_from_spec(spec)
     if module.build != versions():
         raise ImportError(f"the file is one of {module.build}")
@@ -157,6 +157,6 @@ def published(module: Any) -> Any:
 
 
 def again(grad: torch.Tensor, *numbers: Any) -> torch.Tensor:
-    """Return what Python makes of a gradient that the native operator leaves to it."""
+    """Return the result for a gradient that the native operator leaves to Python."""
     p, seed, offset, factors, shared = numbers
     return eager(grad, Rule(p, seed, offset, factors, (tuple(shared), None, None) if shared else None))

@@ -139,18 +139,23 @@ def write_page(faults: list[Fault], results: dict[str, dict[str, object]]) -> No
     lines = [
         "# Seeded faults",
         "",
-        "`tests/mutations/faults.toml` lists faults that somebody could make. `python tests/mutations/run.py` plants each of",
-        "them, builds, runs the tests that should notice, and writes this page.",
+        "`tests/mutations/faults.toml` lists mistakes that somebody could make in the code. `python tests/mutations/run.py`",
+        "plants each of them in a copy, builds the copy, runs the tests that should fail, and writes this page.",
         "",
-        f"The table has {len(faults)} faults; {len(known)} have been planted. The tests saw {count[SEEN]}. "
-        f"{count[SURVIVED]} survived,",
-        f"{count[EQUIVALENT]} cannot be seen, because they change no result, {count[STALE]} no longer fit the code, and "
-        f"{count[REFUSED]} do not compile.",
+        f"`faults.toml` has {len(faults)} faults. So far {len(known)} have been planted, with these results:",
+        "",
+        "| result | faults |",
+        "|---|---|",
+        f"| a test failed, as it should | {count[SEEN]} |",
+        f"| no test failed: the fault survived | {count[SURVIVED]} |",
+        f"| no test can fail, because the fault changes no result | {count[EQUIVALENT]} |",
+        f"| the code has changed, so the fault no longer fits it | {count[STALE]} |",
+        f"| the code with the fault does not compile | {count[REFUSED]} |",
     ]
     for word, title in (
         (SURVIVED, "Survivors"),
         (EQUIVALENT, "Faults that change no result"),
-        (STALE, "Faults without a place"),
+        (STALE, "Faults that no longer fit the code"),
     ):
         rows = [(fault, entry) for fault, entry in known if entry["outcome"] == word]
         if rows:
