@@ -182,11 +182,8 @@ SUBMODULES = (
     "uncertainty",
     "verify",
 )
-ADAPTERS = (
-    "dask",
-    "numba_functions",
-    "torch",
-)  # likewise, but `dir` does not list them, because their frameworks may not be installed
+# Likewise, but `dir` does not list them, because their frameworks may not be installed.
+ADAPTERS = ("dask", "jax", "keras", "numba_functions", "thinc", "torch")
 
 
 def __getattr__(name: str) -> object:

@@ -260,7 +260,8 @@ def lift(function: Callable[..., NDArray[Any]], example: str = "da.ones((2, 4, 3
         bound.apply_defaults()
         return run(name, dict(bound.arguments))
 
-    vars(lifted).update(__name__=name, __qualname__=name, __signature__=signature)
+    lifted.__name__ = lifted.__qualname__ = name
+    vars(lifted)["__signature__"] = signature
     lifted.__doc__ = describe(name, [each.name for each in given], example)
     return lifted
 

@@ -89,7 +89,7 @@ class FastdropOps(NumpyOps):  # type: ignore[misc]
 
         As in thinc, None and rates up to 0 give ones, rates from 1 on give zeros, and neither draws a key.
         """
-        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        sizes = (int(shape),) if np.ndim(shape) == 0 else tuple(shape)
         if drop is None or drop <= 0:
             return np.ones(sizes, np.float32)
         if drop >= 1:

@@ -68,7 +68,7 @@ cdef class Call:
         fastdrop.h has the formulas. `losses` are of the compute type and broadcast to the elements.
         """
         cdef Work work = gated(self, grad, logits, gain, shift)
-        cdef tuple shape = (<object>work.x).shape
+        cdef tuple shape = true_shape(work.x)
         work.other = None if x is None else operand(x, work.x, shape, "x")
         work.bias = None if losses is None else np.broadcast_to(losses, shape)
         work.op, work.scale = ESTIMATORS.index(estimator), parse_mode(mode) == INVERTED
@@ -109,7 +109,7 @@ cdef class Call:
     def divide_rows_backward(self, grad, p, Decisions mask not None, x, bint through_sum):
         """Return the gradient of `divide_rows` with respect to x."""
         cdef Work work = begin(self, grad, self.array_name())
-        cdef np.ndarray values = operand(x, work.x, (<object>work.x).shape, "x"), given, y
+        cdef np.ndarray values = operand(x, work.x, true_shape(work.x), "x"), given, y
         work = decide(self, grad, mask, p, self.array_name())
         given, y = work.x, work.y
         divide_rows(work, values, not through_sum)
@@ -198,7 +198,7 @@ cdef Work begin(Call call, x, str name):
 cdef Work gated(Call call, x, logits, gain, shift):
     """Return a call whose keep probabilities come from logits."""
     cdef Work work = begin(call, x, call.array_name())
-    work.is_gated, work.rates = True, operand(logits, work.x, (<object>work.x).shape, "logits")
+    work.is_gated, work.rates = True, operand(logits, work.x, true_shape(work.x), "logits")
     work.gate.gain, work.gate.shift = round_to_compute(gain, work.dtype), round_to_compute(shift, work.dtype)
     work.gate.antithetic = False
     place_mask(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), None, None)

@@ -80,6 +80,8 @@ cdef Work decide(Call call, x, Decisions of, p, str name):
     """Return a checked call with its result, its key, and its finished mask."""
     cdef Work work = begin(call, x, name), drawn = Work.__new__(Work)
     cdef np.ndarray seeds, kept
+    if true_shape(work.x) != of.shape:  # an object may give another array each time it is asked
+        raise ValueError(f"{name} must have the shape {of.shape} of its mask; got {true_shape(work.x)}")
     check_place(call, of.shape)
     drawn.rate, drawn.settings = rate(p), work.settings
     place_decisions(drawn, call, of)
@@ -172,7 +174,7 @@ cdef int divide_rows(Work work, values, bint is_constant) except -1:
     x = flat(readable(work.x, y))
     if values is not None:
         grad, x = x, flat(readable(values, y))
-    work.y = y if is_plain(y) else np.empty((<object>y).shape, y.dtype)
+    work.y = y if is_plain(y) else np.empty(true_shape(y), y.dtype)
     rows.epsilon = native.rounded_factor(EPSILON, work.dtype)
     if work.settings.module is not None:
         divide_rows_in_python(work, x, grad, is_constant)

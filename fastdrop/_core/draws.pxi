@@ -49,7 +49,7 @@ def multiply_draws(Call call not None, x, int64_t k, probabilities, bint shared)
     first k words.
     """
     cdef Work work = begin(call, x, call.array_name())
-    cdef np.ndarray given = work.x, shares = share_words(probabilities, (<object>work.x).shape[-1])
+    cdef np.ndarray given = work.x, shares = share_words(probabilities, true_shape(work.x)[-1])
     place_draws(work, call, k, shared)
     if call.out is not None:
         check_out(call.out, given)
@@ -121,5 +121,5 @@ cdef int draw_in_python(Work work, int64_t k, np.ndarray shares, bint shared) ex
             y[low:high] = np.where(factors > 0, x * factors, type(0)).reshape(-1)
     finally:
         end_in_python(quiet, &found)
-    np.copyto(np.asarray(work.y), y.reshape((<object>work.y).shape))
+    np.copyto(np.asarray(work.y), y.reshape(true_shape(work.y)))
     return 0

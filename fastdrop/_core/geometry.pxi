@@ -53,11 +53,9 @@ cdef bint share_plainly(Place *place, shared_axes) except -1:
     if not PyTuple_CheckExact(shared_axes):
         return False
     for number in <tuple>shared_axes:
-        if not PyLong_CheckExact(number):
+        if not PyLong_CheckExact(number) or not k < number < place.ndim:
             return False
         axis = number
-        if not k < axis < place.ndim:
-            return False
         k = axis
     for number in <tuple>shared_axes:
         place.shared[<Py_ssize_t>number] = True
@@ -98,7 +96,7 @@ def as_groups(int ndim, group_size, axes):
     is_one = hasattr(group_size, "__index__") and np.ndim(group_size) == 0
     sizes = as_sizes((group_size,) * len(given) if is_one else group_size, "group_size")
     if len(sizes) != len(given):
-        raise ValueError(f"group_size must be one size, or one size per axis of {given}; got {sizes}")
+        raise ValueError(f"group_size must be one integer, or one per axis of {given}; got {sizes}")
     if min(sizes) < 1:
         raise ValueError(f"group_size must be at least 1; got {min(sizes)}")
     return {axis % ndim: min(size, TOO_FAR) for axis, size in zip(given, sizes, strict=True)}
@@ -116,11 +114,9 @@ cdef bint cut_plainly(Place *place, group_size, axes) except -1:
     if not PyTuple_CheckExact(axes) or not axes:
         return False
     for number in <tuple>axes:
-        if not PyLong_CheckExact(number):
+        if not PyLong_CheckExact(number) or not k < number < place.ndim:
             return False
         axis = number
-        if not k < axis < place.ndim:
-            return False
         k = axis
     for number in <tuple>axes:
         place.group[<Py_ssize_t>number] = group_size
@@ -186,9 +182,10 @@ def locate_mask(shape, shared_axes, start, global_shape, global_start):
     cdef int64_t steps[native.FD_MAX_DIMS]
     cdef int64_t first = start
     cdef int k
-    place.ndim = len(shape)
+    cdef tuple sizes = shape_of(shape)
+    place.ndim = len(sizes)
     for k in range(place.ndim):
-        place.sizes[k], place.group[k], place.shared[k] = shape[k], 1, False
+        place.sizes[k], place.group[k], place.shared[k] = sizes[k], 1, False
     place_block(&place, global_shape, global_start)
     share(&place, None, shared_axes)
     set_steps(&place, steps)
@@ -296,7 +293,7 @@ cdef int place_elements(Work work, Call call, int ndim, np.npy_intp *dims, uint6
     cdef int k
     if call.global_shape is None and call.global_start is None:
         for k in range(ndim):
-            n = n * dims[k]
+            n = times(n, dims[k])
         work.first = first_index(call.start, n, end, what)
         return 0
     measure(&place, ndim, dims)

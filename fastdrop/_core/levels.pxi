@@ -15,7 +15,7 @@ def keep_probabilities(scores, double p, tuple axes, double floor, Call call not
     rows, made = in_rows(moved, n), np.empty(moved.shape)
     if np.PyArray_SIZE(given):
         fill_up(rows, 1.0 - p, min(floor, 1.0 - p), made, settings, drop)
-    return np.ascontiguousarray(np.moveaxis(made, last, axes)).reshape((<object>given).shape)
+    return np.ascontiguousarray(np.moveaxis(made, last, axes)).reshape(true_shape(given))
 
 
 cdef np.ndarray as_scores(scores, Settings settings):
@@ -73,7 +73,7 @@ cdef int fill_up(np.ndarray rows, double mean, double floor, np.ndarray made, Se
     quiet = begin_in_python(&found)
     try:
         keep = levels.fill_up(rows.astype(np.float64), mean, floor)
-        made[...] = (1.0 - keep if drop else keep).reshape((<object>made).shape)
+        made[...] = (1.0 - keep if drop else keep).reshape(true_shape(made))
     finally:
         end_in_python(quiet, &found)
     return 0

@@ -362,7 +362,7 @@ def in_float64(str name, x, backend, num_threads, *, bint summed=False):
     cdef int64_t n = np.PyArray_SIZE(given), tile = native.FD_NOISE_TILE, low
     if np.PyArray_TYPE(given) != np.NPY_FLOAT32 or not is_plain(given):
         given = given.astype(np.float64, order="C")  # exact for float16 and bfloat16
-    cdef np.ndarray y = None if summed else np.empty((<object>given).shape)
+    cdef np.ndarray y = None if summed else np.empty(true_shape(given))
     cdef np.ndarray sums = np.empty(-(-n // tile)) if summed else None
     if settings.module is None:
         call_function(name, given, y, sums, settings)

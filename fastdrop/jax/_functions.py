@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -105,8 +106,9 @@ def check_key(key: Any) -> jax.Array:
 def place(shape: tuple[int, ...], p: float | None, row: Row, placement: Placement) -> tuple[Rule, Any]:
     """Return the rule of a call, and the part of the place that is known only when the call runs."""
     shared, noise_shape, start, whole, begin = placement
-    traced = begin is not None and any(isinstance(index, jax.Array) for index in begin)
-    known = None if begin is None else tuple(0 if isinstance(index, jax.Array) else index for index in begin)
+    begin = None if begin is None else [index_or_tracer(index) for index in begin]
+    traced = begin is not None and any(isinstance(index, jax.core.Tracer) for index in begin)
+    known = None if begin is None else tuple(0 if isinstance(index, jax.core.Tracer) else index for index in begin)
     pointers.check(shape, 0.5 if p is None else p, noise_shape, shared, whole, known, start)
     if noise_shape is not None:
         shared = tuple(axis for axis, size in enumerate(noise_shape) if size == 1)
@@ -116,7 +118,21 @@ def place(shape: tuple[int, ...], p: float | None, row: Row, placement: Placemen
     rule = Rule(row.kind, p, factors, int(start), sizes, known or (0,) * len(shape), axes)
     if not traced:
         return rule, NO_BEGIN
-    return rule, jnp.stack([index.astype(jnp.uint32) if isinstance(index, jax.Array) else jnp.uint32(0) for index in begin])
+    if max(sizes) > 2**32:
+        raise ValueError(f"the sizes in global_shape must be at most 2**32 if global_start is traced; got {sizes}")
+    return rule, jnp.stack([index.astype(jnp.uint32) if isinstance(index, jax.core.Tracer) else jnp.uint32(0) for index in begin])
+
+
+def index_or_tracer(index: Any) -> Any:
+    """Return an index of global_start: a Python integer, or a traced number, which must be a 0-d integer."""
+    if not isinstance(index, jax.core.Tracer):
+        try:
+            return operator.index(index)
+        except TypeError:
+            raise TypeError(f"global_start must have integers; got {index!r}") from None
+    if index.ndim or not jnp.issubdtype(index.dtype, jnp.integer):
+        raise TypeError(f"global_start must have integers; got a traced array of {index.dtype} with shape {index.shape}")
+    return index
 
 
 def vary_alike(*operands: Any) -> list[Any]:

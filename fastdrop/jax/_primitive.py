@@ -11,6 +11,7 @@ from jax.interpreters import ad, batching
 
 __all__ = ["AFFINE", "GAUSSIAN", "INVERTED", "SCALED", "Rule", "primitive"]
 
+MOST_AXES = 64  # as NumPy's arrays have
 INVERTED, SCALED, AFFINE, GAUSSIAN = range(4)  # src_c/xla.c has the same numbers
 
 
@@ -72,6 +73,8 @@ def transpose(cotangent: Any, x: Any, *others: Any, rule: Rule, local: bool) -> 
 def batch(operands: Any, axes: Any, *, rule: Rule, local: bool) -> tuple[Any, int]:
     """Return the results of a batch in one call: one row per key, or, with a single key, an axis that shares its decisions."""
     x, keys, begin, rate = operands
+    if len(rule.whole) >= MOST_AXES:
+        raise ValueError(f"a batch must have at most {MOST_AXES} axes in all; got {len(rule.whole) + 1}")
     of_x, of_keys, of_begin, of_rate = axes
     if of_rate is not None:
         raise NotImplementedError("jax.vmap over p is not supported: all rows of a call have one p")

@@ -129,6 +129,8 @@ def draw_features(x: ArrayLike, k: Any, probabilities: Any, per: Any, call: Call
     shape, trials = np.shape(x), as_positive_count(k, "k")
     if not shape:
         raise ValueError(f"{name} must have features along its last axis; a 0-d array has none")
+    if trials >= 2**32:
+        raise ValueError(f"k must be below 2**32, the number of random words; got {k}")
     if per not in ("sample", "batch"):
         raise ValueError(f"per must be 'sample', draws per sample, or 'batch', the same for all; got {per!r}")
     if not call.is_training:

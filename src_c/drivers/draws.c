@@ -74,7 +74,10 @@ static void count_rows(const draws_job *job, int64_t row, int64_t rows, uint32_t
   for (int64_t i = row * call->k, n; i < end; i += n) {
     const fd_walk walk = layout ? fd_walk_to(layout, i) : (fd_walk){.at = i};
     n = fd_min(FD_MOST_WORDS, end - i);
-    if (layout) n = fd_min(n, layout->shape[layout->ndim - 1] - walk.index[layout->ndim - 1]);
+    if (layout) { /* with one draw per row, the words of neighbours may lie apart */
+      const int inner = layout->ndim - 1;
+      n = layout->strides[inner] == 1 ? fd_min(n, layout->shape[inner] - walk.index[inner]) : 1;
+    }
     const fd_word *words = fd_some_words(job->isa, &job->philox, call->words.first + (uint64_t)walk.at, n, blocks);
     for (int64_t done = 0, some; done < n; done += some) {
       const int64_t at = i + done, in_row = at % call->k;

@@ -1,8 +1,5 @@
 """An adapter without its library names the library and the extra."""
 
-import subprocess
-import sys
-
 import pytest
 
 MISSING = [
@@ -14,7 +11,7 @@ MISSING = [
 
 
 @pytest.mark.parametrize(("module", "library", "extra"), MISSING)
-def test_the_error_names_the_extra(module, library, extra):
+def test_the_error_names_the_extra(run_python, module, library, extra):
     if library == "flax":
         pytest.importorskip("jax", reason="JAX is not installed")
     program = f"""
@@ -27,5 +24,5 @@ except ImportError as error:
 else:
     raise AssertionError("no error")
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = run_python(program)
     assert not done.returncode, done.stderr

@@ -395,3 +395,18 @@ def test_located_masks_have_the_bits_of_masks(shared, start):
     line = fastdrop.dropout_mask(first + sum(steps) * 4 + 1, 0.5, **KEY)
     for indices in np.ndindex(shape):
         assert (wanted[indices] != 0) == line[first + sum(step * index for step, index in zip(steps, indices, strict=True))]
+
+
+def test_places_that_no_array_has():
+    with pytest.raises(ValueError, match="must have at most 64 dimensions"):
+        plan.locate_mask((2,) * 128, None, 0, (2,) * 128, None)
+    with pytest.raises(OverflowError, match="goes past the end"):
+        plan.Call(1).check_place((2**32, 2**32))
+
+
+@pytest.mark.parametrize("axes", [(0, 2**70), (2**70, 2**71)])
+def test_huge_axes_are_refused_with_a_sentence(axes):
+    with pytest.raises(ValueError, match="out of range for an array of 2 dimensions"):
+        fastdrop.group_dropout(np.ones((4, 2)), 0.5, group_size=2, axes=axes, seed=1)
+    with pytest.raises(ValueError, match="out of range for an array of 2 dimensions"):
+        fastdrop.dropout(np.ones((4, 2)), 0.5, shared_axes=axes, seed=1)

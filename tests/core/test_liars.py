@@ -1,6 +1,9 @@
 """Arrays and dtypes whose attributes are not true: no call may read or write past an array's end."""
 
+import numpy as np
 import pytest
+
+import fastdrop
 
 # Each class is a subclass of ndarray. `made` makes one over memory of its own, of 64 elements.
 CLASSES = """
@@ -147,3 +150,29 @@ def test_arrays(run_python):
 def test_dtypes(run_python, odd):
     done = run_python(CLASSES.format(odd=odd) + DTYPES.format())
     assert (done.returncode, done.stdout) == (0, "True\n" * 12), done.stderr[-2000:]
+
+
+class Smaller(np.ndarray):
+    shape = property(lambda self: (64, 2))
+
+
+def test_targeted_weights_have_their_own_shape():
+    weight = np.ones((6400, 64), np.float32)
+    for _ in range(3):  # a write past an end is not noticed at once
+        made = fastdrop.targeted_dropout(weight.view(Smaller), 0.5, seed=1)
+        assert np.asarray(made).shape == weight.shape
+
+
+class Growing:
+    """An object that gives a larger array the second time."""
+
+    def __init__(self):
+        self.arrays = [np.ones((8, 4, 64, 64), np.float32), np.ones((1, 2, 1, 1), np.float32)]
+
+    def __array__(self, dtype=None, copy=None):
+        return self.arrays.pop() if len(self.arrays) > 1 else self.arrays[0]
+
+
+def test_a_mask_of_another_shape_than_the_array_is_refused():
+    with pytest.raises(ValueError, match=r"must have the shape \(1, 2, 1, 1\) of its mask"):
+        fastdrop.drop_head(Growing(), 0.5, seed=1)

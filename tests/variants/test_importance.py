@@ -256,7 +256,7 @@ def test_draws_of_many_rows_and_features(engine, rows, features, k, per):
 def test_words_past_the_end_of_the_stream_are_refused():
     stream = fastdrop.random.Stream(1)
     with pytest.raises(OverflowError, match="words"):
-        fastdrop.multinomial_dropout(np.ones((2, 3)), 2**49, np.ones(3), start=1, seed=stream)
+        fastdrop.multinomial_dropout(np.ones((2, 3)), 4, np.ones(3), start=2**50 - 7, seed=stream)
     assert stream.state_dict() == fastdrop.random.Stream(1).state_dict()
 
 
@@ -504,3 +504,19 @@ def test_a_hostile_floating_point_environment(name):
     with spoiled():
         found = call()
     assert_same_bytes(found, want)
+
+
+def test_one_draw_per_sample_of_a_block(engine):
+    x, probabilities = np.ones((7, 7, 36), np.float32), np.arange(36.0)
+    with engine.using():
+        whole = fastdrop.multinomial_dropout(x, 1, probabilities, seed=68)
+        part = fastdrop.multinomial_dropout(x[:4, 4:5], 1, probabilities, seed=68, global_shape=x.shape, global_start=(0, 4, 0))
+    assert part.tobytes() == whole[:4, 4:5].tobytes()
+
+
+@pytest.mark.parametrize(("shape", "k"), [((1, 1), 2**32), ((4, 2), 2**62)])
+def test_more_draws_than_words_are_refused(shape, k):
+    stream = fastdrop.Stream(3)
+    with pytest.raises(ValueError, match=r"k must be below 2\*\*32"):
+        fastdrop.multinomial_dropout(np.ones(shape, np.float32), k, np.ones(shape[1]), seed=stream)
+    assert stream.next() == fastdrop.Stream(3).next()
