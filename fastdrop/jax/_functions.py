@@ -120,7 +120,8 @@ def place(shape: tuple[int, ...], p: float | None, row: Row, placement: Placemen
         return rule, NO_BEGIN
     if max(sizes) > 2**32:
         raise ValueError(f"the sizes in global_shape must be at most 2**32 if global_start is traced; got {sizes}")
-    return rule, jnp.stack([index.astype(jnp.uint32) if isinstance(index, jax.core.Tracer) else jnp.uint32(0) for index in begin])
+    zero = jnp.uint32(0)
+    return rule, jnp.stack([index.astype(jnp.uint32) if isinstance(index, jax.core.Tracer) else zero for index in begin])
 
 
 def index_or_tracer(index: Any) -> Any:
