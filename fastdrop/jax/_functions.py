@@ -106,9 +106,9 @@ def check_key(key: Any) -> jax.Array:
 def place(shape: tuple[int, ...], p: float | None, row: Row, placement: Placement) -> tuple[Rule, Any]:
     """Return the rule of a call, and the part of the place that is known only when the call runs."""
     shared, noise_shape, start, whole, begin = placement
-    begin = None if begin is None else [index_or_tracer(index) for index in begin]
-    traced = begin is not None and any(isinstance(index, jax.core.Tracer) for index in begin)
-    known = None if begin is None else tuple(0 if isinstance(index, jax.core.Tracer) else index for index in begin)
+    indices = [] if begin is None else [index_or_tracer(index) for index in begin]
+    traced = any(isinstance(index, jax.core.Tracer) for index in indices)
+    known = None if begin is None else tuple(0 if isinstance(index, jax.core.Tracer) else index for index in indices)
     pointers.check(shape, 0.5 if p is None else p, noise_shape, shared, whole, known, start)
     if noise_shape is not None:
         shared = tuple(axis for axis, size in enumerate(noise_shape) if size == 1)
@@ -121,7 +121,7 @@ def place(shape: tuple[int, ...], p: float | None, row: Row, placement: Placemen
     if max(sizes) > 2**32:
         raise ValueError(f"the sizes in global_shape must be at most 2**32 if global_start is traced; got {sizes}")
     zero = jnp.uint32(0)
-    return rule, jnp.stack([index.astype(jnp.uint32) if isinstance(index, jax.core.Tracer) else zero for index in begin])
+    return rule, jnp.stack([index.astype(jnp.uint32) if isinstance(index, jax.core.Tracer) else zero for index in indices])
 
 
 def index_or_tracer(index: Any) -> Any:
