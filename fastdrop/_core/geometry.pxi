@@ -96,7 +96,7 @@ def as_groups(int ndim, group_size, axes):
     is_one = hasattr(group_size, "__index__") and np.ndim(group_size) == 0
     sizes = as_sizes((group_size,) * len(given) if is_one else group_size, "group_size")
     if len(sizes) != len(given):
-        raise ValueError(f"group_size must be one integer, or one per axis of {given}; got {sizes}")
+        raise ValueError(f"group_size must be one size, or one size per axis of {given}; got {sizes}")
     if min(sizes) < 1:
         raise ValueError(f"group_size must be at least 1; got {min(sizes)}")
     return {axis % ndim: min(size, TOO_FAR) for axis, size in zip(given, sizes, strict=True)}
