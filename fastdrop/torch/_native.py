@@ -73,12 +73,12 @@ def build(*, force: bool = False) -> Path:
 
 def compile_to(library: Path) -> None:
     """Compile the source file."""
-    from torch.utils import cpp_extension
+    from torch.utils.cpp_extension import get_cxx_compiler, include_paths, library_paths
 
-    compiler: str = cpp_extension.get_cxx_compiler()  # type: ignore[no-untyped-call]
-    includes = [*cpp_extension.include_paths("cpu"), sysconfig.get_path("include"), str(HEADERS)]
+    compiler: str = get_cxx_compiler()  # type: ignore[no-untyped-call]
+    includes = [*include_paths("cpu"), sysconfig.get_path("include"), str(HEADERS)]
     command = [*compiler.split(), "-std=c++20", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", str(SOURCE)]
-    command += [f"-I{folder}" for folder in includes] + [f"-L{folder}" for folder in cpp_extension.library_paths("cpu")]
+    command += [f"-I{folder}" for folder in includes] + [f"-L{folder}" for folder in library_paths("cpu")]
     command += [f"-l{name}" for name in LIBRARIES] + [f'-DFASTDROP_BUILD="{versions()}"', "-o", str(library)]
     if sys.platform == "darwin":
         command += ["-undefined", "dynamic_lookup"]

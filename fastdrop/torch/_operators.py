@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 import fastdrop
 from fastdrop._core import pointers
@@ -43,10 +43,10 @@ class Rule(NamedTuple):
 # draw ---------------------------------------------------------------------------------------------------------------
 
 
-torch.library.define("fastdrop::draw", "(int number, *, Device device) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
+library.define("fastdrop::draw", "(int number, *, Device device) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
 
 
-@torch.library.impl("fastdrop::draw", "CompositeExplicitAutograd")
+@library.impl("fastdrop::draw", "CompositeExplicitAutograd")
 def draw(number: int, *, device: torch.device) -> Tensor:
     """Draw 64 bits from PyTorch's default generator; for a tensor without memory, none.
 
@@ -57,7 +57,7 @@ def draw(number: int, *, device: torch.device) -> Tensor:
     return torch.full((), as_signed(draw_word()), dtype=torch.int64, device=device)
 
 
-@torch.library.register_fake("fastdrop::draw")  # type: ignore[untyped-decorator]
+@library.register_fake("fastdrop::draw")  # type: ignore[untyped-decorator]
 def _(number: int, *, device: torch.device) -> Tensor:
     from torch._functorch import config
 
@@ -107,7 +107,7 @@ def drop_memory(x: Tensor, out: Tensor, rule: Rule, more: Operands) -> Tensor:
     return out
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "fastdrop::dropout",
     mutates_args=(),
     device_types="cpu",
@@ -165,7 +165,7 @@ def like(x: Tensor, found: Any) -> Tensor:
     return torch.empty_like(x).copy_(torch.from_numpy(found))
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "fastdrop::variant",
     mutates_args=(),
     device_types="cpu",
@@ -201,7 +201,7 @@ variant.register_autograd(
 # concrete: the rate is learned ----------------------------------------------------------------------------------------
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "fastdrop::concrete",
     mutates_args=(),
     device_types="cpu",
@@ -218,7 +218,7 @@ def _(x: Tensor, *rest: Any) -> Tensor:
     return torch.empty_like(x)
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "fastdrop::concrete_backward",
     mutates_args=(),
     device_types="cpu",
@@ -238,7 +238,7 @@ def _(grad: Tensor, x: Tensor, p_logit: Tensor, *rest: Any) -> tuple[Tensor, Ten
     return torch.empty_like(grad), torch.empty_like(p_logit)
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "fastdrop::uniform",
     mutates_args=(),
     device_types="cpu",

@@ -7,6 +7,8 @@ import fastdrop
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
+from torch import library  # noqa: E402
+
 import fastdrop.torch as ft  # noqa: E402
 
 pytestmark = [
@@ -164,10 +166,10 @@ def test_opcheck():
         (ops.concrete_backward, (x.detach(), x.detach(), torch.tensor(-1.0), seed, 0, 0.5)),
         (ops.uniform, (x.detach(), seed, 0)),
     ):
-        found = torch.library.opcheck(function.default, arguments)
+        found = library.opcheck(function.default, arguments)
         assert set(found.values()) == {"SUCCESS"}, (function, found)
     utils = ("test_schema", "test_faketensor")  # the others run it twice and compare
-    found = torch.library.opcheck(ops.draw.default, (0,), {"device": torch.device("cpu")}, test_utils=utils)
+    found = library.opcheck(ops.draw.default, (0,), {"device": torch.device("cpu")}, test_utils=utils)
     assert set(found.values()) == {"SUCCESS"}
     assert torch.Tag.nondeterministic_seeded in ops.draw.default.tags
 
