@@ -73,8 +73,8 @@ cdef class Call:
         work.bias = None if losses is None else np.broadcast_to(losses, shape)
         work.op, work.scale = ESTIMATORS.index(estimator), parse_mode(mode) == INVERTED
         check_seed(self.seed, self.offset, self.use)
-        draw_key(self.seed, self.offset, &work.key)
         work.y = np.empty(shape, np.float64 if work.dtype == native.FD_FLOAT64 else np.float32)
+        draw_key(self.seed, self.offset, &work.key)
         perform_gate_backward(work)
         return work.y
 
@@ -91,11 +91,10 @@ cdef class Call:
         Kept elements are multiplied by the mask's size / its number of kept elements, counted `per` "batch" or "sample" (the
         mask's first axis must be x's first); by default they are not scaled.
         """
-        cdef Work work = decide(self, x, mask, p, self.array_name())
+        cdef Work work = decide(self, x, mask, p, self.array_name(), mask.samples if per == "sample" else 1)
         cdef np.ndarray given = work.x, y = work.y
-        work.scale = 1.0
         if per is not None and mask.size:
-            set_counted_scale(work, mask, per == "sample")
+            set_counted_scale(work, mask)
         perform(work)
         return wrapped(given, y, self.out)
 
@@ -123,7 +122,7 @@ cdef class Call:
         if keeps_empty_rows and mask.size:
             native.keep_empty_rows(<uint64_t *>np.PyArray_DATA(work.packed), mask.size // keys, keys)
         work.op = native.FD_SCALE if fill == 0.0 and copysign(1.0, fill) > 0.0 else native.FD_AFFINE
-        work.scale, work.shift, work.fill = 1.0, -0.0, round_to_compute(fill, work.dtype)
+        work.shift, work.fill = -0.0, round_to_compute(fill, work.dtype)
         perform(work)
         return wrapped(given, y, self.out)
 

@@ -76,10 +76,10 @@ cdef np.ndarray words_for(int64_t bits):
     return np.PyArray_EMPTY(1, &n, np.NPY_UINT64, 0)
 
 
-cdef Work decide(Call call, x, Decisions of, p, str name):
-    """Return a checked call with its result, its key, and its finished mask."""
+cdef Work decide(Call call, x, Decisions of, p, str name, np.npy_intp scales=1):
+    """Return a checked call with its result, its key, its finished mask, and room for this number of scales, all 1."""
     cdef Work work = begin(call, x, name), drawn = Work.__new__(Work)
-    cdef np.ndarray seeds, kept
+    cdef np.ndarray seeds, kept, moved = None
     if true_shape(work.x) != of.shape:  # an object may give another array each time it is asked
         raise ValueError(f"{name} must have the shape {of.shape} of its mask; got {true_shape(work.x)}")
     check_place(call, of.shape)
@@ -92,6 +92,12 @@ cdef Work decide(Call call, x, Decisions of, p, str name):
     work.y = new_like(work.x) if call.out is None else call.out
     kept = words_for(of.size)
     seeds = words_for(of.places) if of.has_blocks else kept
+    if of.rows > 1:
+        moved = words_for(of.size)
+    work.scale = 1.0
+    if scales > 1:
+        work.scales = np.ones(scales)
+        work.scale_run = np.PyArray_SIZE(work.x) // scales
     draw_key(call.seed, call.offset, &work.key)
     drawn.key = work.key
     if of.size:
@@ -99,7 +105,8 @@ cdef Work decide(Call call, x, Decisions of, p, str name):
         if of.has_blocks:
             drop_blocks(work, of, seeds, kept)
         if of.rows > 1:
-            kept = transposed(work, of, kept)
+            move_rows(work, of, kept, moved)
+            kept = moved
     work.op, work.packed, work.laid, work.first = native.FD_SCALE, kept, of.laid, of.first
     return work
 
@@ -120,34 +127,27 @@ cdef int drop_blocks(Work work, Decisions of, np.ndarray seeds, np.ndarray kept)
     return 0
 
 
-cdef np.ndarray transposed(Work work, Decisions of, np.ndarray kept):
-    """Return a mask with its second axis moved to the end. The given mask is overwritten."""
-    cdef np.ndarray made = words_for(of.size)
+cdef int move_rows(Work work, Decisions of, np.ndarray kept, np.ndarray moved) except -1:
+    """Write a mask with its second axis moved to the end. The given mask is overwritten."""
     cdef uint64_t *from_words = <uint64_t *>np.PyArray_DATA(kept)
-    cdef uint64_t *to_words = <uint64_t *>np.PyArray_DATA(made)
+    cdef uint64_t *to_words = <uint64_t *>np.PyArray_DATA(moved)
     if work.settings.module is None:
         with nogil:
             native.transpose_bits(from_words, of.samples, of.rows, of.columns, to_words)
-        return made
+        return 0
     flags = np.unpackbits(kept.view(np.uint8), count=of.size, bitorder="little").reshape(of.samples, of.rows, of.columns)
     packed = np.packbits(flags.transpose(0, 2, 1), bitorder="little")
-    made.view(np.uint8)[: packed.size] = packed
-    return made
+    moved.view(np.uint8)[: packed.size] = packed
+    return 0
 
 
-cdef int set_counted_scale(Work work, Decisions of, bint per_sample) except -1:
-    """Set the scale, of all or per sample, to the number of decisions / the number of kept ones; to 0 if none is kept."""
+cdef int set_counted_scale(Work work, Decisions of) except -1:
+    """Set each scale of a call to its number of decisions / its number of kept ones; to 0 if none is kept."""
     cdef const uint64_t *words = <const uint64_t *>np.PyArray_DATA(work.packed)
-    cdef int64_t samples = of.samples if per_sample else 1, sample, ones
+    cdef int64_t samples = 1 if work.scales is None else np.PyArray_SIZE(work.scales), sample, ones
     cdef int64_t each = of.size // samples
-    cdef np.npy_intp n = samples
-    cdef double *scales
+    cdef double *scales = &work.scale if work.scales is None else <double *>np.PyArray_DATA(work.scales)
     cdef uint64_t found
-    if samples > 1:
-        work.scales, work.scale_run = np.PyArray_EMPTY(1, &n, np.NPY_FLOAT64, 0), np.PyArray_SIZE(work.x) // samples
-        scales = <double *>np.PyArray_DATA(work.scales)
-    else:
-        scales = &work.scale
     found = native.float_begin()
     for sample in range(samples):
         ones = native.count_ones(words, sample * each, each)

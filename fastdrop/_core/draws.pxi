@@ -55,12 +55,13 @@ def multiply_draws(Call call not None, x, int64_t k, probabilities, bint shared)
         check_out(call.out, given)
     check_seed(call.seed, call.offset, call.use)
     cdef np.ndarray y = new_like(given) if call.out is None else call.out
-    draw_key(call.seed, call.offset, &work.key)
-    if np.PyArray_SIZE(given):
-        work.x, work.y = readable(given, y), writable(y)
-        (draw_in_c if work.settings.module is None else draw_in_python)(work, k, shares, shared)
-        if work.y is not y:
-            np.copyto(y, work.y)
+    if not np.PyArray_SIZE(given):
+        draw_key(call.seed, call.offset, &work.key)
+        return wrapped(given, y, call.out)
+    work.x, work.y = readable(given, y), writable(y)
+    (draw_in_c if work.settings.module is None else draw_in_python)(work, call, k, shares, shared)
+    if work.y is not y:
+        np.copyto(y, work.y)
     return wrapped(given, y, call.out)
 
 
@@ -82,34 +83,37 @@ cdef int place_draws(Work work, Call call, int64_t k, bint shared) except -1:
     return place_elements(work, words, ndim, dims, WORDS_END, "words")
 
 
-cdef int draw_in_c(Work work, int64_t k, np.ndarray shares, bint shared) except -1:
-    cdef native.fd_draw_call call
+cdef int draw_in_c(Work work, Call call, int64_t k, np.ndarray shares, bint shared) except -1:
+    """Allocate the tables, draw the key, multiply."""
+    cdef native.fd_draw_call draw
     cdef native.fd_layout x_layout, y_layout
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int threads = threads_of(work.settings, np.PyArray_SIZE(work.x))
-    bind_numbers(work, &call.words)
-    call.k, call.features, call.shared, call.dtype = k, np.PyArray_SIZE(shares), shared, work.dtype
-    call.rows = np.PyArray_SIZE(work.x) // call.features
-    call.shift = native.draw_shift(call.features)
-    cdef int64_t block = native.draw_rows(call.features) * call.features
-    cdef np.ndarray last = np.empty(call.features, np.uint32), bucket = np.empty(1 << (32 - call.shift), np.uint32)
+    draw.k, draw.features, draw.shared, draw.dtype = k, np.PyArray_SIZE(shares), shared, work.dtype
+    draw.rows = np.PyArray_SIZE(work.x) // draw.features
+    draw.shift = native.draw_shift(draw.features)
+    cdef int64_t block = native.draw_rows(draw.features) * draw.features
+    cdef np.ndarray last = np.empty(draw.features, np.uint32), bucket = np.empty(1 << (32 - draw.shift), np.uint32)
     cdef np.ndarray expected = np.empty(block), counts = np.empty(threads * block, np.uint32)
-    call.last, call.bucket = <uint32_t *>np.PyArray_DATA(last), <uint32_t *>np.PyArray_DATA(bucket)
-    call.expected, call.counts = <double *>np.PyArray_DATA(expected), <uint32_t *>np.PyArray_DATA(counts)
+    draw_key(call.seed, call.offset, &work.key)
+    bind_numbers(work, &draw.words)
+    draw.last, draw.bucket = <uint32_t *>np.PyArray_DATA(last), <uint32_t *>np.PyArray_DATA(bucket)
+    draw.expected, draw.counts = <double *>np.PyArray_DATA(expected), <uint32_t *>np.PyArray_DATA(counts)
     cdef const uint64_t *share = <const uint64_t *>np.PyArray_DATA(shares)
-    bind(work.x, &call.x, &x_layout)
-    bind(work.y, &call.y, &y_layout)
+    bind(work.x, &draw.x, &x_layout)
+    bind(work.y, &draw.y, &y_layout)
     with nogil:
-        native.multiply_draws(kernels, &call, share, threads)
+        native.multiply_draws(kernels, &draw, share, threads)
     return 0
 
 
-cdef int draw_in_python(Work work, int64_t k, np.ndarray shares, bint shared) except -1:
+cdef int draw_in_python(Work work, Call call, int64_t k, np.ndarray shares, bint shared) except -1:
     cdef native.fenv_t found
     cdef int64_t features = np.PyArray_SIZE(shares), n = np.PyArray_SIZE(work.x), low, high
     cdef int64_t step = max(1, PYTHON_CHUNK // max(k, features)) * features
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
     y = np.empty(n, np.asarray(work.y).dtype)
+    draw_key(call.seed, call.offset, &work.key)
     quiet = begin_in_python(&found)
     try:
         for low in range(0, n, step):

@@ -93,6 +93,8 @@ def as_groups(int ndim, group_size, axes):
     given = as_sizes([axes] if hasattr(axes, "__index__") and np.ndim(axes) == 0 else axes, "axes")
     if not as_axes(given, ndim, "axes"):
         raise ValueError("axes must name at least one axis")
+    if isinstance(group_size, (bool, np.bool_)):
+        raise TypeError(f"group_size must be an integer, or one per axis; got {group_size!r}")
     is_one = hasattr(group_size, "__index__") and np.ndim(group_size) == 0
     sizes = as_sizes((group_size,) * len(given) if is_one else group_size, "group_size")
     if len(sizes) != len(given):

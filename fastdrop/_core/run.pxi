@@ -150,8 +150,8 @@ cdef object bits_in_python(Work work, int64_t begin, int64_t end):
 cdef object keep_in_python(Work work, int64_t begin, int64_t end):
     """Return the keep probabilities of logits in the compute type; -0 for a logit that is NaN."""
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
-    place = type(work.gate.gain) * chunk(work.rates, begin, end, type) + type(work.gate.shift)
-    return np.where(np.isnan(place), type(-0.0), work.settings.module.elementary("sigmoid", place))
+    argument = type(work.gate.gain) * chunk(work.rates, begin, end, type) + type(work.gate.shift)
+    return np.where(np.isnan(argument), type(-0.0), work.settings.module.elementary("sigmoid", argument))
 
 
 cdef object mask_indices(Work work, int64_t begin, int64_t end):

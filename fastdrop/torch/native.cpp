@@ -216,9 +216,8 @@ struct EagerBackward : torch::autograd::Node {
 
 bool needs_grad(const Tensor &x) { return x.defined() && x.requires_grad(); }
 
-// Returns the result, for operands that are plain.
-PyObject *eager(const Tensor &x, const Tensor &bias, const Tensor &residual, const Rule &rule) {
-  Tensor y = new_like(x);
+// Returns y, which gets the result, for operands that are plain.
+PyObject *eager(const Tensor &x, Tensor y, const Tensor &bias, const Tensor &residual, const Rule &rule) {
   compute(x, y, bias, residual, rule);
   if (at::GradMode::is_enabled() && (needs_grad(x) || needs_grad(bias) || needs_grad(residual))) {
     auto node = c10::make_intrusive<EagerBackward>(rule, bias);
@@ -249,7 +248,8 @@ PyObject *drop(PyObject *, PyObject *const *args, Py_ssize_t n) {
   const int in_c = core.runs_in_c();
   if (in_c < 0) return nullptr;
   if (!in_c) Py_RETURN_NONE;
-  return eager(x, Tensor(), Tensor(), Rule{p, draw_word(), 0, 0, {0, 0, 0}, 0});
+  Tensor y = new_like(x); // before a word is drawn, in case there is no memory
+  return eager(x, std::move(y), Tensor(), Tensor(), Rule{p, draw_word(), 0, 0, {0, 0, 0}, 0});
   END_HANDLE_TH_ERRORS
 }
 
@@ -292,7 +292,7 @@ PyObject *run(PyObject *, PyObject *const *args, Py_ssize_t n) {
   const int in_c = core.runs_in_c();
   if (in_c < 0) return nullptr;
   if (!in_c) Py_RETURN_NONE;
-  return eager(x, operands[0], operands[1], rule);
+  return eager(x, new_like(x), operands[0], operands[1], rule);
   END_HANDLE_TH_ERRORS
 }
 

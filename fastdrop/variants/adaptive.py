@@ -257,8 +257,8 @@ class Gate:
     def keep(self, block: Any) -> NDArray[Any]:
         """Return the keep probabilities of a block in the compute type."""
         compute = self.run.compute
-        place = compute(self.line.gain) * self.logits[block].astype(compute) + compute(self.line.shift)
-        return np.where(np.isnan(place), compute(0), sigmoid(place))
+        argument = compute(self.line.gain) * self.logits[block].astype(compute) + compute(self.line.shift)
+        return np.where(np.isnan(argument), compute(0), sigmoid(argument))
 
     def drop(self, antithetic: bool = False) -> NDArray[Any]:
         """Return the call's result: its array times the mask, or, outside training, times the mean of the mask."""

@@ -1,4 +1,4 @@
-/* drive.c: distributes tiles to threads. This is the only file that uses OpenMP, and the only one with a state of its own.
+/* drive.c: distributes tiles to threads. This is the only file that uses OpenMP, and its threads are a state of the process.
  *
  * Each worker processes one run of whole tiles, so that its prefetches and stores walk forward through memory. A bit depends
  * only on its index, so the number of workers changes nothing. Every worker sets the floating-point environment that the

@@ -8,8 +8,8 @@ static const uint64_t elements_end = UINT64_C(1) << 55;
 
 int fd_abi(void) { return ABI; }
 
-/* Asking the processor can take longer than a call on a small array. So the answer is kept: the only variable of the C side. Every
- * thread that asks finds the same answer. */
+/* Asking the processor can take longer than a call on a small array. So the answer is kept. Every thread that asks finds the
+ * same answer. */
 static const fd_isa *best_isa(void) {
   static const fd_isa *kept;
   const fd_isa *best = __atomic_load_n(&kept, __ATOMIC_RELAXED);

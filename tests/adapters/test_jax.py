@@ -266,6 +266,9 @@ BAD = [
     ({"start": 2**55}, OverflowError, None),
     ({"global_start": (0,)}, ValueError, None),
     ({"global_shape": (2,)}, ValueError, None),
+    ({"global_shape": (9,), "global_start": [jnp.int32(100)]}, ValueError, None),
+    ({"global_shape": (9,), "global_start": [jnp.int32(-1)]}, ValueError, None),
+    ({"global_shape": (9,), "global_start": [jnp.float32(1)]}, TypeError, None),
 ]
 
 

@@ -333,6 +333,7 @@ WRONG = [
     *((kind, None, {"training": "no"}, TypeError, "training must be True or False; got 'no'") for kind in KINDS),
     ("locked_dropout", np.float32(1), {}, ValueError, "shared_axes .* 0 dimensions"),
     ("group_dropout", X, {"group_size": 0}, ValueError, "group_size must be at least 1; got 0"),
+    ("group_dropout", X, {"group_size": True}, TypeError, "group_size must be an integer, or one per axis; got True"),
     ("group_dropout", X, {"group_size": (2, 2)}, ValueError, r"one size per axis of \(-1,\); got \(2, 2\)"),
     ("group_dropout", X, {"group_size": 2.0}, TypeError, "group_size must be a sequence of integers; got 2.0"),
     ("group_dropout", X, {"group_size": 2, "axes": (1, 1)}, ValueError, r"axes \(1, 1\) name an axis twice"),
