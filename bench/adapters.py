@@ -94,6 +94,9 @@ def torch_rows() -> Iterator[Row]:
                 theirs, ours = (torch_step(partial(each, p=p), x, grad) for each in (functional.dropout, own.dropout))
                 for name, way in alternatives(ours):
                     yield Row(f"{n:,}, {str(dtype)[6:]}, p = {p}{name}", theirs, way, result, wanted)
+                if n == SIZES[-1]:
+                    name = f"{n:,}, {str(dtype)[6:]}, p = {p}: torch.clone, which drops nothing"
+                    yield Row(name, theirs, torch_step(torch.clone, x, grad), result, wanted)
     for n in (196_608, SIZES[-1]):
         x, residual, bias = torch.ones(n // 512, 512), torch.ones(n // 512, 512), torch.ones(512)
         theirs = partial(lambda x, residual, bias: residual + functional.dropout(x + bias, 0.1), x, residual, bias)

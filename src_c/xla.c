@@ -263,6 +263,7 @@ void *fd_xla_dropout(const void *given, const fd_xla_kernels *kernels) {
   if (!call.rows || !call.row)
     return 0;
   int64_t size = call.row * call.itemsize;
+  kernels->use_large_pages(call.y, size * call.rows);
   int64_t bypass_bytes = size > kernels->always_mapped ? INT64_MAX : kernels->bypass_bytes;
   (call.kind == GAUSSIAN ? multiply_rows : drop_rows)(&call, kernels, bypass_bytes, kernels->threads(call.row));
   return 0;

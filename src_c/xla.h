@@ -13,6 +13,7 @@ typedef struct {
   double (*inverted_scale)(double p, int dtype);
   double (*rounded_factor)(double value, int dtype);
   int (*threads)(int64_t n);
+  void (*use_large_pages)(void *data, int64_t bytes);
   const fd_isa *isa;
   int64_t bypass_bytes; /* a result of at least this size is written past the caches, */
   int64_t always_mapped; /* but not one of more bytes than this, whose pages are new */

@@ -209,6 +209,7 @@ cdef bint are_scores(const fd_isa *isa, const void *scores, bint is_double, int6
 cdef void fill_levels(const fd_isa *isa, const fd_level_call *call, int threads) noexcept nogil
 cdef int64_t target_counts(int64_t rows, int64_t columns) noexcept nogil
 cdef void find_others(const fd_isa *isa, const fd_target_call *call, int threads) noexcept nogil
+cdef void use_large_pages(void *data, int64_t bytes) noexcept nogil
 cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil
 
 # The functions of fastdrop_simple.h, which check their arguments. The integers that they return are its error numbers.

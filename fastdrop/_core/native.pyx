@@ -39,6 +39,7 @@ cdef extern from "fastdrop.h" nogil:
     void fd_fill_levels(const fd_isa *isa, const fd_level_call *call, int threads)
     int64_t fd_target_counts(int64_t rows, int64_t columns)
     void fd_find_others(const fd_isa *isa, const fd_target_call *call, int threads)
+    void fd_use_large_pages(void *data, int64_t bytes)
     uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data)
     void fd_philox(const fd_isa *isa, const uint32_t *counter, const uint32_t *key, uint32_t *out)
     const char *fd_build()
@@ -203,6 +204,10 @@ cdef int64_t target_counts(int64_t rows, int64_t columns) noexcept nogil:
 
 cdef void find_others(const fd_isa *isa, const fd_target_call *call, int threads) noexcept nogil:
     fd_find_others(isa, call, threads)
+
+
+cdef void use_large_pages(void *data, int64_t bytes) noexcept nogil:
+    fd_use_large_pages(data, bytes)
 
 
 cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil:

@@ -188,6 +188,8 @@ cdef int run_with(Settings settings, native.fd_call *call, int num_threads, bint
     if 0 < num_threads < threads:
         threads = num_threads
     call.bypass_bytes = NEVER if is_new and call.n * item_size(call.dtype) > ALWAYS_MAPPED else bypass_bytes
+    if is_new:
+        native.use_large_pages(call.y.data, call.n * item_size(call.dtype))
     if call.n < WORTH_RELEASING:
         native.apply(kernels, call, threads)
     else:

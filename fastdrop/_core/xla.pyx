@@ -19,6 +19,7 @@ cdef extern from "xla.h" nogil:
         double (*inverted_scale)(double p, int dtype) noexcept
         double (*rounded_factor)(double value, int dtype) noexcept
         int (*threads)(int64_t n) noexcept
+        void (*use_large_pages)(void *data, int64_t bytes) noexcept
         const native.fd_isa *isa
         int64_t bypass_bytes
         int64_t always_mapped
@@ -31,6 +32,7 @@ cdef void *dropout(const void *frame) noexcept nogil:
     kernels.apply, kernels.noise_apply, kernels.layout_of = native.apply, native.noise_apply, native.layout_of
     kernels.rate_of, kernels.inverted_scale = native.rate_of, native.inverted_scale
     kernels.rounded_factor, kernels.threads = native.rounded_factor, plan.process_threads
+    kernels.use_large_pages = native.use_large_pages
     kernels.isa = plan.process_kernels()
     kernels.bypass_bytes, kernels.always_mapped = plan.bypass_bytes, plan.ALWAYS_MAPPED
     return fd_xla_dropout(frame, &kernels)

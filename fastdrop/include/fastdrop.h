@@ -320,6 +320,9 @@ void fd_fill_levels(const fd_isa *isa, const fd_level_call *call, int threads);
 int64_t fd_target_counts(int64_t rows, int64_t columns);
 void fd_find_others(const fd_isa *isa, const fd_target_call *call, int threads);
 
+/* Asks the system for large pages for a new result before it is written. The content does not change. */
+void fd_use_large_pages(void *data, int64_t bytes);
+
 /* The seed that is derived from `seed` by `data`. */
 uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data);
 

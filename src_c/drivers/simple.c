@@ -3,7 +3,7 @@
 
 #include "drivers/drive.h"
 
-enum { ABI = 1, BYPASS_BYTES = 8 << 20 /* a share of the last-level cache; it changes only the time */ };
+enum { ABI = 1, BYPASS_BYTES = 8 << 20 /* as in settings.py; it changes only the time */ };
 static const uint64_t elements_end = UINT64_C(1) << 55;
 
 int fd_abi(void) { return ABI; }

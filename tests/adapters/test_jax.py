@@ -268,7 +268,11 @@ BAD = [
     ({"global_shape": (2,)}, ValueError, None),
     ({"global_shape": (9,), "global_start": [jnp.int32(100)]}, ValueError, None),
     ({"global_shape": (9,), "global_start": [jnp.int32(-1)]}, ValueError, None),
-    ({"global_shape": (9,), "global_start": [jnp.float32(1)]}, TypeError, None),
+    (
+        {"global_shape": (9,), "global_start": [jnp.float32(1)]},
+        TypeError,
+        "global_start must have integers; got Array(1., dtype=float32)",
+    ),
 ]
 
 

@@ -1,6 +1,9 @@
 """Dropout on addresses gives the bytes of dropout on arrays, in every layout and on every engine."""
 
 import itertools
+import mmap
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,3 +151,25 @@ def test_no_memory():
         with pytest.raises(ValueError, match="addresses of memory; got 0"):
             pointers.drop(*addresses, 4, None, 0, 0.3, *KEY)
     pointers.drop(0, 0, 0, None, 0, 0.3, *KEY)
+
+
+def flags_of_pages(array):
+    """Return the flags of the pages in the middle of an array, as Linux shows them."""
+    middle = array.ctypes.data + array.nbytes // 2
+    for begin, end, lines in re.findall(
+        r"^(\w+)-(\w+) [^\n]*\n((?:\w+:.*\n)+)", Path("/proc/self/smaps").read_text(), re.MULTILINE
+    ):
+        if int(begin, 16) <= middle < int(end, 16):
+            return re.search(r"VmFlags:(.*)", lines)[1].split()
+    raise AssertionError("no such pages")
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").is_dir(), reason="the system has no large pages")
+def test_only_a_large_new_result_gets_large_pages():
+    for size, is_new in ((16 << 20, True), (16 << 20, False), (2 << 20, True)):
+        memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        y = np.frombuffer(memory, np.float32)
+        x = np.ones_like(y)
+        drop(x, y, is_new=is_new)
+        assert ("hg" in flags_of_pages(y)) == (is_new and size > 4 << 20)
+        assert equal_bytes(y, fastdrop.dropout(x, 0.3, seed=KEY[0], offset=KEY[1]))
