@@ -53,6 +53,7 @@ def test_the_environment_is_hostile_in_the_block_and_only_there():
     assert environment() == (True, True)
 
 
+@pytest.mark.slow
 def test_bits_in_a_hostile_environment(engine):
     wanted = expected()
     with spoiled():
@@ -179,6 +180,7 @@ def test_hostile_before_and_after_the_threads_exist(run_python, calls):
     assert done.stdout == "equal 3\n", done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 @pytest.mark.parametrize("calls", ["run(); run_with_torch(); run()", "run_with_torch(); run(); run_with_torch()"])
 def test_pytorch_flushes_subnormals(run_python, calls):
@@ -196,6 +198,7 @@ def test_numpys_error_settings_are_not_asked(engine):
 # Python's threads ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_many_threads_at_once():
     wanted = expected()
     usable = [engine for engine in (REFERENCE, *engines()) if engine.missing() is None]
@@ -272,6 +275,7 @@ FORKING = """
 LINUX = sys.platform == "linux"
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize("before", ["parallel region", "nothing"])
 @pytest.mark.parametrize("fork", ["os.fork", "ctypes.PyDLL(None).fork"])

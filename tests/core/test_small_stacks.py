@@ -67,6 +67,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", ["kernels", "layouts", "functions"])
 def test_operations(run_python, work):
     done = run_python(PROGRAM.format(size=STACK, work=work))

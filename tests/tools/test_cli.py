@@ -161,6 +161,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "fortran_order"),
     [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGHUP, False), (signal.SIGTERM, True)],
@@ -358,6 +359,7 @@ def test_verify_passes_here(tmp_path):
         assert f"c-{isa} " in done.stdout
 
 
+@pytest.mark.slow
 def test_verify_fails_and_says_where(monkeypatch):
     monkeypatch.setattr(native, "contracts", lambda isa: isa == "portable")
     done = run("verify")
@@ -418,6 +420,7 @@ def test_help_needs_no_environment(tmp_path):
 ASCII = {"PYTHONIOENCODING": "ascii"}
 
 
+@pytest.mark.slow
 def test_tables_in_ascii(tmp_path):
     for command in ("info", "verify"):
         done = process(tmp_path, command, env=os.environ | ASCII)
@@ -437,6 +440,7 @@ def test_bench_in_ascii_writes_its_files_and_shows_its_tables(tmp_path):
     assert "</html>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_bench_writes_its_files_before_it_shows_the_end(tmp_path, monkeypatch):
     from fastdrop.bench import command
 
@@ -454,6 +458,7 @@ def bench(*arguments):
     return run("bench", "--quick", *arguments)
 
 
+@pytest.mark.slow
 def test_bench_shows_a_table_and_writes_record_and_report(tmp_path):
     pytest.importorskip("matplotlib")
     record, html = tmp_path / "record.jsonl", tmp_path / "report.html"
@@ -473,6 +478,7 @@ def test_bench_shows_a_table_and_writes_record_and_report(tmp_path):
     assert re.search(r"\d of 1 rows: no clear difference", again.output)
 
 
+@pytest.mark.slow
 def test_bench_ends_with_an_error_where_fastdrop_is_wrong(monkeypatch):
     """A record in which a kernel gave other bytes."""
     from fastdrop.bench import command

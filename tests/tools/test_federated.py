@@ -231,6 +231,7 @@ def test_bad_input():
             call()
 
 
+@pytest.mark.slow
 def test_the_example_in_short(tmp_path):
     shown = run_example("federated.py", "--short", "--figure", tmp_path / "accuracy.png", folder=tmp_path)
     assert (tmp_path / "accuracy.png").stat().st_size > 10_000

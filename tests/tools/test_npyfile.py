@@ -179,6 +179,7 @@ print(re.search(r"VmHWM:\\s*(\\d+)", pathlib.Path("/proc/self/status").read_text
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of resident memory is read from /proc")
 @pytest.mark.parametrize("fortran_order", [False, True])
 def test_memory_is_less_than_the_file(tmp_path, fortran_order):

@@ -571,6 +571,7 @@ def test_plots():
     pyplot.close(ax.figure)
 
 
+@pytest.mark.slow
 def test_the_example_in_short(tmp_path):
     shown = run_example("uncertainty.py", "--short", "--figure", tmp_path / "digits.png", folder=tmp_path)
     assert (tmp_path / "digits.png").stat().st_size > 10_000

@@ -35,6 +35,7 @@ def marked(code=r"[\w-]+"):
     return {(number, found[1]) for number, line in lines if (found := re.search(rf"  # error: ({code})$", line))}
 
 
+@pytest.mark.slow
 def test_mypy(tmp_path):
     pytest.importorskip("mypy")
     output, errors = run("mypy", "--strict", "--no-error-summary", path=tmp_path)
@@ -42,6 +43,7 @@ def test_mypy(tmp_path):
     assert {(int(number), code) for number, code in found} == marked(), output + errors
 
 
+@pytest.mark.slow
 def test_pyright(tmp_path):
     if importlib.util.find_spec("pyright") is None:
         pytest.skip("pyright is not installed")

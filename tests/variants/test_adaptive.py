@@ -1,5 +1,6 @@
 """Adaptive dropout against its formulas, with the oracle's decisions; its estimators against the exact gradient."""
 
+import functools
 import itertools
 import math
 import tracemalloc
@@ -185,6 +186,7 @@ def expected_loss(x, logits, mode):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["standard", "inverted"])
 @pytest.mark.parametrize("estimator", NEED_LOSSES)
 def test_estimators_are_unbiased(estimator, mode):
@@ -218,7 +220,7 @@ def test_disarm_varies_less_than_arm():
 
 def large(dtype):
     """Return x, logits, a gradient and two rows of losses."""
-    return [normal((300, 401), dtype, seed) for seed in (1, 2, 3)] + [normal(300, seed=seed) for seed in (4, 5)]
+    return [normal((60, 401), dtype, seed) for seed in (1, 2, 3)] + [normal(60, seed=seed) for seed in (4, 5)]
 
 
 def in_all_ways(x, logits, grad, losses, others):
@@ -233,10 +235,15 @@ def in_all_ways(x, logits, grad, losses, others):
     return made
 
 
+@functools.cache
+def wanted(dtype):
+    """Return the results of the reference."""
+    return by_reference(in_all_ways, *large(dtype))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, ml_dtypes.bfloat16])
 def test_engines_agree(engine, dtype):
-    given = large(dtype)
-    for got, want in zip(in_all_ways(*given), by_reference(in_all_ways, *given), strict=True):
+    for got, want in zip(in_all_ways(*large(dtype)), wanted(dtype), strict=True):
         assert_same_bytes(got, want)
 
 
