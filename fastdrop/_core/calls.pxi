@@ -70,7 +70,7 @@ cdef class Call:
         cdef Work work = gated(self, grad, logits, gain, shift)
         cdef tuple shape = true_shape(work.x)
         work.other = None if x is None else operand(x, work.x, shape, "x")
-        work.bias = None if losses is None else np.broadcast_to(losses, shape)
+        work.bias = None if losses is None else spread_to(losses, shape)
         work.op, work.scale = ESTIMATORS.index(estimator), parse_mode(mode) == INVERTED
         check_seed(self.seed, self.offset, self.use)
         work.y = np.empty(shape, np.float64 if work.dtype == native.FD_FLOAT64 else np.float32)
@@ -84,6 +84,16 @@ cdef class Call:
         work.op = native.FD_SELECT
         work.other = operand(other, work.x, true_shape(work.x), names[1])
         return finish_masked(self, work, p, noise_shape, shared_axes)
+
+    def rest(self, x, p):
+        """Return keep ? 0 : x, what `drop` leaves out. For training only."""
+        cdef Work work = begin(self, x, self.array_name())
+        cdef np.ndarray given = work.x
+        work.op, work.other = native.FD_SELECT, given
+        work.x = spread_to(np.zeros((), given.descr), true_shape(given))
+        set_rate(work, p, np.PyArray_NDIM(given), np.PyArray_DIMS(given))
+        place_mask(work, self, np.PyArray_NDIM(given), np.PyArray_DIMS(given), None, None)
+        return finish(self, work, given)
 
     def drop_decisions(self, x, p, Decisions mask not None, per=None):
         """Return x without what a mask of decisions with probability p drops. For training only.
@@ -164,7 +174,7 @@ cdef class Call:
         if self.out is not None and shape is None:
             check_out(self.out, work.x)
         elif self.out is not None:
-            check_out(self.out, np.broadcast_to(np.empty((), work.x.descr), shape), "result")
+            check_out(self.out, spread_to(np.empty((), work.x.descr), shape_of(shape)), "result")
         check_seed(self.seed, self.offset, self.use)
         if placed is None:
             first_index(self.start, 0, ELEMENTS_END, "elements")
@@ -204,9 +214,9 @@ cdef Work gated(Call call, x, logits, gain, shift):
     return work
 
 
-cdef object finish(Call call, Work work):
-    """Allocate the result, draw the key, run. Every pass over elements ends with these steps."""
-    cdef np.ndarray x = work.x, y
+cdef object finish(Call call, Work work, np.ndarray like=None):
+    """Allocate the result, draw the key, run. Every pass over elements ends with these steps. The result is like x by default."""
+    cdef np.ndarray x = work.x if like is None else like, y
     if call.out is not None:
         check_out(call.out, x)
     check_seed(call.seed, call.offset, call.use)
@@ -539,25 +549,23 @@ def apply_mask(x, mask, scale, out, backend, num_threads, fill=0.0):
 cdef int take_mask(Work work, mask, out) except -1:
     """Set the caller's own keep flags or keep bits, copied if the result would overwrite them."""
     cdef int64_t n = np.PyArray_SIZE(work.x)
-    given = np.asarray(mask)
-    if given.dtype == np.bool_:
-        try:
-            work.flags = np.broadcast_to(given, true_shape(work.x))
-        except ValueError:
+    cdef np.ndarray given = np.asarray(mask)
+    if np.PyArray_TYPE(given) == np.NPY_BOOL:
+        work.flags = spread(given, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
+        if work.flags is None:
             raise ValueError(
-                f"mask has shape {given.shape}, which does not broadcast to the shape {true_shape(work.x)} of x"
-            ) from None
-        if given.size < n:
+                f"mask has shape {true_shape(given)}, which does not broadcast to the shape {true_shape(work.x)} of x")
+        if np.PyArray_SIZE(given) < n:
             pack_shared_flags(work, given)
             return 0
-    elif given.dtype == np.uint8:
-        if given.shape != ((n + 7) // 8,):
-            raise ValueError(
-                f"a packed mask of {n} elements must have shape {((n + 7) // 8,)}, eight elements per byte; got {given.shape}")
+    elif np.PyArray_TYPE(given) == np.NPY_UINT8:
+        if true_shape(given) != ((n + 7) // 8,):
+            raise ValueError(f"a packed mask of {n} elements must have shape {((n + 7) // 8,)}, eight elements per byte; "
+                             f"got {true_shape(given)}")
         work.packed = np.ascontiguousarray(given)
     else:
-        raise TypeError(f"mask must have the dtype bool, or uint8 if it is packed; got {given.dtype}")
-    if out is not None and np.may_share_memory(given, out):
+        raise TypeError(f"mask must have the dtype bool, or uint8 if it is packed; got {given.descr}")
+    if isinstance(out, np.ndarray) and may_overlap(given, out):
         work.packed = None if work.packed is None else work.packed.copy()
         work.flags = None if work.flags is None else work.flags.copy()
     return 0

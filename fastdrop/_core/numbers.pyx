@@ -40,6 +40,7 @@ from fastdrop._core.plan cimport (
     settings_of,
     shape_of,
     size_of,
+    spread_to,
     threads_of,
     true_shape,
     wrapped,
@@ -124,7 +125,7 @@ cdef np.ndarray random_result(tuple shape, dtype, Call call):
     check_seed(call.seed, call.offset, REPEATED)
     if call.out is None:
         return np.empty(shape, dtype)
-    check_out(call.out, np.broadcast_to(np.empty((), dtype), shape))
+    check_out(call.out, spread_to(np.empty((), dtype), shape))
     return call.out
 
 
@@ -239,16 +240,19 @@ def noise(Call call not None, x, str name, params, other=None, *, bint with_sums
 cdef np.ndarray spread_factors(value, Work work, str name):
     """Return an array of factors, rounded to the compute type and broadcast to x."""
     cdef native.fenv_t found
-    quiet = begin_in_python(&found)
-    try:
-        factors = np.asarray(value).astype(np.float64 if work.dtype == native.FD_FLOAT64 else np.float32, copy=False)
-    finally:
-        end_in_python(quiet, &found)
-    try:
-        return np.broadcast_to(factors, true_shape(work.x))
-    except ValueError:
-        raise ValueError(f"{name} has shape {factors.shape}, which does not broadcast to the shape {true_shape(work.x)} "
-                         "of the elements") from None
+    cdef np.ndarray factors = np.asarray(value)
+    cdef int type = np.NPY_FLOAT64 if work.dtype == native.FD_FLOAT64 else np.NPY_FLOAT32
+    if np.PyArray_TYPE(factors) != type or not np.PyArray_ISNOTSWAPPED(factors):
+        quiet = begin_in_python(&found)
+        try:
+            factors = factors.astype(np.float64 if work.dtype == native.FD_FLOAT64 else np.float32)
+        finally:
+            end_in_python(quiet, &found)
+    cdef np.ndarray each = spread_to(factors, true_shape(work.x))
+    if each is None:
+        raise ValueError(f"{name} has shape {true_shape(factors)}, which does not broadcast to the shape {true_shape(work.x)} "
+                         "of the elements")
+    return each
 
 
 cdef int perform_noise(Noise noise, int64_t n) except -1:

@@ -71,6 +71,7 @@ cpdef int check_out(out, np.ndarray x, str name=*) except -1
 cdef bint is_plain(np.ndarray a)
 cdef np.ndarray readable(np.ndarray a, np.ndarray y)
 cdef np.ndarray writable(np.ndarray y)
+cdef np.ndarray spread_to(np.ndarray a, tuple shape)
 cdef np.ndarray operand(value, np.ndarray x, tuple shape, str name)
 
 # Operands and results

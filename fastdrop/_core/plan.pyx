@@ -18,8 +18,8 @@ cimport cython
 cimport numpy as np
 from cpython.float cimport PyFloat_AsDouble, PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport PyTuple_CheckExact
 from libc.math cimport NAN, copysign, fabs
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
@@ -40,6 +40,8 @@ cdef extern from "Python.h":
 
 cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(np.ndarray, np.NPY_ORDER, void *, int)
+    object PyArray_NewFromDescr(
+        PyTypeObject *, np.dtype, int, const np.npy_intp *, const np.npy_intp *, void *, int, PyObject *)
 
 STREAM = native.FD_STREAM
 # The number of elements from which another thread pays off: 32768 in a quick sequence of calls, 500000 after a pause

@@ -28,13 +28,9 @@ def as_rate(p):
     return rate(p)
 
 
-cdef np.ndarray rates(p, int ndim, np.npy_intp *dims):
-    """Return an array of probabilities, broadcast to a shape, or raise an error that names the first bad one."""
+cdef np.ndarray as_floats(p):
+    """Return an array of real numbers as a flat one of float32 or float64, or raise an error that names it."""
     cdef np.ndarray each
-    cdef int64_t bad, size
-    cdef const native.fd_isa *kernels = effective().kernels
-    cdef int dtype
-    cdef void *data
     cdef native.fenv_t found
     p = np.asarray(p)
     if p.dtype.kind not in "fiu" and p.dtype.name != "bfloat16":
@@ -46,18 +42,30 @@ cdef np.ndarray rates(p, int ndim, np.npy_intp *dims):
             each = each.astype(each.dtype.newbyteorder("="))
     finally:
         native.environment_end(&found)
+    return each
+
+
+cdef np.ndarray rates(np.ndarray p, int ndim, np.npy_intp *dims):
+    """Return an array of probabilities, broadcast to a shape, or raise an error that names the first bad one."""
+    cdef np.ndarray each, broadcast
+    cdef int64_t bad, size
+    cdef const native.fd_isa *kernels = effective().kernels
+    cdef int dtype
+    cdef void *data
+    each = p if is_usual(p) and np.PyArray_TYPE(p) in (np.NPY_FLOAT32, np.NPY_FLOAT64) else as_floats(p)
     size, data = np.PyArray_SIZE(each), np.PyArray_DATA(each)
     dtype = native.FD_FLOAT32 if np.PyArray_TYPE(each) == np.NPY_FLOAT32 else native.FD_FLOAT64
     with nogil:
         bad = native.first_bad_rate(kernels, data, dtype, size)
     if bad < size:
-        index = tuple(map(int, np.unravel_index(bad, p.shape)))
-        raise ValueError(f"each p must be in [0, 1], the probability of dropping; got {p[index]!r} at index {index}")
-    shape = integers(<int64_t *>dims, ndim)
-    try:
-        return np.broadcast_to(each, shape)
-    except ValueError:
-        raise ValueError(f"p has shape {p.shape}, which does not broadcast to the shape {shape} of the elements") from None
+        given = np.asarray(p)
+        index = tuple(map(int, np.unravel_index(bad, given.shape)))
+        raise ValueError(f"each p must be in [0, 1], the probability of dropping; got {given[index]!r} at index {index}")
+    broadcast = spread(each, ndim, dims)
+    if broadcast is None:
+        raise ValueError(f"p has shape {true_shape(p)}, which does not broadcast to the shape "
+                         f"{integers(<int64_t *>dims, ndim)} of the elements")
+    return broadcast
 
 
 cdef int set_rate(Work work, p, int ndim, np.npy_intp *dims) except -1:

@@ -222,13 +222,11 @@ def zoneout_backward(
     (array([1., 0., 0., 0.]), array([0., 1., 1., 1.]))
     """
     call = Call(seed, offset, training, None, start, global_shape, global_start, backend, num_threads, True)
+    if call.is_training:
+        return call.drop(grad, p, mode="standard"), call.rest(grad, p)
     with call.arrays(grad, p=p) as run:
-        if not call.is_training:
-            dnew, dprevious = (weighted(run.x, weight).astype(run.x.dtype) for weight in weights_of_states(p, run.compute))
-            return dnew, dprevious
-        zeros = np.broadcast_to(np.zeros((), run.x.dtype), run.x.shape)
-        run.drop(run.x, p, mode="standard", out=run.y)
-        return run.result(), run.own_call(out=np.empty_like(run.x)).select(zeros, p, run.x)
+        dnew, dprevious = (weighted(run.x, weight).astype(run.x.dtype) for weight in weights_of_states(p, run.compute))
+        return dnew, dprevious
 
 
 def weights_of_states(p: Rate, compute: type[np.floating[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
