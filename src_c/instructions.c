@@ -14,7 +14,7 @@
 enum { N = 16 * FD_TILE, ROW = 1024, FEW = 256 };
 
 typedef enum {
-  VALUES, RATES, RATE_RUNS, GATE, GATE_SLOPES, ROWS, GROUPS, BLOCKS, QUOTIENTS, PACKED, BYTES, WORDS, UNIFORM, NORMAL, NOISE, FUNCTION,
+  VALUES, RATES, RATE_RUNS, GATE, GATE_SLOPES, ROWS, GROUPS, BLOCKS, QUOTIENTS, SUMS, PACKED, BYTES, WORDS, UNIFORM, NORMAL, NOISE, FUNCTION,
   DRAWS, LEVELS, TARGETS
 } kind;
 
@@ -45,6 +45,8 @@ static const row kernels[] = {
     {"groups-p0.2", GROUPS, FD_SCALE, FD_FLOAT32, 0.2, N},
     {"blocks", BLOCKS, 0, 0, 0, N},
     {"row-quotients-float32", QUOTIENTS, 0, FD_FLOAT32, 0.5, N},
+    {"sums-float32", SUMS, 0, FD_FLOAT32, 0, N},
+    {"product-sums-float64", SUMS, 1, FD_FLOAT64, 0, N},
     {"packed-p0.1", PACKED, 0, 0, 0.1, N},
     {"packed-p0.5", PACKED, 0, 0, 0.5, N},
     {"bytes-p0.5", BYTES, 0, 0, 0.5, N},
@@ -133,6 +135,12 @@ static void quotients(const fd_isa *isa, const row *kernel, const fd_bits *bits)
   fd_divide_rows(isa, &rows, 1);
 }
 
+/* Sums over 64 rows of ROW columns, of float32 or of products in float64. */
+static void sums(const fd_isa *isa, const row *kernel) {
+  const fd_sum_call call = {FD_FLOAT32, kernel->dtype, kernel->n / (64 * ROW), 64, ROW, x, kernel->op ? other : 0, y};
+  fd_sum_axis(isa, &call, 1);
+}
+
 /* Rows of ROW features, of which half are drawn. */
 static void draws(const fd_isa *isa, const row *kernel, fd_key key) {
   static double weights[ROW], expected[ROW];
@@ -167,6 +175,7 @@ __attribute__((noinline)) void counted(const fd_isa *isa, const row *kernel, con
   switch (kernel->kind) {
     case BLOCKS: blocks(kernel); break;
     case QUOTIENTS: quotients(isa, kernel, bits); break;
+    case SUMS: sums(isa, kernel); break;
     case PACKED: fd_mask_packed(isa, bits, kernel->n, (uint8_t *)y, 1); break;
     case BYTES: fd_mask_bytes(isa, bits, kernel->n, (uint8_t *)y, 1); break;
     case WORDS: fd_words(isa, bits->key, 0, kernel->n, (uint32_t *)y, 1); break;

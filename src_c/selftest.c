@@ -441,6 +441,36 @@ static void check_all_rows(const fd_isa *isa) {
       for (int k = 0; k < (int)(sizeof sizes / sizeof *sizes); k++) check_rows(isa, dtype, sizes[k][0], sizes[k][1], kind);
 }
 
+/* Sums along the middle axis of an array of (outer, n, inner); kind 1: of products, kind 2: of products in float64. */
+static void check_sums(const fd_isa *isa, int dtype, int64_t outer, int64_t n, int64_t inner, int kind) {
+  static double x[MOST], other[MOST], y[MOST], terms[MOST];
+  const int type = kind == 2 || dtype == FD_FLOAT64 ? FD_FLOAT64 : FD_FLOAT32;
+  for (int64_t i = 0; i < outer * n * inner; i++) {
+    set_element(x, dtype, i, (double)(i * i % 97) / 64);
+    set_element(other, dtype, i, (double)(i * 31 % 89) / 32 - 1);
+  }
+  const fd_sum_call call = {dtype, type, outer, n, inner, x, kind ? other : 0, y};
+  fd_sum_axis(isa, &call, 1 + kind);
+  int equal = 1;
+  for (int64_t o = 0; o < outer; o++)
+    for (int64_t j = 0; j < inner; j++) {
+      for (int64_t i = 0; i < n; i++) {
+        const int64_t at = (o * n + i) * inner + j;
+        terms[i] = kind ? to_compute(element(x, dtype, at) * element(other, dtype, at), type) : element(x, dtype, at);
+      }
+      equal &= element(y, type, o * inner + j) == halved_sum(terms, n, type);
+    }
+  check(equal, fd_isa_name(isa), "sums along an axis", (uint64_t)(dtype * 10 + kind), n);
+}
+
+static void check_all_sums(const fd_isa *isa) {
+  static const int64_t sizes[][3] = {{900, 5, 1}, {7, 64, 20}, {2, 13, 300}, {3, 1, 129}, {1, 9001, 1}, {2, 700, 3}, {1, 33, 128}};
+  for (int dtype = 0; dtype < FD_DTYPES; dtype++)
+    for (int kind = 0; kind < 3; kind++)
+      for (int k = 0; k < (int)(sizeof sizes / sizeof *sizes); k++)
+        check_sums(isa, dtype, sizes[k][0], sizes[k][1], sizes[k][2], kind);
+}
+
 /* Groups along one axis of rows of n elements; `before` positions of the first group come before the row. */
 typedef struct {
   int64_t rows, n, group, before;
@@ -934,6 +964,7 @@ int main(int argc, char **argv) {
     check_operations(isa);
     check_groups_cut_off(isa);
     check_all_rows(isa);
+    check_all_sums(isa);
     check_layouts(isa);
     check_functions(isa);
     check_divergences(isa);

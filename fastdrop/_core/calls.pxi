@@ -108,6 +108,16 @@ cdef class Call:
         perform(work)
         return wrapped(given, y, self.out)
 
+    def drop_classes(self, x, p, Decisions mask not None, np.ndarray classes not None, int64_t n, bint per_sample):
+        """Return `dropout` of x, whose parts, one per decision of a mask, belong to n classes. For training only.
+
+        The parts of one class share a decision, in each sample or in all. `classes` are checked int64 numbers in C order.
+        """
+        cdef Work work = decide_classes(self, x, mask, p, classes, n, per_sample, self.array_name())
+        cdef np.ndarray given = work.x, y = work.y
+        perform(work)
+        return wrapped(given, y, self.out)
+
     def divide_rows(self, x, p, Decisions mask not None):
         """Return keep ? x / (sum of the row's kept elements + 1e-8) : 0, with a mask of decisions. For training only."""
         cdef Work work = decide(self, x, mask, p, self.array_name())
@@ -215,7 +225,7 @@ cdef Work gated(Call call, x, logits, gain, shift):
 
 
 cdef object finish(Call call, Work work, np.ndarray like=None):
-    """Allocate the result, draw the key, run. Every pass over elements ends with these steps. The result is like x by default."""
+    """Allocate the result, which is like x by default, draw the key, run. Every pass over elements ends with these steps."""
     cdef np.ndarray x = work.x if like is None else like, y
     if call.out is not None:
         check_out(call.out, x)
@@ -509,10 +519,12 @@ cdef int fill_mask(Work work, int64_t n, np.ndarray out, bint packed) except -1:
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int threads = threads_of(work.settings, n)
     cdef void *data = np.PyArray_DATA(out)
+    cdef PyThreadState *state
     if work.settings.module is None:
         bind_bits(work, n, &bits, &space)
-        with nogil:
-            native.mask(kernels, &bits, n, data, packed, threads)
+        state = released(n)
+        native.mask(kernels, &bits, n, data, packed, threads)
+        regain(state)
         return 0
     flat = np.asarray(out).view(np.uint8) if packed else np.asarray(out).reshape(-1)
     for begin in range(0, n, PYTHON_CHUNK):

@@ -184,6 +184,18 @@ cdef bint is_usual(np.ndarray a):
     return np.PyArray_CheckExact(a) and is_plain(a) and np.PyArray_ISNOTSWAPPED(a)
 
 
+cdef np.ndarray room(int64_t n, int type):
+    """Return a new flat array of n numbers of a type of NumPy, which are not set."""
+    cdef np.npy_intp size = n
+    return np.PyArray_EMPTY(1, &size, type, 0)
+
+
+cdef np.ndarray new_array(int ndim, np.npy_intp *dims, np.dtype descr):
+    """Return a new array of NumPy's class in C order, whose elements are not set."""
+    Py_INCREF(descr)  # the new array takes a reference
+    return PyArray_NewFromDescr(<PyTypeObject *>np.ndarray, descr, ndim, dims, NULL, NULL, 0, NULL)
+
+
 cdef np.ndarray spread(np.ndarray a, int ndim, const np.npy_intp *dims):
     """Return an array broadcast to a shape, in NumPy's class; None if it does not broadcast."""
     cdef np.npy_intp steps[native.FD_MAX_DIMS]
@@ -215,6 +227,23 @@ cdef np.ndarray spread_to(np.ndarray a, tuple shape):
     for k in range(len(shape)):
         dims[k] = shape[k]
     return spread(a, len(shape), dims)
+
+
+def are_indices(np.ndarray a not None, int64_t end):
+    """Return whether an array is flat, of int64, and all its numbers are in [0, end). Others need a closer look."""
+    if np.PyArray_TYPE(a) != np.NPY_INT64 or not is_usual(a):
+        return False
+    cdef const int64_t *numbers = <const int64_t *>np.PyArray_DATA(a)
+    cdef int64_t i
+    cdef bint all_inside = True
+    for i in range(np.PyArray_SIZE(a)):
+        all_inside &= 0 <= numbers[i] < end
+    return all_inside
+
+
+def broadcasts(np.ndarray a not None, tuple shape):
+    """Return whether an array broadcasts to a shape."""
+    return len(shape) <= native.FD_MAX_DIMS and spread_to(a, shape) is not None
 
 
 cdef np.ndarray operand(value, np.ndarray x, tuple shape, str name):

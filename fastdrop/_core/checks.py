@@ -91,6 +91,8 @@ def as_share(value: Any, name: str) -> float:
 
 def scalar(value: Any, name: str) -> float:
     """Return a number, which may be NaN or infinite."""
+    if type(value) is float:
+        return value
     try:
         array = np.asarray(value)
         if isinstance(value, (str, bytes)) or array.dtype.kind in "bc" or array.size != 1:
@@ -129,8 +131,11 @@ def as_non_negative_scalar(value: Any, name: str) -> float:
 
 def as_real_array(value: ArrayLike, name: str, *, flags: bool = True) -> NDArray[Any]:
     """Return an array of real numbers of any dtype; bool is accepted only if `flags` is true."""
-    with plan.RoundToNearest():
-        given = np.asarray(value)
+    if type(value) is np.ndarray:
+        given = value
+    else:
+        with plan.RoundToNearest():
+            given = np.asarray(value)
     if given.dtype.kind not in ("biuf" if flags else "iuf") and given.dtype.name != "bfloat16":
         raise TypeError(f"{name} must be real numbers; got {f'an array of {given.dtype}' if given.ndim else repr(value)}")
     return given
@@ -154,7 +159,7 @@ def required(value: Any, name: str) -> Any:
 
 def check_indices(indices: NDArray[Any], size: int, name: str, what: str) -> None:
     """Raise an error unless all indices are in [0, size), a range that the message calls `what`."""
-    if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < size:
+    if not plan.are_indices(indices, size) and indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < size:
         raise ValueError(f"{name} must be in [0, {size}), {what}; got {indices.min()} to {indices.max()}")
 
 

@@ -57,46 +57,65 @@ cdef int place_decisions(Work work, Call call, Decisions of) except -1:
     """Set the place of the decisions among those of the larger array."""
     cdef Place place
     cdef int k
-    whole = begin = None
-    if call.global_shape is not None:
-        whole = as_sizes(call.global_shape, "global_shape")
-        begin = (0,) * len(whole) if call.global_start is None else as_sizes(call.global_start, "global_start")
+    work.laid = None
+    if call.global_shape is None:
+        return place_elements(work, call, of.ndim, <np.npy_intp *>of.seeds, ELEMENTS_END, "elements")
+    whole = as_sizes(call.global_shape, "global_shape")
+    begin = (0,) * len(whole) if call.global_start is None else as_sizes(call.global_start, "global_start")
     place.ndim = of.ndim
     for k in range(of.ndim):
         place.sizes[k] = place.whole[k] = of.seeds[k]
         place.begin[k], place.group[k], place.shared[k] = 0, 1, False
-        if whole is not None and k < of.lead and not of.shared[k]:
+        if k < of.lead and not of.shared[k]:
             place.whole[k], place.begin[k] = min(whole[of.axes[k]], TOO_FAR), min(begin[of.axes[k]], TOO_FAR)
     return lay(work, &place, first_index(call.start, 0, ELEMENTS_END, "elements"), ELEMENTS_END)
 
 
 cdef np.ndarray words_for(int64_t bits):
     """Return an array of 64-bit words for packed bits, in whole groups of 128 bits."""
-    cdef np.npy_intp n = (bits + 127) // 128 * 2
-    return np.PyArray_EMPTY(1, &n, np.NPY_UINT64, 0)
+    return room((bits + 127) // 128 * 2, np.NPY_UINT64)
+
+
+cdef uint64_t bit_at(const uint64_t *words, int64_t i) noexcept nogil:
+    """Return packed bit i; in memory, bits are in the order of the bytes."""
+    return (<const uint8_t *>words)[i >> 3] >> (i & 7) & 1
+
+
+cdef void set_bit(uint64_t *words, int64_t i, uint64_t bit) noexcept nogil:
+    """Set packed bit i, which is 0, to a bit."""
+    (<uint8_t *>words)[i >> 3] |= <uint8_t>(bit << (i & 7))
+
+
+cdef int check_shape(Work work, Decisions of, str name) except -1:
+    """Raise an error unless the array has the mask's shape: an object may give another array each time it is asked."""
+    cdef int k, ndim = len(of.shape)
+    cdef bint is_same = np.PyArray_NDIM(work.x) == ndim
+    for k in range(ndim):
+        is_same = is_same and np.PyArray_DIM(work.x, k) == of.dims[k]
+    if not is_same:
+        raise ValueError(f"{name} must have the shape {of.shape} of its mask; got {true_shape(work.x)}")
+    return 0
 
 
 cdef Work decide(Call call, x, Decisions of, p, str name, np.npy_intp scales=1):
     """Return a checked call with its result, its key, its finished mask, and room for this number of scales, all 1."""
     cdef Work work = begin(call, x, name), drawn = Work.__new__(Work)
     cdef np.ndarray seeds, kept, moved = None
-    if true_shape(work.x) != of.shape:  # an object may give another array each time it is asked
-        raise ValueError(f"{name} must have the shape {of.shape} of its mask; got {true_shape(work.x)}")
-    check_place(call, of.shape)
+    cdef np.npy_intp k
+    check_shape(work, of, name)
+    place_elements(drawn, call, len(of.shape), <np.npy_intp *>of.dims, ELEMENTS_END, "elements")
     drawn.rate, drawn.settings = rate(p), work.settings
     place_decisions(drawn, call, of)
-    if call.out is not None:
-        check_out(call.out, work.x)
-    check_seed(call.seed, call.offset, call.use)
-    work.y_is_new = call.out is None
-    work.y = new_like(work.x) if call.out is None else call.out
+    make_result(work, call)
     kept = words_for(of.size)
     seeds = words_for(of.places) if of.has_blocks else kept
     if of.rows > 1:
         moved = words_for(of.size)
     work.scale = 1.0
     if scales > 1:
-        work.scales = np.ones(scales)
+        work.scales = room(scales, np.NPY_FLOAT64)
+        for k in range(scales):
+            (<double *>np.PyArray_DATA(work.scales))[k] = 1.0
         work.scale_run = np.PyArray_SIZE(work.x) // scales
     draw_key(call.seed, call.offset, &work.key)
     drawn.key = work.key
@@ -111,13 +130,57 @@ cdef Work decide(Call call, x, Decisions of, p, str name, np.npy_intp scales=1):
     return work
 
 
+cdef int make_result(Work work, Call call) except -1:
+    """Check the result and the seed of a call whose mask is made first, and allocate the result."""
+    if call.out is not None:
+        check_out(call.out, work.x)
+    check_seed(call.seed, call.offset, call.use)
+    work.y_is_new = call.out is None
+    work.y = new_like(work.x) if call.out is None else call.out
+    return 0
+
+
+cdef Work decide_classes(Call call, x, Decisions of, p, np.ndarray classes, int64_t n, bint per_sample, str name):
+    """Return the same for parts of n classes. The parts of one class share a decision, in each sample or in all."""
+    cdef Work work = begin(call, x, name), drawn = Work.__new__(Work)
+    cdef Call first = Call.__new__(Call)
+    cdef np.npy_intp every = n * (of.samples if per_sample else 1)
+    cdef int64_t each = of.size // max(of.samples, 1), i, at
+    check_shape(work, of, name)
+    place_elements(drawn, call, len(of.shape), <np.npy_intp *>of.dims, ELEMENTS_END, "elements")
+    first.start = call.start
+    if per_sample and call.global_start is not None:
+        first.start = first.start + n * as_sizes(call.global_start, "global_start")[0]
+    place_elements(drawn, first, 1, &every, ELEMENTS_END, "elements")
+    drawn.laid, drawn.rate, drawn.settings = None, rate(p), work.settings
+    make_result(work, call)
+    cdef np.ndarray decided = words_for(every), kept = words_for(of.size)
+    cdef const uint64_t *of_classes = <const uint64_t *>np.PyArray_DATA(decided)
+    cdef uint64_t *bits = <uint64_t *>np.PyArray_DATA(kept)
+    cdef const int64_t *of_part = <const int64_t *>np.PyArray_DATA(classes)
+    draw_key(call.seed, call.offset, &work.key)
+    drawn.key = work.key
+    if of.size:
+        fill_mask(drawn, every, decided, True)
+    for i in range(np.PyArray_SIZE(kept)):
+        bits[i] = 0
+    for i in range(of.size):
+        at = of_part[i] + (n * (i // each) if per_sample else 0)
+        set_bit(bits, i, bit_at(of_classes, at))
+    work.op, work.packed, work.laid, work.first = native.FD_SCALE, kept, of.laid, of.first
+    work.scale = native.inverted_scale(drawn.rate, work.dtype)
+    return work
+
+
 cdef int drop_blocks(Work work, Decisions of, np.ndarray seeds, np.ndarray kept) except -1:
     """Write the mask in which the block of each seed is dropped. The seeds are overwritten."""
     cdef uint64_t *from_words = <uint64_t *>np.PyArray_DATA(seeds)
     cdef uint64_t *to_words = <uint64_t *>np.PyArray_DATA(kept)
+    cdef PyThreadState *state
     if work.settings.module is None:
-        with nogil:
-            native.drop_blocks(&of.maps, from_words, to_words)
+        state = released(of.size)
+        native.drop_blocks(&of.maps, from_words, to_words)
+        regain(state)
         return 0
     sizes, block = [], []
     for k in range(of.maps.ndim):
@@ -131,9 +194,11 @@ cdef int move_rows(Work work, Decisions of, np.ndarray kept, np.ndarray moved) e
     """Write a mask with its second axis moved to the end. The given mask is overwritten."""
     cdef uint64_t *from_words = <uint64_t *>np.PyArray_DATA(kept)
     cdef uint64_t *to_words = <uint64_t *>np.PyArray_DATA(moved)
+    cdef PyThreadState *state
     if work.settings.module is None:
-        with nogil:
-            native.transpose_bits(from_words, of.samples, of.rows, of.columns, to_words)
+        state = released(of.size)
+        native.transpose_bits(from_words, of.samples, of.rows, of.columns, to_words)
+        regain(state)
         return 0
     flags = np.unpackbits(kept.view(np.uint8), count=of.size, bitorder="little").reshape(of.samples, of.rows, of.columns)
     packed = np.packbits(flags.transpose(0, 2, 1), bitorder="little")
@@ -165,6 +230,7 @@ cdef int divide_rows(Work work, values, bint is_constant) except -1:
     """Divide each row by the sum of its kept elements. If `values` is given, make the gradient with respect to it instead."""
     cdef native.fd_rows rows
     cdef BitsLayouts space
+    cdef PyThreadState *state
     cdef np.ndarray y = work.y, x, grad = None
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int64_t n = np.PyArray_SIZE(work.x)
@@ -184,8 +250,9 @@ cdef int divide_rows(Work work, values, bint is_constant) except -1:
         rows.rows, rows.bypass_bytes = n // rows.n, bypass_bytes
         rows.x, rows.grad = np.PyArray_DATA(x), NULL if grad is None else np.PyArray_DATA(grad)
         rows.y = np.PyArray_DATA(work.y)
-        with nogil:
-            native.divide_rows(kernels, &rows, threads)
+        state = released(n)
+        native.divide_rows(kernels, &rows, threads)
+        regain(state)
     if work.y is not y:
         np.copyto(y, work.y)
     return 0

@@ -6,7 +6,7 @@ def share_words(probabilities, int64_t features):
     All sums after the first rounding are of integers, so that the order of summation does not matter.
     """
     cdef native.fenv_t found
-    cdef np.ndarray weights = as_weights(probabilities, features), shares = np.empty(features, np.uint64)
+    cdef np.ndarray weights = as_weights(probabilities, features), shares = room(features, np.NPY_UINT64)
     if features:
         native.environment_begin(&found)
         try:
@@ -19,12 +19,12 @@ def share_words(probabilities, int64_t features):
 cdef np.ndarray as_weights(probabilities, int64_t features):
     """Return the probabilities in float64, or raise an error for a bad one."""
     cdef native.fenv_t found
-    given = np.asarray(probabilities)
-    if given.dtype.kind not in "biuf" and given.dtype.name != "bfloat16":
+    cdef np.ndarray given = np.asarray(probabilities)
+    if np.PyArray_TYPE(given) != np.NPY_FLOAT64 and given.dtype.kind not in "biuf" and given.dtype.name != "bfloat16":
         raise TypeError(
             f"probabilities must be real numbers; got {f'an array of {given.dtype}' if given.ndim else repr(probabilities)}")
-    if given.shape != (features,):
-        raise ValueError(f"probabilities must have shape {(features,)}, one per feature; got {given.shape}")
+    if np.PyArray_NDIM(given) != 1 or np.PyArray_DIM(given, 0) != features:
+        raise ValueError(f"probabilities must have shape {(features,)}, one per feature; got {true_shape(given)}")
     cdef bint are_good = True, any_positive = not features
     cdef const double *each
     cdef int64_t i
@@ -93,8 +93,8 @@ cdef int draw_in_c(Work work, Call call, int64_t k, np.ndarray shares, bint shar
     draw.rows = np.PyArray_SIZE(work.x) // draw.features
     draw.shift = native.draw_shift(draw.features)
     cdef int64_t block = native.draw_rows(draw.features) * draw.features
-    cdef np.ndarray last = np.empty(draw.features, np.uint32), bucket = np.empty(1 << (32 - draw.shift), np.uint32)
-    cdef np.ndarray expected = np.empty(block), counts = np.empty(threads * block, np.uint32)
+    cdef np.ndarray last = room(draw.features, np.NPY_UINT32), bucket = room(1 << (32 - draw.shift), np.NPY_UINT32)
+    cdef np.ndarray expected = room(block, np.NPY_FLOAT64), counts = room(threads * block, np.NPY_UINT32)
     draw_key(call.seed, call.offset, &work.key)
     bind_numbers(work, &draw.words)
     draw.last, draw.bucket = <uint32_t *>np.PyArray_DATA(last), <uint32_t *>np.PyArray_DATA(bucket)
@@ -102,8 +102,9 @@ cdef int draw_in_c(Work work, Call call, int64_t k, np.ndarray shares, bint shar
     cdef const uint64_t *share = <const uint64_t *>np.PyArray_DATA(shares)
     bind(work.x, &draw.x, &x_layout)
     bind(work.y, &draw.y, &y_layout)
-    with nogil:
-        native.multiply_draws(kernels, &draw, share, threads)
+    cdef PyThreadState *state = released(np.PyArray_SIZE(work.x))
+    native.multiply_draws(kernels, &draw, share, threads)
+    regain(state)
     return 0
 
 

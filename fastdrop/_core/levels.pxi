@@ -6,15 +6,18 @@ cdef double NEGLIGIBLE = 2.0**-1000  # times the largest score; smaller scores c
 def keep_probabilities(scores, double p, tuple axes, double floor, Call call not None, *, bint drop=False):
     """Return keep probabilities for scores, with mean 1 - p over some axes, in C order; if `drop`, return 1 minus them."""
     cdef Settings settings = settings_of(call.backend, call.num_threads)
-    cdef np.ndarray given = as_scores(scores, settings), rows, made
+    cdef np.ndarray given = as_scores(scores, settings), rows, made, moved
     cdef tuple last = tuple(range(given.ndim - len(axes), given.ndim))
     cdef int64_t n = 1
     for axis in axes:
         n = n * given.shape[axis]
-    moved = np.moveaxis(given, axes, last)
-    rows, made = in_rows(moved, n), np.empty(moved.shape)
+    moved = given if axes == last else np.moveaxis(given, axes, last)
+    rows = in_rows(moved, n)
+    made = np.PyArray_EMPTY(np.PyArray_NDIM(moved), np.PyArray_DIMS(moved), np.NPY_FLOAT64, 0)
     if np.PyArray_SIZE(given):
         fill_up(rows, 1.0 - p, min(floor, 1.0 - p), made, settings, drop)
+    if axes == last:
+        return made
     return np.ascontiguousarray(np.moveaxis(made, last, axes)).reshape(true_shape(given))
 
 
@@ -22,29 +25,30 @@ cdef np.ndarray as_scores(scores, Settings settings):
     """Return scores as an array of float32 or float64, or raise an error for a bad one."""
     cdef native.fenv_t found
     cdef np.ndarray given = np.asarray(scores)
-    if given.dtype not in (np.float32, np.float64):
+    if np.PyArray_TYPE(given) not in (np.NPY_FLOAT32, np.NPY_FLOAT64):
         native.environment_begin(&found)
         try:
             given = given.astype(np.float64)
         finally:
             native.environment_end(&found)
-    cdef np.ndarray flat = np.ascontiguousarray(given)
+    cdef np.ndarray flat = given if is_plain(given) else np.ascontiguousarray(given)
     cdef const native.fd_isa *kernels = effective().kernels
     cdef const void *data = np.PyArray_DATA(flat)
     cdef bint is_double = np.PyArray_TYPE(flat) == np.NPY_FLOAT64, are_good
     cdef int64_t n = np.PyArray_SIZE(flat)
-    with nogil:
-        are_good = native.are_scores(kernels, data, is_double, n)
+    cdef PyThreadState *state = released(n)
+    are_good = native.are_scores(kernels, data, is_double, n)
+    regain(state)
     if not are_good:
         index = tuple(map(int, np.argwhere(~((given >= 0) & (given < np.inf)))[0]))
         raise ValueError(f"scores must be finite and >= 0; got {np.asarray(scores)[index]} at index {index}")
     return given
 
 
-cdef np.ndarray in_rows(moved, int64_t n):
+cdef np.ndarray in_rows(np.ndarray moved, int64_t n):
     """Return rows of n scores. Scores of float64 are scaled so that no product overflows, and negligible ones become 0."""
     cdef native.fenv_t found
-    cdef np.ndarray rows = np.ascontiguousarray(moved).reshape(-1, max(n, 1))
+    cdef np.ndarray rows = (moved if is_plain(moved) else np.ascontiguousarray(moved)).reshape(-1, max(n, 1))
     if np.PyArray_TYPE(rows) == np.NPY_FLOAT64 and np.PyArray_SIZE(rows):
         quiet = begin_in_python(&found)
         try:
@@ -66,9 +70,11 @@ cdef int fill_up(np.ndarray rows, double mean, double floor, np.ndarray made, Se
     call.is_double, call.drop = np.PyArray_TYPE(rows) == np.NPY_FLOAT64, drop
     call.rows, call.n = np.PyArray_DIM(rows, 0), np.PyArray_DIM(rows, 1)
     call.mean, call.floor = mean, floor
+    cdef PyThreadState *state
     if settings.module is None:
-        with nogil:
-            native.fill_levels(kernels, &call, threads)
+        state = released(np.PyArray_SIZE(rows))
+        native.fill_levels(kernels, &call, threads)
+        regain(state)
         return 0
     quiet = begin_in_python(&found)
     try:

@@ -87,6 +87,16 @@ cdef extern from "fastdrop.h" nogil:
         void *y
         int64_t bypass_bytes
 
+    ctypedef struct fd_sum_call:
+        int x_dtype
+        int dtype
+        int64_t outer
+        int64_t n
+        int64_t inner
+        const void *x
+        const void *other
+        void *y
+
     ctypedef struct fd_maps:
         int ndim
         int64_t maps
@@ -191,6 +201,7 @@ cdef void transpose_bits(
 ) noexcept nogil
 cdef void keep_empty_rows(uint64_t *bits, int64_t rows, int64_t n) noexcept nogil
 cdef void divide_rows(const fd_isa *isa, const fd_rows *rows, int threads) noexcept nogil
+cdef void sum_axis(const fd_isa *isa, const fd_sum_call *call, int threads) noexcept nogil
 cdef int64_t count_ones(const uint64_t *bits, int64_t first, int64_t n) noexcept nogil
 cdef void words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, void *out, int threads) noexcept nogil
 cdef void uniform(

@@ -25,6 +25,7 @@ cdef extern from "fastdrop.h" nogil:
     void fd_transpose_bits(uint64_t *bits, int64_t matrices, int64_t rows, int64_t columns, uint64_t *to)
     void fd_keep_empty_rows(uint64_t *bits, int64_t rows, int64_t n)
     void fd_divide_rows(const fd_isa *isa, const fd_rows *rows, int threads)
+    void fd_sum_axis(const fd_isa *isa, const fd_sum_call *call, int threads)
     int64_t fd_count_ones(const uint64_t *bits, int64_t first, int64_t n)
     void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads)
     void fd_uniform(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads)
@@ -144,6 +145,10 @@ cdef void keep_empty_rows(uint64_t *bits, int64_t rows, int64_t n) noexcept nogi
 
 cdef void divide_rows(const fd_isa *isa, const fd_rows *rows, int threads) noexcept nogil:
     fd_divide_rows(isa, rows, threads)
+
+
+cdef void sum_axis(const fd_isa *isa, const fd_sum_call *call, int threads) noexcept nogil:
+    fd_sum_axis(isa, call, threads)
 
 
 cdef int64_t count_ones(const uint64_t *bits, int64_t first, int64_t n) noexcept nogil:

@@ -7,6 +7,8 @@ The checks are those of the plan: every error is raised before a key is drawn an
 cimport numpy as np
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport qsort
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from fastdrop._core cimport native
 from fastdrop._core.plan cimport (
     PYTHON_CHUNK,
     REPEATED,
+    PyThreadState,
     Call,
     Settings,
     Work,
@@ -32,21 +35,30 @@ from fastdrop._core.plan cimport (
     is_plain,
     kind_of,
     mask_axes,
+    may_overlap,
+    new_array,
     new_like,
     operand,
+    perform,
     place_elements,
     readable,
+    regain,
+    released,
+    room,
     round_to_compute,
     settings_of,
     shape_of,
     size_of,
+    spread,
     spread_to,
     threads_of,
     true_shape,
     wrapped,
     writable,
 )
+from fastdrop._core.plan import locate_block
 
+from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.backends import levels
 from fastdrop._core.backends import noise as definitions
 from fastdrop._core.backends.draws import draw_factors
@@ -221,7 +233,7 @@ def noise(Call call not None, x, str name, params, other=None, *, bint with_sums
     cdef np.ndarray given = work.x, y = new_like(work.x) if call.out is None else call.out
     cdef int64_t n = np.PyArray_SIZE(given)
     if with_sums:
-        noise.sums = np.zeros(-(-n // native.FD_NOISE_TILE))
+        noise.sums = room(-(-n // native.FD_NOISE_TILE), np.NPY_FLOAT64)
     draw_key(call.seed, call.offset, &work.key)
     if n:
         work.x = readable(given, y)
@@ -270,8 +282,9 @@ cdef int perform_noise(Noise noise, int64_t n) except -1:
     bind(work.other, &call.other, &other_layout)
     call.sums = NULL if noise.sums is None else <double *>np.PyArray_DATA(noise.sums)
     call.bypass_bytes = bypass_bytes
-    with nogil:
-        native.noise_apply(kernels, &call, threads)
+    cdef PyThreadState *state = released(n)
+    native.noise_apply(kernels, &call, threads)
+    regain(state)
     return 0
 
 
@@ -352,9 +365,11 @@ cdef int call_function(str name, np.ndarray x, np.ndarray y, np.ndarray sums, Se
     call.x, call.n = np.PyArray_DATA(x), np.PyArray_SIZE(x)
     call.y = NULL if y is None else np.PyArray_DATA(y)
     call.sums = NULL if sums is None else <double *>np.PyArray_DATA(sums)
+    cdef PyThreadState *state
     if call.n:
-        with nogil:
-            native.function(kernels, &call, threads)
+        state = released(call.n)
+        native.function(kernels, &call, threads)
+        regain(state)
     return 0
 
 
@@ -384,6 +399,8 @@ def in_float64(str name, x, backend, num_threads, *, bint summed=False):
     return sums if summed else y
 
 
+include "sums.pxi"
+include "choices.pxi"
 include "draws.pxi"
 include "levels.pxi"
 include "targets.pxi"

@@ -5,6 +5,10 @@ from libc.stdint cimport int64_t, uint64_t
 
 from fastdrop._core cimport native
 
+cdef extern from "Python.h":
+    ctypedef struct PyThreadState:
+        pass
+
 cdef enum:
     PYTHON_CHUNK = 1 << 20  # elements that a Python backend gets at a time; a multiple of 8
 
@@ -71,10 +75,16 @@ cpdef int check_out(out, np.ndarray x, str name=*) except -1
 cdef bint is_plain(np.ndarray a)
 cdef np.ndarray readable(np.ndarray a, np.ndarray y)
 cdef np.ndarray writable(np.ndarray y)
+cdef bint may_overlap(np.ndarray a, np.ndarray b) noexcept
+cdef np.ndarray room(int64_t n, int type)
+cdef np.ndarray new_array(int ndim, np.npy_intp *dims, np.dtype descr)
+cdef np.ndarray spread(np.ndarray a, int ndim, const np.npy_intp *dims)
 cdef np.ndarray spread_to(np.ndarray a, tuple shape)
 cdef np.ndarray operand(value, np.ndarray x, tuple shape, str name)
 
 # Operands and results
+cdef PyThreadState *released(int64_t n) noexcept
+cdef void regain(PyThreadState *state) noexcept
 cdef void bind(np.ndarray a, native.fd_array *to, native.fd_layout *space) noexcept
 cdef object chunk(np.ndarray a, int64_t begin, int64_t end, object type)
 cdef np.ndarray new_like(np.ndarray x)

@@ -55,8 +55,9 @@ cdef np.ndarray rates(np.ndarray p, int ndim, np.npy_intp *dims):
     each = p if is_usual(p) and np.PyArray_TYPE(p) in (np.NPY_FLOAT32, np.NPY_FLOAT64) else as_floats(p)
     size, data = np.PyArray_SIZE(each), np.PyArray_DATA(each)
     dtype = native.FD_FLOAT32 if np.PyArray_TYPE(each) == np.NPY_FLOAT32 else native.FD_FLOAT64
-    with nogil:
-        bad = native.first_bad_rate(kernels, data, dtype, size)
+    cdef PyThreadState *state = released(size)
+    bad = native.first_bad_rate(kernels, data, dtype, size)
+    regain(state)
     if bad < size:
         given = np.asarray(p)
         index = tuple(map(int, np.unravel_index(bad, given.shape)))

@@ -80,6 +80,16 @@ cdef int bind_bits(Work work, int64_t n, native.fd_bits *bits, BitsLayouts *spac
     return 0
 
 
+cdef PyThreadState *released(int64_t n) noexcept:
+    """Release the GIL for a kernel on n elements, if that pays. Return what `regain` takes."""
+    return PyEval_SaveThread() if n >= WORTH_RELEASING else NULL
+
+
+cdef void regain(PyThreadState *state) noexcept:
+    if state != NULL:
+        PyEval_RestoreThread(state)
+
+
 cdef int perform_in_c(Work work) except -1:
     cdef native.fd_call call
     cdef BitsLayouts bits_space
@@ -100,11 +110,9 @@ cdef int perform_in_c(Work work) except -1:
     call.bypass_bytes = bypass_bytes
     if work.y_is_new and np.PyArray_NBYTES(work.y) > ALWAYS_MAPPED:
         call.bypass_bytes = NEVER  # the system has just zeroed its pages through the caches
-    if call.n < WORTH_RELEASING:
-        native.apply(kernels, &call, threads)
-    else:
-        with nogil:
-            native.apply(kernels, &call, threads)
+    cdef PyThreadState *state = released(call.n)
+    native.apply(kernels, &call, threads)
+    regain(state)
     return 0
 
 
@@ -239,8 +247,9 @@ cdef int perform_gate_backward(Work work) except -1:
     bind(work.other, &call.x, &x_layout)
     bind(work.bias, &call.losses, &losses_layout)
     call.y = np.PyArray_DATA(work.y)
-    with nogil:
-        native.gate_backward(kernels, &call, threads)
+    cdef PyThreadState *state = released(call.n)
+    native.gate_backward(kernels, &call, threads)
+    regain(state)
     return 0
 
 

@@ -292,6 +292,15 @@ typedef struct {
 } fd_rows;
 void fd_divide_rows(const fd_isa *isa, const fd_rows *rows, int threads);
 
+/* Sums along the middle axis of an array of (outer, n, inner), in the same order. */
+typedef struct {
+  int x_dtype, dtype;           /* dtype: of the terms and the sums: the compute type of x_dtype, or FD_FLOAT64 */
+  int64_t outer, n, inner;      /* at least 1 */
+  const void *x, *other;        /* flat, of x_dtype; if `other` is not 0, the terms are x * other */
+  void *y;                      /* outer * inner sums */
+} fd_sum_call;
+void fd_sum_axis(const fd_isa *isa, const fd_sum_call *call, int threads);
+
 /* The words first .. first + n - 1 of domain 0. */
 void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads);
 

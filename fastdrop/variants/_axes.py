@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["axes_of_layouts", "axes_of_maps", "check_data_format", "count_axes"]
+__all__ = ["axes_of_layouts", "axes_of_maps", "check_data_format", "count_axes", "shape_of"]
 
 
 def axes_of_layouts(x: ArrayLike, layouts: Sequence[str], name: str) -> tuple[int, ...]:
@@ -33,6 +33,11 @@ def axes_of_maps(x: ArrayLike, data_format: Any, name: str) -> tuple[int, ...]:
 def count_axes(x: ArrayLike) -> int:
     """Return the number of dimensions. For an array this avoids the microsecond that `numpy.ndim` takes."""
     return x.ndim if isinstance(x, np.ndarray) else np.ndim(x)
+
+
+def shape_of(x: ArrayLike) -> tuple[int, ...]:
+    """Return the shape; for an array without the time that `numpy.shape` takes."""
+    return x.shape if isinstance(x, np.ndarray) else np.shape(x)
 
 
 def check_data_format(data_format: Any) -> None:

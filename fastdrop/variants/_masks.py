@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -18,13 +19,15 @@ __all__ = ["apply", "check_whole_axes", "decide", "whole_part"]
 ROUNDING = Fraction(1, 2**52)  # the rounding error of a share that was computed in float64
 
 
-def whole_part(n: int, share: Fraction) -> int:
-    """Return n * share, rounded down to an integer.
+@functools.lru_cache(maxsize=1024)
+def whole_part(n: int, share: float, rest: bool = False) -> int:
+    """Return n * share, rounded down to an integer; if `rest`, n * (1 - share).
 
     The share is a rounded number. So a share that is too small by up to 2**-52 counts as the exact one: a share of 0.2 of 10 is
     2, and so is a share of 1 - 0.8.
     """
-    return min(n, math.floor(n * (share + ROUNDING)))
+    exact = 1 - Fraction(share) if rest else Fraction(share)
+    return min(n, math.floor(n * (exact + ROUNDING)))
 
 
 # Decisions ----------------------------------------------------------------------------------------------------------

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core import numbers, plan
-from fastdrop._core.arithmetic import fixed_sum
+from fastdrop._core import numbers
 from fastdrop._core.checks import as_real_array
 from fastdrop._core.plan import Call
 from fastdrop.elementary import exp
 
-__all__ = ["alphas", "log_alphas", "multiply_by_normal", "multiply_by_normal_backward", "sum_along", "sum_to_shape", "total"]
+__all__ = ["alphas", "log_alphas", "multiply_by_normal", "multiply_by_normal_backward", "sum_to_shape", "total"]
 
 HALF = np.float64(0.5)
 
@@ -39,7 +38,7 @@ def alphas(log_alpha: Any) -> NDArray[np.float64]:
 
 def multiply_by_normal(call: Call, x: ArrayLike, scale: Any) -> NDArray[Any]:
     """Return x * (1 + scale z), z normal, for one scale or for an array of them that broadcasts to x."""
-    if np.ndim(scale) == 0:
+    if isinstance(scale, float):
         return numbers.noise(call, x, "gaussian", (scale,))[0]
     check_scales(scale, np.shape(x))
     return numbers.noise(call, x, "scaled", (), scale, other_name="log_alpha")[0]
@@ -47,7 +46,7 @@ def multiply_by_normal(call: Call, x: ArrayLike, scale: Any) -> NDArray[Any]:
 
 def multiply_by_normal_backward(call: Call, grad: ArrayLike, scale: Any, x: ArrayLike) -> tuple[NDArray[Any], Any]:
     """Return the gradients with respect to x and log(scale**2); the latter is summed to the shape of scale."""
-    if np.ndim(scale):
+    if not isinstance(scale, float):
         return multiply_by_each_backward(call, grad, scale, x)
     dx, sums = numbers.noise(call, grad, "gaussian", (scale,), x, with_sums=True, other_name="x")
     return dx, scale * HALF * total(sums)
@@ -82,23 +81,14 @@ def check_scales(scale: NDArray[np.float64], shape: tuple[int, ...]) -> None:
 
 def total(sums: NDArray[np.float64] | None) -> np.float64:
     """Return the sum of the tiles' sums, in a fixed order."""
-    assert sums is not None
-    with plan.RoundToNearest():
-        return np.float64(fixed_sum(sums).sum())  # of one number, or of none
+    return numbers.sum_along(sums, 0)[0]  # type: ignore[no-any-return]
 
 
 def sum_to_shape(values: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return sums, in a fixed order, over the axes along which `shape` was broadcast."""
     for _ in range(values.ndim - len(shape)):
-        values = sum_along(values, 0)[0]
+        values = numbers.sum_along(values, 0)[0]
     for axis, size in enumerate(shape):
         if size == 1 and values.shape[axis] != 1:
-            values = sum_along(values, axis)
+            values = numbers.sum_along(values, axis)
     return values
-
-
-def sum_along(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Return sums along an axis, which keeps length 1; the sum over an empty axis is 0."""
-    if values.shape[axis]:
-        return fixed_sum(values, axis)
-    return np.zeros(tuple(1 if k == axis else n for k, n in enumerate(values.shape)))

@@ -110,9 +110,12 @@ def adaptive_dropout(
     if plan.check_flag(antithetic, "antithetic") and seed is None and call.is_training:
         raise TypeError("seed is required here, for an antithetic mask: pass the key of the first evaluation")
     line = Line(gain, shift, mode)
+    given = required(logits, "logits")
+    if call.is_training:
+        return call.gate(x, given, line.gain, line.shift, mode=line.mode, antithetic=antithetic)
     call.check_place(np.shape(x))
-    with call.arrays(x, logits=required(logits, "logits")) as run:
-        return Gate(run, line).drop(antithetic)
+    with call.arrays(x, logits=given) as run:
+        return Gate(run, line).mean()
 
 
 @backward_of(adaptive_dropout)
@@ -208,6 +211,8 @@ def adaptive_dropout_backward(
     line = Line(gain, shift, mode)
     given = {"x": x, "losses": losses, "antithetic_losses": antithetic_losses}
     check_estimator(estimator, call.is_training, mode, given)
+    if estimator == "none" and x is losses is antithetic_losses is None and call.is_training:
+        return call.gate(grad, required(logits, "logits"), line.gain, line.shift, mode=line.mode), None
     shape = np.shape(grad)
     losses, antithetic_losses = (each_sample(given[name], name, shape) for name in ("losses", "antithetic_losses"))
     call.check_place(shape)
@@ -215,7 +220,7 @@ def adaptive_dropout_backward(
         gate = Gate(run, line)
         # First, because the result may be written over an operand.
         dlogits = None if estimator == "none" else gate.slopes(estimator, losses, antithetic_losses)
-        return gate.drop(), dlogits
+        return gate.drop() if call.is_training else gate.mean(), dlogits
 
 
 def check_estimator(estimator: Any, training: bool, mode: str, given: dict[str, Any]) -> None:
@@ -260,13 +265,15 @@ class Gate:
         argument = compute(self.line.gain) * self.logits[block].astype(compute) + compute(self.line.shift)
         return np.where(np.isnan(argument), compute(0), sigmoid(argument))
 
-    def drop(self, antithetic: bool = False) -> NDArray[Any]:
-        """Return the call's result: its array times the mask, or, outside training, times the mean of the mask."""
+    def drop(self) -> NDArray[Any]:
+        """Return the call's array times the mask."""
         run, line = self.run, self.line
-        if run.call.is_training:
-            own = run.own_call(out=run.y)
-            own.gate(run.x, self.logits, line.gain, line.shift, mode=line.mode, antithetic=antithetic)
-            return run.result()
+        run.own_call(out=run.y).gate(run.x, self.logits, line.gain, line.shift, mode=line.mode)
+        return run.result()
+
+    def mean(self) -> NDArray[Any]:
+        """Return the call's array times the mean of the mask, the result outside training."""
+        run, line = self.run, self.line
         if line.mode == "inverted":
             return run.call.unchanged(run.x)
         self.logits = apart(self.logits, run.y)

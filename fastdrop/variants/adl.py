@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers
-from fastdrop._core.arithmetic import apart, fixed_sum, row_blocks
+from fastdrop._core.arithmetic import apart, row_blocks
 from fastdrop._core.checks import as_share, required
 from fastdrop._core.plan import Call, Pass, as_rate
 from fastdrop._core.types import Backend, DataFormat, FixedSeed, Seed
@@ -153,7 +153,7 @@ def adl_backward(
             grads, values = (given[block].astype(run.compute, copy=False) for given in (grad, x))
             importance = sigmoid(attention_map(values, channels, run.compute))
             slope = importance * (1 - importance) / run.compute(x.shape[channels])
-            total = fixed_sum(grads * values, channels)
+            total = numbers.sum_along(grad[block], channels, x[block])
             made = grads * importance
             made += slope * total
             y[block] = made
@@ -188,8 +188,5 @@ class Rule(NamedTuple):
 
 def attention_map(x: NDArray[Any], channels: int, type: type[np.floating[Any]]) -> NDArray[Any]:
     """Return the mean over the channels, whose axis keeps length 1, in the compute type."""
-    given = np.asarray(x)
-    mean = np.empty(tuple(min(size, 1) if axis == channels else size for axis, size in enumerate(given.shape)), type)
-    for block in row_blocks(given.shape):
-        mean[block] = fixed_sum(given[block].astype(type, copy=False), channels) / type(given.shape[channels])
+    mean: NDArray[Any] = numbers.sum_along(x, channels) / type(x.shape[channels])
     return mean

@@ -14,6 +14,7 @@ from fastdrop._core import plan
 from fastdrop._core.checks import as_positive_count
 from fastdrop._core.plan import Call, Decisions, Pass
 from fastdrop._core.types import Backend, FixedSeed, Seed
+from fastdrop.variants._axes import shape_of
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._blocks import window_rate
 from fastdrop.variants._masks import apply, check_whole_axes, decide
@@ -195,7 +196,7 @@ class Rule(NamedTuple):
 
     def decisions(self, x: ArrayLike) -> tuple[float, Decisions]:
         """Return the probability that a window begins, and the mask of windows over probabilities `x`."""
-        shape = x.shape if isinstance(x, np.ndarray) else np.shape(x)
+        shape = shape_of(x)
         length = min(self.window, max(shape[KEYS], 1))
         gamma = window_rate(self.p, length) if self.is_exact else self.p / self.window
         return gamma, mask_of_windows(shape, self.shared_axes, length, self.is_exact)
@@ -246,7 +247,7 @@ def check_shared_axes(shared_axes: Any) -> tuple[int, ...]:
 
 def check_heads(x: ArrayLike, name: str) -> tuple[int, ...]:
     """Return the shape of a four-dimensional array, or raise an error that names the array."""
-    shape = x.shape if isinstance(x, np.ndarray) else np.shape(x)
+    shape = shape_of(x)
     if len(shape) != 4:
         raise ValueError(f"{name} must have four dimensions, batch and heads first; got an array of shape {shape}")
     return shape
@@ -438,7 +439,7 @@ def drop_key(
            [-inf,   1.,   1., -inf]], dtype=float32)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    filling, rule = check_fill(fill), KeyRule(p, shared_axes, empty_rows, allowed).checked(x, "x")
+    filling, rule = check_fill(fill), check_keys(x, "x", p, shared_axes, empty_rows, allowed)
     if not call.is_training:
         return call.unchanged(x)
     return drop_keys(x, rule, filling, call)
@@ -473,7 +474,7 @@ def drop_key_backward(
            [0., 3., 3., 0.]], dtype=float32)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    rule = KeyRule(p, shared_axes, empty_rows, allowed).checked(grad, "grad")
+    rule = check_keys(grad, "grad", p, shared_axes, empty_rows, allowed)
     if not call.is_training:
         return call.unchanged(grad)
     return drop_keys(grad, rule, 0.0, call)
@@ -481,46 +482,57 @@ def drop_key_backward(
 
 def drop_keys(x: ArrayLike, rule: KeyRule, fill: float, call: Call) -> NDArray[Any]:
     """Return x with `fill` in place of dropped keys."""
-    shape = check_heads(x, "x")
-    if rule.empty_rows == "keep":
-        check_whole_axes(call, shape, [KEYS], "a row that would lose all its keys keeps them")
+    if rule.keeps_empty_rows:
+        check_whole_axes(call, rule.shape, [KEYS], "a row that would lose all its keys keeps them")
     if fill != 0.0 and math.isfinite(fill):
         dtype = plan.as_array(x, "x").dtype
         with plan.RoundToNearest(), np.errstate(all="ignore"):
             fill = float(np.asarray(fill).astype(dtype))  # of the dtype, not of the compute type
     if rule.allowed is None:
-        return call.fill_keys(x, rule.p, mask_of_keys(shape, rule.shared_axes), fill, rule.empty_rows == "keep")
-    with call.arrays(x, placed=shape) as run:
+        return call.fill_keys(x, rule.p, rule.decisions, fill, rule.keeps_empty_rows)
+    with call.arrays(x, placed=rule.shape) as run:
         return apply(run, rule.mask(run), fill=fill)
 
 
-@functools.lru_cache(maxsize=256)
-def mask_of_keys(shape: tuple[int, ...], shared_axes: tuple[int, ...]) -> Decisions:
-    """Return a mask with one decision per query and key of each head."""
-    return Decisions(shape, (0, 1, QUERIES, KEYS), shared_axes)
-
-
 class KeyRule(NamedTuple):
-    """The arguments that select the keys that a query loses, as given by the caller, before the checks."""
+    """The checked arguments that decide about keys."""
 
-    p: Any
-    shared_axes: Any
-    empty_rows: Any
-    allowed: Any
-
-    def checked(self, x: ArrayLike, name: str) -> KeyRule:
-        """Return the rule for logits `x`, or raise an error for a bad argument."""
-        shape, rate, axes = check_heads(x, name), plan.as_rate(self.p), check_shared_axes(self.shared_axes)
-        if self.empty_rows not in ("keep", "fill"):
-            raise ValueError(f"empty_rows must be 'keep' or 'fill'; got {self.empty_rows!r}")
-        return KeyRule(rate, axes, self.empty_rows, check_allowed(self.allowed, shape))
+    shape: tuple[int, ...]
+    p: float
+    shared_axes: tuple[int, ...]
+    keeps_empty_rows: bool
+    allowed: NDArray[np.bool_] | None
+    decisions: Decisions
 
     def mask(self, run: Pass) -> NDArray[np.bool_]:
-        """Return a mask that broadcasts to the logits, if not all keys are allowed."""
+        """Return keep flags, of size 1 along shared axes, if some keys are not allowed."""
         mask = decide(run, self.p, range(4), (), self.shared_axes)
-        if self.empty_rows == "keep":
+        if self.keeps_empty_rows:
             mask = mask | ~(mask & self.allowed).any(axis=-1, keepdims=True)
         return mask
+
+
+def check_keys(x: ArrayLike, name: str, p: Any, shared_axes: Any, empty_rows: Any, allowed: Any) -> KeyRule:
+    """Return the rule for an array, or raise an error for a bad argument."""
+    shape = check_heads(x, name)
+    if type(p) is float and type(empty_rows) is str and shared_axes is allowed is None:  # the usual case, which is cached
+        return usual_keys(shape, p, empty_rows)
+    return make_keys(shape, p, shared_axes, empty_rows, allowed)
+
+
+@functools.lru_cache(maxsize=256)
+def usual_keys(shape: tuple[int, ...], p: float, empty_rows: str) -> KeyRule:
+    """Return the rule without shared axes, if all keys are allowed."""
+    return make_keys(shape, p, None, empty_rows, None)
+
+
+def make_keys(shape: tuple[int, ...], p: Any, shared_axes: Any, empty_rows: Any, allowed: Any) -> KeyRule:
+    """Return the rule for an array of a shape, or raise an error for a bad argument."""
+    rate, axes = plan.as_rate(p), check_shared_axes(shared_axes)
+    if empty_rows not in ("keep", "fill"):
+        raise ValueError(f"empty_rows must be 'keep' or 'fill'; got {empty_rows!r}")
+    decisions = Decisions(shape, (0, 1, QUERIES, KEYS), axes)
+    return KeyRule(shape, rate, axes, empty_rows == "keep", check_allowed(allowed, shape), decisions)
 
 
 def check_allowed(allowed: Any, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:

@@ -6,13 +6,12 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
 from fastdrop._core.plan import Call, Decisions
 from fastdrop._core.types import Backend, DataFormat, FixedSeed, Per, Seed
-from fastdrop.variants._axes import check_data_format
+from fastdrop.variants._axes import check_data_format, shape_of
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._blocks import check_block_size, seed_rate
 from fastdrop.variants._masks import check_whole_axes
@@ -163,7 +162,7 @@ class Maps(NamedTuple):
 
 def check_maps(x: ArrayLike, name: str, block_size: Any, shared_axes: Any, data_format: Any) -> Maps:
     """Return the maps of an array, or raise an error for a bad argument."""
-    shape = x.shape if isinstance(x, np.ndarray) else np.shape(x)
+    shape = shape_of(x)
     if type(block_size) is int and type(data_format) is str and shared_axes is None:  # the usual case, whose results are cached
         return usual_maps(shape, name, block_size, data_format)
     return maps_of_shape(shape, name, block_size, shared_axes, data_format)

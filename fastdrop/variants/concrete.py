@@ -17,7 +17,7 @@ from fastdrop._core.types import Backend, DataFormat, FixedSeed, Seed
 from fastdrop.elementary import log
 from fastdrop.variants._axes import axes_of_maps
 from fastdrop.variants._backward import backward_of
-from fastdrop.variants._noise import sum_along, total
+from fastdrop.variants._noise import total
 
 __all__ = [
     "concrete_dropout",
@@ -228,7 +228,7 @@ def spatial_concrete_dropout(
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     soft, axes = soften(p_logit, temperature, epsilon, exact_mean), axes_of_maps(x, data_format, "x")
-    return multiply_maps(call, x, axes, soft, None)[0] if call.is_training else call.unchanged(x)
+    return numbers.noise_of_maps(call, x, "concrete", soft.params, axes) if call.is_training else call.unchanged(x)
 
 
 @backward_of(spatial_concrete_dropout)
@@ -277,7 +277,7 @@ def spatial_concrete_dropout_backward(
     soft, axes = soften(p_logit, temperature, epsilon, exact_mean), axes_of_maps(grad, data_format, "grad")
     if not call.is_training:
         return call.unchanged(grad), np.float64(0)
-    return multiply_maps(call, grad, axes, soft, x)
+    return multiply_maps_backward(call, grad, axes, soft, x)
 
 
 # The mask -----------------------------------------------------------------------------------------------------------
@@ -342,36 +342,15 @@ def make_mask(p_logit: Any, temperature: Any, epsilon: Any, exact_mean: Any) -> 
 # Maps ---------------------------------------------------------------------------------------------------------------
 
 
-def multiply_maps(
-    call: Call, array: ArrayLike, axes: tuple[int, ...], soft: SoftMask, x: ArrayLike | None
+def multiply_maps_backward(
+    call: Call, grad: ArrayLike, axes: tuple[int, ...], soft: SoftMask, x: ArrayLike
 ) -> tuple[NDArray[Any], np.float64]:
-    """Multiply each map by its factor. If `x` is given, the array is its gradient; then also return that of the logit.
+    """Return the gradients with respect to maps and to the logit.
 
     For the kernels a map is one element: its value is 1 in the forward pass, and its gradient is the sum of the gradients of
     its elements times x.
     """
-    pending = call.arrays(array, x=x)
-    place = place_of_maps(call, np.shape(array), axes)
-    shape = tuple(1 if axis in axes else size for axis, size in enumerate(np.shape(array)))
-    numbers.check_place(shape, pending.compute, Call(None, 0, True, None, *place))
-    with pending as run:
-        ones = np.ones(shape, run.compute)
-        factors, _ = numbers.noise(Call(*run.key, True, None, *place), ones, "concrete", soft.params)
-        slope = np.float64(0)
-        if x is not None:
-            products = np.asarray(run.x).astype(np.float64) * run.others[0].astype(np.float64)
-            for axis in axes:
-                products = sum_along(products, axis)
-            _, slope = soft.backward(Call(*run.key, True, None, *place), products.reshape(shape).astype(run.compute), ones)
-        numbers.noise(run.own_call(out=run.y), run.x, "factors", (), factors)
-        return run.result(), slope
-
-
-def place_of_maps(call: Call, shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """Return start, global_shape and global_start of an array with one element per map."""
-    whole, begin = plan.locate_block(shape, call.global_shape, call.global_start)
-    return (
-        call.start,
-        tuple(1 if axis in axes else size for axis, size in enumerate(whole)),
-        tuple(0 if axis in axes else at for axis, at in enumerate(begin)),
-    )
+    given = plan.as_array(grad, "grad", call.out)
+    sums, maps = numbers.sum_maps(call, given, x, axes), numbers.call_of_maps(call, given, axes)
+    _, slope = soft.backward(maps, sums, numbers.ones_of_maps(given, axes))
+    return numbers.noise_of_maps(call, given, "concrete", soft.params, axes), slope

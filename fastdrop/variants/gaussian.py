@@ -195,4 +195,4 @@ def noise_scale(p: Any, log_alpha: Any) -> Any:
     if rate == 1:
         raise ValueError("p must be in [0, 1) here: for p = 1 the noise would have an infinite variance")
     with plan.RoundToNearest():
-        return np.float64(math.sqrt(rate / (1 - rate)))
+        return math.sqrt(rate / (1 - rate))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
 from fastdrop._core.checks import as_real_array, as_share
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
+from fastdrop.variants._axes import shape_of
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._masks import check_whole_axes
 
@@ -128,13 +128,11 @@ class Scores(NamedTuple):
 
     def rates(self, x: ArrayLike, name: str, call: Call) -> Any:
         """Return the dropping probability per element of `x`, or raise an error for a bad argument."""
-        shape, given, rate = np.shape(x), as_real_array(self.scores, "scores"), plan.as_rate(self.p)
+        shape, given, rate = shape_of(x), as_real_array(self.scores, "scores"), plan.as_rate(self.p)
         least = as_share(self.floor, "floor")
         axes = range(given.ndim) if self.axis is None else plan.as_axes(self.axis, given.ndim, "axis")
-        try:
-            np.broadcast_to(given, shape)
-        except ValueError:
-            raise ValueError(f"scores have shape {given.shape}, which does not broadcast to {shape}, that of {name}") from None
+        if not plan.broadcasts(given, shape):
+            raise ValueError(f"scores have shape {given.shape}, which does not broadcast to {shape}, that of {name}")
         if not call.is_training:
             return rate
         varying = [len(shape) - given.ndim + axis for axis in axes if given.shape[axis] > 1]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers
 from fastdrop._core.checks import as_positive_count
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Per, Seed
+from fastdrop.variants._axes import shape_of
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._masks import check_whole_axes
 from fastdrop.variants._probabilities import multinomial_probabilities
@@ -126,7 +126,7 @@ def multinomial_dropout_backward(
 
 def draw_features(x: ArrayLike, k: Any, probabilities: Any, per: Any, call: Call, name: str) -> NDArray[Any]:
     """Forward and backward are one: the counts are constants, regenerated from (seed, offset)."""
-    shape, trials = np.shape(x), as_positive_count(k, "k")
+    shape, trials = shape_of(x), as_positive_count(k, "k")
     if not shape:
         raise ValueError(f"{name} must have features along its last axis; a 0-d array has none")
     if trials >= 2**32:

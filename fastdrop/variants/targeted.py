@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
 from fastdrop._core.checks import as_share
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
+from fastdrop.variants._axes import shape_of
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._masks import check_whole_axes, whole_part
 
@@ -91,7 +90,7 @@ def targeted_dropout(
            [-7.,  4.]])
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    return call.drop(weight, Targets(p, fraction, among, mode).rates(weight, call), mode=mode, name="weight")
+    return Targets(p, fraction, among, mode).drop(weight, weight, call, "weight")
 
 
 @backward_of(targeted_dropout)
@@ -128,7 +127,7 @@ def targeted_dropout_backward(
         raise ValueError(
             f"weight must have grad's shape {given.shape} and dtype {given.dtype}; got shape {array.shape} and {array.dtype}"
         )
-    return call.drop(grad, Targets(p, fraction, among, mode).rates(array, call), mode=mode)
+    return Targets(p, fraction, among, mode).drop(given, array, call, "grad")
 
 
 class Targets(NamedTuple):
@@ -139,19 +138,19 @@ class Targets(NamedTuple):
     among: Any
     mode: Any
 
-    def rates(self, weight: ArrayLike, call: Call) -> Any:
-        """Return the dropping probability per weight (outside training, one number), or raise an error for a bad argument."""
+    def drop(self, x: ArrayLike, weight: ArrayLike, call: Call, name: str) -> NDArray[Any]:
+        """Return x with some of its targeted weights dropped, or raise an error for a bad argument."""
         rate, share, among = plan.as_rate(self.p), as_share(self.fraction, "fraction"), self.among
         plan.check_mode(self.mode, ("inverted", "unscaled"))
         if among not in ("output", "layer"):
             raise ValueError(f"among must be 'output', the weights of each output, or 'layer', all weights; got {among!r}")
-        shape = np.shape(weight)
+        shape = shape_of(weight)
         if among == "output" and not shape:
             raise ValueError("among='output' compares the weights of each output, the last axis; a 0-d array has none")
         if not call.is_training:
-            return rate
+            return call.drop(x, rate, mode=self.mode, name=name)
         by_output = among == "output" and len(shape) > 1
         check_whole_axes(call, shape, range(len(shape) - by_output), "its magnitudes are compared")
         array = plan.as_array(weight, "weight")
         compared = array.size // max(shape[-1], 1) if by_output else array.size
-        return rate * ~numbers.find_others(array, whole_part(compared, Fraction(share)), by_output, call)
+        return numbers.drop_targets(call, x, array, rate, whole_part(compared, share), by_output, self.mode, name)

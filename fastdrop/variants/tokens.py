@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
 from fastdrop._core.checks import check_indices
-from fastdrop._core.plan import Call, Pass
+from fastdrop._core.plan import Call, Decisions
 from fastdrop._core.types import Backend, FixedSeed, Mode, Per, Rate, Seed
+from fastdrop.variants._axes import shape_of
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._masks import whole_part
 
@@ -155,7 +156,7 @@ class Lookup(NamedTuple):
 
     def checked(self, x: ArrayLike, name: str) -> Lookup:
         """Return the lookup that made `x`, or raise an error for a bad argument."""
-        shape, ids = np.shape(x), np.asarray(self.tokens)
+        shape, ids = shape_of(x), np.asarray(self.tokens)
         if self.num_embeddings is None:
             raise ValueError("num_embeddings must be given with tokens; it is the size of the vocabulary")
         words = plan.as_count(self.num_embeddings, "num_embeddings")
@@ -164,20 +165,7 @@ class Lookup(NamedTuple):
         if len(shape) != 3 or ids.shape != shape[:2]:
             raise ValueError(f"tokens must have shape (B, T) and {name} (B, T, D); got {ids.shape} and {shape}")
         check_indices(ids, words, "tokens", "the vocabulary")
-        return Lookup(ids.astype(np.int64), words, self.per)
-
-    def kept(self, run: Pass, p: float) -> NDArray[np.bool_]:
-        """Return whether each token's word type is kept, from a packed mask with one bit per word type."""
-        is_own, first = self.per == "sample", run.call.start
-        if is_own and run.call.global_start is not None:
-            first += self.num_embeddings * plan.as_sizes(run.call.global_start, "global_start")[0]
-        sequences = len(self.tokens) if is_own else 1
-        seed, offset = run.key
-        placed = Call(seed, offset, True, None, first)
-        packed = plan.dropout_mask(sequences * self.num_embeddings, p, placed, packed=True)
-        index = self.tokens + self.num_embeddings * np.arange(sequences)[:, np.newaxis]
-        kept: NDArray[np.bool_] = (packed[index >> 3] >> (index & 7).astype(np.uint8) & 1).astype(np.bool_)
-        return kept[..., np.newaxis]
+        return Lookup(np.ascontiguousarray(ids, np.int64), words, self.per)
 
 
 def drop_words(x: ArrayLike, name: str, p: Any, lookup: Lookup, call: Call) -> NDArray[Any]:
@@ -194,9 +182,14 @@ def drop_words(x: ArrayLike, name: str, p: Any, lookup: Lookup, call: Call) -> N
     found, rate = lookup.checked(x, name), plan.as_rate(p)
     if not call.is_training:
         return call.unchanged(x)
-    with call.arrays(x, placed=np.shape(x)) as run:
-        run.apply(found.kept(run, rate), 1.0 / (1.0 - rate) if rate < 1.0 else 0.0)
-        return run.result()
+    mask = mask_of_tokens(shape_of(x))
+    return call.drop_classes(x, rate, mask, found.tokens, found.num_embeddings, found.per == "sample")
+
+
+@functools.lru_cache(maxsize=256)
+def mask_of_tokens(shape: tuple[int, ...]) -> Decisions:
+    """Return a mask with one decision per token of each sequence."""
+    return Decisions(shape, (0, 1))
 
 
 # Words --------------------------------------------------------------------------------------------------------------
@@ -379,7 +372,7 @@ def token_dropout(
            [3, 4, 5]])
     """
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads)
-    choice = Choice(p, num_prefix_tokens, ordered, gather).checked(x, "x", np.shape(x)[1:2])
+    choice = choose(x, "x", p, num_prefix_tokens, ordered, gather)
     return_indices = plan.check_flag(return_indices, "return_indices")
     result, kept = keep_tokens(x, choice, call)
     return (result, kept) if return_indices else result
@@ -424,8 +417,8 @@ def token_dropout_backward(
     gathered = plan.check_flag(gather, "gather") and call.is_training
     if gathered and num_tokens is None:
         raise ValueError("num_tokens, the number of tokens of the forward pass, must be given if grad is gathered")
-    tokens = np.shape(grad)[1:2] if num_tokens is None else (plan.as_count(num_tokens, "num_tokens"),)
-    choice = Choice(p, num_prefix_tokens, ordered, gather).checked(grad, "grad", tokens)
+    tokens = None if num_tokens is None else plan.as_count(num_tokens, "num_tokens")
+    choice = choose(grad, "grad", p, num_prefix_tokens, ordered, gather, tokens)
     return scatter_tokens(grad, choice, call)
 
 
@@ -488,7 +481,7 @@ def patch_dropout(
     array([0., 3., 2., 4.], dtype=float32)
     """
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads)
-    choice = Choice(p, num_prefix_tokens, ordered, True).checked(x, "x", np.shape(x)[1:2])
+    choice = choose(x, "x", p, num_prefix_tokens, ordered, True)
     return_indices = plan.check_flag(return_indices, "return_indices")
     result, kept = keep_tokens(x, choice, call)
     return (result, kept) if return_indices else result
@@ -528,99 +521,79 @@ def patch_dropout_backward(
     array([1., 0., 1., 1., 1.], dtype=float32)
     """
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads, backward=True)
-    tokens = (plan.as_count(num_tokens, "num_tokens"),)
-    return scatter_tokens(grad, Choice(p, num_prefix_tokens, ordered, True).checked(grad, "grad", tokens), call)
+    tokens = plan.as_count(num_tokens, "num_tokens")
+    return scatter_tokens(grad, choose(grad, "grad", p, num_prefix_tokens, ordered, True, tokens), call)
 
 
 class Choice(NamedTuple):
-    """The arguments that select the kept tokens, as given by the caller, before the checks."""
+    """The checked arguments that select the kept tokens."""
 
-    p: Any
-    prefix: Any
-    ordered: Any
-    gather: Any
-    tokens: int = 0  # of a sample, those of the prefix included
+    p: float
+    prefix: int
+    gather: bool
+    tokens: int  # of a sample, those of the prefix included
+    kept: int  # of the tokens after the prefix, at least one
+    counts: tuple[int, int, bool, bool]  # of tokens after the prefix, and of kept ones; whether all are kept; whether in order
 
-    def checked(self, x: ArrayLike, name: str, tokens: tuple[int, ...]) -> Choice:
-        """Return the choice for this number of tokens, or raise an error for a bad argument."""
-        rate, prefix = plan.as_rate(self.p), plan.as_count(self.prefix, "num_prefix_tokens")
-        if np.ndim(x) < 2:
-            raise ValueError(f"{name} must have samples and tokens as its first two axes; got shape {np.shape(x)}")
-        (number,) = tokens
-        if prefix > max(number, np.shape(x)[1]):
-            raise ValueError(f"num_prefix_tokens must be at most the {np.shape(x)[1]} tokens of {name}; got {prefix}")
-        flags = plan.check_flag(self.ordered, "ordered"), plan.check_flag(self.gather, "gather")
-        return Choice(rate, prefix, *flags, number)
 
-    @property
-    def free(self) -> int:
-        """The number of tokens after the prefix."""
-        free: int = self.tokens - self.prefix
-        return free
+def choose(x: ArrayLike, name: str, p: Any, prefix: Any, ordered: Any, gather: Any, tokens: int | None = None) -> Choice:
+    """Return the choice among this number of tokens, by default those of x, or raise an error for a bad argument."""
+    shape = shape_of(x)
+    if type(p) is float and type(prefix) is int and type(ordered) is type(gather) is bool:  # the usual case, which is cached
+        return usual_choice(shape, name, p, prefix, ordered, gather, tokens)
+    return make_choice(shape, name, p, prefix, ordered, gather, tokens)
 
-    @property
-    def kept(self) -> int:
-        """The number of kept tokens after the prefix, at least one."""
-        kept: int = whole_part(self.free, 1 - Fraction(self.p))
-        return min(self.free, max(1, kept))
 
-    def draw(self, run: Pass) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the kept positions in whole samples, prefix first, and the kept positions counted after the prefix."""
-        samples = len(run.x)
-        if self.p == 0.0:
-            chosen = np.tile(np.arange(self.free), (samples, 1))
-        else:
-            halves = numbers.words(2 * samples * self.free, run.own_call()).astype(np.uint64)
-            halves = halves.reshape(samples, self.free, 2)
-            keys = halves[..., 1] << np.uint64(32) | halves[..., 0]
-            chosen = np.argsort(keys, axis=1, kind="stable")[:, : self.kept]
-            chosen = np.sort(chosen, axis=1) if self.ordered else chosen
-        first = np.broadcast_to(np.arange(self.prefix), (samples, self.prefix))
-        return np.concatenate([first, chosen + self.prefix], axis=1), chosen
+def make_choice(
+    shape: tuple[int, ...], name: str, p: Any, prefix: Any, ordered: Any, gather: Any, tokens: int | None
+) -> Choice:
+    """Return the choice for an array of a shape."""
+    rate, before = plan.as_rate(p), plan.as_count(prefix, "num_prefix_tokens")
+    if len(shape) < 2:
+        raise ValueError(f"{name} must have samples and tokens as its first two axes; got shape {shape}")
+    number = shape[1] if tokens is None else tokens
+    if before > max(number, shape[1]):
+        raise ValueError(f"num_prefix_tokens must be at most the {shape[1]} tokens of {name}; got {before}")
+    in_order, gathers = plan.check_flag(ordered, "ordered"), plan.check_flag(gather, "gather")
+    free = number - before
+    kept = min(free, max(1, whole_part(free, rate, rest=True)))
+    return Choice(rate, before, gathers, number, kept, (free, kept, rate == 0.0, in_order))
+
+
+usual_choice = functools.lru_cache(maxsize=256)(make_choice)
+
+
+def keep_in_place(x: ArrayLike, choice: Choice, call: Call) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the array with +0.0 for all tokens that are not kept, and the kept positions after the prefix."""
+    with call.arrays(x) as run:
+        chosen = numbers.choose_tokens(run.own_call(), len(run.x), *choice.counts)
+        flags = np.zeros(run.x.shape[:2], np.bool_)
+        flags[:, : choice.prefix] = True
+        np.put_along_axis(flags, chosen + choice.prefix, True, axis=1)
+        run.apply(flags.reshape(flags.shape + (1,) * (run.x.ndim - 2)))
+        return run.result(), chosen
 
 
 def keep_tokens(x: ArrayLike, choice: Choice, call: Call) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the kept tokens, gathered or in place, and their positions after the prefix."""
-    samples, tokens, *rest = shape = np.shape(x)
     if not call.is_training:
-        return call.unchanged(x), np.tile(np.arange(choice.free), (samples, 1))
-    result = (samples, choice.prefix + choice.kept, *rest) if choice.gather else shape
-    with call.arrays(x, shape=result) as run:
-        positions, chosen = choice.draw(run)
-        if not choice.gather:
-            return keep_in_place(run, positions), chosen
-        rows = np.asarray(run.x).reshape(samples * tokens, *rest)
-        index = positions + tokens * np.arange(samples)[:, np.newaxis]
-        np.take(rows, index, axis=0, out=np.asarray(run.y), mode="clip")  # no index is out of range; "raise" would copy
-        return run.result(), chosen
+        return call.unchanged(x), np.tile(np.arange(choice.counts[0]), (shape_of(x)[0], 1))
+    if choice.gather:
+        return numbers.move_tokens(call, x, choice.prefix, *choice.counts)
+    return keep_in_place(x, choice, call)
 
 
 def scatter_tokens(grad: ArrayLike, choice: Choice, call: Call) -> NDArray[Any]:
     """Return the gradient of `keep_tokens`."""
-    samples, given, *rest = np.shape(grad)
+    given = shape_of(grad)[1]
     if not call.is_training:
         return call.unchanged(grad)
     expected = choice.prefix + choice.kept if choice.gather else choice.tokens
-    if choice.free < 0 or given != expected:
+    if choice.counts[0] < 0 or given != expected:
         raise ValueError(
             f"grad must have {max(expected, 0)} tokens, as the result of the forward pass with num_tokens {choice.tokens}, "
             f"p {choice.p} and num_prefix_tokens {choice.prefix}; got {given}"
         )
-    with call.arrays(grad, shape=(samples, choice.tokens, *rest)) as run:
-        positions, _ = choice.draw(run)
-        if not choice.gather:
-            return keep_in_place(run, positions)
-        values, result = np.asarray(run.x), np.asarray(run.y)
-        if run.call.out is not None and np.may_share_memory(values, result):
-            values = values.copy()
-        result[...] = 0
-        result[np.arange(samples)[:, np.newaxis], positions] = values
-        return run.result()
-
-
-def keep_in_place(run: Pass, positions: NDArray[np.int64]) -> NDArray[Any]:
-    """Return the array with +0.0 for all tokens that are not at the kept positions of their sample."""
-    flags = np.zeros(run.x.shape[:2], np.bool_)
-    np.put_along_axis(flags, positions, True, axis=1)
-    run.apply(flags.reshape(flags.shape + (1,) * (run.x.ndim - 2)))
-    return run.result()
+    if choice.gather:
+        return numbers.move_tokens(call, grad, choice.prefix, *choice.counts, scatter=True)[0]
+    return keep_in_place(grad, choice, call)[0]

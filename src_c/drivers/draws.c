@@ -37,7 +37,7 @@ int fd_draw_shift(int64_t features) {
 /* The last word of each feature, arbitrary for a first feature without words; for each bucket of words, the first feature that
  * owns one of them or of the following ones; the expected number of draws times 2^32, of all rows of a block. */
 static void fill_tables(const fd_draw_call *call, const uint64_t *shares) {
-  const int64_t rows = fd_draw_rows(call->features);
+  const int64_t rows = fd_min(fd_draw_rows(call->features), call->rows);
   uint64_t end = 0, b = 0;
   for (int64_t i = 0; i < call->features; i++) {
     end += shares[i];
@@ -108,8 +108,10 @@ static void draws_range(const void *work, int64_t begin, int64_t end) {
   const fd_draw_call *call = job->call;
   const int64_t most = fd_draw_rows(call->features), features = call->features;
   uint32_t *counts = call->counts + __atomic_fetch_add(job->workers, 1, __ATOMIC_RELAXED) * most * features;
-  memset(counts, 0, (size_t)(most * features) * sizeof *counts);
-  if (call->shared) count_rows(job, 0, 1, counts);
+  if (call->shared) {
+    memset(counts, 0, (size_t)features * sizeof *counts);
+    count_rows(job, 0, 1, counts);
+  }
   for (int64_t r = 1; call->shared && r < most; r++) memcpy(counts + r * features, counts, (size_t)features * sizeof *counts);
   for (int64_t row = begin / FD_TILE * most; row < fd_min(call->rows, end / FD_TILE * most); row += most) {
     const int64_t rows = fd_min(most, call->rows - row), n = rows * features;

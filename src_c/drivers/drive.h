@@ -134,6 +134,19 @@ fd_number_source fd_numbers_open(const fd_isa *isa, const fd_numbers *from, fd_n
 /* Those of elements i .. i + n - 1, of FD_MOST_WORDS words at most; `blocks` has room for FD_WORD_BUFFER. */
 void fd_numbers_at(const fd_number_source *source, int64_t i, int64_t n, uint64_t *blocks, void *out);
 
+/* Terms of sums in a fixed order, as an array of (length, inner) in C order; length is at least 1. `write` writes n of them, from
+ * number `first` on, in the type of the sums. halving.c */
+typedef void fd_write_terms(void *from, int64_t first, int64_t n, char *out);
+typedef struct {
+  const fd_isa *isa;
+  fd_write_terms *write;
+  void *from;
+  int64_t length, inner;
+  int is_double;
+} fd_halving;
+/* Writes the `inner` sums over the length. */
+void fd_halve(const fd_halving *terms, void *out);
+
 static inline int64_t fd_itemsize(int dtype) { return dtype == FD_FLOAT64 ? 8 : dtype == FD_FLOAT32 ? 4 : 2; }
 static inline int64_t fd_min(int64_t a, int64_t b) { return a < b ? a : b; }
 /* The number of elements before the first one that begins a cache line. */

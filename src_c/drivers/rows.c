@@ -5,9 +5,7 @@
 
 #include "drivers/drive.h"
 
-/* A row of up to WHOLE_ROW bytes of the compute type is summed in one buffer. A longer row is summed in pieces of LEVEL_PIECE
- * elements, which hold the sums of several halvings. */
-enum { WHOLE_ROW = 8192, LEVEL_PIECE = 128, PRODUCTS = 256 };
+enum { PRODUCTS = 256 };
 
 typedef struct {
   const fd_isa *isa;
@@ -54,7 +52,8 @@ static void write_kept(const rows_job *job, const void *stored, int64_t i, int64
 }
 
 /* Writes n terms of a row's sum, from term `from` on: its kept elements, or their products with the gradients. */
-static void write_terms(row_work *row, int64_t from, int64_t n, char *out) {
+static void write_terms(void *of_row, int64_t from, int64_t n, char *out) {
+  row_work *row = (row_work *)of_row;
   const rows_job *job = row->job;
   _Alignas(64) char values[PRODUCTS * 8];
   uint64_t aligned[FD_TILE_WORDS + 2];
@@ -73,31 +72,15 @@ static void write_terms(row_work *row, int64_t from, int64_t n, char *out) {
   }
 }
 
-/* Writes n numbers of a row whose length was halved `level` times, from number `from` on. */
-static void write_level(row_work *row, int level, int64_t from, int64_t n, char *out) {
-  _Alignas(64) char second[LEVEL_PIECE * 8];
-  if (!level) {
-    write_terms(row, from, n, out);
-    return;
-  }
-  int64_t length = row->job->call->n; /* after level - 1 halvings */
-  for (int k = 1; k < level; k++) length = (length + 1) / 2;
-  const int64_t half = (length + 1) / 2, more = fd_min(n, length - half - from);
-  write_level(row, level - 1, from, n, out);
-  if (more <= 0) return;
-  write_level(row, level - 1, from + half, more, second);
-  row->job->isa->row_add[row->job->size == 8](out, second, more);
-}
-
 static NOINLINE double sum_row(row_work *row) {
   const rows_job *job = row->job;
-  _Alignas(64) char values[WHOLE_ROW];
-  int64_t n = job->call->n;
-  int level = 0;
-  if (n * job->size > WHOLE_ROW)
-    for (; n > LEVEL_PIECE; level++) n = (n + 1) / 2;
-  write_level(row, level, 0, n, values);
-  return job->isa->row_sum[job->size == 8](values, n);
+  const fd_halving terms = {job->isa, write_terms, row, job->call->n, 1, job->size == 8};
+  union {
+    double wide;
+    float narrow;
+  } sum;
+  fd_halve(&terms, &sum);
+  return job->size == 8 ? sum.wide : (double)sum.narrow;
 }
 
 /* Writes a row's results: (x or the gradient + shift) / total. */

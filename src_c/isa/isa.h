@@ -79,6 +79,7 @@ typedef double sum_kernel(void *products, int64_t n); /* n <= FD_NOISE_TILE; fil
 typedef double row_sum_kernel(void *values, int64_t n);                               /* overwrites the values */
 typedef void row_products_kernel(void *g, const void *values, double total, int64_t n); /* g = g * (values / total) */
 typedef void row_add_kernel(void *to, const void *from, int64_t n);                   /* to = to + from */
+typedef void sum_terms_kernel(const void *x, const void *other, int64_t n, void *out); /* x, or x * other if there is another */
 typedef void widen_kernel(const void *stored, int64_t n, void *out);
 
 /* The factors of at most FD_DRAWS_PIECE features that were drawn counts[i] times, and their keep bits (fd_multiply_draws). */
@@ -136,6 +137,7 @@ struct fd_isa {
   row_sum_kernel *row_sum[2];
   row_products_kernel *row_products[2];
   row_add_kernel *row_add[2];
+  sum_terms_kernel *sum_terms[3]; /* of float32 to float32, to float64; of float64 to float64 */
   widen_kernel *widen[FD_DTYPES];
   double (*multiply_add)(double a, double b, double c); /* must round twice; otherwise the build is wrong */
   void (*fence)(void);                                  /* orders the streaming stores before later stores */

@@ -32,6 +32,21 @@
 #include "kernels/rows_tpl.h"
 
 #define NAME(f) f##32
+#define IN float
+#define OUT float
+#include "kernels/terms_tpl.h"
+
+#define NAME(f) f##32_64
+#define IN float
+#define OUT double
+#include "kernels/terms_tpl.h"
+
+#define NAME(f) f##64
+#define IN double
+#define OUT double
+#include "kernels/terms_tpl.h"
+
+#define NAME(f) f##32
 #define REAL float
 #include "kernels/draws_tpl.h"
 
@@ -156,6 +171,7 @@ const fd_isa FD_JOIN(fd_isa_, FD_ISA_NAME) = {
     .row_sum = FD_BOTH(row_sum),
     .row_products = FD_BOTH(row_products),
     .row_add = FD_BOTH(row_add),
+    .sum_terms = {sum_terms32, sum_terms32_64, sum_terms64},
     .widen = FD_ALL_TYPES(widen),
     .multiply_add = multiply_add,
     .fence = fence,

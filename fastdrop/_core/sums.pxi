@@ -1,0 +1,127 @@
+# Sums along axes in a fixed order, and one number of a noise per map.
+
+def sum_along(x, int axis, other=None, *, bint wide=False):
+    """Return sums along an axis, which keeps length 1: of x, or of the products with another array like it.
+
+    The second half is added to the first, which is one longer if the length is odd, until one is left; the sum of none is 0.
+    The result has the compute type of x; if `wide`, terms and sums are float64.
+    """
+    cdef np.ndarray a = flat_numbers(x), b = None if other is None else flat_numbers(other), y
+    cdef np.npy_intp dims[native.FD_MAX_DIMS]
+    cdef native.fd_sum_call call
+    cdef int ndim = np.PyArray_NDIM(a), k
+    call.x_dtype, call.outer, call.inner = kind_of(a, "x"), 1, 1
+    call.dtype = native.FD_FLOAT64 if wide or call.x_dtype == native.FD_FLOAT64 else native.FD_FLOAT32
+    for k in range(ndim):
+        dims[k] = 1 if k == axis else np.PyArray_DIM(a, k)
+        if k < axis:
+            call.outer *= dims[k]
+        else:
+            call.inner *= dims[k]
+    call.n = np.PyArray_DIM(a, axis)
+    y = np.PyArray_ZEROS(ndim, dims, np.NPY_FLOAT64 if call.dtype == native.FD_FLOAT64 else np.NPY_FLOAT32, 0)
+    call.x, call.other, call.y = np.PyArray_DATA(a), NULL if b is None else np.PyArray_DATA(b), np.PyArray_DATA(y)
+    if np.PyArray_SIZE(a):
+        add_up(&call, a, b, axis, y)
+    return y
+
+
+cdef int add_up(native.fd_sum_call *call, np.ndarray a, np.ndarray b, int axis, np.ndarray y) except -1:
+    """Write the sums."""
+    cdef Settings settings = effective()
+    cdef int64_t n = np.PyArray_SIZE(a)
+    cdef native.fenv_t found
+    cdef PyThreadState *state
+    if settings.module is None:
+        state = released(n)
+        native.sum_axis(settings.kernels, call, threads_of(settings, n))
+        regain(state)
+        return 0
+    quiet = begin_in_python(&found)
+    try:
+        terms = a.astype(y.dtype)
+        y[...] = fixed_sum(terms if b is None else terms * b.astype(y.dtype), axis)
+    finally:
+        end_in_python(quiet, &found)
+    return 0
+
+
+cdef np.ndarray flat_numbers(x):
+    """Return an array itself if it is of no subclass and flat, otherwise a copy that is."""
+    cdef np.ndarray a = x
+    return a if np.PyArray_CheckExact(a) and is_plain(a) else np.array(a, order="C", subok=False)
+
+
+# Maps ---------------------------------------------------------------------------------------------------------------
+
+def sum_maps(Call call not None, grad, x, tuple axes):
+    """Return the sums of grad * x along some axes, which keep length 1, in float64 and rounded to the compute type."""
+    cdef Work work = begin(call, grad, call.array_name())
+    cdef native.fenv_t found
+    cdef np.ndarray other = operand(x, work.x, true_shape(work.x), "x"), sums
+    cdef int64_t i
+    if axes:
+        sums = sum_along(work.x, axes[0], other, wide=True)
+        for axis in axes[1:]:
+            sums = sum_along(sums, axis)
+    else:
+        sums = sum_along(work.x[..., None], np.PyArray_NDIM(work.x), other[..., None], wide=True).reshape(true_shape(work.x))
+    if work.dtype == native.FD_FLOAT64:
+        return sums
+    cdef np.ndarray narrow = np.PyArray_EMPTY(np.PyArray_NDIM(sums), np.PyArray_DIMS(sums), np.NPY_FLOAT32, 0)
+    native.environment_begin(&found)
+    for i in range(np.PyArray_SIZE(sums)):
+        (<float *>np.PyArray_DATA(narrow))[i] = <float>(<double *>np.PyArray_DATA(sums))[i]
+    native.environment_end(&found)
+    return narrow
+
+
+def ones_of_maps(np.ndarray x not None, tuple axes):
+    """Return ones of the compute type of x, one per map: the elements along some axes are a map."""
+    cdef np.npy_intp dims[native.FD_MAX_DIMS]
+    cdef bint is_double = np.PyArray_TYPE(x) == np.NPY_FLOAT64
+    cdef int64_t i
+    cdef int k
+    for k in range(np.PyArray_NDIM(x)):
+        dims[k] = 1 if k in axes else np.PyArray_DIM(x, k)
+    cdef np.ndarray ones = np.PyArray_EMPTY(
+        np.PyArray_NDIM(x), dims, np.NPY_FLOAT64 if is_double else np.NPY_FLOAT32, 0)
+    for i in range(np.PyArray_SIZE(ones)):
+        if is_double:
+            (<double *>np.PyArray_DATA(ones))[i] = 1.0
+        else:
+            (<float *>np.PyArray_DATA(ones))[i] = 1.0
+    return ones
+
+
+def call_of_maps(Call call not None, np.ndarray x not None, tuple axes):
+    """Return a call in training, with the same seed and place, on an array with one element per map."""
+    cdef Call maps = Call.__new__(Call)
+    cdef list whole, begin
+    cdef int k
+    maps.seed, maps.offset, maps.start, maps.use = call.seed, call.offset, call.start, call.use
+    maps.backend, maps.num_threads = call.backend, call.num_threads
+    if call.global_shape is not None or call.global_start is not None:
+        sizes, first = locate_block(true_shape(x), call.global_shape, call.global_start)
+        whole, begin = list(sizes), list(first)
+        for k in axes:
+            whole[k], begin[k] = 1, 0
+        maps.global_shape, maps.global_start = tuple(whole), tuple(begin)
+    return maps
+
+
+def noise_of_maps(Call call not None, x, str name, params, tuple axes):
+    """Return x times the noise of 1, one number per map."""
+    cdef Work work = begin(call, x, call.array_name()), placed = Work.__new__(Work)
+    cdef np.ndarray given = work.x, ones = ones_of_maps(given, axes), y
+    cdef Call maps = call_of_maps(call, given, axes), rest = Call.__new__(Call)
+    placed.dtype = kind_of(ones, "x")
+    place_numbers(placed, maps, np.PyArray_NDIM(ones), np.PyArray_DIMS(ones))
+    if call.out is not None:
+        check_out(call.out, given)
+    check_seed(call.seed, call.offset, call.use)
+    y = new_like(given) if call.out is None else call.out
+    factors, _ = noise(maps, ones, name, params)  # draws the key
+    rest.seed, rest.out, rest.backend, rest.num_threads = 0, y, call.backend, call.num_threads
+    noise(rest, given, "factors", (), factors)
+    return wrapped(given, y, call.out)
