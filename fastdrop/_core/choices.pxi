@@ -36,22 +36,37 @@ def choose_tokens(Call call not None, int64_t samples, int64_t free, int64_t kep
 
 cdef np.ndarray chosen(const Tokens *of, Call call):
     cdef np.npy_intp dims[2]
-    cdef int64_t sample, i
+    cdef int64_t i
     cdef np.ndarray made, random, ranked
-    cdef native.fd_key unused
-    cdef Call own = Call.__new__(Call)
+    cdef native.fd_key key
+    cdef Settings settings = settings_of(call.backend, call.num_threads)
     dims[0], dims[1] = of.samples, of.kept
     made = np.PyArray_EMPTY(2, dims, np.NPY_INT64, 0)
     cdef int64_t *to = <int64_t *>np.PyArray_DATA(made)
     if of.all:
-        draw_key(call.seed, call.offset, &unused)
+        draw_key(call.seed, call.offset, &key)
         for i in range(of.samples * of.kept):
             to[i] = i % of.kept
         return made
     random, ranked = room(2 * of.samples * of.free, np.NPY_UINT32), room(2 * of.free, np.NPY_UINT64)
-    own.seed, own.offset, own.out = call.seed, call.offset, random
-    own.backend, own.num_threads = call.backend, call.num_threads
-    words(np.PyArray_SIZE(random), own)  # draws the key
+    first_index(0, np.PyArray_SIZE(random), WORDS_END, "words")
+    draw_key(call.seed, call.offset, &key)
+    fill_words(settings, key, 0, random)
+    rank_tokens(of, random, ranked, made)
+    return made
+
+
+def tokens_by_words(np.ndarray random not None, int64_t samples, int64_t free, int64_t kept, bint ordered):
+    """Return the kept tokens of each sample for the halves of the tokens' words, the low one first."""
+    cdef Tokens of = Tokens(samples, 0, free, kept, False, ordered)
+    cdef np.ndarray made = room(samples * kept, np.NPY_INT64)
+    rank_tokens(&of, random, room(2 * free, np.NPY_UINT64), made)
+    return made.reshape(samples, kept)
+
+
+cdef int rank_tokens(const Tokens *of, np.ndarray random, np.ndarray ranked, np.ndarray made) except -1:
+    cdef int64_t *to = <int64_t *>np.PyArray_DATA(made)
+    cdef int64_t sample, i
     cdef const uint32_t *word = <const uint32_t *>np.PyArray_DATA(random)
     cdef Ranked *rank = <Ranked *>np.PyArray_DATA(ranked)
     cdef PyThreadState *state = released(of.samples * of.free)
@@ -66,7 +81,7 @@ cdef np.ndarray chosen(const Tokens *of, Call call):
             qsort(to, of.kept, sizeof(int64_t), &compare_tokens)
         to += of.kept
     regain(state)
-    return made
+    return 0
 
 
 def move_tokens(

@@ -82,18 +82,24 @@ def words(n, Call call not None):
     cdef native.fd_key key
     cdef np.ndarray out = random_result((count,), np.dtype(np.uint32), call)
     cdef np.ndarray made = out if is_plain(out) else np.empty(count, np.uint32)
-    cdef const native.fd_isa *kernels = settings.kernels
-    cdef int threads = threads_of(settings, count)
-    cdef void *data = np.PyArray_DATA(made)
     draw_key(call.seed, call.offset, &key)
-    if count and settings.module is None:
-        with nogil:
-            native.words(kernels, key, first, count, data, threads)
-    elif count:
-        settings.module.words(key.seed, key.offset, first, np.asarray(made))
+    fill_words(settings, key, first, made)
     if made is not out:
         np.copyto(out, made)
     return out
+
+
+cdef int fill_words(Settings settings, native.fd_key key, uint64_t first, np.ndarray made) except -1:
+    """Fill a flat array with words."""
+    cdef int64_t n = np.PyArray_SIZE(made)
+    cdef PyThreadState *state
+    if n and settings.module is None:
+        state = released(n)
+        native.words(settings.kernels, key, first, n, np.PyArray_DATA(made), threads_of(settings, n))
+        regain(state)
+    elif n:
+        settings.module.words(key.seed, key.offset, first, np.asarray(made))
+    return 0
 
 
 def check_place(shape, dtype, Call call not None):

@@ -164,16 +164,15 @@ def test_patches(engine, dtype, ordered):
         assert_same_bytes(fastdrop.token_dropout_backward(x, p, gather=False, **rule), gradient)
 
 
-def test_equal_keys_go_to_the_lower_index(monkeypatch):
+def test_equal_keys_go_to_the_lower_index():
     from fastdrop._core import numbers
 
     halves = np.array([5, 1, 5, 0, 5, 1, 4, 1, 5, 0], np.uint32)  # keys: high 1, 0, 1, 1, 0; low 5, 5, 5, 4, 5
-    monkeypatch.setattr(numbers, "words", lambda n, *_: halves)
-    _, indices = fastdrop.patch_dropout(np.ones((1, 6, 1)), 0.0001, return_indices=True, seed=1)
-    assert indices.tolist() == [[1, 4, 3, 0]]
-    monkeypatch.setattr(numbers, "words", lambda n, *_: np.resize(np.array([7, 0, 3, 0], np.uint32), n))
-    _, indices = fastdrop.patch_dropout(np.ones((2, 401, 1)), 0.25, return_indices=True, seed=1)  # keys 7, 3, 7, 3, ...
-    assert indices.tolist() == [[*range(1, 400, 2), *range(0, 200, 2)]] * 2
+    assert numbers.tokens_by_words(halves, 1, 5, 4, False).tolist() == [[1, 4, 3, 0]]
+    halves = np.resize(np.array([7, 0, 3, 0], np.uint32), 2 * 2 * 400)  # keys 7, 3, 7, 3, ...
+    kept = [*range(1, 400, 2), *range(0, 200, 2)]
+    assert numbers.tokens_by_words(halves, 2, 400, 300, False).tolist() == [kept] * 2
+    assert numbers.tokens_by_words(halves, 2, 400, 300, True).tolist() == [sorted(kept)] * 2
 
 
 def test_the_number_kept_is_exact():
