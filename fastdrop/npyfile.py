@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fastdrop.variants.dropout import dropout, dropout_mask
 
-__all__ = ["Applied", "apply_file", "leftovers"]
+__all__ = ["Applied", "apply_file", "leftovers", "replacement"]
 
 CHUNK_BYTES = 2**24  # the size of a chunk; several arrays of this size are in memory
 PART = ".fastdrop-"  # begins the name of an unfinished file

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,11 +18,12 @@ from rich.progress import TaskProgressColumn, TimeElapsedColumn, TimeRemainingCo
 from rich.text import Text
 
 import fastdrop
+from fastdrop._cli.raw import KINDS, Raw, pieces
 from fastdrop._cli.screens import FAILURE, end, errors_in_one_line, progress_bar, show, table
 from fastdrop._core import settings
 from fastdrop._core.types import Backend
 from fastdrop.bench.command import bench
-from fastdrop.npyfile import Applied, apply_file, leftovers
+from fastdrop.npyfile import Applied, apply_file, leftovers, replacement
 from fastdrop.verify.distributions import describe_others, find_others
 from fastdrop.verify.runner import Outcome, checks
 
@@ -80,6 +83,22 @@ def integer(text: str) -> int:
         raise click.BadParameter(f"{text!r} is not an integer") from None
 
 
+SEED = click.option(
+    "--seed",
+    type=integer,
+    metavar="INTEGER",
+    required=True,
+    help="The seed, in [0, 2**64), decimal or 0x...: the same seed gives the same mask.",
+)
+OFFSET = click.option(
+    "--offset",
+    type=integer,
+    metavar="INTEGER",
+    default="0",
+    show_default=True,
+    help="The number of the mask under the seed, in [0, 2**64).",
+)
+BACKEND = click.option("--backend", type=click.Choice(list(settings.BACKENDS)), help="The backend; all give the same bytes.")
 THREADS = click.option("--threads", type=int, help="The largest number of threads; the result does not depend on it.")
 
 
@@ -90,22 +109,9 @@ THREADS = click.option("--threads", type=int, help="The largest number of thread
 @click.argument("source", metavar="IN.npy", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("target", metavar="OUT.npy", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("-p", type=float, required=True, help="The probability of dropping an element, in [0, 1].")
-@click.option(
-    "--seed",
-    type=integer,
-    metavar="INTEGER",
-    required=True,
-    help="The seed, in [0, 2**64), decimal or 0x...: the same seed gives the same mask.",
-)
-@click.option(
-    "--offset",
-    type=integer,
-    metavar="INTEGER",
-    default="0",
-    show_default=True,
-    help="The number of the mask under the seed, in [0, 2**64).",
-)
-@click.option("--backend", type=click.Choice(list(settings.BACKENDS)), help="The backend; all give the same bytes.")
+@SEED
+@OFFSET
+@BACKEND
 @THREADS
 def apply(source: Path, target: Path, p: float, seed: int, offset: int, backend: Backend | None, threads: int | None) -> None:
     """Apply dropout to a file.
@@ -138,6 +144,55 @@ def show_applied(target: Path, applied: Applied) -> None:
     click.echo(f"  dropped  {share}")
     click.echo(f"  time     {applied.seconds:.2f} s, {gigabytes / applied.seconds:.2f} GB/s")
     click.echo(f"  SHA-256  {applied.sha256}")
+
+
+# stream -------------------------------------------------------------------------------------------------------------
+
+
+def number_or_unlimited(text: str) -> int | None:
+    """Read a number of elements; None stands for all that there are."""
+    return None if text == "unlimited" else integer(text)
+
+
+@cli.command()
+@click.option("--kind", type=click.Choice(list(KINDS)), required=True, help="What is written.")
+@SEED
+@OFFSET
+@click.option("-p", "--p", "p", type=float, default=0.5, show_default=True, help="The probability of dropping, of masks.")
+@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Of normal.")
+@click.option(
+    "--count", type=number_or_unlimited, metavar="INTEGER", required=True, help='The number of elements, or "unlimited".'
+)
+@click.option("--out", "target", type=click.Path(dir_okay=False, path_type=Path), help="A file, instead of standard output.")
+@BACKEND
+@THREADS
+def stream(
+    kind: str,
+    seed: int,
+    offset: int,
+    p: float,
+    dtype: str,
+    count: int | None,
+    target: Path | None,
+    backend: Backend | None,
+    threads: int | None,
+) -> None:
+    """Write the raw bytes of a stream, for test batteries.
+
+    words: 32-bit words. mask: one byte per element, 1 if it is kept. packed: one bit per element, from the least significant
+    one on. normal: standard normal numbers. All are little-endian. They are those of fastdrop.words, fastdrop.dropout_mask and
+    fastdrop.normal from index 0 on, and need little memory, however many there are.
+    """
+    using = partial(fastdrop.using, backend=backend, num_threads=threads)
+    with errors_in_one_line(), using():
+        made = pieces(Raw(kind, seed, offset, p, dtype), count)
+        if target is not None:
+            with stopping_cleanly(), replacement(target) as file:
+                file.writelines(made)
+            return
+    with using():
+        for piece in made:
+            sys.stdout.buffer.write(piece)  # a closed pipe ends this command as it ends the others
 
 
 # verify -------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from fastdrop._core import native
 pytest.importorskip("rich")
 from click.testing import CliRunner
 
+from fastdrop._cli import raw
 from fastdrop._cli.commands import cli
 
 
@@ -202,6 +203,7 @@ def test_apply_to_a_full_disk_leaves_no_file(folder):
 # Hostile files and streams ------------------------------------------------------------------------------------------
 
 APPLY = ("-p", "0.1", "--seed", "1")
+STREAM = ("stream", "--kind", "words", "--seed", "1", "--count", "9")
 TRUNCATING = """
 import os, sys
 from fastdrop import npyfile
@@ -262,7 +264,9 @@ def test_a_loop_of_links_is_an_error_in_one_line(folder):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
-@pytest.mark.parametrize("arguments", [("apply", "in.npy", "out.npy", *APPLY), ("info",), ("info", "--json"), ("--help",)])
+@pytest.mark.parametrize(
+    "arguments", [("apply", "in.npy", "out.npy", *APPLY), ("info",), ("info", "--json"), ("--help",), STREAM]
+)
 def test_a_full_standard_output_is_an_error_in_one_line(folder, arguments):
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "fastdrop", *arguments]
@@ -345,6 +349,80 @@ def test_apply_shows_its_progress_on_a_terminal_alone(folder):
     assert b"\x1b" not in done.stdout
 
 
+# stream -------------------------------------------------------------------------------------------------------------
+
+STREAMS = {
+    "words": (lambda: fastdrop.words(5000, seed=7, offset=3), ()),
+    "mask": (lambda: fastdrop.dropout_mask(5000, 0.1, seed=7, offset=3), ("-p", 0.1)),
+    "packed": (lambda: fastdrop.dropout_mask(5000, 0.1, seed=7, offset=3, packed=True), ("--p", 0.1)),
+    "normal": (lambda: fastdrop.normal(5000, seed=7, offset=3), ()),
+    "normal-float64": (lambda: fastdrop.normal(5000, seed=7, offset=3, dtype="float64"), ("--dtype", "float64")),
+}
+
+
+def stream(kind, *options, count=5000):
+    return run("stream", "--kind", kind.partition("-")[0], "--seed", 7, "--offset", 3, "--count", count, *options)
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+@pytest.mark.parametrize("piece", [raw.PIECE, 1024])  # 5,000 elements are a part of one, or four of them and a part
+def test_stream_writes_the_bytes_of_the_library(monkeypatch, kind, piece):
+    monkeypatch.setattr(raw, "PIECE", piece)
+    expected, options = STREAMS[kind]
+    done = stream(kind, *options)
+    assert (done.exception, done.stderr_bytes) == (None, b"")
+    assert done.stdout_bytes == expected().tobytes()
+    assert stream(kind, *options, "--backend", "numpy").stdout_bytes == done.stdout_bytes
+
+
+def test_stream_to_a_file(folder):
+    done = stream("words", "--out", folder / "words.bin")
+    assert (done.exit_code, done.output) == (0, "")
+    assert (folder / "words.bin").read_bytes() == fastdrop.words(5000, seed=7, offset=3).tobytes()
+
+
+def test_stream_of_nothing_is_empty_but_checked():
+    assert (stream("words", count=0).exit_code, stream("words", count=0).output) == (0, "")
+    assert stream("mask", "-p", 7, count=0).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--count", -1), 'count must be in [0, 1125899906842624] for words, or "unlimited"; got -1'),
+        (("--count", 2**50 + 1), "count must be in [0, 1125899906842624]"),
+        (("--count", "all"), "'all' is not an integer"),
+        (("--kind", "mask", "-p", 1.5), "p must be in [0, 1]"),
+        (("--seed", 2**64), "seed must be an integer in [0, 2**64)"),
+        (("--threads", 0), "num_threads must be an integer >= 1"),
+        (("--dtype", "float16"), "'float16' is not one of"),
+        (("--out", "absent/words.bin"), "there is no folder"),
+    ],
+)
+def test_stream_refuses_arguments_in_one_line(tmp_path, monkeypatch, options, said):
+    monkeypatch.chdir(tmp_path)
+    done = stream("words", *options)
+    assert done.exit_code == (1 if "--out" in options else 2)
+    assert said in done.stderr.splitlines()[-1]
+    assert not done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("info",), ("stream", "--kind", "packed", "--seed", "7", "--count", "unlimited")])
+def test_a_closed_pipe_ends_a_command_without_words(folder, arguments):
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "fastdrop", *arguments]
+    if arguments == ("info",):
+        os.close(reader)  # before a word is written
+    with subprocess.Popen(command, cwd=folder, stdout=writer, stderr=subprocess.PIPE) as running:
+        os.close(writer)
+        if arguments != ("info",):
+            got = os.read(reader, 100)
+            assert fastdrop.dropout_mask(800, 0.5, seed=7, packed=True).tobytes().startswith(got)
+            os.close(reader)
+        assert running.communicate(timeout=120) == (None, b"")
+    assert running.returncode == 1
+
+
 # verify, info, bench ------------------------------------------------------------------------------------------------
 
 
@@ -399,6 +477,7 @@ WRONG_VARIABLES = [
         ("info", "--json"),
         ("verify",),
         ("apply", "in.npy", "out.npy", "-p", "0.1", "--seed", "1"),
+        STREAM,
         ("bench", "--quick", "--only", "64K-p0.1"),
     ],
     ids=lambda arguments: arguments[0],
@@ -557,7 +636,7 @@ def test_command_line_without_its_packages_says_what_to_install(tmp_path, packag
 
 def test_help_names_the_commands_in_full():
     shown = run("--help").output
-    for name in ("apply", "bench", "info", "verify"):
+    for name in ("apply", "bench", "info", "stream", "verify"):
         assert f"  {name}" in shown
     assert "..." not in shown.partition("Commands:")[2]
     assert run("--version").output == f"fastdrop, version {fastdrop.__version__}\n"

@@ -1,0 +1,55 @@
+"""The raw bytes of a stream, piece by piece, for test batteries of other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+import fastdrop
+
+__all__ = ["KINDS", "Raw", "pieces"]
+
+PIECE = 2**21  # elements per piece; a multiple of 8, so that the packed bits of one piece end with a whole byte
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What is written: a kind of `KINDS`, the key, and what the kind depends on."""
+
+    kind: str
+    seed: int
+    offset: int = 0
+    p: float = 0.5
+    dtype: DTypeLike = "float32"
+
+
+# Each kind: the function of a piece (what is written, number of elements, index of the first), and the end of its indices.
+Kind = tuple[Callable[[Raw, int, int], NDArray[Any]], int]
+KINDS: dict[str, Kind] = {
+    "words": (lambda raw, n, start: fastdrop.words(n, seed=raw.seed, offset=raw.offset, start=start), 2**50),
+    "mask": (lambda raw, n, start: mask(raw, n, start, packed=False), 2**55),
+    "packed": (lambda raw, n, start: mask(raw, n, start, packed=True), 2**55),
+    "normal": (
+        lambda raw, n, start: fastdrop.normal(n, dtype=raw.dtype, seed=raw.seed, offset=raw.offset, start=start),
+        2**49,
+    ),
+}
+
+
+def mask(raw: Raw, n: int, start: int, *, packed: bool) -> NDArray[Any]:
+    return fastdrop.dropout_mask(n, raw.p, seed=raw.seed, offset=raw.offset, start=start, packed=packed)
+
+
+def pieces(raw: Raw, count: int | None) -> Iterator[memoryview]:
+    """Check the arguments, and return the bytes of the first `count` elements, or of all; little-endian on every machine."""
+    function, end = KINDS[raw.kind]
+    if count is not None and not 0 <= count <= end:
+        raise ValueError(f'count must be in [0, {end}] for {raw.kind}, or "unlimited"; got {count}')
+    function(raw, 0, 0)
+    size = end if count is None else count
+    made = (function(raw, min(PIECE, size - start), start) for start in range(0, size, PIECE))
+    return (memoryview(piece.astype(piece.dtype.newbyteorder("<"), copy=False).view(np.uint8)) for piece in made)
