@@ -52,4 +52,4 @@ def pieces(raw: Raw, count: int | None) -> Iterator[memoryview]:
     function(raw, 0, 0)
     size = end if count is None else count
     made = (function(raw, min(PIECE, size - start), start) for start in range(0, size, PIECE))
-    return (memoryview(piece.astype(piece.dtype.newbyteorder("<"), copy=False).view(np.uint8)) for piece in made)
+    return (piece.astype(piece.dtype.newbyteorder("<"), copy=False).view(np.uint8).data for piece in made)

@@ -2,8 +2,8 @@
 
     python tests/long/batteries.py --battery dieharder --source words
 
-The batteries are dieharder, PractRand (its program RNG_test) and TestU01 (the program that testu01.c makes); it is an error if the
-program is not installed. `--source` names what is tested. The bytes come from `fastdrop stream`.
+The batteries are dieharder, PractRand (its program RNG_test) and TestU01 (the program that testu01.c makes); it is an error if
+the program is not installed. `--source` names what is tested. The bytes come from `fastdrop stream`.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Turn the packed bits of a mask, read from standard input, into fair bits on standard output.
 
 The method is von Neumann's. Of each pair of neighbouring elements, (kept, dropped) gives a 1, (dropped, kept) a 0, and equal
-ones give nothing. If elements are independent and all are dropped with the same probability, whatever it is, then these bits are
-independent and fair. A rate that differs with the index, or neighbours that depend on each other, show in them. A pair gives a
-bit with probability 2 p (1 - p).
+ones give nothing. If elements are independent and all are dropped with the same probability, whatever it is, then these bits
+are independent and fair. A rate that differs with the index, or neighbours that depend on each other, show in them. A pair
+gives a bit with probability 2 p (1 - p).
 """
 
 import os
