@@ -25,6 +25,7 @@ from fastdrop._core.types import Backend
 from fastdrop.bench.command import bench
 from fastdrop.npyfile import Applied, apply_file, leftovers, replacement
 from fastdrop.verify.distributions import describe_others, find_others
+from fastdrop.verify.long import long_checks
 from fastdrop.verify.runner import Outcome, checks
 
 __all__ = ["cli"]
@@ -199,21 +200,34 @@ def stream(
 
 
 @cli.command()
+@click.option("--long", "is_long", is_flag=True, help="Check random cases, large arrays and statistics too.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="How long, with --long.  [default: 60]")
+@click.option("--seed", type=integer, metavar="INTEGER", help="The seed of the random cases, with --long.  [default: fresh]")
 @click.pass_context
-def verify(ctx: click.Context) -> None:
+def verify(ctx: click.Context, is_long: bool, minutes: float | None, seed: int | None) -> None:
     """Check the kernels on this machine.
 
     Every backend and instruction set that runs here must give the known answers and the same bytes, with any number of threads
     and with any floating-point settings of the caller. The exit code is 0 if they do, else 1.
     """
+    if not is_long and (minutes, seed) != (None, None):
+        raise click.UsageError("--minutes and --seed need --long")
+    with errors_in_one_line():
+        key = fastdrop.Key(seed)
     began = time.perf_counter()
     outcomes = []
     with errors_in_one_line(), progress_bar(TimeElapsedColumn()) as bar:
-        task = bar.add_task("checking", total=None)
-        for outcome in checks():
+        task = bar.add_task("checking", total=1 if is_long else None)
+
+        def progress(share: float, what: str) -> None:
+            bar.update(task, completed=share, description=what)
+
+        for outcome in long_checks(minutes or 60, key.seed, progress) if is_long else checks():
             outcomes.append(outcome)
             bar.update(task, description=f"checked {outcome.engine}, {outcome.check}")
     failed = show_outcomes(outcomes, time.perf_counter() - began)
+    if is_long:
+        show(f"the random cases are those of --seed {key.seed}")
     ctx.exit(FAILURE if failed else 0)
 
 

@@ -115,18 +115,25 @@ def outcome(engine: str, check: str, run: Callable[[], str]) -> Outcome:
 # Adapters -----------------------------------------------------------------------------------------------------------
 
 
-def check_adapter(name: str, check: Callable[[], str]) -> Outcome:
+AdapterCases = Sequence[tuple[int, float]]  # numbers of elements, and rates
+ADAPTER_CASES: AdapterCases = list(itertools.product((0, 1, 7, TILE + 1), (0.1, 0.5, 1.0)))
+
+
+def check_adapter(name: str, check: Callable[[AdapterCases], str], cases: AdapterCases = ADAPTER_CASES) -> Outcome:
     """Run the check of an adapter, if the library that it is for is installed."""
     try:
         importlib.import_module(name)
     except ImportError as error:  # it is missing, or, for Keras, its backend is
         return Outcome(name, "installed", None, str(error), 0.0)
-    return outcome(name, check.__name__, check)
+    return outcome(name, check.__name__, partial(check, cases))
 
 
-def compare(dtypes: Sequence[str], run: Callable[[NDArray[Any], float, int], Sequence[NDArray[Any]]]) -> str:
+AdapterRun = Callable[[NDArray[Any], float, int], Sequence[NDArray[Any]]]
+
+
+def compare(cases: AdapterCases, dtypes: Sequence[str], run: AdapterRun) -> str:
     """Compare an adapter's result and gradient for arrays, rates and seeds with NumPy's; the incoming gradient is the array."""
-    for dtype, n, p in itertools.product(dtypes, (0, 1, 7, TILE + 1), (0.1, 0.5, 1.0)):
+    for dtype, (n, p) in itertools.product(dtypes, cases):
         x = np.arange(1, n + 1).astype(dtype)
         wanted = fastdrop.dropout(x, p, seed=n)
         for what, found in zip(("result", "gradient"), run(x, p, n), strict=False):
@@ -135,7 +142,7 @@ def compare(dtypes: Sequence[str], run: Callable[[NDArray[Any], float, int], Seq
     return ", ".join(dtypes)
 
 
-def bytes_of_tensors() -> str:
+def bytes_of_tensors(cases: AdapterCases) -> str:
     """Check the adapter for PyTorch."""
     import torch
 
@@ -146,10 +153,10 @@ def bytes_of_tensors() -> str:
         y = adapter.dropout(leaf, p, seed=seed)
         return [y.detach().numpy(), torch.autograd.grad(y, leaf, leaf.detach())[0].numpy()]
 
-    return f"{compare(('float32', 'float64', 'float16'), run)}, forward and backward, PyTorch {torch.__version__}"
+    return f"{compare(cases, ('float32', 'float64', 'float16'), run)}, forward and backward, PyTorch {torch.__version__}"
 
 
-def bytes_of_arrays() -> str:
+def bytes_of_arrays(cases: AdapterCases) -> str:
     """Check the adapter for JAX, compiled. JAX has float64 only on request."""
     import jax
 
@@ -163,10 +170,10 @@ def bytes_of_arrays() -> str:
     def run(x: NDArray[Any], p: float, seed: int) -> Any:
         return both(x, jax.random.key(seed), p)
 
-    return f"{compare(('float32', 'float16'), run)}, forward and backward, JAX {jax.__version__}"
+    return f"{compare(cases, ('float32', 'float16'), run)}, forward and backward, JAX {jax.__version__}"
 
 
-def bytes_of_layers() -> str:
+def bytes_of_layers(cases: AdapterCases) -> str:
     """Check the layer for Keras, on the backend that Keras runs on."""
     import keras
 
@@ -180,10 +187,10 @@ def bytes_of_layers() -> str:
         layer = adapter.Dropout(p, seed=seed, dtype=str(x.dtype))
         return [keras.ops.convert_to_numpy(layer(x, training=True))]
 
-    return f"{compare(('float32', 'float16'), run)}, forward, Keras {keras.__version__} on {name}"
+    return f"{compare(cases, ('float32', 'float16'), run)}, forward, Keras {keras.__version__} on {name}"
 
 
-def bytes_of_blocks() -> str:
+def bytes_of_blocks(cases: AdapterCases) -> str:
     """Check the adapter for Dask, on blocks that end anywhere."""
     import dask
     import dask.array as da
@@ -193,10 +200,10 @@ def bytes_of_blocks() -> str:
     def run(x: NDArray[Any], p: float, seed: int) -> list[NDArray[Any]]:
         return [adapter.dropout(da.from_array(x, 1000), p, seed=seed).compute(scheduler="synchronous")]
 
-    return f"{compare(('float32', 'float64', 'float16'), run)}, forward, Dask {dask.__version__}"
+    return f"{compare(cases, ('float32', 'float64', 'float16'), run)}, forward, Dask {dask.__version__}"
 
 
-def bytes_of_passes() -> str:
+def bytes_of_passes(cases: AdapterCases) -> str:
     """Check the layer for thinc."""
     import thinc
 
@@ -206,10 +213,10 @@ def bytes_of_passes() -> str:
         y, backprop = adapter.Dropout(p, seed=seed)(x, is_train=True)
         return [y, backprop(x)]
 
-    return f"{compare(('float32', 'float64', 'float16'), run)}, forward and backward, thinc {thinc.__version__}"
+    return f"{compare(cases, ('float32', 'float64', 'float16'), run)}, forward and backward, thinc {thinc.__version__}"
 
 
-def bytes_of_compiled_code() -> str:
+def bytes_of_compiled_code(cases: AdapterCases) -> str:
     """Check the function for code that Numba compiles."""
     import numba
 
@@ -222,7 +229,7 @@ def bytes_of_compiled_code() -> str:
     def run(x: NDArray[Any], p: float, seed: int) -> list[NDArray[Any]]:
         return [compiled(x, p, seed, np.empty_like(x))]
 
-    return f"{compare(('float32', 'float64'), run)}, forward, Numba {numba.__version__}"
+    return f"{compare(cases, ('float32', 'float64'), run)}, forward, Numba {numba.__version__}"
 
 
 ADAPTERS = {

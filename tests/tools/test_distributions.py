@@ -54,9 +54,9 @@ def test_module_as_a_command(run_python):
 
 def test_adapters_that_are_missing_or_wrong():
     """A missing library is skipped, and a result with other bytes fails."""
-    missing = runner.check_adapter("no_such_library", lambda: "never run")
+    missing = runner.check_adapter("no_such_library", lambda cases: "never run")
     assert (missing.passed, missing.detail) == (None, "No module named 'no_such_library'")
-    wrong = runner.check_adapter("numpy", lambda: runner.compare(["float32"], lambda x, p, seed: [x]))
+    wrong = runner.check_adapter("numpy", lambda cases: runner.compare(cases, ["float32"], lambda x, p, seed: [x]))
     assert (wrong.passed, wrong.detail) == (
         False,
         "float32, 1 elements, p = 0.1: the result must have the bytes of an array's",
