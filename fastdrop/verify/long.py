@@ -99,10 +99,10 @@ def any_number(draw: Draw, end: float) -> int:
     return int(min(2 ** draw.uniform(0, np.log2(end)) - 1, end - 1))
 
 
-def any_key(draw: Draw) -> dict[str, int]:
-    """Return a seed and an offset, of 64 bits each."""
+def any_key(draw: Draw) -> fastdrop.Key:
+    """Return a key of any seed and offset."""
     seed, offset = draw.integers(0, 2**64, 2, dtype=np.uint64)
-    return {"seed": int(seed), "offset": int(offset)}
+    return fastdrop.Key(int(seed), int(offset))
 
 
 def any_rate(draw: Draw) -> float:
@@ -112,7 +112,7 @@ def any_rate(draw: Draw) -> float:
 
 def any_case(draw: Draw) -> Case:
     """Return a random case of any operation."""
-    op = str(draw.choice(list(OPS)))
+    op, key = str(draw.choice(list(OPS))), any_key(draw)
     laid = OPS[op].laid and draw.random() < 0.5
     n = any_number(draw, MOST) + laid  # an array that is laid over another has elements
     end = 2**39 if laid else OPS[op].end - n
@@ -121,7 +121,8 @@ def any_case(draw: Draw) -> Case:
         n,
         start=int(draw.choice([0, any_number(draw, end), end - any_number(draw, min(end, 2**20))])),
         p=any_rate(draw),
-        **any_key(draw),
+        seed=key.seed,
+        offset=key.offset,
         geometry=str(draw.choice(list(GEOMETRIES))) if laid else "flat",
         rates=str(draw.choice(list(RATES_OF))) if laid else "one",
         past_caches=bool(draw.random() < 0.3),
@@ -166,15 +167,15 @@ def random_cuts(engine: Engine, draw: Draw) -> None:
     x = awkward(n, dtype)
     ends = [0, *np.sort(draw.integers(0, n + 1, int(draw.integers(1, 9)))).tolist(), n]
     with threads_on_small_arrays(), any_threads(engine, draw).using():
-        whole = fastdrop.dropout(x, p, **key, start=start)
-        pieces = [fastdrop.dropout(x[a:b], p, **key, start=start + a) for a, b in itertools.pairwise(ends)]
+        whole = fastdrop.dropout(x, p, seed=key, start=start)
+        pieces = [fastdrop.dropout(x[a:b], p, seed=key, start=start + a) for a, b in itertools.pairwise(ends)]
         require_same(np.concatenate(pieces), whole, (dtype, n, p, key, start, ends))
         columns = int(draw.integers(1, n))
         matrix = x[: n // columns * columns].reshape(-1, columns)
         low, high = (np.sort(draw.integers(0, size + 1, 2)) for size in matrix.shape)
         block = np.s_[low[0] : low[1], high[0] : high[1]]
-        part = fastdrop.dropout(matrix[block], p, **key, global_shape=matrix.shape, global_start=(low[0], high[0]))
-        require_same(part, fastdrop.dropout(matrix, p, **key)[block], (dtype, matrix.shape, block, p, key))
+        part = fastdrop.dropout(matrix[block], p, seed=key, global_shape=matrix.shape, global_start=(low[0], high[0]))
+        require_same(part, fastdrop.dropout(matrix, p, seed=key)[block], (dtype, matrix.shape, block, p, key))
 
 
 def python_threads(engine: Engine, draw: Draw) -> None:
@@ -282,22 +283,22 @@ def free_memory() -> int | None:
 
 def large_mask() -> str:
     """Compare parts of a packed mask with masks that begin there."""
-    key = {"seed": 71, "offset": 72}
-    packed = fastdrop.dropout_mask(LARGE + 8 - LARGE % 8, 0.1, packed=True, **key, backend="c")
+    key = fastdrop.Key(71, 72)
+    packed = fastdrop.dropout_mask(LARGE + 8 - LARGE % 8, 0.1, packed=True, seed=key, backend="c")
     for place in ENDS:
         first = place // 8
-        part = fastdrop.dropout_mask(4000, 0.1, start=8 * first, packed=True, **key, backend="c")
+        part = fastdrop.dropout_mask(4000, 0.1, start=8 * first, packed=True, seed=key, backend="c")
         require_same(packed[first : first + 500], part, f"the mask from element {8 * first} on")
     return f"{LARGE} elements"
 
 
 def large_array(dtype: str) -> str:
     """Compare parts of an array, which is dropped in place, with arrays that begin there."""
-    key = {"seed": 73, "offset": 74}
+    key = fastdrop.Key(73, 74)
     x = np.ones(LARGE, dtype)
-    fastdrop.dropout(x, 0.1, **key, out=x, backend="c")
+    fastdrop.dropout(x, 0.1, seed=key, out=x, backend="c")
     for place in ENDS:
-        part = fastdrop.dropout(np.ones(4000, dtype), 0.1, **key, start=place, backend="c")
+        part = fastdrop.dropout(np.ones(4000, dtype), 0.1, seed=key, start=place, backend="c")
         require_same(x[place : place + 4000], part, f"the {dtype} array from element {place} on")
     return f"{LARGE} elements"
 
