@@ -151,7 +151,7 @@ def kept_units(
     rates = p if isinstance(p, Mapping) else dict.fromkeys(units, plan.as_rate(p))
     if rates.keys() != units.keys():
         raise ValueError(f"p must have one rate for each of the layers {sorted(units)}; it has {sorted(rates)}")
-    if count not in ("fixed", "random"):
+    if not plan.is_one_of(count, ("fixed", "random")):
         raise ValueError(f"count must be 'fixed' or 'random'; got {count!r}")
     number = plan.as_word(seed, "seed")
     choose = fixed_number if count == "fixed" else random_number

@@ -184,7 +184,7 @@ def checked_passes(
     if classes.dtype.kind not in "iu":
         raise TypeError(f"targets must be integers; got {classes.dtype}")
     weight = as_non_negative_number(strength, "strength")
-    if form not in ("paper", "code"):
+    if not plan.is_one_of(form, ("paper", "code")):
         raise ValueError(f"form must be 'paper' or 'code'; got {form!r}")
     counts = np.ones(classes.shape, np.bool_) if mask is None else np.asarray(mask)
     if counts.dtype != np.bool_:
@@ -455,7 +455,7 @@ def variational_kl_backward(
 def check_alphas(log_alpha: Any, approximation: Any, shape: Any) -> tuple[NDArray[Any], float]:
     """Return the checked log alphas, and the number of weights per alpha."""
     given = as_real_array(log_alpha, "log_alpha", flags=False)
-    if not isinstance(approximation, str) or approximation not in ("molchanov", "kingma"):
+    if not plan.is_one_of(approximation, ("molchanov", "kingma")):
         raise ValueError(f"approximation must be 'molchanov' or 'kingma'; got {approximation!r}")
     if shape is None:
         return given, 1.0

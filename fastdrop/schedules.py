@@ -28,7 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import as_finite_number, as_non_negative_number, as_positive_count, as_positive_number, as_share
+from fastdrop._core.checks import (
+    as_finite_number,
+    as_non_negative_number,
+    as_positive_count,
+    as_positive_number,
+    as_share,
+    check_iterable,
+)
 from fastdrop._core.config import decode, encode, find_class
 from fastdrop._core.optional import axes
 from fastdrop._core.state import collect, distribute, require_entries
@@ -457,7 +464,7 @@ class Early(Schedule):
     def __post_init__(self) -> None:
         as_share(self.p, "p")
         as_positive_count(self.cutoff, "cutoff")
-        if self.shape not in ("constant", "linear"):
+        if not plan.is_one_of(self.shape, ("constant", "linear")):
             raise ValueError(f"shape must be 'constant' or 'linear'; got {self.shape!r}")
 
     def rate(self, step: int) -> float:
@@ -588,7 +595,7 @@ def drop_path_rates(p: float, depth: int, rule: Literal["paper", "timm"] = "pape
     array([0.  , 0.25, 0.5 ])
     """
     last, count = plan.as_rate(p), plan.as_count(depth, "depth")
-    if rule not in ("paper", "timm"):
+    if not plan.is_one_of(rule, ("paper", "timm")):
         raise ValueError(f"rule must be 'paper' or 'timm'; got {rule!r}")
     begin = 1 if rule == "paper" else 0
     with plan.RoundToNearest():
@@ -783,6 +790,8 @@ class Phases(Schedule):
     lengths: Any
 
     def __post_init__(self) -> None:
+        for name in ("schedules", "lengths"):
+            check_iterable(getattr(self, name), name)
         object.__setattr__(self, "schedules", tuple(to_schedule(one, "schedules") for one in self.schedules))
         object.__setattr__(self, "lengths", tuple(as_positive_count(length, "lengths") for length in self.lengths))
         if len(self.schedules) != len(self.lengths) + 1:

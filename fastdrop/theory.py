@@ -20,6 +20,7 @@ from fastdrop._core.checks import (
     as_floats,
     as_positive_number,
     as_real_array,
+    check_iterable,
     required,
 )
 from fastdrop._core.concrete import soft_keep_mean
@@ -263,7 +264,7 @@ def checked_layer(x: ArrayLike, weight: ArrayLike, p: Any, bias: ArrayLike | Non
     rows, matrix = as_floats(x, "x"), as_floats(weight, "weight", 2)
     if not rows.ndim or rows.shape[-1] != matrix.shape[0]:
         raise ValueError(f"x must have shape (..., in) and weight (in, out); got {rows.shape} and {matrix.shape}")
-    if mode not in ("inverted", "standard"):
+    if not plan.is_one_of(mode, ("inverted", "standard")):
         raise ValueError(f"mode must be 'inverted' or 'standard'; got {mode!r}")
     biases = None if bias is None else as_floats(bias, "bias")
     if biases is not None and biases.shape != matrix.shape[1:]:
@@ -610,6 +611,9 @@ def linear_network(
     weights: Sequence[ArrayLike], cov: ArrayLike | None, p: Any, layers: Sequence[int] | None
 ) -> tuple[list[Floats], Floats, list[float]]:
     """Return the matrices as (out, in), the second moment of the input, and the variance of the noise after each layer."""
+    check_iterable(weights, "weights")
+    if layers is not None:
+        check_iterable(layers, "layers")
     matrices = [as_floats(weight, f"weights[{i}]", 2).T for i, weight in enumerate(weights)]
     if not matrices:
         raise ValueError("weights must be the matrices of at least one layer; got none")

@@ -323,12 +323,13 @@ cdef enum:
 
 
 cdef int parse_mode(mode) except -1:
-    if mode == "inverted":
-        return INVERTED
-    if mode == "standard":
-        return STANDARD
-    if mode == "unscaled":
-        return UNSCALED
+    if isinstance(mode, str):  # an array would be compared element by element
+        if mode == "inverted":
+            return INVERTED
+        if mode == "standard":
+            return STANDARD
+        if mode == "unscaled":
+            return UNSCALED
     raise ValueError(f"mode must be 'inverted', 'standard' or 'unscaled'; got {mode!r}")
 
 
@@ -350,7 +351,7 @@ def check_flag(value, str name):
 
 def check_mode(mode, allowed=("inverted", "standard")):
     """Return the scaling convention, or raise an error that names the allowed ones."""
-    if mode not in allowed:
+    if not is_one_of(mode, allowed):
         raise ValueError(f"mode must be {' or '.join(map(repr, allowed))}; got {mode!r}")
     return mode
 

@@ -65,6 +65,11 @@ cpdef int check_scalar(value) except -1:
     return 0
 
 
+cpdef bint is_one_of(value, names) except -1:
+    """Return whether a value is one of these strings. An array is not, which would be compared element by element."""
+    return isinstance(value, str) and value in names
+
+
 cdef tuple integers(const int64_t *values, int n):
     """Return C integers as a tuple."""
     cdef list found = []

@@ -8,6 +8,7 @@ also be an array of one element, such as a learned parameter; a string raises Ty
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = [
     "as_real_array",
     "as_share",
     "check_indices",
+    "check_iterable",
     "required",
 ]
 
@@ -155,6 +157,12 @@ def required(value: Any, name: str) -> Any:
     if value is None:
         raise TypeError(f"{name} must be an array of the shape and dtype of the input; got None")
     return value
+
+
+def check_iterable(value: Any, name: str) -> None:
+    """Raise an error unless a value can be iterated over."""
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a sequence; got {value!r} ({type(value).__name__})")
 
 
 def check_indices(indices: NDArray[Any], size: int, name: str, what: str) -> None:

@@ -95,7 +95,8 @@ cdef Settings settings_of(backend, num_threads):
 
 cdef Settings named_settings(backend, num_threads):
     """Return the checked settings that a call names. Those that need no package are cached."""
-    if not (backend is None or backend == "c") or not (num_threads is None or PyLong_CheckExact(num_threads)):
+    usual = backend is None or isinstance(backend, str) and backend == "c"
+    if not usual or not (num_threads is None or PyLong_CheckExact(num_threads)):
         return chosen(backend, None, num_threads)
     found = remembered.get((backend, num_threads))
     if found is None:

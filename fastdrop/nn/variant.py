@@ -165,11 +165,14 @@ class Variant(Layer):
         self.step = 0
         self._stream = None if seed is None else seed if isinstance(seed, Stream) else Stream(seed)
 
-    def add_parameters(self, **arrays: NDArray[Any] | None) -> None:
-        """Add the arrays that are not None as parameters."""
+    def add_parameters(self, bias: NDArray[Any] | None, **arrays: NDArray[Any]) -> None:
+        """Add the arrays as parameters, and the bias unless it is None."""
         for name, array in arrays.items():
-            if array is not None:
-                self.add_parameter(name, array)
+            if array is None:
+                raise TypeError(f"{name} must be an array; got None")
+            self.add_parameter(name, array)
+        if bias is not None:
+            self.add_parameter("bias", bias)
 
     # Numbers
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastdrop._core import plan
+
 __all__ = ["axes_of_layouts", "axes_of_maps", "check_data_format", "count_axes", "shape_of"]
 
 
@@ -42,5 +44,5 @@ def shape_of(x: ArrayLike) -> tuple[int, ...]:
 
 def check_data_format(data_format: Any) -> None:
     """Raise an error unless it is "channels_first" or "channels_last"."""
-    if data_format not in ("channels_first", "channels_last"):
+    if not plan.is_one_of(data_format, ("channels_first", "channels_last")):
         raise ValueError(f"data_format must be 'channels_first' or 'channels_last'; got {data_format!r}")

@@ -225,7 +225,7 @@ def adaptive_dropout_backward(
 
 def check_estimator(estimator: Any, training: bool, mode: str, given: dict[str, Any]) -> None:
     """Raise an error unless the estimator is known and all its arguments were given."""
-    if not isinstance(estimator, str) or estimator not in NEEDS:
+    if not plan.is_one_of(estimator, NEEDS):
         raise ValueError(f"estimator must be one of {', '.join(map(repr, NEEDS))}; got {estimator!r}")
     needs = NEEDS[estimator] if training else ()
     if estimator != "none" and (mode == "inverted" or not training):

@@ -218,7 +218,7 @@ def usual_rule(p: float, unit: str, window: int, exact_rate: bool, renormalize: 
 
 def make_rule(p: Any, unit: Any, shared_axes: Any, window: Any, exact_rate: Any, renormalize: Any) -> Rule:
     """Check the arguments, and return their rule."""
-    if unit not in ("element", "key"):
+    if not plan.is_one_of(unit, ("element", "key")):
         raise ValueError(f"unit must be 'element' or 'key'; got {unit!r}")
     length, axes = as_positive_count(window, "window"), check_shared_axes(shared_axes)
     exact, divides = plan.check_flag(exact_rate, "exact_rate"), unit == "key" or length > 1
@@ -529,7 +529,7 @@ def usual_keys(shape: tuple[int, ...], p: float, empty_rows: str) -> KeyRule:
 def make_keys(shape: tuple[int, ...], p: Any, shared_axes: Any, empty_rows: Any, allowed: Any) -> KeyRule:
     """Return the rule for an array of a shape, or raise an error for a bad argument."""
     rate, axes = plan.as_rate(p), check_shared_axes(shared_axes)
-    if empty_rows not in ("keep", "fill"):
+    if not plan.is_one_of(empty_rows, ("keep", "fill")):
         raise ValueError(f"empty_rows must be 'keep' or 'fill'; got {empty_rows!r}")
     decisions = Decisions(shape, (0, 1, QUERIES, KEYS), axes)
     return KeyRule(shape, rate, axes, empty_rows == "keep", check_allowed(allowed, shape), decisions)

@@ -196,7 +196,7 @@ def drop_from_maps(x: ArrayLike, maps: Maps, rate: tuple[Any, Any], scaling: tup
     """Forward and backward are one: the mask is regenerated. `rate` is (p, exact_rate), `scaling` is (mode, per)."""
     p, exact, (mode, per) = plan.as_rate(rate[0]), plan.check_flag(rate[1], "exact_rate"), scaling
     plan.check_mode(mode, ("inverted", "unscaled"))
-    if per not in ("batch", "sample"):
+    if not plan.is_one_of(per, ("batch", "sample")):
         raise ValueError(f"per must be 'batch' or 'sample'; got {per!r}")
     if not call.is_training:
         return call.unchanged(x)

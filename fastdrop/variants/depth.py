@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core.plan import Call, as_count
+from fastdrop._core.plan import Call, as_count, is_one_of
 from fastdrop._core.types import Backend, FixedSeed, Mode, Per, Rate, Seed
 from fastdrop.variants._axes import count_axes
 from fastdrop.variants._backward import backward_of
@@ -129,10 +129,10 @@ def drop_path_backward(
 def path_axes(x: ArrayLike, per: Any) -> tuple[int, ...]:
     """Return the axes along which a path's decision is shared."""
     ndim = count_axes(x)
+    if not is_one_of(per, ("sample", "batch")):
+        raise ValueError(f"per must be 'sample', one decision per sample, or 'batch', one for all; got {per!r}")
     if per == "batch":
         return tuple(range(ndim))
-    if per != "sample":
-        raise ValueError(f"per must be 'sample', one decision per sample, or 'batch', one for all; got {per!r}")
     if not ndim:
         raise ValueError("per='sample' needs an axis of samples, the first axis; a 0-d array has none")
     return tuple(range(1, ndim))

@@ -196,7 +196,7 @@ class Rule(NamedTuple):
 
 def check_rule(p: Any, per: Any, mode: Any, drop_bias: Any, start: Any) -> Rule:
     """Return the rule, or raise an error that names the bad argument."""
-    if not isinstance(per, str) or per not in ("sample", "batch"):
+    if not plan.is_one_of(per, ("sample", "batch")):
         raise ValueError(f"per must be 'sample', one mask per sample, or 'batch', one mask for all; got {per!r}")
     first = plan.as_count(start, "start")
     drops_bias = plan.check_flag(drop_bias, "drop_bias")

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core import numbers
+from fastdrop._core import numbers, plan
 from fastdrop._core.checks import as_positive_count
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Per, Seed
@@ -131,7 +131,7 @@ def draw_features(x: ArrayLike, k: Any, probabilities: Any, per: Any, call: Call
         raise ValueError(f"{name} must have features along its last axis; a 0-d array has none")
     if trials >= 2**32:
         raise ValueError(f"k must be below 2**32, the number of random words; got {k}")
-    if per not in ("sample", "batch"):
+    if not plan.is_one_of(per, ("sample", "batch")):
         raise ValueError(f"per must be 'sample', draws per sample, or 'batch', the same for all; got {per!r}")
     if not call.is_training:
         return call.unchanged(x)

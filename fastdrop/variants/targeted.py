@@ -142,7 +142,7 @@ class Targets(NamedTuple):
         """Return x with some of its targeted weights dropped, or raise an error for a bad argument."""
         rate, share, among = plan.as_rate(self.p), as_share(self.fraction, "fraction"), self.among
         plan.check_mode(self.mode, ("inverted", "unscaled"))
-        if among not in ("output", "layer"):
+        if not plan.is_one_of(among, ("output", "layer")):
             raise ValueError(f"among must be 'output', the weights of each output, or 'layer', all weights; got {among!r}")
         shape = shape_of(weight)
         if among == "output" and not shape:

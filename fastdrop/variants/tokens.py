@@ -170,7 +170,7 @@ class Lookup(NamedTuple):
 
 def drop_words(x: ArrayLike, name: str, p: Any, lookup: Lookup, call: Call) -> NDArray[Any]:
     """Forward and backward are one: the mask is a constant."""
-    if lookup.per not in ("batch", "sample"):
+    if not plan.is_one_of(lookup.per, ("batch", "sample")):
         raise ValueError(f"per must be 'batch' or 'sample'; got {lookup.per!r}")
     if lookup.tokens is None:
         if np.ndim(x) != 2 or lookup.per == "sample" or lookup.num_embeddings is not None:

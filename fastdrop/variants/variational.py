@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core import numbers
+from fastdrop._core import numbers, plan
 from fastdrop._core.checks import as_finite_scalar
 from fastdrop._core.plan import Call, Pass
 from fastdrop._core.types import Backend, FixedSeed, Seed
@@ -409,7 +409,7 @@ def clamp(log_alpha: Any, most: Any) -> tuple[NDArray[np.float64], NDArray[np.bo
 
 def is_on_input(noise: Any, log_alpha: NDArray[Any], layer: Linear) -> bool:
     """Return whether the inputs have the noise; raise an error unless log alpha broadcasts to the array with the noise."""
-    if not isinstance(noise, str) or noise not in ("input", "weight"):
+    if not plan.is_one_of(noise, ("input", "weight")):
         raise ValueError(f"noise must be 'input' (the paper's type A) or 'weight' (type B); got {noise!r}")
     shape, name = (layer.x.shape, "x") if noise == "input" else (layer.weight.shape, "weight")
     check_broadcast(log_alpha, shape, name)

@@ -114,7 +114,7 @@ def weight_drop_backward(
 
 def axes_of_unit(weight: ArrayLike, unit: Any, allowed: tuple[str, ...]) -> tuple[int, ...] | None:
     """Return the axes along which the weights of one unit lie, or raise an error that names the allowed units."""
-    if not isinstance(unit, str) or unit not in allowed:
+    if not plan.is_one_of(unit, allowed):
         raise ValueError(f"unit must be {' or '.join(map(repr, allowed))}; got {unit!r}")
     if unit == "weight":
         return None

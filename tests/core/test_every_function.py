@@ -211,3 +211,31 @@ def test_what_is_no_number_of_threads(name, value, exception):
 @pytest.mark.parametrize("name", functions_with("backend"))
 def test_what_is_no_backend(name, value):
     refused(name, "backend", value, ValueError, "unknown backend .*'c', 'numba', 'numpy'")
+
+
+# Names --------------------------------------------------------------------------------------------------------------
+
+NO_NAMES = [np.array(["inverted", "inverted"]), np.array([]), np.ones(2), ["sample"], 1]
+WORDS = (
+    "mode",
+    "per",
+    "unit",
+    "among",
+    "data_format",
+    "empty_rows",
+    "noise",
+    "estimator",
+    "approximation",
+    "form",
+    "rule",
+    "backend",
+)
+
+
+@pytest.mark.parametrize("value", NO_NAMES, ids=repr)
+@pytest.mark.parametrize(("name", "word"), [(name, word) for word in WORDS for name in functions_with(word)])
+def test_what_is_no_name(name, word, value):
+    """An array is compared element by element, so that a comparison with a name has no truth value."""
+    arguments = good_arguments(name) | {word: value}
+    with pytest.raises(ValueError, match=rf"{word} (must be |.*the backends are )"):
+        FUNCTIONS[name](**arguments)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop import federated, losses, theory, uncertainty
+from fastdrop import federated, losses, nn, schedules, theory, uncertainty
 
 X = np.ones((2, 3, 4, 5), np.float32)
 DEEP = np.ones((1,) * 33)
@@ -21,6 +21,12 @@ CALLS = {
         "does not broadcast to the shape",
     ),
     "plot_histograms": (lambda: uncertainty.plot_histograms(None), TypeError, "scores must be a mapping"),
+    "layer without weights": (lambda: nn.VariationalDropout(None, X), TypeError, "weight must be an array; got None"),
+    "layer without alphas": (lambda: nn.VariationalDropout(X, None), TypeError, "log_alpha must be an array; got None"),
+    "phases": (lambda: schedules.Phases(3, (1,)), TypeError, "schedules must be a sequence; got 3"),
+    "lengths of phases": (lambda: schedules.Phases((0.1, 0.2), 3), TypeError, "lengths must be a sequence; got 3"),
+    "weights of a network": (lambda: theory.dropout_regularizer(True), TypeError, "weights must be a sequence; got True"),
+    "layers of a network": (lambda: theory.dropout_regularizer([], layers=2), TypeError, "layers must be a sequence; got 2"),
     "federated": (lambda: federated.extract(3, {}, {}), TypeError, "must be a mapping|mapping"),
 }
 
