@@ -193,7 +193,9 @@ def signal_and_excess(
     if not (1.0 + rho * common > 0).all():
         raise ValueError(f"correlation {correlation!r} is not possible with these weights: the variance would not be above 0")
     try:
-        return v * (1.0 + rho * common), noise * (c * c + v)
+        signal, excess = v * (1.0 + rho * common), noise * (c * c + v)
+        np.broadcast_shapes(np.shape(signal), np.shape(excess))
+        return signal, excess
     except ValueError:
         shapes = [np.shape(each) for each in (noise, c, v, common)]
         raise ValueError(f"p, mean, var and the outputs of weights must broadcast; got the shapes {shapes}") from None

@@ -261,7 +261,7 @@ cdef np.ndarray operand(value, np.ndarray x, tuple shape, str name):
         native.environment_begin(&found)  # a list is rounded to the dtype of x
         try:
             array = np.asarray(value, x.descr)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise TypeError(f"{name} must be an array of the dtype of the input, {x.descr.str!r}; got {value!r}") from None
         finally:
             native.environment_end(&found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias, Union
 
 import numpy as np
@@ -185,8 +186,10 @@ class Stream(plan.Counter):
         ValueError
             The state is of another rule than stream 1, lacks an entry, or has one outside its range.
         TypeError
-            An entry is not an integer.
+            The state is no mapping, or an entry is not an integer.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"a stream's state must be a mapping, as state_dict returns it; got {state!r}")
         missing = {"seed", "offset", "spawned"} - state.keys()
         if missing:
             raise ValueError(f"a stream's state has 'stream', 'seed', 'offset' and 'spawned'; missing: {sorted(missing)}")

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 import fastdrop
 from fastdrop import elementary, losses, theory
 from fastdrop._core import plan
+from fastdrop._core.checks import as_floats
 from fastdrop._core.types import FixedSeed, Seed
 from fastdrop.nn.variant import Record, Variant
 
@@ -173,7 +174,7 @@ class GaussianDropout(Variant, forward=fastdrop.gaussian_dropout, backward=fastd
     def __init__(self, p: Any = 0.5, *, log_alpha: ArrayLike | None = None, seed: Seed | None = None) -> None:
         super().__init__(p, seed=seed)
         if log_alpha is not None:
-            self.add_parameter("log_alpha", np.array(log_alpha, np.float64))
+            self.add_parameter("log_alpha", as_floats(log_alpha, "log_alpha"))
 
     @property
     def rate(self) -> Any:

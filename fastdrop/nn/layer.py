@@ -154,6 +154,9 @@ class Layer:
 
     def add_parameter(self, name: str, value: NDArray[Any]) -> None:
         """Add an array as a parameter, which is trained in place."""
+        dtype = np.asarray(value).dtype
+        if dtype.kind != "f" and dtype.name != "bfloat16":
+            raise TypeError(f"{name} must be an array of floats, to which updates can be added; got {dtype}")
         self.own_parameters[name] = value
         self.own_gradients[name] = np.zeros_like(value)
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastdrop import dropout_mask, elementary
 from fastdrop._core import plan
 from fastdrop._core.arithmetic import compute_type, fixed_sum
-from fastdrop._core.checks import as_positive_count, as_positive_number, as_probabilities
+from fastdrop._core.checks import as_floats, as_positive_count, as_positive_number, as_probabilities
 from fastdrop._core.optional import track
 from fastdrop._core.settings import using
 from fastdrop._core.types import Backend, Seed
@@ -330,7 +330,7 @@ class Regression(Moments):
     def __init__(self, precision: float, targets: ArrayLike | None = None) -> None:
         super().__init__()
         self.precision = as_positive_number(precision, "precision")
-        self.targets = None if targets is None else np.asarray(targets, np.float64)
+        self.targets = None if targets is None else as_floats(targets, "targets")
         if self.targets is not None and self.targets.ndim not in (1, 2):
             raise ValueError(f"targets must have shape (N,) or (N, D); got {self.targets.shape}")
         self._largest: NDArray[np.float64] = np.zeros(0)  # the largest exponent so far
@@ -673,9 +673,8 @@ def mc_dropout(
     found = Moments()
     found.begin(values.shape, compute_type(values.dtype))
     found.count = count
-    seed, offset = plan.find_key(seed, offset)
-    with using(backend=backend, num_threads=num_threads):
-        kept = kept_counts(math.prod(shape), rate, (seed, offset), count, progress).reshape(shape)
+    with using(backend=backend, num_threads=num_threads):  # which are checked before the key is drawn
+        kept = kept_counts(math.prod(shape), rate, plan.find_key(seed, offset), count, progress).reshape(shape)
     with plan.RoundToNearest(), np.errstate(all="ignore"):
         scale = 1.0 / (1.0 - rate) if rate < 1.0 else 0.0
         flat, times = values.reshape(-1), np.broadcast_to(kept, values.shape).reshape(-1)

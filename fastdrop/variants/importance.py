@@ -135,6 +135,8 @@ class Scores(NamedTuple):
             raise ValueError(f"scores have shape {given.shape}, which does not broadcast to {shape}, that of {name}")
         if not call.is_training:
             return rate
-        varying = [len(shape) - given.ndim + axis for axis in axes if given.shape[axis] > 1]
+        first = len(shape) - given.ndim
+        # Along an axis of length 1, the scores of a block look like scores that are the same along the whole axis.
+        varying = [first + axis for axis in axes if given.shape[axis] > 1 or shape[first + axis] == 1]
         check_whole_axes(call, shape, varying, "the mean probability is taken over it")
         return numbers.keep_probabilities(given, rate, tuple(axes), least, call, drop=True)

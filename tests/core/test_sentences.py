@@ -27,6 +27,20 @@ CALLS = {
     "lengths of phases": (lambda: schedules.Phases((0.1, 0.2), 3), TypeError, "lengths must be a sequence; got 3"),
     "weights of a network": (lambda: theory.dropout_regularizer(True), TypeError, "weights must be a sequence; got True"),
     "layers of a network": (lambda: theory.dropout_regularizer([], layers=2), TypeError, "layers must be a sequence; got 2"),
+    "layer of integers": (
+        lambda: nn.DropConnect(np.ones((2, 2), np.int64)),
+        TypeError,
+        "weight must be an array of floats.*int64",
+    ),
+    "layer of a type": (lambda: nn.GaussianDropout(log_alpha=type), TypeError, "log_alpha must be real numbers"),
+    "outputs of weights": (
+        lambda: theory.variance_inflation(np.full(3, 0.5), weights=np.ones((3, 2))),
+        ValueError,
+        "the outputs of weights must broadcast",
+    ),
+    "targets": (lambda: uncertainty.Regression(1.0, ["x"]), TypeError, "targets must be real numbers"),
+    "a stream's state": (lambda: fastdrop.Stream.from_state_dict(True), TypeError, "state must be a mapping"),
+    "a large operand": (lambda: theory.prune(X, 10**400), TypeError, "must be an array of the dtype of the input"),
     "federated": (lambda: federated.extract(3, {}, {}), TypeError, "must be a mapping|mapping"),
 }
 
@@ -36,3 +50,16 @@ def test_sentence(name):
     call, error, message = CALLS[name]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_passes_draw_no_key_for_a_wrong_setting():
+    stream = fastdrop.Stream(1)
+    with pytest.raises(ValueError, match="num_threads must be an integer >= 1"):
+        uncertainty.mc_dropout(X, 0.5, seed=stream, num_threads=0)
+    assert stream == fastdrop.Stream(1)
+
+
+def test_a_block_of_one_index_of_an_axis_of_importance_is_refused():
+    """Its scores cannot be told from scores that are the same along the axis."""
+    with pytest.raises(ValueError, match="the mean probability is taken over it"):
+        fastdrop.importance_dropout(X[:, :1], X[:, :1], axis=1, seed=1, global_shape=X.shape, global_start=(0, 1, 0, 0))

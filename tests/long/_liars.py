@@ -171,15 +171,6 @@ class Wrapping(np.ndarray):
         return None
 
 
-class Shrinking(np.ndarray):
-    """Shrinks when a view of it is made."""
-
-    def __array_finalize__(self, parent):
-        if isinstance(parent, Shrinking):
-            with contextlib.suppress(ValueError):
-                np.ndarray.resize(self, (1,), refcheck=False)
-
-
 class Refusing(np.ndarray):
     """Refuses to take part in NumPy's functions."""
 
@@ -198,4 +189,4 @@ CHANGES = (
     ("strides", (0,)),
     ("strides", (0, 0)),
 )
-CLASSES = (Larger, Smaller, OtherDtype, OtherStrides, Copying, Wrapping, Shrinking, Refusing)
+CLASSES = (Larger, Smaller, OtherDtype, OtherStrides, Copying, Wrapping, Refusing)
