@@ -411,6 +411,7 @@ def is_on_input(noise: Any, log_alpha: NDArray[Any], layer: Linear) -> bool:
     """Return whether the inputs have the noise; raise an error unless log alpha broadcasts to the array with the noise."""
     if not plan.is_one_of(noise, ("input", "weight")):
         raise ValueError(f"noise must be 'input' (the paper's type A) or 'weight' (type B); got {noise!r}")
-    shape, name = (layer.x.shape, "x") if noise == "input" else (layer.weight.shape, "weight")
+    on_input: bool = noise == "input"
+    shape, name = (layer.x.shape, "x") if on_input else (layer.weight.shape, "weight")
     check_broadcast(log_alpha, shape, name)
-    return noise == "input"
+    return on_input

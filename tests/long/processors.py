@@ -3,13 +3,14 @@
     python tests/long/processors.py                       # all rows of RUNS
     python tests/long/processors.py --only riscv64 tsan
 
-A row whose compiler or emulator is not installed is named in the record. On Debian: apt-get install clang libomp-14-dev valgrind
-qemu-user-static, and for each processor gcc-NAME-linux-gnu with libc6-dev-NAME-cross.
+A row whose compiler or emulator is not installed is named in the record. On Debian: apt-get install clang libomp-14-dev
+valgrind qemu-user-static, and for each processor gcc-NAME-linux-gnu with libc6-dev-NAME-cross.
 """
 
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -56,13 +57,28 @@ def missing(variables):
     return next((program for program in programs if not shutil.which(program) and not Path(program).exists()), None)
 
 
-def run_row(variables, folder):
+def run_row(variables, folder, limit):
     """Build and run the self-test; return the outcome of make and its seconds."""
     words = [f"{name}={value}" for name, value in variables.items()]
     began = time.monotonic()
     command = ["make", "-s", "-C", str(ROOT / "src_c"), "selftest", f"BUILD={folder}", *words]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env={**os.environ, "OMP_NUM_THREADS": "3"})
-    return done, time.monotonic() - began
+    environment = {**os.environ, "OMP_NUM_THREADS": "3"}
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, errors = process.communicate()
+            errors += f"error: not finished after {limit:.0f} s"
+    return subprocess.CompletedProcess(command, process.returncode, output, errors), time.monotonic() - began
 
 
 def summary(done, seconds):
@@ -78,6 +94,7 @@ def summary(done, seconds):
 def main():
     options = parser(__doc__.splitlines()[0], 1, "runs of each row")
     options.add_argument("--only", nargs="*", default=[], help="names of rows, or parts of them")
+    options.add_argument("--limit", type=float, default=7200, help="seconds after which a row is ended (default: %(default)s)")
     given = options.parse_args()
     run = Run(given.record)
     names = [name for name in RUNS if not given.only or any(part in name for part in given.only)]
@@ -88,7 +105,7 @@ def main():
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 for _ in range(given.count):
-                    run.figures[name] = summary(*run_row(RUNS[name], folder))
+                    run.figures[name] = summary(*run_row(RUNS[name], folder, given.limit))
                     print(name, run.figures[name], flush=True)
                     if run.figures[name].startswith("FAILED"):
                         run.found(f"{name}: {run.figures[name]}")

@@ -1,0 +1,108 @@
+"""Build the extension modules with AddressSanitizer and UndefinedBehaviorSanitizer, and run the tests and calls.py under them.
+
+    python tests/long/sanitized.py --count 200000 --tests tests/core tests/variants
+
+The copy of the checkout in which the modules are built is kept in --folder, so that a second run begins at once. Memory that
+CPython does not free at its end is not looked for.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from _record import ROOT, Run, parser, text_of
+
+SANITIZE = "-fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined -g"
+# These start processes that limit their memory, or look for threads and symbols: they do not work under a sanitizer.
+LEFT_OUT = "limit or few_threads or small_stacks or no_memory or stack or symbols or interrupt"
+
+
+def build(folder):
+    """Build the modules in a copy of the checkout, unless they are there."""
+    if list(folder.glob("fastdrop/_core/native*.so")):
+        return
+    for name in text_of("git", "ls-files").splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    setup = folder / "setup.py"
+    setup.write_text(setup.read_text().replace("FRAME = 26624", "FRAME = 2**20"))  # sanitized functions need more stack
+    flags = {"CC": f"gcc {SANITIZE}", "FASTDROP_DEBUG": "1"}
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, check=True, env={**os.environ, **flags}
+    )
+
+
+def environment(folder, log):
+    """Return the variables under which Python loads the sanitizers first, and imports the copy."""
+    allocator = "abort_on_error=1:allocator_may_return_null=1:max_allocation_size_mb=4096"
+    libraries = [text_of("gcc", f"-print-file-name=lib{name}.so") for name in ("asan", "ubsan")]
+    return {
+        **os.environ,
+        "PYTHONPATH": str(folder),
+        "LD_PRELOAD": " ".join(libraries),
+        "ASAN_OPTIONS": f"detect_leaks=0:{allocator}:log_path={log}",
+        "UBSAN_OPTIONS": f"print_stacktrace=1:halt_on_error=1:log_path={log}",
+        "PYTHONMALLOC": "malloc",  # so that each object is one allocation, which the sanitizer watches
+        "CALLS_UNLIMITED": "1",
+        "CALLS_SLOWER": "10",
+    }
+
+
+def reports(log):
+    """Return the first lines of what the sanitizers found."""
+    for path in sorted(log.parent.glob(f"{log.name}.*")):
+        text = path.read_text(errors="replace")
+        if "allocation-size-too-big" not in text and "exceeds maximum supported size" not in text:
+            yield " | ".join(text.splitlines()[:12])
+
+
+def main():
+    options = parser(__doc__.splitlines()[0], 200_000, "calls")
+    options.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir(), "fastdrop-sanitized"))
+    options.add_argument("--tests", nargs="*", default=[], help="test files or folders to run too")
+    given = options.parse_args()
+    run = Run(given.record)
+    folder = given.folder.resolve()
+    build(folder)
+    with tempfile.TemporaryDirectory() as logs:
+        variables = environment(folder, Path(logs, "sanitizer"))
+        if given.tests:
+            chosen = ["-m", "not slow", "-k", f"not ({LEFT_OUT})", "-n", "0", "-p", "no:cacheprovider"]
+            done = subprocess.run(
+                [sys.executable, "-m", "pytest", *chosen, *given.tests],
+                cwd=folder,
+                env=variables,
+                capture_output=True,
+                text=True,
+            )
+            lines = done.stdout.strip().splitlines()
+            run.figures["tests"] = lines[-1] if lines else f"ended with {done.returncode}: {done.stderr[-300:]}"
+            for line in lines:
+                if line.startswith(("FAILED", "ERROR")):
+                    run.found(line[:300])
+        if given.count:
+            command = [
+                sys.executable,
+                str(folder / "tests/long/calls.py"),
+                "--seed",
+                str(given.seed),
+                "--count",
+                str(given.count),
+            ]
+            done = subprocess.run(command, cwd=folder, env=variables, stdout=subprocess.PIPE, text=True)
+            run.figures["calls"] = " ".join(
+                line for line in done.stdout.splitlines() if line.startswith(("calls:", "outcomes:"))
+            )
+            for line in done.stdout.splitlines():
+                if line.startswith("  {"):
+                    run.found(line.strip()[:600])
+        for report in reports(Path(logs, "sanitizer")):
+            run.found(report)
+    return run.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
