@@ -166,8 +166,8 @@ class Schedule:
         >>> schedules.Schedule.from_config({"class": "Late", "p": 0.3, "cutoff": 100})
         Late(p=0.3, cutoff=100)
         """
-        arguments = {key: decode(value, key, Schedule.from_config) for key, value in config.items() if key != "class"}
-        return find_class(cls, config)(**arguments)
+        found = find_class(cls, config)
+        return found(**{key: decode(value, key, Schedule.from_config) for key, value in config.items() if key != "class"})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that changes in the course of training; it is empty without a `ValidationDriven` inside."""

@@ -41,6 +41,7 @@ CALLS = {
     "targets": (lambda: uncertainty.Regression(1.0, ["x"]), TypeError, "targets must be real numbers"),
     "a stream's state": (lambda: fastdrop.Stream.from_state_dict(True), TypeError, "state must be a mapping"),
     "a large operand": (lambda: theory.prune(X, 10**400), TypeError, "must be an array of the dtype of the input"),
+    "a schedule's configuration": (lambda: schedules.Schedule.from_config("{l"), TypeError, "must be a dictionary"),
     "federated": (lambda: federated.extract(3, {}, {}), TypeError, "must be a mapping|mapping"),
 }
 
