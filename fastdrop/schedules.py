@@ -706,7 +706,7 @@ class Scaled(Schedule):
 
     def rate(self, step: int) -> float:
         """Return the rate."""
-        return self.factor * float(self.schedule(step))
+        return self.factor * as_finite_number(self.schedule(step), "the rate of the schedule")
 
     def parts(self) -> dict[str, StepToRate]:
         """Return the schedule inside."""

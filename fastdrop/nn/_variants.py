@@ -484,7 +484,7 @@ class AdaptiveDropout(
     def remember(self, *inputs: Any, **more: Any) -> dict[str, Any]:
         """Return the logits, and the input if an estimator needs it."""
         given = super().remember(*inputs, **more)
-        if self.options["estimator"] == "none":
+        if plan.is_one_of(self.options["estimator"], ("none",)):
             del given["x"]
         return given
 

@@ -42,6 +42,16 @@ CALLS = {
     "a stream's state": (lambda: fastdrop.Stream.from_state_dict(True), TypeError, "state must be a mapping"),
     "a large operand": (lambda: theory.prune(X, 10**400), TypeError, "must be an array of the dtype of the input"),
     "a schedule's configuration": (lambda: schedules.Schedule.from_config("{l"), TypeError, "must be a dictionary"),
+    "a schedule without a rate": (
+        lambda: schedules.Scaled(lambda step: None, 0.5)(1),
+        TypeError,
+        "the rate of the schedule must be a finite number; got None",
+    ),
+    "a layer's estimator": (
+        lambda: nn.AdaptiveDropout(estimator=np.ones(2))(X, X),
+        ValueError,
+        "estimator must be one of",
+    ),
     "federated": (lambda: federated.extract(3, {}, {}), TypeError, "must be a mapping|mapping"),
 }
 
