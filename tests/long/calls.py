@@ -34,6 +34,7 @@ from _liars import CLASSES, LieError
 from _record import ROOT, Run, parser, progress_bar
 
 import fastdrop
+from fastdrop import uncertainty
 from fastdrop.verify.cases import equal_bytes, threads_on_small_arrays
 
 HANG = 20.0  # seconds of one call
@@ -91,6 +92,7 @@ NUMPYS = (
     "invalid __array_struct__",
     "setting an array element with a sequence. The requested array has an inhomogeneous shape",
     "Cannot interpret '",
+    "data type '",
 )
 WHOLE_ONLY = ("drop_connect", "variational", "targeted_dropout", "token_dropout", "patch_dropout", "adl")
 PLACED = ("start", "global_shape", "global_start")
@@ -328,6 +330,7 @@ def child(seed, begin, end, shared, report):
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
+    uncertainty.ood_auroc([0.0], [1.0])  # loads scikit-learn, if it is installed
     counts = Counter()
     with open(shared, "r+b") as file, open(report, "a", encoding="utf-8") as lines, threads_on_small_arrays():
         memory = mmap.mmap(file.fileno(), 8)
