@@ -40,7 +40,7 @@ def main(description, one_input, corpus, max_len):
         command += [
             f"-max_len={max_len}",
             f"-max_total_time={given.seconds}",
-            "-timeout=20",
+            "-timeout=300",
             f"-artifact_prefix={folder}/",
             "-rss_limit_mb=4096",
         ]
