@@ -31,7 +31,7 @@ OLD = b"the old file"
 COMMAND = [sys.executable, "-m", "fastdrop", "apply"]
 
 # A child that lets every allocation of a function fail in turn. CPython itself does not survive the failure of all allocations
-# from some on within `numpy.errstate`, so here one fails at a time. If a process ends with -11, look where (gdb): NumPy 2 raises
+# from some on within `numpy.errstate`, so here one fails at a time. If a process ends with -11, look where: NumPy 2 raises
 # MemoryError for the buffers of an iterator without holding the GIL, which ends the process in NumPy's own code.
 NO_MEMORY = """
     import sys, _testcapi
