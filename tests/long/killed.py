@@ -66,9 +66,15 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def start(source, target, **more):
+def start(source, target, prepare=lambda: None):
+    """Start the program; `prepare` is called in its process."""
+
+    def begin():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell lets the programs of its background ignore it
+        prepare()
+
     command = [*COMMAND, str(source), str(target), "-p", "0.5", "--seed", "1"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **more)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=begin)
 
 
 def state_of(target, whole):
@@ -106,7 +112,7 @@ def failures(run, source, folder, whole):
     """Let writing fail in other ways; the program must say so, and leave the target as it was."""
     limit = source.stat().st_size // 2
     too_large = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # noqa: E731
-    fails(run, "no room for the whole file", source, folder / "full.npy", whole, preexec_fn=too_large)
+    fails(run, "no room for the whole file", source, folder / "full.npy", whole, prepare=too_large)
     tmpfs = folder / "tmpfs"
     tmpfs.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={limit}", "none", str(tmpfs)], capture_output=True).returncode == 0:
