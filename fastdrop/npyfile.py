@@ -125,7 +125,7 @@ def check_header(path: Path, end: int) -> None:
         header = file.read(end)
     length_bytes = 2 if header[6] == 1 else 4  # by the version of the format
     descr = ast.literal_eval(header[8 + length_bytes :].decode("latin1").strip())["descr"]
-    if not isinstance(descr, str):
+    if not isinstance(descr, str) or np.dtype(descr).shape:  # "2f4" is an array of two
         raise ValueError(f"its elements are no numbers but {descr!r}")
 
 

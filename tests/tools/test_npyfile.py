@@ -189,3 +189,12 @@ def test_memory_is_less_than_the_file(tmp_path, fortran_order):
     assert int(done.stdout) < 200 * 1024
     assert (tmp_path / "out.npy").stat().st_size == (tmp_path / "in.npy").stat().st_size
     (tmp_path / "out.npy").unlink()
+
+
+@pytest.mark.parametrize("descr", ["<0f2", "<2f4"])
+def test_elements_that_are_arrays_by_their_text_are_refused(tmp_path, descr):
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': (2,), }}".ljust(117) + "\n"
+    path = tmp_path / "x.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(64))
+    with pytest.raises(ValueError, match="its elements are no numbers but"):
+        npyfile.read_layout(path)
