@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastdrop._core.checks import required
 from fastdrop._core.plan import Call, as_axes
 from fastdrop._core.types import Backend, FixedSeed, Rate, Seed
 from fastdrop.variants._backward import backward_of
@@ -187,7 +188,7 @@ def zoneout(
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     if call.is_training:
         return call.select(new, p, previous, names=("new", "previous"))
-    with call.arrays(new, name="new", p=p, previous=previous) as run:
+    with call.arrays(new, name="new", p=p, previous=required(previous, "previous")) as run:
         to_new, to_previous = weights_of_states(p, run.compute)
         return run.store(weighted(run.others[0], to_previous) + weighted(run.x, to_new))
 

@@ -58,6 +58,7 @@ CALLS = {
         ValueError,
         "estimator must be one of",
     ),
+    "zoneout": (lambda: fastdrop.zoneout(X, None, 0.5, training=False), TypeError, "previous must be an array"),
     "federated": (lambda: federated.extract(3, {}, {}), TypeError, "must be a mapping|mapping"),
 }
 
