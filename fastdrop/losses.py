@@ -271,9 +271,8 @@ def concrete_regularizer(
     dimension, several = plan.as_count(input_dim, "input_dim"), as_list(weights)
     logit, p, keep = concrete_rate(p_logit)
     log_keep, log_p = (-softplus(np.array([logit, -logit]))).tolist()
-    with plan.RoundToNearest():
-        norm = squared_norm(several)
-        return np.float64(weight * norm / keep + entropy * dimension * (p * log_p + keep * log_keep))
+    norm = squared_norm(several)
+    return np.float64(weight * norm / keep + entropy * dimension * (p * log_p + keep * log_keep))
 
 
 @rounding_to_nearest
@@ -314,7 +313,7 @@ def concrete_regularizer_backward(
     weight, entropy = strengths(weight_regularizer, dropout_regularizer)
     dimension, several = plan.as_count(input_dim, "input_dim"), as_list(weights)
     logit, p, keep = concrete_rate(p_logit)
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):
         norm = squared_norm(several)
         dlogit = np.float64(weight * norm * p / keep + entropy * dimension * p * keep * logit)
         given = weights if isinstance(weights, (list, tuple)) else [weights]
@@ -402,7 +401,7 @@ def variational_kl(
     """
     given, count = check_alphas(log_alpha, approximation, shape)
     sums = numbers.in_float64(approximation, given, backend, num_threads, summed=True)
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):
         return np.float64(count * total(sums))
 
 
@@ -447,7 +446,7 @@ def variational_kl_backward(
     given, count = check_alphas(log_alpha, approximation, shape)
     slopes = numbers.in_float64(f"{approximation}_slope", given, backend, num_threads)
     if count != 1:
-        with plan.RoundToNearest(), np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):
             slopes *= count
     return slopes
 

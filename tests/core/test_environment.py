@@ -12,7 +12,7 @@ import pytest
 
 import fastdrop
 from fastdrop import elementary
-from fastdrop.variants._blocks import exact_seed_rate
+from fastdrop.variants._blocks import window_rate
 from fastdrop.verify.cases import OPS, THREADED_SIZE, Case, compute
 
 pytestmark = pytest.mark.skipif(
@@ -34,6 +34,7 @@ X = np.geomspace(1e-44, 1, 600).astype(np.float32).reshape(4, 5, 30)
 SMALL = np.geomspace(1e-323, 1, 600).reshape(4, 5, 30)
 THIRDS = np.linspace(0.01, 0.99, 600).reshape(4, 5, 30)
 IMAGE = (np.linspace(1, 2, 840) / 3).astype(np.float32).reshape(2, 5, 12, 7)
+RATES = (0.1, 1 / 3, 0.7)
 HALF = X.astype(np.float16)
 CALLS = {
     "mask of tiny rates": lambda: fastdrop.dropout_mask(X.shape, SMALL, **KEY),
@@ -65,6 +66,28 @@ CALLS = {
     "drop_head": lambda: fastdrop.drop_head(IMAGE, 0.4, **KEY),
     "token_dropout": lambda: fastdrop.token_dropout(X, 1 / 3, **KEY),
     "adl": lambda: fastdrop.adl(IMAGE, 0.7, **KEY),
+    "concrete_dropout_backward, mean": lambda: fastdrop.concrete_dropout_backward(
+        THIRDS, THIRDS, 0.1, temperature=0.3, exact_mean=True, **KEY
+    )[1],
+    "gaussian_dropout of log alpha": lambda: fastdrop.gaussian_dropout(THIRDS, log_alpha=-THIRDS, **KEY),
+    "gaussian_dropout in float64": lambda: [fastdrop.gaussian_dropout(THIRDS, p, **KEY) for p in RATES],
+    "alpha_dropout in float64": lambda: [fastdrop.alpha_dropout(THIRDS, p, mean=0.1, var=0.7, **KEY) for p in RATES],
+    "shakeout": lambda: [fastdrop.shakeout(THIRDS[0], p, 0.3, **KEY) for p in RATES],
+    "drop_block in float64": lambda: [
+        fastdrop.drop_block(IMAGE.astype(np.float64), p, 2, mode="unscaled", exact_rate=exact, **KEY).all()
+        for p in RATES
+        for exact in (False, True)
+    ],
+    "rates of blocks": lambda: [
+        fastdrop.theory.drop_block_gamma(p, (13, 9), (3, 2), exact_rate=exact) for p in RATES for exact in (False, True)
+    ],
+    "rates of windows": lambda: [window_rate(p, 7) for p in RATES],
+    "drop_key": lambda: fastdrop.drop_key(IMAGE.astype(np.float16), 0.3, fill=1 / 3, **KEY),
+    "multinomial_probabilities": lambda: fastdrop.theory.multinomial_probabilities(THIRDS[0]),
+    "rates of paths": lambda: fastdrop.schedules.drop_path_rates(1 / 3, 13),
+    "schedules": lambda: [fastdrop.schedules.Exponential(p, 0.1, 7)(3) for p in RATES],
+    "concrete_regularizer": lambda: fastdrop.losses.concrete_regularizer(0.1, THIRDS, 5),
+    "variational_kl": lambda: fastdrop.losses.variational_kl(-THIRDS, shape=(10, *THIRDS.shape)),
     "exp": lambda: elementary.exp(X),
     "log": lambda: elementary.log(SMALL),
     "sigmoid of half": lambda: elementary.sigmoid(HALF),
@@ -94,6 +117,14 @@ def environment(name):
         library.fesetenv(before)
 
 
+def forget():
+    """Clear all caches of results, so that each is computed again."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "fastdrop":
+            for value in vars(module).values():
+                getattr(value, "cache_clear", lambda: None)()
+
+
 def bits(result):
     return [np.asarray(each).tobytes() for each in (result if isinstance(result, tuple) else (result,))]
 
@@ -103,7 +134,7 @@ def bits(result):
 def test_setting(setting, backend):
     with fastdrop.using(backend=backend):
         wanted = {name: bits(call()) for name, call in CALLS.items()}
-        exact_seed_rate.cache_clear()
+        forget()
         with environment(setting) as now:
             before, found, after = now(), {}, {}
             for name, call in CALLS.items():

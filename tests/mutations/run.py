@@ -3,13 +3,15 @@
 Run it as ``python tests/mutations/run.py`` (Python 3.11 or newer). It copies the checkout to a temporary folder, builds it
 there, and plants each fault in the copy. Then it builds again, if the fault is in C or Cython, and runs the tests that should
 see it. Faults in Python come first. `results.jsonl` gets a line per fault as soon as it is known, and `docs/mutations.md` the
-table. Faults that have a result are not planted again, except with ``--again``, or with ``--only TEXT`` those whose file or
-text has it.
+table. Faults that have a result are not planted again, except with ``--again``. ``--only TEXT`` plants the faults whose file or
+text has it, so that several runs can share the table; ``--folder`` keeps the copy for the next run. ``--check`` plants nothing, and lists the rows that do not fit the code.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import filecmp
 import fnmatch
 import json
 import os
@@ -18,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import tomllib
@@ -26,8 +30,8 @@ import tomllib
 ROOT = Path(__file__).parents[2]
 FAULTS, RESULTS, PAGE = ROOT / "tests/mutations/faults.toml", ROOT / "tests/mutations/results.jsonl", ROOT / "docs/mutations.md"
 COMPILED = {".c", ".h", ".pyx", ".pxi", ".pxd"}
-MOST_SECONDS = 600  # the longest time for the tests of one fault; a test that hangs has seen the fault
-SEEN, SURVIVED, EQUIVALENT, STALE, REFUSED = "seen", "survived", "equivalent", "stale", "not compiled"
+MOST_SECONDS = 300  # the longest time for the tests of one fault; a test that hangs has seen the fault
+SEEN, SURVIVED, EQUIVALENT, REFUSED = "seen", "survived", "equivalent", "not compiled"
 
 
 @dataclass(frozen=True)
@@ -64,25 +68,34 @@ def read_results() -> dict[str, dict[str, object]]:
 
 
 def copy_checkout(folder: Path) -> None:
-    """Copy the files that the checkout has, and the modules that were built in it, which are enough for faults in Python."""
+    """Copy the files that the checkout has, and the modules that were built in it, which are enough for faults in Python.
+
+    A file that the folder has already is not touched, so that it is not compiled again.
+    """
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     built = [str(path.relative_to(ROOT)) for path in (ROOT / "fastdrop").rglob("*.so")]
     for name in (*listed.stdout.splitlines(), *built):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    (folder / "fastdrop/bench").symlink_to(folder / "bench")
+        source, copy = ROOT / name, folder / name
+        if not source.is_file() or (copy.exists() and (name in built or filecmp.cmp(source, copy, shallow=False))):
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copy if copy.exists() else shutil.copy2)(source, copy)  # a file that changes is newer than what was built of it
+    if not (folder / "fastdrop/bench").exists():
+        (folder / "fastdrop/bench").symlink_to(folder / "bench")
 
 
 def run(folder: Path, *command: str, seconds: float) -> tuple[int, str]:
     """Run a command in the copy; return its exit code and its output. The exit code of a command that hangs is -1."""
-    environment = os.environ | {
-        "PYTHONPATH": str(folder),
-        "CFLAGS": os.environ.get("CFLAGS", "-O1"),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+    environment = (
+        os.environ
+        | {
+            "PYTHONPATH": str(folder),
+            "CFLAGS": os.environ.get("CFLAGS", "-O0"),  # of the Cython modules; the kernels have their own
+            "PYTHONDONTWRITEBYTECODE": "",  # a fault and its repair are more than a second apart, so the dates of files tell them apart
+        }
+    )
     if shutil.which("ccache"):
         environment.setdefault("CC", "ccache gcc")
         environment["CCACHE_BASEDIR"] = str(folder)
@@ -106,6 +119,14 @@ def build(folder: Path) -> tuple[int, str]:
     return run(folder, "setup.py", "-q", "build_ext", "--inplace", seconds=3600)
 
 
+def stale(faults: Sequence[Fault]) -> list[str]:
+    """Return the faults whose text does not occur exactly once in its file."""
+    texts = {
+        name: path.read_text(encoding="utf-8") for name in {fault.file for fault in faults} if (path := ROOT / name).exists()
+    }
+    return [fault.key for fault in faults if texts.get(fault.file, "").count(fault.old) != 1]
+
+
 def is_compiled(fault: Fault) -> bool:
     """Return whether the fault is in a file that is compiled."""
     return Path(fault.file).suffix in COMPILED
@@ -114,9 +135,7 @@ def is_compiled(fault: Fault) -> bool:
 def judge(fault: Fault, folder: Path) -> tuple[str, str]:
     """Return what became of a fault in the copy, and the first test that saw it."""
     path = folder / fault.file
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    if text.count(fault.old) != 1:
-        return STALE, f"the text occurs {text.count(fault.old)} times"
+    text = path.read_text(encoding="utf-8")
     path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
     try:
         if is_compiled(fault) and (failed := build(folder))[0]:
@@ -126,6 +145,8 @@ def judge(fault: Fault, folder: Path) -> tuple[str, str]:
         )
     finally:
         path.write_text(text, encoding="utf-8")
+    if code == 5 or "ERROR: not found:" in said:
+        raise SystemExit(f"no such tests: {fault.tests}")
     if code == 0:
         return EQUIVALENT if fault.equivalent else SURVIVED, ""
     seen = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
@@ -135,28 +156,25 @@ def judge(fault: Fault, folder: Path) -> tuple[str, str]:
 def write_page(faults: list[Fault], results: dict[str, dict[str, object]]) -> None:
     """Write the table of what was found."""
     known = [(fault, results[fault.key]) for fault in faults if fault.key in results]
-    count = {word: sum(entry["outcome"] == word for _, entry in known) for word in (SEEN, SURVIVED, EQUIVALENT, STALE, REFUSED)}
+    count = {word: sum(entry["outcome"] == word for _, entry in known) for word in (SEEN, SURVIVED, EQUIVALENT, REFUSED)}
+    days = sorted(entry["date"] for _, entry in known) or ["-"]
     lines = [
         "# Seeded faults",
         "",
         "`tests/mutations/faults.toml` lists mistakes that somebody could make in the code. `python tests/mutations/run.py`",
         "plants each of them in a copy, builds the copy, runs the tests that should fail, and writes this page.",
         "",
-        f"`faults.toml` has {len(faults)} faults. So far {len(known)} have been planted, with these results:",
+        f"`faults.toml` has {len(faults)} faults. So far {len(known)} have been planted, from {days[0]} to {days[-1]}, with these",
+        "results:",
         "",
         "| result | faults |",
         "|---|---|",
         f"| a test failed, as it should | {count[SEEN]} |",
         f"| no test failed: the fault survived | {count[SURVIVED]} |",
         f"| no test can fail, because the fault changes no result | {count[EQUIVALENT]} |",
-        f"| the code has changed, so the fault no longer fits it | {count[STALE]} |",
         f"| the code with the fault does not compile | {count[REFUSED]} |",
     ]
-    for word, title in (
-        (SURVIVED, "Survivors"),
-        (EQUIVALENT, "Faults that change no result"),
-        (STALE, "Faults that no longer fit the code"),
-    ):
+    for word, title in ((SURVIVED, "Survivors"), (EQUIVALENT, "Faults that change no result")):
         rows = [(fault, entry) for fault, entry in known if entry["outcome"] == word]
         if rows:
             lines += ["", f"## {title}", "", "| file | text | replaced by | remark |", "|---|---|---|---|"]
@@ -172,14 +190,20 @@ def code(text: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--again", action="store_true", help="plant also the faults that have a result")
-    parser.add_argument("--only", default="", help="plant the faults whose file or text has this")
+    parser.add_argument("--only", default="", help="plant only the faults whose file or text has this")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no fault after so many minutes")
+    parser.add_argument("--folder", help="keep the copy in this folder, and use what was built in it")
+    parser.add_argument("--check", action="store_true", help="list the faults that do not fit the code, and plant none")
     options = parser.parse_args()
     faults, results, end = read_faults(), read_results(), time.monotonic() + 60 * options.minutes
-    again = options.again or options.only
-    wanted = [fault for fault in faults if options.only in fault.key and (again or fault.key not in results)]
+    unfit = stale(faults)
+    if options.check:
+        raise SystemExit("\n".join(unfit))
+    wanted = [fault for fault in faults if options.only in fault.key and (options.again or fault.key not in results)]
+    wanted = [fault for fault in wanted if fault.key not in unfit]
     wanted.sort(key=is_compiled)  # a stable sort: faults of a file stay together
-    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+    kept = contextlib.nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory(prefix="faults-")
+    with kept as name:
         folder = Path(name)
         copy_checkout(folder)
         for fault in wanted:
@@ -187,12 +211,12 @@ def main() -> None:
                 break
             began = time.monotonic()
             outcome, seen_by = judge(fault, folder)
-            entry = {"fault": fault.key, "outcome": outcome, "seen_by": seen_by, "seconds": round(time.monotonic() - began, 1)}
-            results[fault.key] = entry
+            seconds = round(time.monotonic() - began, 1)
+            entry = {"fault": fault.key, "outcome": outcome, "seen_by": seen_by, "seconds": seconds, "date": str(date.today())}
             with open(RESULTS, "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
             print(f"{outcome:<12} {fault.key[:100]!r} {seen_by}", flush=True)
-    write_page(faults, results)
+            write_page(faults, read_results())
 
 
 if __name__ == "__main__":

@@ -270,7 +270,8 @@ def test_a_loop_of_links_is_an_error_in_one_line(folder):
 def test_a_full_standard_output_is_an_error_in_one_line(folder, arguments):
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "fastdrop", *arguments]
-        done = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        done = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, env=buffered)
     assert (done.returncode, done.stderr) == (1, "Error: standard output: No space left on device\n")
 
 

@@ -10,6 +10,7 @@ from oracle import fixed, uniform_number
 
 import fastdrop
 from fastdrop import theory
+from fastdrop.variants._blocks import count_covers, expected_dropped
 from fastdrop.verify.cases import equal_bytes
 
 DTYPES = (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
@@ -52,6 +53,7 @@ GEOMETRIES = [
     ((2, 2, 9, 7), (3, 3)),
     ((2, 2, 6, 9), (2, 5)),
     ((2, 3, 5, 70), (4, 66)),
+    ((1, 2, 5, 64), (3, 5)),
     ((2, 1, 4, 5, 6), (2, 3, 1)),
     ((3, 2, 3, 4), (7, 2)),
     ((2, 2, 6, 6), (1, 1)),
@@ -66,6 +68,14 @@ def test_blocks_are_those_of_a_loop(engine, shape, block, shared):
     want = slow_drop_block(x, slow_mask(shape, gamma, block, shared), None)
     assert 0 < np.count_nonzero(want) < x.size
     assert equal_bytes(fastdrop.drop_block(x, 0.4, block, shared_axes=1 if shared else None, mode="unscaled", **KEY), want)
+
+
+def test_more_channels_than_a_word_has_bits(engine):
+    x = values((2, 70, 5, 3))
+    first = fastdrop.drop_block(x, 0.4, 2, **KEY)
+    last = fastdrop.drop_block(np.moveaxis(x, 1, -1), 0.4, 2, data_format="channels_last", **KEY)
+    assert 0 < np.count_nonzero(first) < x.size
+    assert equal_bytes(np.moveaxis(last, -1, 1).copy(), first)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
@@ -121,6 +131,14 @@ def test_the_measured_rate_on_14_by_14():
 
 def test_the_measured_rate_on_28_by_28():
     assert measured_share(28, True) == pytest.approx(0.1, rel=0.01)
+
+
+@pytest.mark.parametrize("p", [0.1, 1 / 3, 0.7])
+def test_the_exact_rate_is_the_least_that_suffices(p):
+    spatial, block = (9, 7), (3, 2)
+    gamma = theory.drop_block_gamma(p, spatial, block, exact_rate=True)
+    n, cells = map(np.array, zip(*count_covers(spatial, block).items(), strict=True))
+    assert expected_dropped(math.nextafter(gamma, 0), n, cells) < p * math.prod(spatial) <= expected_dropped(gamma, n, cells)
 
 
 def test_the_moments_of_a_cell():
