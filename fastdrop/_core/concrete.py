@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdrop._core import numbers, plan
+from fastdrop._core import numbers
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import as_finite_scalar
 
@@ -51,10 +51,10 @@ def soft_keep_mean(keep: float, logit: float, temperature: float, epsilon: float
 
     For t near 0 the mean is `keep`, the probability of v < -logit. The rest is an integral over w = |v + logit| / t. Its
     integrand is sigmoid(-w) times the difference of v's density on both sides of -logit. This density is the logistic one up
-    to |v| = `end`. The derivative is the same kind of integral, over the sum of both densities.
+    to |v| = `end`. The derivative is the same kind of integral, over the sum of both densities. The caller rounds to nearest.
     """
     t, end = temperature, math.inf
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):
         if epsilon > 0:
             end = float(numbers.elementary("log", np.array((1.0 + epsilon) / epsilon), None, None, None))
         sides = []

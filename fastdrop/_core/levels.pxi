@@ -8,6 +8,7 @@ def keep_probabilities(scores, double p, tuple axes, double floor, Call call not
     cdef Settings settings = settings_of(call.backend, call.num_threads)
     cdef np.ndarray given = as_scores(scores, settings), rows, made, moved
     cdef tuple last = tuple(range(given.ndim - len(axes), given.ndim))
+    cdef double mean = native.standard_scale(p, native.FD_FLOAT64)  # 1 - p, whatever the caller's rounding
     cdef int64_t n = 1
     for axis in axes:
         n = n * given.shape[axis]
@@ -15,7 +16,7 @@ def keep_probabilities(scores, double p, tuple axes, double floor, Call call not
     rows = in_rows(moved, n)
     made = np.PyArray_EMPTY(np.PyArray_NDIM(moved), np.PyArray_DIMS(moved), np.NPY_FLOAT64, 0)
     if np.PyArray_SIZE(given):
-        fill_up(rows, 1.0 - p, min(floor, 1.0 - p), made, settings, drop)
+        fill_up(rows, mean, min(floor, mean), made, settings, drop)
     if axes == last:
         return made
     return np.ascontiguousarray(np.moveaxis(made, last, axes)).reshape(true_shape(given))

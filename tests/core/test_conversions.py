@@ -19,8 +19,9 @@ pytestmark = pytest.mark.skipif(
 ROUNDINGS = {"x86_64": (0x400, 0x800, 0xC00), "aarch64": (0x400000, 0x800000, 0xC00000)}  # down, up, toward zero
 KEY = {"seed": 1}
 THIRD = np.longdouble(1) / 3
-X = np.ones(64, np.float32)
+X, Y, COLUMN = np.ones(64, np.float32), np.ones(64), np.ones((64, 1))
 LIST = [1 / 3 + k / 7 for k in range(64)]
+LARGE_INTEGERS = [np.int64(2**53 + 1 + 2 * k) for k in range(63)] + [0.5]  # an array of them is of float64
 NUMBERS = {
     "decimal": decimal.Decimal("0.1"),
     "fraction": fractions.Fraction(1, 3),
@@ -43,6 +44,17 @@ CALLS = {
     "stddev": lambda: fastdrop.gaussian_noise(X, stddev=THIRD, **KEY),
     "p_logit": lambda: fastdrop.concrete_dropout(X, THIRD, **KEY),
     "p_logit, decimal": lambda: fastdrop.concrete_dropout(X, decimal.Decimal("0.1"), **KEY),
+    "stddev in float64": lambda: fastdrop.gaussian_noise(Y, stddev=THIRD, **KEY),
+    "mean": lambda: fastdrop.alpha_dropout(Y, 0.3, mean=THIRD, **KEY),
+    "log_alpha": lambda: fastdrop.gaussian_dropout(Y, log_alpha=ARRAYS["longdouble"], **KEY),
+    "log_alpha of a layer": lambda: fastdrop.variational_dropout(
+        Y.reshape(1, -1), COLUMN, -ARRAYS["longdouble"][:, None], **KEY
+    ),
+    "scores": lambda: fastdrop.importance_dropout(Y, ARRAYS["longdouble"], 0.3, **KEY),
+    "scores of a list": lambda: fastdrop.importance_dropout(Y, LARGE_INTEGERS, 0.3, **KEY),
+    "losses": lambda: fastdrop.adaptive_dropout_backward(
+        Y, Y, estimator="score_function", x=Y, losses=ARRAYS["longdouble"], **KEY
+    )[1],
     "relu_moments": lambda: np.stack(theory.relu_moments(ARRAYS["longdouble"], ARRAYS["longdouble"])),
     "relu_moments of a list": lambda: np.stack(theory.relu_moments(list(ARRAYS["longdouble"]), LIST)),
     "r_drop_loss": lambda: np.float64(losses.r_drop_loss(ARRAYS["longdouble"].reshape(8, 8), LIST_OF_ROWS, np.arange(8))),

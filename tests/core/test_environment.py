@@ -12,7 +12,7 @@ import pytest
 
 import fastdrop
 from fastdrop import elementary
-from fastdrop.variants._blocks import window_rate
+from fastdrop.variants._blocks import seed_rate, window_rate
 from fastdrop.verify.cases import OPS, THREADED_SIZE, Case, compute
 
 pytestmark = pytest.mark.skipif(
@@ -73,14 +73,7 @@ CALLS = {
     "gaussian_dropout in float64": lambda: [fastdrop.gaussian_dropout(THIRDS, p, **KEY) for p in RATES],
     "alpha_dropout in float64": lambda: [fastdrop.alpha_dropout(THIRDS, p, mean=0.1, var=0.7, **KEY) for p in RATES],
     "shakeout": lambda: [fastdrop.shakeout(THIRDS[0], p, 0.3, **KEY) for p in RATES],
-    "drop_block in float64": lambda: [
-        fastdrop.drop_block(IMAGE.astype(np.float64), p, 2, mode="unscaled", exact_rate=exact, **KEY).all()
-        for p in RATES
-        for exact in (False, True)
-    ],
-    "rates of blocks": lambda: [
-        fastdrop.theory.drop_block_gamma(p, (13, 9), (3, 2), exact_rate=exact) for p in RATES for exact in (False, True)
-    ],
+    "rates of blocks": lambda: [seed_rate(p, (13, 9), (3, 2), exact) for p in RATES for exact in (False, True)],
     "rates of windows": lambda: [window_rate(p, 7) for p in RATES],
     "drop_key": lambda: fastdrop.drop_key(IMAGE.astype(np.float16), 0.3, fill=1 / 3, **KEY),
     "multinomial_probabilities": lambda: fastdrop.theory.multinomial_probabilities(THIRDS[0]),

@@ -4,7 +4,8 @@ Run it as ``python tests/mutations/run.py`` (Python 3.11 or newer). It copies th
 there, and plants each fault in the copy. Then it builds again, if the fault is in C or Cython, and runs the tests that should
 see it. Faults in Python come first. `results.jsonl` gets a line per fault as soon as it is known, and `docs/mutations.md` the
 table. Faults that have a result are not planted again, except with ``--again``. ``--only TEXT`` plants the faults whose file or
-text has it, so that several runs can share the table; ``--folder`` keeps the copy for the next run. ``--check`` plants nothing, and lists the rows that do not fit the code.
+text has it, so that several runs can share the table; ``--folder`` keeps the copy for the next run. ``--check`` plants nothing,
+and lists the rows that do not fit the code.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import filecmp
 import fnmatch
 import json
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,7 +33,9 @@ import tomllib
 ROOT = Path(__file__).parents[2]
 FAULTS, RESULTS, PAGE = ROOT / "tests/mutations/faults.toml", ROOT / "tests/mutations/results.jsonl", ROOT / "docs/mutations.md"
 COMPILED = {".c", ".h", ".pyx", ".pxi", ".pxd"}
-MOST_SECONDS = 300  # the longest time for the tests of one fault; a test that hangs has seen the fault
+MOST_SECONDS = 200  # of a processor for the tests of one fault; a test that does not end has seen the fault
+HANGING = (-1, -signal.SIGXCPU)
+LONGEST = 1800  # seconds on the clock, which a busy machine stretches
 SEEN, SURVIVED, EQUIVALENT, REFUSED = "seen", "survived", "equivalent", "not compiled"
 
 
@@ -86,16 +91,13 @@ def copy_checkout(folder: Path) -> None:
         (folder / "fastdrop/bench").symlink_to(folder / "bench")
 
 
-def run(folder: Path, *command: str, seconds: float) -> tuple[int, str]:
+def run(folder: Path, *command: str, seconds: int) -> tuple[int, str]:
     """Run a command in the copy; return its exit code and its output. The exit code of a command that hangs is -1."""
-    environment = (
-        os.environ
-        | {
-            "PYTHONPATH": str(folder),
-            "CFLAGS": os.environ.get("CFLAGS", "-O0"),  # of the Cython modules; the kernels have their own
-            "PYTHONDONTWRITEBYTECODE": "",  # a fault and its repair are more than a second apart, so the dates of files tell them apart
-        }
-    )
+    environment = os.environ | {
+        "PYTHONPATH": str(folder),
+        "CFLAGS": os.environ.get("CFLAGS", "-O0"),  # of the Cython modules; the kernels have their own
+        "PYTHONDONTWRITEBYTECODE": "",  # dates tell a fault from its repair, which comes more than a second later
+    }
     if shutil.which("ccache"):
         environment.setdefault("CC", "ccache gcc")
         environment["CCACHE_BASEDIR"] = str(folder)
@@ -106,7 +108,8 @@ def run(folder: Path, *command: str, seconds: float) -> tuple[int, str]:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=seconds,
+            timeout=LONGEST,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds)),
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -150,7 +153,7 @@ def judge(fault: Fault, folder: Path) -> tuple[str, str]:
     if code == 0:
         return EQUIVALENT if fault.equivalent else SURVIVED, ""
     seen = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return SEEN, seen[0].split(" - ")[0] if seen else f"exit code {code}"
+    return SEEN, seen[0].split(" - ")[0] if seen else "it does not end" if code in HANGING else f"exit code {code}"
 
 
 def write_page(faults: list[Fault], results: dict[str, dict[str, object]]) -> None:
@@ -164,8 +167,8 @@ def write_page(faults: list[Fault], results: dict[str, dict[str, object]]) -> No
         "`tests/mutations/faults.toml` lists mistakes that somebody could make in the code. `python tests/mutations/run.py`",
         "plants each of them in a copy, builds the copy, runs the tests that should fail, and writes this page.",
         "",
-        f"`faults.toml` has {len(faults)} faults. So far {len(known)} have been planted, from {days[0]} to {days[-1]}, with these",
-        "results:",
+        f"`faults.toml` has {len(faults)} faults. So far {len(known)} have been planted, from {days[0]} to {days[-1]},",
+        "with these results:",
         "",
         "| result | faults |",
         "|---|---|",
