@@ -144,7 +144,7 @@ def as_real_array(value: ArrayLike, name: str, *, flags: bool = True) -> NDArray
 
 
 def as_floats(value: ArrayLike, name: str, ndim: int | None = None) -> NDArray[np.float64]:
-    """Return real numbers in float64, for callers that round to nearest; if `ndim` is given, they must have that many dimensions."""
+    """Return real numbers in float64, of `ndim` dimensions if that is given. The caller rounds to nearest."""
     given = as_real_array(value, name)
     if ndim is not None and given.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimensions; got shape {given.shape}")

@@ -49,7 +49,8 @@ def multiply_by_normal_backward(call: Call, grad: ArrayLike, scale: Any, x: Arra
     if not isinstance(scale, float):
         return multiply_by_each_backward(call, grad, scale, x)
     dx, sums = numbers.noise(call, grad, "gaussian", (scale,), x, with_sums=True, other_name="x")
-    return dx, scale * HALF * total(sums)
+    with plan.RoundToNearest():
+        return dx, scale * HALF * total(sums)
 
 
 def multiply_by_each_backward(

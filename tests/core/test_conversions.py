@@ -50,6 +50,7 @@ CALLS = {
     "log_alpha of a layer": lambda: fastdrop.variational_dropout(
         Y.reshape(1, -1), COLUMN, -ARRAYS["longdouble"][:, None], **KEY
     ),
+    "fill": lambda: fastdrop.drop_key(Y.reshape(1, 1, 8, 8), 0.5, fill=THIRD, **KEY),
     "scores": lambda: fastdrop.importance_dropout(Y, ARRAYS["longdouble"], 0.3, **KEY),
     "scores of a list": lambda: fastdrop.importance_dropout(Y, LARGE_INTEGERS, 0.3, **KEY),
     "losses": lambda: fastdrop.adaptive_dropout_backward(

@@ -71,11 +71,14 @@ CALLS = {
     )[1],
     "gaussian_dropout of log alpha": lambda: fastdrop.gaussian_dropout(THIRDS, log_alpha=-THIRDS, **KEY),
     "gaussian_dropout in float64": lambda: [fastdrop.gaussian_dropout(THIRDS, p, **KEY) for p in RATES],
+    "gaussian_dropout_backward": lambda: [
+        fastdrop.gaussian_dropout_backward(THIRDS, log_alpha=-p, x=THIRDS, **KEY)[1] for p in RATES
+    ],
     "alpha_dropout in float64": lambda: [fastdrop.alpha_dropout(THIRDS, p, mean=0.1, var=0.7, **KEY) for p in RATES],
     "shakeout": lambda: [fastdrop.shakeout(THIRDS[0], p, 0.3, **KEY) for p in RATES],
     "rates of blocks": lambda: [seed_rate(p, (13, 9), (3, 2), exact) for p in RATES for exact in (False, True)],
     "rates of windows": lambda: [window_rate(p, 7) for p in RATES],
-    "drop_key": lambda: fastdrop.drop_key(IMAGE.astype(np.float16), 0.3, fill=1 / 3, **KEY),
+    "drop_key": lambda: fastdrop.drop_key(IMAGE, 0.3, fill=1 / 3, **KEY),
     "multinomial_probabilities": lambda: fastdrop.theory.multinomial_probabilities(THIRDS[0]),
     "rates of paths": lambda: fastdrop.schedules.drop_path_rates(1 / 3, 13),
     "schedules": lambda: [fastdrop.schedules.Exponential(p, 0.1, 7)(3) for p in RATES],
