@@ -132,8 +132,8 @@ def test_masks_are_nested(engine):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("start", [1, 5, 127])
-def test_long_masks_from_within_a_group(engine, start, packed):
+@pytest.mark.parametrize("start", [0, 1, 5, 127])
+def test_long_masks_of_rates(engine, start, packed):
     p = np.random.default_rng(2).random(start + 3 * TILE + 3)
     whole, part = dropped(p.size, p), fastdrop.dropout_mask(p.size - start, p[start:], start=start, packed=packed, **KEY)
     kept = np.unpackbits(part, count=p.size - start, bitorder="little") if packed else part

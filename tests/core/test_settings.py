@@ -204,7 +204,7 @@ def test_any_number_of_threads_is_harmless():
 
 @pytest.mark.parametrize(
     ("line", "processors"),
-    [("max 100000", float("inf")), ("150000 100000", 1.5), ("400000 100000", 4.0), ("50000", 0.5)],
+    [("max 100000", float("inf")), ("150000 100000", 1.5), ("400000 100000", 4.0), ("30000 20000", 1.5), ("50000", 0.5)],
 )
 def test_quota_of_a_control_group(line, processors):
     assert machine.quota(line) == processors

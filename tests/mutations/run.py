@@ -34,6 +34,8 @@ ROOT = Path(__file__).parents[2]
 FAULTS, RESULTS, PAGE = ROOT / "tests/mutations/faults.toml", ROOT / "tests/mutations/results.jsonl", ROOT / "docs/mutations.md"
 COMPILED = {".c", ".h", ".pyx", ".pxi", ".pxd"}
 MOST_SECONDS = 200  # of a processor for the tests of one fault; a test that does not end has seen the fault
+ADDED = ["-o", "addopts=--strict-markers --import-mode=importlib"]  # without plugins, which only cost time
+PLAIN = ["-k", "not numba and not numpy"]  # the tests of faults in C, which the other backends do not run
 HANGING = (-1, -signal.SIGXCPU)
 LONGEST = 1800  # seconds on the clock, which a busy machine stretches
 SEEN, SURVIVED, EQUIVALENT, REFUSED = "seen", "survived", "equivalent", "not compiled"
@@ -96,6 +98,7 @@ def run(folder: Path, *command: str, seconds: int) -> tuple[int, str]:
     environment = os.environ | {
         "PYTHONPATH": str(folder),
         "CFLAGS": os.environ.get("CFLAGS", "-O0"),  # of the Cython modules; the kernels have their own
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONDONTWRITEBYTECODE": "",  # dates tell a fault from its repair, which comes more than a second later
     }
     if shutil.which("ccache"):
@@ -117,9 +120,32 @@ def run(folder: Path, *command: str, seconds: int) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def build(folder: Path) -> tuple[int, str]:
-    """Build the compiled modules beside their sources."""
-    return run(folder, "setup.py", "-q", "build_ext", "--inplace", seconds=3600)
+# setup.py with fewer modules than it has
+BUILD = """
+import re, sys
+modules = tuple(sys.argv.pop(1).split())
+text = open("setup.py").read()
+if modules:
+    text = re.sub("^MODULES = .*$", f"MODULES = {modules}", text, flags=re.MULTILINE)
+exec(compile(text, "setup.py", "exec"))
+"""
+
+
+def build(folder: Path, modules: set[str] | None = None) -> tuple[int, str]:
+    """Build some compiled modules, or all, beside their sources."""
+    return run(folder, "-c", BUILD, " ".join(modules or ()), "-q", "build_ext", "--inplace", seconds=3600)
+
+
+def modules_with(file: str) -> set[str]:
+    """Return the compiled modules that have a file in them: each includes its .pxi files, and one has the C library."""
+    if file.startswith("src_c/"):
+        return {"_core.native"}
+    found = {
+        path
+        for path in (ROOT / "fastdrop").rglob("*.pyx")
+        if path == ROOT / file or f'include "{Path(file).name}"' in path.read_text(encoding="utf-8")
+    }
+    return {".".join(path.relative_to(ROOT / "fastdrop").with_suffix("").parts) for path in found}
 
 
 def stale(faults: Sequence[Fault]) -> list[str]:
@@ -135,17 +161,20 @@ def is_compiled(fault: Fault) -> bool:
     return Path(fault.file).suffix in COMPILED
 
 
-def judge(fault: Fault, folder: Path) -> tuple[str, str]:
-    """Return what became of a fault in the copy, and the first test that saw it."""
+def judge(fault: Fault, folder: Path, faulty: set[str]) -> tuple[str, str]:
+    """Return what became of a fault in the copy, and the first test that saw it. `faulty` are the modules that have a fault."""
     path = folder / fault.file
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
     try:
-        if is_compiled(fault) and (failed := build(folder))[0]:
-            return REFUSED, failed[1].strip().splitlines()[-1]
-        code, said = run(
-            folder, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *fault.tests, seconds=MOST_SECONDS
-        )
+        if is_compiled(fault):
+            own, before = modules_with(fault.file), set(faulty)
+            faulty |= own
+            if (failed := build(folder, own | before))[0]:
+                return REFUSED, failed[1].strip().splitlines()[-1]
+            faulty -= before - own
+        options = ["-x", "-q", "-p", "no:cacheprovider", *ADDED, *(PLAIN if fault.file.startswith("src_c/") else [])]
+        code, said = run(folder, "-m", "pytest", *options, *fault.tests, seconds=MOST_SECONDS)
     finally:
         path.write_text(text, encoding="utf-8")
     if code == 5 or "ERROR: not found:" in said:
@@ -209,11 +238,14 @@ def main() -> None:
     with kept as name:
         folder = Path(name)
         copy_checkout(folder)
+        if any(map(is_compiled, wanted)) and (failed := build(folder))[0]:
+            raise SystemExit(failed[1])
+        faulty: set[str] = set()
         for fault in wanted:
             if time.monotonic() > end:
                 break
             began = time.monotonic()
-            outcome, seen_by = judge(fault, folder)
+            outcome, seen_by = judge(fault, folder, faulty)
             seconds = round(time.monotonic() - began, 1)
             entry = {"fault": fault.key, "outcome": outcome, "seen_by": seen_by, "seconds": seconds, "date": str(date.today())}
             with open(RESULTS, "a", encoding="utf-8") as file:

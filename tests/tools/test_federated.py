@@ -142,9 +142,10 @@ def test_the_mean_to_the_bit(dtype):
     assert_same_bytes(server["w2"], network(dtype)["w2"])
 
 
-def test_the_server_makes_the_masks_again():
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_server_makes_the_masks_again(dtype):
     """What the server needs beside the trained numbers is the eight bytes of each client."""
-    server, updates = network(), clients()
+    server, updates = network(dtype), clients(dtype)
     seeds = [client_seed(42, 3, client).to_bytes(8, "little") for client in range(5)]
     again = [
         Update(update.parameters, kept_units(UNITS, 0.5, int.from_bytes(seed, "little")), update.weight)
