@@ -17,6 +17,12 @@ def test_packed_mask_made_in_place(engine, start, n):
     assert packed.tobytes() == np.packbits(flags, bitorder="little").tobytes()
 
 
+def test_packed_mask_with_shared_decisions_is_not_made_in_place(engine):
+    packed = fastdrop.dropout_mask((3, 5000), 0.5, shared_axes=0, packed=True, seed=1)
+    flags = fastdrop.dropout_mask(5000, 0.5, seed=1)
+    assert np.array_equal(np.unpackbits(packed, count=15_000, bitorder="little"), np.tile(flags, 3))
+
+
 def test_mask_in_the_memory_of_the_result(engine):
     x = np.arange(1, 30001, dtype=np.float32)  # several tiles: the first ones overwrite the flags of the others
     flags, packed = x % 3 == 0, np.packbits(x % 3 == 0, bitorder="little")
