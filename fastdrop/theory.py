@@ -194,7 +194,7 @@ def signal_and_excess(
         raise ValueError(f"correlation {correlation!r} is not possible with these weights: the variance would not be above 0")
     try:
         signal, excess = v * (1.0 + rho * common), noise * (c * c + v)
-        np.broadcast_shapes(np.shape(signal), np.shape(excess))
+        np.add(signal, excess)  # raises an error unless the shapes broadcast; broadcast_shapes takes 32 axes only
         return signal, excess
     except ValueError:
         shapes = [np.shape(each) for each in (noise, c, v, common)]

@@ -194,6 +194,7 @@ def stream(
     with using():
         for piece in made:
             sys.stdout.buffer.write(piece)  # a closed pipe ends this command as it ends the others
+        sys.stdout.buffer.flush()  # here, where main catches its error
 
 
 # verify -------------------------------------------------------------------------------------------------------------
