@@ -117,6 +117,7 @@ def jax_rows() -> Iterator[Row]:
     import fastdrop.jax as own
 
     key, p = jax.random.key(SEED), 0.1
+    wait: Callable[[Any], Any] = jax.block_until_ready
 
     def theirs(x: Any, key: Any) -> Any:
         return jnp.where(jax.random.bernoulli(key, 1 - p, x.shape), x / (1 - p), 0)
@@ -126,7 +127,7 @@ def jax_rows() -> Iterator[Row]:
 
     def steps(change: Callable[[Any], Any], x: Any, keys: Any) -> tuple[Step, Step]:
         made = (jax.jit(change(each)) for each in (theirs, ours))
-        one, other = (partial(lambda each, x, keys: jax.block_until_ready(each(x, keys)), each, x, keys) for each in made)
+        one, other = (partial(lambda each, x, keys: wait(each(x, keys)), each, x, keys) for each in made)
         return one, other
 
     def slope(function: Any) -> Any:

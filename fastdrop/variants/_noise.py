@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core import numbers
+from fastdrop._core import numbers, plan
 from fastdrop._core.checks import as_real_array
 from fastdrop._core.plan import Call
 from fastdrop.elementary import exp
@@ -82,6 +82,7 @@ def check_scales(scale: NDArray[np.float64], shape: tuple[int, ...]) -> None:
 
 def total(sums: NDArray[np.float64] | None) -> np.float64:
     """Return the sum of the tiles' sums, in a fixed order."""
+    assert sums is not None
     return numbers.sum_along(sums, 0)[0]  # type: ignore[no-any-return]
 
 

@@ -507,7 +507,7 @@ class KeyRule(NamedTuple):
     def mask(self, run: Pass) -> NDArray[np.bool_]:
         """Return keep flags, of size 1 along shared axes, if some keys are not allowed."""
         mask = decide(run, self.p, range(4), (), self.shared_axes)
-        if self.keeps_empty_rows:
+        if self.keeps_empty_rows and self.allowed is not None:
             mask = mask | ~(mask & self.allowed).any(axis=-1, keepdims=True)
         return mask
 
