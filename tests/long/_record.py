@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import sysconfig
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -83,7 +84,7 @@ class Run:
 
     def end(self):
         """Print and append the record; return the exit code."""
-        text = "\n".join(self.lines())
+        text = "\n".join(self.lines()).replace(sysconfig.get_path("purelib"), "site-packages")
         print(text)
         if self.record:
             self.record.parent.mkdir(parents=True, exist_ok=True)
