@@ -204,8 +204,9 @@ def test_progress_is_a_share_of_the_time(short):
         (("--long", "--seed", "-1"), "seed must be an integer in [0, 2**64)"),
     ],
 )
-def test_wrong_options_are_refused(options, said):
-    done = subprocess.run([sys.executable, "-m", "fastdrop", "verify", *options], capture_output=True, text=True, timeout=120)
+def test_wrong_options_are_refused(options, said, tmp_path):
+    command = [sys.executable, "-m", "fastdrop", "verify", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
