@@ -321,3 +321,9 @@ def test_runs_of_a_rate_past_the_caches(dtype):
         for lead in range(3):
             out = np.empty(x.size + lead, x.dtype)[lead:].reshape(shape)
             assert equal_bytes(fastdrop.dropout(x, p, out=out, **KEY), want)
+
+
+@pytest.mark.parametrize("p", [-0.0, np.float32(-0.0), np.full(300, -0.0)], ids=["number", "float32", "array"])
+def test_minus_zero_is_the_rate_zero(p):
+    x = np.arange(1, 301, dtype=np.float32)
+    assert equal_bytes(fastdrop.dropout(x, p, **KEY), x)
