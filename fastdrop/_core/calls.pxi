@@ -71,6 +71,8 @@ cdef class Call:
         cdef tuple shape = true_shape(work.x)
         work.other = None if x is None else operand(x, work.x, shape, "x")
         work.bias = None if losses is None else spread_to(losses, shape)
+        if losses is not None and work.bias is None:  # the array may have given another shape before
+            raise ValueError(f"losses must broadcast to the shape {shape} of grad; got {true_shape(losses)}")
         work.op, work.scale = ESTIMATORS.index(estimator), parse_mode(mode) == INVERTED
         check_seed(self.seed, self.offset, self.use)
         work.y = np.empty(shape, np.float64 if work.dtype == native.FD_FLOAT64 else np.float32)

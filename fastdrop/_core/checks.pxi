@@ -229,6 +229,8 @@ cdef np.ndarray spread_to(np.ndarray a, tuple shape):
     """Do the same for a shape of Python integers."""
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
     cdef int k
+    if len(shape) > native.FD_MAX_DIMS:
+        return None
     for k in range(len(shape)):
         dims[k] = shape[k]
     return spread(a, len(shape), dims)
@@ -248,7 +250,7 @@ def are_indices(np.ndarray a not None, int64_t end):
 
 def broadcasts(np.ndarray a not None, tuple shape):
     """Return whether an array broadcasts to a shape."""
-    return len(shape) <= native.FD_MAX_DIMS and spread_to(a, shape) is not None
+    return spread_to(a, shape) is not None
 
 
 cdef np.ndarray operand(value, np.ndarray x, tuple shape, str name):

@@ -48,8 +48,9 @@ cdef np.ndarray chosen(const Tokens *of, Call call):
         for i in range(of.samples * of.kept):
             to[i] = i % of.kept
         return made
+    if of.samples and of.free > WORDS_END // 2 // <uint64_t>of.samples:
+        raise OverflowError(f"stream 1 has 2**50 words, two per token; {of.samples} samples of {of.free} tokens need more")
     random, ranked = room(2 * of.samples * of.free, np.NPY_UINT32), room(2 * of.free, np.NPY_UINT64)
-    first_index(0, np.PyArray_SIZE(random), WORDS_END, "words")
     draw_key(call.seed, call.offset, &key)
     fill_words(settings, key, 0, random)
     rank_tokens(of, random, ranked, made)
@@ -95,6 +96,9 @@ def move_tokens(
     cdef np.ndarray given = work.x, y, plain, made, tokens
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
     cdef int k
+    cdef int64_t expected = prefix + (kept if scatter else free)
+    if np.PyArray_NDIM(given) < 2 or np.PyArray_DIM(given, 1) != expected:  # it may have given another shape before
+        raise ValueError(f"{call.array_name()} must have {expected} tokens; got an array of shape {true_shape(given)}")
     cdef Tokens of = Tokens(np.PyArray_DIM(given, 0), prefix, free, kept, all, ordered)
     for k in range(np.PyArray_NDIM(given)):
         dims[k] = np.PyArray_DIM(given, k)

@@ -1,7 +1,7 @@
 /* memory.c: asks the system for large pages.
  *
  * The system makes a page when it is first written, and zeroes it. For pages of 4 KiB, this can take four times as long as dropout of
- * their elements; for pages of 2 MiB, less than half as long. NumPy asks for large pages itself, other libraries do not.
+ * their elements; for pages of 2 MiB, about half as long. NumPy asks for large pages itself, other libraries do not.
  */
 #include <errno.h>
 #include <sys/mman.h>

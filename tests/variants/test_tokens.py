@@ -304,3 +304,45 @@ def test_engines_agree_on_large_arrays(engine):
     assert_same_bytes(fastdrop.embedding_dropout(x, 0.3, **types), by_reference(fastdrop.embedding_dropout, x, 0.3, **types))
     assert_same_bytes(fastdrop.patch_dropout(x, seed=9), by_reference(fastdrop.patch_dropout, x, seed=9))
     assert_same_bytes(fastdrop.word_dropout(x, seed=9), by_reference(fastdrop.word_dropout, x, seed=9))
+
+
+# Sizes that overflow, and shapes that change ------------------------------------------------------------------------
+
+
+def test_more_word_types_than_the_stream_has_elements():
+    x, tokens = np.ones((4, 3, 2), np.float32), np.zeros((4, 3), np.int64)
+    with pytest.raises(OverflowError, match=r"^stream 1 has 2\*\*55 elements"):
+        fastdrop.embedding_dropout(x, 0.5, tokens=tokens, num_embeddings=2**62, per="sample", seed=1)
+
+
+def test_more_tokens_than_the_stream_has_words():
+    grad = np.ones((4, 1, 0), np.float32)  # an empty result can be allocated
+    with pytest.raises(OverflowError, match=r"^stream 1 has 2\*\*50 words, two per token; 4 samples of"):
+        fastdrop.token_dropout_backward(grad, 1.0, num_tokens=2**50, seed=1)
+
+
+class Changing(np.ndarray):
+    """An array that gives a true shape only after it was asked `lies` times."""
+
+    lies = 0
+
+    @property
+    def shape(self):
+        self.lies -= 1
+        return (4, 9, 5) if self.lies >= 0 else np.ndarray.shape.__get__(self)
+
+
+@pytest.mark.parametrize("lies", range(1, 5))
+@pytest.mark.parametrize(
+    "drop",
+    [
+        lambda x: fastdrop.token_dropout(x, 0.5, seed=1),
+        lambda x: fastdrop.patch_dropout(x, 0.5, seed=1),
+        lambda x: fastdrop.embedding_dropout(x, 0.5, tokens=np.zeros((4, 9), np.int64), num_embeddings=3, seed=1),
+    ],
+)
+def test_a_shape_that_changes_is_an_error_or_changes_nothing(drop, lies):
+    x = np.ones((4, 700, 5), np.float32).view(Changing)
+    x.lies = lies
+    with pytest.raises(ValueError, match=r"must h(ave|old)|there must be|tokens"):
+        drop(x)
