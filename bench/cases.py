@@ -154,28 +154,27 @@ def entry_of(table: dict[str, Any], sets: dict[str, list[str]]) -> Entry:
 
 
 def entry_of_variant(variant: Variant, sets: dict[str, list[str]]) -> Entry:
-    """Return the entry of a row of `VARIANTS`: its forward pass, its backward pass, and a small call."""
+    """Return the entry of a row of `VARIANTS`: its forward pass, its backward pass, a small call, and other dtypes."""
     kinds = {FORWARD: "", BACKWARD: "-backward", CALL: "-call"}
     if variant.backward is None:
         del kinds[BACKWARD]
-    fields: dict[str, Any] = {
-        "entry": variant.name,
-        "dtype": "float32",
-        "rate": 0.0,
-        "why": f"what fastdrop.{variant.function} costs",
-    }
-    cases = [
-        Case(
-            name=variant.name + ending,
+
+    def case(what: str, dtype: str) -> Case:
+        is_other = dtype != "float32"
+        return Case(
+            name=variant.name + kinds[what] + (f"-{dtype}" if is_other else ""),
             what=what,
             shape=variant.shape(what),
-            group="costs",
-            contenders=tuple(members([what], sets)),
-            **fields,
+            dtype=dtype,
+            group="costs of dtypes" if is_other else "costs",
+            contenders=tuple(members(["other dtype" if is_other else what], sets)),
+            entry=variant.name,
+            rate=0.0,
+            why=f"what fastdrop.{variant.function} costs",
         )
-        for what, ending in kinds.items()
-    ]
-    return Entry(variant.name, variant.name, False, tuple(cases))
+
+    others = [case(what, dtype) for dtype in variant.other_dtypes for what in kinds if what != CALL]
+    return Entry(variant.name, variant.name, False, (*(case(what, "float32") for what in kinds), *others))
 
 
 def matching(patterns: Sequence[str], names: Iterable[str]) -> list[str]:

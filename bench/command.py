@@ -115,6 +115,9 @@ def told_by(bar: Progress, steps: int) -> Callable[[str, bool], None]:
 # Tables during the run --------------------------------------------------------------------------------------------------
 
 
+MOST_COLUMNS = 3  # of cases side by side, for which a terminal is wide enough
+
+
 def show_entry(record: Record, entry: Entry) -> None:
     """Show the cases of an entry side by side."""
     cases = [case for case in entry.cases if record.contenders(case.name)]
@@ -122,16 +125,17 @@ def show_entry(record: Record, entry: Entry) -> None:
         why = [line["why"] for line in record.of_kind("skipped") if line["case"] in {case.name for case in entry.cases}]
         show("", f"{entry.title}: skipped: {why[0] if why else 'no contender could do it'}")
         return
-    show("", entry_table(record, entry.title, cases))
+    for begin in range(0, len(cases), MOST_COLUMNS):
+        show("", entry_table(record, entry.title, cases[begin : begin + MOST_COLUMNS]))
 
 
 def entry_table(record: Record, title: str, cases: list[Case]) -> Table:
     made = table(title)
     baseline = {"copy": "x copy", "step-none": "x bare"}.get(record.baseline(cases[0].name), "x first")
     for case in cases:
-        heading = f"p = {case.rate}" if case.rate else ""
-        made.add_column(f"{heading}\n{time_heading(record, case)}", justify="right", no_wrap=True)
-        made.add_column(f"\n{baseline}", justify="right", no_wrap=True)
+        heading = tables.heading(case).replace(", ", "\n")
+        made.add_column(f"{heading}\n{time_heading(record, case)}", justify="right", no_wrap=True, vertical="bottom")
+        made.add_column(f"\n{baseline}", justify="right", no_wrap=True, vertical="bottom")
     for name, row in tables.rows(record, cases).items():
         texts = [text for cell in row for text in shown(cell, with_interval=len(cases) < 3)]
         style = {"fastdrop": "bold", "yardstick": "dim"}.get(tables.role(name))

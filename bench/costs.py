@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from . import tables
 from .measure import Estimate
 from .records import Record
-from .variants import CALL_BOUND, VARIANTS, Variant
+from .variants import CALL_BOUND, DTYPE_BOUND, OTHER_DTYPES, VARIANTS, Variant
 
 __all__ = ["Cost", "Pass", "costs", "parts", "slower_than_formulas"]
 
@@ -33,6 +33,7 @@ class Cost:
     forward: Pass | None
     backward: Pass | None
     call: tables.Cell | None  # with the ratio to numpy.multiply
+    others: dict[str, tuple[tables.Cell | None, tables.Cell | None]]  # both passes in each other dtype, with ratios to the copy
 
     @property
     def missed(self) -> list[str]:
@@ -43,6 +44,17 @@ class Cost:
                 found.append(f"{name} {tables.settled(one.cell.ratio.value, self.variant.wanted)} > {self.variant.wanted:g}")
         if self.call and self.call.ratio.value > CALL_BOUND:
             found.append(f"256 elements {tables.settled(self.call.ratio.value, CALL_BOUND)} > {CALL_BOUND}")
+        return found
+
+    @property
+    def dear_dtypes(self) -> list[str]:
+        """The passes in other dtypes whose ratio to the copy is more than `DTYPE_BOUND` times that in float32, in words."""
+        found = []
+        for dtype, cells in self.others.items():
+            for name, cell, one in zip(("forward", "backward"), cells, (self.forward, self.backward), strict=True):
+                times = cell.ratio.value / one.cell.ratio.value if cell and one else 0.0
+                if times > DTYPE_BOUND:
+                    found.append(f"{dtype} {name} {tables.settled(times, DTYPE_BOUND)} times float32")
         return found
 
 
@@ -66,6 +78,13 @@ def costs(record: Record) -> list[Cost]:
             measured_pass(record, variant.name, "c"),
             measured_pass(record, f"{variant.name}-backward", "c-both"),
             tables.cell(record, f"{variant.name}-call", "c"),
+            {
+                dtype: (
+                    tables.cell(record, f"{variant.name}-{dtype}", "c"),
+                    tables.cell(record, f"{variant.name}-backward-{dtype}", "c"),
+                )
+                for dtype in OTHER_DTYPES
+            },
         )
         for variant in VARIANTS
     ]

@@ -11,6 +11,7 @@ from . import busy, convergence, costs, tables
 from .figures import FIGURES, blocks, planes, size_name
 from .instructions import budgets
 from .records import Record
+from .variants import DTYPE_BOUND, OTHER_DTYPES
 
 __all__ = ["document", "page", "table", "write_report"]
 
@@ -236,6 +237,7 @@ def costs_section(record: Record) -> str:
     return (
         f"<p>{escape(ABOUT['costs'])}</p><div class='dense'>{table(headings, rows)}</div>"
         + slower_list(record)
+        + dtypes_table(record)
         + convergence_table()
     )
 
@@ -245,6 +247,22 @@ def pass_cells(one: costs.Pass | None) -> list[str]:
         return ["–"] * 5
     ratios = [one.cell.ratio, one.plain, one.numpy, one.torch]
     return [one.cell.time, *(tables.factor(found.value) if found else "–" for found in ratios)]
+
+
+def dtypes_table(record: Record) -> str:
+    """Return the ratios to the copy in each dtype, with the passes that exceed the bound."""
+    found = [cost for cost in costs.costs(record) if any(any(cells) for cells in cost.others.values())]
+    if not found:
+        return ""
+    rows: list[tuple[str, list[Any]]] = []
+    for cost in found:
+        float32 = [tables.factor(one.cell.ratio.value) if one else "–" for one in (cost.forward, cost.backward)]
+        others = [tables.factor(cell.ratio.value) if cell else "–" for cells in cost.others.values() for cell in cells]
+        rows.append(("", [cost.variant.name, *float32, *others]))
+        if cost.dear_dtypes:
+            rows.append(("about", [f"Above {DTYPE_BOUND:g}: {', '.join(cost.dear_dtypes)}."]))
+    headings = [f"{dtype}, {way}" for dtype in ("float32", *OTHER_DTYPES) for way in ("forward", "backward")]
+    return f"<h3>Other dtypes</h3><p>{escape(ABOUT['dtypes'])}</p>" + table(["function", *headings], rows)
 
 
 def convergence_table() -> str:
@@ -326,7 +344,8 @@ def all_section(record: Record) -> str:
         found = tables.rows(record, cases)
         if not found:
             continue
-        headings = ["", *(text for case in cases for text in (rate_text(case.rate), f"× {record.baseline(case.name)}"))]
+        pairs = [(tables.heading(case) or "time", f"× {record.baseline(case.name)}") for case in cases]
+        headings = ["", *(text for pair in pairs for text in pair)]
         rows = []
         for name, row in found.items():
             texts = [text for cell in row for text in ((cell.time, with_interval(cell.ratio)) if cell else ("–", "–"))]
@@ -340,10 +359,6 @@ def all_section(record: Record) -> str:
         "<p>A time without a unit is in nanoseconds per element; a time with a unit is per call. Each ratio is the time "
         "divided by the yardstick's time in the same round, with its interval.</p>" + "".join(parts)
     )
-
-
-def rate_text(rate: Any) -> str:
-    return f"p = {rate}" if rate else "time"
 
 
 def equality_section(record: Record) -> str:
@@ -445,6 +460,9 @@ ABOUT = {
     "by that of numpy.copyto, and of plain dropout with p = 0.1, on the same array. / NumPy and / PyTorch: its time divided by "
     "that of the formula as a user writes it (below 1 fastdrop is faster); for the backward pass, both passes of both sides, "
     "because a formula stores its mask. 256 elements: the time of a small call, and its ratio to numpy.multiply.",
+    "dtypes": "The time divided by that of numpy.copyto on an array of the same dtype. A bfloat16 element has half the bytes "
+    "of a float32 element, so its copy takes half as long. Its random bits and its arithmetic, which is that of float32, take "
+    "as long as those of a float32 element.",
     "peers": "All contenders on the same array. Blue is fastdrop, orange a yardstick that does no dropout.",
     "throughput": "Elements per nanosecond. The dashed line is numpy.copyto, the speed of memory. L1, L2 and L3 mark the sizes "
     "at which input and output fill a cache.",

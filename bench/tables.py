@@ -11,7 +11,7 @@ from .cases import Case, Target, read
 from .contenders import by_name
 from .measure import Estimate
 from .records import Record
-from .variants import VARIANT_CASES
+from .variants import BACKWARD, CALL, FORWARD, VARIANT_CASES
 
 __all__ = [
     "Cell", "Change", "Loss", "Share", "Verdict", "answer", "answers", "bytes_moved", "cell", "cells", "changes", "duration",
@@ -121,6 +121,14 @@ def entries(record: Record) -> dict[str, list[Case]]:
     for case in record.cases.values():
         found.setdefault(case.entry, []).append(case)
     return found
+
+
+def heading(case: Case) -> str:
+    """Return what sets a case apart from the others of its entry."""
+    if case.what not in VARIANT_CASES:
+        return f"p = {case.rate}" if case.rate else ""
+    kind = {FORWARD: "forward", BACKWARD: "backward", CALL: "small call"}[case.what]
+    return kind if case.dtype == "float32" else f"{kind}, {case.dtype}"
 
 
 def title(entry: str) -> str:

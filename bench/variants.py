@@ -21,7 +21,9 @@ __all__ = [
     "BACKWARD",
     "CALL",
     "CALL_BOUND",
+    "DTYPE_BOUND",
     "FORWARD",
+    "OTHER_DTYPES",
     "PLAIN_RATE",
     "VARIANTS",
     "Variant",
@@ -35,6 +37,8 @@ Arguments = Callable[[Array], dict[str, Any]]
 
 FORWARD, BACKWARD, CALL = "variant", "variant backward", "variant call"  # what a case measures
 VARIANT_CASES = (FORWARD, BACKWARD, CALL)
+OTHER_DTYPES = ("float64", "bfloat16")
+DTYPE_BOUND = 1.5  # the wanted bound of a pass in another dtype, in times of its ratio to the copy in float32
 CALL_BOUND = 6  # the wanted bound of a call on about 256 elements, in times of numpy.multiply
 P = PLAIN_RATE = 0.1
 
@@ -78,6 +82,12 @@ class Variant:
         owner = fastdrop if module == "fastdrop" else getattr(fastdrop, module.partition(".")[2])
         return getattr(owner, f"{name}_backward", None)
 
+    @property
+    def other_dtypes(self) -> tuple[str, ...]:
+        """The dtypes besides float32 in which the passes are measured: none if the function takes no array."""
+        given = self.arguments(np.ones(self.sizes[1], np.float32)).values()
+        return OTHER_DTYPES if any(isinstance(value, np.ndarray) for value in given) else ()
+
     def shape(self, what: str) -> Shape:
         """Return the shape of the array for a kind of case."""
         return self.sizes[what == CALL]
@@ -109,7 +119,7 @@ class Work:
     @classmethod
     def of(cls, variant: Variant, x: Array, both: bool, room: Callable[..., Array], filled: Callable[..., Array]) -> Work:
         """Return the work on an array; `room` and `filled` make arrays whose pages were touched."""
-        made = cls(variant, variant.arguments(x), None, None, None)
+        made = cls(variant, of_dtype(variant.arguments(x), x.dtype), None, None, None)
         forward = variant.forward
         first = forward(**made.options(forward, None), **({"seed": 0} if is_random(forward) else {}))
         takes_out = "out" in inspect.signature(forward).parameters
@@ -118,6 +128,14 @@ class Work:
             return cls(variant, made.keywords, out, None, None)
         grad = filled(first.shape, first.dtype.name, 3) if np.ndim(first) else None
         return cls(variant, made.keywords, out, grad, room(made.input.shape, made.input.dtype.name))
+
+
+def of_dtype(keywords: dict[str, Any], dtype: Any) -> dict[str, Any]:
+    """Return arguments whose float32 arrays have another dtype: weights, logits and gates have that of the activations."""
+    return {
+        name: value.astype(dtype) if isinstance(value, np.ndarray) and value.dtype == np.float32 and name != "p" else value
+        for name, value in keywords.items()
+    }
 
 
 def is_required(parameter: inspect.Parameter | None) -> bool:

@@ -11,16 +11,20 @@ from fastdrop.bench.publish import cost_lines
 pytest.importorskip("sklearn")
 
 
-def made(**ratios):
-    """Return a record of the three cases of `uniform_dropout` in which contenders take these multiples of the copy's time."""
+def made(dtypes=(), **ratios):
+    """Return a record of the cases of `uniform_dropout` in which contenders take these multiples of the copy's time.
+
+    `dtypes` has the multiples of the C kernels in other dtypes.
+    """
     found = records.Record()
     known = {"date": "2000-01-01", "cpu": "A", "build": "gcc", "isa": "portable", "system": "s", "python": "3", "threads": 1}
     more = {"processors": 1, "caches": {}, "memory_bytes": None, "load": [], "isas": [], "huge_pages": None, "versions": {}}
     found.add({"kind": "environment", **known, **more})
     for case in (case for entry in cases.read().entries if entry.name == "uniform_dropout" for case in entry.cases):
         first = case.contenders[0]
-        found.add({"kind": "case", **replace(case, contenders=(first, *ratios)).fields()})
-        for name, ratio in {first: 1.0, **ratios}.items():
+        its = ratios if case.dtype == "float32" else {"c": dict(dtypes).get(case.dtype, 1.0)}
+        found.add({"kind": "case", **replace(case, contenders=(first, *its)).fields()})
+        for name, ratio in {first: 1.0, **its}.items():
             times = [1e-3 * ratio, 1e-3 * ratio]
             line = {"case": case.name, "contender": name, "process": 0, "rounds": [0, 1], "seconds": times, "processors": 1.0}
             found.add({"kind": "samples", **line})
@@ -61,6 +65,16 @@ def test_page_shows_the_row_and_why_a_bound_is_missed():
     assert "Missed: forward 7.00 &gt; 3, backward 7.00 &gt; 3, 256 elements 7.00 &gt; 6." in text
     assert "uniform_dropout: the formula in PyTorch is faster by 1.56" in text
     assert "is surely faster than fastdrop&#x27;s function" not in text
+
+
+def test_dtypes_that_cost_more_than_float32_are_named():
+    pytest.importorskip("matplotlib")
+    from fastdrop.bench.report import page
+
+    record = made({"float64": 3.5, "bfloat16": 4.0}, c=2.5, **USUAL)
+    (cost,) = costs.costs(record)
+    assert cost.dear_dtypes == ["bfloat16 forward 1.60 times float32", "bfloat16 backward 1.60 times float32"]
+    assert "Above 1.5: bfloat16 forward 1.60 times float32" in page(record)
 
 
 def test_convergence_is_the_median_of_the_folds_that_reached_the_loss(tmp_path):

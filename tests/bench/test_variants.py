@@ -1,5 +1,7 @@
 """The table of what each variant costs: no function is left out, and each peer's formula does the same as fastdrop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,23 @@ def test_formulas_do_the_same_as_fastdrop(variant):
                 checks.check(contender, job, call())
             except Absent:
                 assert name == "formula-numpy"
+
+
+@pytest.mark.parametrize("variant", variants.VARIANTS, ids=lambda variant: variant.name)
+@pytest.mark.parametrize("dtype", variants.OTHER_DTYPES)
+def test_rows_run_in_other_dtypes(variant, dtype):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    if dtype not in variant.other_dtypes:
+        assert variant.function in NO_ARRAYS
+        return
+    for what in (variants.FORWARD, *((variants.BACKWARD,) if variant.backward else ())):
+        job = data.job_of(replace(case_of(variant, what, 1), dtype=dtype), threads=1)
+        assert dtype in {value.dtype.name for value in job.work.keywords.values() if isinstance(value, np.ndarray)}
+        contenders.by_name()["c"][0].does[what](job)()
+
+
+NO_ARRAYS = {"dropout_mask", "layer_drop", "random.words", "random.uniform", "random.normal"}
 
 
 WRONG = {
