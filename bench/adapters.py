@@ -73,6 +73,26 @@ def alternatives(ours: Step) -> Iterator[tuple[str, Step]]:
         yield ", native", partial(by, native)
 
 
+def empty_function() -> Callable[[Any], Any]:
+    """Return a `torch.autograd.Function` that draws a seed and makes its results: the least that a function in Python takes."""
+    import torch
+
+    word = torch.zeros((), dtype=torch.int64)
+
+    class Empty(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            word.random_().item()
+            return torch.empty_like(x)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            return torch.empty_like(grad)
+
+    apply: Callable[[Any], Any] = super(torch.autograd.Function, Empty).apply  # without the checks for transforms
+    return apply
+
+
 def torch_rows() -> Iterator[Row]:
     """`fastdrop.torch` against `torch.nn.functional.dropout`, forward and backward; `fastdrop torch-build` adds rows."""
     import torch
@@ -94,9 +114,9 @@ def torch_rows() -> Iterator[Row]:
                 theirs, ours = (torch_step(partial(each, p=p), x, grad) for each in (functional.dropout, own.dropout))
                 for name, way in alternatives(ours):
                     yield Row(f"{n:,}, {str(dtype)[6:]}, p = {p}{name}", theirs, way, result, wanted)
-                if n == SIZES[-1]:
-                    name = f"{n:,}, {str(dtype)[6:]}, p = {p}: torch.clone, which drops nothing"
-                    yield Row(name, theirs, torch_step(torch.clone, x, grad), result, wanted)
+                for name, limit in (("torch.clone", torch.clone), ("an empty Function", empty_function())):
+                    name = f"{n:,}, {str(dtype)[6:]}, p = {p}: {name}, which drops nothing"
+                    yield Row(name, theirs, torch_step(limit, x, grad), result, wanted)
     for n in (196_608, SIZES[-1]):
         x, residual, bias = torch.ones(n // 512, 512), torch.ones(n // 512, 512), torch.ones(512)
         theirs = partial(lambda x, residual, bias: residual + functional.dropout(x + bias, 0.1), x, residual, bias)
