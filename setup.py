@@ -35,10 +35,14 @@ INSTRUCTION_SETS = re.findall(r'^FD_ISA\((\w+), (\w+), .*"(.*)"\)$', (SOURCES / 
 MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
 DEBUG = os.environ.get("FASTDROP_DEBUG", "0") == "1"
+STRIPPED = sys.platform == "linux" and not DEBUG
+STRIP = ["-Wl,-s", "-Wl,-z,noseparate-code"] if STRIPPED else []  # the second joins what would begin on pages of its own
+# No exception passes through this code, so nothing needs the tables that say how to unwind it: 80 KB to install.
+TABLES = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"] if STRIPPED else []
 # The compiler's command line ends with these flags, so that CFLAGS cannot undo them. Contraction is off because a fused
 # multiply-add rounds once, but the stream's values are defined with two roundings. errno and traps change no value; without
 # them the compiler vectorises loops with roots and comparisons.
-EXACT = ["-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-g" if DEBUG else "-g0"]
+EXACT = ["-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-g" if DEBUG else "-g0", *TABLES]
 FLAGS = ["-std=gnu11", "-O3", "-fvisibility=hidden", "-fno-lto", *EXACT]
 # The most bytes of stack per C function: a thread may have only 64 KiB. The first spelling is for gcc; the second is for clang,
 # which does not know some gcc flags in the list.
@@ -47,8 +51,10 @@ FRAMES = (
     [f"-Werror=frame-larger-than={FRAME}"],
     [f"-Wframe-larger-than={FRAME}", "-Werror=frame-larger-than", "-Wno-ignored-optimization-argument"],
 )
+# Cython's modules are long and have no hot loops, so that small code is also the faster code. clang does not know these flags.
+SMALL = ["-fno-tree-vectorize", "-freorder-blocks-algorithm=simple"]
+SMALL += [f"-fno-align-{places}" for places in ("functions", "loops", "jumps", "labels")]
 ABI3 = os.environ.get("FASTDROP_ABI3", "0") == "1"
-STRIP = ["-Wl,-s"] if sys.platform == "linux" and not DEBUG else []
 
 PROGRAM = "int main(void) { return 0; }\n"
 OPENMP_PROGRAM = """
@@ -75,6 +81,8 @@ class BuildExt(build_ext):
             )
         for ext in self.extensions:  # one after another: Cython does not promise to be safe in threads
             ext.sources = cythonize(ext, quiet=True)[0].sources
+            if ext.name != KERNELS and not self.fails(PROGRAM, ["-Werror", *SMALL]):
+                ext.extra_compile_args += SMALL
         self.parallel = self.parallel or os.cpu_count()
         super().build_extensions()
 
