@@ -25,9 +25,9 @@ typedef struct {
 
 void fd_window_open(bit_window *window, const fd_isa *isa, fd_key key, fd_rate rate);
 /* n <= FD_TILE bits; the bits after them, up to the next multiple of 64, are arbitrary. Valid until the next call. */
-const uint64_t *fd_window_bits(bit_window *window, uint64_t index, int64_t n, const char *ahead);
+const uint64_t *fd_window_bits(bit_window *window, uint64_t index, int64_t n, const prefetch_run *ahead);
 /* Writes whole groups directly to their destination, which has room for FD_BATCH_MAX more blocks. */
-void fd_window_groups(const bit_window *window, uint64_t first_group, int64_t count, uint64_t *bits, const char *ahead);
+void fd_window_groups(const bit_window *window, uint64_t first_group, int64_t count, uint64_t *bits, const prefetch_run *ahead);
 
 /* Copies n bits of `from`, beginning at bit `shift`, to bit `at` of `to`. The bits of `to` from `at` on must be 0. */
 void fd_copy_bits(uint64_t *to, int64_t at, const uint64_t *from, int shift, int64_t n);
@@ -79,7 +79,7 @@ int fd_has_rate_runs(const fd_bits *bits);
 /* The rate of element i, and the number of elements from i on that share it. Only if there are runs of one rate. */
 double fd_rate_at(const fd_bits *bits, int64_t i, int64_t *run);
 /* n bits, n <= fd_most_bits. Valid until the next call. */
-const uint64_t *fd_source_bits(bit_source *source, int64_t i, int64_t n, const char *ahead);
+const uint64_t *fd_source_bits(bit_source *source, int64_t i, int64_t n, const prefetch_run *ahead);
 /* The number (at least 1) of elements i, i + 1, ... that share one decision, and the decision. */
 int64_t fd_source_run(bit_source *source, int64_t i, int *keep);
 

@@ -99,16 +99,16 @@ static void dropout_range(const void *work, int64_t begin, int64_t end) {
     double scale;
     const int64_t left = fd_min(end - i, scale_at(job, i, &scale));
     int64_t before = 0;
-    const char *ahead = 0;
+    prefetch_run ahead = {0, fd_min(64, 16 * job->itemsize)};
     n = fd_min(most, left);
     if (job->flat) {
       const int64_t at = i * job->itemsize;
       /* Streaming stores need whole cache lines. In the caches, a read across two lines costs more than such a write. */
       before = fd_lead((const char *)(job->bypass ? call->y.data : call->x.data) + at, job->itemsize);
       if (before && left > (job->runs ? WORTH_A_LINE : 2 * most)) n = before; /* the following tiles begin at a cache line */
-      ahead = (const char *)call->x.data + at + (job->bypass ? job->isa->ahead : 0); /* where the last prefetch ended */
+      ahead.at = (const char *)call->x.data + at + (job->bypass ? job->isa->ahead : 0); /* where the last prefetch ended */
     }
-    const uint64_t *bits = fd_source_bits(&source, i, n, ahead);
+    const uint64_t *bits = fd_source_bits(&source, i, n, job->flat ? &ahead : 0);
     fd_tile tile = tile_at(job, i, n, bits, scale);
     tile.bypass = job->bypass && !before;
     if (simple)

@@ -115,7 +115,7 @@ static void laid_bits(bit_source *source, int64_t i, int64_t n, uint64_t *bits) 
   }
 }
 
-static const uint64_t *stream_bits(bit_source *source, int64_t i, int64_t n, const char *ahead) {
+static const uint64_t *stream_bits(bit_source *source, int64_t i, int64_t n, const prefetch_run *ahead) {
   if (source->is_flat) return fd_window_bits(&source->window, source->from->first + (uint64_t)i, n, ahead);
   laid_bits(source, i, n, source->bits);
   return source->bits;
@@ -186,7 +186,7 @@ static void rates_of_tile(bit_source *source, int64_t i, int64_t n) {
   source->tile_rates_dtype = (from->rates_dtype == FD_FLOAT64 ? FD_FLOAT64 : FD_FLOAT32) | FD_KEPT;
 }
 
-static const uint64_t *bits_of_rates(bit_source *source, int64_t i, int64_t n, const char *ahead) {
+static const uint64_t *bits_of_rates(bit_source *source, int64_t i, int64_t n, const prefetch_run *ahead) {
   uint64_t bits[FD_TILE_WORDS + 1];
   const fd_bits *from = source->from;
   const int skip = source->is_flat ? (int)((from->first + (uint64_t)i) % FD_GROUP) : 0;
@@ -209,7 +209,7 @@ static void set_rate(bit_source *source, double p) {
 }
 
 /* The same if neighbours share a rate: bits of one rate, run by run. */
-static const uint64_t *bits_of_rate_runs(bit_source *source, int64_t i, int64_t n, const char *ahead) {
+static const uint64_t *bits_of_rate_runs(bit_source *source, int64_t i, int64_t n, const prefetch_run *ahead) {
   uint64_t bits[FD_TILE_WORDS + 2];
   memset(bits, 0, sizeof bits);
   for (int64_t done = 0, run; done < n; done += run) {
@@ -252,7 +252,7 @@ static const uint64_t *given_bits(bit_source *source, int64_t i, int64_t n) {
   return bits;
 }
 
-const uint64_t *fd_source_bits(bit_source *source, int64_t i, int64_t n, const char *ahead) {
+const uint64_t *fd_source_bits(bit_source *source, int64_t i, int64_t n, const prefetch_run *ahead) {
   if (source->is_given) return given_bits(source, i, n);
   if (source->from->rates.data) return (source->has_rate_runs ? bits_of_rate_runs : bits_of_rates)(source, i, n, ahead);
   return stream_bits(source, i, n, ahead);

@@ -33,7 +33,8 @@ void fd_window_set_plane(bit_window *window, int plane) {
   window->carried_group = UINT64_MAX;
 }
 
-void fd_window_groups(const bit_window *window, uint64_t first_group, int64_t count, uint64_t *bits, const char *ahead) {
+void fd_window_groups(const bit_window *window, uint64_t first_group, int64_t count, uint64_t *bits,
+                      const prefetch_run *ahead) {
   const int certain = window->rate.all || window->rate.fixed == 0;
   if (window->plane >= 0)
     window->isa->blocks(&window->call, first_group, (uint32_t)window->plane << 16 | (uint32_t)FD_DOMAIN_PLANES << 24, count,
@@ -49,7 +50,7 @@ static void shift_down(uint64_t *bits, int64_t words, int shift) {
   for (int64_t k = 0; k < words; k++) bits[k] = bits[k] >> shift | bits[k + 1] << (64 - shift);
 }
 
-const uint64_t *fd_window_bits(bit_window *window, uint64_t index, int64_t n, const char *ahead) {
+const uint64_t *fd_window_bits(bit_window *window, uint64_t index, int64_t n, const prefetch_run *ahead) {
   const uint64_t first = index / FD_GROUP, last = (index + (uint64_t)n - 1) / FD_GROUP;
   const int shift = (int)(index % FD_GROUP), carried = first == window->carried_group;
   uint64_t *bits = window->bits;

@@ -17,19 +17,25 @@ enum { FD_BATCH_MAX = 32, FD_TILE_BLOCKS = FD_TILE / FD_GROUP, FD_TILE_WORDS = F
 /* The blocks first .. first + count - 1 of one (plane, domain), each as two 64-bit words. */
 typedef void blocks_kernel(const philox_call *call, uint64_t first, uint32_t plane_domain, int64_t count, uint64_t *out);
 
-/* Keep bits of the groups first .. first + count - 1, for 0 < p < 1. `ahead` points to memory that will be read soon; it is
- * prefetched while the multipliers work. */
+/* Memory that will be read soon, and the bytes from one prefetch to the next: those of 16 elements, but at most a cache line. */
+typedef struct {
+  const char *at;
+  int64_t step;
+} prefetch_run;
+
+/* Keep bits of the groups first .. first + count - 1, for 0 < p < 1. `ahead` is prefetched while the multipliers work; it may
+ * be 0. */
 typedef void keep_bits_kernel(const philox_call *call, uint64_t rate, uint64_t first, int64_t count, uint64_t *bits,
-                              const char *ahead);
+                              const prefetch_run *ahead);
 
 /* A flag of rates_dtype: the numbers are keep probabilities, 1 - rate. */
 enum { FD_KEPT = 4 };
 
 /* Keep bits of n elements that each have their own rate. `plane` returns one plane's bits of these elements. Its bits and the
- * result begin at bit `skip`; skip + n <= FD_TILE. `ahead` points to the values of the next tile, or is 0. */
+ * result begin at bit `skip`; skip + n <= FD_TILE. `ahead` is the values of the next tile, or 0. */
 typedef const uint64_t *plane_source(void *from, uint32_t plane);
 typedef void keep_rates_kernel(const void *rates, int rates_dtype, int64_t n, int skip, plane_source *plane, void *from,
-                               uint64_t *bits, const char *ahead);
+                               uint64_t *bits, const prefetch_run *ahead);
 
 /* The index of the first rate outside [0, 1]; n if there is none. */
 typedef int64_t first_bad_rate_kernel(const void *rates, int rates_dtype, int64_t n);

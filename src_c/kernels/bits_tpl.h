@@ -98,14 +98,14 @@ static NOINLINE void keep_few(const philox_call *call, uint64_t rate, uint64_t f
 }
 
 static void keep_bits(const philox_call *call, uint64_t rate, uint64_t first, int64_t count, uint64_t *bits,
-                      const char *ahead) {
+                      const prefetch_run *ahead) {
   prefetch_run run = prefetch_from(ahead, bits);
   for (; count > FEW; count -= BATCH, first += BATCH, bits += 2 * BATCH) {
     if (share_second_word(first))
       keep_batch(call, rate, first, bits, run);
     else
       keep_few(call, rate, first, count < BATCH ? count : BATCH, bits);
-    run.at += run.step * (BATCH * FD_GROUP * 4 / 64); /* the bytes of a batch of float32 elements */
+    run.at += run.step * (BATCH * FD_GROUP * 4 / 64); /* the lines of a batch of float32 elements */
   }
   keep_few(call, rate, first, count, bits);
 }

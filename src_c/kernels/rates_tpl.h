@@ -122,7 +122,7 @@ static int64_t compare_open(rates_comparison *with, const uint64_t *plane_bits, 
 
 /* After the first planes few words are open. During these planes, the rates of the next tile and `ahead` are prefetched. */
 static void keep_rates(const void *rates, int rates_dtype, int64_t n, int skip, plane_source *plane, void *from,
-                       uint64_t *bits, const char *ahead) {
+                       uint64_t *bits, const prefetch_run *ahead) {
   enum { DENSE_PLANES = 8 };
   split_rates split;
   uint8_t open[FD_TILE_WORDS];
