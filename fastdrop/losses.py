@@ -6,6 +6,7 @@ have the same bits everywhere.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -14,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
-from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import as_floats, as_non_negative_number, as_non_negative_scalar, as_real_array, check_indices
 from fastdrop._core.concrete import concrete_rate
 from fastdrop._core.rounding import rounding_to_nearest
@@ -270,7 +270,7 @@ def concrete_regularizer(
     weight, entropy = strengths(weight_regularizer, dropout_regularizer)
     dimension, several = plan.as_count(input_dim, "input_dim"), as_list(weights)
     logit, p, keep = concrete_rate(p_logit)
-    log_keep, log_p = (-softplus(np.array([logit, -logit]))).tolist()
+    log_keep, log_p = log_rates(logit)
     norm = squared_norm(several)
     return np.float64(weight * norm / keep + entropy * dimension * (p * log_p + keep * log_keep))
 
@@ -316,15 +316,22 @@ def concrete_regularizer_backward(
     with np.errstate(all="ignore"):
         norm = squared_norm(several)
         dlogit = np.float64(weight * norm * p / keep + entropy * dimension * p * keep * logit)
-        given = weights if isinstance(weights, (list, tuple)) else [weights]
-        made = [(2 * weight / keep * each).astype(np.asarray(own).dtype) for each, own in zip(several, given, strict=True)]
+        factor = 2 * weight / keep
+        made = [(factor * each.astype(np.float64)).astype(each.dtype) for each in several]
     return dlogit, made if isinstance(weights, (list, tuple)) else made[0]
 
 
-def as_list(weights: Any) -> list[Floats]:
-    """Return one array or several, as float64."""
+@functools.lru_cache(maxsize=256)
+def log_rates(logit: float) -> tuple[float, float]:
+    """Return log(1 - p) and log p; the sign of a logit of 0 does not matter."""
+    log_keep, log_p = (-softplus(np.array([logit, -logit]))).tolist()
+    return log_keep, log_p
+
+
+def as_list(weights: Any) -> list[NDArray[Any]]:
+    """Return one array or several."""
     several = weights if isinstance(weights, (list, tuple)) else [weights]
-    return [plan.as_array(each, "weights").astype(np.float64) for each in several]
+    return [plan.as_array(each, "weights") for each in several]
 
 
 def strengths(weight_regularizer: Any, dropout_regularizer: Any) -> tuple[float, float]:
@@ -333,9 +340,12 @@ def strengths(weight_regularizer: Any, dropout_regularizer: Any) -> tuple[float,
     return weight, as_non_negative_scalar(dropout_regularizer, "dropout_regularizer")
 
 
-def squared_norm(several: list[Floats]) -> np.float64:
-    """Return the sum of all squares, in a fixed order."""
-    return sum((np.float64(fixed_sum((each * each).reshape(-1)).sum()) for each in several), np.float64(0))
+def squared_norm(several: list[NDArray[Any]]) -> float:
+    """Return the sum of all squares, in a fixed order; `sum` would compensate rounding in some versions of Python."""
+    norm = 0.0
+    for each in several:
+        norm += float(numbers.sum_squares(each))
+    return norm
 
 
 # Variational dropout ------------------------------------------------------------------------------------------------

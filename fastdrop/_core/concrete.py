@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -36,8 +37,14 @@ class SoftMean(NamedTuple):
 def concrete_rate(p_logit: Any) -> tuple[float, float, float]:
     """Return the clamped logit, p and 1 - p, each with full relative accuracy."""
     logit = min(max(as_finite_scalar(p_logit, "p_logit"), -MOST), MOST)
+    return logit, *rates(logit)
+
+
+@functools.lru_cache(maxsize=256)
+def rates(logit: float) -> tuple[float, float]:
+    """Return p and 1 - p; the sign of a logit of 0 does not matter."""
     p, keep = sigmoid(np.array([logit, -logit])).tolist()
-    return logit, p, keep
+    return p, keep
 
 
 def sigmoid(x: Floats) -> Floats:

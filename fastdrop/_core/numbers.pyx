@@ -5,7 +5,8 @@ The checks are those of the plan: every error is raised before a key is drawn an
 """
 
 cimport numpy as np
-from libc.math cimport INFINITY
+from cython cimport floating
+from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcpy, memset
@@ -257,15 +258,10 @@ def noise(Call call not None, x, str name, params, other=None, *, bint with_sums
 
 cdef np.ndarray spread_factors(value, Work work, str name):
     """Return an array of factors, rounded to the compute type and broadcast to x."""
-    cdef native.fenv_t found
     cdef np.ndarray factors = np.asarray(value)
     cdef int type = np.NPY_FLOAT64 if work.dtype == native.FD_FLOAT64 else np.NPY_FLOAT32
     if np.PyArray_TYPE(factors) != type or not np.PyArray_ISNOTSWAPPED(factors):
-        quiet = begin_in_python(&found)
-        try:
-            factors = factors.astype(np.float64 if work.dtype == native.FD_FLOAT64 else np.float32)
-        finally:
-            end_in_python(quiet, &found)
+        factors = in_type(factors, type)
     cdef np.ndarray each = spread_to(factors, true_shape(work.x))
     if each is None:
         raise ValueError(f"{name} has shape {true_shape(factors)}, which does not broadcast to the shape {true_shape(work.x)} "
@@ -406,6 +402,7 @@ def in_float64(str name, x, backend, num_threads, *, bint summed=False):
 
 
 include "sums.pxi"
+include "scales.pxi"
 include "choices.pxi"
 include "draws.pxi"
 include "levels.pxi"

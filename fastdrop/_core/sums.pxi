@@ -46,6 +46,12 @@ cdef int add_up(native.fd_sum_call *call, np.ndarray a, np.ndarray b, int axis, 
     return 0
 
 
+def sum_squares(np.ndarray x not None):
+    """Return the sum of all squares in float64: products and sums are rounded to it."""
+    cdef np.ndarray flat = flat_numbers(x).reshape(-1)
+    return sum_along(flat, 0, flat, wide=True)[0]
+
+
 cdef np.ndarray flat_numbers(x):
     """Return an array itself if it is of no subclass and flat, otherwise a copy that is."""
     cdef np.ndarray a = x
@@ -57,9 +63,7 @@ cdef np.ndarray flat_numbers(x):
 def sum_maps(Call call not None, grad, x, tuple axes):
     """Return the sums of grad * x along some axes, which keep length 1, in float64 and rounded to the compute type."""
     cdef Work work = begin(call, grad, call.array_name())
-    cdef native.fenv_t found
     cdef np.ndarray other = operand(x, work.x, true_shape(work.x), "x"), sums
-    cdef int64_t i
     if axes:
         sums = sum_along(work.x, axes[0], other, wide=True)
         for axis in axes[1:]:
@@ -68,12 +72,7 @@ def sum_maps(Call call not None, grad, x, tuple axes):
         sums = sum_along(work.x[..., None], np.PyArray_NDIM(work.x), other[..., None], wide=True).reshape(true_shape(work.x))
     if work.dtype == native.FD_FLOAT64:
         return sums
-    cdef np.ndarray narrow = np.PyArray_EMPTY(np.PyArray_NDIM(sums), np.PyArray_DIMS(sums), np.NPY_FLOAT32, 0)
-    native.environment_begin(&found)
-    for i in range(np.PyArray_SIZE(sums)):
-        (<float *>np.PyArray_DATA(narrow))[i] = <float>(<double *>np.PyArray_DATA(sums))[i]
-    native.environment_end(&found)
-    return narrow
+    return in_type(sums, np.NPY_FLOAT32)
 
 
 def ones_of_maps(np.ndarray x not None, tuple axes):

@@ -189,8 +189,7 @@ def gaussian_dropout_backward(
 def noise_scale(p: Any, log_alpha: Any) -> Any:
     """Return sqrt(alpha): a number or an array of float64."""
     if log_alpha is not None:
-        with plan.RoundToNearest():
-            return np.sqrt(alphas(log_alpha))
+        return alphas(log_alpha, roots=True)
     rate = plan.as_rate(p)
     if rate == 1:
         raise ValueError("p must be in [0, 1) here: for p = 1 the noise would have an infinite variance")

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
-from fastdrop._core.checks import as_finite_scalar
+from fastdrop._core.checks import as_finite_scalar, as_real_array
 from fastdrop._core.plan import Call, Pass
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.elementary import exp
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._linear import Linear
-from fastdrop.variants._noise import alphas, log_alphas, multiply_by_normal, multiply_by_normal_backward, sum_to_shape
+from fastdrop.variants._noise import alphas, multiply_by_normal, multiply_by_normal_backward
 from fastdrop.variants._variational import check_broadcast, find_pruned
 
 __all__ = ["variational_dense", "variational_dense_backward", "variational_dropout", "variational_dropout_backward"]
@@ -208,7 +208,7 @@ def bias_gradient(layer: Linear, outer: NDArray[Any]) -> NDArray[Any] | None:
     """Return the sum over samples in a fixed order; None for a layer without bias."""
     if layer.bias is None:
         return None
-    return layer.rounded(sum_to_shape(outer.astype(np.float64), layer.bias.shape)).reshape(layer.bias.shape)
+    return layer.rounded(numbers.sum_to_shape(outer, layer.bias.shape))
 
 
 # Multiplicative noise of learned variance ---------------------------------------------------------------------------
@@ -375,7 +375,7 @@ def weight_noise_backward(
     variance = factor * (layer.weight * layer.weight)
     dx, dweight, dvariance = spread_backward(layer, outer, variance, run)
     dweight += ((layer.weight + layer.weight) * factor) * dvariance
-    return dx, dweight, sum_to_shape((dvariance * variance).astype(np.float64), alpha.shape)
+    return dx, dweight, numbers.sum_to_shape(dvariance * variance, alpha.shape)
 
 
 def input_noise_backward(
@@ -400,7 +400,7 @@ def noisy_rows(layer: Linear, alpha: NDArray[np.float64], run: Pass) -> NDArray[
 
 def clamp(log_alpha: Any, most: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return log alphas clamped to `most`, and flags of those with a gradient, which are not above it."""
-    given = log_alphas(log_alpha)
+    given = as_real_array(log_alpha, "log_alpha", flags=False).astype(np.float64)
     if most is None:
         return given, np.ones(given.shape, np.bool_)
     bound = as_finite_scalar(most, "max_log_alpha")

@@ -1,0 +1,96 @@
+# Noise with a scale per unit: the scales from the logarithms of their squares, and the gradient of these logarithms.
+
+cdef np.ndarray in_type(np.ndarray a, int type):
+    """Return an array in float32 or float64, rounded to nearest, in C order and of NumPy's class."""
+    cdef native.fenv_t found
+    cdef np.ndarray made
+    cdef int64_t i
+    if np.PyArray_TYPE(a) == type and np.PyArray_ISNOTSWAPPED(a):
+        return flat_numbers(a)
+    if type == np.NPY_FLOAT32 and np.PyArray_TYPE(a) == np.NPY_FLOAT64 and is_plain(a) and np.PyArray_ISNOTSWAPPED(a):
+        made = np.PyArray_EMPTY(np.PyArray_NDIM(a), np.PyArray_DIMS(a), np.NPY_FLOAT32, 0)
+        native.environment_begin(&found)
+        for i in range(np.PyArray_SIZE(a)):
+            (<float *>np.PyArray_DATA(made))[i] = <float>(<double *>np.PyArray_DATA(a))[i]
+        native.environment_end(&found)
+        return made
+    quiet = begin_in_python(&found)
+    try:
+        return np.asarray(a).astype(np.float64 if type == np.NPY_FLOAT64 else np.float32, order="C")
+    finally:
+        end_in_python(quiet, &found)
+
+
+def variances(np.ndarray log_alpha not None, *, bint roots=False):
+    """Return exp(log_alpha) in float64 and, if `roots`, its square root; None if one of them is infinite or NaN."""
+    cdef bint is_float32 = np.PyArray_TYPE(log_alpha) == np.NPY_FLOAT32 and np.PyArray_ISNOTSWAPPED(log_alpha)
+    cdef np.ndarray made = in_float64("exp", log_alpha if is_float32 else in_type(log_alpha, np.NPY_FLOAT64), None, None)
+    cdef double *each = <double *>np.PyArray_DATA(made)
+    cdef native.fenv_t found
+    cdef bint are_finite = True
+    cdef int64_t i
+    native.environment_begin(&found)
+    for i in range(np.PyArray_SIZE(made)):
+        are_finite &= each[i] < INFINITY
+        if roots:
+            each[i] = sqrt(each[i])
+    native.environment_end(&found)
+    if not are_finite:
+        return None
+    return made if np.PyArray_NDIM(made) or not roots else made[()]
+
+
+def scaled_backward(Call call not None, grad, x, np.ndarray scale not None):
+    """Return grad * (1 + scale z), z normal, and scale / 2 times the sums of grad * x * z over the elements of each scale."""
+    cdef Work work = begin(call, grad, call.array_name())
+    cdef np.ndarray given = work.x, other = operand(x, given, true_shape(given), "x"), sums, each
+    cdef native.fenv_t found
+    cdef int64_t i
+    place_numbers(work, call, np.PyArray_NDIM(given), np.PyArray_DIMS(given))
+    spread_factors(scale, work, "log_alpha")
+    if call.out is not None:
+        check_out(call.out, given)
+    check_seed(call.seed, call.offset, call.use)
+    draw_key(call.seed, call.offset, &work.key)
+    sums, each = sum_to_shape(normal_products(work, other), true_shape(scale)), flat_numbers(scale)
+    native.environment_begin(&found)
+    for i in range(np.PyArray_SIZE(sums)):
+        (<double *>np.PyArray_DATA(sums))[i] *= (<double *>np.PyArray_DATA(each))[i] * 0.5
+    native.environment_end(&found)
+    return noise(call, given, "scaled", (), scale, other_name="log_alpha")[0], sums
+
+
+cdef np.ndarray normal_products(Work work, np.ndarray other):
+    """Return (x * other) * z, z normal, each product rounded to the compute type."""
+    cdef int type = np.NPY_FLOAT64 if work.dtype == native.FD_FLOAT64 else np.NPY_FLOAT32
+    cdef np.ndarray a = in_type(work.x, type), b = in_type(other, type)
+    cdef np.ndarray z = np.PyArray_EMPTY(np.PyArray_NDIM(a), np.PyArray_DIMS(a), type, 0)
+    cdef int64_t n = np.PyArray_SIZE(a)
+    cdef native.fenv_t found
+    if n:
+        fill_numbers(work, True, z, n)
+    native.environment_begin(&found)
+    if type == np.NPY_FLOAT64:
+        multiply_into(<double *>np.PyArray_DATA(z), <double *>np.PyArray_DATA(a), <double *>np.PyArray_DATA(b), n)
+    else:
+        multiply_into(<float *>np.PyArray_DATA(z), <float *>np.PyArray_DATA(a), <float *>np.PyArray_DATA(b), n)
+    native.environment_end(&found)
+    return z
+
+
+cdef void multiply_into(floating *z, const floating *a, const floating *b, int64_t n) noexcept:
+    cdef int64_t i
+    cdef PyThreadState *state = released(n)
+    for i in range(n):
+        z[i] = (a[i] * b[i]) * z[i]
+    regain(state)
+
+
+def sum_to_shape(np.ndarray values not None, tuple shape):
+    """Return sums in float64, in a fixed order, over the axes along which an array of a shape was broadcast."""
+    cdef int missing = np.PyArray_NDIM(values) - len(shape), k
+    cdef np.ndarray sums = values
+    for k in range(np.PyArray_NDIM(values)):
+        if k < missing or shape[k - missing] == 1 and np.PyArray_DIM(sums, k) != 1:
+            sums = sum_along(sums, k, wide=True)
+    return (in_type(sums, np.NPY_FLOAT64) if sums is values else sums).reshape(shape)
