@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
-from fastdrop._core.checks import as_floats, as_non_negative_number, as_non_negative_scalar, as_real_array, check_indices
+from fastdrop._core.checks import as_non_negative_number, as_non_negative_scalar, as_real_array, check_indices
 from fastdrop._core.concrete import concrete_rate
-from fastdrop._core.rounding import rounding_to_nearest
+from fastdrop._core.plan import rounding_to_nearest
 from fastdrop._core.types import Backend
 from fastdrop.elementary import softplus
 from fastdrop.variants._noise import total
@@ -40,9 +40,7 @@ class Passes(NamedTuple):
     """Two checked passes, with one row per sample that counts."""
 
     counts: NDArray[np.bool_]  # True for the samples that count
-    log_p: Floats
-    log_q: Floats
-    log_ratio: Floats  # log_p - log_q; 0 for a class that both passes mask
+    logs: Floats  # the logarithms P and Q of the probabilities, then P - Q, which is 0 for a class that both passes mask
     targets: NDArray[np.int64]
     entropy_factor: float  # multiplies the cross entropy of each sample
     divergence_factor: float  # multiplies the divergence of each sample
@@ -114,10 +112,8 @@ def r_drop_loss(
     4.4504
     """
     passes = checked_passes(first, second, targets, strength, mask, form)
-    rows = np.arange(len(passes.targets))
-    entropies = -(passes.log_p[rows, passes.targets] + passes.log_q[rows, passes.targets])
-    divergences = 0.5 * (np.exp(passes.log_p) - np.exp(passes.log_q)) * passes.log_ratio
-    return float(passes.entropy_factor * entropies.sum() + passes.divergence_factor * divergences.sum())
+    entropy, divergence = numbers.cross_entropy_and_divergence(passes.logs, passes.targets)
+    return float(passes.entropy_factor * entropy + passes.divergence_factor * divergence)
 
 
 @rounding_to_nearest
@@ -159,9 +155,9 @@ def r_drop_loss_backward(
     (array([[-0.5,  0.5]]), array([[-0.5,  0.5]]))
     """
     passes = checked_passes(first, second, targets, strength, mask, form)
-    p, q = np.exp(passes.log_p), np.exp(passes.log_q)
+    (p, q), log_ratio = np.exp(passes.logs[:2]), passes.logs[2]
     gradients = []
-    for own, other, d in ((p, q, passes.log_ratio), (q, p, -passes.log_ratio)):
+    for own, other, d in ((p, q, log_ratio), (q, p, -log_ratio)):
         entropy_gradient = own.copy()
         entropy_gradient[np.arange(len(own)), passes.targets] -= 1.0
         divergence_gradient = 0.5 * (own * (d - (own * d).sum(axis=1, keepdims=True)) + own - other)
@@ -175,7 +171,7 @@ def checked_passes(
     first: ArrayLike, second: ArrayLike, targets: ArrayLike, strength: Any, mask: ArrayLike | None, form: Any
 ) -> Passes:
     """Return the two passes, or raise an error that names the bad argument."""
-    logits, others, classes = as_floats(first, "first"), as_floats(second, "second"), np.asarray(targets)
+    logits, others, classes = as_real_array(first, "first"), as_real_array(second, "second"), np.asarray(targets)
     if logits.shape != others.shape or not logits.ndim or classes.shape != logits.shape[:-1]:
         raise ValueError(
             "first and second must have the same shape (..., classes), and targets the shape (...); "
@@ -186,36 +182,26 @@ def checked_passes(
     weight = as_non_negative_number(strength, "strength")
     if not plan.is_one_of(form, ("paper", "code")):
         raise ValueError(f"form must be 'paper' or 'code'; got {form!r}")
-    counts = np.ones(classes.shape, np.bool_) if mask is None else np.asarray(mask)
-    if counts.dtype != np.bool_:
-        raise TypeError(f"mask must be of bool, True for samples that count; got {counts.dtype}")
-    if counts.shape != classes.shape:
-        raise ValueError(f"mask must have the shape of targets, {classes.shape}; got {counts.shape}")
-    chosen = classes[counts].astype(np.int64)
+    counts = check_mask(mask, classes.shape)
+    if mask is not None or logits.ndim != 2:
+        logits, others, classes = logits[counts], others[counts], classes[counts]
+    chosen = np.ascontiguousarray(classes, np.int64)
     check_indices(chosen, logits.shape[-1], "targets", "the classes")
     share = 1.0 / max(chosen.size, 1)
     factors = (share, weight * share) if form == "paper" else (0.5 * share, weight)
-    return Passes(counts, *log_probabilities(logits[counts], others[counts]), chosen, *factors)
+    return Passes(counts, numbers.log_probabilities(logits, others), chosen, *factors)
 
 
-def log_probabilities(logits: Floats, others: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return the logarithms of the probabilities of each row of both passes, and the differences of the logarithms."""
-    masked = np.isneginf(logits)
-    if (masked != np.isneginf(others)).any():
-        raise ValueError("first and second must mask the same classes: a logit that is -inf in one must be -inf in the other")
-    if masked.size and masked.all(axis=1).any():
-        raise ValueError("every sample must have a class that is not masked; the logits of a sample are all -inf")
-    log_p, log_q = log_softmax(logits), log_softmax(others)
-    return log_p, log_q, np.subtract(log_p, log_q, out=np.zeros_like(log_p), where=~masked)
-
-
-def log_softmax(logits: Floats) -> Floats:
-    """Return the logarithms of the probabilities of each row."""
-    if not logits.size:
-        return logits
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    found: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return found
+def check_mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return the flags of the samples that count, or raise an error for bad flags."""
+    if mask is None:
+        return np.ones(shape, np.bool_)
+    counts = np.asarray(mask)
+    if counts.dtype != np.bool_:
+        raise TypeError(f"mask must be of bool, True for samples that count; got {counts.dtype}")
+    if counts.shape != shape:
+        raise ValueError(f"mask must have the shape of targets, {shape}; got {counts.shape}")
+    return counts
 
 
 # Concrete dropout ---------------------------------------------------------------------------------------------------
@@ -411,8 +397,7 @@ def variational_kl(
     """
     given, count = check_alphas(log_alpha, approximation, shape)
     sums = numbers.in_float64(approximation, given, backend, num_threads, summed=True)
-    with np.errstate(all="ignore"):
-        return np.float64(count * total(sums))
+    return np.float64(count * float(total(sums)))
 
 
 @rounding_to_nearest

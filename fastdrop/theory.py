@@ -24,12 +24,11 @@ from fastdrop._core.checks import (
     required,
 )
 from fastdrop._core.concrete import soft_keep_mean
-from fastdrop._core.plan import Call
-from fastdrop._core.rounding import rounding_to_nearest
+from fastdrop._core.numbers import Linear
+from fastdrop._core.plan import Call, rounding_to_nearest
 from fastdrop._core.types import Backend, Mode
 from fastdrop.elementary import sigmoid
 from fastdrop.variants._blocks import check_block_size, check_map_sizes, seed_rate
-from fastdrop.variants._linear import Linear
 from fastdrop.variants._probabilities import keep_probabilities, multinomial_probabilities
 from fastdrop.variants._variational import BOUNDS, find_pruned, unclipped_log_alpha
 

@@ -591,9 +591,15 @@ cdef int pack_shared_flags(Work work, np.ndarray flags) except -1:
     cdef int64_t steps[native.FD_MAX_DIMS]
     cdef int64_t step = 1
     cdef int ndim = np.PyArray_NDIM(work.x), missing = ndim - np.PyArray_NDIM(flags), k
-    packed = np.packbits(flags.reshape(-1), bitorder="little")
-    work.flags, work.packed = None, words_for(flags.size)
-    work.packed.view(np.uint8)[: packed.size] = packed
+    cdef np.ndarray plain = flat(flags)
+    cdef const uint8_t *flag = <const uint8_t *>np.PyArray_DATA(plain)
+    cdef uint64_t *words
+    cdef int64_t i
+    work.flags, work.packed = None, words_for(np.PyArray_SIZE(plain))
+    words = <uint64_t *>np.PyArray_DATA(work.packed)
+    memset(words, 0, np.PyArray_NBYTES(work.packed))
+    for i in range(np.PyArray_SIZE(plain)):
+        set_bit(words, i, flag[i] != 0)
     for k in range(ndim - 1, -1, -1):
         steps[k] = step if k >= missing and np.PyArray_DIM(flags, k - missing) > 1 else 0
         if steps[k]:

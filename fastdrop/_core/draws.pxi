@@ -5,38 +5,32 @@ def share_words(probabilities, int64_t features):
 
     All sums after the first rounding are of integers, so that the order of summation does not matter.
     """
-    cdef native.fenv_t found
     cdef np.ndarray weights = as_weights(probabilities, features), shares = room(features, np.NPY_UINT64)
+    cdef uint64_t state
     if features:
-        native.environment_begin(&found)
-        try:
-            native.share_words(<const double *>np.PyArray_DATA(weights), features, <uint64_t *>np.PyArray_DATA(shares))
-        finally:
-            native.environment_end(&found)
+        state = native.float_begin()
+        native.share_words(<const double *>np.PyArray_DATA(weights), features, <uint64_t *>np.PyArray_DATA(shares))
+        native.float_end(state)
     return shares
 
 
 cdef np.ndarray as_weights(probabilities, int64_t features):
     """Return the probabilities in float64, or raise an error for a bad one."""
-    cdef native.fenv_t found
     cdef np.ndarray given = np.asarray(probabilities)
     if np.PyArray_TYPE(given) != np.NPY_FLOAT64 and given.dtype.kind not in "biuf" and given.dtype.name != "bfloat16":
         raise TypeError(
             f"probabilities must be real numbers; got {f'an array of {given.dtype}' if given.ndim else repr(probabilities)}")
     if np.PyArray_NDIM(given) != 1 or np.PyArray_DIM(given, 0) != features:
         raise ValueError(f"probabilities must have shape {(features,)}, one per feature; got {true_shape(given)}")
+    cdef np.ndarray weights = in_type(given, np.NPY_FLOAT64)
+    cdef const double *each = <const double *>np.PyArray_DATA(weights)
     cdef bint are_good = True, any_positive = not features
-    cdef const double *each
     cdef int64_t i
-    native.environment_begin(&found)  # also so that subnormals are not flushed to 0
-    try:
-        weights = np.ascontiguousarray(given, np.float64)
-        each = <const double *>np.PyArray_DATA(<np.ndarray>weights)
-        for i in range(features):
-            are_good &= 0.0 <= each[i] < INFINITY
-            any_positive |= each[i] > 0.0
-    finally:
-        native.environment_end(&found)
+    cdef uint64_t state = native.float_begin()  # so that subnormals are not flushed to 0
+    for i in range(features):
+        are_good &= 0.0 <= each[i] < INFINITY
+        any_positive |= each[i] > 0.0
+    native.float_end(state)
     if not (are_good and any_positive):
         raise ValueError("probabilities must be finite and >= 0, and not all of them 0")
     return weights

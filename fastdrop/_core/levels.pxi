@@ -7,19 +7,23 @@ def keep_probabilities(scores, double p, tuple axes, double floor, Call call not
     """Return keep probabilities for scores, with mean 1 - p over some axes, in C order; if `drop`, return 1 minus them."""
     cdef Settings settings = settings_of(call.backend, call.num_threads)
     cdef np.ndarray given = as_scores(scores, settings), rows, made, moved
-    cdef tuple last = tuple(range(given.ndim - len(axes), given.ndim))
+    cdef bint are_last = True                # whether the axes are the last ones, in their order
+    cdef int first = np.PyArray_NDIM(given) - len(axes), k
+    cdef tuple shape = true_shape(given)
     cdef double mean = native.standard_scale(p, native.FD_FLOAT64)  # 1 - p, whatever the caller's rounding
     cdef int64_t n = 1
-    for axis in axes:
-        n = n * given.shape[axis]
-    moved = given if axes == last else np.moveaxis(given, axes, last)
+    for k in range(len(axes)):
+        are_last = are_last and axes[k] == first + k
+        n = n * <int64_t>shape[axes[k]]
+    cdef object last = None if are_last else tuple(range(first, np.PyArray_NDIM(given)))
+    moved = given if are_last else np.moveaxis(given, axes, last)
     rows = in_rows(moved, n)
     made = np.PyArray_EMPTY(np.PyArray_NDIM(moved), np.PyArray_DIMS(moved), np.NPY_FLOAT64, 0)
     if np.PyArray_SIZE(given):
         fill_up(rows, mean, min(floor, mean), made, settings, drop)
-    if axes == last:
+    if are_last:
         return made
-    return np.ascontiguousarray(np.moveaxis(made, last, axes)).reshape(true_shape(given))
+    return np.ascontiguousarray(np.moveaxis(made, last, axes)).reshape(shape)
 
 
 cdef np.ndarray as_scores(scores, Settings settings):

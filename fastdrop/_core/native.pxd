@@ -183,6 +183,8 @@ cdef extern from "<fenv.h>" nogil:
 cdef const fd_isa *find_isa(str name) except NULL
 cdef void environment_begin(fenv_t *found) noexcept nogil
 cdef void environment_end(const fenv_t *found) noexcept nogil
+cpdef uint64_t float_begin() noexcept nogil
+cpdef void float_end(uint64_t found) noexcept nogil
 cdef bint is_rate(double p) noexcept nogil
 cdef fd_rate rate_of(double p) noexcept nogil
 cdef double inverted_scale(double p, int dtype) noexcept nogil

@@ -305,12 +305,12 @@ def philox(str isa, counter, key):
     return out[0], out[1], out[2], out[3]
 
 
-def float_begin():
+cpdef uint64_t float_begin() noexcept nogil:
     """Set the calling thread to round to nearest with subnormals on; return the previous state."""
     return fd_float_begin()
 
 
-def float_end(uint64_t found):
+cpdef void float_end(uint64_t found) noexcept nogil:
     """Restore the state that `float_begin` or `float_spoil` returned."""
     fd_float_end(found)
 

@@ -4,6 +4,7 @@
 The checks are those of the plan: every error is raised before a key is drawn and before anything is written.
 """
 
+cimport cython
 cimport numpy as np
 from cython cimport floating
 from libc.math cimport INFINITY, sqrt
@@ -57,7 +58,7 @@ from fastdrop._core.plan cimport (
     wrapped,
     writable,
 )
-from fastdrop._core.plan import locate_block
+from fastdrop._core.plan import apply_mask, fold_in, locate_block
 
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.backends import levels
@@ -206,11 +207,24 @@ cdef int place_numbers(Work work, Call call, int ndim, np.npy_intp *dims) except
 # In the order of fastdrop.h.
 NOISES = ("gaussian", "additive", "spread", "spread_slope", "concrete", "uniform", "scaled", "factors")
 
+
+cdef dict kinds_of_noise():
+    """Return the number, whether it draws numbers, and whether it takes given factors, of each noise."""
+    cdef dict found = {}
+    for k, name in enumerate(NOISES):
+        found[name] = k, definitions.NUMBERS[name] is not None, name in definitions.GIVEN_FACTORS
+    return found
+
+
+cdef dict KINDS_OF_NOISE = kinds_of_noise()
+
+
 cdef class Noise:
     """A checked call of a noise: its name, its parameters and its arrays."""
 
     cdef Work work                           # x, y, other, key, place, engine
     cdef str name
+    cdef int kind                            # its number in NOISES
     cdef tuple params                        # rounded to the compute type
     cdef np.ndarray sums                     # float64, one per tile of FD_NOISE_TILE elements in C order; or None
 
@@ -224,13 +238,15 @@ def noise(Call call not None, x, str name, params, other=None, *, bint with_sums
     cdef Noise noise = Noise.__new__(Noise)
     cdef Work work = begin(call, x, call.array_name())
     noise.work, noise.name = work, name
+    kind, draws, takes_factors = <tuple>KINDS_OF_NOISE[name]
+    noise.kind = kind
     cdef list rounded = []
     for value in params:
         rounded.append(round_to_compute(value, work.dtype))
     noise.params = tuple(rounded)
-    if definitions.NUMBERS[name] is not None:
+    if draws:
         place_numbers(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
-    if name in definitions.GIVEN_FACTORS:
+    if takes_factors:
         work.other = spread_factors(other, work, other_name)
     elif other is not None:
         work.other = operand(other, work.x, true_shape(work.x), other_name)
@@ -276,7 +292,7 @@ cdef int perform_noise(Noise noise, int64_t n) except -1:
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int threads = threads_of(work.settings, n), k
     bind_numbers(work, &call.numbers)
-    call.noise, call.dtype, call.n = NOISES.index(noise.name), work.dtype, n
+    call.noise, call.dtype, call.n = noise.kind, work.dtype, n
     for k in range(len(noise.params)):
         call.params[k] = noise.params[k]
     bind(work.x, &call.x, &x_layout)
@@ -403,6 +419,9 @@ def in_float64(str name, x, backend, num_threads, *, bint summed=False):
 
 include "sums.pxi"
 include "scales.pxi"
+include "dense.pxi"
+include "maps.pxi"
+include "passes.pxi"
 include "choices.pxi"
 include "draws.pxi"
 include "levels.pxi"

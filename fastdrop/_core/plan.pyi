@@ -1,13 +1,16 @@
 from collections.abc import Callable, Container, Sequence
 from contextvars import ContextVar
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self, disjoint_base
 
 from fastdrop._core.keys import Key
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 STREAM: int
 LEAST_PER_THREAD: int
@@ -33,6 +36,8 @@ class Settings:
 class RoundToNearest:
     def __enter__(self) -> None: ...
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+def rounding_to_nearest(function: Callable[P, R]) -> Callable[P, R]: ...
 
 ESTIMATORS: tuple[str, ...]
 

@@ -10,6 +10,7 @@ The compiled files have no comprehensions and, around what allocates memory, no 
 Cython 3.3 generates for them releases an object twice, or uses one that is gone.
 """
 
+import functools
 import hashlib
 import operator
 from contextvars import ContextVar
@@ -23,6 +24,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport PyTuple_CheckExact
 from libc.math cimport NAN, copysign, fabs
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
+from libc.string cimport memset
 
 import numpy as np
 

@@ -3,16 +3,18 @@
 cdef np.ndarray in_type(np.ndarray a, int type):
     """Return an array in float32 or float64, rounded to nearest, in C order and of NumPy's class."""
     cdef native.fenv_t found
+    cdef uint64_t state
     cdef np.ndarray made
-    cdef int64_t i
     if np.PyArray_TYPE(a) == type and np.PyArray_ISNOTSWAPPED(a):
         return flat_numbers(a)
-    if type == np.NPY_FLOAT32 and np.PyArray_TYPE(a) == np.NPY_FLOAT64 and is_plain(a) and np.PyArray_ISNOTSWAPPED(a):
-        made = np.PyArray_EMPTY(np.PyArray_NDIM(a), np.PyArray_DIMS(a), np.NPY_FLOAT32, 0)
-        native.environment_begin(&found)
-        for i in range(np.PyArray_SIZE(a)):
-            (<float *>np.PyArray_DATA(made))[i] = <float>(<double *>np.PyArray_DATA(a))[i]
-        native.environment_end(&found)
+    if np.PyArray_TYPE(a) in (np.NPY_FLOAT32, np.NPY_FLOAT64) and is_plain(a) and np.PyArray_ISNOTSWAPPED(a):
+        made = np.PyArray_EMPTY(np.PyArray_NDIM(a), np.PyArray_DIMS(a), type, 0)
+        state = native.float_begin()
+        if type == np.NPY_FLOAT32:
+            narrow(<double *>np.PyArray_DATA(a), <float *>np.PyArray_DATA(made), np.PyArray_SIZE(a))
+        else:
+            widen(<float *>np.PyArray_DATA(a), <double *>np.PyArray_DATA(made), np.PyArray_SIZE(a))
+        native.float_end(state)
         return made
     quiet = begin_in_python(&found)
     try:
@@ -21,30 +23,64 @@ cdef np.ndarray in_type(np.ndarray a, int type):
         end_in_python(quiet, &found)
 
 
-def variances(np.ndarray log_alpha not None, *, bint roots=False):
-    """Return exp(log_alpha) in float64 and, if `roots`, its square root; None if one of them is infinite or NaN."""
-    cdef bint is_float32 = np.PyArray_TYPE(log_alpha) == np.NPY_FLOAT32 and np.PyArray_ISNOTSWAPPED(log_alpha)
-    cdef np.ndarray made = in_float64("exp", log_alpha if is_float32 else in_type(log_alpha, np.NPY_FLOAT64), None, None)
+cdef void narrow(const double *x, float *y, int64_t n) noexcept:
+    cdef int64_t i
+    for i in range(n):
+        y[i] = <float>x[i]
+
+
+cdef void widen(const float *x, double *y, int64_t n) noexcept:
+    cdef int64_t i
+    for i in range(n):
+        y[i] = x[i]
+
+
+def variances(np.ndarray log_alpha not None, most=None, *, bint roots=False):
+    """Return exp(log_alpha) in float64 and, if `roots`, its square root; None if one of them is infinite or NaN.
+
+    Larger logarithms than `most`, if that is given, count as `most`.
+    """
+    if np.PyArray_IS_F_CONTIGUOUS(log_alpha) and not np.PyArray_IS_C_CONTIGUOUS(log_alpha):
+        turned = variances(log_alpha.T, most, roots=roots)  # keeps the order: products of others may be rounded otherwise
+        return None if turned is None else turned.T
+    cdef np.ndarray given = log_alpha
+    if most is not None:
+        given = clamped(log_alpha, most)
+    elif np.PyArray_TYPE(log_alpha) != np.NPY_FLOAT32 or not np.PyArray_ISNOTSWAPPED(log_alpha):
+        given = in_type(log_alpha, np.NPY_FLOAT64)
+    cdef np.ndarray made = in_float64("exp", given, None, None)
     cdef double *each = <double *>np.PyArray_DATA(made)
-    cdef native.fenv_t found
+    cdef uint64_t state
     cdef bint are_finite = True
     cdef int64_t i
-    native.environment_begin(&found)
+    state = native.float_begin()
     for i in range(np.PyArray_SIZE(made)):
         are_finite &= each[i] < INFINITY
         if roots:
             each[i] = sqrt(each[i])
-    native.environment_end(&found)
+    native.float_end(state)
     if not are_finite:
         return None
     return made if np.PyArray_NDIM(made) or not roots else made[()]
+
+
+cdef np.ndarray clamped(np.ndarray values, double most):
+    """Return values in float64, with `most` instead of larger ones."""
+    cdef np.ndarray made = in_type(values, np.NPY_FLOAT64)
+    cdef int64_t i
+    if made is values:
+        made = made.copy()
+    cdef double *each = <double *>np.PyArray_DATA(made)
+    for i in range(np.PyArray_SIZE(made)):
+        each[i] = most if each[i] > most else each[i]
+    return made
 
 
 def scaled_backward(Call call not None, grad, x, np.ndarray scale not None):
     """Return grad * (1 + scale z), z normal, and scale / 2 times the sums of grad * x * z over the elements of each scale."""
     cdef Work work = begin(call, grad, call.array_name())
     cdef np.ndarray given = work.x, other = operand(x, given, true_shape(given), "x"), sums, each
-    cdef native.fenv_t found
+    cdef uint64_t state
     cdef int64_t i
     place_numbers(work, call, np.PyArray_NDIM(given), np.PyArray_DIMS(given))
     spread_factors(scale, work, "log_alpha")
@@ -53,10 +89,12 @@ def scaled_backward(Call call not None, grad, x, np.ndarray scale not None):
     check_seed(call.seed, call.offset, call.use)
     draw_key(call.seed, call.offset, &work.key)
     sums, each = sum_to_shape(normal_products(work, other), true_shape(scale)), flat_numbers(scale)
-    native.environment_begin(&found)
+    cdef double *slope = <double *>np.PyArray_DATA(sums)
+    cdef const double *factor = <const double *>np.PyArray_DATA(each)
+    state = native.float_begin()
     for i in range(np.PyArray_SIZE(sums)):
-        (<double *>np.PyArray_DATA(sums))[i] *= (<double *>np.PyArray_DATA(each))[i] * 0.5
-    native.environment_end(&found)
+        slope[i] *= factor[i] * 0.5
+    native.float_end(state)
     return noise(call, given, "scaled", (), scale, other_name="log_alpha")[0], sums
 
 
@@ -66,15 +104,15 @@ cdef np.ndarray normal_products(Work work, np.ndarray other):
     cdef np.ndarray a = in_type(work.x, type), b = in_type(other, type)
     cdef np.ndarray z = np.PyArray_EMPTY(np.PyArray_NDIM(a), np.PyArray_DIMS(a), type, 0)
     cdef int64_t n = np.PyArray_SIZE(a)
-    cdef native.fenv_t found
+    cdef uint64_t state
     if n:
         fill_numbers(work, True, z, n)
-    native.environment_begin(&found)
+    state = native.float_begin()
     if type == np.NPY_FLOAT64:
         multiply_into(<double *>np.PyArray_DATA(z), <double *>np.PyArray_DATA(a), <double *>np.PyArray_DATA(b), n)
     else:
         multiply_into(<float *>np.PyArray_DATA(z), <float *>np.PyArray_DATA(a), <float *>np.PyArray_DATA(b), n)
-    native.environment_end(&found)
+    native.float_end(state)
     return z
 
 

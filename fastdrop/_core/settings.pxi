@@ -142,6 +142,21 @@ cdef class RoundToNearest:
         native.environment_end(&self.found)
 
 
+def rounding_to_nearest(function):
+    """Decorate a function that computes with NumPy: the rounding mode of its caller must not change its result."""
+
+    @functools.wraps(function)
+    def computed(*args, **kwargs):
+        cdef native.fenv_t found
+        native.environment_begin(&found)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            native.environment_end(&found)
+
+    return computed
+
+
 cdef object begin_in_python(native.fenv_t *found):
     """Begin a computation by NumPy as `RoundToNearest` does, without NumPy's warnings. Return what `end_in_python` takes.
 

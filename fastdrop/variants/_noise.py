@@ -19,9 +19,12 @@ HALF = np.float64(0.5)
 # Logarithms of variances --------------------------------------------------------------------------------------------
 
 
-def alphas(log_alpha: Any, *, roots: bool = False) -> Any:
-    """Return variances in float64 from their logarithms; if `roots`, their square roots, for one logarithm as a number."""
-    alpha = numbers.variances(as_real_array(log_alpha, "log_alpha", flags=False), roots=roots)
+def alphas(log_alpha: Any, most: float | None = None, *, roots: bool = False) -> Any:
+    """Return variances in float64 from their logarithms; if `roots`, their square roots, for one logarithm as a number.
+
+    Larger logarithms than `most`, if that is given, count as `most`.
+    """
+    alpha = numbers.variances(as_real_array(log_alpha, "log_alpha", flags=False), most, roots=roots)
     if alpha is None:
         raise ValueError(f"log_alpha must be below 709, the logarithm of the largest number; got {log_alpha!r}")
     return alpha

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdrop._core import plan
 from fastdrop.elementary import log
 
 __all__ = ["BOUNDS", "check_broadcast", "find_pruned", "unclipped_log_alpha"]
@@ -27,9 +28,5 @@ def find_pruned(weight: NDArray[Any], log_sigma2: NDArray[Any], prune_above: flo
 
 def check_broadcast(log_alpha: NDArray[Any], shape: tuple[int, ...], name: str) -> None:
     """Raise an error unless log alphas broadcast to this shape, that of the array called `name`."""
-    try:
-        fits = np.broadcast_shapes(log_alpha.shape, shape) == shape
-    except (ValueError, RuntimeError):  # NumPy broadcasts 32 dimensions
-        fits = False
-    if not fits:
+    if not plan.broadcasts(log_alpha, shape):
         raise ValueError(f"log_alpha has shape {log_alpha.shape}, which does not broadcast to the shape {shape} of {name}")

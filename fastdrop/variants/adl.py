@@ -13,7 +13,7 @@ from fastdrop._core.checks import as_share, required
 from fastdrop._core.plan import Call, Pass, as_rate
 from fastdrop._core.types import Backend, DataFormat, FixedSeed, Seed
 from fastdrop.elementary import sigmoid
-from fastdrop.variants._axes import axes_of_maps
+from fastdrop.variants._axes import axes_of_maps, count_axes
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._masks import apply
 
@@ -95,12 +95,7 @@ def adl(
     rule = Rule.from_array(x, "x", p, threshold, data_format)
     if not call.is_training:
         return call.unchanged(x)
-    with call.arrays(x) as run:
-        attention = attention_map(run.x, rule.channels, run.compute)
-        if rule.drops(run):
-            return apply(run, rule.places_kept(attention))
-        numbers.noise(run.own_call(out=run.y), run.x, "factors", (), sigmoid(attention))
-        return run.result()
+    return numbers.hide_or_stress(call, x, rule.p, rule.threshold, rule.channels)
 
 
 @backward_of(adl)
@@ -147,11 +142,11 @@ def adl_backward(
     with with_x as run:
         (array,), channels = run.others, rule.channels
         if rule.drops(run):
-            return apply(run, rule.places_kept(attention_map(array, channels, run.compute)))
+            return apply(run, numbers.places_kept(numbers.attention_map(array, channels), rule.threshold))
         grad, x, y = apart(run.x, run.y), apart(array, run.y), np.asarray(run.y)
         for block in row_blocks(x.shape):
             grads, values = (given[block].astype(run.compute, copy=False) for given in (grad, x))
-            importance = sigmoid(attention_map(values, channels, run.compute))
+            importance = sigmoid(numbers.attention_map(values, channels))
             slope = importance * (1 - importance) / run.compute(x.shape[channels])
             total = numbers.sum_along(grad[block], channels, x[block])
             made = grads * importance
@@ -165,28 +160,15 @@ class Rule(NamedTuple):
 
     p: float
     threshold: float
-    channels: int
-    places: tuple[int, ...]  # axes
+    channels: int  # the axis
 
     @staticmethod
     def from_array(x: ArrayLike, name: str, p: Any, threshold: Any, data_format: Any) -> Rule:
         """Return the rule for an array, or raise an error for a bad argument."""
-        places = axes_of_maps(x, data_format, name)
-        channels = 1 if data_format == "channels_first" else np.ndim(x) - 1
-        return Rule(as_rate(p), as_share(threshold, "threshold"), channels, places)
+        axes_of_maps(x, data_format, name)
+        channels = 1 if data_format == "channels_first" else count_axes(x) - 1
+        return Rule(as_rate(p), as_share(threshold, "threshold"), channels)
 
     def drops(self, run: Pass) -> bool:
         """Return whether positions are dropped, instead of the batch being multiplied."""
         return not run.mask(1, self.p)[0]
-
-    def places_kept(self, attention: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return keep flags: True where attention is below its maximum in the sample times the threshold."""
-        largest = attention.max(axis=(self.channels, *self.places), keepdims=True, initial=-np.inf)
-        kept: NDArray[np.bool_] = attention < attention.dtype.type(self.threshold) * largest
-        return kept
-
-
-def attention_map(x: NDArray[Any], channels: int, type: type[np.floating[Any]]) -> NDArray[Any]:
-    """Return the mean over the channels, whose axis keeps length 1, in the compute type."""
-    mean: NDArray[Any] = numbers.sum_along(x, channels) / type(x.shape[channels])
-    return mean

@@ -196,10 +196,7 @@ class Rule(NamedTuple):
 
     def decisions(self, x: ArrayLike) -> tuple[float, Decisions]:
         """Return the probability that a window begins, and the mask of windows over probabilities `x`."""
-        shape = shape_of(x)
-        length = min(self.window, max(shape[KEYS], 1))
-        gamma = window_rate(self.p, length) if self.is_exact else self.p / self.window
-        return gamma, mask_of_windows(shape, self.shared_axes, length, self.is_exact)
+        return decisions_of_windows(shape_of(x), self.p, self.shared_axes, self.window, self.is_exact)
 
 
 def check_rule(p: Any, unit: Any, shared_axes: Any, window: Any, exact_rate: Any, renormalize: Any) -> Rule:
@@ -232,9 +229,15 @@ def make_rule(p: Any, unit: Any, shared_axes: Any, window: Any, exact_rate: Any,
 
 
 @functools.lru_cache(maxsize=256)
-def mask_of_windows(shape: tuple[int, ...], shared_axes: tuple[int, ...], length: int, is_exact: bool) -> Decisions:
-    """Return a mask of windows of keys; a window past an end of the row is cut off."""
-    return Decisions(shape, (0, 1, QUERIES, KEYS), shared_axes, (length,), (length - 1 if is_exact else 0, length - 1))
+def decisions_of_windows(
+    shape: tuple[int, ...], p: float, shared_axes: tuple[int, ...], window: int, is_exact: bool
+) -> tuple[float, Decisions]:
+    """Return the probability that a window of keys begins, and their mask; a window past an end of the row is cut off."""
+    length = min(window, max(shape[KEYS], 1))
+    before = length - 1 if is_exact else 0
+    with plan.RoundToNearest():
+        gamma = window_rate(p, length) if is_exact else p / window
+    return gamma, Decisions(shape, (0, 1, QUERIES, KEYS), shared_axes, (length,), (before, length - 1))
 
 
 def check_shared_axes(shared_axes: Any) -> tuple[int, ...]:
@@ -258,7 +261,8 @@ def renormalizes(x: ArrayLike, name: str, rule: Rule, call: Call) -> bool:
     shape = check_heads(x, name)
     if not rule.renormalize or not rule.p or not call.is_training:
         return False
-    check_whole_axes(call, shape, [KEYS], "rows are divided by their sums")
+    if call.global_shape is not None:
+        check_whole_axes(call, shape, [KEYS], "rows are divided by their sums")
     return True
 
 

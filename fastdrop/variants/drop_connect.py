@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+import functools
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core import plan
-from fastdrop._core.plan import Call, Pass
+from fastdrop._core import numbers, plan
+from fastdrop._core.numbers import Connections, Linear
+from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Per, Seed
 from fastdrop.variants._backward import backward_of
-from fastdrop.variants._linear import Linear
 
 __all__ = ["drop_connect", "drop_connect_backward"]
-
-CHUNK = 2**22  # masked weights that are in memory at a time
 
 
 def drop_connect(
@@ -104,16 +100,7 @@ def drop_connect(
     """
     layer, rule = Linear(x, weight, bias), check_rule(p, per, mode, drop_bias, start)
     call = Call(seed, offset, training, out, rule.first_sample * layer.weight.size, None, None, backend, num_threads)
-    call.check_place(masks_shape(layer, rule))
-    with call.arrays(layer.x, shape=layer.result_shape) as run:
-        masks = Masks(layer, rule, run)
-        rows = masks.group(layer.rows)
-        result = np.empty((*rows.shape[:2], layer.weight.shape[1]), layer.compute)
-        for chunk in masks.chunks():
-            np.matmul(rows[chunk], masks.drop_weights(layer.weight, chunk), out=result[chunk])
-        if layer.bias is not None:
-            result += masks.drop_biases(layer.bias)[:, np.newaxis]
-        return run.store(result.reshape(layer.result_shape))
+    return numbers.connect(Connections(call, layer, *rule))
 
 
 @backward_of(drop_connect)
@@ -169,26 +156,14 @@ def drop_connect_backward(
     layer, rule = Linear(x, weight, bias), check_rule(p, per, mode, drop_bias, start)
     outer = layer.grad_rows(grad)
     call = Call(seed, offset, training, out, rule.first_sample * layer.weight.size, None, None, backend, num_threads, True)
-    call.check_place(masks_shape(layer, rule))
-    with call.arrays(layer.x, name="x") as run:
-        masks = Masks(layer, rule, run)
-        rows, outer = masks.group(layer.rows), masks.group(outer)
-        dx, dweight = np.empty_like(rows), np.zeros_like(layer.weight)
-        for chunk in masks.chunks():
-            np.matmul(outer[chunk], masks.drop_weights(layer.weight, chunk).swapaxes(1, 2), out=dx[chunk])
-            products = np.matmul(rows[chunk].swapaxes(1, 2), outer[chunk])
-            dweight += masks.drop_weights(products, chunk).sum(axis=0)
-        dbias = None
-        if layer.bias is not None:
-            dbias = layer.rounded(masks.drop_biases(outer.sum(axis=1)).sum(axis=0))
-        return run.store(dx.reshape(layer.x.shape)), layer.rounded(dweight), dbias
+    return numbers.connect_backward(Connections(call, layer, *rule), outer)
 
 
 class Rule(NamedTuple):
     """The checked arguments that select what is dropped and how kept weights are scaled."""
 
     p: float
-    per: str
+    per_sample: bool
     mode: str
     drop_bias: bool
     first_sample: int  # whose masks come first
@@ -196,55 +171,17 @@ class Rule(NamedTuple):
 
 def check_rule(p: Any, per: Any, mode: Any, drop_bias: Any, start: Any) -> Rule:
     """Return the rule, or raise an error that names the bad argument."""
+    if type(p) is float and type(per) is type(mode) is str and type(drop_bias) is bool and type(start) is int:
+        return usual_rule(p, per, mode, drop_bias, start)
+    return make_rule(p, per, mode, drop_bias, start)
+
+
+def make_rule(p: Any, per: Any, mode: Any, drop_bias: Any, start: Any) -> Rule:
+    """Check the arguments, and return their rule."""
     if not plan.is_one_of(per, ("sample", "batch")):
         raise ValueError(f"per must be 'sample', one mask per sample, or 'batch', one mask for all; got {per!r}")
-    first = plan.as_count(start, "start")
-    drops_bias = plan.check_flag(drop_bias, "drop_bias")
-    return Rule(plan.as_rate(p), per, plan.check_mode(mode), drops_bias, first if per == "sample" else 0)
+    first, drops_bias = plan.as_count(start, "start"), plan.check_flag(drop_bias, "drop_bias")
+    return Rule(plan.as_rate(p), per == "sample", plan.check_mode(mode), drops_bias, first if per == "sample" else 0)
 
 
-def masks_shape(layer: Linear, rule: Rule) -> tuple[int, ...]:
-    """Return the shape of the masks of all weights, or raise an error if the input is not a matrix."""
-    if layer.x.ndim != 2:
-        raise ValueError(f"x must have shape (N, in) and weight (in, out); got {layer.x.shape} and {layer.weight.shape}")
-    return (len(layer.x) if rule.per == "sample" else 1, *layer.weight.shape)
-
-
-class Masks:
-    """The masks of one call. Samples that share a mask are a group: the weights' masks have the shape (groups, in, out).
-
-    Outside training, all samples are one group, whose mask is replaced by the mean over all masks.
-    """
-
-    def __init__(self, layer: Linear, rule: Rule, run: Pass) -> None:
-        samples = len(layer.rows)
-        self.groups, self.samples = (samples, 1) if rule.per == "sample" and run.call.is_training else (1, samples)
-        self.rule, self.run = rule, run
-        self.step = max(1, CHUNK // max(1, layer.weight.size))  # groups whose masked weights fit in memory
-
-    def group(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Return rows, one per sample, as (groups, samples, columns)."""
-        return rows.reshape(self.groups, self.samples, rows.shape[1])
-
-    def chunks(self) -> Iterator[slice]:
-        """Yield runs of groups whose masked weights fit in memory."""
-        for begin in range(0, self.groups, self.step):
-            yield slice(begin, min(begin + self.step, self.groups))
-
-    def drop_weights(self, weights: NDArray[Any], chunk: slice) -> NDArray[Any]:
-        """Return the weights of the groups of a chunk, of shape (..., in, out), with the masks of these groups."""
-        return self.drop(np.broadcast_to(weights, (chunk.stop - chunk.start, *weights.shape[-2:])), chunk.start, self.run.key)
-
-    def drop_biases(self, biases: NDArray[Any]) -> NDArray[Any]:
-        """Return the biases of all groups, of shape (..., out), with the masks of the groups, if biases are dropped."""
-        each = np.broadcast_to(biases, (self.groups, biases.shape[-1]))
-        if not self.rule.drop_bias:
-            return each
-        seed, offset = self.run.key
-        return self.drop(each, 0, (plan.fold_in(seed, "bias"), offset))
-
-    def drop(self, values: NDArray[Any], first_group: int, key: tuple[int, int]) -> NDArray[Any]:
-        """Return the values of the groups from `first_group` on with their masks, or with the mean of all masks."""
-        start = (self.rule.first_sample + first_group) * math.prod(values.shape[1:])
-        made = np.empty(values.shape, values.dtype)
-        return Call(*key, self.run.call.training, made, start).drop(values, self.rule.p, mode=self.rule.mode)
+usual_rule = functools.lru_cache(maxsize=256)(make_rule)

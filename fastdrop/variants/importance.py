@@ -130,13 +130,19 @@ class Scores(NamedTuple):
         """Return the dropping probability per element of `x`, or raise an error for a bad argument."""
         shape, given, rate = shape_of(x), as_real_array(self.scores, "scores"), plan.as_rate(self.p)
         least = as_share(self.floor, "floor")
-        axes = range(given.ndim) if self.axis is None else plan.as_axes(self.axis, given.ndim, "axis")
+        axes = tuple(range(given.ndim)) if self.axis is None else plan.as_axes(self.axis, given.ndim, "axis")
         if not plan.broadcasts(given, shape):
             raise ValueError(f"scores have shape {given.shape}, which does not broadcast to {shape}, that of {name}")
         if not call.is_training:
             return rate
-        first = len(shape) - given.ndim
-        # Along an axis of length 1, the scores of a block look like scores that are the same along the whole axis.
-        varying = [first + axis for axis in axes if given.shape[axis] > 1 or shape[first + axis] == 1]
-        check_whole_axes(call, shape, varying, "the mean probability is taken over it")
-        return numbers.keep_probabilities(given, rate, tuple(axes), least, call, drop=True)
+        if call.global_shape is not None:
+            check_block(call, shape, given.shape, axes)
+        return numbers.keep_probabilities(given, rate, axes, least, call, drop=True)
+
+
+def check_block(call: Call, shape: tuple[int, ...], scores: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    """Raise an error if a block has only a part of an axis over which the mean of the scores is taken."""
+    first = len(shape) - len(scores)
+    # Along an axis of length 1, the scores of a block look like scores that are the same along the whole axis.
+    varying = [first + axis for axis in axes if scores[axis] > 1 or shape[first + axis] == 1]
+    check_whole_axes(call, shape, varying, "the mean probability is taken over it")

@@ -150,7 +150,8 @@ class Targets(NamedTuple):
         if not call.is_training:
             return call.drop(x, rate, mode=self.mode, name=name)
         by_output = among == "output" and len(shape) > 1
-        check_whole_axes(call, shape, range(len(shape) - by_output), "its magnitudes are compared")
+        if call.global_shape is not None:
+            check_whole_axes(call, shape, range(len(shape) - by_output), "its magnitudes are compared")
         array = plan.as_array(weight, "weight")
         compared = array.size // max(shape[-1], 1) if by_output else array.size
         return numbers.drop_targets(call, x, array, rate, whole_part(compared, share), by_output, self.mode, name)

@@ -9,18 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
-from fastdrop._core.checks import as_finite_scalar, as_real_array
+from fastdrop._core.checks import as_finite_scalar
+from fastdrop._core.numbers import Linear
 from fastdrop._core.plan import Call, Pass
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.elementary import exp
 from fastdrop.variants._backward import backward_of
-from fastdrop.variants._linear import Linear
 from fastdrop.variants._noise import alphas, multiply_by_normal, multiply_by_normal_backward
 from fastdrop.variants._variational import check_broadcast, find_pruned
 
 __all__ = ["variational_dense", "variational_dense_backward", "variational_dropout", "variational_dropout_backward"]
-
-LEAST_VARIANCE = 1e-8  # added under the root, as in the authors' code, so that the root has a slope at variance 0
 
 # Normal weights -----------------------------------------------------------------------------------------------------
 
@@ -105,10 +103,10 @@ def variational_dense(
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     layer, least = Linear(x, weight, bias), as_finite_scalar(prune_above, "prune_above")
     log_variance = layer.operand(log_sigma2, layer.weight.shape, "log_sigma2")
+    if call.is_training:
+        return numbers.spread_weights(call, layer, log_variance, None)
     numbers.check_place(layer.result_shape, layer.compute, call)
     with call.arrays(layer.x, shape=layer.result_shape) as run:
-        if call.is_training:
-            return run.store(spread(layer, exp(log_variance), run))
         kept = np.where(find_pruned(layer.weight, log_variance, least), layer.compute(0), layer.weight)
         return run.store(layer.apply(layer.rows, kept).reshape(layer.result_shape))
 
@@ -173,7 +171,7 @@ def variational_dense_backward(
     with call.arrays(layer.x, name="x") as run:
         if call.is_training:
             variance = exp(log_variance)
-            dx, dweight, dvariance = spread_backward(layer, outer, variance, run)
+            dx, dweight, dvariance = numbers.spread_weights_backward(run.own_call(), layer, outer, variance)
             dlog_sigma2 = dvariance * variance
         else:
             pruned = find_pruned(layer.weight, log_variance, least)
@@ -181,27 +179,6 @@ def variational_dense_backward(
             dweight, dlog_sigma2 = np.where(pruned, 0, layer.rows.T @ outer), np.zeros_like(layer.weight)
         gradients = layer.rounded(dweight), layer.rounded(dlog_sigma2), bias_gradient(layer, outer)
         return run.store(dx.reshape(layer.x.shape)), *gradients
-
-
-def spread(layer: Linear, variance: NDArray[Any], run: Pass) -> NDArray[Any]:
-    """Return the result of a layer whose weights are normal, with the layer's weights as means and these variances."""
-    mean = layer.apply(layer.rows, layer.weight).reshape(layer.result_shape)
-    variances = ((layer.rows * layer.rows) @ variance).reshape(layer.result_shape)
-    return numbers.noise(run.own_call(out=mean), mean, "spread", (LEAST_VARIANCE,), variances)[0]
-
-
-def spread_backward(
-    layer: Linear, outer: NDArray[Any], variance: NDArray[Any], run: Pass
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return the gradients of `spread` with respect to rows, weights and variance; `outer` has the gradient of the result."""
-    squares = layer.rows * layer.rows
-    variances = (squares @ variance).reshape(layer.result_shape)
-    params = (LEAST_VARIANCE,)
-    made = numbers.noise(run.own_call(), outer.reshape(layer.result_shape), "spread_slope", params, variances)
-    slopes = made[0].reshape(outer.shape)
-    dx = outer @ layer.weight.T
-    dx += (layer.rows + layer.rows) * (slopes @ variance.T)
-    return dx, layer.rows.T @ outer, squares.T @ slopes
 
 
 def bias_gradient(layer: Linear, outer: NDArray[Any]) -> NDArray[Any] | None:
@@ -295,13 +272,12 @@ def variational_dropout(
            [1.4749]], dtype=float32)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    layer, (given, _) = Linear(x, weight, bias), clamp(log_alpha, max_log_alpha)
-    on_input, alpha = is_on_input(noise, given, layer), alphas(given)
+    layer, alpha = Linear(x, weight, bias), alphas(log_alpha, largest(max_log_alpha))
+    on_input = is_on_input(noise, alpha, layer)
+    if call.is_training and not on_input:
+        return numbers.spread_weights(call, layer, None, alpha)
     numbers.check_place(layer.x.shape if on_input else layer.result_shape, layer.compute, call)
     with call.arrays(layer.x, shape=layer.result_shape) as run:
-        if call.is_training and not on_input:
-            variance = alpha.astype(layer.compute) * (layer.weight * layer.weight)
-            return run.store(spread(layer, variance, run))
         return run.store(layer.apply(noisy_rows(layer, alpha, run), layer.weight).reshape(layer.result_shape))
 
 
@@ -356,8 +332,9 @@ def variational_dropout_backward(
     ((1, 2), (2, 1), (), None)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    layer, (given, free) = Linear(x, weight, bias), clamp(log_alpha, max_log_alpha)
-    on_input, alpha = is_on_input(noise, given, layer), alphas(given)
+    layer, given, most = Linear(x, weight, bias), np.asarray(log_alpha), largest(max_log_alpha)
+    alpha, free = alphas(given, most), given.astype(np.float64) <= (np.inf if most is None else most)
+    on_input = is_on_input(noise, alpha, layer)
     outer = layer.grad_rows(grad)
     numbers.check_place(layer.x.shape if on_input else layer.result_shape, layer.compute, call)
     with call.arrays(layer.x, name="x") as run:
@@ -373,7 +350,7 @@ def weight_noise_backward(
     """Return the gradients with respect to rows, weights and log alpha for noise on the weights."""
     factor = alpha.astype(layer.compute)
     variance = factor * (layer.weight * layer.weight)
-    dx, dweight, dvariance = spread_backward(layer, outer, variance, run)
+    dx, dweight, dvariance = numbers.spread_weights_backward(run.own_call(), layer, outer, variance)
     dweight += ((layer.weight + layer.weight) * factor) * dvariance
     return dx, dweight, numbers.sum_to_shape(dvariance * variance, alpha.shape)
 
@@ -398,13 +375,9 @@ def noisy_rows(layer: Linear, alpha: NDArray[np.float64], run: Pass) -> NDArray[
     return multiply_by_normal(run.own_call(), layer.rows.reshape(layer.x.shape), np.sqrt(alpha)).reshape(layer.rows.shape)
 
 
-def clamp(log_alpha: Any, most: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return log alphas clamped to `most`, and flags of those with a gradient, which are not above it."""
-    given = as_real_array(log_alpha, "log_alpha", flags=False).astype(np.float64)
-    if most is None:
-        return given, np.ones(given.shape, np.bool_)
-    bound = as_finite_scalar(most, "max_log_alpha")
-    return np.minimum(given, bound), np.asarray(given <= bound)
+def largest(max_log_alpha: Any) -> float | None:
+    """Return the bound of log alphas, checked; None for no bound."""
+    return None if max_log_alpha is None else as_finite_scalar(max_log_alpha, "max_log_alpha")
 
 
 def is_on_input(noise: Any, log_alpha: NDArray[Any], layer: Linear) -> bool:

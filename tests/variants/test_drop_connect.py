@@ -1,6 +1,7 @@
 """DropConnect against its formulas, with the oracle's decisions."""
 
 import hashlib
+import itertools
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from comparisons import DTYPES, assert_same_bytes, normal
 from oracle import fold_in, keep
 
 import fastdrop
-from fastdrop.variants import drop_connect as module
+from fastdrop._core import numbers
 
 SEED, OFFSET = 31, 32
 KEY = {"seed": SEED, "offset": OFFSET}
@@ -32,10 +33,17 @@ def close(got, want, dtype):
     assert np.abs(got.astype(float) - want).max() <= TOLERANCE[str(dtype)] * max(1, np.abs(want).max())
 
 
+@pytest.fixture
+def usual_memory():
+    """Restore the number of masked weights that are in memory at a time."""
+    yield
+    numbers.set_masked_at_once(numbers.MASKED_AT_ONCE)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("mode", ["standard", "inverted"])
 @pytest.mark.parametrize("per", ["sample", "batch"])
-def test_drop_connect(engine, dtype, per, mode, monkeypatch):
+def test_drop_connect(engine, dtype, per, mode, usual_memory):
     x, weight, bias = layer(dtype)
     grad = normal((5, 4), dtype, 4)
     scale = 1 / 0.6 if mode == "inverted" else 1.0
@@ -54,12 +62,24 @@ def test_drop_connect(engine, dtype, per, mode, monkeypatch):
                     dx[n, i] += scale * kept[i, o] * float(weight[i, o]) * g
                     dweight[i, o] += scale * kept[i, o] * float(x[n, i]) * g
         rule = {"per": per, "mode": mode, "drop_bias": drop_bias, **KEY}
-        for chunk in (module.CHUNK, 2 * 24, 1):  # all at once; two samples at a time; one
-            monkeypatch.setattr(module, "CHUNK", chunk)
+        for chunk in (numbers.MASKED_AT_ONCE, 2 * 24, 1):  # all at once; two samples at a time; one
+            numbers.set_masked_at_once(chunk)
             close(fastdrop.drop_connect(x, weight, 0.4, bias=bias, **rule), y, dtype)
             gradients = fastdrop.drop_connect_backward(grad, x, weight, 0.4, bias=bias, **rule)
             for got, want in zip(gradients, (dx, dweight, dbias), strict=True):
                 close(got, want, dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_are_those_of_matmul(dtype):
+    """NumPy's loop is run without numpy.matmul, so strides, sizes of 1 and empty sides must arrive there as usual."""
+    for n, inputs, outputs in itertools.product((0, 1, 2, 17), (0, 1, 3, 33), (0, 1, 5, 40)):
+        weight = normal((inputs, outputs), dtype, 2)
+        strided = normal((2 * n, 3 * inputs), dtype, 1)[::-2, ::3]
+        for x in (normal((n, inputs), dtype, 1), normal((inputs, n), dtype, 1).T, strided):
+            for per, rows in (("batch", x[np.newaxis]), ("sample", x[:, np.newaxis])):
+                want = np.matmul(rows, np.broadcast_to(weight, (len(rows), inputs, outputs)).copy()).reshape(n, outputs)
+                assert_same_bytes(fastdrop.drop_connect(x, weight, 0.0, per=per, seed=1), want)
 
 
 @pytest.mark.parametrize("training", [True, False])

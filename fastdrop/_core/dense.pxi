@@ -1,0 +1,382 @@
+# Dense layers with noise: their checked arrays, dropped connections, normal weights. Weights have the shape (in, out).
+
+cdef tuple LEAST_VARIANCE = (1e-8,)      # added under the root, as in the authors' code, so that the root has a slope at 0
+MASKED_AT_ONCE = 2**22                   # masked weights that are in memory at a time
+cdef int64_t masked_at_once = MASKED_AT_ONCE
+
+
+def set_masked_at_once(int64_t n):
+    """Set the number of masked weights that are in memory at a time."""
+    global masked_at_once
+    masked_at_once = n
+
+
+cdef class Linear:
+    """The layer ``x @ weight + bias``, for x of shape (..., in), weight of (in, out), and bias of (out,) or None.
+
+    Attributes
+    ----------
+    x : numpy.ndarray
+        The input, as it was given.
+    rows, weight, bias : numpy.ndarray
+        The input as a matrix with one row per sample, and the parameters, in the type `compute`.
+    dtype : numpy.dtype
+        The dtype that the operands were given in.
+    result_shape : tuple of int
+        The shape of the layer's result.
+    """
+
+    cdef readonly np.ndarray x, rows, weight, bias
+    cdef readonly object dtype, compute
+    cdef readonly tuple result_shape
+    cdef int kind
+
+    def __init__(self, x, weight, bias=None):
+        cdef np.ndarray given = np.asarray(x), matrix = weight if isinstance(weight, np.ndarray) else np.asarray(weight)
+        self.kind = kind_of(given, "x")
+        kind_of(matrix, "weight")
+        cdef tuple shape = true_shape(given), sizes = true_shape(matrix)
+        if not shape or len(sizes) != 2 or shape[-1] != sizes[0]:
+            raise ValueError(f"x must have shape (..., in) and weight (in, out); got {shape} and {sizes}")
+        self.x, self.dtype = given, given.descr
+        self.compute = np.float64 if self.kind == native.FD_FLOAT64 else np.float32
+        self.result_shape = (*shape[:-1], sizes[1])
+        self.rows = self.flat(given)
+        self.weight = self.operand(matrix, sizes, "weight")
+        self.bias = None if bias is None else self.operand(bias, sizes[1:], "bias")
+
+    def operand(self, value, tuple shape, str name):
+        """Return an operand in the compute type, or raise an error that names it."""
+        cdef np.ndarray array = np.asarray(value)
+        if kind_of(array, name) != self.kind:
+            raise TypeError(f"{name} must have the dtype of x, {self.dtype}; got {array.descr}")
+        if true_shape(array) != shape:
+            raise ValueError(f"{name} must have the shape {shape}; got {true_shape(array)}")
+        return self.widened(array)
+
+    cdef np.ndarray widened(self, np.ndarray array):
+        """Return an array in the compute type and in its own order: BLAS may round products of other orders differently."""
+        cdef native.fenv_t found
+        if np.PyArray_TYPE(array) in (np.NPY_FLOAT32, np.NPY_FLOAT64):
+            return array
+        quiet = begin_in_python(&found)
+        try:
+            return array.astype(np.float32)
+        finally:
+            end_in_python(quiet, &found)
+
+    cdef np.ndarray flat(self, np.ndarray array):
+        """Return an array as a matrix with one row per sample, in the compute type."""
+        if np.PyArray_NDIM(array) != 2:
+            shape = true_shape(array)
+            array = array.reshape(size_of(shape[:-1]), shape[-1])
+        return self.widened(array)
+
+    def grad_rows(self, grad):
+        """Return the gradient with respect to the result as a matrix with one row per sample."""
+        return self.flat(self.operand(grad, self.result_shape, "grad"))
+
+    def rounded(self, np.ndarray array):
+        """Return an array in the dtype of the operands."""
+        return array if array.descr is self.dtype else array.astype(self.dtype, copy=False)
+
+    cpdef np.ndarray apply(self, np.ndarray rows, np.ndarray weight):
+        """Return rows @ weight + bias."""
+        cdef native.fenv_t found
+        cdef np.ndarray made = product(rows, weight)
+        if self.bias is not None:
+            quiet = begin_in_python(&found)
+            try:
+                made += self.bias
+            finally:
+                end_in_python(quiet, &found)
+        return made
+
+    cdef np.ndarray result(self, Call call):
+        """Check a call's settings, `out` and seed, and return the array for the layer's result."""
+        settings_of(call.backend, call.num_threads)
+        if call.out is not None:
+            check_out(call.out, spread_to(np.empty((), self.dtype), self.result_shape), "result")
+        check_seed(call.seed, call.offset, call.use)
+        return np.empty(self.result_shape, self.dtype) if call.out is None else call.out
+
+
+# Products -----------------------------------------------------------------------------------------------------------
+
+cdef np.ufunc matmul = np.matmul
+
+
+cdef int loop_of(int type) except -2:
+    """Return which loop of numpy.matmul multiplies float32 or float64, or -1 if NumPy does not show it."""
+    cdef int i, k
+    cdef bint fits
+    for i in range(matmul.ntypes):
+        fits = True
+        for k in range(3):
+            fits = fits and matmul.types[3 * i + k] == type
+        if fits:
+            return i
+    return -1
+
+
+cdef int[2] LOOPS = [loop_of(np.NPY_FLOAT32), loop_of(np.NPY_FLOAT64)]
+
+
+cdef int multiply_matrices(np.ndarray a, np.ndarray b, np.ndarray y) except -1:
+    """Write a @ b, for matrices or equally many of them, to an array that overlaps neither.
+
+    This runs NumPy's loop (BLAS) as numpy.matmul runs it. Its reports of floating-point errors are left out, and with them half
+    of the time of a small product.
+    """
+    cdef int loop = LOOPS[np.PyArray_TYPE(y) == np.NPY_FLOAT64], lead = np.PyArray_NDIM(y) - 2, k
+    cdef np.npy_intp sizes[4]
+    cdef np.npy_intp steps[9]
+    cdef char *data[3]
+    cdef native.fenv_t found
+    cdef uint64_t state
+    cdef np.ndarray array
+    sizes[0], sizes[1] = np.PyArray_DIM(y, 0) if lead else 1, np.PyArray_DIM(a, lead)
+    sizes[2], sizes[3] = np.PyArray_DIM(b, lead), np.PyArray_DIM(b, lead + 1)
+    cdef bint is_usual = loop >= 0 and np.PyArray_SIZE(a) > 0 and np.PyArray_SIZE(b) > 0
+    for k in range(3):
+        array = a if k == 0 else b if k == 1 else y
+        is_usual = is_usual and np.PyArray_ISALIGNED(array) and np.PyArray_ISNOTSWAPPED(array)
+        data[k] = <char *>np.PyArray_DATA(array)
+        steps[k] = np.PyArray_STRIDE(array, 0) if lead else 0
+        steps[3 + 2 * k], steps[4 + 2 * k] = np.PyArray_STRIDE(array, lead), np.PyArray_STRIDE(array, lead + 1)
+    if is_usual:
+        state = native.float_begin()
+        matmul.functions[loop](data, sizes, steps, matmul.data[loop])
+        native.float_end(state)
+        return 0
+    quiet = begin_in_python(&found)
+    try:
+        matmul(a, b, out=y)
+    finally:
+        end_in_python(quiet, &found)
+    return 0
+
+
+cdef np.ndarray product(np.ndarray a, np.ndarray b):
+    """Return the product of two matrices."""
+    cdef np.npy_intp[2] dims = [np.PyArray_DIM(a, 0), np.PyArray_DIM(b, 1)]
+    cdef np.ndarray y = np.PyArray_EMPTY(2, dims, np.PyArray_TYPE(a), 0)
+    multiply_matrices(a, b, y)
+    return y
+
+
+cdef np.ndarray scaled_squares(np.ndarray a, np.ndarray factor):
+    """Return factor * (a * a), without the factor if it is None, in the order that NumPy would choose."""
+    cdef native.fenv_t found
+    cdef uint64_t state
+    cdef np.ndarray y
+    if is_plain(a) and (factor is None or is_plain(factor) and np.PyArray_SAMESHAPE(a, factor)):
+        y = np.PyArray_EMPTY(np.PyArray_NDIM(a), np.PyArray_DIMS(a), np.PyArray_TYPE(a), 0)
+        state = native.float_begin()
+        if np.PyArray_TYPE(a) == np.NPY_FLOAT64:
+            square_into(<double *>np.PyArray_DATA(y), <double *>np.PyArray_DATA(a), NULL if factor is None else
+                        <double *>np.PyArray_DATA(factor), np.PyArray_SIZE(a))
+        else:
+            square_into(<float *>np.PyArray_DATA(y), <float *>np.PyArray_DATA(a), NULL if factor is None else
+                        <float *>np.PyArray_DATA(factor), np.PyArray_SIZE(a))
+        native.float_end(state)
+        return y
+    quiet = begin_in_python(&found)
+    try:
+        return a * a if factor is None else factor * (a * a)
+    finally:
+        end_in_python(quiet, &found)
+
+
+cdef void square_into(floating *y, const floating *a, const floating *factor, int64_t n) noexcept:
+    cdef int64_t i
+    cdef PyThreadState *state = released(n)
+    for i in range(n):
+        y[i] = a[i] * a[i] if factor == NULL else factor[i] * (a[i] * a[i])
+    regain(state)
+
+
+# Normal weights -----------------------------------------------------------------------------------------------------
+
+def spread_weights(Call call not None, Linear layer not None, log_variance, alpha):
+    """Return the result of a layer whose weights are normal: the layer's weights are the means.
+
+    The variances are exp(log_variance) or, if that is None, alpha * weight**2.
+    """
+    cdef Work work = Work.__new__(Work)
+    cdef Call inner = Call.__new__(Call)
+    cdef native.fd_key key
+    cdef np.ndarray y = layer.result(call), mean, spread_by
+    work.dtype = native.FD_FLOAT64 if layer.kind == native.FD_FLOAT64 else native.FD_FLOAT32
+    place_numbers(work, call, np.PyArray_NDIM(y), np.PyArray_DIMS(y))
+    draw_key(call.seed, call.offset, &key)
+    inner.seed, inner.offset, inner.backend, inner.num_threads = key.seed, key.offset, call.backend, call.num_threads
+    inner.start, inner.global_shape, inner.global_start = call.start, call.global_shape, call.global_start
+    mean = layer.apply(layer.rows, layer.weight)
+    spread_by = product(scaled_squares(layer.rows, None), weight_variance(call, layer, log_variance, alpha))
+    if np.PyArray_NDIM(y) != 2:
+        mean, spread_by = mean.reshape(layer.result_shape), spread_by.reshape(layer.result_shape)
+    inner.out = y if layer.kind == work.dtype else mean
+    noise(inner, mean, "spread", LEAST_VARIANCE, spread_by)
+    if inner.out is not y:
+        store(mean, y)
+    return y
+
+
+cdef np.ndarray weight_variance(Call call, Linear layer, log_variance, np.ndarray alpha):
+    """Return the variance of each weight."""
+    if log_variance is not None:
+        return elementary("exp", log_variance, None, call.backend, call.num_threads)
+    if is_plain(alpha):
+        return scaled_squares(layer.weight, in_type(alpha, np.PyArray_TYPE(layer.weight)))
+    return scaled_squares(layer.weight, alpha.astype(layer.compute))  # which keeps the order
+
+
+cdef int store(np.ndarray values, np.ndarray y) except -1:
+    """Write values, rounded to the type of y."""
+    cdef native.fenv_t found
+    if np.PyArray_TYPE(y) == np.PyArray_TYPE(values):
+        return np.PyArray_CopyInto(y, values)
+    quiet = begin_in_python(&found)
+    try:
+        np.asarray(y)[...] = values
+    finally:
+        end_in_python(quiet, &found)
+    return 0
+
+
+def spread_weights_backward(Call call not None, Linear layer not None, outer, variance):
+    """Return the gradients of `spread_weights` with respect to rows, weights and variance; `outer` is that of the result."""
+    cdef np.ndarray squares = scaled_squares(layer.rows, None), given = outer, slopes, dx, through
+    slopes = noise(
+        call, given.reshape(layer.result_shape), "spread_slope", LEAST_VARIANCE,
+        product(squares, variance).reshape(layer.result_shape))[0].reshape(true_shape(given))
+    dx, through = product(given, layer.weight.T), product(slopes, variance.T)
+    dx += (layer.rows + layer.rows) * through
+    return dx, product(layer.rows.T, given), product(squares.T, slopes)
+
+
+# Dropped connections ------------------------------------------------------------------------------------------------
+
+cdef class Connections:
+    """The masks of one call. Samples that share a mask are a group: the weights' masks have the shape (groups, in, out).
+
+    Outside training, all samples are one group, whose mask is replaced by the mean over all masks.
+    """
+
+    cdef int64_t groups, samples
+    cdef int64_t step                        # groups whose masked weights fit in memory
+    cdef Call call
+    cdef Linear layer
+    cdef object p, mode, first_sample        # the first sample's masks come first
+    cdef bint drops_bias
+    cdef native.fd_key key
+
+    def __init__(self, Call call not None, Linear layer not None, p, bint per_sample, mode, bint drops_bias, first_sample):
+        cdef np.npy_intp dims[3]
+        if np.PyArray_NDIM(layer.x) != 2:
+            raise ValueError(
+                f"x must have shape (N, in) and weight (in, out); got {true_shape(layer.x)} and {true_shape(layer.weight)}")
+        self.call, self.layer, self.p, self.mode, self.first_sample = call, layer, p, mode, first_sample
+        self.drops_bias, self.groups, self.samples = drops_bias, 1, np.PyArray_DIM(layer.rows, 0)
+        dims[0] = self.samples if per_sample else 1
+        dims[1], dims[2] = np.PyArray_DIM(layer.weight, 0), np.PyArray_DIM(layer.weight, 1)
+        place_elements(Work.__new__(Work), call, 3, dims, ELEMENTS_END, "elements")
+        if per_sample and call.is_training:
+            self.groups, self.samples = self.samples, 1
+        self.step = max(1, masked_at_once // max(1, np.PyArray_SIZE(layer.weight)))
+
+    cdef int draw(self) except -1:
+        """Draw the key of the masks."""
+        self.key.seed = self.key.offset = 0
+        if self.call.is_training:
+            draw_key(self.call.seed, self.call.offset, &self.key)
+        return 0
+
+    cdef np.ndarray group(self, np.ndarray rows):
+        """Return rows, one per sample, as (groups, samples, columns)."""
+        return rows.reshape(self.groups, self.samples, np.PyArray_DIM(rows, 1))
+
+    cdef np.ndarray drop_weights(self, np.ndarray weights, int64_t begin, int64_t end):
+        """Return the weights of some groups, of shape (..., in, out), with the masks of these groups."""
+        cdef int last = np.PyArray_NDIM(weights) - 1
+        cdef np.npy_intp[3] dims = [end - begin, np.PyArray_DIM(weights, last - 1), np.PyArray_DIM(weights, last)]
+        return self.drop(spread(weights, 3, dims), begin, dims[1] * dims[2], &self.key)
+
+    cdef np.ndarray drop_biases(self, np.ndarray biases):
+        """Return the biases of all groups, of shape (..., out), with the masks of the groups, if biases are dropped."""
+        cdef np.npy_intp[2] dims = [self.groups, np.PyArray_DIM(biases, np.PyArray_NDIM(biases) - 1)]
+        cdef native.fd_key key = self.key
+        if not self.drops_bias:
+            return spread(biases, 2, dims)
+        key.seed = fold_in(key.seed, "bias")
+        return self.drop(spread(biases, 2, dims), 0, dims[1], &key)
+
+    cdef np.ndarray drop(self, np.ndarray values, first_group, int64_t each, const native.fd_key *key):
+        """Return the values of the groups from `first_group` on with their masks, or with the mean of all masks."""
+        cdef Call inner = Call.__new__(Call)
+        inner.seed, inner.offset, inner.training = key.seed, key.offset, self.call.training
+        inner.out = np.PyArray_EMPTY(np.PyArray_NDIM(values), np.PyArray_DIMS(values), np.PyArray_TYPE(values), 0)
+        inner.start = (self.first_sample + first_group) * each
+        inner.backend, inner.num_threads = self.call.backend, self.call.num_threads
+        return inner.drop(values, self.p, mode=self.mode)
+
+
+def connect(Connections masks not None):
+    """Return the result of a layer without the dropped connections."""
+    cdef Linear layer = masks.layer
+    cdef np.ndarray y = layer.result(masks.call), rows = masks.group(layer.rows)
+    cdef np.npy_intp[3] dims = [masks.groups, masks.samples, np.PyArray_DIM(layer.weight, 1)]
+    cdef np.ndarray made = np.PyArray_EMPTY(3, dims, np.PyArray_TYPE(layer.weight), 0)
+    cdef native.fenv_t found
+    cdef int64_t begin, end
+    masks.draw()
+    for begin in range(0, masks.groups, masks.step):
+        end = min(begin + masks.step, masks.groups)
+        multiply_matrices(
+            part(rows, begin, end), masks.drop_weights(layer.weight, begin, end), part(made, begin, end))
+    if layer.bias is not None:
+        quiet = begin_in_python(&found)
+        try:
+            made += masks.drop_biases(layer.bias)[:, np.newaxis]
+        finally:
+            end_in_python(quiet, &found)
+    store(made.reshape(layer.result_shape), y)
+    return y
+
+
+def connect_backward(Connections masks not None, np.ndarray outer not None):
+    """Return the gradients of `connect` with respect to x, weights and biases; `outer` has that of the result as rows."""
+    cdef Linear layer = masks.layer
+    cdef Call call = masks.call
+    cdef native.fenv_t found
+    cdef np.ndarray rows = masks.group(layer.rows), columns = masks.group(outer), dx = np.empty_like(rows), y, dropped, products
+    cdef int64_t begin, end
+    settings_of(call.backend, call.num_threads)
+    if call.out is not None:
+        check_out(call.out, layer.x)
+    check_seed(call.seed, call.offset, call.use)
+    y = new_like(layer.x) if call.out is None else call.out
+    dweight, dbias = np.zeros_like(layer.weight), None
+    masks.draw()
+    quiet = begin_in_python(&found)
+    try:
+        for begin in range(0, masks.groups, masks.step):
+            end = min(begin + masks.step, masks.groups)
+            dropped = masks.drop_weights(layer.weight, begin, end)
+            multiply_matrices(part(columns, begin, end), dropped.swapaxes(1, 2), part(dx, begin, end))
+            products = np.PyArray_EMPTY(3, np.PyArray_DIMS(dropped), np.PyArray_TYPE(dropped), 0)
+            multiply_matrices(part(rows, begin, end).swapaxes(1, 2), part(columns, begin, end), products)
+            dweight += masks.drop_weights(products, begin, end).sum(axis=0)
+        if layer.bias is not None:
+            dbias = layer.rounded(masks.drop_biases(columns.sum(axis=1)).sum(axis=0))
+        dweight = layer.rounded(dweight)
+    finally:
+        end_in_python(quiet, &found)
+    store(dx.reshape(true_shape(layer.x)), y)
+    return y, dweight, dbias
+
+
+cdef np.ndarray part(np.ndarray a, int64_t begin, int64_t end):
+    """Return a[begin:end]."""
+    return a if begin == 0 and end == np.PyArray_DIM(a, 0) else a[begin:end]

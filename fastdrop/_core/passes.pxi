@@ -1,0 +1,80 @@
+# Two passes of one batch: the logarithms of their probabilities and the terms of their loss. NumPy has exp, log and the sums.
+
+def log_probabilities(np.ndarray first not None, np.ndarray second not None):
+    """Return log P, log Q and log P - log Q in float64, for logits of shape (rows, classes).
+
+    A class that both passes mask (-inf) has the difference 0.
+    """
+    cdef np.ndarray a = in_type(first, np.NPY_FLOAT64), b = in_type(second, np.NPY_FLOAT64)
+    cdef int64_t rows = np.PyArray_DIM(a, 0), classes = np.PyArray_DIM(a, 1)
+    cdef np.npy_intp[3] dims = [3, rows, classes]
+    cdef np.ndarray logs = np.PyArray_EMPTY(3, dims, np.NPY_FLOAT64, 0), both, sums
+    cdef double *p = <double *>np.PyArray_DATA(logs)
+    if not rows * classes:
+        return logs
+    check_masks(<double *>np.PyArray_DATA(a), <double *>np.PyArray_DATA(b), rows, classes)
+    shift_rows(<double *>np.PyArray_DATA(a), p, rows, classes)
+    shift_rows(<double *>np.PyArray_DATA(b), p + rows * classes, rows, classes)
+    both = logs[:2]
+    sums = np.log(np.add.reduce(np.exp(both), axis=2))
+    subtract_sums(p, <double *>np.PyArray_DATA(sums), rows, classes)
+    return logs
+
+
+cdef int check_masks(const double *a, const double *b, int64_t rows, int64_t classes) except -1:
+    """Raise an error unless both passes mask the same classes, and not all classes of a row."""
+    cdef int64_t row, i, masked
+    cdef bint is_same = True, any_empty = False
+    for row in range(rows):
+        masked = 0
+        for i in range(row * classes, (row + 1) * classes):
+            is_same &= (a[i] == -INFINITY) == (b[i] == -INFINITY)
+            masked += a[i] == -INFINITY
+        any_empty |= masked == classes
+    if not is_same:
+        raise ValueError("first and second must mask the same classes: a logit that is -inf in one must be -inf in the other")
+    if any_empty:
+        raise ValueError("every sample must have a class that is not masked; the logits of a sample are all -inf")
+    return 0
+
+
+cdef void shift_rows(const double *x, double *y, int64_t rows, int64_t classes) noexcept:
+    """Subtract the largest number of each row; NaN counts as the largest."""
+    cdef int64_t row, i
+    cdef double largest
+    for row in range(rows):
+        largest = x[0]
+        for i in range(1, classes):
+            if x[i] > largest or x[i] != x[i]:
+                largest = x[i]
+            if largest != largest:
+                break
+        for i in range(classes):
+            y[i] = x[i] - largest
+        x += classes
+        y += classes
+
+
+cdef void subtract_sums(double *p, const double *sums, int64_t rows, int64_t classes) noexcept:
+    """Subtract the logarithms of the sums from both passes, and write the differences behind them."""
+    cdef int64_t n = rows * classes, row, i
+    for row in range(2 * rows):
+        for i in range(row * classes, (row + 1) * classes):
+            p[i] = p[i] - sums[row]
+    for i in range(n):
+        p[2 * n + i] = 0.0 if p[i] == -INFINITY and p[n + i] == -INFINITY else p[i] - p[n + i]
+
+
+def cross_entropy_and_divergence(np.ndarray logs not None, np.ndarray targets not None):
+    """Return the sums over the rows of -(log P + log Q) of the targets, and of (P - Q) (log P - log Q) / 2."""
+    cdef int64_t rows = np.PyArray_DIM(logs, 1), classes = np.PyArray_DIM(logs, 2), n = rows * classes, i
+    cdef np.ndarray both = logs[:2], entropies = room(rows, np.NPY_FLOAT64), divergences = np.exp(both)
+    cdef const double *p = <const double *>np.PyArray_DATA(logs)
+    cdef double *d = <double *>np.PyArray_DATA(divergences)
+    cdef double *entropy = <double *>np.PyArray_DATA(entropies)
+    cdef const int64_t *target = <const int64_t *>np.PyArray_DATA(targets)
+    for i in range(rows):
+        entropy[i] = -(p[i * classes + target[i]] + p[n + i * classes + target[i]])
+    for i in range(n):
+        d[i] = 0.5 * (d[i] - d[n + i]) * p[2 * n + i]
+    return np.add.reduce(entropies), np.add.reduce(divergences[0], axis=None)
