@@ -92,7 +92,7 @@ def costs(record: Record) -> list[Cost]:
 
 
 def parts(record: Record, variant: Variant) -> str:
-    """Return the times of the parts of a row's work, in nanoseconds per element."""
+    """Return the times of the parts of a row's work: in nanoseconds per element, or of a call."""
     known = {name: tables.cell(record, name, "c") for name in variant.parts if name != variant.name}
     return "; ".join(f"{name} {cell.time}" for name, cell in known.items() if cell)
 

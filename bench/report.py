@@ -229,7 +229,7 @@ def costs_section(record: Record) -> str:
         if cost.missed:
             limit = " ".join(filter(None, [f"Missed: {', '.join(cost.missed)}.", cost.variant.limit]))
             known = costs.parts(record, cost.variant)
-            rows.append(("about", [limit + (f" Parts, ns per element: {known}." if known else "")]))
+            rows.append(("about", [limit + (f" Parts, ns per element or the time of a call: {known}." if known else "")]))
     if not rows:
         return ""
     each = ["× copy", "× dropout", "/ NumPy", "/ PyTorch"]

@@ -453,7 +453,7 @@ cdef class Pass:
 
 cdef tuple shape_of(shape):
     try:
-        sizes = tuple(shape)
+        sizes = (shape,) if PyLong_CheckExact(shape) else tuple(shape)
     except TypeError:
         sizes = (shape,)
     if len(sizes) > native.FD_MAX_DIMS:  # the size of the layouts' arrays

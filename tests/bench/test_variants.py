@@ -120,3 +120,10 @@ def test_wrong_gradient_is_refused():
     y, dx = contender.does[variants.BACKWARD](job)()
     with pytest.raises(Mismatch, match=r"of the gradient differ"):
         checks.check(contender, job, (y, dx * np.float32(0.9)))
+
+
+def test_reasons_name_times_that_a_record_has():
+    measured = {case.name for entry in cases.read().entries for case in entry.cases}
+    for variant in variants.VARIANTS:
+        assert set(variant.parts) <= measured, variant.name
+        assert not variant.limit or variant.limit.endswith("."), variant.name
