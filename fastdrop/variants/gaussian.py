@@ -113,7 +113,7 @@ def gaussian_dropout(
 
     Notes
     -----
-    The forward pass takes one pass of the kernels. The gradient of an array `log_alpha` takes several passes of NumPy.
+    The forward pass takes one pass of the kernels. The gradient of an array `log_alpha` takes several passes.
 
     References
     ----------
