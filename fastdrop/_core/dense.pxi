@@ -134,6 +134,9 @@ cdef int multiply_matrices(np.ndarray a, np.ndarray b, np.ndarray y) except -1:
     cdef char *data[3]
     cdef native.fenv_t found
     cdef uint64_t state
+    cdef np.PyUFuncGenericFunction run
+    cdef void *more
+    cdef PyThreadState *thread
     cdef np.ndarray array
     sizes[0], sizes[1] = np.PyArray_DIM(y, 0) if lead else 1, np.PyArray_DIM(a, lead)
     sizes[2], sizes[3] = np.PyArray_DIM(b, lead), np.PyArray_DIM(b, lead + 1)
@@ -145,8 +148,11 @@ cdef int multiply_matrices(np.ndarray a, np.ndarray b, np.ndarray y) except -1:
         steps[k] = np.PyArray_STRIDE(array, 0) if lead else 0
         steps[3 + 2 * k], steps[4 + 2 * k] = np.PyArray_STRIDE(array, lead), np.PyArray_STRIDE(array, lead + 1)
     if is_usual:
+        run, more = matmul.functions[loop], matmul.data[loop]
         state = native.float_begin()
-        matmul.functions[loop](data, sizes, steps, matmul.data[loop])
+        thread = released(sizes[0] * sizes[1] * sizes[2] * sizes[3])
+        run(data, sizes, steps, more)
+        regain(thread)
         native.float_end(state)
         return 0
     quiet = begin_in_python(&found)
