@@ -69,5 +69,8 @@ def hide_or_stress(Call call not None, x, double p, double threshold, int channe
         inner.out = y
         noise(inner, given, "factors", (), elementary("sigmoid", attention, None, call.backend, call.num_threads))
     else:
-        apply_mask(given, places_kept(attention, threshold), 1.0, y, call.backend, call.num_threads)
+        kept = places_kept(attention, threshold)
+        if np.PyArray_SIZE(given) > 4096:  # the kernels read a mask of all elements faster, but it takes longer to make
+            kept = np.packbits(np.broadcast_to(kept, true_shape(given)), bitorder="little")
+        apply_mask(given, kept, 1.0, y, call.backend, call.num_threads)
     return wrapped(given, y, call.out)
