@@ -273,7 +273,7 @@ PRODUCTS_AND_EXP = f"{PRODUCTS} The variances need exp in float64, 2.7 times as 
 ROW_SUMS = "In a small call, the mask, the sums of the rows and the quotients take 6 times as long as numpy.multiply."
 WEIGHTS_IN_FLOAT64 = "Its elementary functions of 256 numbers in float64 take 6 times as long as numpy.multiply."
 NUMPY_CALLS = "NumPy's calls of exp, log and sums of both passes take 16 times as long as numpy.multiply."
-ARGUMENTS = "The squares and their sum take 1.6 times as long as numpy.multiply; checks of arguments take most of the time."
+ARGUMENTS = "The squares and their sum take 1.6 times as long as numpy.multiply; checks of arguments and rates come on top."
 
 VARIANTS: tuple[Variant, ...] = (
     row("dropout", ROWS, usual(p=P)),

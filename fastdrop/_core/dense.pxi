@@ -111,7 +111,7 @@ cdef int loop_of(int type) except -2:
     cdef int i, k
     cdef bint fits
     for i in range(matmul.ntypes):
-        fits = True
+        fits = matmul.functions[i] != NULL
         for k in range(3):
             fits = fits and matmul.types[3 * i + k] == type
         if fits:
@@ -215,11 +215,11 @@ def spread_weights(Call call not None, Linear layer not None, log_variance, alph
     cdef np.ndarray y = layer.result(call), mean, spread_by
     work.dtype = native.FD_FLOAT64 if layer.kind == native.FD_FLOAT64 else native.FD_FLOAT32
     place_numbers(work, call, np.PyArray_NDIM(y), np.PyArray_DIMS(y))
+    mean = layer.apply(layer.rows, layer.weight)
+    spread_by = product(scaled_squares(layer.rows, None), weight_variance(call, layer, log_variance, alpha))
     draw_key(call.seed, call.offset, &key)
     inner.seed, inner.offset, inner.backend, inner.num_threads = key.seed, key.offset, call.backend, call.num_threads
     inner.start, inner.global_shape, inner.global_start = call.start, call.global_shape, call.global_start
-    mean = layer.apply(layer.rows, layer.weight)
-    spread_by = product(scaled_squares(layer.rows, None), weight_variance(call, layer, log_variance, alpha))
     if np.PyArray_NDIM(y) != 2:
         mean, spread_by = mean.reshape(layer.result_shape), spread_by.reshape(layer.result_shape)
     inner.out = y if layer.kind == work.dtype else mean

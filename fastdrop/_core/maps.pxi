@@ -61,10 +61,10 @@ def hide_or_stress(Call call not None, x, double p, double threshold, int channe
         check_out(call.out, given)
     check_seed(call.seed, call.offset, call.use)
     y = new_like(given) if call.out is None else call.out
+    attention = attention_map(given, channels)
     draw_key(call.seed, call.offset, &key)
     inner.seed, inner.offset, inner.training, inner.start = key.seed, key.offset, True, 0
     inner.backend, inner.num_threads = call.backend, call.num_threads
-    attention = attention_map(given, channels)
     if inner.mask(1, p)[0]:
         inner.out = y
         noise(inner, given, "factors", (), elementary("sigmoid", attention, None, call.backend, call.num_threads))
