@@ -14,7 +14,7 @@ from torch._guards import TracingContext
 
 from fastdrop._core import plan
 from fastdrop.random import Key, Stream
-from fastdrop.torch._tensors import is_transformed
+from fastdrop.torch._tensors import is_tracing, is_transformed
 
 __all__ = ["DEFAULT", "Source", "as_signed", "check_source", "draw_key", "draw_tensor", "draw_word", "words_of"]
 
@@ -110,7 +110,7 @@ def draw_tensor(source: Source, device: torch.device) -> tuple[Tensor, int]:
     if seed is not None:
         word, offset = draw_key(source)
         return torch.full((), as_signed(word), dtype=torch.int64, device=device), as_signed(offset)
-    if is_transformed():
+    if is_transformed() or is_tracing():  # torch.jit.trace cannot record a device
         return torch.randint(FROM, TO, (), dtype=torch.int64, device=device, generator=generator), as_signed(offset)
     if generator is not None:
         return torch.full((), as_signed(draw_word(generator)), dtype=torch.int64, device=device), as_signed(offset)

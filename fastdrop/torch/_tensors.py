@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastdrop._core import pointers
 
-__all__ = ["DTYPES", "check_in_place", "check_tensor", "is_plain", "is_transformed", "refuse_tensor"]
+__all__ = ["DTYPES", "check_in_place", "check_tensor", "is_acceptable", "is_plain", "is_tracing", "is_transformed"]
 
 DTYPES = {getattr(torch, name): number for name, number in pointers.DTYPES.items()}
 PLAIN = frozenset({Tensor, torch.nn.Parameter})
@@ -17,11 +17,17 @@ PLAIN = frozenset({Tensor, torch.nn.Parameter})
 strided = torch.strided
 transforms_active = torch._C._are_functorch_transforms_active
 dispatch_modes = torch._C._len_torch_dispatch_stack
+is_traced = torch._C._is_tracing  # by torch.jit.trace, which records operators, and not what a kernel writes to memory
 
 
 def is_transformed() -> bool:
     """Return whether a transform of `torch.func` is running; the compiler can trace this."""
     return torch._C._functorch.get_dynamic_layer_stack_depth() > 0
+
+
+def is_tracing() -> bool:
+    """Return whether `torch.jit.trace` is running; the compiler can trace this."""
+    return not torch.compiler.is_compiling() and is_traced()
 
 
 def is_plain(x: Any) -> bool:
@@ -31,7 +37,7 @@ def is_plain(x: Any) -> bool:
         and x.dtype in DTYPES
         and x.is_cpu
         and x.layout is strided
-        and not (x.is_nested or x.is_neg() or transforms_active() or dispatch_modes())
+        and not (x.is_nested or x.is_neg() or transforms_active() or dispatch_modes() or is_traced())
     )
 
 

@@ -77,7 +77,8 @@ bool is_plain(const Tensor &x) {
 bool is_transformed() {
   const auto &included = c10::impl::tls_local_dispatch_key_set().included_;
   return included.has(c10::DispatchKey::FuncTorchDynamicLayerFrontMode) ||
-         included.has(c10::DispatchKey::FuncTorchDynamicLayerBackMode) || c10::impl::TorchDispatchModeTLS::any_modes_set();
+         included.has(c10::DispatchKey::FuncTorchDynamicLayerBackMode) || included.has(c10::DispatchKey::Tracer) ||
+         c10::impl::TorchDispatchModeTLS::any_modes_set();
 }
 
 Tensor new_like(const Tensor &x) {

@@ -15,6 +15,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
 ]
 
 SHAPE = (2, 3, 4, 4)
@@ -194,6 +195,24 @@ def test_make_fx():
     graph = make_fx(function)(randn(3, 4))
     assert torch.equal(seeded(graph, randn(3, 4)), seeded(function, randn(3, 4)))
     assert [str(node.target) for node in graph.graph.nodes].count("fastdrop.draw.default") == 3
+
+
+@pytest.mark.parametrize("name", sorted(CALLS.keys() - {"place", "concrete_dropout"}))
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_jit_trace(name, requires_grad):
+    """What is recorded draws at each call, and takes other numbers of samples."""
+    x, more = (randn(n, *SHAPE[1:]).requires_grad_(requires_grad) for n in (2, 5))
+    traced = torch.jit.trace(CALLS[name], x, check_trace=False)
+    assert torch.equal(seeded(traced, more), seeded(CALLS[name], more))
+    assert torch.equal(traced(more), traced(more)) == (name in ("seed", "key"))
+
+
+def test_jit_trace_of_a_layer_that_counts():
+    layer = ft.Dropout(0.5, seed=3)
+    traced = torch.jit.trace(layer, torch.ones(64), check_trace=False)
+    calls = int(layer.key[1])
+    assert torch.equal(traced(torch.ones(64)), ft.dropout(torch.ones(64), 0.5, seed=3, offset=calls))
+    assert torch.equal(traced(torch.ones(64)), ft.dropout(torch.ones(64), 0.5, seed=3, offset=calls + 1))
 
 
 # What the compiler recomputes -----------------------------------------------------------------------------------------

@@ -149,6 +149,15 @@ def test_compiled_code_does_not_see_it(native):
     assert torch.equal(y, ft.dropout(randn(8), 0.4))
 
 
+def test_jit_trace_does_not_see_it(native):
+    x = torch.ones(64)
+    traced = torch.jit.trace(lambda x: ft.dropout(x, 0.4) + ft.dropout(x, 0.4, seed=3), x, check_trace=False)
+    torch.manual_seed(5)
+    y = traced(x)
+    torch.manual_seed(5)
+    assert torch.equal(y, ft.dropout(x, 0.4) + ft.dropout(x, 0.4, seed=3))
+
+
 def test_compiled_backward_passes(native):
     from torch._dynamo import compiled_autograd
 
