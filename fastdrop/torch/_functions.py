@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -103,17 +104,32 @@ STANDARDISED = "Kept elements a x + b and dropped ones a s + b, s being what SEL
 Axes = Callable[[int], "tuple[int, ...]"]  # the axes that share a decision, of a number of dimensions
 
 
-def channels(*layouts: str) -> Axes:
-    """Return the rule that shares a decision along the axes after the channels, for tensors of these layouts."""
+def channels(*layouts: str, others: str = "") -> Axes:
+    """Return the rule that shares a decision along the axes after the channels, for tensors of these layouts.
+
+    With `others`, tensors of 2 dimensions or more are taken as (N, C, ...), with this warning, as PyTorch takes them.
+    """
     shared = {len(layout): tuple(range(layout.index("C") + 1, len(layout))) for layout in layouts}
     wanted = " or ".join(f"({', '.join(layout)})" for layout in layouts)
 
     def axes(ndim: int) -> tuple[int, ...]:
-        if ndim not in shared:
+        if ndim in shared:
+            return shared[ndim]
+        if not others or ndim < 2:
             raise ValueError(f"input must have the dimensions {wanted}; got {ndim} dimensions")
-        return shared[ndim]
+        warn(f"input should have the dimensions {wanted}; got {ndim} dimensions, {others}")
+        return tuple(range(2, ndim))
 
     return axes
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def warn(message: str) -> None:
+    """Warn the caller of a function; while a compiler traces, once."""
+    warnings.warn(message, stacklevel=4)
+
+
+AS_CHANNELS = "which are taken as (N, C, ...), as PyTorch does"
 
 
 def after(number: int, meaning: str) -> Axes:
@@ -196,8 +212,8 @@ dropout2d = define(
     Row(
         "dropout2d",
         "Drop whole channels of images.",
-        channels("NCHW", "NCL"),
-        shape="(N, C, H, W) or (N, C, L).",
+        channels("NCHW", others=f"{AS_CHANNELS}: call dropout1d for sequences, and input.unsqueeze(0) for one image (C, H, W)"),
+        shape="(N, C, H, W). Others are taken as (N, C, ...), with a warning, as PyTorch does: also (N, C, L).",
         example="2, 3, 4, 4",
     )
 )
@@ -205,8 +221,8 @@ dropout3d = define(
     Row(
         "dropout3d",
         "Drop whole channels of volumes.",
-        channels("NCDHW", "CDHW"),
-        shape="(N, C, D, H, W) or (C, D, H, W).",
+        channels("NCDHW", "CDHW", others=AS_CHANNELS),
+        shape="(N, C, D, H, W) or (C, D, H, W). Others are taken as (N, C, ...), with a warning, as PyTorch does.",
         example="2, 3, 4, 4, 4",
     )
 )

@@ -603,6 +603,22 @@ def test_dimensions(name):
     assert torch.equal(before, state())
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("dropout2d", (64, 3)), ("dropout2d", (8, 9, 4)), ("dropout2d", (8, 9, 2, 3, 2)), ("dropout3d", (8, 9, 4)),
+     ("dropout3d", (8, 9, 2, 3, 2, 2))],
+)  # fmt: skip
+def test_other_dimensions_warn_as_in_pytorch(name, shape):
+    x = torch.ones(shape)
+    with pytest.warns(UserWarning, match=f"got {len(shape)} dimensions, which are taken as"):
+        y = getattr(ft, name)(x, 0.5, True, seed=3)
+    assert torch.equal(y, ft.dropout(x, 0.5, True, seed=3, shared_axes=tuple(range(2, len(shape)))))
+    torch._dynamo.reset()
+    with pytest.warns(UserWarning, match="which are taken as"):
+        compiled = torch.compile(lambda x: getattr(ft, name)(x, 0.5, True, seed=3), fullgraph=True, backend="aot_eager")(x)
+    assert torch.equal(y, compiled)
+
+
 def test_without_pytorch(run_python):
     done = run_python(
         """
