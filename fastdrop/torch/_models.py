@@ -15,6 +15,7 @@ from torch import nn
 import fastdrop.torch._attention as _attention
 import fastdrop.torch._functions as _functions
 import fastdrop.torch._layers as _layers
+from fastdrop.torch._tensors import is_acceptable
 
 __all__ = ["Report", "convert", "patched", "revert"]
 
@@ -98,6 +99,9 @@ def convert(model: nn.Module, *, example_inputs: Any = None) -> Report:
             report.left[name] = f"{kind.__name__} is derived from a layer of PyTorch, and may do something else"
         elif "drop" in kind.__name__.lower() and not isinstance(module, _layers.Seeded):
             report.left[name] = f"{kind.__name__} is not a layer of PyTorch"
+        elif isinstance(module, nn.RNNBase):
+            if module.dropout:
+                report.left[name] = f"{kind.__name__} drops in C++ between its layers, which patched() cannot replace"
         elif isinstance(getattr(module, "dropout", None), float) and module.dropout:
             report.left[name] = f"{kind.__name__} calls functions with its rate: see patched()"
     if example_inputs is not None:
@@ -154,14 +158,14 @@ def functions_called(model: nn.Module, example_inputs: Any) -> dict[str, int]:
 
 
 def replacement(name: str) -> Any:
-    """Return fastdrop's function for tensors on the CPU, PyTorch's for others."""
+    """Return fastdrop's function for the tensors that it takes, PyTorch's for others."""
     native, ours = NATIVE[name], getattr(_functions, name, None) or getattr(_attention, name)
     first = next(iter(inspect.signature(ours).parameters))
 
     def function(*args: Any, **kwargs: Any) -> Any:
-        """Call fastdrop's function where the tensor is on the CPU."""
+        """Call fastdrop's function where the tensor is one of floating point on the CPU, and dense."""
         x = args[0] if args else kwargs[first]
-        return (ours if x.is_cpu else native)(*args, **kwargs)
+        return (ours if is_acceptable(x) and x.is_cpu else native)(*args, **kwargs)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = native.__doc__
@@ -180,9 +184,10 @@ REPLACEMENTS = {name: replacement(name) for name in FUNCTIONS}
 class patched(ContextDecorator):  # a function to its users
     """Replace PyTorch's dropout functions by fastdrop's, as a context or a decorator.
 
-    Within it `torch.nn.functional.dropout`, its variants and `scaled_dot_product_attention` are fastdrop's for tensors on the
-    CPU, in the whole process: also where modules and other libraries call them. Compile a model within it, because a compiled
-    graph keeps the functions that it was made with.
+    Within it `torch.nn.functional.dropout`, its variants and `scaled_dot_product_attention` are fastdrop's for dense tensors of
+    floating point on the CPU, in the whole process: also where modules and other libraries call them. Other tensors, such as
+    nested ones, go to PyTorch's functions. Compile a model within it, because a compiled graph keeps the functions that it was
+    made with.
 
     Examples
     --------

@@ -85,6 +85,13 @@ def test_example_inputs():
     assert "patched()" in report.left["1.self_attn"]
 
 
+def test_recurrent_layers_are_not_said_to_call_functions():
+    assert ft.convert(nn.LSTM(2, 2, 2)).left == {}
+    assert ft.convert(nn.LSTM(2, 2, 2, dropout=0.5)).left == {
+        "": "LSTM drops in C++ between its layers, which patched() cannot replace"
+    }
+
+
 def test_layers_with_a_seed_stay():
     model = nn.Sequential(ft.Dropout(0.1, seed=1), ft.Dropout(0.1))
     ft.revert(model)
@@ -110,6 +117,10 @@ def test_patched():
         q = torch.ones(1, 2, 3)
         assert F.scaled_dot_product_attention(query=q, key=q, value=q, dropout_p=0.5).shape == q.shape
         assert F.dropout(torch.ones(3, device="meta"), 0.5).device.type == "meta"
+
+        nested = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(3, 3)], layout=torch.jagged)
+        assert F.dropout(nested, 0.5).is_nested
+        assert F.dropout(torch.ones(3, dtype=torch.int64), 0.5, False).dtype == torch.int64
 
     @ft.patched()
     def decorated():
@@ -139,6 +150,59 @@ def test_attention_is_what_pytorch_documents(masked):
     tiny = ft.scaled_dot_product_attention(q, k, v, dropout_p=1e-18, seed=3, **options)
     assert torch.allclose(tiny, without)
     assert not torch.allclose(ft.scaled_dot_product_attention(q, k, v, dropout_p=0.5, seed=3, **options), without)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_attention_rounds_as_pytorchs(dtype, autocast):
+    q, k, v = (torch.randn(2, 4, 16, 32).to(dtype) for _ in range(3))
+    q, k = 20 * q, 20 * k  # a product of these is far beyond the largest number of float16
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        wanted = F.scaled_dot_product_attention(q, k, v, torch.zeros(16, 16), dropout_p=1e-18)
+        found = ft.scaled_dot_product_attention(q, k, v, torch.zeros(16, 16), dropout_p=1e-18)
+    assert found.dtype == wanted.dtype
+    assert torch.allclose(found, wanted, rtol=2 * torch.finfo(wanted.dtype).eps, atol=1e-4)
+
+
+def test_attention_in_16_bits_on_request():
+    q, k, v = (torch.randn(1, 2, 8, 16).half() for _ in range(3))
+    exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    errors = []
+    for allowed in (False, True):
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(allowed)
+        try:
+            errors.append((ft.scaled_dot_product_attention(q, k, v, dropout_p=1e-18) - exact).abs().mean())
+        finally:
+            torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(False)
+    assert errors[1] > 1.5 * errors[0]
+
+
+@pytest.mark.parametrize("bias", ["causal_upper_left", "causal_lower_right"])
+@pytest.mark.parametrize("p", [0.0, 1e-18])
+def test_biases_of_pytorch(bias, p):
+    q, k = torch.randn(2, 4, 3, 8), torch.randn(2, 4, 5, 8)
+    mask = getattr(torch.nn.attention.bias, bias)(3, 5)
+    plain = torch.ones(3, 5).bool().tril(2 if bias == "causal_lower_right" else 0)
+    wanted = F.scaled_dot_product_attention(q, k, k, plain)
+    assert torch.allclose(ft.scaled_dot_product_attention(q, k, k, mask, p), wanted, atol=1e-6)
+    with ft.patched():
+        assert torch.allclose(F.scaled_dot_product_attention(q, k, k, mask, p), wanted, atol=1e-6)
+
+
+def test_attention_refuses_before_it_draws():
+    q, state = torch.randn(2, 4, 5, 8), torch.get_rng_state()
+    refused = [
+        (TypeError, "must have one dtype", (q.half(), q, q)),
+        (TypeError, "attn_mask must be of bool, of float32", (q, q, q, torch.ones(5, 5).long())),
+        (TypeError, "attn_mask must be of bool, of float32", (q, q, q, torch.ones(5, 5).double())),
+        (ValueError, "2 dimensions or more", (q[0, 0, 0], q, q)),
+        (ValueError, "multiple of those of key and value", (q, q[:, :3], q[:, :3], None, 0.5, False, None, True)),
+        (ValueError, "multiple of those of key and value", (q[:, :1], q, q, None, 0.5, False, None, True)),
+    ]
+    for error, message, operands in refused:
+        with pytest.raises(error, match=message):
+            ft.scaled_dot_product_attention(*operands, **({"dropout_p": 0.5} if len(operands) < 5 else {}))
+    assert torch.equal(state, torch.get_rng_state())
 
 
 # Models -------------------------------------------------------------------------------------------------------------
