@@ -286,8 +286,8 @@ dropout1d = define(
 dropout2d = define(
     Row("dropout2d"),
     "Drop whole channels of images.",
-    channels("CHW", "NCHW"),
-    shape="(C, H, W) or (N, C, H, W).",
+    channels("NCL", "NCHW"),
+    shape="(N, C, H, W) or (N, C, L). Three dimensions are not one image (C, H, W): pass ``x[None]`` for one image.",
     example="(2, 3, 4, 4)",
 )
 dropout3d = define(

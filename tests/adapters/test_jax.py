@@ -121,8 +121,11 @@ def test_a_start_may_be_traced():
 
 CHANNELS = [
     ("dropout1d", (2, 3, 4)),
+    ("dropout1d", (3, 4)),
     ("dropout2d", (2, 3, 4, 5)),
+    ("dropout2d", (2, 3, 4)),
     ("dropout3d", (2, 3, 2, 4, 5)),
+    ("dropout3d", (3, 2, 4, 5)),
     ("locked_dropout", (3, 2, 4)),
 ]
 
