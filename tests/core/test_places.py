@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 import fastdrop
+from fastdrop.verify.cases import THREADED_SIZE
 
 KEY = {"seed": 1}
 
 
 @pytest.mark.parametrize("start", [0, 1, 8, 63, 64, 127, 128, 192, 2**39 - 64])
-@pytest.mark.parametrize("n", [20000, 4096, 4100])
+@pytest.mark.parametrize("n", [20000, 4096, 4100, THREADED_SIZE])
 def test_packed_mask_made_in_place(engine, start, n):
     """A mask whose first index begins a group of 128 is made in place; one that begins half a group is not."""
     packed = fastdrop.dropout_mask(n, 0.3, start=start, packed=True, **KEY)
@@ -33,6 +34,15 @@ def test_mask_in_the_memory_of_the_result(engine):
             inside = out.view(np.uint8)[at : at + mask.nbytes].view(mask.dtype)
             inside[:] = mask
             assert fastdrop.apply_mask(x, inside, 2.0, out=out).tobytes() == wanted.tobytes()
+
+
+def test_result_whose_indices_share_memory(engine):
+    """The input is read as it was, although each element is written three times."""
+    memory = np.arange(1, 9001, dtype=np.float32)
+    rows = np.lib.stride_tricks.as_strided(memory, (3, 9000), (0, 4))
+    wanted = fastdrop.dropout(rows.copy(), 0.25, **KEY)
+    fastdrop.dropout(rows, 0.25, out=rows, **KEY)
+    assert (memory == wanted).any(axis=0).all()
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 15, 17, 4096, 4103])

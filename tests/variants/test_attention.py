@@ -146,6 +146,14 @@ def test_rows_of_any_length(keys):
     assert same(fastdrop.attention_dropout(x, 0.3, renormalize=True, **KEY), want)
 
 
+@pytest.mark.parametrize("window", [2, 9])
+def test_windows_over_a_single_row(engine, window):
+    """Its decisions are in the order of its elements, but begin before them."""
+    x = probabilities((1, 1, 1, 300), np.float32)
+    mask = slow_mask(x.shape, window_rate(0.6, window), "key", window=window, before=window - 1)
+    assert same(fastdrop.attention_dropout(x, 0.6, unit="key", window=window, **KEY), slow_renormalised(x, mask))
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 3, 1500), (1, 1, 2, 2500), (2, 1, 1, 9000), (3, 40, 5, 1), (64, 3, 7, 3)])
 @pytest.mark.parametrize("unit", ["element", "key"])
 def test_long_rows_and_many_short_ones(engine, shape, unit):
