@@ -18,7 +18,7 @@ typedef struct {
   const fd_isa *isa;
   philox_call call;
   fd_rate rate;
-  int plane; /* if not negative, the window gives the digits of this plane instead of keep bits */
+  int plane; /* if not negative, fd_window_groups gives the digits of U of this plane instead of keep bits */
   uint64_t carried_group, carried[2];
   uint64_t bits[FD_TILE_WORDS + 2 * FD_BATCH_MAX];
 } bit_window;
@@ -34,9 +34,6 @@ void fd_copy_bits(uint64_t *to, int64_t at, const uint64_t *from, int shift, int
 
 /* Changes the rate of the following bits. */
 void fd_window_set_rate(bit_window *window, fd_rate rate);
-
-/* Selects one Bernoulli plane instead of keep bits: fd_window_bits and the functions built on it then give digits of U. */
-void fd_window_set_plane(bit_window *window, int plane);
 
 /* Repeats bits: groups of `size` elements, 2 to FD_MOST_REPEATED, share one bit each. groups.c */
 enum { FD_MOST_REPEATED = 32, FD_REPEAT_STEPS = 5 };

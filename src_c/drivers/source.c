@@ -124,7 +124,7 @@ static const uint64_t *stream_bits(bit_source *source, int64_t i, int64_t n, con
 /* One binary digit of U for each current element. For neighbouring indices these are whole groups of the plane. */
 static const uint64_t *plane_of_tile(void *from, uint32_t plane) {
   bit_source *source = (bit_source *)from;
-  fd_window_set_plane(&source->window, (int)plane);
+  source->window.plane = (int)plane;
   source->cached_count = 0;
   if (!source->is_flat) {
     laid_bits(source, source->tile_first, source->tile_n, source->bits);

@@ -28,11 +28,6 @@ void fd_window_set_rate(bit_window *window, fd_rate rate) {
   window->carried_group = UINT64_MAX;
 }
 
-void fd_window_set_plane(bit_window *window, int plane) {
-  window->plane = plane;
-  window->carried_group = UINT64_MAX;
-}
-
 void fd_window_groups(const bit_window *window, uint64_t first_group, int64_t count, uint64_t *bits,
                       const prefetch_run *ahead) {
   const int certain = window->rate.all || window->rate.fixed == 0;

@@ -213,6 +213,13 @@ def test_blocks_share_the_decisions_of_the_whole(engine, shared):
     assert equal_bytes(put_together(fastdrop.dropout, x, blocks, choice, x.shape, (0, 0, 0), 0.4, shared_axes=shared), wanted)
 
 
+def test_one_column_of_a_larger_array(engine):
+    """Neighbours in the column have indices that are a row apart."""
+    place = {"global_shape": (300, 3), "global_start": (0, 1)}
+    mask = fastdrop.dropout_mask((300, 1), 0.5, **place, **KEY)
+    assert np.array_equal(mask, keep_laid((300, 1), 0.5, **place, **KEY))
+
+
 def test_the_last_index_of_the_stream(engine):
     shape = (2**54, 2)
     mask = fastdrop.dropout_mask((1, 2), 0.5, global_shape=shape, global_start=(2**54 - 1, 0), **KEY)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop.verify.cases import THREADED_SIZE
+from fastdrop.verify.cases import LINE, THREADED_SIZE, TILE
 
 KEY = {"seed": 1}
 
@@ -34,6 +34,16 @@ def test_mask_in_the_memory_of_the_result(engine):
             inside = out.view(np.uint8)[at : at + mask.nbytes].view(mask.dtype)
             inside[:] = mask
             assert fastdrop.apply_mask(x, inside, 2.0, out=out).tobytes() == wanted.tobytes()
+
+
+def test_packed_mask_whose_tiles_begin_inside_a_byte(engine):
+    """The first tile is short, so that the others begin at a cache line of the values."""
+    n = 3 * TILE
+    memory = np.ones(n + 2 * LINE, np.float32)
+    aligned = -memory.ctypes.data % LINE // memory.itemsize
+    for shift in range(LINE // memory.itemsize):
+        x = memory[aligned + shift :][:n]
+        assert fastdrop.apply_mask(x, np.full(n // 8, 255, np.uint8)).all()
 
 
 def test_result_whose_indices_share_memory(engine):

@@ -36,7 +36,7 @@ COMPILED = {".c", ".h", ".pyx", ".pxi", ".pxd"}
 MOST_SECONDS = 200  # of a processor for the tests of one fault; a test that does not end has seen the fault
 ADDED = ["-o", "addopts=--strict-markers --import-mode=importlib"]  # without plugins, which only cost time
 PLAIN = ["-k", "not numba and not numpy"]  # the tests of faults in C, which the other backends do not run
-HANGING = (-1, -signal.SIGXCPU)
+HANGING = (-1, -signal.SIGXCPU, -signal.SIGKILL)
 LONGEST = 1800  # seconds on the clock, which a busy machine stretches
 SEEN, SURVIVED, EQUIVALENT, REFUSED = "seen", "survived", "equivalent", "not compiled"
 
