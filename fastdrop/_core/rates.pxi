@@ -38,8 +38,6 @@ cdef np.ndarray as_floats(p):
     native.environment_begin(&found)
     try:
         each = np.ascontiguousarray(p, p.dtype if p.dtype in (np.float32, np.float64) else np.float64)
-        if not np.PyArray_ISNOTSWAPPED(each):
-            each = each.astype(each.dtype.newbyteorder("="))
     finally:
         native.environment_end(&found)
     return each

@@ -51,7 +51,6 @@ static NOINLINE void gathered_tile(const dropout_job *job, int64_t i, const fd_t
   const int y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize);
   const int64_t most = piece_of(job, with_rates);
   fd_tile piece = *tile;
-  piece.bypass = y_is_flat && tile->bypass;
   if (with_rates) piece.factors = factors;
   for (int64_t done = 0; done < tile->n; done += most, i += most) {
     piece.n = fd_min(most, tile->n - done);

@@ -110,6 +110,22 @@ def test_long_runs(engine, dtype, past):
             assert equal_bytes(out, y), (run, shift)
 
 
+def test_rates_of_elements_that_share_a_decision(engine):
+    """A long run with one decision is not one run if its elements compare it with different rates."""
+    x, p = filled((5, 300)), np.resize(np.array(SPECIAL_RATES), 300)
+    kept = keep_laid(x.shape, p, shared_axes=1, **KEY)
+    y = fastdrop.dropout(x, p, mode="unscaled", shared_axes=1, **KEY)
+    assert equal_bytes(y, np.where(kept, x, np.float32(0)))
+
+
+@pytest.mark.parametrize("start", [0, 1, 31, 62, 63])
+def test_repeated_rows_of_any_length(engine, start):
+    """The bits of a row are copied to any place of a word, from any place of a word."""
+    for n in range(1, 200):
+        mask = fastdrop.dropout_mask((5, n), 0.5, shared_axes=0, start=start, **KEY)
+        assert np.array_equal(mask, np.tile(fastdrop.dropout_mask(n, 0.5, start=start, **KEY), (5, 1)))
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 7])
 def test_threads_meet_inside_a_run(engine, rows):
     run = THREADED_SIZE // rows + 1

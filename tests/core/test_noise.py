@@ -106,8 +106,9 @@ def test_an_affine_change_with_the_sign(engine, dtype, scale, shift, fill):
             change = np.where(wide > 0, wide * s + b, np.where(wide < 0, wide * s - b, wide * s))
             dropped = np.where(wide > 0, compute(0) - d, np.where(wide < 0, d, compute(0)))
             want = np.where(kept, change, dropped).astype(x.dtype)
-        made = Call(*KEY).affine(x, 0.4, (scale, shift, fill), shared, signed=True)
-        assert equal_bytes(made, want)
+        for given in (x, np.repeat(x, 2, axis=-1)[:, ::2]):
+            made = Call(*KEY).affine(given, 0.4, (scale, shift, fill), shared, signed=True)
+            assert equal_bytes(np.ascontiguousarray(made), want)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
