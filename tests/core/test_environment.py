@@ -58,6 +58,9 @@ CALLS = {
     "group_dropout": lambda: fastdrop.group_dropout(X, 1 / 3, group_size=7, **KEY),
     "zoneout": lambda: fastdrop.zoneout(X, X[::-1], 1 / 3, training=False),
     "adaptive_dropout": lambda: fastdrop.adaptive_dropout(X, X, **KEY),
+    "adaptive_dropout_backward": lambda: fastdrop.adaptive_dropout_backward(
+        SMALL, THIRDS, estimator="straight_through", x=THIRDS, **KEY
+    ),
     "importance_dropout": lambda: fastdrop.importance_dropout(X, X[0, 0] + 1, 1 / 3, **KEY),
     "targeted_dropout": lambda: fastdrop.targeted_dropout(X[0], 1 / 3, fraction=1 / 3, **KEY),
     "multinomial_dropout": lambda: fastdrop.multinomial_dropout(X, 4, THIRDS[0, 0] / THIRDS[0, 0].sum(), **KEY),

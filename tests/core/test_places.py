@@ -46,15 +46,6 @@ def test_packed_mask_whose_tiles_begin_inside_a_byte(engine):
         assert fastdrop.apply_mask(x, np.full(n // 8, 255, np.uint8)).all()
 
 
-def test_result_whose_indices_share_memory(engine):
-    """The input is read as it was, although each element is written three times."""
-    memory = np.arange(1, 9001, dtype=np.float32)
-    rows = np.lib.stride_tricks.as_strided(memory, (3, 9000), (0, 4))
-    wanted = fastdrop.dropout(rows.copy(), 0.25, **KEY)
-    fastdrop.dropout(rows, 0.25, out=rows, **KEY)
-    assert (memory == wanted).any(axis=0).all()
-
-
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 15, 17, 4096, 4103])
 @pytest.mark.parametrize("byte", [1, 2, 0x80, 0xFE])
 def test_any_byte_but_0_is_true(engine, n, byte):
@@ -65,6 +56,7 @@ def test_any_byte_but_0_is_true(engine, n, byte):
 
 
 NOISE = {
+    "dropout": lambda x, other, out: fastdrop.dropout(x, 0.25, out=out, **KEY),
     "gaussian_dropout": lambda x, other, out: fastdrop.gaussian_dropout(x, 0.3, out=out, **KEY),
     "uniform_dropout": lambda x, other, out: fastdrop.uniform_dropout(x, 0.3, out=out, **KEY),
     "concrete_dropout": lambda x, other, out: fastdrop.concrete_dropout(x, 0.1, out=out, **KEY),
@@ -73,6 +65,16 @@ NOISE = {
     "residual": lambda x, other, out: fastdrop.dropout(x, 0.5, residual=other, out=out, **KEY),
     "rates": lambda x, other, out: fastdrop.dropout(x, np.abs(other) / 20000, out=out, **KEY),
 }
+
+
+@pytest.mark.parametrize("name", NOISE)
+def test_result_whose_indices_share_memory(engine, name):
+    """The input is read as it was, although each element is written three times."""
+    memory, other = np.arange(1, 9001, dtype=np.float32), np.linspace(-1, 1, 27000, dtype=np.float32).reshape(3, 9000)
+    rows = np.lib.stride_tricks.as_strided(memory, (3, 9000), (0, 4))
+    wanted = NOISE[name](rows.copy(), other, None)
+    NOISE[name](rows, other, rows)
+    assert (memory == wanted).any(axis=0).all()
 
 
 @pytest.mark.parametrize("name", NOISE)
