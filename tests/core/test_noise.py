@@ -8,7 +8,7 @@ import pytest
 import fastdrop
 from fastdrop._core import numbers
 from fastdrop._core.plan import Call, RoundToNearest, apply_mask
-from fastdrop.verify.cases import COMPUTED, DTYPES, REFERENCE, awkward, equal_bytes, past_caches
+from fastdrop.verify.cases import COMPUTED, DTYPES, LINE, REFERENCE, awkward, equal_bytes, guarded, past_caches
 
 KEY = (91, 92)
 BLOCKS = {
@@ -88,6 +88,17 @@ def test_factors_broadcast(engine, name, dtype):
     assert equal_bytes(out, times)
     assert equal_bytes(numbers.noise(Call(*KEY), x, "scaled", (), given)[0], scaled)
     assert equal_bytes(np.ascontiguousarray(numbers.noise(Call(*KEY), np.asfortranarray(x), "factors", (), given)[0]), times)
+
+
+@pytest.mark.parametrize("n", [3, 1027])
+def test_an_end_before_the_next_cache_line(engine, n):
+    """The last elements are fewer than those before the first aligned one, from which on results go past the caches."""
+    x = filled((n,), "float32")
+    wanted = fastdrop.gaussian_noise(x, seed=1)
+    for shift in range(LINE // x.itemsize):
+        with guarded(n, "float32", shift) as y, past_caches():
+            fastdrop.gaussian_noise(x, seed=1, out=y)
+        assert equal_bytes(y, wanted)
 
 
 def test_factors_that_do_not_broadcast():
