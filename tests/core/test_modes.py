@@ -36,6 +36,12 @@ def test_standard_keeps_values_as_they_are(engine, p, dtype):
     assert equal_bytes(y, np.where(mask(x, p), x, x.dtype.type(0)))
 
 
+def test_flags_of_numpy():
+    x = awkward(100, "float32")
+    assert fastdrop.dropout(x, 0.5, training=np.False_, **KEY) is x
+    assert equal_bytes(fastdrop.dropout(x, 0.5, training=np.True_, **KEY), fastdrop.dropout(x, 0.5, **KEY))
+
+
 def test_dropped_is_positive_zero(engine):
     for value in (np.nan, -np.nan, np.inf, -np.inf, -1.0, -0.0, 5e-324):
         x = np.full(200, value)

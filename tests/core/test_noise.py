@@ -123,9 +123,10 @@ def test_an_affine_change_with_the_sign(engine, dtype, scale, shift, fill):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_fill_with_a_given_mask(engine, dtype):
+@pytest.mark.parametrize("fill", [-np.inf, -0.0, 0.0])
+def test_a_fill_with_a_given_mask(engine, dtype, fill):
     x = filled((17, 301), dtype)
     kept = fastdrop.dropout_mask(x.shape, 0.4, seed=KEY[0])
-    want = np.where(kept, x, np.array(-np.inf, x.dtype)).astype(x.dtype)
+    want = np.where(kept, x, np.array(fill, x.dtype)).astype(x.dtype)
     for mask in (kept, np.packbits(kept, bitorder="little")):
-        assert equal_bytes(apply_mask(x, mask, 1.0, None, None, None, -np.inf), want)
+        assert equal_bytes(apply_mask(x, mask, 1.0, None, None, None, fill), want)

@@ -320,7 +320,7 @@ def test_backward_of_heads_is_the_gradient():
 # Keys ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fill", [-np.inf, -1e4])
+@pytest.mark.parametrize("fill", [-np.inf, -1e4, -0.0])
 @pytest.mark.parametrize("shared", SHARED)
 @by_name
 def test_keys(engine, dtype, shared, fill):
