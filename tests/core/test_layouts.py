@@ -168,6 +168,16 @@ class Tagged(np.ndarray):
         self.tag = getattr(parent, "tag", "none")
 
 
+def test_axes_that_can_be_merged_in_one_array_only(engine):
+    """The last two axes of the input lie in memory as one, and the first two axes of the result."""
+    x = awkward(4 * 3 * 400, "float32").reshape(4, 3, 400)[::2]
+    memory = np.zeros((400, 6), np.float32)
+    out = memory.T.reshape(2, 3, 400)
+    assert np.shares_memory(out, memory)
+    fastdrop.dropout(x, 0.4, out=out, **KEY)
+    assert equal_bytes(np.ascontiguousarray(out), contiguous(x))
+
+
 def test_subclasses_come_back(engine):
     x = zoo("float32")["sliced"]
     tagged = x.view(Tagged)

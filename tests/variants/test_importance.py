@@ -498,6 +498,16 @@ def test_engines_agree_on_large_arrays(engine):
 
 
 @pytest.mark.parametrize("name", calls(np.ones((1, 1))))
+def test_threads_that_work_for_long(name):
+    """They run at the same time, and none uses the memory of another."""
+    call = calls(normal((3000, 700), np.float32))[name]
+    with fastdrop.using(backend="c", num_threads=1):
+        want = call()
+    with fastdrop.using(backend="c", num_threads=3):
+        assert_same_bytes(call(), want)
+
+
+@pytest.mark.parametrize("name", calls(np.ones((1, 1))))
 def test_a_hostile_floating_point_environment(name):
     call = calls(normal((30, 40), np.float32) * np.float32(1e-39))[name]
     want = call()
