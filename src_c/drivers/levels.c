@@ -71,7 +71,6 @@ static void fill_row(const levels_job *job, const char *scores, double *out) {
   if (zeros && job->isa->excess[is_double](scores, call->n, FD_HIGHEST_LEVEL, call, &slope) < 0) {
     of_zeros = ((double)call->n * call->mean - (double)(call->n - zeros)) / (double)zeros;
     of_zeros = of_zeros > call->floor ? of_zeros : call->floor;
-    of_zeros = of_zeros < 1 ? of_zeros : 1;
   } else {
     level = level_of_row(job, scores, sum);
   }

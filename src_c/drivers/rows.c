@@ -22,7 +22,7 @@ typedef struct {
   const uint64_t *made;
   int64_t made_first, made_n;
   int64_t first, end; /* the row's first element, and the end of the elements whose bits may be made */
-  double total;
+  double total; /* the kernels round it to the compute type */
   int of_products;
 } row_work;
 
@@ -103,9 +103,6 @@ static NOINLINE void divide_row(row_work *row, double shift) {
   }
 }
 
-/* A number in the compute type. */
-static double rounded(const rows_job *job, double value) { return job->size == 8 ? value : (double)(float)value; }
-
 /* Processes some short rows together, so that their kept elements are written at once. */
 static NOINLINE void divide_short_rows(row_work *row, int64_t rows) {
   const rows_job *job = row->job;
@@ -120,7 +117,7 @@ static NOINLINE void divide_short_rows(row_work *row, int64_t rows) {
   memcpy(terms, values, (size_t)(n * job->size));
   for (int64_t at = 0; at < rows * row_size; at += row_size, row->first += call->n) {
     double slope = 0;
-    row->total = rounded(job, job->isa->row_sum[is_double](terms + at, call->n) + call->epsilon);
+    row->total = job->isa->row_sum[is_double](terms + at, call->n) + call->epsilon;
     if (call->grad && !call->is_constant) {
       job->isa->row_products[is_double](grads + at, values + at, row->total, call->n);
       slope = job->isa->row_sum[is_double](grads + at, call->n);
@@ -144,7 +141,7 @@ static void rows_range(const void *work, int64_t begin, int64_t end) {
   for (; row.first < end; row.first += call->n) {
     double slope = 0; /* the gradient along the row */
     row.of_products = 0;
-    row.total = rounded(job, sum_row(&row) + call->epsilon);
+    row.total = sum_row(&row) + call->epsilon;
     if (call->grad && !call->is_constant) {
       row.of_products = 1;
       slope = sum_row(&row);

@@ -35,7 +35,9 @@ FAULTS, RESULTS, PAGE = ROOT / "tests/mutations/faults.toml", ROOT / "tests/muta
 COMPILED = {".c", ".h", ".pyx", ".pxi", ".pxd"}
 MOST_SECONDS = 200  # of a processor for the tests of one fault; a test that does not end has seen the fault
 ADDED = ["-o", "addopts=--strict-markers --import-mode=importlib"]  # without plugins, which only cost time
-PLAIN = ["-k", "not numba and not numpy"]  # the tests of faults in C, which the other backends do not run
+# The tests of faults in C, which the other backends do not run. A row that names a test with its parameters has all tests: the
+# backend that it names is compared with the C code.
+PLAIN = ["-k", "not numba and not numpy"]
 HANGING = (-1, -signal.SIGXCPU, -signal.SIGKILL)
 LONGEST = 1800  # seconds on the clock, which a busy machine stretches
 SEEN, SURVIVED, EQUIVALENT, REFUSED = "seen", "survived", "equivalent", "not compiled"
@@ -173,7 +175,8 @@ def judge(fault: Fault, folder: Path, faulty: set[str]) -> tuple[str, str]:
             if (failed := build(folder, own | before))[0]:
                 return REFUSED, failed[1].strip().splitlines()[-1]
             faulty -= before - own
-        options = ["-x", "-q", "-p", "no:cacheprovider", *ADDED, *(PLAIN if fault.file.startswith("src_c/") else [])]
+        plain = PLAIN if fault.file.startswith("src_c/") and not any("[" in test for test in fault.tests) else []
+        options = ["-x", "-q", "-p", "no:cacheprovider", *ADDED, *plain]
         code, said = run(folder, "-m", "pytest", *options, *fault.tests, seconds=MOST_SECONDS)
     finally:
         path.write_text(text, encoding="utf-8")

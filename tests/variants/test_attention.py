@@ -11,6 +11,7 @@ from oracle import fixed, uniform_number
 import fastdrop
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop.variants._blocks import window_rate
+from fastdrop.verify.cases import past_caches
 
 DTYPES = (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
 KEY = {"seed": 61, "offset": 62}
@@ -144,6 +145,14 @@ def test_rows_of_any_length(keys):
     x = probabilities(shape, np.float32)
     want = slow_renormalised(x, slow_mask(shape, 0.3, "element"))
     assert same(fastdrop.attention_dropout(x, 0.3, renormalize=True, **KEY), want)
+
+
+@pytest.mark.parametrize("keys", [33, 150, 700])
+def test_rows_that_begin_inside_a_cache_line(engine, keys):
+    x = probabilities((2, 1, 5, keys), np.float32)
+    wanted = fastdrop.attention_dropout(x, 0.3, unit="key", **KEY)
+    with past_caches():
+        assert same(fastdrop.attention_dropout(x, 0.3, unit="key", **KEY), wanted)
 
 
 @pytest.mark.parametrize("window", [2, 9])

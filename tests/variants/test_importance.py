@@ -81,6 +81,14 @@ def test_scores_that_nearly_agree(scores, total, floor):
     assert np.allclose(found, [float(k) for k in want], rtol=0, atol=3e-16)
 
 
+@pytest.mark.parametrize(
+    ("floor", "p"), [(0.033591061028100305, 0.6442726259812664), (0.10819176697626334, 0.5945388220158244)]
+)
+def test_no_score_falls_below_the_floor(engine, floor, p):
+    """The mean is so near to that of one certain element and two at the floor that its product with 3 rounds to below."""
+    assert theory.keep_probabilities([0.0, 1.0, 0.0], p, floor=floor).min() >= floor
+
+
 def test_axes_of_the_mean():
     scores = np.random.default_rng(3).random((4, 3, 6)).astype(np.float32)
     for axis in (1, (0, 2), (-1,), (2, 0, 1)):
