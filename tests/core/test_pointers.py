@@ -77,11 +77,13 @@ def test_strides(engine, dtype, order, place):
 
 @pytest.mark.parametrize("shift", [-40, -3, 0, 1, 40])
 def test_overlap_and_place(engine, shift):
-    """An output that overlaps the input gets the result as if it did not."""
-    room = values(300, np.float32)
-    x, y = room[100:200], room[100 + shift : 200 + shift]
-    wanted = fastdrop.dropout(x.copy(), 0.3, seed=KEY[0], offset=KEY[1])
-    assert equal_bytes(drop(x, y), wanted)
+    """An output that overlaps an operand gets the result as if it did not."""
+    room, other = values(300, np.float32), values(100, np.float32, 1)
+    operand, y = room[100:200], room[100 + shift : 200 + shift]
+    wanted = fastdrop.dropout(operand.copy(), 0.3, seed=KEY[0], offset=KEY[1])
+    assert equal_bytes(drop(operand, y), wanted)
+    wanted = fastdrop.dropout(other, 0.3, seed=KEY[0], offset=KEY[1], residual=operand.copy())
+    assert equal_bytes(drop(other, y, residual=operand.ctypes.data), wanted)
 
 
 def test_misaligned(engine, dtype):

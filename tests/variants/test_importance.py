@@ -505,10 +505,16 @@ def test_engines_agree_on_large_arrays(engine):
         assert_same_bytes(call(), by_reference(call))
 
 
-@pytest.mark.parametrize("name", calls(np.ones((1, 1))))
-def test_threads_that_work_for_long(name):
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: fastdrop.multinomial_dropout(normal((8000, 300), np.float32), 10_000, seed=9),
+        lambda: fastdrop.targeted_dropout(normal((4000, 3000), np.float32), 0.3, seed=9),
+    ],
+    ids=["multinomial", "targeted"],
+)
+def test_threads_that_work_for_long(call):
     """They run at the same time, and none uses the memory of another."""
-    call = calls(normal((3000, 700), np.float32))[name]
     with fastdrop.using(backend="c", num_threads=1):
         want = call()
     with fastdrop.using(backend="c", num_threads=3):
