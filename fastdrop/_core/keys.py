@@ -14,6 +14,7 @@ __all__ = ["FixedSeed", "Key", "Seed", "Stream", "fold_in"]
 
 WORD = 2**64
 FIRST_CHILD = 2**63  # child k of a stream derives from FIRST_CHILD + k
+MOST_CHILDREN = 2**20  # of one call: more would take gigabytes
 
 
 def fold_in(seed: int, data: int | str) -> int:
@@ -164,11 +165,17 @@ class Stream(plan.Counter):
         Raises
         ------
         ValueError
-            `n` is negative.
+            `n` is negative or above 2**20. Further calls return further children.
+        OverflowError
+            A stream has 2**63 children, and fewer than `n` are left.
         """
         count = plan.as_count(n, "n")
+        if count > MOST_CHILDREN:
+            raise ValueError(f"n must be at most 2**20 in one call, and further calls return further children; got {count}")
         with self._lock:
             first = self._spawned
+            if count > WORD - FIRST_CHILD - first:
+                raise OverflowError(f"a stream has 2**63 children; {first} are spawned, and {count} more were requested")
             self._spawned += count
         return [Stream(fold_in(self.seed, FIRST_CHILD + k)) for k in range(first, first + count)]
 

@@ -300,6 +300,20 @@ def test_spawn(n, exception):
     assert stream.state_dict()["spawned"] == 0
 
 
+def test_spawn_of_too_many():
+    stream = fastdrop.Stream.from_state_dict({**fastdrop.Stream(1).state_dict(), "spawned": 2**63 - 3})
+    for n in (2**20 + 1, 2**32):
+        with pytest.raises(ValueError, match=rf"n must be at most 2\*\*20 in one call.*; got {n}"):
+            stream.spawn(n)
+    with pytest.raises(OverflowError, match=r"a stream has 2\*\*63 children; 9223372036854775805 are spawned, and 4 more"):
+        stream.spawn(4)
+    last = stream.spawn(3)[2]
+    assert last.seed == fastdrop.fold_in(1, 2**64 - 1)
+    with pytest.raises(OverflowError, match="a stream has"):
+        stream.spawn(1)
+    assert stream.spawn(0) == []
+
+
 GOOD_STATE = {"stream": 1, "seed": 5, "offset": 6, "spawned": 7}
 
 
