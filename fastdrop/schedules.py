@@ -965,8 +965,8 @@ def plot(schedules: Mapping[str, StepToRate] | Iterable[StepToRate], steps: int,
     ------
     ImportError
         Matplotlib is not installed.
-    ValueError
-        `steps` is below 1.
+    TypeError, ValueError
+        `steps` is not an integer of at least 1, `ax` is no axes, or a schedule returns no finite number.
 
     Examples
     --------
@@ -975,12 +975,17 @@ def plot(schedules: Mapping[str, StepToRate] | Iterable[StepToRate], steps: int,
     >>> ax.figure.savefig("rates.png")  # doctest: +SKIP
     """
     count = as_positive_count(steps, "steps")
-    ax = axes(ax)
+    check_iterable(schedules, "schedules")
     named = schedules if isinstance(schedules, Mapping) else {f"_{number}": one for number, one in enumerate(schedules)}
     points = sorted({round(k * (count - 1) / (MOST_POINTS - 1)) for k in range(MOST_POINTS)})
-    for name, schedule in named.items():
-        ax.plot(points, [schedule(step) for step in points], label=name)
+    curves = {
+        str(name): [as_finite_number(to_schedule(schedule)(step), "the rate of the schedule") for step in points]
+        for name, schedule in named.items()
+    }
+    ax = axes(ax)
+    for name, rates in curves.items():
+        ax.plot(points, rates, label=name)
     ax.set(xlabel="step", ylabel="rate p", ylim=(0, None))
-    if any(not name.startswith("_") for name in named):  # Matplotlib leaves names that begin so out of the legend
+    if any(not name.startswith("_") for name in curves):  # Matplotlib leaves names that begin so out of the legend
         ax.legend()
     return ax

@@ -21,7 +21,15 @@ def missing(what: str, error: ImportError, extra: str) -> ImportError:
 
 def axes(given: Axes | None) -> Axes:
     """Return the given axes, or new ones. The figure is not shown; the caller saves or closes it."""
-    return row_of_axes(1)[0] if given is None else given
+    if given is None:
+        return row_of_axes(1)[0]
+    try:
+        from matplotlib.axes import Axes
+    except ImportError as error:
+        raise missing("a plot", error, "plot") from error
+    if not isinstance(given, Axes):
+        raise TypeError(f"ax must be a matplotlib.axes.Axes, or None for a new figure; got {given!r}")
+    return given
 
 
 def row_of_axes(number: int) -> Sequence[Axes]:

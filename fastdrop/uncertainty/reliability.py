@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core.checks import as_positive_count, as_probabilities, check_indices
+from fastdrop._core.checks import as_positive_count, as_probabilities, check_indices, require
 from fastdrop._core.optional import axes, missing
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class Calibration:
         ------
         ImportError
             Matplotlib is not installed.
+        TypeError
+            `ax` is no axes.
         """
         ax = axes(ax)
         widths = np.diff(self.edges)
@@ -219,6 +221,10 @@ def plot_histograms(
     ------
     ImportError
         Matplotlib is not installed.
+    TypeError
+        `scores` is no mapping, scores are not real numbers, `bins` is not an integer, or `ax` is no axes.
+    ValueError
+        A score is infinite or NaN, or `bins` is below 1.
 
     Examples
     --------
@@ -227,9 +233,10 @@ def plot_histograms(
     """
     if not isinstance(scores, Mapping):
         raise TypeError(f"scores must be a mapping of names to arrays; got {scores!r}")
+    count = as_positive_count(bins, "bins")
+    arrays: dict[str, Any] = {name: as_scores(given, f"the scores of {name!r}") for name, given in scores.items()}
+    edges = np.histogram_bin_edges(np.concatenate([*arrays.values(), np.empty(0)]), count)
     ax = axes(ax)
-    arrays: dict[str, Any] = {name: np.asarray(given, np.float64).reshape(-1) for name, given in scores.items()}
-    edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins)
     for number, (name, values) in enumerate(arrays.items()):
         color = f"C{number}"
         ax.hist(values, edges.tolist(), density=True, histtype="stepfilled", alpha=0.15, color=color)
@@ -237,3 +244,13 @@ def plot_histograms(
     ax.set(xlabel=xlabel, ylabel="density")
     ax.legend()
     return ax
+
+
+def as_scores(given: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Return finite scores as one row."""
+    try:
+        scores = np.asarray(given, np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be real numbers; got {given!r}") from None
+    require(bool(np.isfinite(scores).all()), name, "finite", given)
+    return scores

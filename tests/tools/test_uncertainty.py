@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from functools import partial
 
 import numpy as np
 import oracle
@@ -569,6 +570,18 @@ def test_plots():
     assert same is ax
     assert {"digits", "noise"} <= {text.get_text() for text in ax.get_legend().get_texts()}
     pyplot.close(ax.figure)
+    for call in (found.plot, partial(uncertainty.plot_histograms, {"digits": normal(50)})):
+        with pytest.raises(TypeError, match=r"ax must be a matplotlib\.axes\.Axes, or None for a new figure; got 3"):
+            call(ax=3)
+    for scores, bins, exception, message in (
+        ({"a": ["x"]}, 3, TypeError, "the scores of 'a' must be real numbers; got"),
+        ({"a": [1.0, np.nan]}, 3, ValueError, "the scores of 'a' must be finite; got"),
+        ({"a": [1.0]}, "auto", TypeError, "bins must be an integer"),
+        ({"a": [1.0]}, 0, ValueError, "bins must be at least 1"),
+    ):
+        with pytest.raises(exception, match=message):
+            uncertainty.plot_histograms(scores, bins=bins)
+    assert not pyplot.get_fignums()  # nothing was drawn
 
 
 @pytest.mark.slow

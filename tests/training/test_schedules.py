@@ -257,6 +257,15 @@ def test_plot():
     pyplot.close("all")
     with pytest.raises(ValueError, match="steps must be at least 1"):
         schedules.plot([Constant(0.1)], 0, ax)
+    for bad, exception, message in (
+        (0.1, TypeError, "schedules must be a sequence; got 0.1"),
+        ([0.1, lambda step: None], TypeError, "the rate of the schedule must be a finite number; got None"),
+    ):
+        with pytest.raises(exception, match=message):
+            schedules.plot(bad, 5)
+    with pytest.raises(TypeError, match=r"ax must be a matplotlib\.axes\.Axes, or None for a new figure; got 'wrong'"):
+        schedules.plot([0.1], 5, "wrong")
+    assert not pyplot.get_fignums()  # nothing was drawn
 
 
 def test_without_matplotlib_the_error_says_what_to_install(run_python):
