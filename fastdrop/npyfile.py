@@ -183,7 +183,7 @@ def replacement(target: Path) -> Iterator[io.BufferedRandom]:
     """Open a new file that replaces `target` when the block ends normally, and that is removed after an exception."""
     with suppress(FileNotFoundError):
         os.stat(target)  # raises OSError for a loop of links, which `resolve` may not notice
-    target = target.resolve()  # a link stays a link
+    given, target = target, target.resolve()  # a link stays a link
     if target.exists() and not target.is_file():
         raise ValueError(f"{target} is not an ordinary file")
     if not target.parent.is_dir():
@@ -197,6 +197,9 @@ def replacement(target: Path) -> Iterator[io.BufferedRandom]:
                 temporary.chmod(target.stat().st_mode & 0o777)  # another file's right to run as its owner is not copied
             yield file
         os.replace(temporary, target)
+    except OSError as error:
+        error.filename = error.filename or str(given)  # the system names no file when it writes, as to a full disk
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -272,11 +275,15 @@ def process_by_blocks(
         update(data)
 
 
-def read_whole(file: io.BufferedIOBase, piece: NDArray[Any]) -> None:
+def read_whole(file: io.BufferedReader, piece: NDArray[Any]) -> None:
     """Fill an array from a file. A read may return fewer bytes than requested; an empty one means the end of the file."""
     left = memoryview(piece.data).cast("B")
     while left:
-        n = file.readinto(left)
+        try:
+            n = file.readinto(left)
+        except OSError as error:
+            error.filename = file.name
+            raise
         if not n:
             raise ValueError("the file became shorter while it was read")
         left = left[n:]

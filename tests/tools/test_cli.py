@@ -196,7 +196,7 @@ main()
 def test_apply_to_a_full_disk_leaves_no_file(folder):
     command = [sys.executable, "-c", FULL, "apply", "in.npy", "out.npy", "-p", "0.1", "--seed", "1"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (1, "Error: File too large\n")
+    assert (done.returncode, done.stderr) == (1, "Error: out.npy: File too large\n")
     assert [path.name for path in folder.iterdir()] == ["in.npy"]
 
 
