@@ -481,7 +481,7 @@ def relu_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
     m, v = checked_normal(mean, var)
     s, is_random = np.sqrt(v), v > 0
     r = np.clip(m / np.where(is_random, s, 1.0), -40.0, 40.0)  # beyond these Phi is 0 or 1, and phi is 0
-    density, below, above = np.exp(-0.5 * r * r) / math.sqrt(2.0 * math.pi), normal_cdf(r), normal_cdf(-r)
+    density, below, above = np.exp(-0.5 * r * r) / math.sqrt(2.0 * math.pi), normal_cdf(r), normal_cdf(np.negative(r))
     first = m * below + s * density
     share = below + r * r * below * above + r * density * (above - below) - density * density
     return np.where(is_random, first, np.maximum(m, 0.0)), v * np.maximum(share, 0.0) * is_random
@@ -489,7 +489,7 @@ def relu_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
 
 def normal_cdf(x: Floats) -> Floats:
     """Return the normal distribution function, by the C library's erfc."""
-    found: Floats = np.vectorize(math.erfc, otypes=[np.float64])(-x / math.sqrt(2.0)) / 2.0
+    found: Floats = np.vectorize(math.erfc, otypes=[np.float64])(x / -math.sqrt(2.0)) / 2.0
     return found
 
 

@@ -125,7 +125,7 @@ def multinomial_probabilities(x: ArrayLike) -> NDArray[np.float64]:
         raise ValueError("x must have features along its last axis; a 0-d array has none")
     with plan.RoundToNearest(), np.errstate(all="ignore"):
         rows = given.reshape(math.prod(given.shape[:-1]), given.shape[-1])
-        largest = float(np.maximum(rows.max(initial=0), -rows.min(initial=0)))
+        largest = max(float(rows.max(initial=0)), -float(rows.min(initial=0)))
         if not largest < np.inf:
             raise ValueError("x must be finite, because its second moments give the probabilities; it has infinities or NaN")
         roots = np.sqrt(sum_squares(rows, math.frexp(largest)[1])) if largest else np.ones((1, rows.shape[1]))

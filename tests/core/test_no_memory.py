@@ -13,7 +13,7 @@ PROGRAM = """
     import sys, _testcapi
     import numpy as np
     import fastdrop
-    from fastdrop import elementary
+    from fastdrop import elementary, theory
 
     x = np.ones((6, 8, 8, 16), np.float32)
     flat = np.ones(3000, np.float32)
@@ -57,6 +57,8 @@ PROGRAM = """
         "targeted": lambda: fastdrop.targeted_dropout(x[0, 0], 0.3, **KEY),
         "elementary": lambda: elementary.exp(flat),
         "elementary of a slice": lambda: elementary.exp(flat[::2]),
+        "moments of a number": lambda: theory.relu_moments(0.5, 1.0),
+        "probabilities of columns": lambda: theory.multinomial_probabilities(x[0, 0]),
         "fold_in": lambda: fastdrop.fold_in(1, "a"),
         "next": lambda: stream.next(),
         "spawn": lambda: stream.spawn(2),
@@ -102,7 +104,7 @@ PROGRAM = """
                 result = fails(call, first, first + 1 if one else 0)
                 failed += result is not False
                 assert in_force == (fastdrop.get_backend(), fastdrop.get_num_threads()), first
-                if result is False and first > 40:
+                if result is False and first > 80:
                     break
         assert failed
         assert np.array_equal(wanted, outcome(call))
