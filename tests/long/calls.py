@@ -10,6 +10,7 @@ differ, or if a block of an array gets other decisions than the array has there.
 
 import faulthandler
 import json
+import math
 import mmap
 import os
 import pickle
@@ -322,8 +323,8 @@ def first(result):
 COMPILED = float(os.environ.get("CALLS_COMPILED", "0.03"))  # share of accepted calls that Numba repeats
 
 
-def child(seed, begin, end, shared, report):
-    """Make the calls begin .. end - 1. The parent reads the number of the current call from `shared`."""
+def child(seed, begin, end, until, shared, report):
+    """Make the calls begin .. end - 1, until a time. The parent reads the number of the current call from `shared`."""
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     if os.environ.get("CALLS_UNLIMITED") != "1":
@@ -337,19 +338,23 @@ def child(seed, begin, end, shared, report):
         for number in range(begin, end):
             memory[:] = struct.pack("<q", number)
             check_call(seed, number, lambda finding: print(json.dumps(finding), file=lines, flush=True), counts)
+            if time.time() > until:
+                break
         print(json.dumps({"counts": counts}), file=lines, flush=True)
 
 
 class Watched:
     """A process that makes calls, and the files by which it reports."""
 
-    def __init__(self, seed, begin, end, folder):
+    def __init__(self, seed, begin, end, until, folder):
         self.shared, self.report, self.errors = (Path(folder, name) for name in ("shared", "report", "errors"))
         self.shared.write_bytes(struct.pack("<q", begin))
         self.report.write_text("")
         with open(self.errors, "wb") as errors:
             command = [sys.executable, *os.environ.get("CALLS_PYTHON", "").split(), __file__, "--child"]
-            self.process = subprocess.Popen([*command, *map(str, (seed, begin, end, self.shared, self.report))], stderr=errors)
+            self.process = subprocess.Popen(
+                [*command, *map(str, (seed, begin, end, until, self.shared, self.report))], stderr=errors
+            )
 
     def number(self):
         return struct.unpack("<q", self.shared.read_bytes())[0]
@@ -383,25 +388,22 @@ class Watched:
 SLOWER = float(os.environ.get("CALLS_SLOWER", "1"))  # how much slower calls are, as under a sanitizer
 
 
-def watch(run, seed, count, first_call):
-    """Make all calls, in one process after the other."""
-    counts = Counter()
+def watch(run, seed, calls, until):
+    """Make the calls of a range until a time, in one process after the other; return how many were made, and their outcomes."""
+    counts, begin, last = Counter(), calls.start, calls.stop
     with tempfile.TemporaryDirectory() as folder, progress_bar() as bar:
-        task = bar.add_task("calls", total=count)
-        begin, last = first_call, first_call + count
-        while begin < last:
-            watched = Watched(seed, begin, min(begin - begin % PART + PART, last), folder)
-            why = watched.wait(lambda number: bar.update(task, completed=number - first_call))
+        task = bar.add_task("calls", total=len(calls))
+        while begin < last and time.time() < until:
+            watched = Watched(seed, begin, min(begin - begin % PART + PART, last), until, folder)
+            why = watched.wait(lambda number: bar.update(task, completed=number - calls.start))
             for line in watched.findings():
                 counts.update(line["counts"]) if "counts" in line else run.found(json.dumps(line))
-            end = min(begin - begin % PART + PART, last)
+            begin = watched.number() + 1
             if why:
-                end = watched.number() + 1
-                name = drawn_name(seed, end - 1)
+                name = drawn_name(seed, begin - 1)
                 text = watched.errors.read_text(errors="replace").partition("Extension modules:")[0][-1500:]
-                run.found(json.dumps({"seed": seed, "call": end - 1, "function": name, "what": why, "errors": text}))
-            begin = end
-    return counts
+                run.found(json.dumps({"seed": seed, "call": begin - 1, "function": name, "what": why, "errors": text}))
+    return begin - calls.start, counts
 
 
 def drawn_name(seed, number):
@@ -434,12 +436,13 @@ def main():
     options = parser(__doc__.splitlines()[0], 200_000, "calls")
     options.add_argument("--only", type=int, help="the number of one call, to make it again")
     options.add_argument("--from", type=int, default=0, dest="first", help="the number of the first call")
+    options.add_argument("--minutes", type=float, help="end after so many minutes, with fewer calls")
     given = options.parse_args()
     if given.only is not None:
         return once(given.seed, given.only)
     run = Run(given.record)
-    counts = watch(run, given.seed, given.count, given.first)
-    run.figures["calls"] = given.count
+    until = time.time() + 60 * given.minutes if given.minutes else math.inf
+    run.figures["calls"], counts = watch(run, given.seed, range(given.first, given.first + given.count), until)
     run.figures["functions"] = len(NAMES)
     run.figures["outcomes"] = {key: n for key, n in sorted(counts.items()) if not key.endswith((" accepted", " refused"))}
     run.figures["functions never accepted"] = [name for name in NAMES if not counts[f"{name} accepted"]]
@@ -448,7 +451,7 @@ def main():
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        child(*map(int, sys.argv[2:5]), *sys.argv[5:])
+        child(*map(int, sys.argv[2:5]), float(sys.argv[5]), *sys.argv[6:])
     else:
         missing = {word for function in FUNCTIONS.values() for word in function.words} - set(MAKERS)
         sys.exit(f"no argument is made for {sorted(missing)}" if missing else main())

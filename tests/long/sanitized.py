@@ -7,7 +7,6 @@ CPython does not free at its end is not looked for.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,17 +20,20 @@ LEFT_OUT = "limit or few_threads or small_stacks or no_memory or stack or symbol
 
 
 def build(folder):
-    """Build the modules in a copy of the checkout, unless they are there."""
-    if list(folder.glob("fastdrop/_core/native*.so")):
-        return
+    """Build the modules in a copy of the checkout. Only what has changed since the last run is copied and compiled."""
     for name in text_of("git", "ls-files").splitlines():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
-    setup = folder / "setup.py"
-    setup.write_text(setup.read_text().replace("FRAME = 26624", "FRAME = 2**20"))  # sanitized functions need more stack
-    flags = {"CC": f"gcc {SANITIZE}", "CFLAGS": "-O1"}  # at -O3 the modules take many minutes to compile
+        source = (ROOT / name).read_bytes()
+        if name == "setup.py":  # sanitized functions need more stack; at -O3 the modules take many minutes to compile
+            source = source.replace(b"FRAME = 26624", b"FRAME = 2**20").replace(b'"-O3"', b'"-O1"').replace(b'"-O2"', b'"-O1"')
+        copy = folder / name
+        if not copy.exists() or copy.read_bytes() != source:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(source)
     subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, check=True, env={**os.environ, **flags}
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=folder,
+        check=True,
+        env={**os.environ, "CC": f"gcc {SANITIZE}"},
     )
 
 
@@ -43,7 +45,7 @@ def environment(folder, log):
         **os.environ,
         "PYTHONPATH": str(folder),
         "LD_PRELOAD": " ".join(libraries),
-        "ASAN_OPTIONS": f"detect_leaks=0:{allocator}:log_path={log}",
+        "ASAN_OPTIONS": f"detect_leaks=0:malloc_context_size=5:{allocator}:log_path={log}",
         "UBSAN_OPTIONS": f"print_stacktrace=1:halt_on_error=1:log_path={log}",
         "PYTHONMALLOC": "malloc",  # so that each object is one allocation, which the sanitizer watches
         "CALLS_UNLIMITED": "1",
@@ -63,6 +65,8 @@ def main():
     options = parser(__doc__.splitlines()[0], 200_000, "calls")
     options.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir(), "fastdrop-sanitized"))
     options.add_argument("--tests", nargs="*", default=[], help="test files or folders to run too")
+    options.add_argument("--from", type=int, default=0, dest="first", help="the number of the first call")
+    options.add_argument("--minutes", type=float, default=10**6, help="end after so many minutes, with fewer calls")
     given = options.parse_args()
     run = Run(given.record)
     folder = given.folder.resolve()
@@ -84,13 +88,11 @@ def main():
                 if line.startswith(("FAILED", "ERROR")):
                     run.found(line[:300])
         if given.count:
+            words = {"--seed": given.seed, "--count": given.count, "--from": given.first, "--minutes": given.minutes}
             command = [
                 sys.executable,
                 str(folder / "tests/long/calls.py"),
-                "--seed",
-                str(given.seed),
-                "--count",
-                str(given.count),
+                *(f"{word}={value}" for word, value in words.items()),
             ]
             done = subprocess.run(command, cwd=folder, env=variables, stdout=subprocess.PIPE, text=True)
             run.figures["calls"] = " ".join(
