@@ -36,7 +36,9 @@ cdef np.ndarray as_scores(scores, Settings settings):
             given = given.astype(np.float64)
         finally:
             native.environment_end(&found)
-    cdef np.ndarray flat = given if is_plain(given) else np.ascontiguousarray(given)
+    elif not np.PyArray_ISNOTSWAPPED(given):
+        given = given.astype(given.dtype.newbyteorder("="))
+    cdef np.ndarray flat = flat_numbers(given)
     cdef const native.fd_isa *kernels = effective().kernels
     cdef const void *data = np.PyArray_DATA(flat)
     cdef bint is_double = np.PyArray_TYPE(flat) == np.NPY_FLOAT64, are_good
@@ -53,7 +55,7 @@ cdef np.ndarray as_scores(scores, Settings settings):
 cdef np.ndarray in_rows(np.ndarray moved, int64_t n):
     """Return rows of n scores. Scores of float64 are scaled so that no product overflows, and negligible ones become 0."""
     cdef native.fenv_t found
-    cdef np.ndarray rows = (moved if is_plain(moved) else np.ascontiguousarray(moved)).reshape(-1, max(n, 1))
+    cdef np.ndarray rows = flat_numbers(moved).reshape(-1, max(n, 1))
     if np.PyArray_TYPE(rows) == np.NPY_FLOAT64 and np.PyArray_SIZE(rows):
         quiet = begin_in_python(&found)
         try:

@@ -35,6 +35,7 @@ from fastdrop._core.plan cimport (
     end_in_python,
     first_index,
     is_plain,
+    is_usual,
     kind_of,
     mask_axes,
     may_overlap,
@@ -397,7 +398,7 @@ def in_float64(str name, x, backend, num_threads, *, bint summed=False):
     cdef Settings settings = settings_of(backend, num_threads)
     cdef np.ndarray given = np.asarray(x)
     cdef int64_t n = np.PyArray_SIZE(given), tile = native.FD_NOISE_TILE, low
-    if np.PyArray_TYPE(given) != np.NPY_FLOAT32 or not is_plain(given):
+    if np.PyArray_TYPE(given) != np.NPY_FLOAT32 or not is_usual(given):
         given = given.astype(np.float64, order="C")  # exact for float16 and bfloat16
     cdef np.ndarray y = None if summed else np.empty(true_shape(given))
     cdef np.ndarray sums = np.empty(-(-n // tile)) if summed else None

@@ -73,6 +73,7 @@ cdef int draw_key(seed, offset, native.fd_key *out) except -1
 cdef int kind_of(np.ndarray x, str name) except -1
 cpdef int check_out(out, np.ndarray x, str name=*) except -1
 cdef bint is_plain(np.ndarray a)
+cdef bint is_usual(np.ndarray a)
 cdef np.ndarray readable(np.ndarray a, np.ndarray y)
 cdef np.ndarray writable(np.ndarray y)
 cdef bint may_overlap(np.ndarray a, np.ndarray b) noexcept

@@ -37,7 +37,7 @@ cdef np.ndarray as_floats(p):
         raise TypeError(f"p must be a number or an array of real numbers in [0, 1]; got an array of {p.dtype}")
     native.environment_begin(&found)
     try:
-        each = np.ascontiguousarray(p, p.dtype if p.dtype in (np.float32, np.float64) else np.float64)
+        each = flat(np.asarray(p, p.dtype if p.dtype in (np.float32, np.float64) else np.float64))
     finally:
         native.environment_end(&found)
     return each

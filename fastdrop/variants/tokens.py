@@ -165,7 +165,7 @@ class Lookup(NamedTuple):
         if len(shape) != 3 or ids.shape != shape[:2]:
             raise ValueError(f"tokens must have shape (B, T) and {name} (B, T, D); got {ids.shape} and {shape}")
         check_indices(ids, words, "tokens", "the vocabulary")
-        return Lookup(np.ascontiguousarray(ids, np.int64), words, self.per)
+        return Lookup(np.require(ids, np.int64, ("C", "ALIGNED")), words, self.per)
 
 
 def drop_words(x: ArrayLike, name: str, p: Any, lookup: Lookup, call: Call) -> NDArray[Any]:

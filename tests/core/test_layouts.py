@@ -4,8 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from comparisons import assert_same_bytes
 
 import fastdrop
+from fastdrop import theory
 from fastdrop.verify.cases import DTYPES, GUARD, LINE, THREADED_SIZE, awkward, equal_bytes, zoo
 
 KEY = {"seed": 31, "offset": 32}
@@ -287,3 +289,44 @@ def test_byte_swapped_arrays_are_refused(engine):
         fastdrop.dropout(x, seed=1)
     with pytest.raises(TypeError, match="out must have the dtype of the input"):
         fastdrop.dropout(np.ones(5, np.float32), seed=1, out=x)
+
+
+# Operands beside x ----------------------------------------------------------------------------------------------------
+
+
+def misaligned(a):
+    return np.frombuffer(b"\0" + a.tobytes(), np.uint8)[1:].view(a.dtype).reshape(a.shape)
+
+
+def byte_swapped(a):
+    return a.astype(a.dtype.newbyteorder())
+
+
+OPERANDS = {
+    "scores": (lambda a: theory.keep_probabilities(a, 0.3), "f4 f8", (misaligned, byte_swapped)),
+    "scores along an axis": (lambda a: theory.keep_probabilities(a.T, 0.3, axis=0), "f4 f8", (misaligned, byte_swapped)),
+    "importance": (lambda a: fastdrop.importance_dropout(np.ones((3, 5)), a, 0.3, seed=1), "f4 f8", (misaligned, byte_swapped)),
+    "rates": (lambda a: fastdrop.dropout(np.ones((3, 5)), a, seed=1), "f4 f8", (misaligned, byte_swapped)),
+    "probabilities": (
+        lambda a: fastdrop.multinomial_dropout(np.ones((3, 5)), 6, probabilities=a[0], seed=1),
+        "f4 f8",
+        (misaligned, byte_swapped),
+    ),
+    "weights": (lambda a: fastdrop.targeted_dropout(a, 0.5, seed=1), "f4 f8", (misaligned,)),
+    "tokens": (
+        lambda a: fastdrop.embedding_dropout(np.ones((3, 5, 2)), 0.5, tokens=a, num_embeddings=9, seed=1),
+        "i4 i8",
+        (misaligned, byte_swapped),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPERANDS)
+def test_operands(name):
+    """A misaligned array fails under UndefinedBehaviorSanitizer and on some processors, if it is not copied."""
+    call, dtypes, layouts = OPERANDS[name]
+    for dtype in dtypes.split():
+        a = (np.arange(15).reshape(3, 5) / (16 if dtype[0] == "f" else 2)).astype(dtype)
+        for layout in layouts:
+            assert not layout(a).flags.aligned or not layout(a).dtype.isnative
+            assert_same_bytes(call(layout(a)), call(a))
