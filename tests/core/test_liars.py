@@ -1,31 +1,22 @@
 """Arrays and dtypes whose attributes are not true: no call may read or write past an array's end."""
 
+from pathlib import Path
+
+import lying_arrays
 import numpy as np
 import pytest
 
 import fastdrop
 
-# Each class is a subclass of ndarray. `made` makes one over memory of its own, of 64 elements.
+TESTS = str(Path(lying_arrays.__file__).parent)
+# Each class is a subclass of ndarray. `made` makes one over memory of its own.
 CLASSES = """
     import sys
+    sys.path.insert(0, {tests!r})
     import numpy as np
+    from lying_arrays import Copying, Larger, OtherDtype, OtherStrides, Smaller, Wrapping
     import fastdrop
     from fastdrop import elementary
-
-    class Larger(np.ndarray):
-        shape = property(lambda self: (10**7,))
-        size = property(lambda self: 10**7)
-        nbytes = property(lambda self: 10**9)
-
-    class Smaller(np.ndarray):
-        shape = property(lambda self: (3,))
-
-    class OtherDtype(np.ndarray):
-        dtype = property(lambda self: np.dtype(np.float64 if np.ndarray.dtype.__get__(self) == np.float32 else np.float32))
-
-    class OtherStrides(np.ndarray):
-        strides = property(lambda self: (10**6,))
-        ndim = property(lambda self: 7)
 
     class Shrinking(np.ndarray):
         def __array_finalize__(self, parent):
@@ -36,20 +27,6 @@ CLASSES = """
         def __array_finalize__(self, parent):
             if parent is not None and isinstance(parent, Growing):
                 np.ndarray.resize(self, (2**16,), refcheck=False)
-
-    class Wrapping(np.ndarray):
-        def __array_wrap__(self, made, *more):
-            return None
-
-    class Copying(np.ndarray):
-        def copy(self, *more):
-            return np.empty(1).view(Copying)
-        def astype(self, *more, **options):
-            return np.empty(1)
-        def reshape(self, *more, **options):
-            return np.empty(1)
-        def __getitem__(self, index):
-            return np.empty(1)
 
     class Changing:
         "A dtype that is another one each time."
@@ -142,13 +119,13 @@ DTYPES = """
 
 
 def test_arrays(run_python):
-    done = run_python(CLASSES.format(odd=0) + CALLS.format())
+    done = run_python(CLASSES.format(odd=0, tests=TESTS) + CALLS.format())
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("odd", [0, 1])
 def test_dtypes(run_python, odd):
-    done = run_python(CLASSES.format(odd=odd) + DTYPES.format())
+    done = run_python(CLASSES.format(odd=odd, tests=TESTS) + DTYPES.format())
     assert (done.returncode, done.stdout) == (0, "True\n" * 12), done.stderr[-2000:]
 
 

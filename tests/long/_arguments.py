@@ -43,30 +43,15 @@ WRONG_DTYPES = (
 )
 LENGTHS = (1, 1, 2, 2, 3, 3, 4, 5, 7, 8, 13, 16, 33)
 FAR = (2**32 - 5, 2**39 - 1, 2**48, 2**55 - 3, 2**55, 2**63 - 1, 2**63, 2**64 - 1, 2**64)
-# The number of axes that a function asks for, where it asks for one.
-AXES = {"adl": 4, "attention_dropout": 4, "drop_block": 4, "drop_head": 4, "drop_key": 4, "dropout1d": 3, "dropout2d": 4}
-AXES |= {"dropout3d": 5, "spatial_dropout": 4, "spatial_concrete_dropout": 4, "drop_connect": 2, "variational_dense": 2}
-AXES |= {
-    "variational_dropout": 2,
-    "shakeout": 2,
-    "targeted_dropout": 2,
-    "weight_drop": 2,
-    "embedding_dropout": 3,
-    "token_dropout": 3,
-    "patch_dropout": 3,
+# The number of axes that a function or a layer asks for, where it asks for one. A layer has the name of its function.
+AXES_OF = {
+    2: "drop_connect variational_dense variational_dropout shakeout targeted_dropout weight_drop drop_connect_moments "
+    "fast_dropout_moments multinomial_dropout calibration",
+    3: "dropout1d embedding_dropout token_dropout patch_dropout locked_dropout",
+    4: "adl attention_dropout drop_block drop_head drop_key dropout2d spatial_dropout spatial_concrete_dropout",
+    5: "dropout3d",
 }
-AXES |= {"drop_connect_moments": 2, "fast_dropout_moments": 2, "multinomial_dropout": 2, "calibration": 2, "locked_dropout": 3}
-AXES |= {
-    "ADL": 4,
-    "AttentionDropout": 4,
-    "DropBlock": 4,
-    "DropHead": 4,
-    "DropKey": 4,
-    "Dropout1d": 3,
-    "Dropout2d": 4,
-    "Dropout3d": 5,
-}
-AXES |= {"SpatialDropout": 4, "DropConnect": 2, "VariationalDense": 2, "VariationalDropout": 2, "Shakeout": 2, "WeightDrop": 2}
+AXES = {name.replace("_", ""): axes for axes, names in AXES_OF.items() for name in names.split()}
 LINEAR = ("drop_connect", "variational", "fast_dropout", "DropConnect", "Variational")  # x is (samples, in), weight (in, out)
 
 
@@ -84,7 +69,7 @@ class Draw:
         self.base = None  # the memory that x and out share
         self.hostile = self.choice((0, 0, 0, 0.08, 0.08, 0.4))
         self.dtype = np.dtype(self.choice(WRONG_DTYPES if self.chance(0.06) else DTYPES))
-        self.shape = self.draw_shape(AXES.get(name.removesuffix("_backward")))
+        self.shape = self.draw_shape(AXES.get(name.removesuffix("_backward").replace("_", "").lower()))
         self.outputs = self.choice((1, 2, 3, 5))
         self.placed = self.chance(0.25)
         self.place = tuple(self.choice((0, 0, 0, 1, 2, 5, 2**20)) for _ in self.shape)
