@@ -11,6 +11,7 @@ files, a folder that is read-only, and one that vanishes. At last, every allocat
 import hashlib
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -28,13 +29,15 @@ import fastdrop
 
 ELEMENTS = 2**24 + 3  # several chunks
 OLD = b"the old file"
+PATIENCE = 3600  # seconds: the machine may be busy
 COMMAND = [sys.executable, "-m", "fastdrop", "apply"]
 
 # A child that lets every allocation of a function fail in turn. CPython itself does not survive the failure of all allocations
-# from some on within `numpy.errstate`, so here one fails at a time. If a process ends with -11, look where: NumPy 2 raises
-# MemoryError for the buffers of an iterator without holding the GIL, which ends the process in NumPy's own code.
+# from some on within `numpy.errstate`, so here one fails at a time. NumPy 2.4 does not survive some: it raises MemoryError for
+# the buffers of an iterator without holding the GIL, and does not look whether there is memory for a negated scalar.
 NO_MEMORY = """
-    import sys, _testcapi
+    import faulthandler, sys, _testcapi
+    faulthandler.enable()
     sys.path.insert(0, {core!r})
     import numpy as np
     from test_every_function import FUNCTIONS, good_arguments
@@ -44,7 +47,8 @@ NO_MEMORY = """
     call = lambda: FUNCTIONS[name](**arguments)
     call(), call()
     failed = quiet = 0
-    for first in range({most}):
+    for first in range({begin}, {most}):
+        print(first, failed, flush=True)
         try:
             _testcapi.set_nomemory(first, first + 1)
             call()
@@ -58,8 +62,9 @@ NO_MEMORY = """
         if quiet > 60:
             break
     call()
-    print(failed)
+    print({most}, failed)
 """
+ENDED = 40  # times that the process of one function may end
 
 
 def digest(path):
@@ -94,9 +99,10 @@ def kills(run, source, folder, count, whole, usual, bar):
         time.sleep(random.uniform(0, usual * 1.1))
         which = signal.SIGKILL if k % 2 else signal.SIGINT
         process.send_signal(which)
-        errors = process.communicate(timeout=60)[1]
+        errors = process.communicate(timeout=PATIENCE)[1]
         found = state_of(target, whole)
-        key = f"{which.name}: {found}"
+        early = ", before the package was loaded" if "Traceback" in errors and "KeyboardInterrupt" in errors else ""
+        key = f"{which.name}: {found}{early}"
         seen[key] = seen.get(key, 0) + 1
         if found not in ("old", "whole"):
             run.found(f"kill {k} by {which.name}: the target is {found}")
@@ -149,7 +155,7 @@ def fails(run, what, source, target, whole, **more):
 
 def report(run, what, process, target, whole, allowed):
     """Check a run that must fail: an error in one line, and the target as before."""
-    errors = process.communicate(timeout=120)[1].strip()
+    errors = process.communicate(timeout=PATIENCE)[1].strip()
     found = state_of(target, whole)
     run.figures[what] = f"exit code {process.returncode}, the target is {found}, {errors!r}"
     left = target.parent.exists() and list(target.parent.glob(".fastdrop-*"))
@@ -163,16 +169,42 @@ def no_memory(run, most, bar):
     sys.path.insert(0, core)
     from test_every_function import FUNCTIONS
 
-    total = 0
+    total, of_numpy = 0, {}
     names = [name for name in FUNCTIONS if name != "show_config"]
     for name in bar.track(names, description="allocations"):
-        program = textwrap.dedent(NO_MEMORY.format(core=core, name=name, most=most))
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
-        if done.returncode:
-            run.found(f"allocations of {name}: ended with {done.returncode}: {done.stderr[-400:]}")
-        else:
-            total += int(done.stdout.split()[-1])
+        begin = 0
+        for _ in range(ENDED):
+            program = textwrap.dedent(NO_MEMORY.format(core=core, name=name, begin=begin, most=most))
+            done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
+            last, failed = map(int, (done.stdout.split() or ["0", "0"])[-2:])
+            total += failed
+            if not done.returncode:
+                break
+            if place := in_numpy(done.stderr, program):
+                of_numpy[place] = of_numpy.get(place, 0) + 1
+            else:
+                run.found(f"allocation {last} of {name}: ended with {done.returncode}: {done.stderr[-400:]}")
+            begin = last + 1
     run.figures["allocations"] = f"{total} failed, in {len(names)} functions"
+    run.figures["processes that ended in NumPy's own code"] = of_numpy
+
+
+PLACES = {}  # innermost lines of Python, with the functions of NumPy in which a process ended there
+
+
+def in_numpy(errors, program):
+    """Return the function of NumPy in which a process ended, and its caller in Python, or None if it ended elsewhere."""
+    caller = re.search(r'File ".*?([^/"]+)", line (\d+) in (\w+)', errors)
+    if "Segmentation fault" not in errors or not caller or not shutil.which("gdb"):
+        return None
+    if caller[0] not in PLACES:
+        command = ["gdb", "-q", "-batch", "-ex", "run", "-ex", "bt 12", "--args", sys.executable, "-c", program]
+        trace = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE).stdout
+        frames = re.findall(r"^#\d+ .*? in (\w+) .*?from (\S+)", trace, re.MULTILINE)  # of shared libraries
+        inner = next(((function, library) for function, library in frames if "site-packages" in library), ("", ""))
+        is_numpys = "/numpy/" in inner[1] and "fastdrop" not in inner[1]
+        PLACES[caller[0]] = f"{inner[0]}, called by {caller[3]} ({caller[1]}:{caller[2]})" if is_numpys else None
+    return PLACES[caller[0]]
 
 
 def main():
