@@ -38,7 +38,8 @@ import fastdrop
 from fastdrop import uncertainty
 from fastdrop.verify.cases import equal_bytes, threads_on_small_arrays
 
-HANG = 20.0  # seconds of one call
+HANG = 20.0  # seconds of processor time of one call
+STUCK = 1800.0  # seconds of one call on the clock: a call may wait for ever without using the processor
 PART = 20000  # calls of one process
 MEMORY = 6 * 2**30  # bytes of address space of a process, so that a call cannot take the machine's memory
 ALLOWED = (TypeError, ValueError, OverflowError, MemoryError, NotImplementedError, BufferError)
@@ -348,7 +349,8 @@ class Watched:
 
     def __init__(self, seed, begin, end, until, folder):
         self.shared, self.report, self.errors = (Path(folder, name) for name in ("shared", "report", "errors"))
-        self.shared.write_bytes(struct.pack("<q", begin))
+        self.shared.write_bytes(struct.pack("<q", begin - 1))  # until the modules are loaded
+        self.begin = begin
         self.report.write_text("")
         with open(self.errors, "wb") as errors:
             command = [sys.executable, *os.environ.get("CALLS_PYTHON", "").split(), __file__, "--child"]
@@ -372,7 +374,7 @@ class Watched:
             if (number := self.number()) != last:
                 last, since, used = number, time.monotonic(), self.seconds()
                 moved(number)
-            elif self.seconds() - used > HANG * SLOWER or time.monotonic() - since > 10 * HANG * SLOWER:
+            elif (number >= self.begin and self.seconds() - used > HANG * SLOWER) or time.monotonic() - since > STUCK:
                 self.process.send_signal(signal.SIGUSR1)
                 time.sleep(1)
                 self.process.kill()
@@ -398,7 +400,7 @@ def watch(run, seed, calls, until):
             why = watched.wait(lambda number: bar.update(task, completed=number - calls.start))
             for line in watched.findings():
                 counts.update(line["counts"]) if "counts" in line else run.found(json.dumps(line))
-            begin = watched.number() + 1
+            begin = max(begin, watched.number()) + 1
             if why:
                 name = drawn_name(seed, begin - 1)
                 text = watched.errors.read_text(errors="replace").partition("Extension modules:")[0][-1500:]
