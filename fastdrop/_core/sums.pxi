@@ -10,6 +10,12 @@ def sum_along(x, int axis, other=None, *, bint wide=False):
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
     cdef native.fd_sum_call call
     cdef int ndim = np.PyArray_NDIM(a), k
+    # The caller took the axis from another array, or from one that gave another shape before.
+    if not 0 <= axis < ndim:
+        raise ValueError(f"the sum needs an axis in [0, {ndim}) of an array of shape {true_shape(a)}; got {axis}")
+    if b is not None and (true_shape(b) != true_shape(a) or np.PyArray_TYPE(b) != np.PyArray_TYPE(a)):
+        raise ValueError(f"the sum of products needs two arrays of one shape and dtype; got {true_shape(a)} of {a.dtype} "
+                         f"and {true_shape(b)} of {b.dtype}")
     call.x_dtype, call.outer, call.inner = kind_of(a, "x"), 1, 1
     call.dtype = native.FD_FLOAT64 if wide or call.x_dtype == native.FD_FLOAT64 else native.FD_FLOAT32
     for k in range(ndim):

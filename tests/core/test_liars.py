@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fastdrop
+from fastdrop._core import numbers
 
 TESTS = str(Path(lying_arrays.__file__).parent)
 # Each class is a subclass of ndarray. `made` makes one over memory of its own.
@@ -138,6 +139,25 @@ def test_targeted_weights_have_their_own_shape():
     for _ in range(3):  # a write past an end is not noticed at once
         made = fastdrop.targeted_dropout(weight.view(Smaller), 0.5, seed=1)
         assert np.asarray(made).shape == weight.shape
+
+
+@pytest.mark.parametrize("axis", [-1, 2, 6])
+def test_sums_need_an_axis_of_the_array(axis):
+    with pytest.raises(ValueError, match=rf"needs an axis in \[0, 2\) of an array of shape \(2, 3\); got {axis}"):
+        numbers.sum_along(np.ones((2, 3)), axis)
+
+
+@pytest.mark.parametrize("other", [np.ones((2, 2)), np.ones(6), np.ones((2, 3), np.float32)])
+def test_sums_of_products_need_two_arrays_alike(other):
+    with pytest.raises(ValueError, match=r"two arrays of one shape and dtype; got \(2, 3\) of float64 and"):
+        numbers.sum_along(np.ones((2, 3)), 1, other)
+
+
+def test_a_gradient_of_other_axes_than_x():
+    grad, x = np.ones((5, 4, 7, 2)), np.ones((5, 4, 7, 2))
+    assert fastdrop.adl_backward(grad, x, 0.0, data_format="channels_last", seed=1).shape == x.shape
+    with pytest.raises(ValueError, match=r"needs an axis in \[0, 4\)"):
+        fastdrop.adl_backward(grad.view(lying_arrays.OtherStrides), x, 0.0, data_format="channels_last", seed=1)
 
 
 class Growing:
