@@ -60,7 +60,7 @@ def bench(
 
     The data are the activations of a random layer on scikit-learn's handwritten digits. Results are checked before
     they are timed: fastdrop's backends and instruction sets must give the same bytes, and the other libraries must do
-    dropout. A full run with all libraries (pip install "fastdrop-kernels[peers]") takes a quarter of an hour.
+    dropout. A full run with all libraries (pip install "fastdrop-kernels[peers]") takes half an hour.
     """
     with errors_in_one_line():
         require_files(html, record)
@@ -88,7 +88,7 @@ def require_files(*paths: Path | None) -> None:
         if not path.parent.is_dir():
             raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
     if paths[0] is not None:
-        import matplotlib  # noqa: F401  fails now, if it is missing, rather than in a quarter of an hour
+        import matplotlib  # noqa: F401  fails now, if it is missing, rather than in half an hour
 
 
 def require_isa(isa: str | None) -> None:

@@ -3,7 +3,7 @@
 The command reads the newest record in ``bench/records``. It writes ``docs/benchmarks.html``, the tables in
 ``docs/benchmarks.md`` and the sentence in README.md, both between two marks. It refuses a record of a busy machine, except with
 ``--busy``. From all records it writes ``docs/machines.html``. With ``--measure`` it measures a new record first, which takes
-about twenty minutes.
+about half an hour.
 """
 
 from __future__ import annotations
