@@ -222,9 +222,10 @@ def threads(record: Record, figure: Figure) -> bool:
 def latency(record: Record, figure: Figure) -> bool:
     """Draw the time of a whole call on small arrays."""
     cases = [case for case in record.cases.values() if case.group == "call" and case.rate == 0.1]
-    for k, case in enumerate(cases):
-        axes = figure.add_subplot(len(cases), 1, k + 1)
-        found = sorted(tables.cells(record, name=case.name), key=lambda cell: -cell.seconds)
+    bars_of = [sorted(tables.cells(record, name=case.name), key=lambda cell: -cell.seconds) for case in cases]
+    grid = figure.add_gridspec(max(len(cases), 1), 1, height_ratios=[len(found) + 2 for found in bars_of] or None)
+    for k, (case, found) in enumerate(zip(cases, bars_of, strict=True)):
+        axes = figure.add_subplot(grid[k, 0])
         colours = [ROLE_COLOURS[tables.role(cell.contender)] for cell in found]
         axes.barh(range(len(found)), [cell.seconds * 1e6 for cell in found], color=colours, height=0.72)
         axes.set_yticks(range(len(found)), [tables.label(cell.contender) for cell in found])
@@ -342,7 +343,7 @@ DRAWINGS: dict[str, tuple[Callable[..., bool], float, float]] = {  # name: the f
     "peers": (peers, 8.6, 8.6),
     "isas": (isas, 3.6, 3.8),
     "threads": (threads, 3.6, 3.4),
-    "latency": (latency, 8.0, 8.0),
+    "latency": (latency, 9.5, 9.5),
     "roofline": (roofline, 4.4, 4.4),
     "training": (training, 3.6, 6.0),
 }
