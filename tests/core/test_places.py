@@ -65,6 +65,7 @@ NOISE = {
     "adaptive_dropout": lambda x, other, out: fastdrop.adaptive_dropout(x, other, out=out, **KEY),
     "zoneout": lambda x, other, out: fastdrop.zoneout(x, other, 0.5, out=out, **KEY),
     "residual": lambda x, other, out: fastdrop.dropout(x, 0.5, residual=other, out=out, **KEY),
+    "multinomial_dropout": lambda x, other, out: fastdrop.multinomial_dropout(x, 9, np.ones(x.shape[-1]), out=out, **KEY),
     "scaled": lambda x, other, out: numbers.noise(Call(1, out=out), x, "scaled", (), other)[0],
     "rates": lambda x, other, out: fastdrop.dropout(x, np.abs(other) / 20000, out=out, **KEY),
 }

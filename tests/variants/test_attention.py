@@ -147,6 +147,33 @@ def test_rows_of_any_length(keys):
     assert same(fastdrop.attention_dropout(x, 0.3, renormalize=True, **KEY), want)
 
 
+ROWS = {
+    "x": lambda x, grad, out: fastdrop.attention_dropout(x, 0.3, unit="key", out=out, **KEY),
+    "grad": lambda grad, x, out: fastdrop.attention_dropout_backward(grad, 0.3, unit="key", x=x, out=out, **KEY),
+    "x of grad": lambda x, grad, out: fastdrop.attention_dropout_backward(grad, 0.3, unit="key", x=x, out=out, **KEY),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_into_any_memory(engine, name):
+    """The result overlaps an operand, or has another layout."""
+    given, other = probabilities(dtype=np.float32), probabilities(dtype=np.float32)[::-1].copy()
+    wanted = ROWS[name](given, other, None)
+    out = np.zeros(SHAPE[::-1], np.float32).T
+    assert same(np.ascontiguousarray(ROWS[name](given, other, out)), wanted)
+    for shift in (-8, -1, 1, 5):
+        memory = np.zeros(given.size + 20, np.float32)
+        operand, out = (memory[at : at + given.size].reshape(SHAPE) for at in (10, 10 + shift))
+        operand[...] = given
+        assert same(ROWS[name](operand, other, out), wanted)
+
+
+def test_more_rows_than_numpy_gets_at_a_time():
+    x = np.full((1, 1, 350_000, 3), 1 / 3, np.float32)
+    c, numpy = (fastdrop.attention_dropout(x, 0.3, renormalize=True, backend=backend, **KEY) for backend in ("c", "numpy"))
+    assert same(c, numpy)
+
+
 @pytest.mark.parametrize("keys", [33, 150, 700])
 def test_rows_that_begin_inside_a_cache_line(engine, keys):
     x = probabilities((2, 1, 5, keys), np.float32)
