@@ -245,7 +245,9 @@ def test_multinomial_dropout(engine, dtype, per):
 
 
 @pytest.mark.parametrize("per", ["sample", "batch"])
-@pytest.mark.parametrize(("rows", "features", "k"), [(3000, 7, 5), (3, 5000, 2100), (2, 1024, 1), (40, 1023, 1025), (600, 10, 2000)])
+@pytest.mark.parametrize(
+    ("rows", "features", "k"), [(3000, 7, 5), (3, 5000, 2100), (2, 1024, 1), (40, 1023, 1025), (600, 10, 2000)]
+)
 def test_draws_of_many_rows_and_features(engine, rows, features, k, per):
     """Blocks of rows, rows in several pieces, more words than are made at a time; threads and steps change nothing."""
     x, probabilities = normal((rows, features), np.float32), np.arange(features) % 5
