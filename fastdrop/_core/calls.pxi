@@ -211,9 +211,35 @@ cdef Work begin(Call call, x, str name):
     """Return the checked array and engine of a call."""
     cdef Work work = Work.__new__(Work)
     work.x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    if not (runs_no_code(call.offset) and runs_no_code(call.start) and runs_no_code(call.num_threads)
+            and runs_no_code(call.global_shape) and runs_no_code(call.global_start)
+            and (runs_no_code(call.seed) or type(call.seed) is key_type or isinstance(call.seed, Counter))):
+        shield(work)
     work.dtype = kind_of(work.x, name)
     work.settings = settings_of(call.backend, call.num_threads)
     return work
+
+
+cdef bint runs_no_code(value):
+    """Return whether the conversion of an argument runs no code of the caller's."""
+    return (value is None or PyLong_CheckExact(value) or PyFloat_CheckExact(value) or PyUnicode_CheckExact(value)
+            or type(value) is np.ndarray)
+
+
+cdef bint has_plain_axes(axes):
+    """Return whether axes are a tuple of integers whose conversion runs no code of the caller's."""
+    if not PyTuple_CheckExact(axes):
+        return PyLong_CheckExact(axes)
+    for axis in <tuple>axes:
+        if not PyLong_CheckExact(axis):
+            return False
+    return True
+
+
+cdef int shield(Work work) except -1:
+    """Replace x by a view of it: code of the caller's may change the shape and the dtype of x itself, not those of a view."""
+    work.x = np.ndarray.view(work.x)
+    return 0
 
 
 cdef Work gated(Call call, x, logits, gain, shift):
@@ -236,12 +262,16 @@ cdef object finish(Call call, Work work, np.ndarray like=None):
     y = new_like(x) if call.out is None else call.out
     work.y = y
     draw_key(call.seed, call.offset, &work.key)
+    if call.out is not None and not (np.PyArray_SAMESHAPE(x, y) and np.PyArray_TYPE(x) == np.PyArray_TYPE(y)):
+        raise ValueError("out must keep its shape and its dtype during the call")
     perform(work)
     return wrapped(x, y, call.out)
 
 
 cdef object finish_masked(Call call, Work work, p, noise_shape, shared_axes):
     """Set the rate and the place of the mask, then finish."""
+    if not (runs_no_code(p) and runs_no_code(noise_shape) and (shared_axes is None or has_plain_axes(shared_axes))):
+        shield(work)
     set_rate(work, p, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
     place_mask(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), noise_shape, shared_axes)
     return finish(call, work)
@@ -249,7 +279,11 @@ cdef object finish_masked(Call call, Work work, p, noise_shape, shared_axes):
 
 cdef object finish_dropping(Call call, Work work, x, p, noise_shape, shared_axes, mode, bias, residual):
     """Drop and scale. Forward and backward are the same: the mask is regenerated from (seed, offset)."""
-    cdef int scaling = parse_mode(mode)
+    cdef int scaling
+    if not (runs_no_code(p) and runs_no_code(noise_shape) and runs_no_code(mode) and runs_no_code(bias)
+            and runs_no_code(residual) and (shared_axes is None or has_plain_axes(shared_axes))):
+        shield(work)
+    scaling = parse_mode(mode)
     set_rate(work, p, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
     place_mask(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), noise_shape, shared_axes)
     work.op = native.FD_SCALE

@@ -173,3 +173,51 @@ class Growing:
 def test_a_mask_of_another_shape_than_the_array_is_refused():
     with pytest.raises(ValueError, match=r"must have the shape \(1, 2, 1, 1\) of its mask"):
         fastdrop.drop_head(Growing(), 0.5, seed=1)
+
+
+class Meddler:
+    """A number that changes the shape, the dtype or the strides of an array when it is converted."""
+
+    def __init__(self, array, number, name, value):
+        self.array, self.number, self.change = array, number, (name, value)
+
+    def __index__(self):
+        setattr(self.array, *self.change)
+        return self.number
+
+    def __float__(self):
+        return float(self.__index__())
+
+
+CHANGES = [("dtype", "u1"), ("dtype", "f8"), ("shape", (-1,)), ("shape", (4, -1)), ("strides", (0, 0, 0))]
+SHIELDED = {
+    "dropout": fastdrop.dropout,
+    "dropout_backward": fastdrop.dropout_backward,
+    "dropout1d": fastdrop.dropout1d,
+    "drop_path": fastdrop.drop_path,
+    "alpha_dropout": fastdrop.alpha_dropout,
+}
+
+
+@pytest.mark.parametrize("name", SHIELDED)
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: f"{change[0]}={change[1]}")
+@pytest.mark.parametrize("argument", ["offset", "start", "num_threads", "global_start", "p"])
+@pytest.mark.filterwarnings("ignore:Setting the:DeprecationWarning")
+def test_an_argument_that_changes_the_array_changes_no_result(name, change, argument):
+    """The array may be changed, but the call works on the array as it was given: a changed dtype once wrote past the result."""
+    function = SHIELDED[name]
+    wanted = function(np.ones((4, 2, 512), np.float32), 0.5, seed=1)
+    x = np.ones((4, 2, 512), np.float32)
+    meddler = Meddler(x, 1 if argument in ("num_threads", "p") else 0, *change)
+    given = {"p": 0.5, "seed": 1, argument: meddler}
+    if argument == "global_start":
+        given |= {"global_shape": (4, 2, 512), "global_start": (meddler, 0, 0)}
+    try:
+        y = function(x, given.pop("p"), **given)
+    except TypeError:
+        assert argument == "p"  # which must be a real number
+        return
+    if argument == "p":  # a function may need the rate before it looks at the array
+        assert (y.shape, y.dtype) in {(wanted.shape, wanted.dtype), (x.shape, x.dtype)}
+    else:
+        assert (y.shape, y.dtype, y.tobytes()) == (wanted.shape, wanted.dtype, wanted.tobytes())
