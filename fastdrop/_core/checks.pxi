@@ -250,7 +250,10 @@ def are_indices(np.ndarray a not None, int64_t end):
 
 def broadcasts(np.ndarray a not None, tuple shape):
     """Return whether an array broadcasts to a shape."""
-    return spread_to(a, shape) is not None
+    try:
+        return spread_to(a, shape) is not None
+    except ValueError:  # NumPy's, which does not name the shape
+        raise OverflowError(f"an array of shape {shape} has 2**63 bytes or more") from None
 
 
 cdef np.ndarray operand(value, np.ndarray x, tuple shape, str name):

@@ -184,3 +184,13 @@ def test_flags_that_change_bits_are_refused(sources):
     said = make(sources, "isas", "CFLAGS=-O1 -ffast-math", "ISAS=dummy", "REQUIRED=-I. -I../fastdrop/include")
     assert "fastdrop promises bits" in said
     assert not (sources / "build/isa/dummy.o").exists()
+
+
+@pytest.mark.parametrize("isa", CONFIG["isas"])
+def test_all_words_of_the_key_count_in_large_arrays(isa):
+    """Many neighbouring blocks share parts of their first rounds; the shared parts depend on all four words of the key."""
+    n = 2**15 + 77
+    for seed, offset in ((3, 0), (3, 5), (3, 5 << 32), (3 << 32, 5)):
+        wanted = fastdrop.dropout_mask(n, 0.3, seed=seed, offset=offset, backend="numpy")
+        with fastdrop.using(isa=isa, backend="c"):
+            assert (fastdrop.dropout_mask(n, 0.3, seed=seed, offset=offset) == wanted).all()

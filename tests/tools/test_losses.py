@@ -266,3 +266,8 @@ def test_bad_divergences(function, error, words, arguments):
 
 def test_lists_of_log_alphas():
     assert losses.variational_kl([-1.0, -2.0]) == losses.variational_kl(np.array([-1.0, -2.0]))
+
+
+def test_kl_of_more_weights_than_an_array_has():
+    with pytest.raises(OverflowError, match=r"shape \(8589934592, 8589934592\) has 2\*\*63 bytes or more"):
+        losses.variational_kl(0.0, shape=(2**33, 2**33))
