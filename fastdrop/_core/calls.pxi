@@ -148,9 +148,14 @@ cdef class Call:
         perform(work)
         return wrapped(given, y, self.out)
 
-    def unchanged(self, x, str name=None):
-        """Return x itself, the result of most variants outside training, after the checks of a call in training."""
+    def unchanged(self, x, str name=None, /, **others):
+        """Return x itself, the result of most variants outside training, after the checks of a call in training.
+
+        `others` are operands, of the shape and the dtype of x.
+        """
         cdef Work work = begin(self, x, name or self.array_name())
+        for called, other in others.items():
+            operand(other, work.x, true_shape(work.x), called)
         check_seed(self.seed, self.offset, self.use)
         if self.out is None:
             return x if isinstance(x, np.ndarray) else work.x

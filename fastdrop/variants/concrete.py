@@ -165,7 +165,7 @@ def concrete_dropout_backward(
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     soft = soften(p_logit, temperature, epsilon, exact_mean)
     if not call.is_training:
-        return call.unchanged(grad), np.float64(0)
+        return call.unchanged(grad, x=x), np.float64(0)
     dx, dp_logit = soft.backward(call, grad, x)
     return dx, dp_logit
 
@@ -276,7 +276,7 @@ def spatial_concrete_dropout_backward(
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     soft, axes = soften(p_logit, temperature, epsilon, exact_mean), axes_of_maps(grad, data_format, "grad")
     if not call.is_training:
-        return call.unchanged(grad), np.float64(0)
+        return call.unchanged(grad, x=x), np.float64(0)
     return multiply_maps_backward(call, grad, axes, soft, x)
 
 

@@ -182,7 +182,7 @@ def gaussian_dropout_backward(
     if x is None:
         raise TypeError("x must be given with log_alpha, whose gradient needs the input of the forward pass")
     if not call.is_training:
-        return call.unchanged(grad), np.zeros(np.shape(scale))
+        return call.unchanged(grad, x=x), np.zeros(np.shape(scale))
     return multiply_by_normal_backward(call, grad, scale, x)
 
 

@@ -342,3 +342,19 @@ def test_from_state_dict_names_what_is_missing(name):
     state = {key: value for key, value in GOOD_STATE.items() if key != name}
     with pytest.raises(ValueError, match=rf"missing: \['{name}'\]"):
         fastdrop.Stream.from_state_dict(state)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("function", "more"),
+    [
+        (fastdrop.concrete_dropout_backward, {"p_logit": 0.5}),
+        (fastdrop.spatial_concrete_dropout_backward, {"p_logit": 0.5}),
+        (fastdrop.gaussian_dropout_backward, {"log_alpha": -1.0}),
+        (fastdrop.adl_backward, {"p": 0.5}),
+    ],
+)
+def test_an_input_of_another_shape_than_the_gradient(function, more, training):
+    grad = np.ones((2, 3, 4), np.float32)
+    with pytest.raises(ValueError, match=r"x must have the shape \(2, 3, 4\).*; got \(2, 3, 5\)"):
+        function(grad, x=np.ones((2, 3, 5), np.float32), seed=1, training=training, **more)
