@@ -37,6 +37,8 @@ RATES = [
     ),
     (np.array([0.5] * 4 + [1.5, 2.0]), ValueError, r"each p must be in \[0, 1\].*1\.5.* at index \(4,\)"),
     (np.array([0.5] * 5 + [np.nan], np.float32), ValueError, r"each p must be in \[0, 1\].*nan.* at index \(5,\)"),
+    (np.array([0.5] * 5 + [-0.25], np.float32), ValueError, r"each p must be in \[0, 1\].*-0.25.* at index \(5,\)"),
+    (np.array([0.5] * 5 + [-0.25]), ValueError, r"each p must be in \[0, 1\].*-0.25.* at index \(5,\)"),
     (np.array([[0.1], [-0.5]]), ValueError, r"each p must be in \[0, 1\].*-0\.5.* at index \(1, 0\)"),
     (np.full(4, 0.5), ValueError, r"p has shape \(4,\), which does not broadcast to the shape \(6,\)"),
     (np.full((2, 6), 0.5), ValueError, r"p has shape \(2, 6\), which does not broadcast to the shape \(6,\)"),
