@@ -111,6 +111,14 @@ def test_ends_and_what_is_no_number():
     assert fastdrop.adaptive_dropout(np.float32(2), np.float32(99), mode="standard", seed=1) == 2
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_units_with_a_tiny_probability_are_dropped(dtype):
+    logits = np.resize(np.array([0.0, -800.0, -60.0, -np.inf], dtype), 5000)  # P of 1/2, 0, 9e-27 and 0
+    kept = fastdrop.adaptive_dropout(np.ones(5000, dtype), logits, mode="standard", seed=1) != 0
+    assert not kept[logits < 0].any()
+    assert 0.4 < kept[logits == 0].mean() < 0.6
+
+
 def test_no_array_of_rates_is_allocated():
     x, logits, out = (np.zeros((64, 4096), np.float32) for _ in range(3))
     for options in ({"mode": "inverted"}, {"mode": "standard"}, {"antithetic": True}):
