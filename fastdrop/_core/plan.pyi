@@ -9,8 +9,8 @@ from typing_extensions import Self, disjoint_base
 
 from fastdrop._core.keys import Key
 
-P = ParamSpec("P")
-R = TypeVar("R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 STREAM: int
 LEAST_PER_THREAD: int
@@ -37,7 +37,7 @@ class RoundToNearest:
     def __enter__(self) -> None: ...
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
-def rounding_to_nearest(function: Callable[P, R]) -> Callable[P, R]: ...
+def rounding_to_nearest(function: Callable[_P, _R]) -> Callable[_P, _R]: ...
 
 ESTIMATORS: tuple[str, ...]
 
