@@ -103,58 +103,12 @@ cdef class Linear:
 
 # Products -----------------------------------------------------------------------------------------------------------
 
-cdef np.ufunc matmul = np.matmul
-
-
-cdef int loop_of(int type) except -2:
-    """Return which loop of numpy.matmul multiplies float32 or float64, or -1 if NumPy does not show it."""
-    cdef int i, k
-    cdef bint fits
-    for i in range(matmul.ntypes):
-        fits = matmul.functions[i] != NULL
-        for k in range(3):
-            fits = fits and matmul.types[3 * i + k] == type
-        if fits:
-            return i
-    return -1
-
-
-cdef int[2] LOOPS = [loop_of(np.NPY_FLOAT32), loop_of(np.NPY_FLOAT64)]
+cdef object matmul = np.matmul
 
 
 cdef int multiply_matrices(np.ndarray a, np.ndarray b, np.ndarray y) except -1:
-    """Write a @ b, for matrices or equally many of them, to an array that overlaps neither.
-
-    This runs NumPy's loop (BLAS) as numpy.matmul runs it. Its reports of floating-point errors are left out, and with them half
-    of the time of a small product.
-    """
-    cdef int loop = LOOPS[np.PyArray_TYPE(y) == np.NPY_FLOAT64], lead = np.PyArray_NDIM(y) - 2, k
-    cdef np.npy_intp sizes[4]
-    cdef np.npy_intp steps[9]
-    cdef char *data[3]
+    """Write a @ b, for matrices or equally many of them, to an array that overlaps neither."""
     cdef native.fenv_t found
-    cdef uint64_t state
-    cdef np.PyUFuncGenericFunction run
-    cdef void *more
-    cdef PyThreadState *thread
-    cdef np.ndarray array
-    sizes[0], sizes[1] = np.PyArray_DIM(y, 0) if lead else 1, np.PyArray_DIM(a, lead)
-    sizes[2], sizes[3] = np.PyArray_DIM(b, lead), np.PyArray_DIM(b, lead + 1)
-    cdef bint is_usual = loop >= 0 and np.PyArray_SIZE(a) > 0 and np.PyArray_SIZE(b) > 0
-    for k in range(3):
-        array = a if k == 0 else b if k == 1 else y
-        is_usual = is_usual and np.PyArray_ISALIGNED(array) and np.PyArray_ISNOTSWAPPED(array)
-        data[k] = <char *>np.PyArray_DATA(array)
-        steps[k] = np.PyArray_STRIDE(array, 0) if lead else 0
-        steps[3 + 2 * k], steps[4 + 2 * k] = np.PyArray_STRIDE(array, lead), np.PyArray_STRIDE(array, lead + 1)
-    if is_usual:
-        run, more = matmul.functions[loop], matmul.data[loop]
-        state = native.float_begin()
-        thread = released(sizes[0] * sizes[1] * sizes[2] * sizes[3])
-        run(data, sizes, steps, more)
-        regain(thread)
-        native.float_end(state)
-        return 0
     quiet = begin_in_python(&found)
     try:
         matmul(a, b, out=y)
