@@ -72,7 +72,7 @@ def test_drop_connect(engine, dtype, per, mode, usual_memory):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_products_are_those_of_matmul(dtype):
-    """NumPy's loop is run without numpy.matmul, so strides, sizes of 1 and empty sides must arrive there as usual."""
+    """Groups of samples, strides, sizes of 1 and empty sides must reach numpy.matmul as in a product of the whole batch."""
     for n, inputs, outputs in itertools.product((0, 1, 2, 17), (0, 1, 3, 33), (0, 1, 5, 40)):
         weight = normal((inputs, outputs), dtype, 2)
         strided = normal((2 * n, 3 * inputs), dtype, 1)[::-2, ::3]
