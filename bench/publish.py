@@ -1,9 +1,9 @@
 """Publish the newest record: run ``python -m fastdrop.bench.publish`` in the checkout.
 
-The command reads the newest record in ``bench/records``. It writes ``docs/benchmarks.html``, the tables in
-``docs/benchmarks.md`` and the sentence in README.md, both between two marks. It refuses a record of a busy machine, except with
-``--busy``. From all records it writes ``docs/machines.html``. With ``--measure`` it measures a new record first, which takes
-about half an hour.
+From the newest record in ``bench/records`` the command writes ``docs/benchmarks.html`` and the tables in
+``docs/benchmarks.md``. From the newest record of each machine it writes ``docs/machines.html`` and the table in README.md.
+The tables stand between two marks. The command refuses a newest record of a busy machine, except with ``--busy``. With
+``--measure`` it measures a new record first, which takes about half an hour.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import argparse
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from . import busy, costs, tables
+from . import busy, costs, machines, tables
 from .figures import size_name
 from .records import Record, newest
 
@@ -42,23 +43,37 @@ ROWS = {  # contender -> description in the page's table
 }
 
 
-def headline(record: Record) -> str:
-    """Return the README's sentence: fastdrop against a plain copy, beyond the caches and within them, at two rates."""
-    cases = [case for case in record.cases.values() if case.entry in ("64K", "64M")]
-    factors = {
-        (case.entry, str(case.rate)): tables.factor(cell.ratio.value)
-        for case, cell in zip(cases, tables.rows(record, cases)["c"], strict=True)
-        if cell
-    }
-    environment = record.environment
-    beyond, within = ([factors[size, rate] for rate in ("0.1", "0.5")] for size in ("64M", "64K"))
-    return (
-        f"**What it costs.** `fastdrop.dropout(x, p, seed=1, out=y)` takes {beyond[0]} times (p = 0.1) and "
-        f"{beyond[1]} times (p = 0.5) as long as `numpy.copyto(y, x)` for 64 M float32 elements, which are larger "
-        f"than the caches, and {within[0]} and {within[1]} times for 64 K elements, which fit in them. "
-        f"Without `out=`, the new result costs its fresh memory as well. Measured on one thread of an {environment['cpu']} "
-        f"with {environment['isa']}, {environment['date'][:10]}; [benchmarks](docs/benchmarks.md) has all figures, with the "
-        "rows where fastdrop loses. `fastdrop bench --quick` measures your machine.\n"
+COLUMNS = [  # the README's columns: heading, case, the slower and the faster contender of the ratio
+    ("64 M, p = 0.1", "64M-p0.1", "c", "copy"),
+    ("64 M, p = 0.5", "64M-p0.5", "c", "copy"),
+    ("64 K, p = 0.1", "64K-p0.1", "c", "copy"),
+    ("64 K, p = 0.5", "64K-p0.5", "c", "copy"),
+    ("PyTorch, p = 0.1", "4M-p0.1", "torch", "c"),
+    ("PyTorch, p = 0.5", "4M-p0.5", "torch", "c"),
+]
+
+
+def headline(records: Iterable[Record]) -> str:
+    """Return the README's table: fastdrop against a plain copy, and PyTorch against fastdrop, on each machine."""
+    headings = ["machine", *(heading for heading, *_ in COLUMNS), "date"]
+    lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
+    for record in machines.newest_of_each(records):
+        found = [record.ratio(*compared) if record.has(*compared) else None for _, *compared in COLUMNS]
+        factors = [tables.factor(ratio.value) if ratio else "" for ratio in found]
+        lines.append("| " + " | ".join([machines.name(record), *factors, record.environment["date"][:10]]) + " |")
+    return "\n".join(
+        [
+            "**What it costs.** The first four columns give the time of `fastdrop.dropout(x, p, seed=1, out=y)` divided by that of "
+            "`numpy.copyto(y, x)`, for float32 elements on one thread. Arrays of 64 M elements are larger than the caches; 64 K "
+            "elements fit in them. The columns of PyTorch give the time of `torch.nn.functional.dropout` divided by fastdrop's, "
+            "for 4 M elements.",
+            "",
+            *lines,
+            "",
+            "Without `out=`, the new result costs its fresh memory as well. [Benchmarks](docs/benchmarks.md) has all figures, "
+            "with the rows where fastdrop loses. `fastdrop bench --quick` measures your machine.",
+            "",
+        ]
     )
 
 
@@ -147,8 +162,13 @@ def with_block(text: str, made: str) -> str:
 def published(root: Path) -> tuple[Record, dict[Path, str]]:
     """Return the newest record of a checkout, and its pages with their blocks."""
     record = Record.read(newest(root / RECORDS))
-    blocks = {README: headline(record), PAGE: table(record)}
+    blocks = {README: headline(records_in(root)), PAGE: table(record)}
     return record, {path: with_block((root / path).read_text(encoding="utf-8"), made) for path, made in blocks.items()}
+
+
+def records_in(root: Path) -> list[Record]:
+    """Return the records of a checkout."""
+    return [Record.read(path) for path in sorted((root / RECORDS).glob("*.jsonl"))]
 
 
 def require_quiet(record: Record) -> None:
@@ -173,11 +193,10 @@ def main() -> None:
         record, pages = published(root)
         if not arguments.busy:
             require_quiet(record)
-        from .machines import write_page
         from .report import write_report
 
         write_report(record, root / REPORT)
-        write_page([Record.read(path) for path in sorted((root / RECORDS).glob("*.jsonl"))], root / MACHINES)
+        machines.write_page(records_in(root), root / MACHINES)
         for path, text in pages.items():
             (root / path).write_text(text, encoding="utf-8")
     except (ValueError, OSError) as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastdrop.bench import machines, publish
+from fastdrop.bench import machines, publish, tables
 from fastdrop.bench.records import Record, newest
 
 pytest.importorskip("sklearn")
@@ -69,3 +69,15 @@ def test_page_has_a_column_for_the_newest_record_of_each_machine():
 
 def test_page_of_one_machine_says_so():
     assert "one machine only, A, avx512" in machines.page([of_machine("A", "2026-01-02")])
+
+
+def test_readme_has_a_row_for_each_machine():
+    older, newer = of_machine("A", "2026-01-01"), of_machine("B", "2026-01-02")
+    lines = publish.headline([newer, older]).splitlines()
+    rows = [[text.strip() for text in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+    assert [row[0] for row in rows] == ["machine", "A, avx512", "B, avx512"]
+    assert [row[-1] for row in rows] == ["date", "2026-01-01", "2026-01-02"]
+    cells = {case: tables.cell(newer, case, "c").ratio.value for case in ("64M-p0.1", "64M-p0.5", "64K-p0.1", "64K-p0.5")}
+    assert rows[2][1:5] == [tables.factor(value) for value in cells.values()]
+    assert rows[2][5] == tables.factor(newer.ratio("4M-p0.1", "torch", "c").value)
+    assert float(rows[2][5]) > 1  # PyTorch's time divided by fastdrop's
