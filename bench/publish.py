@@ -63,10 +63,10 @@ def headline(records: Iterable[Record]) -> str:
         lines.append("| " + " | ".join([machines.name(record), *factors, record.environment["date"][:10]]) + " |")
     return "\n".join(
         [
-            "**What it costs.** The first four columns give the time of `fastdrop.dropout(x, p, seed=1, out=y)` divided by that of "
-            "`numpy.copyto(y, x)`, for float32 elements on one thread. Arrays of 64 M elements are larger than the caches; 64 K "
-            "elements fit in them. The columns of PyTorch give the time of `torch.nn.functional.dropout` divided by fastdrop's, "
-            "for 4 M elements.",
+            "**What it costs.** The first four columns give the time of `fastdrop.dropout(x, p, seed=1, out=y)` divided by "
+            "that of `numpy.copyto(y, x)`, for float32 elements on one thread. Arrays of 64 M elements are larger than the "
+            "caches; 64 K elements fit in them. The columns of PyTorch give the time of `torch.nn.functional.dropout` divided "
+            "by fastdrop's, for 4 M elements.",
             "",
             *lines,
             "",
