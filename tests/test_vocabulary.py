@@ -38,12 +38,12 @@ def shown(default):
 
 
 def plain(name):
-    """Return a name without what tells a function from its backward function and its layer."""
+    """Return the name that a function, its backward function and its layer share."""
     return name.rpartition(".")[2].removesuffix("_backward").replace("_", "").lower()
 
 
 class Word:
-    """What the page says of a keyword: its types, its default, and the defaults of certain functions."""
+    """The page's entry for a keyword: its types, its default, and the defaults of certain functions."""
 
     def __init__(self, types, default, elsewhere):
         self.types = {text.replace("\\|", "|") for text in re.findall(r"`(.+?)`", types)}
@@ -75,7 +75,8 @@ def read_words(text):
 
 def read_left_out(text):
     """Return the keywords that backward functions do not have."""
-    return set(re.findall(r"`(\w+)`", text.partition("They leave out ")[2].partition(", on which")[0]))
+    words = " ".join(text.split())  # the sentence may run over several lines
+    return set(re.findall(r"`(\w+)`", words.partition("They leave out ")[2].partition(", on which")[0]))
 
 
 WORDS = read_words(PAGE.read_text()) if PAGE.is_file() else {}

@@ -151,20 +151,22 @@ def show_applied(target: Path, applied: Applied) -> None:
 
 
 def number_or_unlimited(text: str) -> int | None:
-    """Read a number of elements; None stands for all that there are."""
+    """Read a number of elements; None means all elements of the stream."""
     return None if text == "unlimited" else integer(text)
 
 
 @cli.command()
-@click.option("--kind", type=click.Choice(list(KINDS)), required=True, help="What is written.")
+@click.option("--kind", type=click.Choice(list(KINDS)), required=True, help="The kind of data to write.")
 @SEED
 @OFFSET
-@click.option("-p", "--p", "p", type=float, default=0.5, show_default=True, help="The probability of dropping, of masks.")
-@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Of normal.")
+@click.option("-p", "--p", "p", type=float, default=0.5, show_default=True, help="The probability of dropping, for mask and packed.")
 @click.option(
-    "--count", type=number_or_unlimited, metavar="INTEGER", required=True, help='The number of elements, or "unlimited".'
+    "--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="The dtype, for normal."
 )
-@click.option("--out", "target", type=click.Path(dir_okay=False, path_type=Path), help="A file, instead of standard output.")
+@click.option(
+    "--count", type=number_or_unlimited, metavar="INTEGER|unlimited", required=True, help="The number of elements to write."
+)
+@click.option("--out", "target", type=click.Path(dir_okay=False, path_type=Path), help="The file to write, instead of standard output.")
 @BACKEND
 @THREADS
 def stream(
@@ -180,9 +182,9 @@ def stream(
 ) -> None:
     """Write the raw bytes of a stream, for test batteries.
 
-    words: 32-bit words. mask: one byte per element, 1 if it is kept. packed: one bit per element, from the least significant
-    one on. normal: standard normal numbers. All are little-endian. They are those of fastdrop.words, fastdrop.dropout_mask and
-    fastdrop.normal from index 0 on, and need little memory, however many there are.
+    words: 32-bit words. mask: one byte per element, 1 if the element is kept. packed: one bit per element, the first in the
+    least significant bit. normal: standard normal numbers. The bytes are little-endian, and hold what fastdrop.words,
+    fastdrop.dropout_mask and fastdrop.normal return from index 0 on. The command needs little memory, whatever the count.
     """
     using = partial(fastdrop.using, backend=backend, num_threads=threads)
     with errors_in_one_line(), using():
@@ -202,7 +204,7 @@ def stream(
 
 @cli.command()
 @click.option("--long", "is_long", is_flag=True, help="Check random cases, large arrays and statistics too.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="How long, with --long.  [default: 60]")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="The time limit, with --long.  [default: 60]")
 @click.option("--seed", type=integer, metavar="INTEGER", help="The seed of the random cases, with --long.  [default: fresh]")
 @click.pass_context
 def verify(ctx: click.Context, is_long: bool, minutes: float | None, seed: int | None) -> None:
@@ -254,7 +256,7 @@ def show_outcomes(outcomes: list[Outcome], seconds: float) -> list[Outcome]:
 
 
 @cli.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def info(as_json: bool) -> None:
     """Show the settings, this build and this machine."""
     with errors_in_one_line():
@@ -282,12 +284,13 @@ def as_text(name: str, value: Any) -> str:
 
 
 @cli.command("torch-build")
-@click.option("--force", is_flag=True, help="Compile again what is already there.")
+@click.option("--force", is_flag=True, help="Compile again, even if the operator is there.")
 def torch_build(force: bool) -> None:
     """Compile the native operator for PyTorch.
 
-    With it, eager calls of fastdrop.torch go through C++, which small tensors gain most from. It takes a minute and a C++
-    compiler, and stays in the user's cache until fastdrop, PyTorch or Python is upgraded.
+    With it, eager calls of fastdrop.torch go through C++, which makes calls on small tensors faster. Compiling needs a C++
+    compiler and takes about a minute. The operator stays in the user's cache and is used until fastdrop, PyTorch or Python is
+    upgraded.
     """
     with errors_in_one_line():
         import fastdrop.torch

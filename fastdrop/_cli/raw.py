@@ -18,7 +18,7 @@ PIECE = 2**21  # elements per piece; a multiple of 8, so that the packed bits of
 
 @dataclass(frozen=True)
 class Raw:
-    """What is written: a kind of `KINDS`, the key, and what the kind depends on."""
+    """The data to write: a kind of `KINDS`, the key, and the arguments of the kind."""
 
     kind: str
     seed: int
@@ -27,7 +27,7 @@ class Raw:
     dtype: DTypeLike = "float32"
 
 
-# Each kind: the function of a piece (what is written, number of elements, index of the first), and the end of its indices.
+# Each kind: the function that makes a piece (the data, the number of elements, the index of the first), and the end of its indices.
 Kind = tuple[Callable[[Raw, int, int], NDArray[Any]], int]
 KINDS: dict[str, Kind] = {
     "words": (lambda raw, n, start: fastdrop.words(n, seed=raw.seed, offset=raw.offset, start=start), 2**50),
