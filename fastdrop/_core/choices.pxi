@@ -20,17 +20,25 @@ cdef int compare_tokens(const void *a, const void *b) noexcept nogil:
 
 
 cdef struct Tokens:
-    # What is chosen: `kept` of the `free` tokens after the `prefix` of each sample.
+    # The choice: `kept` of the `free` tokens after the `prefix` of each sample.
     int64_t samples, prefix, free, kept
     bint all, ordered
 
 
-def choose_tokens(Call call not None, int64_t samples, int64_t free, int64_t kept, bint all, bint ordered):
+cdef Tokens tokens_of(int64_t samples, int64_t prefix, tuple counts):
+    """Return the choice for `counts`: the free tokens, the kept ones, whether all are kept, whether they stay in order."""
+    cdef Tokens of
+    of.samples, of.prefix = samples, prefix
+    of.free, of.kept, of.all, of.ordered = counts
+    return of
+
+
+def choose_tokens(Call call not None, int64_t samples, tuple counts not None):
     """Return the kept tokens of each sample: those with the smallest 64-bit words, in that order or in their own.
 
-    If `all`, all are kept in their order.
+    `counts` are those of `tokens_of`. If all tokens are kept, they stay in their order.
     """
-    cdef Tokens of = Tokens(samples, 0, free, kept, all, ordered)
+    cdef Tokens of = tokens_of(samples, 0, counts)
     return chosen(&of, call)
 
 
@@ -85,24 +93,24 @@ cdef int rank_tokens(const Tokens *of, np.ndarray random, np.ndarray ranked, np.
     return 0
 
 
-def move_tokens(
-    Call call not None, x, int64_t prefix, int64_t free, int64_t kept, bint all, bint ordered, *, bint scatter=False
-):
+def move_tokens(Call call not None, x, int64_t prefix, tuple counts not None, *, bint scatter=False):
     """Return the prefix and the kept tokens of each sample, gathered, and the kept tokens counted from the prefix.
 
-    If `scatter`, x has those tokens, and the result has them in their places and +0 elsewhere.
+    `counts` are those of `tokens_of`. If `scatter`, x has the gathered tokens, and the result has them in their places and +0
+    elsewhere.
     """
     cdef Work work = begin(call, x, call.array_name())
     cdef np.ndarray given = work.x, y, plain, made, tokens
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
     cdef int k
-    cdef int64_t expected = prefix + (kept if scatter else free)
+    cdef Tokens of = tokens_of(0, prefix, counts)
+    cdef int64_t expected = prefix + (of.kept if scatter else of.free)
     if np.PyArray_NDIM(given) < 2 or np.PyArray_DIM(given, 1) != expected:  # it may have given another shape before
         raise ValueError(f"{call.array_name()} must have {expected} tokens; got an array of shape {true_shape(given)}")
-    cdef Tokens of = Tokens(np.PyArray_DIM(given, 0), prefix, free, kept, all, ordered)
+    of.samples = np.PyArray_DIM(given, 0)
     for k in range(np.PyArray_NDIM(given)):
         dims[k] = np.PyArray_DIM(given, k)
-    dims[1] = prefix + (free if scatter else kept)
+    dims[1] = prefix + (of.free if scatter else of.kept)
     if call.out is not None:
         check_out(call.out, spread(np.empty((), given.descr), np.PyArray_NDIM(given), dims), "result")
     check_seed(call.seed, call.offset, call.use)

@@ -221,7 +221,8 @@ def spread_weights_backward(Call call not None, Linear layer not None, outer, va
 cdef class Connections:
     """The masks of one call. Samples that share a mask are a group: the weights' masks have the shape (groups, in, out).
 
-    Outside training, all samples are one group, whose mask is replaced by the mean over all masks.
+    `rule` is (p, whether each sample has its own mask, mode, whether biases are dropped, index of the first sample). Outside
+    training, all samples are one group, whose mask is replaced by the mean over all masks.
     """
 
     cdef int64_t groups, samples
@@ -232,13 +233,14 @@ cdef class Connections:
     cdef bint drops_bias
     cdef native.fd_key key
 
-    def __init__(self, Call call not None, Linear layer not None, p, bint per_sample, mode, bint drops_bias, first_sample):
+    def __init__(self, Call call not None, Linear layer not None, rule):
         cdef np.npy_intp dims[3]
+        cdef bint per_sample
         if np.PyArray_NDIM(layer.x) != 2:
             raise ValueError(
                 f"x must have shape (N, in) and weight (in, out); got {true_shape(layer.x)} and {true_shape(layer.weight)}")
-        self.call, self.layer, self.p, self.mode, self.first_sample = call, layer, p, mode, first_sample
-        self.drops_bias, self.groups, self.samples = drops_bias, 1, np.PyArray_DIM(layer.rows, 0)
+        self.p, per_sample, self.mode, self.drops_bias, self.first_sample = rule
+        self.call, self.layer, self.groups, self.samples = call, layer, 1, np.PyArray_DIM(layer.rows, 0)
         dims[0] = self.samples if per_sample else 1
         dims[1], dims[2] = np.PyArray_DIM(layer.weight, 0), np.PyArray_DIM(layer.weight, 1)
         place_elements(Work.__new__(Work), call, 3, dims, ELEMENTS_END, "elements")

@@ -100,7 +100,7 @@ def drop_connect(
     """
     layer, rule = Linear(x, weight, bias), check_rule(p, per, mode, drop_bias, start)
     call = Call(seed, offset, training, out, rule.first_sample * layer.weight.size, None, None, backend, num_threads)
-    return numbers.connect(Connections(call, layer, *rule))
+    return numbers.connect(Connections(call, layer, rule))
 
 
 @backward_of(drop_connect)
@@ -156,11 +156,11 @@ def drop_connect_backward(
     layer, rule = Linear(x, weight, bias), check_rule(p, per, mode, drop_bias, start)
     outer = layer.grad_rows(grad)
     call = Call(seed, offset, training, out, rule.first_sample * layer.weight.size, None, None, backend, num_threads, True)
-    return numbers.connect_backward(Connections(call, layer, *rule), outer)
+    return numbers.connect_backward(Connections(call, layer, rule), outer)
 
 
 class Rule(NamedTuple):
-    """The checked arguments that select what is dropped and how kept weights are scaled."""
+    """The checked arguments that select the dropped connections and the scaling of kept weights."""
 
     p: float
     per_sample: bool

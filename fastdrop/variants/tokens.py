@@ -372,7 +372,7 @@ def token_dropout(
            [3, 4, 5]])
     """
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads)
-    choice = choose(x, "x", p, num_prefix_tokens, ordered, gather)
+    choice = choose(x, "x", p, num_prefix_tokens, (ordered, gather))
     return_indices = plan.check_flag(return_indices, "return_indices")
     result, kept = keep_tokens(x, choice, call)
     return (result, kept) if return_indices else result
@@ -418,7 +418,7 @@ def token_dropout_backward(
     if gathered and num_tokens is None:
         raise ValueError("num_tokens, the number of tokens of the forward pass, must be given if grad is gathered")
     tokens = None if num_tokens is None else plan.as_count(num_tokens, "num_tokens")
-    choice = choose(grad, "grad", p, num_prefix_tokens, ordered, gather, tokens)
+    choice = choose(grad, "grad", p, num_prefix_tokens, (ordered, gather), tokens)
     return scatter_tokens(grad, choice, call)
 
 
@@ -481,7 +481,7 @@ def patch_dropout(
     array([0., 3., 2., 4.], dtype=float32)
     """
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads)
-    choice = choose(x, "x", p, num_prefix_tokens, ordered, True)
+    choice = choose(x, "x", p, num_prefix_tokens, (ordered, True))
     return_indices = plan.check_flag(return_indices, "return_indices")
     result, kept = keep_tokens(x, choice, call)
     return (result, kept) if return_indices else result
@@ -522,7 +522,7 @@ def patch_dropout_backward(
     """
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads, backward=True)
     tokens = plan.as_count(num_tokens, "num_tokens")
-    return scatter_tokens(grad, choose(grad, "grad", p, num_prefix_tokens, ordered, True, tokens), call)
+    return scatter_tokens(grad, choose(grad, "grad", p, num_prefix_tokens, (ordered, True), tokens), call)
 
 
 class Choice(NamedTuple):
@@ -536,17 +536,18 @@ class Choice(NamedTuple):
     counts: tuple[int, int, bool, bool]  # of tokens after the prefix, and of kept ones; whether all are kept; whether in order
 
 
-def choose(x: ArrayLike, name: str, p: Any, prefix: Any, ordered: Any, gather: Any, tokens: int | None = None) -> Choice:
-    """Return the choice among this number of tokens, by default those of x, or raise an error for a bad argument."""
+def choose(x: ArrayLike, name: str, p: Any, prefix: Any, flags: tuple[Any, Any], tokens: int | None = None) -> Choice:
+    """Return the choice among this number of tokens, by default those of x, or raise an error for a bad argument.
+
+    `flags` are the arguments `ordered` and `gather`.
+    """
     shape = shape_of(x)
-    if type(p) is float and type(prefix) is int and type(ordered) is type(gather) is bool:  # the usual case, which is cached
-        return usual_choice(shape, name, p, prefix, ordered, gather, tokens)
-    return make_choice(shape, name, p, prefix, ordered, gather, tokens)
+    if type(p) is float and type(prefix) is int and type(flags[0]) is type(flags[1]) is bool:  # the usual case, which is cached
+        return usual_choice(shape, name, p, prefix, flags, tokens)
+    return make_choice(shape, name, p, prefix, flags, tokens)
 
 
-def make_choice(
-    shape: tuple[int, ...], name: str, p: Any, prefix: Any, ordered: Any, gather: Any, tokens: int | None
-) -> Choice:
+def make_choice(shape: tuple[int, ...], name: str, p: Any, prefix: Any, flags: tuple[Any, Any], tokens: int | None) -> Choice:
     """Return the choice for an array of a shape."""
     rate, before = plan.as_rate(p), plan.as_count(prefix, "num_prefix_tokens")
     if len(shape) < 2:
@@ -554,7 +555,7 @@ def make_choice(
     number = shape[1] if tokens is None else tokens
     if before > max(number, shape[1]):
         raise ValueError(f"num_prefix_tokens must be at most the {shape[1]} tokens of {name}; got {before}")
-    in_order, gathers = plan.check_flag(ordered, "ordered"), plan.check_flag(gather, "gather")
+    in_order, gathers = plan.check_flag(flags[0], "ordered"), plan.check_flag(flags[1], "gather")
     free = number - before
     kept = min(free, max(1, whole_part(free, rate, rest=True)))
     return Choice(rate, before, gathers, number, kept, (free, kept, rate == 0.0, in_order))
@@ -566,7 +567,7 @@ usual_choice = functools.lru_cache(maxsize=256)(make_choice)
 def keep_in_place(x: ArrayLike, choice: Choice, call: Call) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the array with +0.0 for all tokens that are not kept, and the kept positions after the prefix."""
     with call.arrays(x) as run:
-        chosen = numbers.choose_tokens(run.own_call(), len(run.x), *choice.counts)
+        chosen = numbers.choose_tokens(run.own_call(), len(run.x), choice.counts)
         flags = np.zeros(run.x.shape[:2], np.bool_)
         flags[:, : choice.prefix] = True
         np.put_along_axis(flags, chosen + choice.prefix, True, axis=1)
@@ -579,7 +580,7 @@ def keep_tokens(x: ArrayLike, choice: Choice, call: Call) -> tuple[NDArray[Any],
     if not call.is_training:
         return call.unchanged(x), np.tile(np.arange(choice.counts[0]), (shape_of(x)[0], 1))
     if choice.gather:
-        return numbers.move_tokens(call, x, choice.prefix, *choice.counts)
+        return numbers.move_tokens(call, x, choice.prefix, choice.counts)
     return keep_in_place(x, choice, call)
 
 
@@ -595,5 +596,5 @@ def scatter_tokens(grad: ArrayLike, choice: Choice, call: Call) -> NDArray[Any]:
             f"p {choice.p} and num_prefix_tokens {choice.prefix}; got {given}"
         )
     if choice.gather:
-        return numbers.move_tokens(call, grad, choice.prefix, *choice.counts, scatter=True)[0]
+        return numbers.move_tokens(call, grad, choice.prefix, choice.counts, scatter=True)[0]
     return keep_in_place(grad, choice, call)[0]
