@@ -2,8 +2,8 @@
 
 `mc_predict` runs any forward pass many times and reduces the results one by one, so that memory holds one result and the
 statistics. `mc_dropout` computes the same statistics for a single activation from counts of its masks, which is faster. Further
-functions give the predictive mean and variance, entropies and the measures made of them, the calibration of a classifier, and
-how well a score detects inputs that are unlike the training data.
+functions give the predictive mean and variance, entropies and measures derived from them, the calibration of a classifier, and
+how well a score detects inputs that differ from the training data.
 
 The statistics, entropies and likelihoods are sums in a fixed order of functions that have the same bits everywhere
 (`fastdrop.elementary`). They are the same to the bit for any backend, number of threads and machine, if the results of the
@@ -21,18 +21,9 @@ Examples
 (50, (3, 2), True)
 """
 
-from fastdrop.uncertainty.passes import (
-    Classification,
-    Moments,
-    Reduction,
-    Regression,
-    Samples,
-    entropy,
-    mc_dropout,
-    mc_predict,
-    model_precision,
-    pass_seed,
-)
+from fastdrop.uncertainty.measures import entropy, model_precision
+from fastdrop.uncertainty.passes import mc_dropout, mc_predict, pass_seed
+from fastdrop.uncertainty.reductions import Classification, Moments, Reduction, Regression, Samples
 from fastdrop.uncertainty.reliability import Calibration, calibration, ood_auroc, plot_histograms
 
 __all__ = [

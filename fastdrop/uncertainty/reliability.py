@@ -1,4 +1,4 @@
-"""Calibration of a classifier's probabilities, and detection of inputs that are unlike the training data."""
+"""Calibration of a classifier's probabilities, and detection of inputs that differ from the training data."""
 
 from __future__ import annotations
 
