@@ -1,8 +1,8 @@
-"""Print the measures of the code's shape, before and after: `python .ci/house.py REVISION [REVISION]`.
+"""Print figures of the code's structure at one or several revisions: `python .ci/house.py [REVISION ...]`.
 
-For each revision of this repository: lines of code in the variants, the longest argument list of a private function, names on
-the face, modules in import cycles. Lines of code are counted without docstrings, comments and blank lines. The size of an
-installed package is that of the running environment's.
+For each revision: lines of code in the variants, the longest argument list of a private function, public names, and modules in
+import cycles. Lines of code are counted without docstrings, comments and blank lines. The size of the installed package is that
+in the running environment.
 """
 
 import ast
@@ -123,7 +123,7 @@ def measures(revision):
         "  without the headers of functions": code - sum(lines_of_signatures(*pair) for pair in variants.items()),
         "longest argument list of a private function": f"{longest[0][0]} ({longest[0][1]})",
         "private functions with more than six arguments": sum(1 for count, _ in longest if count > 6),
-        "names on the face": len(public_names(ast.parse(texts["fastdrop/__init__.py"]))),
+        "public names of the package": len(public_names(ast.parse(texts["fastdrop/__init__.py"]))),
         "modules in import cycles": f"{len(cycles)} {' '.join(cycles) if len(cycles) < 4 else ''}".strip(),
     }
 

@@ -1,4 +1,4 @@
-"""Made by tests/face_stubs.py."""
+"""Made by tests/package_stubs.py."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, overload

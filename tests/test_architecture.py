@@ -11,14 +11,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not (ROOT / "fastdrop").is_dir(), reason="the sources are not beside the tests")
 
-# The rule: a part may import the parts of the lines above its own, and itself. What a line adds is behind it.
+# The rule: a part may import the parts of the lines above its own, and itself. Comments give further rules.
 LEVELS = [
     ["_core"],
     ["random", "elementary"],
-    ["variants' parts"],  # fastdrop/variants/_*.py: for variants and closed forms, not for what stands on the face
+    ["variants' parts"],  # fastdrop/variants/_*.py: for variants, theory and losses only
     ["variants"],  # ... but no variant imports another
     ["theory", "losses"],  # ... but no variant
-    ["typing", "the face"],
+    ["typing", "the package itself"],
     ["schedules"],
     ["nn"],
     ["uncertainty", "tuning", "monitor", "federated", "npyfile", "torch", "jax", "dask", "thinc", "numba_functions"],
@@ -67,7 +67,7 @@ def names_in_python(path, package):
             module = ".".join([*base, *([node.module] if node.module else [])])
             yield from (f"{module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "fastdrop":
-            yield f"fastdrop.{node.attr}"  # the face loads a submodule that is named
+            yield f"fastdrop.{node.attr}"  # the package loads a submodule at its first use
 
 
 FROM = re.compile(r"^\s*from\s+([\w.]+)\s+c?import\s+(.+)", re.M)
@@ -105,7 +105,7 @@ def part_of(module):
     """Return the part of the house that a module belongs to."""
     _, _, inside = module.partition(".")
     if not inside:
-        return "the face"
+        return "the package itself"
     top, _, rest = inside.partition(".")
     return "variants' parts" if top == "variants" and (not rest or rest.startswith("_")) else top
 

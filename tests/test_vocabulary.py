@@ -87,7 +87,7 @@ LEFT_OUT = read_left_out(PAGE.read_text()) if PAGE.is_file() else set()
 
 
 def public_functions():
-    """Return every public function and class of the face and of the modules, by name; the classes of results are not called."""
+    """Return every public function and class of the package and its modules, by name; the classes of results are not called."""
     found = {name: getattr(fastdrop, name) for name in fastdrop.__all__}
     for part in MODULES:
         module = importlib.import_module(f"fastdrop.{part}")

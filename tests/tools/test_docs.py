@@ -13,11 +13,11 @@ import fastdrop
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "docs/training.md", "docs/techniques.md", "docs/questions.md"]
 MODULES = ["elementary", "losses", "schedules", "theory", "typing"]  # the tests of the other modules run their own
-OF_FUNCTIONS = ["elementary", "losses", "theory"]  # modules of functions with the same docstrings as the face
+OF_FUNCTIONS = ["elementary", "losses", "theory"]  # modules whose functions have docstrings like those of the package
 
 
 def public_objects():
-    """Return the public objects of the face and of the modules of functions, by name."""
+    """Return the public objects of the package and of the modules of functions, by name."""
     found = {name: getattr(fastdrop, name) for name in fastdrop.__all__}
     for part in OF_FUNCTIONS:
         module = importlib.import_module(f"fastdrop.{part}")

@@ -54,7 +54,7 @@ def test_trials_pass(trial):
 
 
 def wrong_once(monkeypatch, name, is_wrong):
-    """Let a function of the face give a wrong last element in certain calls."""
+    """Let a public function return a wrong last element in certain calls."""
     function = getattr(fastdrop, name)
 
     def wrong(*arguments, **keywords):

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import face_stubs
 import layer_stubs
+import package_stubs
 import pytest
 
 import fastdrop
@@ -77,12 +77,12 @@ def test_the_stub_of_the_layers_is_what_the_functions_offer():
 
 
 def test_the_stub_of_the_face_is_what_the_functions_offer():
-    """After a change of a signature: python tests/face_stubs.py."""
-    assert declarations(face_stubs.PATH.read_text()) == declarations(face_stubs.text())
+    """After a change of a signature: python tests/package_stubs.py."""
+    assert declarations(package_stubs.PATH.read_text()) == declarations(package_stubs.text())
 
 
 def test_the_stub_of_the_face_has_every_name():
-    tree = ast.parse(face_stubs.PATH.read_text())
+    tree = ast.parse(package_stubs.PATH.read_text())
     names = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     names |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert set(fastdrop.__all__) <= names

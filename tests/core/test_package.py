@@ -1,4 +1,4 @@
-"""The face: what `import fastdrop` offers, what it loads, and what it leaves for later."""
+"""The names that `import fastdrop` offers, the modules that it loads, and those that it loads later."""
 
 import importlib.metadata
 import inspect
@@ -7,7 +7,7 @@ import pytest
 
 import fastdrop
 
-LOADED_LATER = [name for name in (*fastdrop.SUBMODULES, *fastdrop.ADAPTERS) if name != "elementary"]  # which variants stand on
+LOADED_LATER = [name for name in (*fastdrop.SUBMODULES, *fastdrop.ADAPTERS) if name != "elementary"]  # which variants import
 
 
 def test_dir_shows_the_public_names_and_nothing_else():
@@ -15,8 +15,8 @@ def test_dir_shows_the_public_names_and_nothing_else():
     assert all(getattr(fastdrop, name) is not None for name in dir(fastdrop))
 
 
-def test_all_is_what_the_face_binds():
-    """Apart from modules, whatever has no underscore is public: nothing that was imported for the face's own use."""
+def test_all_names_what_the_package_binds():
+    """Apart from modules, every name without an underscore is public: the package keeps no import for its own use."""
     bound = {name for name, value in vars(fastdrop).items() if name[0] != "_" and not inspect.ismodule(value)}
     assert bound - {"ADAPTERS", "SUBMODULES"} == set(fastdrop.__all__)
     assert fastdrop.__all__ == sorted(set(fastdrop.__all__))

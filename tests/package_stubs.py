@@ -1,6 +1,6 @@
-"""The face's signatures for type checkers: `fastdrop/__init__.pyi`, in which a result has the dtype of the array that came in.
+"""The package's signatures for type checkers: `fastdrop/__init__.pyi`, in which a result has the dtype of the input array.
 
-python tests/face_stubs.py        # writes the file anew, after a signature has changed
+python tests/package_stubs.py        # writes the file again, after a signature has changed
 """
 
 import ast
