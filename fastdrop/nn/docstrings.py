@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import Any
 
-from fastdrop._core.docstrings import sections
+from fastdrop._core.docstrings import joined, sections
 
 __all__ = ["complete"]
 
@@ -15,7 +15,6 @@ SEED = (
     "int, Key, Stream, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None",
     "    The seed of the layer's own stream. `Layer.seed` replaces it. None, the default, takes fresh entropy.",
 )
-SECTIONS = ("Parameters", "Returns", "Raises", "See Also", "Notes", "References", "Examples")
 
 
 def complete(cls: Any) -> None:
@@ -32,8 +31,7 @@ def complete(cls: Any) -> None:
     own.setdefault("See Also", f"fastdrop.{forward.__name__} : the function, with its formulas.")
     if "References" in theirs[0]:
         own.setdefault("References", theirs[0]["References"])
-    parts = [f"{name}\n{'-' * len(name)}\n{own[name]}" for name in SECTIONS if name in own]
-    cls.__doc__ = "\n\n".join([summary, *parts]) + "\n"
+    cls.__doc__ = joined(summary, own)
 
 
 def parameters(cls: Any, own: str, theirs: list[str]) -> str:

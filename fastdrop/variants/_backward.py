@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from fastdrop._core.docstrings import SECTIONS, sections
+from fastdrop._core.docstrings import joined, sections
 
 __all__ = ["backward_of"]
 
@@ -50,8 +50,7 @@ def docstring(function: Callable[..., Any], forward: Callable[..., Any]) -> str:
     own.setdefault("Returns", RETURNS)
     own.setdefault("Raises", RAISES.format(forward=forward.__name__))
     own.setdefault("See Also", f"{forward.__name__} : the forward pass, with the meaning of each parameter.")
-    parts = [f"{name}\n{'-' * len(name)}\n{own[name]}" for name in SECTIONS if name in own]
-    return "\n\n".join([summary, *parts]) + "\n"
+    return joined(summary, own)
 
 
 def parameters(function: Callable[..., Any], own: str, forward: str) -> str:

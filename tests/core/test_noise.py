@@ -1,14 +1,12 @@
 """What noise does to elements: blocks of a larger array, factors that broadcast, changes with an element's own sign."""
 
-import math
-
 import numpy as np
 import pytest
 
 import fastdrop
 from fastdrop._core import numbers
 from fastdrop._core.plan import Call, RoundToNearest, apply_mask
-from fastdrop.verify.cases import COMPUTED, DTYPES, LINE, REFERENCE, awkward, equal_bytes, guarded, past_caches
+from fastdrop.verify.cases import COMPUTED, DTYPES, LINE, REFERENCE, equal_bytes, guarded, past_caches, values
 
 KEY = (91, 92)
 BLOCKS = {
@@ -22,11 +20,6 @@ BLOCKS = {
 KINDS = {"gaussian": (0.5,), "additive": (0.5,), "uniform": (0.5,), "concrete": (9.0, 1e-7, 6.7, 10 / 9, 3.3)}
 
 
-def filled(shape, dtype, first=0):
-    n = math.prod(shape)
-    return awkward(first + n, dtype)[first:].reshape(shape)
-
-
 def block_of(whole, begin, shape):
     return whole[tuple(slice(b, b + n) for b, n in zip(begin, shape, strict=True))]
 
@@ -36,8 +29,8 @@ def block_of(whole, begin, shape):
 def test_noise_of_a_block(engine, name, kind):
     shape, whole, begin = BLOCKS[name]
     dtype = DTYPES[(list(BLOCKS).index(name) + list(KINDS).index(kind)) % len(DTYPES)]
-    x = filled(whole, dtype)
-    other = np.abs(filled(shape, dtype, 3))
+    x = values(whole, dtype)
+    other = np.abs(values(shape, dtype, 3))
     part = np.asfortranarray(block_of(x, begin, shape))
     call = Call(*KEY, start=7, global_shape=whole, global_start=begin)
     y, sums = numbers.noise(call, part, kind, KINDS[kind], other, with_sums=kind != "additive")
@@ -75,7 +68,7 @@ FACTORS = {
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_factors_broadcast(engine, name, dtype):
     shape, own = FACTORS[name]
-    x, compute = filled(shape, dtype), np.dtype(COMPUTED[dtype]).type
+    x, compute = values(shape, dtype), np.dtype(COMPUTED[dtype]).type
     given = np.random.default_rng(3).standard_normal(own)
     with np.errstate(all="ignore"), RoundToNearest():
         z = numbers.numbers("normal", shape, COMPUTED[dtype], Call(*KEY))
@@ -93,7 +86,7 @@ def test_factors_broadcast(engine, name, dtype):
 @pytest.mark.parametrize("n", [3, 1027])
 def test_an_end_before_the_next_cache_line(engine, n):
     """The last elements are fewer than those before the first aligned one, from which on results go past the caches."""
-    x = filled((n,), "float32")
+    x = values((n,), "float32")
     wanted = fastdrop.gaussian_noise(x, seed=1)
     for shift in range(LINE // x.itemsize):
         with guarded(n, "float32", shift) as y, past_caches():
@@ -109,7 +102,7 @@ def test_factors_that_do_not_broadcast():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("scale", "shift", "fill"), [(1.25, 0.1, 0.1), (2.0, 0.0, 0.0), (0.0, 0.0, 1.5)])
 def test_an_affine_change_with_the_sign(engine, dtype, scale, shift, fill):
-    x, compute = filled((17, 301), dtype), np.dtype(COMPUTED[dtype]).type
+    x, compute = values((17, 301), dtype), np.dtype(COMPUTED[dtype]).type
     for shared in (None, 0, 1):
         kept = fastdrop.dropout_mask(x.shape, 0.4, shared_axes=shared, seed=KEY[0], offset=KEY[1])
         with np.errstate(all="ignore"), RoundToNearest():
@@ -125,7 +118,7 @@ def test_an_affine_change_with_the_sign(engine, dtype, scale, shift, fill):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("fill", [-np.inf, -0.0, 0.0])
 def test_a_fill_with_a_given_mask(engine, dtype, fill):
-    x = filled((17, 301), dtype)
+    x = values((17, 301), dtype)
     kept = fastdrop.dropout_mask(x.shape, 0.4, seed=KEY[0])
     want = np.where(kept, x, np.array(fill, x.dtype)).astype(x.dtype)
     for mask in (kept, np.packbits(kept, bitorder="little")):
