@@ -1,4 +1,4 @@
-"""Measure what each technique's convergence costs: epochs and seconds to a validation loss of 0.5 on scikit-learn's digits.
+"""Measure the cost of each technique's convergence: epochs and seconds to a validation loss of 0.5 on scikit-learn's digits.
 
     python examples/convergence.py                                              # every technique, five folds: some minutes
     python examples/convergence.py --record bench/records/convergence.json      # ... for the benchmark's page

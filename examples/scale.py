@@ -40,7 +40,7 @@ def start_cluster(workers: int, memory: str | int = 0) -> Any:
 
 
 def first_element(block: np.ndarray) -> np.ndarray:
-    """Return what is left of a block, so that no result travels."""
+    """Return a small summary of a block, so that no result is sent."""
     return block[:1].copy()
 
 

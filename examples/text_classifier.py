@@ -157,7 +157,7 @@ def main() -> None:
     training, testing = split_data(150 if is_short else 600)
     epochs, seeds = (2, 2) if is_short else (6, 5)
     print(f"{len(training)} sentences to train, {len(testing)} to test, {epochs} epochs, {seeds} seeds")
-    print("Ops       accuracy       s      of it masks")
+    print("Ops       accuracy       s      in masks, s")
     for ops in CALLBACKS:
         runs = [train(ops, seed, training, epochs) for seed in range(seeds)]
         scores = [accuracy(pipeline, testing) for pipeline, _, _ in runs]
