@@ -28,7 +28,7 @@ SEED = 42
 
 
 class Row(NamedTuple):
-    """What is timed, and fastdrop's result with what it must equal."""
+    """The two sides to time, and fastdrop's result with the expected one."""
 
     name: str
     theirs: Step

@@ -1,4 +1,4 @@
-"""How busy the machine was during a run: what other processes took, what the host took, and how much the copy's time varied."""
+"""How busy the machine was during a run: other processes, time taken by the host, and the spread of the copy's times."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def process_ticks(pid: int) -> int:
     return sum(map(int, fields[11:15]))
 
 
-# What a record says -----------------------------------------------------------------------------------------------------
+# Reading a record ------------------------------------------------------------------------------------------------------
 
 
 def drift(record: Record) -> float | None:

@@ -29,7 +29,7 @@ SMALLEST = {"float16": 2.0**-24}  # the absolute rounding error of subnormals; t
 
 
 def check(contender: Contender, job: Job, found: Any, part: int = 1) -> None:
-    """Raise Mismatch if a result is not what the case asks for; of plain dropout, check only every `part`-th piece."""
+    """Raise Mismatch if a result is wrong for the case; for plain dropout, check only every `part`-th piece."""
     what = job.case.what
     if contender.kind == "yardstick":
         return  # a copy or a product by NumPy

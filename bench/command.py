@@ -86,7 +86,7 @@ def require_files(*paths: Path | None) -> None:
     """Check that files can be written before anything is measured."""
     for path in filter(None, paths):
         if not path.parent.is_dir():
-            raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
+            raise ValueError(f"{path} cannot be written: the folder {path.parent} does not exist")
     if paths[0] is not None:
         import matplotlib  # noqa: F401  fails now, if it is missing, rather than in half an hour
 

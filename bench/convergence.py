@@ -1,4 +1,4 @@
-"""What a technique's convergence costs: the record of ``examples/convergence.py``, which the page shows beside the times."""
+"""The cost of each technique's convergence: the record of ``examples/convergence.py``, shown beside the times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each variant costs: the rows of the table of variants, from a record."""
+"""The cost of each variant: the rows of the table of variants, from a record."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def ratio(record: Record, case: str, one: str, other: str) -> Estimate | None:
 
 
 def measured_pass(record: Record, case: str, own: str) -> Pass | None:
-    """Return a pass; `own` is the contender that does what the formulas do."""
+    """Return a pass; `own` is the contender with the same work as the formulas."""
     cell = tables.cell(record, case, "c")
     if cell is None:
         return None

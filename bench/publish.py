@@ -93,17 +93,18 @@ def table(record: Record) -> str:
 
 
 def cost_lines(record: Record) -> list[str]:
-    """Return a table of what each variant costs, in times of the copy; nothing if the record has no variants."""
+    """Return the table of the variants' costs, in times of the copy; nothing if the record has no variants."""
     found = costs.costs(record)
     if not found:
         return []
     lines = [
         "",
-        "What each variant costs, in times of `numpy.copyto` of the same array. A call has about 256 elements, and is given in "
-        "times of `numpy.multiply`. The last two columns are fastdrop's time divided by that of the formula in NumPy, for the "
-        "forward pass and for both passes.",
+        "The cost of each variant. Forward and backward: time divided by that of `numpy.copyto` of the same array. Small "
+        "call: time of a call on about 256 elements, divided by that of `numpy.multiply`. The last two columns: time divided "
+        "by that of the formula in NumPy, for the forward pass and for both passes. Wanted: the bound of each pass, if there "
+        "is one.",
         "",
-        "| function | wanted | forward | backward | call | of NumPy | both of NumPy |",
+        "| function | wanted | forward | backward | small call | / NumPy | both / NumPy |",
         "|---" * 7 + "|",
     ]
     for cost in found:

@@ -219,7 +219,7 @@ def answer_section(record: Record) -> str:
 
 
 def costs_section(record: Record) -> str:
-    """Return the table of what each variant costs, and the convergence of the techniques."""
+    """Return the table of the variants' costs, and the convergence of the techniques."""
     rows: list[tuple[str, list[Any]]] = []
     for cost in costs.costs(record):
         wanted = f"≤ {cost.variant.wanted:g}" if cost.variant.wanted else "–"
@@ -266,7 +266,7 @@ def dtypes_table(record: Record) -> str:
 
 
 def convergence_table() -> str:
-    """Return what the techniques cost until a network reached a validation loss, if this installation has the record."""
+    """Return the techniques' costs until a network reached a validation loss, if this installation has the record."""
     record = convergence.read()
     if record is None:
         return ""

@@ -1,4 +1,4 @@
-"""What is measured of each public function: one row per function, or per kind of its arguments, in `VARIANTS`.
+"""The measurements of each public function: one row per function, or per kind of its arguments, in `VARIANTS`.
 
 A row gives the shape of the arrays and the arguments. Each row becomes a case for the forward pass, one for the backward pass,
 and one for a call on about 256 elements. The bounds are times of `numpy.copyto` on an array of that shape.
@@ -35,7 +35,7 @@ __all__ = [
 Array = Any
 Arguments = Callable[[Array], dict[str, Any]]
 
-FORWARD, BACKWARD, CALL = "variant", "variant backward", "variant call"  # what a case measures
+FORWARD, BACKWARD, CALL = "variant", "variant backward", "variant call"  # the kind of measurement of a case
 VARIANT_CASES = (FORWARD, BACKWARD, CALL)
 OTHER_DTYPES = ("float64", "bfloat16")
 DTYPE_BOUND = 1.5  # the wanted bound of a pass in another dtype, in times of its ratio to the copy in float32
@@ -58,7 +58,7 @@ BLOCK_MAPS: Sizes = ((32, 64, 56, 56), (1, 4, 8, 8))
 class Variant:
     """A row: a public function with its arguments."""
 
-    name: str  # the function's name, and what is special about the arguments
+    name: str  # the function's name, and the kind of arguments if they are unusual
     function: str  # the name below `fastdrop`
     sizes: Sizes
     arguments: Arguments  # takes an array of activations; returns the keywords, of the backward function too

@@ -144,7 +144,7 @@ def measure(request: Request, emit: Emit) -> None:
         contenders[contender.name] = contender
         calls[contender.name] = replace(prepared, check=partial(answers.check, contender))
     if any(contender.exact for contender in contenders.values()):
-        with suppress(Exception):  # each comparison with it reports what is wrong
+        with suppress(Exception):  # each comparison with it reports the error
             answers.checked_reference()  # now: later, it would overwrite the result that is compared with it
         if request.process == 0 and request.case.what not in (FORWARD, BACKWARD):  # of variants, on the small call
             answers.check_engines(list(contenders.values()))

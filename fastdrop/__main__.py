@@ -19,7 +19,7 @@ def main() -> None:
         sys.exit(f'fastdrop: the command line needs {package}: pip install "fastdrop-kernels[cli]"')
     try:
         cli(prog_name="fastdrop")  # whatever it prints, it flushes
-    except OSError as error:  # the commands say what they cannot read or write themselves
+    except OSError as error:  # the commands report the files that they cannot read or write
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries to write again at its end
         sys.exit(f"Error: standard output: {error.strerror}")
 

@@ -280,7 +280,7 @@ def aggregate(
     server = {name: np.asarray(value) for name, value in parameters.items()}
     for name, value in server.items():
         if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
-            raise TypeError(f"the parameter {name!r} must be of floats; got {value.dtype}")
+            raise TypeError(f"parameter {name!r} must have a floating-point dtype; got {value.dtype}")
     if not isinstance(updates, Iterable):
         raise TypeError(f"updates must be an iterable of Update objects; got {updates!r}")
     totals = {name: np.zeros(value.shape) for name, value in server.items()}
@@ -334,7 +334,7 @@ def units_along(name: str, layer: str | None, size: int, kept: Kept) -> NDArray[
         raise ValueError(f"an axis of {name!r} counts the units of {layer!r}; kept has only {sorted(kept)}")
     units = np.asarray(kept[layer])
     if units.ndim != 1 or units.dtype.kind not in "iu" or (np.diff(units) <= 0).any() or (units.size and units[0] < 0):
-        raise ValueError(f"kept[{layer!r}] must be a rising sequence of units")
+        raise ValueError(f"kept[{layer!r}] must be an increasing sequence of units")
     if units.size and units[-1] >= size:
         raise ValueError(f"unit {units[-1]} of {layer!r} is kept, but {name!r} has only {size} of them")
     return units

@@ -1,4 +1,4 @@
-"""Monitoring of training: the rate, the share that was dropped, moments and gradients per layer, and the losses.
+"""Monitoring of training: the rate, the dropped share, moments and gradients per layer, and the losses.
 
 A `Monitor` writes one line of JSON per observation, at once. So the file can be read while training runs, and after the
 process was killed. `read` reads the file, and `plot` draws it.
@@ -69,8 +69,8 @@ class Monitor:
     every : int, default 1
         Record layers in every `every`-th step only.
     sample : int, default 16384
-        The largest number of elements of an array to look at; they are evenly spaced. Shares are then right to about 0.01, and
-        a look takes a fraction of a millisecond for arrays of any size.
+        The largest number of elements of an array to look at; they are evenly spaced. Shares are then accurate to about
+        0.01, and an entry takes a fraction of a millisecond for arrays of any size.
 
     Attributes
     ----------
@@ -280,7 +280,7 @@ class Monitor:
         if hasattr(layer, "walk"):
             found = [(full, inner) for full, inner in layer.walk(name) if isinstance(inner, Variant)]
             if not found:
-                raise ValueError(f"no layer inside {layer!r} drops anything")
+                raise ValueError(f"layer must contain a layer that drops; got {layer!r}")
             for full, inner in found:
                 self._hook(inner, "record", self._seeing_variant(inner, full or type(inner).__name__))
                 self._hook(inner, "gradient", self._seeing_backward(full or type(inner).__name__))
@@ -465,8 +465,8 @@ def plot(entries: Iterable[Entry]) -> list[Axes]:
     Returns
     -------
     list of matplotlib.axes.Axes
-        Four axes, side by side in one figure. The first has two lines per layer: the share that was dropped, and in dashes
-        the rate that was meant.
+        Four axes, side by side in one figure. The first has two lines per layer: the dropped share, and the intended rate as
+        a dashed line.
 
     Raises
     ------

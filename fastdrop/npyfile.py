@@ -1,4 +1,4 @@
-"""Dropout of ``.npy`` files that need not fit in memory: one chunk at a time, to a new file that then replaces the target."""
+"""Dropout of ``.npy`` files that may be larger than memory: one chunk at a time, to a new file that then replaces the target."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Layout:
 def read_layout(path: Path) -> Layout:
     """Read a file's header, of any version. No data are read; an array of objects is refused and not unpickled."""
     if path.exists() and not path.is_file():  # a pipe may keep its reader waiting for ever
-        raise ValueError(f"{path} is not an ordinary file")
+        raise ValueError(f"{path} must be a regular file")
     if zipfile.is_zipfile(path):
         raise ValueError(
             f"{path} is an archive (.npz) of arrays, not a .npy file of one: write the array to its own file, "
@@ -126,7 +126,7 @@ def check_header(path: Path, end: int) -> None:
     length_bytes = 2 if header[6] == 1 else 4  # by the version of the format
     descr = ast.literal_eval(header[8 + length_bytes :].decode("latin1").strip())["descr"]
     if not isinstance(descr, str) or np.dtype(descr).shape:  # "2f4" is an array of two
-        raise ValueError(f"its elements are no numbers but {descr!r}")
+        raise ValueError(f"its elements must be numbers; they have the type {descr!r}")
 
 
 def apply_file(
@@ -159,7 +159,7 @@ def apply_file(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `fastdrop.dropout`; or the source is not a complete ``.npy`` file, or the target is not an ordinary file.
+        As in `fastdrop.dropout`; or the source is not a complete ``.npy`` file, or the target is not a regular file.
     OSError
         Reading or writing failed.
     """
@@ -185,9 +185,9 @@ def replacement(target: Path) -> Iterator[io.BufferedRandom]:
         os.stat(target)  # raises OSError for a loop of links, which `resolve` may not notice
     given, target = target, target.resolve()  # a link stays a link
     if target.exists() and not target.is_file():
-        raise ValueError(f"{target} is not an ordinary file")
+        raise ValueError(f"{target} must be a regular file")
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {target.parent}")
+        raise FileNotFoundError(f"the folder {target.parent} does not exist")
     temporary = target.with_name(f"{PART}{secrets.token_hex(8)}.part")
     try:
         with open(temporary, "x+b") as file:

@@ -136,8 +136,7 @@ def normal(
     shape : int or sequence of int
         The shape of the result.
     dtype : {numpy.float32, numpy.float64}
-        float32 takes the word w of each index, u = (w + 1/2) / 2**32; float64 takes two words and is the normal number at
-        `uniform`'s u.
+        float32 uses one word w per number, u = (w + 1/2) / 2**32. float64 uses two words per number; u is that of `uniform`.
     seed, offset
         As in `dropout`.
     out : numpy.ndarray, optional
@@ -159,9 +158,9 @@ def normal(
 
     Notes
     -----
-    float32: piecewise polynomials, one for each power of two of u or 1 - u, of a fit of our own (src_c/fit_normal.py). Absolute
-    error below 7.5e-7, values up to 6.34 from 0, and none smaller than one at a lower u. float64: algorithm AS 241 [1]_ with a
-    logarithm of our own, relative error below 1e-14, values up to 8.2 from 0.
+    float32 uses polynomials, one for each power of two of u or 1 - u, which `src_c/fit_normal.py` fits. The absolute error is
+    below 7.5e-7, the magnitude at most 6.34, and the numbers never decrease as u increases. float64 uses algorithm AS 241 [1]_
+    with fastdrop's logarithm. The relative error is below 1e-14, and the magnitude at most 8.2.
 
     References
     ----------

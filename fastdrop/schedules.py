@@ -114,7 +114,7 @@ class Schedule:
 
     def rate(self, step: int) -> float:
         """Return the rate at a step that is already checked."""
-        raise NotImplementedError(f"{type(self).__name__} has no rate(step)")
+        raise NotImplementedError(f"{type(self).__name__} must define rate(step)")
 
     def scaled(self, factor: float) -> Scaled:
         """Return this schedule times a factor; see `Scaled`."""
@@ -246,7 +246,7 @@ class Ramp(Schedule):
 
     def share(self, progress: float) -> float:
         """Return the share of the way from `start` to `end`, after this share of the steps; both are in [0, 1]."""
-        raise NotImplementedError(f"{type(self).__name__} has no share(progress)")
+        raise NotImplementedError(f"{type(self).__name__} must define share(progress)")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ OPTIONS = frozenset({"float32", "float16", "bfloat16", "noise_shape", "bias", "r
 
 
 def function(job: Job) -> Any:
-    """Return what a user writes: dropout, with the additions around it."""
+    """Return dropout as a user writes it, with the additions around it."""
     adapter, p, noise_shape = importlib.import_module("fastdrop.jax"), job.p, job.case.noise_shape
 
     def run(x: Any, key: Any, bias: Any, residual: Any) -> Any:

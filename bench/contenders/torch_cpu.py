@@ -1,4 +1,4 @@
-"""PyTorch on the CPU: `torch.nn.functional.dropout`, and what a user writes by hand; each eager and through `torch.compile`.
+"""PyTorch on the CPU: `torch.nn.functional.dropout` and handwritten dropout, each eager and through `torch.compile`.
 
 On Intel's processors PyTorch draws the mask with MKL; on all others, AMD's included, with a slower loop of its own
 (`bernoulli_scalar_kernel` in ATen asks for the vendor).

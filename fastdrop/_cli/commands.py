@@ -159,14 +159,18 @@ def number_or_unlimited(text: str) -> int | None:
 @click.option("--kind", type=click.Choice(list(KINDS)), required=True, help="The kind of data to write.")
 @SEED
 @OFFSET
-@click.option("-p", "--p", "p", type=float, default=0.5, show_default=True, help="The probability of dropping, for mask and packed.")
+@click.option(
+    "-p", "--p", "p", type=float, default=0.5, show_default=True, help="The probability of dropping, for mask and packed."
+)
 @click.option(
     "--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="The dtype, for normal."
 )
 @click.option(
     "--count", type=number_or_unlimited, metavar="INTEGER|unlimited", required=True, help="The number of elements to write."
 )
-@click.option("--out", "target", type=click.Path(dir_okay=False, path_type=Path), help="The file to write, instead of standard output.")
+@click.option(
+    "--out", "target", type=click.Path(dir_okay=False, path_type=Path), help="The file to write, instead of standard output."
+)
 @BACKEND
 @THREADS
 def stream(

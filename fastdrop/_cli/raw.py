@@ -27,7 +27,7 @@ class Raw:
     dtype: DTypeLike = "float32"
 
 
-# Each kind: the function that makes a piece (the data, the number of elements, the index of the first), and the end of its indices.
+# Each kind: the function that makes a piece (of the data, the number of elements, the first index), and the end of the indices.
 Kind = tuple[Callable[[Raw, int, int], NDArray[Any]], int]
 KINDS: dict[str, Kind] = {
     "words": (lambda raw, n, start: fastdrop.words(n, seed=raw.seed, offset=raw.offset, start=start), 2**50),

@@ -98,7 +98,7 @@ cdef class Call:
         return finish(self, work, given)
 
     def drop_decisions(self, x, p, Decisions mask not None, per=None):
-        """Return x without what a mask of decisions with probability p drops. For training only.
+        """Return x after a mask of decisions with probability p. For training only.
 
         Kept elements are multiplied by the mask's size / its number of kept elements, counted `per` "batch" or "sample" (the
         mask's first axis must be x's first); by default they are not scaled.
@@ -692,5 +692,5 @@ cdef double round_to_compute(value, int dtype) except? -1.0:
     except TypeError:
         raise TypeError(f"scale must be a number; got {value!r} ({type(value).__name__})") from None
     except OverflowError:
-        raise ValueError(f"scale must be a number that a double holds; got {value!r}") from None
+        raise ValueError(f"scale must be in the range of float64; got {value!r}") from None
     return NAN if number != number else native.rounded_factor(number, dtype)  # one payload for all NaNs

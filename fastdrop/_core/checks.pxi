@@ -112,7 +112,7 @@ cpdef int check_out(out, np.ndarray x, str name="input") except -1:
     if not np.PyArray_SAMESHAPE(y, x):
         raise ValueError(f"out must have the shape of the {name}, {true_shape(x)}; got {true_shape(y)}")
     if not np.PyArray_ISWRITEABLE(y):
-        raise ValueError("out is read-only")
+        raise ValueError("out must be writable; it is read-only")
     return 0
 
 

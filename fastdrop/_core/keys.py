@@ -148,7 +148,7 @@ class Stream(plan.Counter):
     def __init__(self, seed: StreamSeed = None, offset: int = 0) -> None:
         if isinstance(seed, Stream):
             raise TypeError("seed must not be a Stream here; stream.spawn(n) and stream.fold_in(data) return new streams")
-        super().__init__(seed, offset)  # may draw from what the caller gave
+        super().__init__(seed, offset)  # may draw from the given generator
         self._spawned = 0
         self._lock = threading.Lock()
 
@@ -199,7 +199,7 @@ class Stream(plan.Counter):
             raise TypeError(f"a stream's state must be a mapping, as state_dict returns it; got {state!r}")
         missing = {"seed", "offset", "spawned"} - state.keys()
         if missing:
-            raise ValueError(f"a stream's state has 'stream', 'seed', 'offset' and 'spawned'; missing: {sorted(missing)}")
+            raise ValueError(f"a stream's state must have 'stream', 'seed', 'offset' and 'spawned'; missing: {sorted(missing)}")
         if state.get("stream", plan.STREAM) != plan.STREAM:
             raise ValueError(f"this is fastdrop's stream {plan.STREAM}; the state is of stream {state['stream']!r}")
         is_used_up = state["offset"] == WORD

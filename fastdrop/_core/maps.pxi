@@ -1,4 +1,4 @@
-# Attention maps of the activations: means over channels, the places below a share of the maximum, and what is made of them.
+# Attention maps of the activations: means over channels, the positions below a share of the maximum, and their use.
 
 def attention_map(np.ndarray x not None, int channels):
     """Return the mean over the axis of channels, which keeps length 1, in the compute type."""

@@ -41,7 +41,7 @@ int fd_keep_bits(uint8_t *out, int64_t n, double p, uint64_t seed, uint64_t offs
 /* The seed that is derived from `seed` by a number: fastdrop.fold_in. */
 uint64_t fd_derive(uint64_t seed, uint64_t data);
 
-/* A sentence that says what is allowed. */
+/* A sentence that says which values are allowed. */
 const char *fd_error_text(int error);
 
 #ifdef __cplusplus

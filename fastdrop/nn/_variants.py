@@ -283,7 +283,7 @@ class ConcreteDropout(
     Parameters
     ----------
     p : float
-        The initial rate, between 0 and 1; its logit is the parameter ``p_logit``, of float64.
+        The initial rate, above 0 and below 1; its logit is the parameter ``p_logit``, of float64.
 
     Examples
     --------
@@ -304,7 +304,7 @@ class ConcreteDropout(
         super().__init__(*arguments, **options)
         self._first_rate = plan.as_rate(p)
         if self._first_rate in (0.0, 1.0):
-            raise ValueError(f"p, the initial rate, must be between 0 and 1; got {p!r}")
+            raise ValueError(f"p, the initial rate, must be above 0 and below 1; got {p!r}")
         self.add_parameter("p_logit", elementary.logit(np.array(self._first_rate)))
 
     @property
@@ -533,7 +533,7 @@ class MultinomialDropout(
 
 
 class ADL(Variant, forward=fastdrop.adl, backward=fastdrop.adl_backward):
-    """Hides the most discriminative region of feature maps, or stresses it: `fastdrop.adl`.
+    """Hides the most discriminative region of feature maps, or emphasises it: `fastdrop.adl`.
 
     Examples
     --------

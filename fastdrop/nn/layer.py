@@ -133,11 +133,11 @@ class Layer:
 
         With ``again=record`` the recorded pass is repeated with the same rates and masks: no key is drawn.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no record(x)")
+        raise NotImplementedError(f"{type(self).__name__} must define record(x)")
 
     def gradient(self, grad: Any, record: Any) -> Any:
         """Return the gradient with respect to the input of the pass that made the record."""
-        raise NotImplementedError(f"{type(self).__name__} has no gradient(grad, record)")
+        raise NotImplementedError(f"{type(self).__name__} must define gradient(grad, record)")
 
     def forget(self) -> None:
         """Forget the forward passes that wait for a backward pass."""
@@ -156,7 +156,7 @@ class Layer:
         """Add an array as a parameter, which is trained in place."""
         dtype = np.asarray(value).dtype
         if dtype.kind != "f" and dtype.name != "bfloat16":
-            raise TypeError(f"{name} must be an array of floats, to which updates can be added; got {dtype}")
+            raise TypeError(f"{name} must have a floating-point dtype, so that it can be trained; got {dtype}")
         self.own_parameters[name] = value
         self.own_gradients[name] = np.zeros_like(value)
 
@@ -284,7 +284,7 @@ class Layer:
         try:
             return cls(**{key: decode(value, key, Layer.from_config) for key, value in own.items()})
         except TypeError as error:
-            raise TypeError(f"{cls.__name__} needs own_config() and build(config) for its arguments: {error}") from None
+            raise TypeError(f"{cls.__name__} must define own_config() and build(config) for its arguments: {error}") from None
 
     # State
 

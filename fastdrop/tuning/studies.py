@@ -250,7 +250,7 @@ def run_trial(
     """Run one more trial, with the given choice or with one that the sampler suggests."""
     if given is not None:
         study.enqueue_trial(given["choice"])
-    # Each trial has its own sampler, seeded by its number: so a continued study does what an uninterrupted one does.
+    # Each trial has its own sampler, seeded by its number: so a continued study is equal to an uninterrupted one.
     study.sampler = optuna.samplers.TPESampler(seed=seed % 2**32)
     trial = study.ask()
     trial.set_user_attr("origin", "search" if given is None else given["origin"])
@@ -285,10 +285,10 @@ def check_space(space: Space) -> None:
         raise ValueError("space must have at least one name to search for")
     for key, values in space.items():
         if key == "fold":
-            raise ValueError("space must not use the name 'fold', under which train gets the number of the fold")
+            raise ValueError("space must not use the name 'fold', which is the keyword for the number of the fold")
         if isinstance(values, tuple):
             if len(values) != 2 or not -math.inf < values[0] <= values[1] < math.inf:
-                raise ValueError(f"a range must be (low, high), finite and low <= high; space[{key!r}] is {values!r}")
+                raise ValueError(f"space[{key!r}] must be (low, high) with finite low <= high; got {values!r}")
         elif not isinstance(values, list) or not values:
             raise ValueError(f"space[{key!r}] must be a tuple (low, high) or a list of choices; got {values!r}")
 

@@ -33,7 +33,7 @@ def adl(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Hide the most discriminative region of feature maps, or stress it: the attention-based dropout layer (ADL).
+    """Hide the most discriminative region of feature maps, or emphasise it: the attention-based dropout layer (ADL).
 
     The mean over the channels, A, is the attention map of a sample. With probability `p`, the positions with high A are dropped
     in the whole batch; otherwise the whole batch is multiplied by sigmoid(A), the importance map.

@@ -151,8 +151,8 @@ def concrete_dropout_backward(
     dx : numpy.ndarray
         `out`, or a new array like `grad`; outside training `grad` itself.
     dp_logit : numpy.float64
-        Summed in a fixed order in float64: the same bits with any number of threads and any backend. For a clamped logit it is
-        the gradient at the bound. 0 outside training.
+        The gradient with respect to `p_logit`. It is summed in a fixed order in float64, so its bits are the same with any
+        number of threads and any backend. For a clamped logit it is the gradient at the bound. It is 0 outside training.
 
     Examples
     --------

@@ -33,7 +33,7 @@ def gaussian_noise(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Add a normal number times `stddev` to each element. The gradient with respect to `x` is that of the result.
+    """Add a normal number times `stddev` to each element. The gradient passes through unchanged.
 
     Parameters
     ----------

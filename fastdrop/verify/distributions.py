@@ -16,7 +16,7 @@ def find_others() -> list[str]:
 
 
 def describe_others(names: list[str]) -> str:
-    """Return what is wrong if there are any, and how to mend it."""
+    """Return a sentence that names the other distributions, and how to mend the installation."""
     return (
         f"{', '.join(names)} also installs the package fastdrop, and each overwrites files of the other: "
         f"pip uninstall {' '.join(names)} {OWN}, then install {OWN} again"

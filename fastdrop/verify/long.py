@@ -233,7 +233,7 @@ class Tally:
         return trial
 
     def outcome(self) -> Outcome:
-        """Return what is shown of them: the first failure, if there is one."""
+        """Return the outcome of all trials, with the first failure if there is one."""
         about = f"{self.number} trials"
         if self.failures:
             about = f"{len(self.failures)} of {about} failed; the first: {self.failures[0]}"

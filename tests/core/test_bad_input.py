@@ -107,7 +107,7 @@ OUTPUTS = [
     (np.ones(6, ">f4"), TypeError, "out must have the dtype of the input, '<f4'; got '>f4'"),
     (np.ones(5, np.float32), ValueError, r"out must have the shape of the input, \(6,\); got \(5,\)"),
     (np.ones((6, 1), np.float32), ValueError, r"out must have the shape of the input, \(6,\); got \(6, 1\)"),
-    (READ_ONLY, ValueError, "out is read-only"),
+    (READ_ONLY, ValueError, "out must be writable; it is read-only"),
 ]
 
 

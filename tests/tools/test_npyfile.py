@@ -196,5 +196,5 @@ def test_elements_that_are_arrays_by_their_text_are_refused(tmp_path, descr):
     header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': (2,), }}".ljust(117) + "\n"
     path = tmp_path / "x.npy"
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(64))
-    with pytest.raises(ValueError, match="its elements are no numbers but"):
+    with pytest.raises(ValueError, match="its elements must be numbers; they have the type"):
         npyfile.read_layout(path)

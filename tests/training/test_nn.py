@@ -637,7 +637,7 @@ class Scale(nn.Layer):
         ({"class": "Dropout", "p": 0.5}, ValueError, "mode is 'inverted' here, None in the configuration"),
         (lambda: nn.Dropout(lambda step: 0.5).to_config(), ValueError, "which a configuration cannot hold; use a Schedule"),
         (lambda: Scale(2.0, 3).to_config(), ValueError, "parameters.shift.shape is [1] here, [3] in the configuration"),
-        ({"class": "Scale", "size": 3}, TypeError, "Scale needs own_config() and build(config) for its arguments"),
+        ({"class": "Scale", "size": 3}, TypeError, "Scale must define own_config() and build(config) for its arguments"),
     ],
 )
 def test_a_configuration_that_cannot_be_followed(config, error, sentence):
@@ -762,7 +762,7 @@ SHARED = nn.Dropout(0.1)
     ("make", "error", "sentence"),
     [
         (lambda: nn.Dropout(1.5), ValueError, "p must be in [0, 1], the probability of dropping; got 1.5"),
-        (lambda: nn.ConcreteDropout(0.0), ValueError, "p, the initial rate, must be between 0 and 1; got 0.0"),
+        (lambda: nn.ConcreteDropout(0.0), ValueError, "p, the initial rate, must be above 0 and below 1; got 0.0"),
         (lambda: nn.Dropout("0.5"), TypeError, "p must be"),
         (lambda: nn.Dropout(None), TypeError, "p must be"),
         (
@@ -780,8 +780,8 @@ SHARED = nn.Dropout(0.1)
         (lambda: nn.Sequential([SHARED, nn.Sequential([SHARED])]), ValueError, "the layers '0' and '1.0' are one and the same"),
         (lambda: nn.Variant(0.5), TypeError, "Variant has no forward and backward function"),
         (lambda: nn.Dropout().advance(-1), ValueError, "steps must be >= 0; got -1"),
-        (lambda: nn.Layer().forward(1), NotImplementedError, "Layer has no record(x)"),
-        (lambda: nn.Layer().gradient(1, 1), NotImplementedError, "Layer has no gradient(grad, record)"),
+        (lambda: nn.Layer().forward(1), NotImplementedError, "Layer must define record(x)"),
+        (lambda: nn.Layer().gradient(1, 1), NotImplementedError, "Layer must define gradient(grad, record)"),
     ],
 )
 def test_bad_input_is_answered_by_a_sentence(make, error, sentence):

@@ -214,7 +214,7 @@ def driven():
         (lambda: Linear(0.1, 0.2, 3).load_state_dict({"p": 0.1}), ValueError, "does not fit the schedule Linear; unknown: p"),
         (lambda: Linear(0.1, 0.2, 3)(-1), ValueError, "step must be >= 0; got -1"),
         (lambda: Linear(0.1, 0.2, 3)(0.5), TypeError, "step must be an integer >= 0; got 0.5 (float)"),
-        (lambda: Schedule()(0), NotImplementedError, "Schedule has no rate(step)"),
+        (lambda: Schedule()(0), NotImplementedError, "Schedule must define rate(step)"),
     ],
 )
 def test_bad_input_is_answered_by_a_sentence(make, error, sentence):

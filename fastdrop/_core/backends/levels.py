@@ -34,8 +34,8 @@ def fill_up(scores: Floats, mean: float, floor: float) -> Floats:
 def excess(scores: Floats, level: Floats, mean: float, floor: float) -> Floats:
     """Return each row's sum of (keep probability - mean), the same in every order.
 
-    For n < 2**d terms, each term is rounded to a multiple of 2**(d - 51), and what is left to a multiple of 2**(2 d - 103). The
-    sums of the multiples are exact.
+    For n < 2**d terms, each term is rounded to a multiple of 2**(d - 51), and the remainder to one of 2**(2 d - 103). The sums
+    of the multiples are exact.
     """
     digits = scores.shape[1].bit_length()
     terms = np.clip(level * scores, floor, 1.0) - mean
