@@ -1,4 +1,4 @@
-"""Dropout of ``.npy`` files that may be larger than memory: one chunk at a time, to a new file that then replaces the target."""
+"""Dropout of ``.npy`` files that may be larger than memory: one chunk at a time, to a new file that replaces the target."""
 
 from __future__ import annotations
 
