@@ -80,7 +80,7 @@ def imports(body, functions):
 
 
 def re_exports(names):
-    """Return the imports of `fastdrop/__init__.py` by name: what is declared where it is defined."""
+    """Return the imports of `fastdrop/__init__.py` by name, for objects that are declared in their own modules."""
     tree = ast.parse(Path(fastdrop.__file__).read_text())
     found = {alias.name: node.module for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     return [f"from {found[name]} import {name} as {name}" for name in names if name in found]

@@ -1,13 +1,13 @@
 """Calls of every public function whose results are recorded: names and places of functions may change, results may not.
 
 Each row of the table is one call of one function with one set of options; it is made for several dtypes and layouts of
-the arrays. What a row computes has a stable id, "technique/dtype/layout/options", which names no function and no keyword:
+the arrays. A row's computation has a stable id, "technique/dtype/layout/options", which names no function and no keyword:
 when a function is renamed, edit the call, never the id. `tests/data/recorded_results.json` has the SHA-256 of each result.
 
     python tests/recorded_results.py --add                            # records the ids that have no hash yet
     python tests/recorded_results.py --change ID ... --reason "..."   # records that results were changed on purpose
 
-No hash is ever overwritten: what was recorded first stays, and a change stands beside it with its reason.
+No hash is ever overwritten: the first record stays, and a change is added beside it with its reason.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def pieces(shape: tuple[int, ...], cut: str) -> list[tuple[slice, ...]]:
 
 
 class Inputs:
-    """What a call gets: arrays of one dtype and layout, and where they lie in the whole, if they are a piece of it."""
+    """The inputs of a call: arrays of one dtype and layout, and their place in the whole if they are a piece of it."""
 
     def __init__(self, shape: tuple[int, ...], dtype: str, layout: str, piece: tuple[slice, ...] = (), cut: str = "") -> None:
         self.full, self.dtype, self.layout, self.piece = shape, DTYPES.get(dtype), layout, piece

@@ -37,7 +37,7 @@ NOT_YET: set[tuple[str, str]] = set()
 
 
 def sources(root):
-    """Return the files that make up each module, by its name: a compiled one has .pyx, .pxd and what it includes."""
+    """Return the files of each module, by its name: a compiled module has .pyx, .pxd and included files."""
     found = {}
     for top, package in ((root / "fastdrop", "fastdrop"), (root / "bench", "fastdrop.bench")):
         for path in sorted(top.rglob("*")):

@@ -240,7 +240,7 @@ def test_scan_and_while():
     assert ((np.asarray(gradient) == 0) == (wanted == 0)).all()
 
 
-# What it refuses -----------------------------------------------------------------------------------------------------
+# Refused calls -------------------------------------------------------------------------------------------------------
 
 KEY_SENTENCE = "key must be a key of JAX, such as jax.random.key(42)"
 X = np.ones(3, np.float32)

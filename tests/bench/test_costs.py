@@ -1,4 +1,4 @@
-"""The table of what each variant costs: bounds that are missed, formulas that are faster, and the page that shows them."""
+"""The table of the variants' costs: missed bounds, faster formulas, and the page that shows them."""
 
 import json
 from dataclasses import replace

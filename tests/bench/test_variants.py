@@ -1,4 +1,4 @@
-"""The table of what each variant costs: no function is left out, and each peer's formula does the same as fastdrop."""
+"""The table of the variants' costs: no function is left out, and each peer's formula does the same as fastdrop."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The shared checks: what they return, what they refuse, and their messages."""
+"""The shared checks: their results, the arguments that they refuse, and their messages."""
 
 import math
 

@@ -1,7 +1,7 @@
 """One rule for each kind of argument, in every public function: a new function is covered by its signature.
 
-A bool, a list and an array of one element are no number; what merely has a truth value is no flag; a float is no seed. What is
-wrong is refused before anything is drawn or written.
+A bool, a list and an array of one element are not numbers; objects with a truth value are not flags; a float is not a seed. A
+wrong argument is refused before anything is drawn or written.
 """
 
 import inspect

@@ -353,7 +353,7 @@ def test_a_program_that_chooses_for_itself_needs_no_environment(run_python):
     assert done.stdout.split("\n") == ["3", "numpy", "still wrong", "c", ""], done.stderr
 
 
-# What is not available ----------------------------------------------------------------------------------------------
+# Unavailable settings -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["sse9", "", "C", ["c"], 512])

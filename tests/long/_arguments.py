@@ -63,7 +63,7 @@ class Draw:
         self.choice, self.below = self.random.choice, self.random.randrange
 
     def begin(self, name):
-        """Choose what the arguments of a call of this function have in common."""
+        """Choose the values that the arguments of a call of this function share."""
         self.name = name
         self.arrays = []  # all that were made, so that a later argument can meddle with one, or overlap it
         self.base = None  # the memory that x and out share
@@ -520,7 +520,7 @@ MAKERS = {
 }
 
 
-# What must be refused, or what nobody expects -----------------------------------------------------------------------
+# Wrong and unusual arguments ---------------------------------------------------------------------------------------
 
 
 def liar(d):

@@ -1,4 +1,4 @@
-"""What the programs here share: their common options, the progress bar, and the record of a run."""
+"""Parts that the programs here share: their common options, the progress bar, and the record of a run."""
 
 import argparse
 import json

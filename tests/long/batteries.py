@@ -122,7 +122,7 @@ PROGRAMS = {"dieharder": "dieharder", "practrand": "RNG_test", "testu01": "testu
 
 
 def heading(options):
-    """Yield what the record says of the run."""
+    """Yield the lines of the record about the run."""
     yield f"{options.battery} on {options.source}, {datetime.now(timezone.utc):%Y-%m-%d}, fastdrop {fastdrop.__version__}"
     yield f"command: python tests/long/batteries.py {' '.join(sys.argv[1:])}"
     yield f"bytes:   {command_of(options.source, options.seed, '0, 1, ...' if options.battery == 'dieharder' else 0)}"

@@ -102,7 +102,7 @@ PLACED = ("start", "global_shape", "global_start")
 
 @dataclass
 class Outcome:
-    """What a call did: its result or its exception."""
+    """The outcome of a call: its result or its exception."""
 
     result: object = None
     error: BaseException | None = None
@@ -144,7 +144,7 @@ def lied(error):
 
 
 def complaint(error):
-    """Return what is wrong with an exception, or None."""
+    """Return the fault of an exception, or None."""
     if lied(error) or isinstance(error, MemoryError):
         return None
     if not isinstance(error, (*ALLOWED, *SETTINGS)):

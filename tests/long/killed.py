@@ -83,7 +83,7 @@ def start(source, target, prepare=lambda: None):
 
 
 def state_of(target, whole):
-    """Return what the target is: "old", "whole", "absent" or "half"."""
+    """Return the state of the target: "old", "whole", "absent" or "half"."""
     if not target.exists():
         return "absent"
     return "old" if target.read_bytes() == OLD else "whole" if digest(target) == whole else "half"

@@ -54,7 +54,7 @@ def environment(folder, log):
 
 
 def reports(log):
-    """Return the first lines of what the sanitizers found."""
+    """Return the first lines of the sanitizers' reports."""
     for path in sorted(log.parent.glob(f"{log.name}.*")):
         text = path.read_text(errors="replace")
         if "allocation-size-too-big" not in text and "exceeds maximum supported size" not in text:

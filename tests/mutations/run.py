@@ -55,7 +55,7 @@ class Fault:
 
     @property
     def key(self) -> str:
-        """What names this fault in the results."""
+        """The name of this fault in the results."""
         return f"{self.file}: {self.old} -> {self.new}"
 
 
@@ -90,7 +90,7 @@ def copy_checkout(folder: Path) -> None:
         if not source.is_file() or (copy.exists() and (name in built or filecmp.cmp(source, copy, shallow=False))):
             continue
         copy.parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copy if copy.exists() else shutil.copy2)(source, copy)  # a file that changes is newer than what was built of it
+        (shutil.copy if copy.exists() else shutil.copy2)(source, copy)  # a changed file is newer than the files built from it
     if not (folder / "fastdrop/bench").exists():
         (folder / "fastdrop/bench").symlink_to(folder / "bench")
 
@@ -189,7 +189,7 @@ def judge(fault: Fault, folder: Path, faulty: set[str]) -> tuple[str, str]:
 
 
 def write_page(faults: list[Fault], results: dict[str, dict[str, object]]) -> None:
-    """Write the table of what was found."""
+    """Write the table of the results."""
     known = [(fault, results[fault.key]) for fault in faults if fault.key in results]
     count = {word: sum(entry["outcome"] == word for _, entry in known) for word in (SEEN, SURVIVED, EQUIVALENT, REFUSED)}
     days = sorted(entry["date"] for _, entry in known) or ["-"]
@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="plant also the faults that have a result")
     parser.add_argument("--only", default="", help="plant only the faults whose file or text has this")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no fault after so many minutes")
-    parser.add_argument("--folder", help="keep the copy in this folder, and use what was built in it")
+    parser.add_argument("--folder", help="keep the copy in this folder, and reuse its build")
     parser.add_argument("--check", action="store_true", help="list the faults that do not fit the code, and plant none")
     options = parser.parse_args()
     faults, results, end = read_faults(), read_results(), time.monotonic() + 60 * options.minutes

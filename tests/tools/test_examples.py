@@ -29,7 +29,7 @@ TOO_SHORT = "This run is too short to draw conclusions from it."
 
 
 def printed_by(name, *arguments, folder):
-    """Return what an example prints, in one line without its frames."""
+    """Return the output of an example in one line, without table borders."""
     return re.sub(r"[\s─━│┃]+", " ", run_example(name, *arguments, folder=folder))
 
 

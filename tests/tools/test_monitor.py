@@ -1,4 +1,4 @@
-"""What a monitor says about layers and losses, and that it can be read while it is written and after a kill."""
+"""The entries of a monitor about layers and losses; its file can be read while it is written and after a kill."""
 
 import doctest
 import json
@@ -22,7 +22,7 @@ def drop(x, p=0.25):
     return fastdrop.dropout(x, p, seed=4)
 
 
-# What is seen -------------------------------------------------------------------------------------------------------
+# Observations ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -628,7 +628,7 @@ def test_pruning_keeps_what_is_not_a_number():
 
 
 def without_products(weight, log_sigma2):
-    """Return what no BLAS has a part in."""
+    """Return the results that do not come from a BLAS."""
     log_alpha = theory.log_alpha(weight, log_sigma2)
     made = [log_alpha, *theory.prune(weight, log_sigma2, 1.0)]
     for approximation in ("molchanov", "kingma"):

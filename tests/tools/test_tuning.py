@@ -1,4 +1,4 @@
-"""Search for rates: what is tried, that it goes on where it stopped, and what it learns from earlier studies."""
+"""Search for rates: the choices that are tried, resumed studies, and choices from earlier studies."""
 
 import doctest
 import math
@@ -38,7 +38,7 @@ def stopping(train, calls):
     return limited
 
 
-# What is tried ------------------------------------------------------------------------------------------------------
+# Tried choices -----------------------------------------------------------------------------------------------------
 
 
 def test_the_search_finds_the_optimum():

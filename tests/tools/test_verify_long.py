@@ -158,7 +158,7 @@ def test_wrong_large_arrays_fail(less_large, monkeypatch):
 
 @pytest.fixture
 def short(monkeypatch):
-    """Leave out what the other tests run."""
+    """Leave out the checks that other tests run."""
     monkeypatch.setattr(long, "checks", lambda: iter(()))
     monkeypatch.setattr(long, "statistics", lambda seed: iter(()))
     monkeypatch.setattr(long, "large_arrays", lambda has_time: iter(()))

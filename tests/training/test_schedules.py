@@ -1,4 +1,4 @@
-"""Schedules: the papers' formulas, composition, state, and what is said about bad input."""
+"""Schedules: the papers' formulas, composition, state, and the errors for bad input."""
 
 import math
 import pickle

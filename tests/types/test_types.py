@@ -66,7 +66,7 @@ def test_pyright(tmp_path):
 
 
 def declarations(source):
-    """Return what a stub declares, whatever its format and its imports."""
+    """Return the declarations of a stub, whatever its format and its imports."""
     tree = ast.parse(source)
     return sorted(ast.unparse(node) for node in tree.body if isinstance(node, (ast.ClassDef, ast.Assign, ast.FunctionDef)))
 

@@ -1,4 +1,4 @@
-"""Code as users write it, for mypy and pyright: what is right passes, and each line that is marked is an error for both."""
+"""Code as users write it, for mypy and pyright: right code passes, and each marked line is an error for both."""
 
 import numpy as np
 from numpy.typing import NDArray
