@@ -279,7 +279,7 @@ def measured(row: Row, seconds: float) -> tuple[str, ...]:
 @click.argument("library", type=click.Choice(list(ROWS)))
 @click.option("--seconds", type=float, default=3.0, show_default=True, help="The time for each row.")
 def main(library: str, seconds: float) -> None:
-    """Print how many times as fast an adapter is as what its library offers."""
+    """Print how many times as fast an adapter is as its library's own function."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # before a library counts its processors
     fastdrop.set_num_threads(1)  # it counted the processors when it was imported

@@ -60,7 +60,7 @@ def bench(
 
     The data are the activations of a random layer on scikit-learn's handwritten digits. Results are checked before
     they are timed: fastdrop's backends and instruction sets must give the same bytes, and the other libraries must do
-    dropout. A full run with all libraries (pip install "fastdrop-kernels[peers]") takes half an hour.
+    dropout correctly. A full run with all libraries (pip install "fastdrop-kernels[peers]") takes half an hour.
     """
     with errors_in_one_line():
         require_files(html, record)

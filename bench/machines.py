@@ -1,4 +1,4 @@
-"""Compare machines: one page from the records of several machines, of each its newest.
+"""Compare machines: write one page from the newest record of each machine.
 
 fastdrop bench --record MACHINE.jsonl                        # on each machine
 python -m fastdrop.bench.machines --html machines.html *.jsonl
