@@ -164,9 +164,9 @@ def test_array_of_objects_is_not_unpickled(tmp_path):
         npyfile.apply_file(tmp_path / "in.npy", tmp_path / "out.npy", 0.5, seed=1)
 
 
-def test_only_ordinary_files_are_replaced(tmp_path):
+def test_only_regular_files_are_replaced(tmp_path):
     np.save(tmp_path / "in.npy", np.ones(4, np.float32))
-    with pytest.raises(ValueError, match="not an ordinary file"):
+    with pytest.raises(ValueError, match="must be a regular file"):
         npyfile.apply_file(tmp_path / "in.npy", Path("/dev/null"), 0.5, seed=1)
     assert Path("/dev/null").is_char_device()
 
