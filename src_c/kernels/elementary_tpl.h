@@ -60,17 +60,27 @@ INLINE float exp32(float x) {
   return is_number ? y : x;
 }
 
-INLINE float log32(float x) {
-  const int is_inside = (x > 0.0f) & (x < INFINITY);
-  const float inside = is_inside ? x : 1.0f;
-  const int is_small = inside < 0x1p-126f;
-  const int32_t bits = bits_of(is_small ? inside * 0x1p23f : inside), e = (bits - 0x3F3504F3) >> 23;
-  const float exponent = (float)e - (is_small ? 23.0f : 0.0f);
-  const float t = float_of(bits - (int32_t)((uint32_t)e << 23)) - 1.0f, z = t * t;
+/* a where the bits of `mask` are 1, b where they are 0. In place of ?:, of which gcc makes two copies of all that follows. */
+INLINE int32_t chosen32(int32_t mask, int32_t a, int32_t b) { return (a & mask) | (b & ~mask); }
+INLINE int64_t chosen64(int64_t mask, int64_t a, int64_t b) { return (a & mask) | (b & ~mask); }
+
+/* The logarithm of x / 2^places, for a positive normal number x. The result for other x has no meaning. */
+INLINE float log_scaled32(float x, float places) {
+  const int32_t bits = bits_of(x), e = (int32_t)((uint32_t)bits - 0x3F3504F3) >> 23;
+  const float exponent = (float)e - places;
+  const float t = float_of((int32_t)((uint32_t)bits - ((uint32_t)e << 23))) - 1.0f, z = t * t;
   float y = (HORNER32(t, log32_terms) * t) * z;
   y = y + exponent * -2.12194440e-4f;
   y = y - z * 0.5f;
-  y = (t + y) + exponent * 0.693359375f;
+  return (t + y) + exponent * 0.693359375f;
+}
+
+INLINE float log32(float x) {
+  const int is_inside = (x > 0.0f) & (x < INFINITY);
+  const float inside = is_inside ? x : 1.0f;
+  const int32_t is_small = -(inside < 0x1p-126f);
+  const int32_t normal = chosen32(is_small, bits_of(inside * 0x1p23f), bits_of(inside));
+  const float y = log_scaled32(float_of(normal), float_of(chosen32(is_small, bits_of(23.0f), 0)));
   const float outside = x == 0.0f ? -INFINITY : (x > 0.0f ? x : NAN);
   return is_inside ? y : outside;
 }
@@ -102,27 +112,33 @@ INLINE double exp64(double x) {
   return is_number ? y : x;
 }
 
+INLINE double log_scaled64(double x, double places) {
+  const uint64_t bits = (uint64_t)bits_of_double(x);
+  const int64_t e = (int64_t)((bits - 0x3FE6A09E667F3BCD + (UINT64_C(1) << 62)) >> 52) - (1 << 10);
+  const double exponent = from_integer64(e) - places;
+  const double t = double_of((int64_t)(bits - ((uint64_t)e << 52))) - 1.0, s = t / (2.0 + t), z = s * s;
+  const double rest = z * HORNER64(z, log64_terms), half_square = (t * t) * 0.5;
+  return exponent * 6.93147180369123816490e-01 -
+         ((half_square - (s * (half_square + rest) + exponent * 1.90821492927058770002e-10)) - t);
+}
+
 INLINE double log64(double x) {
   const int is_inside = (x > 0.0) & (x < (double)INFINITY);
   const double inside = is_inside ? x : 1.0;
-  const int is_small = inside < 0x1p-1022;
-  const int64_t bits = bits_of_double(is_small ? inside * 0x1p52 : inside);
-  const int64_t e = (int64_t)((uint64_t)(bits - 0x3FE6A09E667F3BCD + (INT64_C(1) << 62)) >> 52) - (1 << 10);
-  const double exponent = from_integer64(e) - (is_small ? 52.0 : 0.0);
-  const double t = double_of(bits - (int64_t)((uint64_t)e << 52)) - 1.0, s = t / (2.0 + t), z = s * s;
-  const double rest = z * HORNER64(z, log64_terms), half_square = (t * t) * 0.5;
-  const double y = exponent * 6.93147180369123816490e-01 -
-                   ((half_square - (s * (half_square + rest) + exponent * 1.90821492927058770002e-10)) - t);
+  const int64_t is_small = -(int64_t)(inside < 0x1p-1022);
+  const int64_t normal = chosen64(is_small, bits_of_double(inside * 0x1p52), bits_of_double(inside));
+  const double y = log_scaled64(double_of(normal), double_of(chosen64(is_small, bits_of_double(52.0), 0)));
   const double outside = x == 0.0 ? -(double)INFINITY : (x > 0.0 ? x : (double)NAN);
   return is_inside ? y : outside;
 }
 
 /* Functions that have the same text in both types; `least` is too small to change 1 by an addition. */
 #define FAMILY(type, n, least)                                                                       \
+  /* For finite x >= 0; of a NaN a NaN. */                                                           \
   INLINE type log1p##n(type x) {                                                                     \
     const type sum = (type)1 + x, added = sum - (type)1;                                             \
     const int is_lost = added == (type)0;                                                            \
-    const type good = log##n(sum) * (x / (is_lost ? (type)1 : added));                               \
+    const type good = log_scaled##n(sum, (type)0) * (x / (is_lost ? (type)1 : added));               \
     return is_lost ? x : good;                                                                       \
   }                                                                                                  \
   INLINE type sigmoid##n(type x) {                                                                   \
