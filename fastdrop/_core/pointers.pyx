@@ -7,6 +7,7 @@ The caller guarantees that the memory is valid; all other arguments are checked 
 """
 
 cimport numpy as np
+from cpython.float cimport PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
 from libc.stdint cimport int64_t, uintptr_t
 
@@ -160,26 +161,56 @@ cdef bint is_apart(uintptr_t a, uintptr_t y, int64_t size) noexcept:
     return not a or a == y or a >= y + <uintptr_t>size or y >= a + <uintptr_t>size
 
 
+cdef struct Layouts:
+    native.fd_layout elements, mask, rows
+
+
+cdef void lay_flat(native.fd_call *call, Layouts *space, const Addresses *at, int64_t n, int dtype) noexcept:
+    """Set the operands of a call, contiguous arrays, with a mask in C order and one rate for all elements."""
+    cdef int64_t size = item_size(dtype), one = 1
+    native.layout_of(&space.elements, 1, &n, &size, size)
+    native.layout_of(&space.mask, 1, &n, &one, 1)
+    call.n, call.dtype = n, dtype
+    call.x.data, call.y.data, call.other.data, call.bias.data = <void *>at.x, <void *>at.y, <void *>at.residual, <void *>at.bias
+    call.x.layout = call.y.layout = call.other.layout = &space.elements
+    call.bits.mask_layout = &space.mask
+    call.bits.places, call.scales = NULL, NULL
+    call.bits.packed, call.bits.flags.data, call.bits.rates.data, call.bits.gate = NULL, NULL, NULL, NULL
+
+
 cdef int perform_there(Work work, const Addresses *at, int64_t n, int64_t row, int num_threads) except -1:
     """Run the kernels directly on contiguous arrays."""
     cdef native.fd_call call
-    cdef native.fd_layout elements, mask, rows
-    cdef int64_t size = item_size(work.dtype), one = 1
+    cdef Layouts space
     cdef int64_t[2] shape, strides
-    native.layout_of(&elements, 1, &n, &size, size)
-    native.layout_of(&mask, 1, &n, &one, 1)
-    shape[0], shape[1], strides[0], strides[1] = n // row, row, 0, size
-    native.layout_of(&rows, 2, shape, strides, size)
+    lay_flat(&call, &space, at, n, work.dtype)
+    shape[0], shape[1], strides[0], strides[1] = n // row, row, 0, item_size(work.dtype)
+    native.layout_of(&space.rows, 2, shape, strides, item_size(work.dtype))
+    call.bias.layout = &space.rows
     call.bits.key, call.bits.first, call.bits.rate = work.key, work.first, native.rate_of(work.rate)
-    call.bits.mask_layout = &work.laid.layout if work.laid is not None else &mask
-    call.bits.places, call.scales = NULL, NULL
-    call.bits.packed, call.bits.flags.data, call.bits.rates.data, call.bits.gate = NULL, NULL, NULL, NULL
-    call.op, call.dtype, call.n = work.op, work.dtype, n
+    if work.laid is not None:
+        call.bits.mask_layout = &work.laid.layout
+    call.op = work.op
     call.scale, call.shift, call.fill = work.scale, work.shift, work.fill
-    call.x.data, call.y.data, call.other.data, call.bias.data = <void *>at.x, <void *>at.y, <void *>at.residual, <void *>at.bias
-    call.x.layout = call.y.layout = call.other.layout = &elements
-    call.bias.layout = &rows
     return run_with(work.settings, &call, num_threads, work.y_is_new)
+
+
+cdef bint drop_flat(const Addresses *at, int64_t n, int dtype, tuple rule, int num_threads, bint is_new) except -1:
+    """Do what most calls ask of `drop`, without objects; return whether that was possible. A rule begins with p and the key."""
+    cdef native.fd_call call
+    cdef Layouts space
+    cdef Settings settings = effective()
+    cdef double p = rule[0]
+    if not (n and at.x and at.y and settings.module is None and native.is_rate(p)):
+        return False
+    if not are_apart(at, n * item_size(dtype), item_size(dtype)):
+        return False
+    lay_flat(&call, &space, at, n, dtype)
+    call.bits.key.seed, call.bits.key.offset = word(rule[1], "seed"), word(rule[2], "offset")
+    call.bits.first, call.bits.rate = 0, native.rate_of(p)
+    call.op, call.scale, call.shift, call.fill = native.FD_SCALE, native.inverted_scale(p, dtype), 0.0, 0.0
+    run_with(settings, &call, num_threads, is_new)
+    return True
 
 
 cdef int run_with(Settings settings, native.fd_call *call, int num_threads, bint is_new) except -1:
@@ -247,3 +278,6 @@ cdef np.ndarray array_at(Work work, uintptr_t address, tuple sizes, strides):
         import ml_dtypes
         return made.view(ml_dtypes.bfloat16)
     return made
+
+
+include "tensors.pxi"

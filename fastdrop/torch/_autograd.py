@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from fastdrop._core.pointers import drop_memory, eager_plain, is_plain, register_functions
 from fastdrop.torch._keys import as_signed
 from fastdrop.torch._operators import (
     NO_OPERANDS,
@@ -15,13 +15,13 @@ from fastdrop.torch._operators import (
     Rule,
     backward_of_dropout,
     backward_of_variant,
-    drop_memory,
     keep_for_backward,
     keep_for_variant,
+    new_rule,
 )
-from fastdrop.torch._tensors import is_plain, is_transformed
+from fastdrop.torch._tensors import is_transformed
 
-__all__ = ["by_operator", "eager", "eager_plain", "one_by_one", "variant"]
+__all__ = ["by_operator", "eager", "one_by_one", "variant"]
 
 ops: Any = torch.ops.fastdrop
 Function: Any = torch.autograd.Function
@@ -77,8 +77,7 @@ class EagerAdd(Function):  # type: ignore[misc]
 
 
 # `Function.apply` without what it does for transforms: `is_plain` has seen that there are none.
-apply_eager: Any = super(Function, Eager).apply
-apply_eager_add: Any = super(Function, EagerAdd).apply
+register_functions(new_rule, super(Function, Eager).apply, super(Function, EagerAdd).apply)
 
 
 def tangent(function: Any, x: Tensor | None, bias: Tensor | None, residual: Tensor | None) -> Tensor | None:
@@ -95,21 +94,6 @@ def eager(x: Tensor, rule: Rule, in_place: bool = False, more: Operands = NO_OPE
     if not is_plain(x):  # a gradient may be of any kind
         return by_operator(x, torch.full((), as_signed(rule.seed), dtype=torch.int64), rule, more)
     return eager_plain(x, rule, in_place, more)
-
-
-def eager_plain(x: Tensor, rule: Rule, in_place: bool, more: Operands) -> Tensor:
-    """Do the same for plain tensors, and note what backward and forward mode need."""
-    noted = is_grad_enabled() or forward_ad._current_level >= 0
-    if more is not NO_OPERANDS and (more[0] is not None or more[1] is not None):
-        return apply_eager_add(x, rule, *more) if noted else drop_memory(x, empty_like(x), rule, more)
-    if noted and (x.requires_grad or forward_ad._current_level >= 0):
-        return apply_eager(x, rule, in_place)  # type: ignore[no-any-return]
-    if not in_place:
-        return drop_memory(x, empty_like(x), rule, NO_OPERANDS)
-    drop_memory(x, x, rule, NO_OPERANDS)
-    if not x.is_inference():
-        torch.autograd.graph.increment_version(x)
-    return x
 
 
 # By the operators ---------------------------------------------------------------------------------------------------

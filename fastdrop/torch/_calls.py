@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,11 +10,12 @@ from torch import Tensor
 
 import fastdrop.torch._native as _native
 from fastdrop._core import plan, pointers
+from fastdrop._core.pointers import eager_plain, is_plain
 from fastdrop.random import Key
-from fastdrop.torch._autograd import by_operator, eager_plain
+from fastdrop.torch._autograd import by_operator
 from fastdrop.torch._keys import DEFAULT, Source, check_source, draw_key, draw_tensor
-from fastdrop.torch._operators import NO_OPERANDS, Operands, Place, Rule
-from fastdrop.torch._tensors import check_in_place, check_tensor, is_acceptable, is_plain, is_transformed
+from fastdrop.torch._operators import NO_OPERANDS, Operands, Place, Rule, new_rule
+from fastdrop.torch._tensors import check_in_place, check_tensor, is_acceptable, is_transformed
 
 __all__ = ["NOTHING", "Given", "Placement", "Target", "drop", "given_of", "source_of"]
 
@@ -74,9 +74,7 @@ class Given(NamedTuple):
 
 NOTHING = Given()
 
-# On the way of each call: names that are found at once, and a Rule without the call in Python that its class would make.
 is_compiling, unwrap_if_dead = torch.compiler.is_compiling, torch._C._functorch.unwrap_if_dead
-new_rule: Any = functools.partial(tuple.__new__, Rule)
 
 
 def source_of(options: dict[str, Any]) -> Source:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import fastdrop.torch._native as _native
-from fastdrop.torch._calls import NOTHING, Given, Placement, drop, given_of, source_of, target
+from fastdrop._core.pointers import drop_usual
+from fastdrop.torch._calls import NOTHING, Given, Placement, drop, given_of, is_compiling, source_of, target
 from fastdrop.torch._keys import DEFAULT
 from fastdrop.variants import alpha
 
@@ -159,7 +160,7 @@ class Row(NamedTuple):
 def define(row: Row) -> Function:
     """Return the function of a row."""
     name, axes, described = row.name, row.axes, target(row.name, row.factors)
-    native_too = axes is None and row.factors is None
+    is_usual = axes is None and row.factors is None
 
     def function(
         input: Tensor,
@@ -184,8 +185,8 @@ def define(row: Row) -> Function:
             place = Placement(noise_shape, shared_axes, global_shape, global_start)
         is_default = seed is None and generator is None and offset == 0
         if is_default and place is None:
-            if native_too and _native.drop is not None and not torch.compiler.is_compiling():
-                made = _native.drop(input, p, training, inplace)
+            if is_usual and not is_compiling():
+                made = (_native.drop or drop_usual)(input, p, training, inplace)
                 if made is not None:
                     return made  # type: ignore[no-any-return]
             return drop(input, p, training, inplace, described, NOTHING)

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch._guards import TracingContext
 
-from fastdrop._core import plan
+from fastdrop._core import plan, pointers
+from fastdrop._core.pointers import draw_word
 from fastdrop.random import Key, Stream
-from fastdrop.torch._tensors import is_tracing, is_transformed
+from fastdrop.torch._tensors import DTYPES, is_tracing, is_transformed
 
-__all__ = ["DEFAULT", "Source", "as_signed", "check_source", "draw_key", "draw_tensor", "draw_word", "words_of"]
+__all__ = ["DEFAULT", "Source", "as_signed", "check_source", "draw_key", "draw_tensor", "words_of"]
 
 WORD = 2**64
 FROM, TO = -(2**63), 2**63 - 1  # the same call gives the same bits with `torch.randint`, which also runs under vmap
@@ -35,18 +36,12 @@ class Scratch(threading.local):
 
 
 scratch = Scratch()
+pointers.register_torch(torch, DTYPES, (scratch, FROM, TO))
 
 
 def as_signed(word: int) -> int:
     """Return a 64-bit word as int64 has it."""
     return word - WORD if word > TO else word
-
-
-def draw_word(generator: torch.Generator | None = None) -> int:
-    """Draw 64 bits from a generator, by default PyTorch's own."""
-    word, unsigned = scratch.both
-    word.random_(FROM, TO, generator=generator)
-    return unsigned.item()  # type: ignore[no-any-return]
 
 
 def check_source(source: Source) -> None:

@@ -6,6 +6,7 @@ or a key of 16: nothing else is kept between the passes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,12 +15,11 @@ import torch
 from torch import Tensor, library
 
 import fastdrop
-from fastdrop._core import pointers
+from fastdrop._core.pointers import draw_word, drop_memory
 from fastdrop.random import Key
-from fastdrop.torch._keys import as_signed, draw_word, words_of
-from fastdrop.torch._tensors import DTYPES
+from fastdrop.torch._keys import as_signed, words_of
 
-__all__ = ["NO_OPERANDS", "Operands", "Place", "Rule", "backward_of_dropout", "drop_memory", "keep_for_backward"]
+__all__ = ["NO_OPERANDS", "Operands", "Place", "Rule", "backward_of_dropout", "keep_for_backward"]
 
 Operands = tuple["Tensor | None", "Tensor | None"]  # bias, residual
 NO_OPERANDS: Operands = (None, None)
@@ -39,6 +39,8 @@ class Rule(NamedTuple):
         """Return the rule of the backward pass: kept elements times the first factor, dropped ones 0."""
         return self if len(self.factors) < 2 else self._replace(factors=self.factors[:1])
 
+
+new_rule: Any = functools.partial(tuple.__new__, Rule)  # without the call in Python that the class would make
 
 # draw ---------------------------------------------------------------------------------------------------------------
 
@@ -70,41 +72,6 @@ def _(number: int, *, device: torch.device) -> Tensor:
 
 
 # dropout ------------------------------------------------------------------------------------------------------------
-
-
-get_num_threads = torch.get_num_threads
-
-
-def drop_memory(x: Tensor, out: Tensor, rule: Rule, more: Operands) -> Tensor:
-    """Write ``residual + dropout(x + bias)`` to `out`, which may be x: plain tensors, of which `more` has (bias, residual)."""
-    p, seed, offset, factors, place = rule
-    is_new, threads, dtype = out is not x, get_num_threads(), DTYPES[x.dtype]
-    contiguous = x.is_contiguous()  # then so is `out`
-    if place is None and contiguous and more is NO_OPERANDS:
-        pointers.drop(x.data_ptr(), out.data_ptr(), x.numel(), None, dtype, p, seed, offset, threads, factors, is_new)
-        return out
-    bias, residual = more
-    shared_axes, global_shape, global_start = place or ((), None, None)
-    contiguous = contiguous and (residual is None or residual.is_contiguous())
-    pointers.drop(
-        x.data_ptr(),
-        out.data_ptr(),
-        x.shape,
-        None if contiguous else [each.stride() for each in (x, out, residual) if each is not None],
-        dtype,
-        p,
-        seed,
-        offset,
-        threads,
-        factors,
-        is_new,
-        bias=0 if bias is None else bias.contiguous().data_ptr(),
-        residual=0 if residual is None else residual.data_ptr(),
-        shared_axes=tuple(shared_axes),
-        global_shape=global_shape,
-        global_start=global_start,
-    )
-    return out
 
 
 @library.custom_op(

@@ -9,15 +9,11 @@ from torch import Tensor
 
 from fastdrop._core import pointers
 
-__all__ = ["DTYPES", "check_in_place", "check_tensor", "is_acceptable", "is_plain", "is_tracing", "is_transformed"]
+__all__ = ["DTYPES", "check_in_place", "check_tensor", "is_acceptable", "is_tracing", "is_transformed"]
 
 DTYPES = {getattr(torch, name): number for name, number in pointers.DTYPES.items()}
-PLAIN = frozenset({Tensor, torch.nn.Parameter})
 
-strided = torch.strided
-transforms_active = torch._C._are_functorch_transforms_active
-dispatch_modes = torch._C._len_torch_dispatch_stack
-is_traced = torch._C._is_tracing  # by torch.jit.trace, which records operators, and not what a kernel writes to memory
+is_traced = torch._C._is_tracing
 
 
 def is_transformed() -> bool:
@@ -28,17 +24,6 @@ def is_transformed() -> bool:
 def is_tracing() -> bool:
     """Return whether `torch.jit.trace` is running; the compiler can trace this."""
     return not torch.compiler.is_compiling() and is_traced()
-
-
-def is_plain(x: Any) -> bool:
-    """Return whether a tensor's memory is there to be worked on, with nothing between it and the caller."""
-    return (
-        type(x) in PLAIN
-        and x.dtype in DTYPES
-        and x.is_cpu
-        and x.layout is strided
-        and not (x.is_nested or x.is_neg() or transforms_active() or dispatch_modes() or is_traced())
-    )
 
 
 def check_tensor(x: Any, name: str, instead: str, function: str) -> None:

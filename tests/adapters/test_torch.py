@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
 import fastdrop.torch as ft  # noqa: E402
+from fastdrop._core import pointers  # noqa: E402
 
 # PyTorch warns of itself: of what `forward_ad` scripts, of nested tensors.
 pytestmark = [
@@ -89,6 +90,53 @@ def test_places(dtype, place):
     assert equal(y, fastdrop.dropout(to_numpy(x), 0.4, seed=3, **place))
     y.backward(torch.ones_like(y))
     assert equal(x.grad, fastdrop.dropout(to_numpy(torch.ones_like(x)), 0.4, seed=3, **place))
+
+
+USUAL = {
+    "requires no gradient": lambda: randn(3, 5),
+    "requires a gradient": lambda: randn(3, 5).requires_grad_(),
+    "bfloat16": lambda: randn(3, 5, dtype=torch.bfloat16).requires_grad_(),
+    "parameter": lambda: nn.Parameter(randn(3, 5)),
+    "transposed": lambda: randn(3, 5).t().requires_grad_(),
+    "misaligned": lambda: torch.frombuffer(bytearray(64), dtype=torch.float32, count=15, offset=1).requires_grad_(),
+    "no elements": lambda: randn(0, 5).requires_grad_(),
+    "no axes": lambda: torch.tensor(2.0, requires_grad=True),
+}
+
+
+@pytest.mark.parametrize("make", USUAL.values(), ids=USUAL)
+@pytest.mark.parametrize("backend", ["c", "numpy"])
+def test_the_usual_call_is_like_any_other(make, backend):
+    found = []
+    with fastdrop.using(backend=backend):
+        for call in (ft.dropout, lambda x, p: ft.dropout(x, p, generator=torch.default_generator)):
+            torch.manual_seed(0)
+            x = make()
+            y = call(x, 0.3)
+            assert y is not x
+            if y.requires_grad:
+                y.sum().backward()
+            found.append((to_numpy(y).tobytes(), y.stride(), y.requires_grad, x.grad, state()))
+    (one, strides, needs, grad, drawn), (other, others, needs_too, other_grad, drawn_too) = found
+    assert (one, strides, needs) == (other, others, needs_too)
+    assert grad is other_grad is None or torch.equal(grad, other_grad)
+    assert torch.equal(drawn, drawn_too)
+
+
+def test_other_calls_than_the_usual_one_draw_nothing():
+    before, x = state(), randn(3)
+    for p in (0.0, -0.1, 1.5, float("nan"), 1, True, np.float64(0.5), "0.5"):
+        assert pointers.drop_usual(x, p, True, False) is None
+    for training, in_place in ((False, False), (1, False), (True, True), (True, 0)):
+        assert pointers.drop_usual(x, 0.5, training, in_place) is None
+    for other in (x.int(), x.to_sparse(), x.to("meta"), x.numpy(), torch.view_as_complex(randn(3, 2)).conj().imag):
+        assert pointers.drop_usual(other, 0.5, True, False) is None
+    within = []
+    torch.func.vmap(lambda x: (within.append(pointers.drop_usual(x, 0.5, True, False)), x)[1])(x)
+    assert within == [None]
+    assert torch.equal(before, state())
+    assert pointers.drop_usual(x, 0.5, True, False).shape == x.shape
+    assert not torch.equal(before, state())
 
 
 def test_other_functions():
