@@ -27,7 +27,6 @@ from fastdrop.torch._functions import (
     dropout2d,
     dropout3d,
     dropout_add,
-    embedding_dropout,
     feature_alpha_dropout,
     locked_dropout,
     weight_drop,
@@ -48,7 +47,7 @@ from fastdrop.torch._layers import (
 )
 from fastdrop.torch._models import Report, convert, patched, revert
 from fastdrop.torch._native import build, load
-from fastdrop.torch._noise import concrete_dropout, drop_block2d, gaussian_dropout
+from fastdrop.torch._noise import concrete_dropout, drop_block2d, drop_key, embedding_dropout, gaussian_dropout
 
 __all__ = [
     "AlphaDropout",
@@ -70,6 +69,7 @@ __all__ = [
     "concrete_dropout",
     "convert",
     "drop_block2d",
+    "drop_key",
     "drop_path",
     "dropout",
     "dropout1d",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -160,14 +161,14 @@ def one_by_one(function: Any, size: int, in_dims: tuple[Any, ...], inputs: tuple
 
 
 class Variant(Function):  # type: ignore[misc]
-    """The operator `variant` under `torch.func`, and eager: elementwise and linear, so its own gradient."""
+    """The operator `variant` under `torch.func`, and eager: its linear part is its gradient."""
 
     forward = staticmethod(lambda *arguments: ops.variant(*arguments))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         keep_for_variant(ctx, inputs, output)
-        ctx.save_for_forward(inputs[1])
+        ctx.save_for_forward(inputs[1], inputs[5])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -175,14 +176,15 @@ class Variant(Function):  # type: ignore[misc]
 
     @staticmethod
     def jvp(ctx: Any, x: Tensor, *_: Any) -> Any:
-        return Variant.apply(x, *ctx.saved_tensors, *ctx.numbers)
+        seed, other = ctx.saved_tensors
+        return Variant.apply(x, seed, ctx.offset, ctx.name, ctx.numbers, other)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
         return one_by_one(Variant.apply, info.batch_size, in_dims, inputs)
 
 
-def variant(x: Tensor, seed: Tensor, offset: int, name: str, *numbers: float) -> Tensor:
-    """Return what a function of fastdrop that is elementwise and linear makes of x."""
+def variant(x: Tensor, key: tuple[Tensor, int], name: str, numbers: Sequence[float], other: Tensor | None) -> Tensor:
+    """Return what a function of fastdrop that is elementwise, and linear but for a constant, makes of x."""
     function = ops.variant if torch.compiler.is_compiling() else Variant.apply
-    return function(x, seed, offset, name, [float(number) for number in numbers])  # type: ignore[no-any-return]
+    return function(x, *key, name, [float(number) for number in numbers], other)  # type: ignore[no-any-return]

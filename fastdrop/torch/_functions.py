@@ -19,12 +19,12 @@ __all__ = [
     "alpha_dropout",
     "attention_dropout",
     "drop_path",
+    "drop_word_types",
     "dropout",
     "dropout1d",
     "dropout2d",
     "dropout3d",
     "dropout_add",
-    "embedding_dropout",
     "feature_alpha_dropout",
     "locked_dropout",
     "weight_drop",
@@ -247,7 +247,7 @@ feature_alpha_dropout = define(
     )
 )
 attention_dropout = define(Row("attention_dropout", "Drop attention probabilities, after the softmax.", p=0.1))
-embedding_dropout = define(
+drop_word_types = define(
     Row(
         "embedding_dropout",
         "Drop the rows of an embedding matrix: word types.",

@@ -7,7 +7,7 @@ or a key of 16: nothing else is kept between the passes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,10 +116,29 @@ dropout.register_autograd(
 )
 
 
-# variant: what NumPy's callers get, elementwise and linear in x ------------------------------------------------------
+# variant: what NumPy's callers get, elementwise, linear in x and perhaps a constant -----------------------------------
 
-VARIANTS = {"gaussian_dropout": ("p",), "drop_block": ("p", "block_size")}
-INTEGERS = {"block_size"}
+VARIANTS = {  # the names of their numbers
+    "gaussian_dropout": ("p",),
+    "drop_block": ("p", "block_size"),
+    "embedding_dropout": ("p", "num_embeddings", "per"),
+    "drop_key": ("p", "fill", "empty_rows", "shared_axes"),
+}
+PER, EMPTY_ROWS = ("batch", "sample"), ("keep", "fill")
+# What a number stands for, unless it is itself.
+MEANINGS: dict[str, Callable[[float], Any]] = {
+    "block_size": int,
+    "num_embeddings": int,
+    "per": lambda number: PER[int(number)],
+    "empty_rows": lambda number: EMPTY_ROWS[int(number)],
+    "shared_axes": lambda number: tuple(axis for axis in (0, 1) if int(number) >> axis & 1),
+}
+OTHERS = {"embedding_dropout": "tokens", "drop_key": "allowed"}  # the name of another tensor, without a gradient
+
+
+def linear_part(name: str, numbers: Sequence[float]) -> list[float]:
+    """Return the numbers of the same function without its constant part, which makes gradients and tangents."""
+    return [0.0 if key == "fill" else number for key, number in zip(VARIANTS[name], numbers, strict=True)]
 
 
 def as_array(x: Tensor) -> Any:
@@ -136,11 +155,13 @@ def like(x: Tensor, found: Any) -> Tensor:
     "fastdrop::variant",
     mutates_args=(),
     device_types="cpu",
-    schema="(Tensor x, Tensor seed, SymInt offset, str name, float[] numbers) -> Tensor",
+    schema="(Tensor x, Tensor seed, SymInt offset, str name, float[] numbers, Tensor? other=None) -> Tensor",
 )
-def variant(x: Tensor, seed: Tensor, offset: int, name: str, numbers: Sequence[float]) -> Tensor:
+def variant(x: Tensor, seed: Tensor, offset: int, name: str, numbers: Sequence[float], other: Tensor | None = None) -> Tensor:
     """Return what a function of fastdrop makes of x."""
-    given = {key: int(n) if key in INTEGERS else n for key, n in zip(VARIANTS[name], numbers, strict=True)}
+    given = {key: MEANINGS.get(key, float)(number) for key, number in zip(VARIANTS[name], numbers, strict=True)}
+    if other is not None:
+        given[OTHERS[name]] = other.numpy(force=True)
     threads = min(torch.get_num_threads(), fastdrop.get_num_threads())
     key = Key(*words_of(seed, offset))
     return like(x, getattr(fastdrop, name)(as_array(x), **given, seed=key, num_threads=threads))
@@ -152,12 +173,14 @@ def _(x: Tensor, *rest: Any) -> Tensor:
 
 
 def keep_for_variant(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    _, seed, *ctx.numbers = inputs
-    ctx.save_for_backward(seed)
+    _, seed, ctx.offset, ctx.name, numbers, other = inputs
+    ctx.numbers = linear_part(ctx.name, numbers)
+    ctx.save_for_backward(seed, other)
 
 
 def backward_of_variant(ctx: Any, grad: Tensor, function: Any) -> tuple[Any, ...]:
-    return function(grad, *ctx.saved_tensors, *ctx.numbers), None, None, None, None
+    seed, other = ctx.saved_tensors
+    return function(grad, seed, ctx.offset, ctx.name, ctx.numbers, other), None, None, None, None, None
 
 
 variant.register_autograd(

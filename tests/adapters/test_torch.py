@@ -173,6 +173,80 @@ def test_noise_and_blocks(dtype):
     assert dlogit.item() == np.float32(wanted[1])
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"shared_axes": (0, 1), "fill": -1e12}, {"empty_rows": "fill"}, {"allowed": True}], ids=str
+)
+def test_keys(dtype, options):
+    x, grad = randn(2, 3, 4, 5, dtype=dtype).requires_grad_(), randn(2, 3, 4, 5, dtype=dtype)
+    ours = dict(options, allowed=torch.ones(4, 5, dtype=torch.bool).tril()) if "allowed" in options else options
+    theirs = dict(options, allowed=ours["allowed"].numpy()) if "allowed" in options else options
+    y = ft.drop_key(x, 0.6, **ours, **KEY)
+    assert equal(y, fastdrop.drop_key(to_numpy(x), 0.6, **theirs, **KEY))
+    y.backward(grad)
+    theirs.pop("fill", None)
+    assert equal(x.grad, fastdrop.drop_key_backward(to_numpy(grad), 0.6, **theirs, **KEY))
+    assert ft.drop_key(x, 0.6, False) is x
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("per", ["batch", "sample"])
+def test_looked_up_words(dtype, per):
+    x, grad = randn(2, 6, 3, dtype=dtype).requires_grad_(), randn(2, 6, 3, dtype=dtype)
+    tokens = torch.tensor([[0, 1, 4, 1, 4, 0], [4, 4, 4, 2, 1, 1]], dtype=torch.int32)
+    options = {"num_embeddings": 5, "per": per, **KEY}
+    y = ft.embedding_dropout(x, 0.4, tokens=tokens, **options)
+    assert equal(y, fastdrop.embedding_dropout(to_numpy(x), 0.4, tokens=tokens.numpy(), **options))
+    y.backward(grad)
+    assert equal(x.grad, fastdrop.embedding_dropout_backward(to_numpy(grad), 0.4, tokens=tokens.numpy(), **options))
+    assert ft.embedding_dropout(x, 0.4, False, tokens=tokens, **options) is x
+
+
+def test_words_of_a_batch():
+    """Each example has its own tokens, under one key."""
+    x, tokens = randn(3, 2, 4, 5), torch.randint(6, (3, 2, 4), generator=torch.Generator().manual_seed(1))
+    function = lambda x, tokens: ft.embedding_dropout(x, 0.4, tokens=tokens, num_embeddings=6, seed=3)  # noqa: E731
+    wanted = torch.stack([function(*each) for each in zip(x, tokens, strict=True)])
+    assert torch.equal(torch.vmap(function, randomness="same")(x, tokens), wanted)
+
+
+WRONG = {
+    "keys of 3 axes": (lambda x: ft.drop_key(x[0]), ValueError, "input must have four dimensions"),
+    "axis": (lambda x: ft.drop_key(x, shared_axes=2), ValueError, "shared_axes must be 0, the samples, 1, the heads, or both"),
+    "fill": (lambda x: ft.drop_key(x, fill="0"), TypeError, "fill must be a number"),
+    "empty rows": (lambda x: ft.drop_key(x, empty_rows="drop"), ValueError, "empty_rows must be 'keep' or 'fill'; got 'drop'"),
+    "allowed": (lambda x: ft.drop_key(x, allowed=torch.ones(3) > 0), ValueError, "which does not broadcast to the shape"),
+    "no flags": (lambda x: ft.drop_key(x, allowed=x), TypeError, "allowed must have the dtype bool"),
+    "a list of flags": (lambda x: ft.drop_key(x, allowed=[True]), TypeError, "allowed must be a torch.Tensor; got list"),
+    "an option": (lambda x: ft.drop_key(x, global_shape=(1,)), TypeError, "there is no option global_shape"),
+    "a word": (lambda x: words(x, torch.tensor([[0, 5]])), ValueError, "tokens must be"),
+    "no words": (lambda x: words(x, torch.tensor([[0.0, 1.0]])), TypeError, "tokens must be an array of integers"),
+    "shape of words": (lambda x: words(x, torch.tensor([0, 1])), ValueError, "tokens must have shape (B, T)"),
+    "per": (lambda x: words(x, torch.tensor([[0, 1]]), per="word"), ValueError, "per must be 'batch' or 'sample'; got 'word'"),
+    "in place": (lambda x: words(x, torch.tensor([[0, 1]]), inplace=True), ValueError, "inplace must be False with tokens"),
+    "no size": (
+        lambda x: words(x, torch.tensor([[0, 1]]), num_embeddings=None),
+        ValueError,
+        "num_embeddings must be given with tokens",
+    ),
+    "no tokens": (lambda x: ft.embedding_dropout(x[0, 0], per="sample"), ValueError, "without tokens, per must be 'batch'"),
+}
+
+
+def words(x, tokens, **options):
+    return ft.embedding_dropout(x[0], 0.4, tokens=tokens, **{"num_embeddings": 5, **options})
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_keys_and_words(name):
+    call, error, sentence = WRONG[name]
+    before = state()
+    with pytest.raises(error) as found:
+        call(torch.ones(1, 1, 2, 4))
+    assert sentence in str(found.value)
+    assert torch.equal(before, state())
+
+
 def test_bfloat16_without_a_type_in_numpy():
     x = randn(2, 3, 9, 9, dtype=torch.bfloat16)
     for ours in (lambda x: ft.gaussian_dropout(x, 0.3, seed=1), lambda x: ft.drop_block2d(x, 0.3, 3, seed=1)):
@@ -330,6 +404,8 @@ CALLS = {
     "add": lambda x: ft.dropout_add(x, 2 * x, 0.4, x[0], seed=3),
     "gaussian": lambda x: ft.gaussian_dropout(x, 0.4, seed=3),
     "blocks": lambda x: ft.drop_block2d(x[None, None], 0.4, 2, seed=3),
+    "keys": lambda x: ft.drop_key(x[None, None], 0.4, fill=-2.0, seed=3),
+    "words": lambda x: ft.embedding_dropout(x[None], 0.4, tokens=torch.tensor([[4, 0, 4]]), num_embeddings=5, seed=3),
 }
 
 

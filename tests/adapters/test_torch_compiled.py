@@ -36,6 +36,9 @@ def seeded(function, *inputs):
     return function(*inputs)
 
 
+ALLOWED = torch.ones(4, 4, dtype=torch.bool).tril()
+TOKENS = torch.tensor([[0, 1, 8, 1], [2, 2, 3, 8], [0, 0, 0, 0]])
+
 CALLS = {
     "dropout": lambda x: ft.dropout(x, 0.4),
     "dropout1d": lambda x: ft.dropout1d(x[0], 0.4),
@@ -55,6 +58,8 @@ CALLS = {
     "dropout_add": lambda x: ft.dropout_add(x, x + 1, 0.4, x[0, 0, 0]),
     "gaussian_dropout": lambda x: ft.gaussian_dropout(x, 0.4),
     "drop_block2d": lambda x: ft.drop_block2d(x, 0.4, 2),
+    "drop_key": lambda x: ft.drop_key(x, 0.4, shared_axes=1, fill=-2.0, allowed=ALLOWED),
+    "embedding_dropout": lambda x: ft.embedding_dropout(x[0], 0.4, tokens=TOKENS, num_embeddings=9),
     "concrete_dropout": lambda x: ft.concrete_dropout(x, x.mean(), 0.5),
     "attention": lambda x: ft.scaled_dot_product_attention(x, x, x, dropout_p=0.4, is_causal=True),
 }
@@ -163,6 +168,8 @@ def test_opcheck():
         (ops.dropout, (x, None, None, seed, 5, 0.4, [2.0, 1.0, 3.0], [], None, None)),
         (ops.variant, (x, seed, 0, "gaussian_dropout", [0.4])),
         (ops.variant, (x, seed, 0, "drop_block", [0.4, 2.0])),
+        (ops.variant, (x, seed, 0, "drop_key", [0.4, -2.0, 1.0, 3.0], ALLOWED)),
+        (ops.variant, (x[0], seed, 0, "embedding_dropout", [0.4, 9.0, 1.0], TOKENS)),
         (ops.concrete, (x, torch.tensor(-1.0, requires_grad=True), seed, 0, 0.5)),
         (ops.concrete_backward, (x.detach(), x.detach(), torch.tensor(-1.0), seed, 0, 0.5)),
         (ops.uniform, (x.detach(), seed, 0)),
