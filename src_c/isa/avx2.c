@@ -163,9 +163,13 @@ INLINE void bf16_stream(uint16_t *to, pair_v a) { _mm256_stream_si256((__m256i *
 #define BF16_COMPUTE(f) pair_##f
 #define BF16_LANES PAIR_LANES
 
-/* table[index] for eight indices below 32. */
+/* table[index] for eight indices below 32. Of normal numbers 255 of 256 have an index in the last eight, which one register holds;
+ * gathers are slow on many processors. */
 INLINE f32_v f32_lookup(const float table[32], const uint32_t *index) {
-  return _mm256_i32gather_ps(table, _mm256_loadu_si256((const __m256i *)index), 4);
+  const __m256i at = _mm256_loadu_si256((const __m256i *)index);
+  if (__builtin_expect(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(24), at))), 0))
+    return _mm256_i32gather_ps(table, at, 4);
+  return _mm256_permutevar8x32_ps(f32_load(table + 24), at);
 }
 
 /* Binary digit `shift` of 64 bytes; it is moved to the top bit of each byte. */
