@@ -41,7 +41,7 @@ enum {
   FD_MULTIPLY = 11,     /* x * factor */
   FD_ADD = 12,          /* x + factor */
   FD_STRETCH = 13,      /* x * (1 + scale * factor) */
-  FD_DIVIDE = 14,       /* keep ? (x + shift) / scale : 0, with the numbers of a row */
+  FD_DIVIDE = 14,       /* keep ? (x + other) / factor : 0 */
   FD_OPS = 15
 };
 

@@ -131,8 +131,8 @@ fd_number_source fd_numbers_open(const fd_isa *isa, const fd_numbers *from, fd_n
 /* Those of elements i .. i + n - 1, of FD_MOST_WORDS words at most; `blocks` has room for FD_WORD_BUFFER. */
 void fd_numbers_at(const fd_number_source *source, int64_t i, int64_t n, uint64_t *blocks, void *out);
 
-/* Terms of sums in a fixed order, as an array of (length, inner) in C order; length is at least 1. `write` writes n of them, from
- * number `first` on, in the type of the sums. halving.c */
+/* Terms of sums in a fixed order, over the middle axis of arrays of (outer, length, inner) in C order; length is at least 1. `write`
+ * writes n terms, from number `first` on, in the type of the sums. halving.c */
 typedef void fd_write_terms(void *from, int64_t first, int64_t n, char *out);
 typedef struct {
   const fd_isa *isa;
@@ -141,8 +141,11 @@ typedef struct {
   int64_t length, inner;
   int is_double;
 } fd_halving;
-/* Writes the `inner` sums over the length. */
-void fd_halve(const fd_halving *terms, void *out);
+/* Writes the `inner` sums of the terms from number `first` on. */
+void fd_halve(const fd_halving *terms, int64_t first, void *out);
+/* Writes the sums of the columns that begin among the terms begin .. end - 1 if each column is `length` neighbours. So the sums are
+ * shared among threads: each term is written once, by one of them. `out` has all sums. */
+void fd_halve_share(const fd_halving *terms, int64_t begin, int64_t end, char *out);
 
 static inline int64_t fd_itemsize(int dtype) { return dtype == FD_FLOAT64 ? 8 : dtype == FD_FLOAT32 ? 4 : 2; }
 static inline int64_t fd_min(int64_t a, int64_t b) { return a < b ? a : b; }

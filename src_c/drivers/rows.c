@@ -1,11 +1,11 @@
-/* rows.c: divides rows by the sums of their kept elements, and the gradient of that. Each row is read for its sums and then, from the
- * caches, for its values. The bits of short rows are made for many rows at a time.
+/* rows.c: divides rows by the sums of their kept elements, and the gradient of that. Long rows are read for their sums and then, from
+ * the caches, for their values. Shorter rows are processed together, many at a time.
  */
 #include <string.h>
 
 #include "drivers/drive.h"
 
-enum { PRODUCTS = 256 };
+enum { PIECE = 4096 }; /* bytes of elements of the compute type that are processed at a time */
 
 typedef struct {
   const fd_isa *isa;
@@ -15,22 +15,27 @@ typedef struct {
   int bypass;
 } rows_job;
 
-/* One row in work. `made` are the bits of the elements made_first .. made_first + made_n - 1. */
+/* The totals and the shifts of the elements of a piece; the other operands of products. */
+typedef struct {
+  _Alignas(64) char totals[PIECE], shifts[PIECE], values[PIECE];
+} row_buffers;
+
+/* Work on rows. `made` are the bits of the elements made_first .. made_first + made_n - 1. */
 typedef struct {
   const rows_job *job;
   bit_source *source;
+  row_buffers *buffers;
   const uint64_t *made;
   int64_t made_first, made_n;
-  int64_t first, end; /* the row's first element, and the end of the elements whose bits may be made */
-  double total; /* the kernels round it to the compute type */
   int of_products;
 } row_work;
 
-/* The bits of n elements from element i on, aligned to bit 0. */
+/* The bits of n elements from element i on, aligned to bit 0. A tile is made of whole pieces of n elements. */
 static const uint64_t *bits_at(row_work *row, int64_t i, int64_t n, uint64_t *aligned) {
+  const fd_rows *call = row->job->call;
   if (i < row->made_first || i + n > row->made_first + row->made_n) {
     row->made_first = i;
-    row->made_n = fd_min(FD_TILE, row->end - i);
+    row->made_n = fd_min(FD_TILE / n * n, call->rows * call->n - i);
     row->made = fd_source_bits(row->source, i, row->made_n, 0);
   }
   const int64_t at = i - row->made_first;
@@ -51,103 +56,116 @@ static void write_kept(const rows_job *job, const void *stored, int64_t i, int64
   job->isa->apply[job->compute][FD_SCALE](&tile);
 }
 
-/* Writes n terms of a row's sum, from term `from` on: its kept elements, or their products with the gradients. */
-static void write_terms(void *of_row, int64_t from, int64_t n, char *out) {
+/* Writes n terms of the sum of a long row: its kept elements, or their products with the gradients. */
+static void write_terms(void *of_row, int64_t first, int64_t n, char *out) {
   row_work *row = (row_work *)of_row;
   const rows_job *job = row->job;
-  _Alignas(64) char values[PRODUCTS * 8];
   uint64_t aligned[FD_TILE_WORDS + 2];
-  const int64_t most = row->of_products ? PRODUCTS : FD_TILE;
-  for (int64_t done = 0, some; done < n; done += some, out += some * job->size) {
-    const int64_t i = row->first + from + done;
-    some = fd_min(most, n - done);
+  const int64_t most = PIECE / job->size;
+  for (int64_t i = first, some; i < first + n; i += some, out += some * job->size) {
+    some = fd_min(most, first + n - i);
     const uint64_t *bits = bits_at(row, i, some, aligned);
-    if (row->of_products) {
-      write_kept(job, job->call->grad, i, some, bits, out);
-      write_kept(job, job->call->x, i, some, bits, values);
-      job->isa->row_products[job->size == 8](out, values, row->total, some);
-    } else {
-      write_kept(job, job->call->x, i, some, bits, out);
-    }
+    write_kept(job, row->of_products ? job->call->grad : job->call->x, i, some, bits, out);
+    if (!row->of_products) continue;
+    write_kept(job, job->call->x, i, some, bits, row->buffers->values);
+    job->isa->row_products[job->size == 8](out, row->buffers->values, row->buffers->totals, some);
   }
 }
 
-static NOINLINE double sum_row(row_work *row) {
-  const rows_job *job = row->job;
-  const fd_halving terms = {job->isa, write_terms, row, job->call->n, 1, job->size == 8};
-  union {
-    double wide;
-    float narrow;
-  } sum;
-  fd_halve(&terms, &sum);
-  return job->size == 8 ? sum.wide : (double)sum.narrow;
-}
-
-/* Writes a row's results: (x or the gradient + shift) / total. */
-static NOINLINE void divide_row(row_work *row, double shift) {
+/* Writes the results of n elements, of which the first is number `skip` of the piece: (x or the gradient + shift) / total. */
+static void divide(row_work *row, int64_t i, int64_t skip, int64_t n) {
   const rows_job *job = row->job;
   const fd_rows *call = job->call;
-  const char *from = (const char *)(call->grad ? call->grad : call->x);
   uint64_t aligned[FD_TILE_WORDS + 2];
-  for (int64_t i = row->first, n; i < row->first + call->n; i += n) {
-    n = fd_min(FD_TILE, row->first + call->n - i);
-    char *y = (char *)call->y + i * job->itemsize;
-    const fd_tile tile = {.x = from + i * job->itemsize,
-                          .y = y,
-                          .bits = bits_at(row, i, n, aligned),
-                          .n = n,
-                          .scale = row->total,
-                          .shift = shift,
-                          .bypass = job->bypass && (uintptr_t)y % 64 == 0};
-    job->isa->apply[call->dtype][FD_DIVIDE](&tile);
-  }
+  const fd_tile tile = {.x = (const char *)(call->grad ? call->grad : call->x) + i * job->itemsize,
+                        .y = (char *)call->y + i * job->itemsize,
+                        .other = row->buffers->shifts + skip * job->size,
+                        .factors = row->buffers->totals + skip * job->size,
+                        .bits = bits_at(row, i, n, aligned),
+                        .n = n,
+                        .bypass = job->bypass && fd_lead((char *)call->y + i * job->itemsize, job->itemsize) == 0};
+  job->isa->apply[call->dtype][FD_DIVIDE](&tile);
 }
 
-/* Processes some short rows together, so that their kept elements are written at once. */
-static NOINLINE void divide_short_rows(row_work *row, int64_t rows) {
+/* The results of a piece. Streaming stores begin at the first element that is aligned to a cache line. */
+static void divide_piece(row_work *row, int64_t i, int64_t n) {
+  const rows_job *job = row->job;
+  const int64_t lead = job->bypass ? fd_min(fd_lead((char *)job->call->y + i * job->itemsize, job->itemsize), n) : 0;
+  if (lead) divide(row, i, 0, lead);
+  if (lead < n) divide(row, i + lead, lead, n - lead);
+}
+
+/* Processes a row that is longer than half a piece. */
+static NOINLINE void divide_row(row_work *row, int64_t first) {
   const rows_job *job = row->job;
   const fd_rows *call = job->call;
   const int is_double = job->size == 8;
-  const int64_t n = rows * call->n, row_size = call->n * job->size;
-  _Alignas(64) char values[PRODUCTS * 8], terms[PRODUCTS * 8], grads[PRODUCTS * 8];
-  uint64_t aligned[PRODUCTS / 64 + 2];
-  const uint64_t *bits = bits_at(row, row->first, n, aligned);
-  write_kept(job, call->x, row->first, n, bits, values);
-  if (call->grad) write_kept(job, call->grad, row->first, n, bits, grads);
-  memcpy(terms, values, (size_t)(n * job->size));
-  for (int64_t at = 0; at < rows * row_size; at += row_size, row->first += call->n) {
-    double slope = 0;
-    row->total = job->isa->row_sum[is_double](terms + at, call->n) + call->epsilon;
-    if (call->grad && !call->is_constant) {
-      job->isa->row_products[is_double](grads + at, values + at, row->total, call->n);
-      slope = job->isa->row_sum[is_double](grads + at, call->n);
-    }
-    divide_row(row, -slope);
+  const int64_t most = fd_min(PIECE / job->size, call->n);
+  const fd_halving terms = {job->isa, write_terms, row, call->n, 1, is_double};
+  row->of_products = 0;
+  fd_halve(&terms, first, row->buffers->totals);
+  job->isa->row_spread[is_double](row->buffers->totals, 1, most, call->epsilon, 0);
+  if (call->grad && !call->is_constant) {
+    row->of_products = 1;
+    fd_halve(&terms, first, row->buffers->shifts);
+    job->isa->row_spread[is_double](row->buffers->shifts, 1, most, -0.0, 1);
+  }
+  for (int64_t i = 0; i < call->n; i += most) divide_piece(row, first + i, fd_min(most, call->n - i));
+}
+
+/* Asks for the n elements from element i on, so that memory works while sums are made. */
+static void fetch(const rows_job *job, const void *stored, int64_t i, int64_t n) {
+  const char *from = (const char *)stored + i * job->itemsize;
+  for (int64_t k = 0; k < n * job->itemsize; k += 64) __builtin_prefetch(from + k);
+}
+
+/* Processes rows that are one piece together. */
+static NOINLINE void divide_rows(row_work *row, int64_t first, int64_t rows) {
+  const rows_job *job = row->job;
+  const fd_rows *call = job->call;
+  const int is_double = job->size == 8;
+  const int64_t n = rows * call->n;
+  row_buffers *buffers = row->buffers;
+  uint64_t aligned[FD_TILE_WORDS + 2];
+  const uint64_t *bits = bits_at(row, first, n, aligned);
+  write_kept(job, call->x, first, n, bits, buffers->totals);
+  if (call->grad && !call->is_constant) {
+    memcpy(buffers->values, buffers->totals, (size_t)(n * job->size));
+    write_kept(job, call->grad, first, n, bits, buffers->shifts);
+  }
+  fetch(job, call->x, first + n, n);
+  job->isa->row_sums[is_double](buffers->totals, rows, call->n);
+  job->isa->row_spread[is_double](buffers->totals, rows, call->n, call->epsilon, 0);
+  if (call->grad && !call->is_constant) {
+    fetch(job, call->grad, first + n, n);
+    job->isa->row_products[is_double](buffers->shifts, buffers->values, buffers->totals, n);
+    job->isa->row_sums[is_double](buffers->shifts, rows, call->n);
+    job->isa->row_spread[is_double](buffers->shifts, rows, call->n, -0.0, 1);
+  }
+  divide_piece(row, first, n);
+}
+
+/* Processes the rows that begin among the elements begin .. end - 1, of which there is at least one. */
+static NOINLINE void divide_all(bit_source *source, const rows_job *job, int64_t begin, int64_t end) {
+  const fd_rows *call = job->call;
+  const int64_t most = PIECE / job->size, together = 2 * call->n <= most ? most / call->n : 1;
+  row_buffers buffers;
+  row_work row = {.job = job, .source = source, .buffers = &buffers};
+  memset(buffers.shifts, 0, sizeof buffers.shifts);
+  job->isa->row_spread[job->size == 8](buffers.shifts, 1, most, 0, 1); /* the shifts of rows without gradients */
+  for (int64_t first = begin, rows; first < end; first += rows * call->n) {
+    rows = fd_min(together, (end - first + call->n - 1) / call->n);
+    if (together > 1) divide_rows(&row, first, rows);
+    else divide_row(&row, first);
   }
 }
 
-/* Processes the rows that begin among the elements begin .. end - 1. */
 static void rows_range(const void *work, int64_t begin, int64_t end) {
   const rows_job *job = (const rows_job *)work;
-  const fd_rows *call = job->call;
+  const int64_t n = job->call->n;
   bit_source source;
-  fd_source_open(&source, job->isa, &call->bits);
-  row_work row = {.job = job, .source = &source, .end = call->rows * call->n};
-  row.first = (begin + call->n - 1) / call->n * call->n;
-  for (int64_t rows; 2 * call->n <= PRODUCTS && row.first < end;) {
-    rows = fd_min(PRODUCTS / call->n, (end - row.first + call->n - 1) / call->n);
-    divide_short_rows(&row, rows);
-  }
-  for (; row.first < end; row.first += call->n) {
-    double slope = 0; /* the gradient along the row */
-    row.of_products = 0;
-    row.total = sum_row(&row) + call->epsilon;
-    if (call->grad && !call->is_constant) {
-      row.of_products = 1;
-      slope = sum_row(&row);
-    }
-    divide_row(&row, -slope);
-  }
+  fd_source_open(&source, job->isa, &job->call->bits);
+  divide_all(&source, job, (begin + n - 1) / n * n, end);
   if (job->bypass) job->isa->fence();
 }
 

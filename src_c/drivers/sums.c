@@ -10,11 +10,6 @@ typedef struct {
   sum_terms_kernel *terms;
 } sums_job;
 
-typedef struct {
-  const sums_job *job;
-  int64_t first; /* the first element that belongs to these sums */
-} one_place;
-
 /* n elements of an array from element i on, widened if they have 16 bits. */
 static const void *elements_at(const sums_job *job, const void *array, int64_t i, int64_t n, float *wide) {
   const char *from = (const char *)array + i * job->x_size;
@@ -25,26 +20,20 @@ static const void *elements_at(const sums_job *job, const void *array, int64_t i
 
 static void write_terms(void *from, int64_t first, int64_t n, char *out) {
   _Alignas(64) float x[PIECE], other[PIECE];
-  const one_place *place = (const one_place *)from;
-  const sums_job *job = place->job;
+  const sums_job *job = (const sums_job *)from;
   const int64_t most = job->x_size > 2 ? n : PIECE;
   for (int64_t i = 0, some; i < n; i += some) {
     some = fd_min(most, n - i);
-    job->terms(elements_at(job, job->call->x, place->first + first + i, some, x),
-               elements_at(job, job->call->other, place->first + first + i, some, other), some, out + i * job->y_size);
+    job->terms(elements_at(job, job->call->x, first + i, some, x), elements_at(job, job->call->other, first + i, some, other), some,
+               out + i * job->y_size);
   }
 }
 
-/* Makes the sums of the places whose elements begin among begin .. end - 1. */
 static void sums_range(const void *work, int64_t begin, int64_t end) {
-  const sums_job *job = (const sums_job *)work;
-  const fd_sum_call *call = job->call;
-  const int64_t each = call->n * call->inner;
-  for (int64_t o = (begin + each - 1) / each; o * each < end; o++) {
-    one_place place = {job, o * each};
-    const fd_halving terms = {job->isa, write_terms, &place, call->n, call->inner, call->dtype == FD_FLOAT64};
-    fd_halve(&terms, (char *)call->y + o * call->inner * job->y_size);
-  }
+  sums_job job = *(const sums_job *)work;
+  const fd_sum_call *call = job.call;
+  const fd_halving terms = {job.isa, write_terms, &job, call->n, call->inner, call->dtype == FD_FLOAT64};
+  fd_halve_share(&terms, begin, end, (char *)call->y);
 }
 
 void fd_sum_axis(const fd_isa *isa, const fd_sum_call *call, int threads) {

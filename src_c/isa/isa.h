@@ -45,7 +45,7 @@ typedef void factors_kernel(const void *rates, int rates_dtype, int64_t n, void 
 
 /* A tile of flat operands. */
 typedef struct {
-  const void *x, *bias, *other, *factors; /* factors are of the compute type */
+  const void *x, *bias, *other, *factors; /* factors are of the compute type, and so is `other` of FD_DIVIDE */
   void *y;
   const uint64_t *bits; /* n bits; one word more may be read, but it has no effect */
   int64_t n;
@@ -82,8 +82,11 @@ typedef struct {
 } fd_gate_tile;
 typedef void gate_slopes_kernel(const fd_gate_tile *tile, int estimator, int divided);
 typedef double sum_kernel(void *products, int64_t n); /* n <= FD_NOISE_TILE; fills the rest with 0 */
-typedef double row_sum_kernel(void *values, int64_t n);                               /* overwrites the values */
-typedef void row_products_kernel(void *g, const void *values, double total, int64_t n); /* g = g * (values / total) */
+/* Rows of n elements of the compute type, one after the other: sums in their first elements, which overwrite the others; the first
+ * element plus `more`, negated on request, in all elements of its row. */
+typedef void row_sums_kernel(void *values, int64_t rows, int64_t n);
+typedef void row_spread_kernel(void *values, int64_t rows, int64_t n, double more, int negated);
+typedef void row_products_kernel(void *g, const void *values, const void *totals, int64_t n); /* g = g * (values / totals) */
 typedef void row_add_kernel(void *to, const void *from, int64_t n);                   /* to = to + from */
 typedef void sum_terms_kernel(const void *x, const void *other, int64_t n, void *out); /* x, or x * other if there is another */
 typedef void widen_kernel(const void *stored, int64_t n, void *out);
@@ -140,7 +143,8 @@ struct fd_isa {
   gate_kernel *gate[2];
   gate_slopes_kernel *gate_slopes[2];
   sum_kernel *sum[2];
-  row_sum_kernel *row_sum[2];
+  row_sums_kernel *row_sums[2];
+  row_spread_kernel *row_spread[2];
   row_products_kernel *row_products[2];
   row_add_kernel *row_add[2];
   sum_terms_kernel *sum_terms[3]; /* of float32 to float32, to float64; of float64 to float64 */

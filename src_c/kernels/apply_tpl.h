@@ -25,7 +25,8 @@ INLINE COMPUTE(v) NAME(vector)(int op, const fd_tile *tile, int64_t i) {
     return COMPUTE(mul)(value, COMPUTE(add)(COMPUTE(set)(1), scaled));
   }
   if (op == FD_DIVIDE) {
-    value = COMPUTE(div)(COMPUTE(add)(value, COMPUTE(set)((COMPUTED)tile->shift)), COMPUTE(set)((COMPUTED)tile->scale));
+    value = COMPUTE(add)(value, COMPUTE(load)((const COMPUTED *)tile->other + i));
+    value = COMPUTE(div)(value, COMPUTE(load)((const COMPUTED *)tile->factors + i));
     return COMPUTE(keep)(tile->bits, i, value);
   }
   if (op & FD_WITH_BIAS) value = COMPUTE(add)(value, NAME(load)((const STORED *)tile->bias + i));
@@ -41,14 +42,15 @@ INLINE COMPUTE(v) NAME(vector)(int op, const fd_tile *tile, int64_t i) {
 /* The elements after the last whole register, through buffers of one register, so that the operations are the same. */
 INLINE void NAME(tail)(int op, const fd_tile *tile, int64_t i) {
   STORED x[LANES_OF] = {0}, bias[LANES_OF] = {0}, other[LANES_OF] = {0}, y[LANES_OF];
-  COMPUTED factors[LANES_OF] = {0};
+  COMPUTED factors[LANES_OF] = {0}, shifts[LANES_OF] = {0};
   const size_t n = (size_t)(tile->n - i), bytes = n * sizeof(STORED);
   const uint64_t bits = tile->bits[i / 64] >> (i % 64);
   memcpy(x, (const STORED *)tile->x + i, bytes);
   if (op < FD_AFFINE && op & FD_WITH_BIAS) memcpy(bias, (const STORED *)tile->bias + i, bytes);
   if (op == FD_SELECT || (op < FD_AFFINE && op & FD_WITH_RESIDUAL)) memcpy(other, (const STORED *)tile->other + i, bytes);
-  if ((op >= FD_MULTIPLY && op != FD_DIVIDE) || (op < FD_AFFINE && op & FD_WITH_RATES)) memcpy(factors, (const COMPUTED *)tile->factors + i, n * sizeof(COMPUTED));
-  const fd_tile last = {x, bias, other, factors, y, &bits, LANES_OF, tile->scale, tile->shift, tile->fill, 0};
+  if (op >= FD_MULTIPLY || (op < FD_AFFINE && op & FD_WITH_RATES)) memcpy(factors, (const COMPUTED *)tile->factors + i, n * sizeof(COMPUTED));
+  if (op == FD_DIVIDE) memcpy(shifts, (const COMPUTED *)tile->other + i, n * sizeof(COMPUTED));
+  const fd_tile last = {x, bias, op == FD_DIVIDE ? (const void *)shifts : other, factors, y, &bits, LANES_OF, tile->scale, tile->shift, tile->fill, 0};
   NAME(store)(y, NAME(vector)(op, &last, 0));
   memcpy((STORED *)tile->y + i, y, bytes);
 }

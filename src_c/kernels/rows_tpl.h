@@ -2,21 +2,46 @@
  * type.
  */
 
-/* The second half is added to the first, which is the longer one if n is odd, until one number is left. */
-static double NAME(row_sum)(void *values, int64_t n) {
-  REAL *first = (REAL *)values;
-  for (int64_t half; n > 1; n = half) {
-    half = (n + 1) / 2;
-    const REAL *second = first + half;
-    for (int64_t i = 0; i < n - half; i++) first[i] = first[i] + second[i];
+/* Replaces the first element of each row by the row's sum, and the others by anything: the second half is added to the first, which is
+ * the longer one if the length is odd, until one number is left. What is left of long rows, and short rows, are added up side by side. */
+static void NAME(row_sums)(void *values, int64_t rows, int64_t n) {
+  enum { SHORT = 16, AT_ONCE = 32 };
+  REAL *all = (REAL *)values, sides[SHORT][AT_ONCE];
+  int64_t left = n;
+  for (int64_t half; left > SHORT; left = half) {
+    half = (left + 1) / 2;
+    for (int64_t row = 0; row < rows; row++) {
+      REAL *restrict first = all + row * n;
+      const REAL *restrict second = first + half;
+      for (int64_t i = 0; i < left - half; i++) first[i] = first[i] + second[i];
+    }
   }
-  return n ? (double)first[0] : 0;
+  for (int64_t some; rows > 0; rows -= some, all += some * n) {
+    some = rows < AT_ONCE ? rows : AT_ONCE;
+    for (int64_t row = 0; row < some; row++)
+      for (int64_t i = 0; i < left; i++) sides[i][row] = all[row * n + i];
+    for (int64_t half, length = left; length > 1; length = half) {
+      half = (length + 1) / 2;
+      for (int64_t i = 0; i < length - half; i++)
+        for (int64_t row = 0; row < some; row++) sides[i][row] = sides[i][row] + sides[half + i][row];
+    }
+    for (int64_t row = 0; row < some; row++) all[row * n] = sides[0][row];
+  }
 }
 
-static void NAME(row_products)(void *gradients, const void *values, double total, int64_t n) {
+/* Replaces all elements of each row by its first element plus a number, negated on request. */
+static void NAME(row_spread)(void *values, int64_t rows, int64_t n, double more, int negated) {
+  REAL *row = (REAL *)values;
+  for (; rows > 0; rows--, row += n) {
+    const REAL sum = row[0] + (REAL)more, value = negated ? -sum : sum;
+    for (int64_t i = 0; i < n; i++) row[i] = value;
+  }
+}
+
+static void NAME(row_products)(void *gradients, const void *values, const void *totals, int64_t n) {
   REAL *g = (REAL *)gradients;
-  const REAL *x = (const REAL *)values, divisor = (REAL)total;
-  for (int64_t i = 0; i < n; i++) g[i] = g[i] * (x[i] / divisor);
+  const REAL *x = (const REAL *)values, *divisors = (const REAL *)totals;
+  for (int64_t i = 0; i < n; i++) g[i] = g[i] * (x[i] / divisors[i]);
 }
 
 static void NAME(row_add)(void *to, const void *from, int64_t n) {
