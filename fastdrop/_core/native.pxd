@@ -129,6 +129,9 @@ cdef extern from "fastdrop.h" nogil:
         fd_array y
         fd_array other
         double *sums
+        fd_array values
+        int64_t length
+        int64_t inner
         int64_t bypass_bytes
 
     ctypedef struct fd_function_call:

@@ -228,6 +228,8 @@ cdef class Noise:
     cdef int kind                            # its number in NOISES
     cdef tuple params                        # rounded to the compute type
     cdef np.ndarray sums                     # float64, one per tile of FD_NOISE_TILE elements in C order; or None
+    cdef np.ndarray values                   # like x, if the sums are along the middle axis of (..., length, inner); or None
+    cdef int64_t length, inner
 
 
 def noise(Call call not None, x, str name, params, other=None, *, bint with_sums=False, str other_name="other"):
@@ -254,15 +256,23 @@ def noise(Call call not None, x, str name, params, other=None, *, bint with_sums
     if call.out is not None:
         check_out(call.out, work.x)
     check_seed(call.seed, call.offset, call.use)
+    if with_sums:
+        noise.sums = room(-(-np.PyArray_SIZE(work.x) // native.FD_NOISE_TILE), np.NPY_FLOAT64)
+    return finish(noise, call), noise.sums
+
+
+cdef object finish(Noise noise, Call call):
+    """Draw the key, write the results and the sums, and return the results."""
+    cdef Work work = noise.work
     cdef np.ndarray given = work.x, y = new_like(work.x) if call.out is None else call.out
     cdef int64_t n = np.PyArray_SIZE(given)
-    if with_sums:
-        noise.sums = room(-(-n // native.FD_NOISE_TILE), np.NPY_FLOAT64)
     draw_key(call.seed, call.offset, &work.key)
     if n:
         work.x = readable(given, y)
         if work.other is not None:
             work.other = readable(work.other, y)
+        if noise.values is not None:
+            noise.values = readable(noise.values, y)
         work.y = writable(y)
         if work.settings.module is None:
             perform_noise(noise, n)
@@ -270,7 +280,7 @@ def noise(Call call not None, x, str name, params, other=None, *, bint with_sums
             perform_noise_in_python(noise, n)
         if work.y is not y:
             np.copyto(y, work.y)
-    return wrapped(given, y, call.out), noise.sums
+    return wrapped(given, y, call.out)
 
 
 cdef np.ndarray spread_factors(value, Work work, str name):
@@ -289,7 +299,7 @@ cdef np.ndarray spread_factors(value, Work work, str name):
 cdef int perform_noise(Noise noise, int64_t n) except -1:
     cdef Work work = noise.work
     cdef native.fd_noise_call call
-    cdef native.fd_layout x_layout, y_layout, other_layout
+    cdef native.fd_layout x_layout, y_layout, other_layout, values_layout
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int threads = threads_of(work.settings, n), k
     bind_numbers(work, &call.numbers)
@@ -299,6 +309,8 @@ cdef int perform_noise(Noise noise, int64_t n) except -1:
     bind(work.x, &call.x, &x_layout)
     bind(work.y, &call.y, &y_layout)
     bind(work.other, &call.other, &other_layout)
+    bind(noise.values, &call.values, &values_layout)
+    call.length, call.inner = noise.length, noise.inner
     call.sums = NULL if noise.sums is None else <double *>np.PyArray_DATA(noise.sums)
     call.bypass_bytes = bypass_bytes
     cdef PyThreadState *state = released(n)

@@ -78,24 +78,52 @@ cdef np.ndarray clamped(np.ndarray values, double most):
 
 def scaled_backward(Call call not None, grad, x, np.ndarray scale not None):
     """Return grad * (1 + scale z), z normal, and scale / 2 times the sums of grad * x * z over the elements of each scale."""
+    cdef Noise run = Noise.__new__(Noise)
     cdef Work work = begin(call, grad, call.array_name())
     cdef np.ndarray given = work.x, other = operand(x, given, true_shape(given), "x"), sums, each
     cdef uint64_t state
     cdef int64_t i
+    run.work, run.name, run.kind, run.params = work, "scaled", KINDS_OF_NOISE["scaled"][0], ()
     place_numbers(work, call, np.PyArray_NDIM(given), np.PyArray_DIMS(given))
-    spread_factors(scale, work, "log_alpha")
+    work.other = spread_factors(scale, work, "log_alpha")
     if call.out is not None:
         check_out(call.out, given)
     check_seed(call.seed, call.offset, call.use)
-    draw_key(call.seed, call.offset, &work.key)
-    sums, each = sum_to_shape(normal_products(work, other), true_shape(scale)), flat_numbers(scale)
+    if work.settings.module is None:
+        run.values = other
+        first_sums(run, true_shape(scale))
+        dx = finish(run, call)
+        sums = run.sums
+    else:
+        draw_key(call.seed, call.offset, &work.key)
+        sums = normal_products(work, other)
+        dx = noise(call, given, "scaled", (), scale, other_name="log_alpha")[0]
+    sums, each = sum_to_shape(sums, true_shape(scale)), flat_numbers(scale)
     cdef double *slope = <double *>np.PyArray_DATA(sums)
     cdef const double *factor = <const double *>np.PyArray_DATA(each)
     state = native.float_begin()
     for i in range(np.PyArray_SIZE(sums)):
         slope[i] *= factor[i] * 0.5
     native.float_end(state)
-    return noise(call, given, "scaled", (), scale, other_name="log_alpha")[0], sums
+    return dx, sums
+
+
+cdef int first_sums(Noise run, tuple shape) except -1:
+    """Let a pass make the sums along the first axis along which an array of a shape was broadcast."""
+    cdef np.ndarray x = run.work.x
+    cdef np.npy_intp dims[native.FD_MAX_DIMS]
+    cdef int ndim = np.PyArray_NDIM(x), missing = ndim - len(shape), k, axis = -1
+    run.length, run.inner = 1, 1
+    for k in range(ndim):
+        dims[k] = np.PyArray_DIM(x, k)
+        if axis >= 0:
+            run.inner *= dims[k]
+        elif dims[k] != 1 and (k < missing or shape[k - missing] == 1):
+            axis, run.length, dims[k] = k, dims[k], 1
+    if axis < 0:
+        run.inner = np.PyArray_SIZE(x)
+    run.sums = np.PyArray_ZEROS(ndim, dims, np.NPY_FLOAT64, 0)
+    return 0
 
 
 cdef np.ndarray normal_products(Work work, np.ndarray other):

@@ -46,8 +46,9 @@ enum {
 };
 
 /* Continuous noise. z is a normal number per element, u a uniform number in (0, 1); a, b, ... are the parameters, in order. If
- * sums are requested, x holds gradients and `other` the values that they belong to; the sums are of x * other * slope. FD_SCALED and
- * FD_FACTORS have no slope, and their `other` has the compute type: float64 if dtype is FD_FLOAT64, else float32. */
+ * sums are requested, x holds gradients and `other` the values that they belong to; the sums are of x * other * slope. The
+ * `other` of FD_SCALED and FD_FACTORS has the compute type: float64 if dtype is FD_FLOAT64, else float32. The sums of FD_SCALED are
+ * those along an axis, of x * values * z; FD_FACTORS has none. */
 enum {
   FD_GAUSSIAN = 0,     /* y = x * (1 + a z); slope z */
   FD_ADDITIVE = 1,     /* y = x + a z */
@@ -55,7 +56,7 @@ enum {
   FD_SPREAD_SLOPE = 3, /* y = x * z / (2 sqrt(other + a)) */
   FD_CONCRETE = 4,     /* y = x * (1 - s) d, s = 1 / (1 + r^c), r = a (1 - u + b) / (u + b); slope (1 - s) d^2 - s (1 - s) d e */
   FD_UNIFORM = 5,      /* y = x * (1 + a (2 u - 1)); slope 2 u - 1 */
-  FD_SCALED = 6,       /* y = x * (1 + other z) */
+  FD_SCALED = 6,       /* y = x * (1 + other z); slope z */
   FD_FACTORS = 7,      /* y = x * other: no number is drawn */
   FD_NOISES = 8
 };
@@ -186,6 +187,8 @@ typedef struct {
   int64_t n;
   fd_array x, y, other;         /* of dtype, but see FD_SCALED and FD_FACTORS for `other` */
   double *sums;                 /* one sum per FD_NOISE_TILE elements in C order, or 0 */
+  fd_array values;              /* of dtype, for the sums of FD_SCALED, or 0 */
+  int64_t length, inner;        /* these sums are along the middle axis of (n / (length * inner), length, inner), as in fd_sum_axis */
   int64_t bypass_bytes;
 } fd_noise_call;
 

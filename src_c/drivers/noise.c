@@ -56,13 +56,17 @@ static void apply_from_line(const noise_job *job, const fd_tile *tile, int op) {
   apply(&rest);
 }
 
+/* The n elements from element i on of an array of the call's dtype, in the compute type. */
+static const void *wide_at(const noise_job *job, fd_array array, int64_t i, int64_t n, void *stored, void *wide) {
+  return widened(job, fd_flat_tile(array, i, n, job->itemsize, job->itemsize >= 4 ? wide : stored), n, wide);
+}
+
 /* `other` in the compute type. Uses `factors` as a buffer, so it comes before the factors. */
 static const void *other_at(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers) {
   const fd_noise_call *call = job->call;
   if (!call->other.data) return 0;
   if (call->noise >= FD_SCALED) return fd_flat_tile(call->other, i, n, job->is_double ? 8 : 4, buffers->other);
-  void *stored = job->itemsize >= 4 ? buffers->other : buffers->factors;
-  return widened(job, fd_flat_tile(call->other, i, n, job->itemsize, stored), n, buffers->other);
+  return wide_at(job, call->other, i, n, buffers->factors, buffers->other);
 }
 
 /* Processes the elements i .. i + n - 1. If sums are requested, `slopes` receives the terms of the sum. */
@@ -77,8 +81,10 @@ static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffer
     const fd_noise_tile noise = {buffers->noise, other, buffers->factors, slopes, n, call->params};
     job->isa->noise[call->noise][job->is_double](&noise);
   }
+  /* The noise has been converted to factors and slopes, and scales to factors, so their buffers are free. */
+  if (call->values.data) other = wide_at(job, call->values, i, n, buffers->noise, buffers->other);
   const void *x = fd_flat_tile(call->x, i, n, job->itemsize, buffers->x);
-  if (slopes) /* the noise has been converted to factors and slopes, so its buffer is free */
+  if (slopes)
     job->isa->products[job->is_double](widened(job, x, n, buffers->noise), other, n, slopes);
   const fd_tile values = {.x = x,
                           .factors = is_given ? other : at_once ? buffers->noise : buffers->factors,
@@ -102,6 +108,25 @@ static void noise_range(const void *work, int64_t begin, int64_t end) {
     if (job->call->sums) job->call->sums[i / FD_NOISE_TILE] = job->isa->sum[job->is_double](buffers.slopes, n);
   }
   if (job->bypass) job->isa->fence();
+}
+
+/* Writes n terms of sums along an axis in float64, and the results of their elements. Each term is written once. */
+static void write_terms(void *from, int64_t first, int64_t n, char *out) {
+  const noise_job *job = (const noise_job *)from;
+  const int64_t most = NOISE_BUFFER / (job->is_double ? 8 : 4);
+  noise_buffers buffers;
+  for (int64_t i = first, some; i < first + n; i += some, out += some * 8) {
+    some = fd_min(most, first + n - i);
+    noise_piece(job, i, some, &buffers, buffers.slopes);
+    job->isa->sum_terms[job->is_double ? 2 : 1](buffers.slopes, 0, some, out);
+  }
+}
+
+static void axis_range(const void *work, int64_t begin, int64_t end) {
+  noise_job job = *(const noise_job *)work;
+  const fd_halving terms = {job.isa, write_terms, &job, job.call->length, job.call->inner, 1};
+  fd_halve_share(&terms, begin, end, (char *)job.call->sums);
+  if (job.bypass) job.isa->fence();
 }
 
 /* Factors of which long runs of neighbours are one: each run is multiplied by a number. */
@@ -145,5 +170,5 @@ void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) {
   job.adds = call->noise == FD_ADDITIVE || call->noise == FD_SPREAD;
   job.bypass = fd_layout_is_flat(call->x.layout, itemsize) && fd_layout_is_flat(call->y.layout, itemsize) &&
                call->x.data != call->y.data && call->n * itemsize >= call->bypass_bytes;
-  fd_parallel(has_factor_runs(&job) ? factor_runs_range : noise_range, &job, call->n, threads);
+  fd_parallel(call->values.data ? axis_range : has_factor_runs(&job) ? factor_runs_range : noise_range, &job, call->n, threads);
 }

@@ -84,6 +84,7 @@ static void NAME(scaled)(const fd_noise_tile *tile) {
   const REAL *z = (const REAL *)tile->noise, *scale = (const REAL *)tile->other;
   REAL *factors = (REAL *)tile->factors;
   for (int64_t i = 0; i < tile->n; i++) factors[i] = (REAL)1 + scale[i] * z[i];
+  if (tile->slopes) memcpy(tile->slopes, z, (size_t)tile->n * sizeof *z);
 }
 
 /* Keep probabilities. That of a NaN is -0. */
