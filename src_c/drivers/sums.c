@@ -18,12 +18,25 @@ static const void *elements_at(const sums_job *job, const void *array, int64_t i
   return wide;
 }
 
+/* Halves are far from each other, so that a processor does not see which elements come next. They are those of the next sums: of the
+ * next index of the outer axis or, if there are many terms in between, of the next columns. */
+enum { NEAR = 65536 };
+static void fetch_next(const sums_job *job, const void *array, int64_t i, int64_t n) {
+  const int64_t each = job->call->n * job->call->inner * job->x_size, bytes = n * job->x_size;
+  const char *next = (const char *)array + i * job->x_size + (each > NEAR ? bytes : each);
+  for (int64_t k = 0; array && k < bytes; k += 64) __builtin_prefetch(next + k);
+}
+
 static void write_terms(void *from, int64_t first, int64_t n, char *out) {
   _Alignas(64) float x[PIECE], other[PIECE];
   const sums_job *job = (const sums_job *)from;
   const int64_t most = job->x_size > 2 ? n : PIECE;
   for (int64_t i = 0, some; i < n; i += some) {
     some = fd_min(most, n - i);
+    if (some < job->call->n * job->call->inner && job->call->inner > 1) {
+      fetch_next(job, job->call->x, first + i, some);
+      fetch_next(job, job->call->other, first + i, some);
+    }
     job->terms(elements_at(job, job->call->x, first + i, some, x), elements_at(job, job->call->other, first + i, some, other), some,
                out + i * job->y_size);
   }
