@@ -106,11 +106,14 @@ class Schedule:
         Raises
         ------
         TypeError, ValueError
-            The step is not an integer >= 0.
+            The step is not an integer >= 0, or the rate is NaN.
         """
         number = plan.as_count(step, "step")
         with plan.RoundToNearest():
-            return min(1.0, max(0.0, self.rate(number)))
+            rate = self.rate(number)
+            if math.isnan(rate):
+                raise ValueError(f"the rate of {type(self).__name__} must be a number; got {rate!r} at step {number}")
+            return min(1.0, max(0.0, rate))
 
     def rate(self, step: int) -> float:
         """Return the rate at a step that is already checked."""
@@ -747,7 +750,7 @@ class Clipped(Schedule):
 
     def rate(self, step: int) -> float:
         """Return the rate."""
-        return min(self.high, max(self.low, float(self.schedule(step))))
+        return min(self.high, max(self.low, as_finite_number(self.schedule(step), "the rate of the schedule")))
 
     def parts(self) -> dict[str, StepToRate]:
         """Return the schedule inside."""

@@ -181,6 +181,13 @@ def driven():
     return ValidationDriven(0.1, target=0.1)
 
 
+class Broken(Schedule):
+    """A rate that training has made NaN."""
+
+    def rate(self, step):
+        return math.nan
+
+
 @pytest.mark.parametrize(
     ("make", "error", "sentence"),
     [
@@ -215,6 +222,9 @@ def driven():
         (lambda: Linear(0.1, 0.2, 3)(-1), ValueError, "step must be >= 0; got -1"),
         (lambda: Linear(0.1, 0.2, 3)(0.5), TypeError, "step must be an integer >= 0; got 0.5 (float)"),
         (lambda: Schedule()(0), NotImplementedError, "Schedule must define rate(step)"),
+        (lambda: Broken()(7), ValueError, "the rate of Broken must be a number; got nan at step 7"),
+        (lambda: Phases((lambda step: math.nan, 0.1), (3,))(0), ValueError, "the rate of Phases must be a number; got nan"),
+        (lambda: Clipped(lambda step: math.nan, 0.1, 0.5)(0), ValueError, "the rate of the schedule must be a finite number"),
     ],
 )
 def test_bad_input_is_answered_by_a_sentence(make, error, sentence):
