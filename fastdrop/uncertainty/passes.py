@@ -75,19 +75,18 @@ def pass_runner(forward: Any, seed: Seed | None, offset: int) -> Callable[[Any, 
 
 @contextmanager
 def sampling(forward: Any) -> Iterator[None]:
-    """Let layers drop without recording passes for `backward`, and then restore their mode."""
+    """Let layers drop without recording passes for `backward`, and then restore the mode of each."""
     if not hasattr(forward, "sampling"):
         yield
         return
-    was_training, was_sampling = forward.training, forward.sampling
+    layers = [layer for _, layer in forward.walk()] if hasattr(forward, "walk") else [forward]
+    modes = [(layer.training, layer.sampling) for layer in layers]
     forward.eval(sampling=True)
     try:
         yield
     finally:
-        if was_training:
-            forward.train()
-        else:
-            forward.eval(sampling=was_sampling)
+        for layer, mode in zip(layers, modes, strict=True):
+            layer.training, layer.sampling = mode
 
 
 @overload
@@ -135,8 +134,8 @@ def mc_predict(
     forward : callable or object with a method ``forward``
         A function of (x, stream). It passes the stream as the seed to the functions that it calls, for example
         ``fastdrop.dropout(x, 0.1, seed=stream)``, any number of times. Or a layer of `fastdrop.nn`, whose ``forward(x)``
-        draws from its own streams: it is put into ``eval(sampling=True)``, and afterwards back into its mode. Other objects
-        with a method ``forward(x)`` are called in their current mode.
+        draws from its own streams: it is put into ``eval(sampling=True)``, and afterwards each layer inside is put back into
+        its mode. Other objects with a method ``forward(x)`` are called in their current mode.
     x : array_like
         The input of `forward`. If `batch` is 1, it may be anything that `forward` takes.
     samples : int, default 100

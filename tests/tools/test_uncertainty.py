@@ -314,6 +314,16 @@ def test_layers_are_put_back_into_their_mode(mode):
     assert (layers.training, layers.sampling) == mode
 
 
+def test_each_layer_of_a_model_is_put_back_into_its_mode():
+    nn = pytest.importorskip("fastdrop.nn")
+    model = nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5), nn.Dropout(0.5), seed=3)
+    model[1].eval()
+    model[2].eval(sampling=True)
+    before = [(layer.training, layer.sampling) for _, layer in model.walk()]
+    mc_predict(model, np.ones(3), 2)
+    assert [(layer.training, layer.sampling) for _, layer in model.walk()] == before
+
+
 def test_bad_input():
     x, stream = np.ones(3), fastdrop.Stream(1)
     for call, error, match in (
