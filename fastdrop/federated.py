@@ -333,7 +333,7 @@ def units_along(name: str, layer: str | None, size: int, kept: Kept) -> NDArray[
     if layer not in kept:
         raise ValueError(f"an axis of {name!r} counts the units of {layer!r}; kept has only {sorted(kept)}")
     units = np.asarray(kept[layer])
-    if units.ndim != 1 or units.dtype.kind not in "iu" or (np.diff(units) <= 0).any() or (units.size and units[0] < 0):
+    if units.ndim != 1 or units.dtype.kind not in "iu" or (units[1:] <= units[:-1]).any() or (units.size and units[0] < 0):
         raise ValueError(f"kept[{layer!r}] must be an increasing sequence of units")
     if units.size and units[-1] >= size:
         raise ValueError(f"unit {units[-1]} of {layer!r} is kept, but {name!r} has only {size} of them")

@@ -191,6 +191,7 @@ def test_bad_input():
         (lambda: extract(server, AXES, {"a": np.array([9]), "b": np.array([0])}), ValueError, "only 9"),
         (lambda: extract(server, AXES, {"a": np.array([1, 1]), "b": np.array([0])}), ValueError, "increasing"),
         (lambda: extract(server, AXES, {"a": np.array([-1]), "b": np.array([0])}), ValueError, "increasing"),
+        (lambda: extract(server, AXES, {"a": np.array([2, 0], np.uint64), "b": np.array([0])}), ValueError, "increasing"),
         (lambda: kept_units([3], 0.5, 1), TypeError, r"units must be a mapping .* got \[3\] \(list\)"),
         (lambda: kept_units(3, 0.5, 1), TypeError, "units must be a mapping"),
         (lambda: kept_units({"a": 3}, [0.5], 1), TypeError, "p must be a number"),
