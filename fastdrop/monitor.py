@@ -321,12 +321,12 @@ class Monitor:
         """Return a function that runs and records a forward pass of a layer of `fastdrop.nn` that drops."""
 
         def seeing(record: Callable[..., Any], inputs: tuple[Any, ...], named: Entry) -> Any:
-            before = self._look(first_array(inputs, named))
-            arrays = dict(zip(layer.arrays[1:], inputs[1:], strict=False)) | named
+            arrays = dict(zip(layer.arrays, inputs, strict=False)) | named
+            before = self._look(arrays.pop(layer.arrays[0], None))
             others = {
                 key: self._look(value).values
                 for key, value in arrays.items()
-                if isinstance(value, np.ndarray) and value.size == before.size
+                if key != "again" and value is not None and np.size(value) == before.size
             }
             rate = nominal_rate(layer)
             y, made = record(*inputs, **named)

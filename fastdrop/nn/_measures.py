@@ -99,7 +99,9 @@ def _(layer: layers.ConcreteDropout, seen: Pass) -> float | None:
 
 @dropped_share.register
 def _(layer: layers.DropKey, seen: Pass) -> float | None:
-    return replaced_share(seen.x, seen.y, layer.options["fill"])
+    with np.errstate(over="ignore"):  # -1e12 is -inf in float16
+        fill = np.asarray(layer.options["fill"], np.float64).astype(seen.y.dtype)
+    return replaced_share(seen.x, seen.y, fill)
 
 
 @dropped_share.register

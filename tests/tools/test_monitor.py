@@ -270,6 +270,31 @@ def test_the_rate_that_was_meant_and_the_share_that_was_dropped(make, shape, rat
     assert evaluating["rate"] == dropping["rate"]
 
 
+@pytest.mark.parametrize("dtype", [np.float16, "bfloat16"])
+def test_the_share_of_dropped_keys_follows_the_rounding_of_their_value(dtype):
+    nn = pytest.importorskip("fastdrop.nn")
+    dtype = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype
+    monitor = Monitor()
+    monitor.watch(nn.DropKey(0.3, fill=-1e12, seed=3)).forward(normal((50, 4, 10, 10)).astype(dtype))
+    assert monitor.entries()[0]["dropped"] == pytest.approx(0.3, abs=0.025)
+
+
+def test_arrays_may_be_lists_and_in_any_order():
+    nn = pytest.importorskip("fastdrop.nn")
+    new, previous = normal((40, 50)), normal((40, 50), seed=1)
+    entries = []
+    for inputs, named in (
+        ((new, previous), {}),
+        ((new, previous.tolist()), {}),
+        ((new.tolist(),), {"previous": previous.tolist()}),
+        ((), {"previous": previous, "new": new}),
+    ):
+        monitor = Monitor()
+        monitor.watch(nn.Zoneout(0.3, seed=3)).forward(*inputs, **named)
+        entries += monitor.entries()
+    assert entries == 4 * entries[:1]
+
+
 def test_a_residual_hides_no_dropped_element():
     nn = pytest.importorskip("fastdrop.nn")
     for layer in (nn.Dropout(0.3, seed=1), nn.DropPath(0.3, seed=1)):
