@@ -154,9 +154,10 @@ class Layer:
 
     def add_parameter(self, name: str, value: NDArray[Any]) -> None:
         """Add an array as a parameter, which is trained in place."""
-        dtype = np.asarray(value).dtype
-        if dtype.kind != "f" and dtype.name != "bfloat16":
-            raise TypeError(f"{name} must have a floating-point dtype, so that it can be trained; got {dtype}")
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{name} must be a numpy.ndarray, which is trained in place; got {type(value).__name__}")
+        if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
+            raise TypeError(f"{name} must have a floating-point dtype, so that it can be trained; got {value.dtype}")
         self.own_parameters[name] = value
         self.own_gradients[name] = np.zeros_like(value)
 

@@ -168,8 +168,6 @@ class Variant(Layer):
     def add_parameters(self, bias: NDArray[Any] | None, **arrays: NDArray[Any]) -> None:
         """Add the arrays as parameters, and the bias unless it is None."""
         for name, array in arrays.items():
-            if array is None:
-                raise TypeError(f"{name} must be an array; got None")
             self.add_parameter(name, array)
         if bias is not None:
             self.add_parameter("bias", bias)
