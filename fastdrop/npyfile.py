@@ -143,7 +143,7 @@ def apply_file(
     Parameters
     ----------
     source : Path
-        A ``.npy`` file of float32 or float64, of any shape and order and of any size.
+        A ``.npy`` file of float32, float64 or float16, of any shape and order and of any size.
     target : Path
         The file to write; may be `source`. It is created or replaced when the result is complete. Until then, and after any
         exception, it is unchanged.

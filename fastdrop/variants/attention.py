@@ -76,8 +76,9 @@ def attention_dropout(
         The number of consecutive keys that are dropped together. A window longer than the rows is cut to their length.
     exact_rate : bool, default True
         True: each key is dropped with probability `p`. Windows may begin before the first key, and the probability of a window
-        at each position follows from `p`. False, as in the paper: each key begins a window with probability p / window. Then
-        overlapping windows drop less than `p`, and the first keys of a row are dropped least. Both agree for windows of one.
+        at each position follows from `p`. False, as in the paper: each key begins a window with probability p / window, also
+        if the window is cut. Then overlapping windows drop less than `p`, and the first keys of a row are dropped least. Both
+        agree if `window` is 1.
     renormalize : bool, optional
         True divides each row by its sum after the drop plus 1e-8, instead of scaling by 1 / (1 - p). False scales; then rows do
         not sum to one. The default is True for keys and for windows of more than one, for which no single factor is right.
