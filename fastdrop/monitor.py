@@ -100,7 +100,7 @@ class Monitor:
         self.every, self.sample = as_positive_count(every, "every"), as_positive_count(sample, "sample")
         self.path = None if path is None else Path(path)
         self._kept: list[Entry] = []
-        self._watched: list[tuple[Any, str]] = []
+        self._watched: list[Watched] = []
         if self.path is not None:
             end_after_last_line(self.path)
         self._file = None if self.path is None else self.path.open("a", encoding="utf-8")
@@ -294,15 +294,9 @@ class Monitor:
 
     def _hook(self, layer: Any, method: str, seeing: Callable[..., Any]) -> None:
         """Replace a method of one object by one that also records the pass."""
-        inner = getattr(layer, method)
-
-        def watched(*inputs: Any, **named: Any) -> Any:
-            if self.step % self.every:
-                return inner(*inputs, **named)
-            return seeing(inner, inputs, named)
-
+        watched = Watched(self, layer, method, seeing)
         setattr(layer, method, watched)
-        self._watched.append((layer, method))
+        self._watched.append(watched)
 
     def _seeing_forward(self, layer: Any, name: str) -> Callable[..., Any]:
         """Return a function that runs and records a forward pass of any object."""
@@ -350,8 +344,8 @@ class Monitor:
 
     def close(self) -> None:
         """Stop watching layers, and close the file."""
-        for layer, method in reversed(self._watched):
-            vars(layer).pop(method, None)
+        for watched in reversed(self._watched):
+            watched.remove()
         self._watched.clear()
         if self._file is not None:
             self._file.close()
@@ -371,6 +365,39 @@ class Monitor:
     def plot(self) -> list[Axes]:
         """Draw the entries; see `plot`."""
         return plot(self.entries())
+
+
+class Watched:
+    """A method of one object that also records the pass. A copy of the object gets the method itself: it is not watched."""
+
+    def __init__(self, monitor: Monitor, layer: Any, method: str, seeing: Callable[..., Any]) -> None:
+        self.monitor, self.layer, self.method, self.seeing = monitor, layer, method, seeing
+        self.inner = getattr(layer, method)
+        self.replaced = vars(layer).get(method)  # None for a method of the class
+        self.is_removed = False
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        if self.is_removed or self.monitor.step % self.monitor.every:
+            return self.inner(*inputs, **named)
+        return self.seeing(self.inner, inputs, named)
+
+    def remove(self) -> None:
+        """Stop recording. The method stays while another monitor's method, which replaced it, calls it."""
+        self.is_removed = True
+        attributes = vars(self.layer)
+        while isinstance(outermost := attributes.get(self.method), Watched) and outermost.is_removed:
+            if outermost.replaced is None:
+                del attributes[self.method]
+            else:
+                attributes[self.method] = outermost.replaced
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (getattr, (self.layer, self.method)) if self.replaced is None else (itself, (self.replaced,))
+
+
+def itself(value: Any) -> Any:
+    """Return the value, as a copy of a watched method."""
+    return value
 
 
 def first_array(inputs: tuple[Any, ...], named: Entry) -> Any:

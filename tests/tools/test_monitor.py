@@ -1,12 +1,15 @@
 """The entries of a monitor about layers and losses; its file can be read while it is written and after a kill."""
 
+import copy
 import doctest
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -225,6 +228,42 @@ def test_watching_a_model():
     assert not {"record", "gradient"} & vars(model.children["first"]).keys()
     with pytest.raises(ValueError, match="drops"):
         monitor.watch(nn.Sequential([]))
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_a_copy_of_a_watched_model_is_a_model_of_its_own(duplicate):
+    nn = pytest.importorskip("fastdrop.nn")
+    monitor, model = Monitor(), nn.Sequential(nn.Dropout(0.5), nn.DropConnect(np.ones((3, 3))), seed=1)
+    other = duplicate(monitor.watch(model))
+    other.parameters["1.weight"][...] = 2
+    got = other(np.ones((4, 3)))
+    assert not monitor.entries()
+    assert (other[0].stream.offset, model[0].stream.offset) == (1, 0)
+    np.testing.assert_array_equal(got, 2 * model(np.ones((4, 3))))
+
+
+def test_a_monitor_that_is_closed_leaves_the_others_watching():
+    nn = pytest.importorskip("fastdrop.nn")
+    for number in range(2):
+        monitors, layer = (Monitor(), Monitor()), nn.Dropout(0.5, seed=1)
+        for monitor in monitors:
+            monitor.watch(layer)
+        monitors[number].close()
+        layer(np.ones(3))
+        assert [len(monitor.entries()) for monitor in monitors] == [number, 1 - number]
+        monitors[1 - number].close()
+        assert "record" not in vars(layer)
+
+
+def test_a_method_of_the_object_itself_comes_back():
+    layer = SimpleNamespace(forward=drop)
+    monitor = Monitor()
+    copied = copy.deepcopy(monitor.watch(layer))
+    assert copied.forward is drop
+    layer.forward(normal((10, 10)))
+    monitor.close()
+    assert layer.forward is drop
+    assert len(monitor.entries()) == 1
 
 
 WEIGHT = normal((64, 64))
