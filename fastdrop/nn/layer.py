@@ -28,7 +28,8 @@ class Layer:
     """The base class of all layers.
 
     A layer of your own defines `record` and `gradient`. Put the layers that it contains into ``children``: they are trained,
-    seeded and saved with it. Pass parameters to `add_parameter`; `gradient` adds to ``own_gradients``.
+    seeded and saved with it. Pass parameters to `add_parameter`; `gradient` adds to ``own_gradients``. Only one thread at a
+    time may use a layer: give each thread a copy with its own seed.
 
     Attributes
     ----------
@@ -225,7 +226,7 @@ class Layer:
         """
         root = Stream(seed)
         for name, layer in self.walk():
-            layer.set_stream(root.fold_in(name) if name else Stream(root.seed))
+            layer.set_stream(root.fold_in(name) if name else Stream(root.seed, root.offset))
         return self
 
     def set_stream(self, stream: Stream) -> None:

@@ -208,7 +208,7 @@ class Variant(Layer):
 
     def _begin(self) -> Record:
         dropping = self.training or self.sampling
-        seed, offset = (self.stream.seed, self.stream.offset) if dropping else (0, 0)
+        seed, offset = self.stream.key() if dropping else (0, 0)
         return Record(self.current, seed, offset, dropping, {})
 
     def remember(self, *inputs: Any, **more: Any) -> dict[str, Any]:

@@ -439,8 +439,16 @@ def test_each_layer_has_a_stream_of_its_full_name():
     names = {name: layer.stream for name, layer in net.walk() if isinstance(layer, nn.Variant)}
     assert names == {name: root.fold_in(name) for name in ("in", "middle.0", "middle.1", "gap", "out")}
     assert nn.Dropout(0.1).seed(42).stream == root
+    assert nn.Dropout(0.1).seed(fastdrop.Key(42, 7)).stream == fastdrop.Stream(42, 7)
     own = nn.Sequential([nn.Dropout(0.1, seed=7)])
     assert own.children["0"].stream == fastdrop.Stream(7)  # a model without a seed leaves its layers theirs
+
+
+def test_a_layer_whose_stream_is_used_up_says_so():
+    layer = nn.Dropout(0.5, seed=fastdrop.Stream(1, 2**64 - 1))
+    layer(np.ones(3))
+    with pytest.raises(OverflowError, match="the stream has used all of its 2"):
+        layer(np.ones(3))
 
 
 def test_a_model_is_its_layers_in_a_row():
