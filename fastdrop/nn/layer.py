@@ -344,8 +344,14 @@ class Layer:
         require_entries(state, before, whose)
 
     def _load(self, state: Mapping[str, Any]) -> None:
+        drawing = [(layer, layer.stream) for _, layer in self.walk() if isinstance(getattr(layer, "stream", None), Stream)]
         for name, layer in self.walk():
             layer.load_own_state({key: state[joined(name, key)] for key in layer.own_state()})
+        loaded: dict[int, Stream] = {}
+        for layer, before in drawing:  # layers that shared a stream share the new one
+            stream = loaded.setdefault(id(before), layer.stream)
+            if stream == layer.stream:
+                layer.set_stream(stream)
 
     # Text
 

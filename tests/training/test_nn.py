@@ -444,6 +444,17 @@ def test_each_layer_has_a_stream_of_its_full_name():
     assert own.children["0"].stream == fastdrop.Stream(7)  # a model without a seed leaves its layers theirs
 
 
+def test_layers_share_a_stream_after_loading_if_they_did_before():
+    stream, x = fastdrop.Stream(42), np.ones(64)
+    net = nn.Sequential(nn.Dropout(0.5, seed=stream), nn.Dropout(0.5, seed=stream), nn.Dropout(0.5, seed=42))
+    net(x)
+    state = net.state_dict()
+    want = [net(x) for _ in range(3)]
+    net.load_state_dict(state)
+    np.testing.assert_array_equal([net(x) for _ in range(3)], want)
+    assert net[0].stream is net[1].stream is not net[2].stream
+
+
 def test_a_layer_whose_stream_is_used_up_says_so():
     layer = nn.Dropout(0.5, seed=fastdrop.Stream(1, 2**64 - 1))
     layer(np.ones(3))
