@@ -296,17 +296,21 @@ class SoftMask(NamedTuple):
 
     def backward(self, call: Call, grad: ArrayLike, x: ArrayLike) -> tuple[NDArray[Any], np.float64]:
         """Return the gradients with respect to x and to the logit."""
+        more = None if self.correction is None else self.sum_kept(call, grad, x)  # before `out`, which may be grad or x, changes
         dx, sums = numbers.noise(call, grad, "concrete", self.params, x, with_sums=True, other_name="x")
         with plan.RoundToNearest():
             slope = np.float64(self.slope_of_rate) * total(sums)
-        if self.correction is not None:
-            place = call.start, call.global_shape, call.global_start
-            again = Call(call.seed, call.offset, True, None, *place, call.backend, call.num_threads)
-            with_no_steepness = (*self.params[:-1], 0.0)  # sums scale kept
-            _, sums = numbers.noise(again, grad, "concrete", with_no_steepness, x, with_sums=True)
-            with plan.RoundToNearest():
-                slope += np.float64(self.correction) * total(sums)
+            if more is not None:
+                slope += np.float64(self.correction) * more
         return dx, slope
+
+    def sum_kept(self, call: Call, grad: ArrayLike, x: ArrayLike) -> np.float64:
+        """Return the sum of grad x scale kept, of a pass without steepness."""
+        place = call.start, call.global_shape, call.global_start
+        alone = Call(call.seed, call.offset, True, None, *place, call.backend, call.num_threads, True)
+        _, sums = numbers.noise(alone, grad, "concrete", (*self.params[:-1], 0.0), x, with_sums=True, other_name="x")
+        with plan.RoundToNearest():
+            return total(sums)
 
 
 def soften(p_logit: Any, temperature: Any, epsilon: Any, exact_mean: Any) -> SoftMask:

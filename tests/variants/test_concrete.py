@@ -149,6 +149,22 @@ def test_gradients_of_the_exact_mean(temperature, logit, epsilon):
         assert dlogit == pytest.approx((above - below) / (2 * h), rel=1e-5, abs=1e-7 * np.abs(g * x).sum())
 
 
+@pytest.mark.parametrize("exact_mean", [False, True])
+@pytest.mark.parametrize(
+    "backward", [fastdrop.concrete_dropout_backward, fastdrop.spatial_concrete_dropout_backward], ids=lambda each: each.__name__
+)
+def test_the_gradient_of_the_logit_does_not_depend_on_out(backward, exact_mean, engine):
+    how = {"exact_mean": exact_mean, "seed": SEED}
+    g, x = np.random.default_rng(9).normal(size=(2, 6, 50))
+    want = backward(g, x, -1.3, 0.37, **how)
+    for name in ("grad", "x"):
+        given = {"grad": g.copy(), "x": x.copy()}
+        got = backward(**given, p_logit=-1.3, temperature=0.37, out=given[name], **how)
+        assert got[0] is given[name]
+        for one, other in zip(got, want, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_bits_of_the_exact_mean(engine):
     x = np.random.default_rng(8).normal(size=(40, 50)).astype(np.float32)
 
