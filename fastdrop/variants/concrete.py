@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
-from fastdrop._core.checks import as_positive_scalar
+from fastdrop._core.checks import as_positive_scalar, required
 from fastdrop._core.concrete import concrete_rate, soft_keep_mean
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, DataFormat, FixedSeed, Seed
@@ -163,10 +163,10 @@ def concrete_dropout_backward(
     (array([1.3617, 1.3679, 1.3679, 1.3679], dtype=float32), 1.4086)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    soft = soften(p_logit, temperature, epsilon, exact_mean)
+    soft, given = soften(p_logit, temperature, epsilon, exact_mean), required(x, "x")
     if not call.is_training:
-        return call.unchanged(grad, x=x), np.float64(0)
-    dx, dp_logit = soft.backward(call, grad, x)
+        return call.unchanged(grad, x=given), np.float64(0)
+    dx, dp_logit = soft.backward(call, grad, given)
     return dx, dp_logit
 
 
@@ -275,9 +275,10 @@ def spatial_concrete_dropout_backward(
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     soft, axes = soften(p_logit, temperature, epsilon, exact_mean), axes_of_maps(grad, data_format, "grad")
+    given = required(x, "x")
     if not call.is_training:
-        return call.unchanged(grad, x=x), np.float64(0)
-    return multiply_maps_backward(call, grad, axes, soft, x)
+        return call.unchanged(grad, x=given), np.float64(0)
+    return multiply_maps_backward(call, grad, axes, soft, given)
 
 
 # The mask -----------------------------------------------------------------------------------------------------------

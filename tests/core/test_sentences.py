@@ -19,6 +19,16 @@ CALLS = {
     "log_alpha_backward": (lambda: theory.log_alpha_backward(X, X, None), TypeError, "log_sigma2 must be an array"),
     "prune": (lambda: theory.prune(X, None), TypeError, "log_sigma2 must be an array"),
     "adl_backward": (lambda: fastdrop.adl_backward(X, None, seed=1), TypeError, "x must be an array"),
+    "concrete_dropout_backward": (
+        lambda: fastdrop.concrete_dropout_backward(X, None, 0.0, seed=1),
+        TypeError,
+        "x must be an array of the shape and dtype of the input; got None",
+    ),
+    "spatial_concrete_dropout_backward": (
+        lambda: fastdrop.spatial_concrete_dropout_backward(X, None, 0.0, seed=1),
+        TypeError,
+        "x must be an array of the shape and dtype of the input; got None",
+    ),
     "adaptive_dropout": (lambda: fastdrop.adaptive_dropout(X, None, seed=1), TypeError, "logits must be an array"),
     "variational_kl": (lambda: losses.variational_kl(DEEP, shape=(3,)), ValueError, "does not broadcast to the shape"),
     "variational_kl_backward": (
