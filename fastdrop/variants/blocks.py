@@ -200,7 +200,7 @@ def drop_from_maps(x: ArrayLike, maps: Maps, rate: tuple[Any, Any], scaling: tup
         raise ValueError(f"per must be 'batch' or 'sample'; got {per!r}")
     if not call.is_training:
         return call.unchanged(x)
-    if mode == "inverted" and per == "batch" and not (call.start == 0 and call.global_shape is None):
+    if mode == "inverted" and per == "batch" and (plan.as_count(call.start, "start") or call.global_shape is not None):
         raise ValueError(
             "start and global_shape must not be given if the scale counts the whole batch; use per='sample' or mode='unscaled'"
         )

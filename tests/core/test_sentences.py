@@ -19,6 +19,11 @@ CALLS = {
     "log_alpha_backward": (lambda: theory.log_alpha_backward(X, X, None), TypeError, "log_sigma2 must be an array"),
     "prune": (lambda: theory.prune(X, None), TypeError, "log_sigma2 must be an array"),
     "adl_backward": (lambda: fastdrop.adl_backward(X, None, seed=1), TypeError, "x must be an array"),
+    "drop_block": (
+        lambda: fastdrop.drop_block(X, start=np.ones(2), seed=1),
+        TypeError,
+        "start must be an integer >= 0; got array",
+    ),
     "concrete_dropout_backward": (
         lambda: fastdrop.concrete_dropout_backward(X, None, 0.0, seed=1),
         TypeError,
