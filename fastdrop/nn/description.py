@@ -141,6 +141,8 @@ def paper(layer: Variant) -> str:
 
 def format_rate(rate: Any) -> str:
     """Return a rate as text; for an array, its smallest and its largest entry."""
+    if isinstance(rate, dict) and "float" in rate:
+        return str(rate["float"])  # of a learned rate that has become NaN
     if isinstance(rate, dict):
         values = [float(value) for value in flatten(rate["array"])]
         return f"{min(values):.4g} to {max(values):.4g}"

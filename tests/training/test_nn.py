@@ -718,6 +718,12 @@ def test_a_description_has_what_a_model_card_needs():
         nn.describe(0.5)
 
 
+def test_a_rate_that_became_nan_is_described():
+    table = nn.describe(nn.GaussianDropout(log_alpha=np.nan))
+    assert "  nan  " in repr(table)
+    assert json.loads(table.to_json())[0]["rate"] == {"float": "nan"}
+
+
 def test_every_technique_with_a_paper_has_it_in_its_row():
     without = {nn.describe(make())[0].technique for make, *_ in CASES.values() if not nn.describe(make())[0].paper}
     assert without <= {"GaussianNoise", "GroupDropout", "ImportanceDropout", "WordDropout"}
