@@ -165,7 +165,8 @@ def mc_predict(
     Raises
     ------
     TypeError
-        `forward` is neither a function nor has a method ``forward``, or a seed is given for layers.
+        `forward` is neither a function nor has a method ``forward``, `reduce` has no ``update`` or no ``count``, or a seed is
+        given for layers.
     ValueError
         `samples` or `batch` is below 1, or the results change their shape.
 
@@ -198,7 +199,7 @@ def mc_predict(
     3
     """
     samples, batch = as_positive_count(samples, "samples"), as_positive_count(batch, "batch")
-    found: Any = Moments() if reduce is None else reduce
+    found: Any = Moments() if reduce is None else check_reduction(reduce)
     run = pass_runner(forward, seed, offset)
     first = found.count
     groups = range(first, first + samples, batch)
@@ -211,6 +212,14 @@ def mc_predict(
                 for y in stacked(run, x, number, size):
                     found.update(y)
     return found
+
+
+def check_reduction(reduce: Any) -> Any:
+    """Return an object that takes results, or raise an error for another one, such as a class in place of its object."""
+    is_counting = isinstance(getattr(reduce, "count", None), (int, np.integer))
+    if not is_counting or not callable(getattr(reduce, "update", None)):
+        raise TypeError(f"reduce must be an object with a method update(y) and an integer count; got {reduce!r}")
+    return reduce
 
 
 def stacked(run: Callable[[Any, int], Any], x: ArrayLike, number: int, size: int) -> NDArray[Any]:
