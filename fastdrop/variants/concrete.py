@@ -297,7 +297,7 @@ class SoftMask(NamedTuple):
 
     def backward(self, call: Call, grad: ArrayLike, x: ArrayLike) -> tuple[NDArray[Any], np.float64]:
         """Return the gradients with respect to x and to the logit."""
-        more = None if self.correction is None else self.sum_kept(call, grad, x)  # before `out`, which may be grad or x, changes
+        more = None if self.correction is None else self.sum_kept(call, grad, x)  # before `out`, maybe grad or x, changes
         dx, sums = numbers.noise(call, grad, "concrete", self.params, x, with_sums=True, other_name="x")
         with plan.RoundToNearest():
             slope = np.float64(self.slope_of_rate) * total(sums)
