@@ -338,7 +338,7 @@ cdef object without_dropping(Call call, Work work, x, int scaling):
 
 cdef int scale_by_keep_rates(Work work) except -1:
     """Write (x + bias) (1 - p) + residual, with one p per element. There is no mask, and NumPy rounds as the kernels do."""
-    cdef native.fenv_t found
+    cdef native.Environment found
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
     quiet = begin_in_python(&found)
     try:
@@ -557,7 +557,7 @@ cdef np.ndarray mask_result(tuple shape, dtype, out):
 cdef int fill_mask(Work work, int64_t n, np.ndarray out, bint packed) except -1:
     cdef native.fd_bits bits
     cdef BitsLayouts space
-    cdef native.fenv_t found
+    cdef native.Environment found
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int threads = threads_of(work.settings, n)
     cdef void *data = np.PyArray_DATA(out)
@@ -676,7 +676,7 @@ cdef int set_factors(Work work, factors) except -1:
 cdef double round_to_compute(value, int dtype) except? -1.0:
     """Return a factor, rounded once to the compute type."""
     cdef double number
-    cdef native.fenv_t found
+    cdef native.Environment found
     if PyFloat_CheckExact(value):
         number = value
         return NAN if number != number else native.rounded_factor(number, dtype)

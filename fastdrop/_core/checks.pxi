@@ -259,7 +259,7 @@ def broadcasts(np.ndarray a not None, tuple shape):
 cdef np.ndarray operand(value, np.ndarray x, tuple shape, str name):
     """Return an operand with the dtype of x, broadcast to the shape of x."""
     cdef np.ndarray array
-    cdef native.fenv_t found
+    cdef native.Environment found
     if isinstance(value, np.ndarray):
         array = value
     else:

@@ -262,7 +262,7 @@ cdef int divide_rows(Work work, values, bint is_constant) except -1:
 
 cdef int divide_rows_in_python(Work work, np.ndarray x, np.ndarray grad, bint is_constant) except -1:
     """Do the same in NumPy, some rows at a time."""
-    cdef native.fenv_t found
+    cdef native.Environment found
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
     cdef int64_t keys = np.PyArray_DIM(x, np.PyArray_NDIM(x) - 1), begin, end
     cdef int64_t some = max(PYTHON_CHUNK // keys // 8 * 8, 8) * keys  # so that bits begin at a whole byte

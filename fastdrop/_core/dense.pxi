@@ -56,7 +56,7 @@ cdef class Linear:
 
     cdef np.ndarray widened(self, np.ndarray array):
         """Return an array in the compute type and in its own order: BLAS may round products of other orders differently."""
-        cdef native.fenv_t found
+        cdef native.Environment found
         if np.PyArray_TYPE(array) in (np.NPY_FLOAT32, np.NPY_FLOAT64):
             return array
         quiet = begin_in_python(&found)
@@ -82,7 +82,7 @@ cdef class Linear:
 
     cpdef np.ndarray apply(self, np.ndarray rows, np.ndarray weight):
         """Return rows @ weight + bias."""
-        cdef native.fenv_t found
+        cdef native.Environment found
         cdef np.ndarray made = product(rows, weight)
         if self.bias is not None:
             quiet = begin_in_python(&found)
@@ -108,7 +108,7 @@ cdef object matmul = np.matmul
 
 cdef int multiply_matrices(np.ndarray a, np.ndarray b, np.ndarray y) except -1:
     """Write a @ b, for matrices or equally many of them, to an array that overlaps neither."""
-    cdef native.fenv_t found
+    cdef native.Environment found
     quiet = begin_in_python(&found)
     try:
         matmul(a, b, out=y)
@@ -127,7 +127,7 @@ cdef np.ndarray product(np.ndarray a, np.ndarray b):
 
 cdef np.ndarray scaled_squares(np.ndarray a, np.ndarray factor):
     """Return factor * (a * a), without the factor if it is None, in the order that NumPy would choose."""
-    cdef native.fenv_t found
+    cdef native.Environment found
     cdef uint64_t state
     cdef np.ndarray y
     if is_plain(a) and (factor is None or is_plain(factor) and np.PyArray_SAMESHAPE(a, factor)):
@@ -194,7 +194,7 @@ cdef np.ndarray weight_variance(Call call, Linear layer, log_variance, np.ndarra
 
 cdef int store(np.ndarray values, np.ndarray y) except -1:
     """Write values, rounded to the type of y."""
-    cdef native.fenv_t found
+    cdef native.Environment found
     if np.PyArray_TYPE(y) == np.PyArray_TYPE(values):
         return np.PyArray_CopyInto(y, values)
     quiet = begin_in_python(&found)
@@ -290,7 +290,7 @@ def connect(Connections masks not None):
     cdef np.ndarray y = layer.result(masks.call), rows = masks.group(layer.rows)
     cdef np.npy_intp[3] dims = [masks.groups, masks.samples, np.PyArray_DIM(layer.weight, 1)]
     cdef np.ndarray made = np.PyArray_EMPTY(3, dims, np.PyArray_TYPE(layer.weight), 0)
-    cdef native.fenv_t found
+    cdef native.Environment found
     cdef int64_t begin, end
     masks.draw()
     for begin in range(0, masks.groups, masks.step):
@@ -311,7 +311,7 @@ def connect_backward(Connections masks not None, np.ndarray outer not None):
     """Return the gradients of `connect` with respect to x, weights and biases; `outer` has that of the result as rows."""
     cdef Linear layer = masks.layer
     cdef Call call = masks.call
-    cdef native.fenv_t found
+    cdef native.Environment found
     cdef np.ndarray rows = masks.group(layer.rows), columns = masks.group(outer), dx = np.empty_like(rows), y, dropped, products
     cdef int64_t begin, end
     settings_of(call.backend, call.num_threads)

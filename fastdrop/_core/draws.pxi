@@ -103,7 +103,7 @@ cdef int draw_in_c(Work work, Call call, int64_t k, np.ndarray shares, bint shar
 
 
 cdef int draw_in_python(Work work, Call call, int64_t k, np.ndarray shares, bint shared) except -1:
-    cdef native.fenv_t found
+    cdef native.Environment found
     cdef int64_t features = np.PyArray_SIZE(shares), n = np.PyArray_SIZE(work.x), low, high
     cdef int64_t step = max(1, PYTHON_CHUNK // max(k, features)) * features
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32

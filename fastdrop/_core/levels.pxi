@@ -28,7 +28,7 @@ def keep_probabilities(scores, double p, tuple axes, double floor, Call call not
 
 cdef np.ndarray as_scores(scores, Settings settings):
     """Return scores as an array of float32 or float64, or raise an error for a bad one."""
-    cdef native.fenv_t found
+    cdef native.Environment found
     cdef np.ndarray given = np.asarray(scores)
     if np.PyArray_TYPE(given) not in (np.NPY_FLOAT32, np.NPY_FLOAT64):
         native.environment_begin(&found)
@@ -54,7 +54,7 @@ cdef np.ndarray as_scores(scores, Settings settings):
 
 cdef np.ndarray in_rows(np.ndarray moved, int64_t n):
     """Return rows of n scores. Scores of float64 are scaled so that no product overflows, and negligible ones become 0."""
-    cdef native.fenv_t found
+    cdef native.Environment found
     cdef np.ndarray rows = flat_numbers(moved).reshape(-1, max(n, 1))
     if np.PyArray_TYPE(rows) == np.NPY_FLOAT64 and np.PyArray_SIZE(rows):
         quiet = begin_in_python(&found)
@@ -69,7 +69,7 @@ cdef np.ndarray in_rows(np.ndarray moved, int64_t n):
 
 cdef int fill_up(np.ndarray rows, double mean, double floor, np.ndarray made, Settings settings, bint drop) except -1:
     """Write the keep probabilities of each row."""
-    cdef native.fenv_t found
+    cdef native.Environment found
     cdef native.fd_level_call call
     cdef const native.fd_isa *kernels = settings.kernels
     cdef int threads = threads_of(settings, np.PyArray_SIZE(rows))

@@ -183,9 +183,15 @@ cdef extern from "<fenv.h>" nogil:
         pass
 
 
+cdef struct Environment:
+    # The floating-point environment at the begin of a block: usually the default one, which is not copied.
+    bint is_default
+    fenv_t found
+
+
 cdef const fd_isa *find_isa(str name) except NULL
-cdef void environment_begin(fenv_t *found) noexcept nogil
-cdef void environment_end(const fenv_t *found) noexcept nogil
+cdef void environment_begin(Environment *before) noexcept nogil
+cdef void environment_end(const Environment *before) noexcept nogil
 cpdef uint64_t float_begin() noexcept nogil
 cpdef void float_end(uint64_t found) noexcept nogil
 cdef bint is_rate(double p) noexcept nogil

@@ -47,6 +47,7 @@ cdef extern from "fastdrop.h" nogil:
     int fd_has_openmp()
     uint64_t fd_float_begin()
     void fd_float_end(uint64_t found)
+    int fd_float_is_default()
     uint64_t fd_float_spoil()
     int fd_contracts(const fd_isa *isa)
     int fd_is_rate(double p)
@@ -74,14 +75,19 @@ cdef const fd_isa *find_isa(str name) except NULL:
     raise ValueError(f"no instruction set {name!r} in this build")
 
 
-cdef void environment_begin(fenv_t *found) noexcept nogil:
+cdef void environment_begin(Environment *before) noexcept nogil:
     """As fd_float_begin, for all that NumPy and Python compute with: longdouble has a rounding mode of its own."""
-    fegetenv(found)
-    fesetenv(FE_DFL_ENV)
+    before.is_default = fd_float_is_default()
+    if not before.is_default:  # fegetenv and fesetenv take longer than a short computation
+        fegetenv(&before.found)
+        fesetenv(FE_DFL_ENV)
 
 
-cdef void environment_end(const fenv_t *found) noexcept nogil:
-    fesetenv(found)
+cdef void environment_end(const Environment *before) noexcept nogil:
+    if not before.is_default:
+        fesetenv(&before.found)
+    elif not fd_float_is_default():
+        fesetenv(FE_DFL_ENV)
 
 
 cdef bint is_rate(double p) noexcept nogil:

@@ -155,7 +155,7 @@ cdef int fill_numbers(Work work, bint is_normal, np.ndarray made, int64_t n) exc
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int threads = threads_of(work.settings, n)
     cdef native.fd_numbers numbers
-    cdef native.fenv_t found
+    cdef native.Environment found
     cdef void *data = np.PyArray_DATA(made)
     if work.settings.module is None:
         bind_numbers(work, &numbers)
@@ -323,7 +323,7 @@ cdef int perform_noise_in_python(Noise noise, int64_t n) except -1:
     cdef Work work = noise.work
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
     cdef int64_t low, high, tile = native.FD_NOISE_TILE
-    cdef native.fenv_t found
+    cdef native.Environment found
     y = np.empty(n, np.asarray(work.y).dtype)
     quiet = begin_in_python(&found)
     try:
@@ -355,7 +355,7 @@ def elementary(str name, x, out, backend, num_threads):
     cdef np.ndarray given = x if isinstance(x, np.ndarray) else np.asarray(x)
     cdef int kind = kind_of(given, "x")
     cdef Settings settings = settings_of(backend, num_threads)
-    cdef native.fenv_t found
+    cdef native.Environment found
     if out is not None:
         check_out(out, given)
     cdef np.ndarray y = new_like(given) if out is None else out
@@ -406,7 +406,7 @@ cdef int call_function(str name, np.ndarray x, np.ndarray y, np.ndarray sums, Se
 
 def in_float64(str name, x, backend, num_threads, *, bint summed=False):
     """Return f(x) in float64, or the sums of f(x) over the tiles of FD_NOISE_TILE elements, in C order."""
-    cdef native.fenv_t found
+    cdef native.Environment found
     cdef Settings settings = settings_of(backend, num_threads)
     cdef np.ndarray given = np.asarray(x)
     cdef int64_t n = np.PyArray_SIZE(given), tile = native.FD_NOISE_TILE, low

@@ -28,11 +28,11 @@ cdef class Settings:
 
 
 cdef class RoundToNearest:
-    cdef native.fenv_t found
+    cdef native.Environment found
 
 
-cdef object begin_in_python(native.fenv_t *found)
-cdef int end_in_python(quiet, const native.fenv_t *found) except -1
+cdef object begin_in_python(native.Environment *found)
+cdef int end_in_python(quiet, const native.Environment *found) except -1
 
 
 cpdef Settings effective()
@@ -151,7 +151,7 @@ cdef class Pass:
     cdef Settings settings
     cdef Settings before
     cdef object token, errors
-    cdef native.fenv_t float_state
+    cdef native.Environment float_state
 
 
 cdef object finish_dropping(Call call, Work work, x, p, noise_shape, shared_axes, mode, bias, residual)

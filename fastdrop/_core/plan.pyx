@@ -13,7 +13,7 @@ Cython 3.3 generates for them releases an object twice, or uses one that is gone
 import functools
 import hashlib
 import operator
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 
 cimport cython
 cimport numpy as np
@@ -39,6 +39,8 @@ np.import_array()
 
 cdef extern from "Python.h":
     unsigned long long PyLong_AsUnsignedLongLong(object) except? 0xFFFFFFFFFFFFFFFF
+    object PyContextVar_Set(object var, object value)
+    int PyContextVar_Reset(object var, object token) except -1
     int PyContextVar_Get(object var, PyObject *default, PyObject **value) except -1
     PyThreadState *PyEval_SaveThread()
     void PyEval_RestoreThread(PyThreadState *)

@@ -3,7 +3,7 @@
 cdef double rate(p) except? -1.0:
     """Return a probability that is one number: not a bool, a string, a list or an array of one element."""
     cdef double value
-    cdef native.fenv_t found
+    cdef native.Environment found
     if PyFloat_CheckExact(p):
         value = PyFloat_AsDouble(p)
     else:
@@ -31,7 +31,7 @@ def as_rate(p):
 cdef np.ndarray as_floats(p):
     """Return an array of real numbers as a flat one of float32 or float64, or raise an error that names it."""
     cdef np.ndarray each
-    cdef native.fenv_t found
+    cdef native.Environment found
     p = np.asarray(p)
     if p.dtype.kind not in "fiu" and p.dtype.name != "bfloat16":
         raise TypeError(f"p must be a number or an array of real numbers in [0, 1]; got an array of {p.dtype}")

@@ -187,7 +187,7 @@ cdef int perform_in_python(Work work) except -1:
     cdef tuple shape = true_shape(work.x)
     cdef np.ndarray y = np.asarray(work.y)  # a subclass may define indexing or products differently
     cdef int64_t n = np.PyArray_SIZE(work.x), begin, end
-    cdef native.fenv_t found
+    cdef native.Environment found
     made = y.reshape(-1) if np.PyArray_IS_C_CONTIGUOUS(y) else np.empty(n, y.dtype)
     quiet = begin_in_python(&found)
     try:
@@ -254,7 +254,7 @@ cdef int perform_gate_backward(Work work) except -1:
 
 
 cdef int gate_backward_in_python(Work work) except -1:
-    cdef native.fenv_t found
+    cdef native.Environment found
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
     cdef int64_t n = np.PyArray_SIZE(work.x), begin, end
     slopes = work.y.reshape(-1)

@@ -2,7 +2,7 @@
 
 cdef np.ndarray in_type(np.ndarray a, int type):
     """Return an array in float32 or float64, rounded to nearest, in C order and of NumPy's class."""
-    cdef native.fenv_t found
+    cdef native.Environment found
     cdef uint64_t state
     cdef np.ndarray made
     if np.PyArray_TYPE(a) == type and np.PyArray_ISNOTSWAPPED(a):

@@ -36,7 +36,7 @@ cdef int add_up(native.fd_sum_call *call, np.ndarray a, np.ndarray b, int axis, 
     """Write the sums."""
     cdef Settings settings = effective()
     cdef int64_t n = np.PyArray_SIZE(a)
-    cdef native.fenv_t found
+    cdef native.Environment found
     cdef PyThreadState *state
     if settings.module is None:
         state = released(n)

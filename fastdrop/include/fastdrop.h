@@ -352,6 +352,8 @@ int fd_has_openmp(void);
  * them. */
 uint64_t fd_float_begin(void);
 void fd_float_end(uint64_t found);
+/* 1 if the thread has the environment in which a program starts, long double included; 0 if not, or if that is not known. */
+int fd_float_is_default(void);
 /* For tests: makes the calling thread's environment hostile (flush to zero, round toward zero). */
 uint64_t fd_float_spoil(void);
 

@@ -20,6 +20,11 @@ uint64_t fd_float_begin(void) {
 void fd_float_end(uint64_t found) {
   if ((_mm_getcsr() ^ (uint32_t)found) & (SPOILED | MASK_ALL)) _mm_setcsr((uint32_t)found);
 }
+int fd_float_is_default(void) {
+  uint16_t control; /* of the x87 unit, which computes with long double */
+  __asm__ volatile("fnstcw %0" : "=m"(control));
+  return control == 0x037F && (_mm_getcsr() & (SPOILED | MASK_ALL)) == MASK_ALL;
+}
 uint64_t fd_float_spoil(void) {
   const uint32_t found = _mm_getcsr();
   _mm_setcsr(found | SPOILED);
@@ -46,6 +51,7 @@ uint64_t fd_float_begin(void) {
 void fd_float_end(uint64_t found) {
   if ((get_fpcr() ^ found) & (SPOILED | TRAPS)) set_fpcr(found);
 }
+int fd_float_is_default(void) { return (get_fpcr() & (SPOILED | TRAPS)) == 0; }
 uint64_t fd_float_spoil(void) {
   const uint64_t found = get_fpcr();
   set_fpcr(found | SPOILED);
@@ -64,6 +70,7 @@ uint64_t fd_float_begin(void) {
 void fd_float_end(uint64_t found) {
   if (fegetround() != (int)found) fesetround((int)found);
 }
+int fd_float_is_default(void) { return 0; } /* not known */
 uint64_t fd_float_spoil(void) {
   const int found = fegetround();
 #ifdef FE_TOWARDZERO
