@@ -39,7 +39,7 @@ Floats = NDArray[np.float64]
 class Passes(NamedTuple):
     """Two checked passes, with one row per sample that counts."""
 
-    counts: NDArray[np.bool_]  # True for the samples that count
+    counts: NDArray[np.bool_] | None  # True for the samples that count; None if the rows of a matrix all count
     logs: Floats  # the logarithms P and Q of the probabilities, then P - Q, which is 0 for a class that both passes mask
     targets: NDArray[np.int64]
     entropy_factor: float  # multiplies the cross entropy of each sample
@@ -155,15 +155,11 @@ def r_drop_loss_backward(
     (array([[-0.5,  0.5]]), array([[-0.5,  0.5]]))
     """
     passes = checked_passes(first, second, targets, strength, mask, form)
-    (p, q), log_ratio = np.exp(passes.logs[:2]), passes.logs[2]
-    gradients = []
-    for own, other, d in ((p, q, log_ratio), (q, p, -log_ratio)):
-        entropy_gradient = own.copy()
-        entropy_gradient[np.arange(len(own)), passes.targets] -= 1.0
-        divergence_gradient = 0.5 * (own * (d - (own * d).sum(axis=1, keepdims=True)) + own - other)
-        gradient = np.zeros((*passes.counts.shape, own.shape[1]))
-        gradient[passes.counts] = passes.entropy_factor * entropy_gradient + passes.divergence_factor * divergence_gradient
-        gradients.append(gradient)
+    made = numbers.loss_gradients(passes.logs, passes.targets, passes.entropy_factor, passes.divergence_factor)
+    if passes.counts is None:
+        return made[0], made[1]
+    gradients = np.zeros((2, *passes.counts.shape, made.shape[2]))
+    gradients[:, passes.counts] = made
     return gradients[0], gradients[1]
 
 
@@ -182,8 +178,8 @@ def checked_passes(
     weight = as_non_negative_number(strength, "strength")
     if not plan.is_one_of(form, ("paper", "code")):
         raise ValueError(f"form must be 'paper' or 'code'; got {form!r}")
-    counts = check_mask(mask, classes.shape)
-    if mask is not None or logits.ndim != 2:
+    counts = None if mask is None and logits.ndim == 2 else check_mask(mask, classes.shape)
+    if counts is not None:
         logits, others, classes = logits[counts], others[counts], classes[counts]
     chosen = np.ascontiguousarray(classes, np.int64)
     check_indices(chosen, logits.shape[-1], "targets", "the classes")

@@ -1,7 +1,7 @@
 # Dense layers with noise: their checked arrays, dropped connections, normal weights. Weights have the shape (in, out).
 
 cdef tuple LEAST_VARIANCE = (1e-8,)      # added under the root, as in the authors' code, so that the root has a slope at 0
-MASKED_AT_ONCE = 2**22                   # masked weights that are in memory at a time
+MASKED_AT_ONCE = 2**20                   # masked weights that are in memory at a time: few, so that they stay in the caches
 cdef int64_t masked_at_once = MASKED_AT_ONCE
 
 
@@ -100,6 +100,14 @@ cdef class Linear:
         check_seed(call.seed, call.offset, call.use)
         return np.empty(self.result_shape, self.dtype) if call.out is None else call.out
 
+    cdef np.ndarray gradient(self, Call call):
+        """Do the same for the gradient with respect to x."""
+        settings_of(call.backend, call.num_threads)
+        if call.out is not None:
+            check_out(call.out, self.x)
+        check_seed(call.seed, call.offset, call.use)
+        return new_like(self.x) if call.out is None else call.out
+
 
 # Products -----------------------------------------------------------------------------------------------------------
 
@@ -164,7 +172,7 @@ def spread_weights(Call call not None, Linear layer not None, log_variance, alph
     The variances are exp(log_variance) or, if that is None, alpha * weight**2.
     """
     cdef Work work = Work.__new__(Work)
-    cdef Call inner = Call.__new__(Call)
+    cdef Call inner
     cdef native.fd_key key
     cdef np.ndarray y = layer.result(call), mean, spread_by
     work.dtype = native.FD_FLOAT64 if layer.kind == native.FD_FLOAT64 else native.FD_FLOAT32
@@ -172,8 +180,7 @@ def spread_weights(Call call not None, Linear layer not None, log_variance, alph
     mean = layer.apply(layer.rows, layer.weight)
     spread_by = product(scaled_squares(layer.rows, None), weight_variance(call, layer, log_variance, alpha))
     draw_key(call.seed, call.offset, &key)
-    inner.seed, inner.offset, inner.backend, inner.num_threads = key.seed, key.offset, call.backend, call.num_threads
-    inner.start, inner.global_shape, inner.global_start = call.start, call.global_shape, call.global_start
+    inner = call_with_key(call, &key)
     if np.PyArray_NDIM(y) != 2:
         mean, spread_by = mean.reshape(layer.result_shape), spread_by.reshape(layer.result_shape)
     inner.out = y if layer.kind == work.dtype else mean
@@ -205,15 +212,88 @@ cdef int store(np.ndarray values, np.ndarray y) except -1:
     return 0
 
 
-def spread_weights_backward(Call call not None, Linear layer not None, outer, variance):
-    """Return the gradients of `spread_weights` with respect to rows, weights and variance; `outer` is that of the result."""
-    cdef np.ndarray squares = scaled_squares(layer.rows, None), given = outer, slopes, dx, through
+def spread_weights_backward(Call call not None, Linear layer not None, np.ndarray outer not None, log_variance, alpha):
+    """Return the gradients of `spread_weights` with respect to x, the weights, and log_variance or, per weight, log alpha.
+
+    `outer` is the gradient with respect to the result, as rows.
+    """
+    cdef Work work = Work.__new__(Work)
+    cdef native.fd_key key
+    cdef np.ndarray grad = outer if len(layer.result_shape) == 2 else outer.reshape(layer.result_shape)
+    cdef np.ndarray y, variance, squares, spread_by, slopes, dx, dweight, dvariance
+    work.dtype = native.FD_FLOAT64 if layer.kind == native.FD_FLOAT64 else native.FD_FLOAT32
+    place_numbers(work, call, np.PyArray_NDIM(grad), np.PyArray_DIMS(grad))
+    y = layer.gradient(call)
+    variance, squares = weight_variance(call, layer, log_variance, alpha), scaled_squares(layer.rows, None)
+    spread_by = product(squares, variance)
+    draw_key(call.seed, call.offset, &key)
     slopes = noise(
-        call, given.reshape(layer.result_shape), "spread_slope", LEAST_VARIANCE,
-        product(squares, variance).reshape(layer.result_shape))[0].reshape(true_shape(given))
-    dx, through = product(given, layer.weight.T), product(slopes, variance.T)
-    dx += (layer.rows + layer.rows) * through
-    return dx, product(layer.rows.T, given), product(squares.T, slopes)
+        call_with_key(call, &key), grad, "spread_slope", LEAST_VARIANCE, spread_by.reshape(true_shape(grad)))[0]
+    slopes = slopes.reshape(true_shape(outer))
+    dx, dweight = product(outer, layer.weight.T), product(layer.rows.T, outer)
+    add_doubled(dx, layer.rows, None, product(slopes, variance.T))
+    dvariance = product(squares.T, slopes)
+    if alpha is not None:
+        add_doubled(dweight, layer.weight, alpha, dvariance)
+    multiply(dvariance, variance)
+    store(dx.reshape(true_shape(layer.x)), y)  # at the end, because it may overlap an operand
+    return wrapped(layer.x, y, call.out), dweight, dvariance
+
+
+cdef Call call_with_key(Call call, const native.fd_key *key):
+    """Return a call with a drawn key, and the place and the settings of another call."""
+    cdef Call inner = Call.__new__(Call)
+    inner.seed, inner.offset, inner.backend, inner.num_threads = key.seed, key.offset, call.backend, call.num_threads
+    inner.start, inner.global_shape, inner.global_start = call.start, call.global_shape, call.global_start
+    return inner
+
+
+cdef np.ndarray like_matrix(value, np.ndarray y):
+    """Return an array, rounded to the type of a matrix and broadcast to its shape, in C order."""
+    cdef np.ndarray each = spread(in_type(value, np.PyArray_TYPE(y)), 2, np.PyArray_DIMS(y))
+    if each is None:  # it has changed its shape since the checks
+        raise ValueError(f"an operand must broadcast to the shape {true_shape(y)}; got {true_shape(value)}")
+    return flat_numbers(each)
+
+
+cdef int multiply(np.ndarray y, np.ndarray by) except -1:
+    """Multiply a new matrix by another one."""
+    cdef np.ndarray other = like_matrix(by, y)
+    cdef uint64_t state = native.float_begin()
+    if np.PyArray_TYPE(y) == np.NPY_FLOAT64:
+        multiply_by(<double *>np.PyArray_DATA(y), <double *>np.PyArray_DATA(other), np.PyArray_SIZE(y))
+    else:
+        multiply_by(<float *>np.PyArray_DATA(y), <float *>np.PyArray_DATA(other), np.PyArray_SIZE(y))
+    native.float_end(state)
+    return 0
+
+
+cdef void multiply_by(floating *y, const floating *by, int64_t n) noexcept:
+    cdef int64_t i
+    for i in range(n):
+        y[i] = y[i] * by[i]
+
+
+cdef int add_doubled(np.ndarray y, np.ndarray a, factor, np.ndarray b) except -1:
+    """Add ((a + a) * factor) * b to a new matrix, without the factor if it is None."""
+    cdef np.ndarray first = like_matrix(a, y), second = like_matrix(b, y)
+    cdef np.ndarray each = None if factor is None else like_matrix(factor, y)
+    cdef void *factors = NULL if each is None else np.PyArray_DATA(each)
+    cdef uint64_t state = native.float_begin()
+    if np.PyArray_TYPE(y) == np.NPY_FLOAT64:
+        add_products(<double *>np.PyArray_DATA(y), <double *>np.PyArray_DATA(first), <double *>factors,
+                     <double *>np.PyArray_DATA(second), np.PyArray_SIZE(y))
+    else:
+        add_products(<float *>np.PyArray_DATA(y), <float *>np.PyArray_DATA(first), <float *>factors,
+                     <float *>np.PyArray_DATA(second), np.PyArray_SIZE(y))
+    native.float_end(state)
+    return 0
+
+
+cdef void add_products(floating *y, const floating *a, const floating *factor, const floating *b, int64_t n) noexcept:
+    cdef int64_t i
+    for i in range(n):
+        y[i] = y[i] + (a[i] + a[i] if factor == NULL else (a[i] + a[i]) * factor[i]) * b[i]
 
 
 # Dropped connections ------------------------------------------------------------------------------------------------
@@ -259,11 +339,16 @@ cdef class Connections:
         """Return rows, one per sample, as (groups, samples, columns)."""
         return rows.reshape(self.groups, self.samples, np.PyArray_DIM(rows, 1))
 
-    cdef np.ndarray drop_weights(self, np.ndarray weights, int64_t begin, int64_t end):
-        """Return the weights of some groups, of shape (..., in, out), with the masks of these groups."""
-        cdef int last = np.PyArray_NDIM(weights) - 1
-        cdef np.npy_intp[3] dims = [end - begin, np.PyArray_DIM(weights, last - 1), np.PyArray_DIM(weights, last)]
-        return self.drop(spread(weights, 3, dims), begin, dims[1] * dims[2], &self.key)
+    cdef np.ndarray room(self):
+        """Return memory for the masked weights of `step` groups."""
+        cdef np.npy_intp[3] dims = [
+            min(self.step, self.groups), np.PyArray_DIM(self.layer.weight, 0), np.PyArray_DIM(self.layer.weight, 1)]
+        return np.PyArray_EMPTY(3, dims, np.PyArray_TYPE(self.layer.weight), 0)
+
+    cdef np.ndarray drop_weights(self, np.ndarray weights, np.ndarray out, int64_t first_group):
+        """Return `out` with weights, of shape (..., in, out), that have the masks of the groups from `first_group` on."""
+        cdef int64_t each = np.PyArray_DIM(out, 1) * np.PyArray_DIM(out, 2)
+        return self.drop(spread(weights, 3, np.PyArray_DIMS(out)), out, first_group, each, &self.key)
 
     cdef np.ndarray drop_biases(self, np.ndarray biases):
         """Return the biases of all groups, of shape (..., out), with the masks of the groups, if biases are dropped."""
@@ -272,13 +357,12 @@ cdef class Connections:
         if not self.drops_bias:
             return spread(biases, 2, dims)
         key.seed = fold_in(key.seed, "bias")
-        return self.drop(spread(biases, 2, dims), 0, dims[1], &key)
+        return self.drop(spread(biases, 2, dims), np.PyArray_EMPTY(2, dims, np.PyArray_TYPE(biases), 0), 0, dims[1], &key)
 
-    cdef np.ndarray drop(self, np.ndarray values, first_group, int64_t each, const native.fd_key *key):
-        """Return the values of the groups from `first_group` on with their masks, or with the mean of all masks."""
+    cdef np.ndarray drop(self, np.ndarray values, np.ndarray out, first_group, int64_t each, const native.fd_key *key):
+        """Return `out` with the values of the groups from `first_group` on and their masks, or the mean of all masks."""
         cdef Call inner = Call.__new__(Call)
-        inner.seed, inner.offset, inner.training = key.seed, key.offset, self.call.training
-        inner.out = np.PyArray_EMPTY(np.PyArray_NDIM(values), np.PyArray_DIMS(values), np.PyArray_TYPE(values), 0)
+        inner.seed, inner.offset, inner.training, inner.out = key.seed, key.offset, self.call.training, out
         inner.start = (self.first_sample + first_group) * each
         inner.backend, inner.num_threads = self.call.backend, self.call.num_threads
         return inner.drop(values, self.p, mode=self.mode)
@@ -289,14 +373,15 @@ def connect(Connections masks not None):
     cdef Linear layer = masks.layer
     cdef np.ndarray y = layer.result(masks.call), rows = masks.group(layer.rows)
     cdef np.npy_intp[3] dims = [masks.groups, masks.samples, np.PyArray_DIM(layer.weight, 1)]
-    cdef np.ndarray made = np.PyArray_EMPTY(3, dims, np.PyArray_TYPE(layer.weight), 0)
+    cdef np.ndarray made = np.PyArray_EMPTY(3, dims, np.PyArray_TYPE(layer.weight), 0), weights = masks.room()
     cdef native.Environment found
     cdef int64_t begin, end
     masks.draw()
     for begin in range(0, masks.groups, masks.step):
         end = min(begin + masks.step, masks.groups)
         multiply_matrices(
-            part(rows, begin, end), masks.drop_weights(layer.weight, begin, end), part(made, begin, end))
+            part(rows, begin, end), masks.drop_weights(layer.weight, part(weights, 0, end - begin), begin),
+            part(made, begin, end))
     if layer.bias is not None:
         quiet = begin_in_python(&found)
         try:
@@ -312,24 +397,23 @@ def connect_backward(Connections masks not None, np.ndarray outer not None):
     cdef Linear layer = masks.layer
     cdef Call call = masks.call
     cdef native.Environment found
-    cdef np.ndarray rows = masks.group(layer.rows), columns = masks.group(outer), dx = np.empty_like(rows), y, dropped, products
+    cdef np.ndarray rows = masks.group(layer.rows), columns = masks.group(outer), dx = np.empty_like(rows)
+    cdef np.ndarray y, weights, products, dropped, dweight
     cdef int64_t begin, end
-    settings_of(call.backend, call.num_threads)
-    if call.out is not None:
-        check_out(call.out, layer.x)
-    check_seed(call.seed, call.offset, call.use)
-    y = new_like(layer.x) if call.out is None else call.out
-    dweight, dbias = np.zeros_like(layer.weight), None
+    y, weights = layer.gradient(call), masks.room()
+    products = masks.room()
+    dbias = None
+    dweight = np.PyArray_ZEROS(2, np.PyArray_DIMS(layer.weight), np.PyArray_TYPE(layer.weight), 0)
     masks.draw()
     quiet = begin_in_python(&found)
     try:
         for begin in range(0, masks.groups, masks.step):
             end = min(begin + masks.step, masks.groups)
-            dropped = masks.drop_weights(layer.weight, begin, end)
+            dropped = masks.drop_weights(layer.weight, part(weights, 0, end - begin), begin)
             multiply_matrices(part(columns, begin, end), dropped.swapaxes(1, 2), part(dx, begin, end))
-            products = np.PyArray_EMPTY(3, np.PyArray_DIMS(dropped), np.PyArray_TYPE(dropped), 0)
-            multiply_matrices(part(rows, begin, end).swapaxes(1, 2), part(columns, begin, end), products)
-            dweight += masks.drop_weights(products, begin, end).sum(axis=0)
+            dropped = part(products, 0, end - begin)
+            multiply_by_columns(part(rows, begin, end), part(columns, begin, end), dropped)
+            add_groups(masks.drop_weights(dropped, dropped, begin), dweight)
         if layer.bias is not None:
             dbias = layer.rounded(masks.drop_biases(columns.sum(axis=1)).sum(axis=0))
         dweight = layer.rounded(dweight)
@@ -337,6 +421,34 @@ def connect_backward(Connections masks not None, np.ndarray outer not None):
         end_in_python(quiet, &found)
     store(dx.reshape(true_shape(layer.x)), y)
     return y, dweight, dbias
+
+
+cdef int multiply_by_columns(np.ndarray rows, np.ndarray columns, np.ndarray y) except -1:
+    """Write the product of each group's transposed rows and its columns."""
+    if np.PyArray_DIM(rows, 1) == 1:  # numpy.matmul would take several times as long
+        np.multiply(rows.swapaxes(1, 2), columns, y)
+    else:
+        multiply_matrices(rows.swapaxes(1, 2), columns, y)
+    return 0
+
+
+cdef int add_groups(np.ndarray values, np.ndarray sums) except -1:
+    """Add the matrices of all groups, one after the other."""
+    cdef int64_t groups = np.PyArray_DIM(values, 0), n = np.PyArray_SIZE(sums)
+    if np.PyArray_TYPE(sums) == np.NPY_FLOAT64:
+        add_rows(<double *>np.PyArray_DATA(values), groups, n, <double *>np.PyArray_DATA(sums))
+    else:
+        add_rows(<float *>np.PyArray_DATA(values), groups, n, <float *>np.PyArray_DATA(sums))
+    return 0
+
+
+cdef void add_rows(const floating *x, int64_t rows, int64_t n, floating *y) noexcept:
+    cdef int64_t row, i
+    cdef PyThreadState *state = released(rows * n)
+    for row in range(rows):
+        for i in range(n):
+            y[i] += x[row * n + i]
+    regain(state)
 
 
 cdef np.ndarray part(np.ndarray a, int64_t begin, int64_t end):

@@ -54,23 +54,95 @@ cdef void keep_below(const floating *x, floating threshold, int64_t samples, int
 def hide_or_stress(Call call not None, x, double p, double threshold, int channels):
     """Return x without the places of high attention or, with probability 1 - p, times the importance map: ADL in training."""
     cdef Work work = begin(call, x, call.array_name())
-    cdef Call inner = Call.__new__(Call)
     cdef native.fd_key key
-    cdef np.ndarray given = work.x, attention, y
-    if call.out is not None:
-        check_out(call.out, given)
-    check_seed(call.seed, call.offset, call.use)
-    y = new_like(given) if call.out is None else call.out
+    cdef np.ndarray given = work.x, attention, y = result_like(call, given)
     attention = attention_map(given, channels)
     draw_key(call.seed, call.offset, &key)
-    inner.seed, inner.offset, inner.training, inner.start = key.seed, key.offset, True, 0
-    inner.backend, inner.num_threads = call.backend, call.num_threads
-    if inner.mask(1, p)[0]:
-        inner.out = y
-        noise(inner, given, "factors", (), elementary("sigmoid", attention, None, call.backend, call.num_threads))
+    if is_stressed(&key, p):
+        noise(call_in(call, y), given, "factors", (), elementary("sigmoid", attention, None, call.backend, call.num_threads))
     else:
-        kept = places_kept(attention, threshold)
-        if np.PyArray_SIZE(given) > 4096:  # the kernels read a mask of all elements faster, but it takes longer to make
-            kept = np.packbits(np.broadcast_to(kept, true_shape(given)), bitorder="little")
-        apply_mask(given, kept, 1.0, y, call.backend, call.num_threads)
+        apply_mask(given, places_kept(attention, threshold), 1.0, y, call.backend, call.num_threads)
     return wrapped(given, y, call.out)
+
+
+def hide_or_stress_backward(Call call not None, grad, x, double p, double threshold, int channels):
+    """Return the gradient of `hide_or_stress` with respect to x."""
+    cdef Work work = begin(call, grad, call.array_name())
+    cdef native.fd_key key
+    cdef np.ndarray given = work.x, other = operand(x, given, true_shape(given), "x"), attention, y = result_like(call, given)
+    attention = attention_map(other, channels)
+    draw_key(call.seed, call.offset, &key)
+    if is_stressed(&key, p):
+        stress_backward(
+            given, sum_along(given, channels, other),
+            elementary("sigmoid", attention, None, call.backend, call.num_threads), channels, y)
+    else:
+        apply_mask(given, places_kept(attention, threshold), 1.0, y, call.backend, call.num_threads)
+    return wrapped(given, y, call.out)
+
+
+cdef np.ndarray result_like(Call call, np.ndarray x):
+    """Return a call's `out`, or a new array like x, after the checks of `out` and the seed."""
+    if call.out is not None:
+        check_out(call.out, x)
+    check_seed(call.seed, call.offset, call.use)
+    return new_like(x) if call.out is None else call.out
+
+
+cdef Call call_in(Call call, np.ndarray y):
+    """Return a call with the settings of another call and a result, for a kernel that draws no numbers."""
+    cdef Call inner = Call.__new__(Call)
+    inner.seed, inner.out, inner.backend, inner.num_threads = 0, y, call.backend, call.num_threads
+    return inner
+
+
+cdef bint is_stressed(const native.fd_key *key, double p) noexcept:
+    """Return whether the batch is multiplied by the importance map: whether the first element of the mask is kept."""
+    cdef uint8_t bits = 0
+    native.keep_bits(&bits, 1, p, key.seed, key.offset, 0, 1)
+    return bits & 1
+
+
+cdef int stress_backward(np.ndarray grad, np.ndarray total, np.ndarray importance, int channels, np.ndarray y) except -1:
+    """Write grad s + (s (1 - s) / C) total, with the importance s. `total` is overwritten."""
+    cdef np.ndarray grads = in_type(readable(grad, y), np.PyArray_TYPE(total)), made = y
+    cdef int64_t inner = np.PyArray_SIZE(total), outer = 1, each = np.PyArray_DIM(grad, channels)
+    cdef uint64_t state
+    cdef int k
+    for k in range(channels):
+        outer *= np.PyArray_DIM(grad, k)
+    inner //= max(outer, 1)
+    if np.PyArray_TYPE(y) != np.PyArray_TYPE(total) or not is_plain(y):
+        made = np.PyArray_EMPTY(np.PyArray_NDIM(grad), np.PyArray_DIMS(grad), np.PyArray_TYPE(total), 0)
+    state = native.float_begin()
+    if np.PyArray_TYPE(total) == np.NPY_FLOAT64:
+        stress_slopes(
+            <double *>np.PyArray_DATA(grads), <double *>np.PyArray_DATA(importance), outer, each, inner,
+            <double *>np.PyArray_DATA(total), <double *>np.PyArray_DATA(made))
+    else:
+        stress_slopes(
+            <float *>np.PyArray_DATA(grads), <float *>np.PyArray_DATA(importance), outer, each, inner,
+            <float *>np.PyArray_DATA(total), <float *>np.PyArray_DATA(made))
+    native.float_end(state)
+    return 0 if made is y else store(made, y)
+
+
+@cython.cdivision(True)
+cdef void stress_slopes(
+    const floating *grad, const floating *importance, int64_t outer, int64_t channels, int64_t inner, floating *total,
+    floating *y
+) noexcept:
+    cdef int64_t o, channel, i
+    cdef floating one = 1  # a literal would be a double
+    cdef PyThreadState *state = released(outer * channels * inner)
+    for o in range(outer):
+        for i in range(inner):
+            total[i] = importance[i] * (one - importance[i]) / <floating>channels * total[i]
+        for channel in range(channels):
+            for i in range(inner):
+                y[i] = grad[i] * importance[i] + total[i]
+            grad += inner
+            y += inner
+        importance += inner
+        total += inner
+    regain(state)

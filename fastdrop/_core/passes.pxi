@@ -78,3 +78,28 @@ def cross_entropy_and_divergence(np.ndarray logs not None, np.ndarray targets no
     for i in range(n):
         d[i] = 0.5 * (d[i] - d[n + i]) * p[2 * n + i]
     return np.add.reduce(entropies), np.add.reduce(divergences[0], axis=None)
+
+
+def loss_gradients(np.ndarray logs not None, np.ndarray targets not None, double entropy_factor, double divergence_factor):
+    """Return the gradients of the loss with respect to the logits of both passes, as one array of (2, rows, classes)."""
+    cdef int64_t rows = np.PyArray_DIM(logs, 1), classes = np.PyArray_DIM(logs, 2), n = rows * classes, i, k, row
+    cdef np.npy_intp[3] dims = [2, rows, classes]
+    cdef np.ndarray made = np.PyArray_EMPTY(3, dims, np.NPY_FLOAT64, 0), both = np.exp(logs[:2]), sums
+    cdef const double *own = <const double *>np.PyArray_DATA(both)
+    cdef const double *ratio = <const double *>np.PyArray_DATA(logs) + 2 * n  # log P - log Q
+    cdef double *y = <double *>np.PyArray_DATA(made)
+    cdef const double *total
+    cdef const int64_t *target = <const int64_t *>np.PyArray_DATA(targets)
+    cdef double d, entropy
+    for i in range(2 * n):
+        y[i] = own[i] * (ratio[i] if i < n else -ratio[i - n])
+    sums = np.add.reduce(made, axis=2)
+    total = <const double *>np.PyArray_DATA(sums)
+    for row in range(2 * rows):
+        for k in range(classes):
+            i = row * classes + k
+            d = ratio[i] if i < n else -ratio[i - n]
+            entropy = own[i] - 1.0 if k == target[row % rows] else own[i]
+            y[i] = entropy_factor * entropy + divergence_factor * (
+                0.5 * (own[i] * (d - total[row]) + own[i] - own[i + n if i < n else i - n]))
+    return made

@@ -76,6 +76,20 @@ cdef np.ndarray clamped(np.ndarray values, double most):
     return made
 
 
+def zero_above(np.ndarray values not None, np.ndarray logs not None, double most):
+    """Return new values of float64, with 0 where the logarithm is above `most` or NaN."""
+    cdef np.ndarray each = in_type(logs, np.NPY_FLOAT64)
+    cdef double *value = <double *>np.PyArray_DATA(values)
+    cdef const double *log = <const double *>np.PyArray_DATA(each)
+    cdef int64_t i
+    if not np.PyArray_SAMESHAPE(values, each):  # it has changed its shape since the checks
+        raise ValueError(f"log_alpha must keep its shape {true_shape(values)} during the call; got {true_shape(each)}")
+    for i in range(np.PyArray_SIZE(values)):
+        if not log[i] <= most:
+            value[i] = 0.0
+    return values
+
+
 def scaled_backward(Call call not None, grad, x, np.ndarray scale not None):
     """Return grad * (1 + scale z), z normal, and scale / 2 times the sums of grad * x * z over the elements of each scale."""
     cdef Noise run = Noise.__new__(Noise)

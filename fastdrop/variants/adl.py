@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers
-from fastdrop._core.arithmetic import apart, row_blocks
 from fastdrop._core.checks import as_share, required
-from fastdrop._core.plan import Call, Pass, as_rate
+from fastdrop._core.plan import Call, as_rate
 from fastdrop._core.types import Backend, DataFormat, FixedSeed, Seed
-from fastdrop.elementary import sigmoid
-from fastdrop.variants._axes import axes_of_maps, count_axes
+from fastdrop.variants._axes import axes_of_maps
 from fastdrop.variants._backward import backward_of
-from fastdrop.variants._masks import apply
 
 __all__ = ["adl", "adl_backward"]
 
@@ -136,23 +132,10 @@ def adl_backward(
     """
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads, backward=True)
     rule = Rule.from_array(grad, "grad", p, threshold, data_format)
-    with_x = call.arrays(grad, x=required(x, "x"))
+    values = required(x, "x")
     if not call.is_training:
-        return call.unchanged(grad)
-    with with_x as run:
-        (array,), channels = run.others, rule.channels
-        if rule.drops(run):
-            return apply(run, numbers.places_kept(numbers.attention_map(array, channels), rule.threshold))
-        grad, x, y = apart(run.x, run.y), apart(array, run.y), np.asarray(run.y)
-        for block in row_blocks(x.shape):
-            grads, values = (given[block].astype(run.compute, copy=False) for given in (grad, x))
-            importance = sigmoid(numbers.attention_map(values, channels))
-            slope = importance * (1 - importance) / run.compute(x.shape[channels])
-            total = numbers.sum_along(grad[block], channels, x[block])
-            made = grads * importance
-            made += slope * total
-            y[block] = made
-        return run.result()
+        return call.unchanged(grad, x=values)
+    return numbers.hide_or_stress_backward(call, grad, values, rule.p, rule.threshold, rule.channels)
 
 
 class Rule(NamedTuple):
@@ -165,10 +148,6 @@ class Rule(NamedTuple):
     @staticmethod
     def from_array(x: ArrayLike, name: str, p: Any, threshold: Any, data_format: Any) -> Rule:
         """Return the rule for an array, or raise an error for a bad argument."""
-        axes_of_maps(x, data_format, name)
-        channels = 1 if data_format == "channels_first" else count_axes(x) - 1
+        axes = axes_of_maps(x, data_format, name)
+        channels = 1 if data_format == "channels_first" else len(axes) + 1
         return Rule(as_rate(p), as_share(threshold, "threshold"), channels)
-
-    def drops(self, run: Pass) -> bool:
-        """Return whether positions are dropped, instead of the batch being multiplied."""
-        return not run.mask(1, self.p)[0]

@@ -160,12 +160,15 @@ class Lookup(NamedTuple):
         if self.num_embeddings is None:
             raise ValueError("num_embeddings must be given with tokens; it is the size of the vocabulary")
         words = plan.as_count(self.num_embeddings, "num_embeddings")
-        if ids.dtype.kind not in "iu":
+        are_indices = plan.are_indices(ids, words)
+        if not are_indices and ids.dtype.kind not in "iu":
             raise TypeError(f"tokens must be an array of integers; got {ids.dtype}")
         if len(shape) != 3 or ids.shape != shape[:2]:
             raise ValueError(f"tokens must have shape (B, T) and {name} (B, T, D); got {ids.shape} and {shape}")
-        check_indices(ids, words, "tokens", "the vocabulary")
-        return Lookup(np.require(ids, np.int64, ("C", "ALIGNED")), words, self.per)
+        if not are_indices:
+            check_indices(ids, words, "tokens", "the vocabulary")
+            ids = np.require(ids, np.int64, ("C", "ALIGNED"))
+        return Lookup(ids, words, self.per)
 
 
 def drop_words(x: ArrayLike, name: str, p: Any, lookup: Lookup, call: Call) -> NDArray[Any]:

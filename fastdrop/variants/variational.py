@@ -13,7 +13,6 @@ from fastdrop._core.checks import as_finite_scalar
 from fastdrop._core.numbers import Linear
 from fastdrop._core.plan import Call, Pass
 from fastdrop._core.types import Backend, FixedSeed, Seed
-from fastdrop.elementary import exp
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._noise import alphas, multiply_by_normal, multiply_by_normal_backward
 from fastdrop.variants._variational import check_broadcast, find_pruned
@@ -167,17 +166,16 @@ def variational_dense_backward(
     layer, least = Linear(x, weight, bias), as_finite_scalar(prune_above, "prune_above")
     log_variance = layer.operand(log_sigma2, layer.weight.shape, "log_sigma2")
     outer = layer.grad_rows(grad)
+    if call.is_training:
+        dbias = bias_gradient(layer, outer)
+        dx, dweight, dlog_sigma2 = numbers.spread_weights_backward(call, layer, outer, log_variance, None)
+        return dx, layer.rounded(dweight), layer.rounded(dlog_sigma2), dbias
     numbers.check_place(layer.result_shape, layer.compute, call)
     with call.arrays(layer.x, name="x") as run:
-        if call.is_training:
-            variance = exp(log_variance)
-            dx, dweight, dvariance = numbers.spread_weights_backward(run.own_call(), layer, outer, variance)
-            dlog_sigma2 = dvariance * variance
-        else:
-            pruned = find_pruned(layer.weight, log_variance, least)
-            dx = outer @ np.where(pruned, layer.compute(0), layer.weight).T
-            dweight, dlog_sigma2 = np.where(pruned, 0, layer.rows.T @ outer), np.zeros_like(layer.weight)
-        gradients = layer.rounded(dweight), layer.rounded(dlog_sigma2), bias_gradient(layer, outer)
+        pruned = find_pruned(layer.weight, log_variance, least)
+        dx = outer @ np.where(pruned, layer.compute(0), layer.weight).T
+        dweight = np.where(pruned, 0, layer.rows.T @ outer)
+        gradients = layer.rounded(dweight), layer.rounded(np.zeros_like(layer.weight)), bias_gradient(layer, outer)
         return run.store(dx.reshape(layer.x.shape)), *gradients
 
 
@@ -333,26 +331,20 @@ def variational_dropout_backward(
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     layer, given, most = Linear(x, weight, bias), np.asarray(log_alpha), largest(max_log_alpha)
-    alpha, free = alphas(given, most), given.astype(np.float64) <= (np.inf if most is None else most)
+    alpha, bound = alphas(given, most), np.inf if most is None else most
     on_input = is_on_input(noise, alpha, layer)
     outer = layer.grad_rows(grad)
+    if call.is_training and not on_input:
+        dbias = bias_gradient(layer, outer)
+        dx, dweight, each = numbers.spread_weights_backward(call, layer, outer, None, alpha)
+        dlog_alpha = numbers.zero_above(numbers.sum_to_shape(each, alpha.shape), given, bound)
+        return dx, layer.rounded(dweight), dlog_alpha, dbias
     numbers.check_place(layer.x.shape if on_input else layer.result_shape, layer.compute, call)
     with call.arrays(layer.x, name="x") as run:
-        steps = input_noise_backward if on_input or not call.is_training else weight_noise_backward
-        dx, dweight, dlog_alpha = steps(layer, outer, alpha, run)
+        dx, dweight, dlog_alpha = input_noise_backward(layer, outer, alpha, run)
+        free = given.astype(np.float64) <= bound
         gradients = layer.rounded(dweight), np.where(free, dlog_alpha, 0.0), bias_gradient(layer, outer)
         return run.store(dx.reshape(layer.x.shape)), *gradients
-
-
-def weight_noise_backward(
-    layer: Linear, outer: NDArray[Any], alpha: NDArray[np.float64], run: Pass
-) -> tuple[NDArray[Any], NDArray[Any], Any]:
-    """Return the gradients with respect to rows, weights and log alpha for noise on the weights."""
-    factor = alpha.astype(layer.compute)
-    variance = factor * (layer.weight * layer.weight)
-    dx, dweight, dvariance = numbers.spread_weights_backward(run.own_call(), layer, outer, variance)
-    dweight += ((layer.weight + layer.weight) * factor) * dvariance
-    return dx, dweight, numbers.sum_to_shape(dvariance * variance, alpha.shape)
 
 
 def input_noise_backward(
