@@ -295,11 +295,9 @@ def concrete_regularizer_backward(
     weight, entropy = strengths(weight_regularizer, dropout_regularizer)
     dimension, several = plan.as_count(input_dim, "input_dim"), as_list(weights)
     logit, p, keep = concrete_rate(p_logit)
-    with np.errstate(all="ignore"):
-        norm = squared_norm(several)
-        dlogit = np.float64(weight * norm * p / keep + entropy * dimension * p * keep * logit)
-        factor = 2 * weight / keep
-        made = [(factor * each.astype(np.float64)).astype(each.dtype) for each in several]
+    norm, factor = squared_norm(several), 2 * weight / keep
+    dlogit = np.float64(weight * norm * p / keep + entropy * dimension * p * keep * logit)
+    made = [numbers.scaled(each, factor) for each in several]
     return dlogit, made if isinstance(weights, (list, tuple)) else made[0]
 
 

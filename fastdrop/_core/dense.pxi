@@ -103,10 +103,7 @@ cdef class Linear:
     cdef np.ndarray gradient(self, Call call):
         """Do the same for the gradient with respect to x."""
         settings_of(call.backend, call.num_threads)
-        if call.out is not None:
-            check_out(call.out, self.x)
-        check_seed(call.seed, call.offset, call.use)
-        return new_like(self.x) if call.out is None else call.out
+        return result_like(call, self.x)
 
 
 # Products -----------------------------------------------------------------------------------------------------------
@@ -219,6 +216,7 @@ def spread_weights_backward(Call call not None, Linear layer not None, np.ndarra
     """
     cdef Work work = Work.__new__(Work)
     cdef native.fd_key key
+    cdef native.Environment found
     cdef np.ndarray grad = outer if len(layer.result_shape) == 2 else outer.reshape(layer.result_shape)
     cdef np.ndarray y, variance, squares, spread_by, slopes, dx, dweight, dvariance
     work.dtype = native.FD_FLOAT64 if layer.kind == native.FD_FLOAT64 else native.FD_FLOAT32
@@ -235,7 +233,11 @@ def spread_weights_backward(Call call not None, Linear layer not None, np.ndarra
     dvariance = product(squares.T, slopes)
     if alpha is not None:
         add_doubled(dweight, layer.weight, alpha, dvariance)
-    multiply(dvariance, variance)
+    quiet = begin_in_python(&found)
+    try:
+        dvariance *= variance
+    finally:
+        end_in_python(quiet, &found)
     store(dx.reshape(true_shape(layer.x)), y)  # at the end, because it may overlap an operand
     return wrapped(layer.x, y, call.out), dweight, dvariance
 
@@ -254,24 +256,6 @@ cdef np.ndarray like_matrix(value, np.ndarray y):
     if each is None:  # it has changed its shape since the checks
         raise ValueError(f"an operand must broadcast to the shape {true_shape(y)}; got {true_shape(value)}")
     return flat_numbers(each)
-
-
-cdef int multiply(np.ndarray y, np.ndarray by) except -1:
-    """Multiply a new matrix by another one."""
-    cdef np.ndarray other = like_matrix(by, y)
-    cdef uint64_t state = native.float_begin()
-    if np.PyArray_TYPE(y) == np.NPY_FLOAT64:
-        multiply_by(<double *>np.PyArray_DATA(y), <double *>np.PyArray_DATA(other), np.PyArray_SIZE(y))
-    else:
-        multiply_by(<float *>np.PyArray_DATA(y), <float *>np.PyArray_DATA(other), np.PyArray_SIZE(y))
-    native.float_end(state)
-    return 0
-
-
-cdef void multiply_by(floating *y, const floating *by, int64_t n) noexcept:
-    cdef int64_t i
-    for i in range(n):
-        y[i] = y[i] * by[i]
 
 
 cdef int add_doubled(np.ndarray y, np.ndarray a, factor, np.ndarray b) except -1:

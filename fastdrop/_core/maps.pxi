@@ -51,33 +51,27 @@ cdef void keep_below(const floating *x, floating threshold, int64_t samples, int
         kept += n
 
 
-def hide_or_stress(Call call not None, x, double p, double threshold, int channels):
-    """Return x without the places of high attention or, with probability 1 - p, times the importance map: ADL in training."""
+def hide_or_stress(Call call not None, x, double p, double threshold, int channels, values=None):
+    """Return x without the places of high attention or, with probability 1 - p, times the importance map: ADL in training.
+
+    With `values`, the input of that pass, x is the gradient with respect to its result; return the one with respect to `values`.
+    """
     cdef Work work = begin(call, x, call.array_name())
     cdef native.fd_key key
-    cdef np.ndarray given = work.x, attention, y = result_like(call, given)
-    attention = attention_map(given, channels)
+    cdef np.ndarray given = work.x, mapped = given, attention, importance, y
+    if values is not None:
+        mapped = operand(values, given, true_shape(given), "x")
+    y = result_like(call, given)
+    attention = attention_map(mapped, channels)
     draw_key(call.seed, call.offset, &key)
-    if is_stressed(&key, p):
-        noise(call_in(call, y), given, "factors", (), elementary("sigmoid", attention, None, call.backend, call.num_threads))
-    else:
+    if not is_stressed(&key, p):
         apply_mask(given, places_kept(attention, threshold), 1.0, y, call.backend, call.num_threads)
-    return wrapped(given, y, call.out)
-
-
-def hide_or_stress_backward(Call call not None, grad, x, double p, double threshold, int channels):
-    """Return the gradient of `hide_or_stress` with respect to x."""
-    cdef Work work = begin(call, grad, call.array_name())
-    cdef native.fd_key key
-    cdef np.ndarray given = work.x, other = operand(x, given, true_shape(given), "x"), attention, y = result_like(call, given)
-    attention = attention_map(other, channels)
-    draw_key(call.seed, call.offset, &key)
-    if is_stressed(&key, p):
-        stress_backward(
-            given, sum_along(given, channels, other),
-            elementary("sigmoid", attention, None, call.backend, call.num_threads), channels, y)
+        return wrapped(given, y, call.out)
+    importance = elementary("sigmoid", attention, None, call.backend, call.num_threads)
+    if values is None:
+        noise(call_in(call, y), given, "factors", (), importance)
     else:
-        apply_mask(given, places_kept(attention, threshold), 1.0, y, call.backend, call.num_threads)
+        stress_backward(given, sum_along(given, channels, mapped), importance, channels, y)
     return wrapped(given, y, call.out)
 
 

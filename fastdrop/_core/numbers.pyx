@@ -157,13 +157,15 @@ cdef int fill_numbers(Work work, bint is_normal, np.ndarray made, int64_t n) exc
     cdef native.fd_numbers numbers
     cdef native.Environment found
     cdef void *data = np.PyArray_DATA(made)
+    cdef PyThreadState *state
     if work.settings.module is None:
         bind_numbers(work, &numbers)
-        with nogil:
-            if is_normal:
-                native.normal(kernels, &numbers, n, work.dtype, data, threads)
-            else:
-                native.uniform(kernels, &numbers, n, work.dtype, data, threads)
+        state = released(n)
+        if is_normal:
+            native.normal(kernels, &numbers, n, work.dtype, data, threads)
+        else:
+            native.uniform(kernels, &numbers, n, work.dtype, data, threads)
+        regain(state)
         return 0
     flat = np.asarray(made).reshape(-1)
     quiet = begin_in_python(&found)

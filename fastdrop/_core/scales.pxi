@@ -76,6 +76,36 @@ cdef np.ndarray clamped(np.ndarray values, double most):
     return made
 
 
+def scaled(np.ndarray x not None, double factor):
+    """Return factor * x, a product in float64 that is rounded to the type of x."""
+    cdef native.Environment found
+    cdef np.ndarray made
+    cdef uint64_t state
+    cdef int type = np.PyArray_TYPE(x)
+    if is_usual(x) and type in (np.NPY_FLOAT32, np.NPY_FLOAT64):
+        made = np.PyArray_EMPTY(np.PyArray_NDIM(x), np.PyArray_DIMS(x), type, 0)
+        state = native.float_begin()
+        if type == np.NPY_FLOAT64:
+            scale_into(<double *>np.PyArray_DATA(x), factor, <double *>np.PyArray_DATA(made), np.PyArray_SIZE(x))
+        else:
+            scale_into(<float *>np.PyArray_DATA(x), factor, <float *>np.PyArray_DATA(made), np.PyArray_SIZE(x))
+        native.float_end(state)
+        return made
+    quiet = begin_in_python(&found)
+    try:
+        return (factor * x.astype(np.float64)).astype(x.dtype)
+    finally:
+        end_in_python(quiet, &found)
+
+
+cdef void scale_into(const floating *x, double factor, floating *y, int64_t n) noexcept:
+    cdef int64_t i
+    cdef PyThreadState *state = released(n)
+    for i in range(n):
+        y[i] = <floating>(factor * x[i])
+    regain(state)
+
+
 def zero_above(np.ndarray values not None, np.ndarray logs not None, double most):
     """Return new values of float64, with 0 where the logarithm is above `most` or NaN."""
     cdef np.ndarray each = in_type(logs, np.NPY_FLOAT64)

@@ -135,7 +135,7 @@ def adl_backward(
     values = required(x, "x")
     if not call.is_training:
         return call.unchanged(grad, x=values)
-    return numbers.hide_or_stress_backward(call, grad, values, rule.p, rule.threshold, rule.channels)
+    return numbers.hide_or_stress(call, grad, rule.p, rule.threshold, rule.channels, values)
 
 
 class Rule(NamedTuple):

@@ -353,9 +353,11 @@ def multiply_maps_backward(
     """Return the gradients with respect to maps and to the logit.
 
     For the kernels a map is one element: its value is 1 in the forward pass, and its gradient is the sum of the gradients of
-    its elements times x.
+    its elements times x. The slope is a sum of products of both, so that they may change places: then the kernels return the
+    factors of the maps too.
     """
     given = plan.as_array(grad, "grad", call.out)
     sums, maps = numbers.sum_maps(call, given, x, axes), numbers.call_of_maps(call, given, axes)
-    _, slope = soft.backward(maps, sums, numbers.ones_of_maps(given, axes))
-    return numbers.noise_of_maps(call, given, "concrete", soft.params, axes), slope
+    factors, slope = soft.backward(maps, numbers.ones_of_maps(given, axes), sums)
+    whole = Call(0, 0, True, call.out, 0, None, None, call.backend, call.num_threads, True)  # draws no numbers
+    return numbers.noise(whole, given, "factors", (), factors)[0], slope
