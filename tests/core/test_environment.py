@@ -189,3 +189,12 @@ TRAPS = """
 def test_traps_in_the_threads_of_the_pool(run_python):
     done = run_python(TRAPS)
     assert (done.returncode, done.stdout) == (0, "True 2\n"), done.stderr
+
+
+def test_the_callers_handling_of_numpys_errors_is_not_used_and_put_back():
+    large = np.full((2, 2), 3e38, np.float32)
+    with np.errstate(all="raise", call=None):
+        before = np.geterr()
+        y = fastdrop.drop_connect(large, large, 0.0, seed=1)  # overflows
+        assert np.geterr() == before
+    assert np.isinf(y).all()

@@ -408,3 +408,16 @@ def test_bad_layers(error, words, arguments):
 def test_bad_arguments(error, words, call):
     with pytest.raises(error, match=words):
         call(np.ones((5, 4)), np.ones((4, 3)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_gradient_may_overwrite_the_input(training):
+    x, weight, grad = (np.random.default_rng(0).standard_normal(shape) for shape in ((5, 4), (4, 3), (5, 3)))
+    keywords = {"seed": 3, "training": training}
+    for call in (
+        lambda x, **more: fastdrop.variational_dense_backward(grad, x, weight, weight - 3, **keywords, **more),
+        lambda x, **more: fastdrop.variational_dropout_backward(grad, x, weight, weight[0], "weight", **keywords, **more),
+    ):
+        mine = x.copy()
+        for found, want in zip(call(mine, out=mine)[:3], call(x)[:3], strict=True):
+            assert_same_bytes(found, want)
