@@ -178,20 +178,20 @@ cdef object begin_in_python(native.Environment *found):
 
     This is no `with` statement, because generated code for that does not survive when memory runs out within it.
     """
-    cdef object before
+    cdef object quiet
     if error_handling is not None:
-        before = PyContextVar_Set(error_handling, ignoring)
+        quiet = PyContextVar_Set(error_handling, ignoring)
     else:
-        before = np.errstate(all="ignore")
-        before.__enter__()
+        quiet = np.errstate(all="ignore")
+        quiet.__enter__()
     native.environment_begin(found)
-    return before
+    return quiet
 
 
-cdef int end_in_python(before, const native.Environment *found) except -1:
+cdef int end_in_python(quiet, const native.Environment *found) except -1:
     native.environment_end(found)
     if error_handling is not None:
-        PyContextVar_Reset(error_handling, before)
+        PyContextVar_Reset(error_handling, quiet)
     else:
-        before.__exit__(None, None, None)
+        quiet.__exit__(None, None, None)
     return 0
