@@ -53,7 +53,7 @@ CALLS = {
     "layer of integers": (
         lambda: nn.DropConnect(np.ones((2, 2), np.int64)),
         TypeError,
-        "weight must be an array of floats.*int64",
+        "weight must have a floating-point dtype.*int64",
     ),
     "layer of a type": (lambda: nn.GaussianDropout(log_alpha=type), TypeError, "log_alpha must be real numbers"),
     "outputs of weights": (
