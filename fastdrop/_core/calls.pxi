@@ -124,7 +124,7 @@ cdef class Call:
         """Return keep ? x / (sum of the row's kept elements + 1e-8) : 0, with a mask of decisions. For training only."""
         cdef Work work = decide(self, x, mask, p, self.array_name())
         cdef np.ndarray given = work.x, y = work.y
-        divide_rows(work, None, False)
+        divide_rows(work, False)
         return wrapped(given, y, self.out)
 
     def divide_rows_backward(self, grad, p, Decisions mask not None, x, bint through_sum):
@@ -132,8 +132,9 @@ cdef class Call:
         cdef Work work = begin(self, grad, self.array_name())
         cdef np.ndarray values = operand(x, work.x, true_shape(work.x), "x"), given, y
         work = decide(self, grad, mask, p, self.array_name())
+        work.other = values
         given, y = work.x, work.y
-        divide_rows(work, values, not through_sum)
+        divide_rows(work, not through_sum)
         return wrapped(given, y, self.out)
 
     def fill_keys(self, x, p, Decisions mask not None, fill, bint keeps_empty_rows):
@@ -267,8 +268,6 @@ cdef object finish(Call call, Work work, np.ndarray like=None):
     y = new_like(x) if call.out is None else call.out
     work.y = y
     draw_key(call.seed, call.offset, &work.key)
-    if call.out is not None and not (np.PyArray_SAMESHAPE(x, y) and np.PyArray_TYPE(x) == np.PyArray_TYPE(y)):
-        raise ValueError("out must keep its shape and its dtype during the call")
     perform(work)
     return wrapped(x, y, call.out)
 

@@ -272,6 +272,7 @@ cdef np.ndarray operand(value, np.ndarray x, tuple shape, str name):
             native.environment_end(&found)
     if np.PyArray_TYPE(array) != np.PyArray_TYPE(x) or not np.PyArray_ISNOTSWAPPED(array):
         raise TypeError(f"{name} must have the dtype of the input, {x.descr.str!r}; got {array.descr.str!r}")
-    if true_shape(array) != shape:
+    cdef np.ndarray each = spread(array, np.PyArray_NDIM(x), np.PyArray_DIMS(x))
+    if true_shape(array) != shape or each is None:  # the conversion may have changed x after it gave this shape
         raise ValueError(f"{name} must have the shape {shape}; got {true_shape(array)}")
-    return spread(array, np.PyArray_NDIM(x), np.PyArray_DIMS(x))
+    return each

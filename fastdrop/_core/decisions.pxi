@@ -167,6 +167,8 @@ cdef Work decide_classes(Call call, x, Decisions of, p, np.ndarray classes, int6
     for i in range(np.PyArray_SIZE(kept)):
         bits[i] = 0
     for i in range(of.size):
+        if not 0 <= of_part[i] < n:  # code of the caller's may have written to the classes after they were checked
+            raise ValueError(f"each class must be in [0, {n}); got {of_part[i]}")
         at = of_part[i] + (n * (i // each) if per_sample else 0)
         set_bit(bits, i, bit_at(of_classes, at))
     work.op, work.packed, work.laid, work.first = native.FD_SCALE, kept, of.laid, of.first
@@ -228,8 +230,8 @@ cdef np.ndarray flat(np.ndarray a):
     return a if is_plain(a) else np.array(a, order="C", subok=False)
 
 
-cdef int divide_rows(Work work, values, bint is_constant) except -1:
-    """Divide each row by the sum of its kept elements. If `values` is given, make the gradient with respect to it instead."""
+cdef int divide_rows(Work work, bint is_constant) except -1:
+    """Divide each row by the sum of its kept elements. If `other` is set, make the gradient with respect to it instead."""
     cdef native.fd_rows rows
     cdef BitsLayouts space
     cdef PyThreadState *state
@@ -237,11 +239,12 @@ cdef int divide_rows(Work work, values, bint is_constant) except -1:
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int64_t n = np.PyArray_SIZE(work.x)
     cdef int threads = threads_of(work.settings, n)
+    check_kept(work)
     if not n:
         return 0
     x = flat(readable(work.x, y))
-    if values is not None:
-        grad, x = x, flat(readable(values, y))
+    if work.other is not None:
+        grad, x = x, flat(readable(work.other, y))
     work.y = y if is_plain(y) else np.empty(true_shape(y), y.dtype)
     rows.epsilon = native.rounded_factor(EPSILON, work.dtype)
     if work.settings.module is not None:

@@ -58,7 +58,7 @@ cdef class Linear:
         """Return an array in the compute type and in its own order: BLAS may round products of other orders differently."""
         cdef native.Environment found
         if np.PyArray_TYPE(array) in (np.NPY_FLOAT32, np.NPY_FLOAT64):
-            return array
+            return np.ndarray.view(array)  # code of the caller's, run later, may change the array itself
         quiet = begin_in_python(&found)
         try:
             return array.astype(np.float32)

@@ -90,6 +90,7 @@ cdef int draw_in_c(Work work, Call call, int64_t k, np.ndarray shares, bint shar
     cdef np.ndarray last = room(draw.features, np.NPY_UINT32), bucket = room(1 << (32 - draw.shift), np.NPY_UINT32)
     cdef np.ndarray expected = room(block, np.NPY_FLOAT64), counts = room(threads * block, np.NPY_UINT32)
     draw_key(call.seed, call.offset, &work.key)
+    check_kept(work)
     bind_numbers(work, &draw.words)
     draw.last, draw.bucket = <uint32_t *>np.PyArray_DATA(last), <uint32_t *>np.PyArray_DATA(bucket)
     draw.expected, draw.counts = <double *>np.PyArray_DATA(expected), <uint32_t *>np.PyArray_DATA(counts)
@@ -109,6 +110,7 @@ cdef int draw_in_python(Work work, Call call, int64_t k, np.ndarray shares, bint
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
     y = np.empty(n, np.asarray(work.y).dtype)
     draw_key(call.seed, call.offset, &work.key)
+    check_kept(work)
     quiet = begin_in_python(&found)
     try:
         for low in range(0, n, step):

@@ -26,6 +26,7 @@ from fastdrop._core.plan cimport (
     begin_in_python,
     bind,
     bypass_bytes,
+    check_kept,
     check_out,
     check_seed,
     chunk,
@@ -268,7 +269,9 @@ cdef object finish(Noise noise, Call call):
     cdef Work work = noise.work
     cdef np.ndarray given = work.x, y = new_like(work.x) if call.out is None else call.out
     cdef int64_t n = np.PyArray_SIZE(given)
+    work.y = y
     draw_key(call.seed, call.offset, &work.key)
+    check_kept(work)
     if n:
         work.x = readable(given, y)
         if work.other is not None:

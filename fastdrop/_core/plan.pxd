@@ -159,5 +159,6 @@ cdef Work begin(Call call, x, str name)
 cdef int place_elements(Work work, Call call, int ndim, np.npy_intp *dims, uint64_t end, str what) except -1
 cdef int place_mask(Work work, Call call, int ndim, np.npy_intp *dims, noise_shape, shared_axes) except -1
 cdef int set_rate(Work work, p, int ndim, np.npy_intp *dims) except -1
+cdef int check_kept(Work work) except -1
 cdef int perform(Work work) except -1
 cdef int set_factors(Work work, factors) except -1

@@ -16,6 +16,7 @@ cdef class Work:
 cdef int perform(Work work) except -1:
     """Run a call, whose operands may overlap, be misaligned or have steps of any size."""
     cdef np.ndarray y = work.y
+    check_kept(work)
     if not np.PyArray_SIZE(work.x):
         return 0
     work.x = readable(work.x, y)
@@ -33,6 +34,24 @@ cdef int perform(Work work) except -1:
     if work.y is not y:
         np.copyto(y, work.y)
     return 0
+
+
+cdef int check_kept(Work work) except -1:
+    """Raise an error unless x has its dtype and all arrays have one shape.
+
+    Code of the caller's, which runs while an argument is converted, may have changed them in place after they were checked. An
+    array keeps its number of bytes then, so one that has as many elements as before has elements of the same size.
+    """
+    cdef np.ndarray x = work.x
+    if kind_of(x, "x") != work.dtype or not (
+            has_shape_of(work.y, x) and has_shape_of(work.other, x) and has_shape_of(work.bias, x)
+            and has_shape_of(work.rates, x) and has_shape_of(work.flags, x)):
+        raise ValueError("the arrays must keep their shapes and dtypes during the call")
+    return 0
+
+
+cdef bint has_shape_of(np.ndarray a, np.ndarray x) noexcept:
+    return a is None or np.PyArray_SAMESHAPE(a, x)
 
 
 cdef void layout(np.ndarray a, native.fd_layout *out) noexcept:
@@ -232,6 +251,7 @@ cdef int perform_gate_backward(Work work) except -1:
     cdef native.fd_layout grad_layout, x_layout, losses_layout
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int threads
+    check_kept(work)
     call.n = np.PyArray_SIZE(work.x)
     if not call.n:
         return 0

@@ -127,6 +127,7 @@ def scaled_backward(Call call not None, grad, x, np.ndarray scale not None):
     cdef np.ndarray given = work.x, other = operand(x, given, true_shape(given), "x"), sums, each
     cdef uint64_t state
     cdef int64_t i
+    other = np.ndarray.view(other)  # code of the caller's, run later, may change the array itself
     run.work, run.name, run.kind, run.params = work, "scaled", KINDS_OF_NOISE["scaled"][0], ()
     place_numbers(work, call, np.PyArray_NDIM(given), np.PyArray_DIMS(given))
     work.other = spread_factors(scale, work, "log_alpha")

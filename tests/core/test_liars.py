@@ -221,3 +221,65 @@ def test_an_argument_that_changes_the_array_changes_no_result(name, change, argu
         assert (y.shape, y.dtype) in {(wanted.shape, wanted.dtype), (x.shape, x.dtype)}
     else:
         assert (y.shape, y.dtype, y.tobytes()) == (wanted.shape, wanted.dtype, wanted.tobytes())
+
+
+MEDDLED = """
+    import inspect, os, sys, warnings
+    sys.path[:0] = [{tests!r}, os.path.join({tests!r}, "core")]
+    import numpy as np
+    from test_every_function import FUNCTIONS, good_arguments
+    from test_liars import Meddler, MeddlingArray
+
+    warnings.simplefilter("ignore")
+    CHANGES = [("dtype", "u1"), ("dtype", "f8"), ("shape", (-1,))]
+
+    def arguments(name):
+        "Return good arguments that nobody else has, with an output, a rate per element and a residual if the function takes them."
+        given = {{word: value.copy() if isinstance(value, np.ndarray) else value for word, value in good_arguments(name).items()}}
+        words, x = inspect.signature(FUNCTIONS[name]).parameters, given.get("x", given.get("grad"))
+        if "residual" in words:
+            given["residual"] = np.ones_like(x)
+        if "out" in words and isinstance(made := FUNCTIONS[name](**given), np.ndarray):
+            given["out"] = np.empty_like(made)
+        if "p" in words and words["p"].annotation == "Rate" and isinstance(x, np.ndarray):
+            given["p"] = np.full(x.shape, 0.5)
+        return given
+
+    def call(name, changed, word, change):
+        given = arguments(name)
+        value = given.get(word, 0)
+        meddler = MeddlingArray if isinstance(value, np.ndarray) else Meddler
+        given[word] = meddler(given[changed], value, *change)
+        try:
+            FUNCTIONS[name](**given)
+        except Exception:  # of NumPy or of ours; the process must live
+            pass
+
+    for name in FUNCTIONS:
+        words = inspect.signature(FUNCTIONS[name]).parameters
+        arrays = [word for word, value in arguments(name).items() if isinstance(value, np.ndarray)] if words else []
+        for changed in arrays:
+            for word in words:
+                if word != changed and (word in arrays or word in ("seed", "offset", "group_size", "num_tokens")):
+                    for change in CHANGES:
+                        print(name, changed, word, change, file=sys.stderr, flush=True)
+                        call(name, changed, word, change)
+    print("alive")
+"""
+
+
+class MeddlingArray(Meddler):
+    """An array that changes another array when it is converted."""
+
+    def __array__(self, dtype=None, copy=None):
+        try:
+            setattr(self.array, *self.change)
+        except ValueError:  # NumPy cannot make this change
+            pass
+        return self.number
+
+
+def test_no_argument_that_changes_another_array_ends_or_hangs_the_process(run_python):
+    """Operands and outputs too: after a change of the dtype, a call read past them, wrote past them, or did not return."""
+    done = run_python(MEDDLED.format(tests=TESTS))
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr[-500:]
