@@ -97,6 +97,7 @@ NUMPYS = (
     "data type '",
 )
 WHOLE_ONLY = ("drop_connect", "variational", "targeted_dropout", "token_dropout", "patch_dropout", "adl")
+NOT_ELEMENTS = ("axes", "axis", "block_size", "group_size", "noise_shape", "shape", "shared_axes")  # lists of other numbers
 PLACED = ("start", "global_shape", "global_start")
 
 
@@ -291,7 +292,7 @@ def check_block(name, given, d, again, tell, counts):
     whole = outcome(name, {**again(), **place})
     bounds = [sorted((d.below(n + 1), d.below(n + 1))) for n in shape]
     block = tuple(slice(a, b) for a, b in bounds)
-    cut_up = {word: cut(value, shape, block) for word, value in {**again(), **place}.items()}
+    cut_up = {word: cut(word, value, shape, block) for word, value in {**again(), **place}.items()}
     part = outcome(name, {**cut_up, "global_shape": shape, "global_start": tuple(a for a, _ in bounds)})
     y, z = first(whole.result), first(part.result)
     if part.error is not None:
@@ -304,8 +305,13 @@ def check_block(name, given, d, again, tell, counts):
             tell(f"block {bounds} of shape {shape} differs")
 
 
-def cut(value, shape, block):
+def cut(word, value, shape, block):
     """Return the part of an argument that belongs to a block, if it broadcasts to the shape."""
+    if isinstance(value, (list, tuple)) and word not in NOT_ELEMENTS:
+        try:
+            return cut(word, np.asarray(value), shape, block).tolist()  # a list has no dtype of its own
+        except ValueError:  # of rows of different lengths
+            return value
     if not isinstance(value, np.ndarray) or value.ndim > len(shape) or not value.ndim:
         return value
     axes = range(len(shape) - value.ndim, len(shape))

@@ -64,3 +64,15 @@ def test_the_bits_of_words_are_those_of_the_words():
     bits = load("randomness").bits_of_words(100, 0.5, seed=3, offset=4)
     words = [int(word) for word in fastdrop.words(4, seed=3, offset=4)]
     assert bits.tolist() == [bool(words[i // 32] >> i % 32 & 1) for i in range(100)]
+
+
+@pytest.mark.parametrize("kind", [np.asarray, np.ndarray.tolist])
+def test_a_block_gets_its_part_of_rates_in_an_array_or_in_lists(monkeypatch, kind):
+    pytest.importorskip("ml_dtypes")
+    monkeypatch.syspath_prepend(str(LONG))
+    cut = load("calls").cut
+    rates, block = np.arange(12.0).reshape(3, 4), (slice(1, 3), slice(0, 2))
+    assert np.array_equal(cut("p", kind(rates), (3, 4), block), rates[block])
+    assert np.array_equal(cut("p", kind(rates[0]), (3, 4), block), rates[0, :2])
+    assert cut("shared_axes", [0, 1, 1, 0], (3, 4), block) == [0, 1, 1, 0]
+    assert cut("p", [[0.5], [0.5, 0.5]], (3, 4), block) == [[0.5], [0.5, 0.5]]
