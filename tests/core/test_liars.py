@@ -1,5 +1,6 @@
 """Arrays and dtypes whose attributes are not true: no call may read or write past an array's end."""
 
+import contextlib
 from pathlib import Path
 
 import lying_arrays
@@ -234,8 +235,9 @@ MEDDLED = """
     CHANGES = [("dtype", "u1"), ("dtype", "f8"), ("shape", (-1,))]
 
     def arguments(name):
-        "Return good arguments that nobody else has, with an output, a rate per element and a residual if the function takes them."
-        given = {{word: value.copy() if isinstance(value, np.ndarray) else value for word, value in good_arguments(name).items()}}
+        "Return good arguments of its own, with an output, a rate per element and a residual if the function takes them."
+        given = good_arguments(name)
+        given |= {{word: value.copy() for word, value in given.items() if isinstance(value, np.ndarray)}}
         words, x = inspect.signature(FUNCTIONS[name]).parameters, given.get("x", given.get("grad"))
         if "residual" in words:
             given["residual"] = np.ones_like(x)
@@ -272,10 +274,8 @@ class MeddlingArray(Meddler):
     """An array that changes another array when it is converted."""
 
     def __array__(self, dtype=None, copy=None):
-        try:
+        with contextlib.suppress(ValueError):  # NumPy cannot make each change
             setattr(self.array, *self.change)
-        except ValueError:  # NumPy cannot make this change
-            pass
         return self.number
 
 
