@@ -35,6 +35,7 @@ from fastdrop._core.checks import (
     as_positive_number,
     as_share,
     check_iterable,
+    scalar,
 )
 from fastdrop._core.config import decode, encode, find_class
 from fastdrop._core.optional import axes
@@ -807,9 +808,9 @@ class Phases(Schedule):
         """Return the rate."""
         for schedule, length in zip(self.schedules, self.lengths, strict=False):
             if step < length:
-                return float(schedule(step))
+                return scalar(schedule(step), "the rate of the schedule")
             step -= length
-        return float(self.schedules[-1](step))
+        return scalar(self.schedules[-1](step), "the rate of the schedule")
 
     def parts(self) -> dict[str, StepToRate]:
         """Return the schedules by their numbers."""

@@ -87,6 +87,12 @@ def test_a_schedule_of_ones_own_is_clipped():
     assert Wild().clipped(0.1, 0.3)(2) == 0.3
 
 
+@pytest.mark.parametrize("made", [Clipped(type), Scaled(type, 0.5), Phases([type, 0.3], [5]), Phases([0.3, type], [1])])
+def test_a_callable_that_gives_no_number_is_named(made):
+    with pytest.raises(TypeError, match=r"the rate of the schedule must be a (finite )?number; got <class 'int'> \(type\)"):
+        made(1)
+
+
 def test_layerwise_gives_the_rates_of_the_paper_and_of_timm():
     for rule in ("paper", "timm"):
         rates = [schedule(5) for schedule in layerwise(0.3, 7, rule)]
