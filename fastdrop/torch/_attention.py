@@ -1,4 +1,4 @@
-"""Attention: what PyTorch documents `scaled_dot_product_attention` to mean, with dropout of fastdrop."""
+"""Attention as PyTorch documents `scaled_dot_product_attention`, with dropout of fastdrop."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def reduces_in_half() -> bool:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float, scale: float | None, options: Any) -> Tensor:
-    """Return what PyTorch documents, of tensors that have been checked, in their dtype."""
+    """Return the documented result for checked tensors, in their dtype."""
     scores = torch.matmul(q * (q.size(-1) ** -0.5 if scale is None else scale), k.transpose(-2, -1))
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.to(scores.dtype)

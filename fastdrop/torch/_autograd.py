@@ -86,7 +86,7 @@ def tangent(function: Any, x: Tensor | None, bias: Tensor | None, residual: Tens
     if x is not None:
         return function(x, bias, residual)  # type: ignore[no-any-return]
     if bias is not None:
-        raise NotImplementedError("forward mode with a tangent of the bias needs one of x, too: zeros will do")
+        raise NotImplementedError("forward mode with a tangent of the bias needs a tangent of x as well, which may be zeros")
     return residual
 
 
@@ -185,6 +185,6 @@ class Variant(Function):  # type: ignore[misc]
 
 
 def variant(x: Tensor, key: tuple[Tensor, int], name: str, numbers: Sequence[float], other: Tensor | None) -> Tensor:
-    """Return what a function of fastdrop that is elementwise, and linear but for a constant, makes of x."""
+    """Return the result of a function of fastdrop that is elementwise, and linear but for a constant."""
     function = ops.variant if torch.compiler.is_compiling() else Variant.apply
     return function(x, *key, name, [float(number) for number in numbers], other)  # type: ignore[no-any-return]

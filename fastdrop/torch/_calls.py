@@ -29,7 +29,7 @@ class Target(NamedTuple):
 
 
 def target(name: str, factors: Callable[[float], tuple[float, ...]] | None = None) -> Target:
-    """Return what `drop` needs to know of the function of this name."""
+    """Return the facts about the named function that `drop` needs."""
     native = hasattr(torch.nn.functional, name)
     return Target(
         f"fastdrop.torch.{name}", f"call torch.nn.functional.{name} there" if native else "call input.cpu() first", factors
@@ -55,7 +55,7 @@ class Placement(NamedTuple):
         return tuple(axes), None if whole is None else tuple(whole), None if begin is None else tuple(begin)
 
     def is_traceable(self, shape: Sequence[int]) -> bool:
-        """Return whether it can be left to the operator to say what is wrong, if anything is."""
+        """Return whether the operator itself will report any mistake."""
         noise = self.noise_shape
         return noise is None or (
             self.shared_axes is None

@@ -86,7 +86,7 @@ def gradient(x: Tensor, seed: Tensor, ctx: Any) -> Callable[..., Any]:
 
 
 def pushed(function: Callable[..., Any], inputs: Any, tangents: Any) -> Any:
-    """Return the tangent of a function's result: the gradient of its gradient, which is linear in what comes in."""
+    """Return the tangent of a function's result: the gradient of its gradient, which is linear in the incoming one."""
     made: Any
     pull: Any
     made, pull, *_ = torch.func.vjp(function, *inputs)

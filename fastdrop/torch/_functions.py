@@ -145,7 +145,7 @@ def after(number: int, meaning: str) -> Axes:
 
 
 class Row(NamedTuple):
-    """A function that drops elements, or what shares a decision: a line of the table."""
+    """One line of the table: a function that drops elements, or groups that share a decision."""
 
     name: str
     summary: str

@@ -1,4 +1,4 @@
-"""Where the key of a call comes from: PyTorch's generators, or what the caller gives as a seed."""
+"""The key of a call: from PyTorch's generators, or from the caller's seed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def as_signed(word: int) -> int:
 
 
 def check_source(source: Source) -> None:
-    """Raise unless seed, offset and generator are what a call takes; nothing is drawn."""
+    """Raise unless a call can take the seed, the offset and the generator; nothing is drawn."""
     seed, offset, generator = source
     if generator is not None:
         if seed is not None:
@@ -92,7 +92,7 @@ def words_of(seed: Tensor, offset: int) -> tuple[int, int]:
     values: Any = seed.tolist()
     if seed.ndim:
         if offset:
-            raise ValueError(f"offset comes from the key when seed is one; got offset {offset} beside it")
+            raise ValueError(f"a key as seed has its own offset, so offset must be 0; got {offset}")
         return values[0] % WORD, values[1] % WORD
     return values % WORD, offset % WORD
 

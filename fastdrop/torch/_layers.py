@@ -48,7 +48,7 @@ class Seeded(nn.Module):
             self.options = given
         if seed is None:
             if name is not None:
-                raise ValueError("name makes a seed of its own of the seed that is given: it needs one")
+                raise ValueError("name needs a seed, from which the layer's own seed is derived; got seed=None")
             return
         if "generator" in given:
             raise ValueError("seed and generator both define the key; give only one of them")
@@ -74,7 +74,7 @@ class Seeded(nn.Module):
         return {**self.options, **found}
 
     def extra_repr(self) -> str:
-        """Return what PyTorch's layer says of itself, and the seed."""
+        """Return the text of PyTorch's layer, and the seed."""
         known = super().extra_repr()
         key = self._buffers.get("key")
         return known if key is None else f"{known}, seed={int(key[0]) % 2**64}, calls={int(key[1])}"

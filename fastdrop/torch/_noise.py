@@ -43,7 +43,7 @@ class Said(NamedTuple):
 
 
 def vary(input: Tensor, name: str, numbers: tuple[Any, ...], said: Said) -> Tensor:
-    """Return what the function of fastdrop makes of the input; it draws a key unless it changes nothing."""
+    """Return the result of a function of fastdrop; a key is drawn unless the function changes nothing."""
     source, training = source_of(said.options), said.training
     if not torch.compiler.is_compiling():
         check_tensor(input, "input", "call input.cpu() first", f"fastdrop.torch.{name}")
@@ -89,7 +89,7 @@ def gaussian_dropout(input: Tensor, p: float = 0.5, training: bool = True, **opt
 
 
 def drop_block2d(input: Tensor, p: float = 0.1, block_size: int = 7, training: bool = True, **options: Any) -> Tensor:
-    """Drop square blocks of feature maps, and scale what is left by how much of it there is.
+    """Drop square blocks of feature maps, and scale the rest to make up for them.
 
     Parameters
     ----------

@@ -158,7 +158,7 @@ def like(x: Tensor, found: Any) -> Tensor:
     schema="(Tensor x, Tensor seed, SymInt offset, str name, float[] numbers, Tensor? other=None) -> Tensor",
 )
 def variant(x: Tensor, seed: Tensor, offset: int, name: str, numbers: Sequence[float], other: Tensor | None = None) -> Tensor:
-    """Return what a function of fastdrop makes of x."""
+    """Return the result of a function of fastdrop for x."""
     given = {key: MEANINGS.get(key, float)(number) for key, number in zip(VARIANTS[name], numbers, strict=True)}
     if other is not None:
         given[OTHERS[name]] = other.numpy(force=True)
@@ -246,14 +246,14 @@ def _(x: Tensor, *rest: Any) -> Tensor:
 
 
 def keep_for_concrete(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """Keep what `concrete` and `concrete_backward` are called with."""
+    """Keep the arguments of `concrete` and `concrete_backward`."""
     *tensors, ctx.offset, ctx.temperature = inputs
     ctx.save_for_backward(*tensors)
     ctx.save_for_forward(*tensors)
 
 
 def backward_of_concrete(ctx: Any, grad: Tensor, function: Any) -> tuple[Any, ...]:
-    """Return the gradients with respect to the inputs of `concrete`, by `concrete_backward` or what stands for it."""
+    """Return the gradients with respect to the inputs of `concrete`, by `concrete_backward` or its replacement."""
     dx, dlogit = function(grad, *ctx.saved_tensors, ctx.offset, ctx.temperature)
     return dx, dlogit, None, None, None
 

@@ -1,4 +1,4 @@
-"""Shards: each process drops from its part of a distributed tensor what the whole tensor would lose there."""
+"""Shards: each process drops the same elements of its part that one process would drop there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def drop(x: Any, in_place: bool, source: Source, rule: Rule, more: Any) -> Tenso
 
 
 def check(x: DTensor, bias: Any, residual: Any, rule: Rule) -> None:
-    """Raise unless every process has what its part of the mask belongs to."""
+    """Raise unless the arguments suit a tensor whose parts lie on several processes."""
     if any(placement.is_partial() for placement in x.placements):
         raise ValueError(
             "input is a DTensor with a Partial placement, of which each process has a summand and not the values: "

@@ -44,7 +44,7 @@ def is_acceptable(x: Any) -> bool:
 
 
 def refuse_tensor(x: Any, name: str, instead: str, function: str) -> NoReturn:
-    """Raise what is wrong with a tensor."""
+    """Raise an error that says why a tensor cannot be taken."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor; got {type(x).__name__}")
     if x.is_nested or x.is_quantized or x.layout is not torch.strided:

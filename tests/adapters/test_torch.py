@@ -621,7 +621,7 @@ BAD = {
         lambda: (torch.ones(3),),
         {"seed": torch.tensor([1, 2]), "offset": 3},
         ValueError,
-        "offset comes from the key when seed is one",
+        "a key as seed has its own offset",
     ),
     "offset": (lambda: (torch.ones(3),), {"offset": -1}, ValueError, "offset must be an integer in [0, 2**64)"),
     "axes": (lambda: (torch.ones(3),), {"shared_axes": 1}, ValueError, "shared_axes (1,) are out of range"),
