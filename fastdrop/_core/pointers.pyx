@@ -24,7 +24,7 @@ from fastdrop._core.plan cimport (
     as_count,
     bypass_bytes,
     effective,
-    perform,
+    perform_kept,
     place_mask,
     round_to_compute,
     set_factors,
@@ -252,7 +252,7 @@ cdef int perform_as_arrays(Work work, const Addresses *at, tuple sizes, strides,
         work.other = array_at(work, at.residual, sizes, each[2])
     if at.bias:
         work.bias = np.broadcast_to(array_at(work, at.bias, sizes[-1:], None), sizes)
-    return perform(work)
+    return perform_kept(work)
 
 
 cdef np.ndarray array_at(Work work, uintptr_t address, tuple sizes, strides):

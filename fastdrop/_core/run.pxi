@@ -15,8 +15,13 @@ cdef class Work:
 
 cdef int perform(Work work) except -1:
     """Run a call, whose operands may overlap, be misaligned or have steps of any size."""
-    cdef np.ndarray y = work.y
     check_kept(work)
+    return perform_kept(work)
+
+
+cdef int perform_kept(Work work) except -1:
+    """Do the same for arrays that no code of the caller's can change. Those of bfloat16 may have the dtype uint16."""
+    cdef np.ndarray y = work.y
     if not np.PyArray_SIZE(work.x):
         return 0
     work.x = readable(work.x, y)

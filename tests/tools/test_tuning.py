@@ -349,7 +349,7 @@ def test_bad_input(tmp_path):
     for call, error, match in (
         (lambda: search(train, {}), ValueError, "at least one name"),
         (lambda: search(train, {"fold": (0.0, 1.0)}), ValueError, "'fold'"),
-        (lambda: search(train, {"p": (1.0, 0.0)}), ValueError, r"space\['p'\] is \(1.0, 0.0\)"),
+        (lambda: search(train, {"p": (1.0, 0.0)}), ValueError, r"space\['p'\] must be \(low, high\)"),
         (lambda: search(train, {"p": 0.5}), ValueError, r"space\['p'\] must be"),
         (lambda: search(train, {"p": []}), ValueError, r"space\['p'\] must be"),
         (lambda: search(train, SPACE, folds=0), ValueError, "folds"),
