@@ -110,14 +110,15 @@ def _ratio(one: Frozen, other: Frozen) -> Estimate:
 
 
 def newest(folder: Path) -> Path:
-    """Return the path of the most recently measured record in a folder.
+    """Return the path of the newest record in a folder, of those with the most entries. A short record only adds a machine.
 
     Raises
     ------
     ValueError
         The folder contains no record.
     """
-    dated = [(Record.read(path).environment["date"], path) for path in folder.glob("*.jsonl")]
+    read = [(Record.read(path), path) for path in folder.glob("*.jsonl")]
+    dated = [(len({case.entry for case in one.cases.values()}), one.environment["date"], path) for one, path in read]
     if not dated:
         raise ValueError(f"{folder} contains no record; fastdrop bench --record {folder / 'NAME.jsonl'} writes one")
-    return max(dated)[1]
+    return max(dated)[2]

@@ -54,7 +54,8 @@ cdef void keep_below(const floating *x, floating threshold, int64_t samples, int
 def hide_or_stress(Call call not None, x, double p, double threshold, int channels, values=None):
     """Return x without the places of high attention or, with probability 1 - p, times the importance map: ADL in training.
 
-    With `values`, the input of that pass, x is the gradient with respect to its result; return the one with respect to `values`.
+    With `values`, the input of that pass, x is the gradient with respect to its result. Then return that with respect to
+    `values`.
     """
     cdef Work work = begin(call, x, call.array_name())
     cdef native.fd_key key

@@ -344,14 +344,15 @@ class Layer:
         require_entries(state, before, whose)
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        drawing = [(layer, layer.stream) for _, layer in self.walk() if isinstance(getattr(layer, "stream", None), Stream)]
+        streams: list[tuple[Any, Any]] = [(layer, getattr(layer, "stream", None)) for _, layer in self.walk()]
         for name, layer in self.walk():
             layer.load_own_state({key: state[joined(name, key)] for key in layer.own_state()})
         loaded: dict[int, Stream] = {}
-        for layer, before in drawing:  # layers that shared a stream share the new one
-            stream = loaded.setdefault(id(before), layer.stream)
-            if stream == layer.stream:
-                layer.set_stream(stream)
+        for layer, before in streams:  # layers that shared a stream share the new one
+            if isinstance(before, Stream):
+                stream = loaded.setdefault(id(before), layer.stream)
+                if stream == layer.stream:
+                    layer.set_stream(stream)
 
     # Text
 

@@ -289,6 +289,20 @@ def test_record_is_the_same_after_writing_and_reading(record, tmp_path):
     assert records.newest(tmp_path / "new").name == "record.jsonl"
 
 
+def test_short_record_does_not_replace_a_full_one(record, tmp_path):
+    record.write(tmp_path / "full.jsonl")
+    short = records.Record.read(tmp_path / "full.jsonl")
+    first = next(iter(short.cases.values())).entry
+    others = {name for name, case in short.cases.items() if case.entry != first}
+    short.lines = [line for line in short.lines if line["kind"] != "case" or line["name"] not in others]
+    assert others
+    short.environment["date"] = "9999-01-01T00:00:00+00:00"
+    short.write(tmp_path / "short.jsonl")
+    assert records.newest(tmp_path).name == "full.jsonl"
+    (tmp_path / "full.jsonl").unlink()
+    assert records.newest(tmp_path).name == "short.jsonl"
+
+
 @pytest.mark.parametrize("text", ["", "hello\n", "[1]\n", '{"kind": "samples"}\n', '{"kind": "case", "name": "x"}\n'])
 def test_file_that_is_no_record_is_refused(tmp_path, text):
     (tmp_path / "no.jsonl").write_text(text)
