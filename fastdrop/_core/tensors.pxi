@@ -65,12 +65,14 @@ cpdef object drop_memory(x, out, rule, more):
         if drop_flat(&at, x.numel(), dtype, <tuple>rule, threads, is_new):
             return out
     shared_axes, global_shape, global_start = place or ((), None, None)
-    is_contiguous = is_contiguous and (residual is None or residual.is_contiguous())
+    steps = None
+    if not (is_contiguous and (residual is None or residual.is_contiguous())):
+        steps = (x.stride(), out.stride()) if residual is None else (x.stride(), out.stride(), residual.stride())
     drop(
         x.data_ptr(),
         out.data_ptr(),
         x.shape,
-        None if is_contiguous else [each.stride() for each in (x, out, residual) if each is not None],
+        steps,
         dtype,
         p,
         seed,
