@@ -811,7 +811,7 @@ def test_layers_with_names_and_options():
     assert torch.equal(
         ft.Dropout(generator=torch.Generator().manual_seed(2))(x), ft.dropout(x, generator=torch.Generator().manual_seed(2))
     )
-    with pytest.raises(ValueError, match="name makes a seed"):
+    with pytest.raises(ValueError, match="name needs a seed"):
         ft.Dropout(name="a")
     with pytest.raises(ValueError, match="seed and generator both define the key; give only one of them"):
         ft.Dropout(seed=1, generator=torch.Generator())
