@@ -37,11 +37,20 @@ from fastdrop._core.backends.rows import row_quotients
 
 np.import_array()
 
-cdef extern from "Python.h":
-    unsigned long long PyLong_AsUnsignedLongLong(object) except? 0xFFFFFFFFFFFFFFFF
+cdef extern from *:
+    """
+    /* Every CPython exports these, but Python.h does not declare them for the limited API. Without a declaration C would take the
+     * returned pointer for an int. */
+    PyAPI_FUNC(PyObject *) PyContextVar_Set(PyObject *var, PyObject *value);
+    PyAPI_FUNC(int) PyContextVar_Reset(PyObject *var, PyObject *token);
+    PyAPI_FUNC(int) PyContextVar_Get(PyObject *var, PyObject *otherwise, PyObject **value);
+    """
     object PyContextVar_Set(object var, object value)
     int PyContextVar_Reset(object var, object token) except -1
     int PyContextVar_Get(object var, PyObject *default, PyObject **value) except -1
+
+cdef extern from "Python.h":
+    unsigned long long PyLong_AsUnsignedLongLong(object) except? 0xFFFFFFFFFFFFFFFF
     PyThreadState *PyEval_SaveThread()
     void PyEval_RestoreThread(PyThreadState *)
 
