@@ -39,8 +39,8 @@ np.import_array()
 
 cdef extern from *:
     """
-    /* Every CPython exports these, but Python.h does not declare them for the limited API. Without a declaration C would take the
-     * returned pointer for an int. */
+    /* Every CPython exports these, but Python.h does not declare them for the limited API. Without a declaration C would
+     * take the returned pointer for an int. */
     PyAPI_FUNC(PyObject *) PyContextVar_Set(PyObject *var, PyObject *value);
     PyAPI_FUNC(int) PyContextVar_Reset(PyObject *var, PyObject *token);
     PyAPI_FUNC(int) PyContextVar_Get(PyObject *var, PyObject *otherwise, PyObject **value);
