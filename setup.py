@@ -29,6 +29,7 @@ SOURCES = Path("src_c")
 INCLUDE = Path("fastdrop/include")
 OWN_SOURCES = {"_core.xla": ["src_c/xla.c"]}  # C files that belong to a module
 DRIVERS = sorted(SOURCES.glob("drivers/*.c"))
+DECLARATIONS = sorted(Path("fastdrop").rglob("*.px[di]"))
 HEADERS = [str(path) for path in (*SOURCES.rglob("*.h"), *INCLUDE.glob("*.h"))]
 # name, machine, compiler flags
 INSTRUCTION_SETS = re.findall(r'^FD_ISA\((\w+), (\w+), .*"(.*)"\)$', (SOURCES / "isa/list.h").read_text(), re.MULTILINE)
@@ -68,6 +69,13 @@ int main(void) {
 """
 
 
+def is_outdated(ext):
+    """Return whether a declaration is newer than a module's C file. Cython itself looks only at files of the module's name, so
+    that a module could keep the old layout of another module's structures."""
+    made = Path(ext.sources[0]).with_suffix(".c")
+    return made.exists() and max(path.stat().st_mtime for path in DECLARATIONS) > made.stat().st_mtime
+
+
 class BuildExt(build_ext):
     """Compiles each file of the C library with its own flags."""
 
@@ -80,7 +88,7 @@ class BuildExt(build_ext):
                 "(Debian: apt-get install gcc libc6-dev; Fedora: dnf install gcc; macOS: xcode-select --install)."
             )
         for ext in self.extensions:  # one after another: Cython does not promise to be safe in threads
-            ext.sources = cythonize(ext, quiet=True)[0].sources
+            ext.sources = cythonize(ext, quiet=True, force=is_outdated(ext))[0].sources
             if ext.name != KERNELS and not self.fails(PROGRAM, ["-Werror", *SMALL]):
                 ext.extra_compile_args += SMALL
         self.parallel = self.parallel or os.cpu_count()
@@ -159,7 +167,7 @@ def extension(name):
         f"fastdrop.{name}",
         [f"fastdrop/{name.replace('.', '/')}.pyx", *OWN_SOURCES.get(name, [])],
         # Without these, a changed C file or declaration would not cause a rebuild.
-        depends=[*HEADERS, *map(str, sorted([*SOURCES.rglob("*.c"), *Path("fastdrop").rglob("*.px[di]")]))],
+        depends=[*HEADERS, *map(str, sorted([*SOURCES.rglob("*.c"), *DECLARATIONS]))],
         include_dirs=[str(SOURCES), str(INCLUDE), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), *([("Py_LIMITED_API", "0x030B0000")] if ABI3 else [])],
         py_limited_api=ABI3,

@@ -1,9 +1,9 @@
-"""Publish the newest record: run ``python -m fastdrop.bench.publish`` in the checkout.
+"""Publish the records: run ``python -m fastdrop.bench.publish`` in the checkout.
 
-From the newest record in ``bench/records`` the command writes ``docs/benchmarks.html`` and the tables in
-``docs/benchmarks.md``. From the newest record of each machine it writes ``docs/machines.html`` and the table in README.md.
-The tables stand between two marks. The command refuses a newest record of a busy machine, except with ``--busy``. With
-``--measure`` it measures a new record first, which takes about half an hour.
+The report shows the newest record in ``bench/records`` of those with the most entries. From it the command writes
+``docs/benchmarks.html`` and the tables in ``docs/benchmarks.md``. From the newest record of each machine it writes
+``docs/machines.html`` and the table in README.md. The tables stand between two marks. The command refuses to report a busy
+machine, except with ``--busy``. With ``--measure`` it measures a new record first, which takes about half an hour.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ROWS = {  # contender -> description in the page's table
 }
 
 
-COLUMNS = [  # the README's columns: heading, case, the slower and the faster contender of the ratio
+COLUMNS = [  # the README's columns: heading, case, the contender whose time is divided, and the one whose time divides it
     ("64 M, p = 0.1", "64M-p0.1", "c", "copy"),
     ("64 M, p = 0.5", "64M-p0.5", "c", "copy"),
     ("64 K, p = 0.1", "64K-p0.1", "c", "copy"),
@@ -161,7 +161,7 @@ def with_block(text: str, made: str) -> str:
 
 
 def published(root: Path) -> tuple[Record, dict[Path, str]]:
-    """Return the newest record of a checkout, and its pages with their blocks."""
+    """Return the record that a checkout reports, and its pages with their blocks."""
     record = Record.read(newest(root / RECORDS))
     blocks = {README: headline(records_in(root)), PAGE: table(record)}
     return record, {path: with_block((root / path).read_text(encoding="utf-8"), made) for path, made in blocks.items()}
