@@ -33,29 +33,29 @@ def refuse_shards(input: Tensor, name: str) -> None:
         )
 
 
-class Said(NamedTuple):
-    """What a caller says to a function besides the input."""
+class Arguments(NamedTuple):
+    """The arguments of a function besides the input and the numbers."""
 
     training: Any
     options: dict[str, Any]
     other: Tensor | None = None
-    check: Callable[[], Any] | None = None  # raises what the function of fastdrop would raise after the draw
+    check: Callable[[], Any] | None = None  # raises the errors of fastdrop's function before a key is drawn
 
 
-def vary(input: Tensor, name: str, numbers: tuple[Any, ...], said: Said) -> Tensor:
+def vary(input: Tensor, name: str, numbers: tuple[Any, ...], given: Arguments) -> Tensor:
     """Return the result of a function of fastdrop; a key is drawn unless the function changes nothing."""
-    source, training = source_of(said.options), said.training
+    source, training = source_of(given.options), given.training
     if not torch.compiler.is_compiling():
         check_tensor(input, "input", "call input.cpu() first", f"fastdrop.torch.{name}")
         refuse_shards(input, name)
         check_source(source)
         plan.as_rate(numbers[0])
         plan.check_flag(training, "training")
-        if said.check is not None:
-            said.check()
+        if given.check is not None:
+            given.check()
     if not training or numbers[0] == 0:
         return input
-    return variant(input, draw_tensor(source, input.device), name.removesuffix("2d"), numbers, said.other)
+    return variant(input, draw_tensor(source, input.device), name.removesuffix("2d"), numbers, given.other)
 
 
 def gaussian_dropout(input: Tensor, p: float = 0.5, training: bool = True, **options: Any) -> Tensor:
@@ -85,7 +85,7 @@ def gaussian_dropout(input: Tensor, p: float = 0.5, training: bool = True, **opt
     """
     if p == 1:
         raise ValueError("p must be in [0, 1) here: at 1 the noise would have an infinite variance")
-    return vary(input, "gaussian_dropout", (p,), Said(training, options))
+    return vary(input, "gaussian_dropout", (p,), Arguments(training, options))
 
 
 def drop_block2d(input: Tensor, p: float = 0.1, block_size: int = 7, training: bool = True, **options: Any) -> Tensor:
@@ -120,7 +120,7 @@ def drop_block2d(input: Tensor, p: float = 0.1, block_size: int = 7, training: b
         raise ValueError(f"input must have the dimensions (N, C, H, W); got {input.ndim} dimensions")
     if not isinstance(block_size, int) or block_size < 1:
         raise ValueError(f"block_size must be an integer >= 1; got {block_size!r}")
-    return vary(input, "drop_block2d", (p, block_size), Said(training, options))
+    return vary(input, "drop_block2d", (p, block_size), Arguments(training, options))
 
 
 def embedding_dropout(
@@ -186,7 +186,7 @@ def embedding_dropout(
     def check() -> None:
         Lookup(values_of(tokens), num_embeddings, per).checked(placeholder(input), "input")
 
-    return vary(input, "embedding_dropout", (p, num_embeddings, PER.index(per)), Said(training, options, tokens, check))
+    return vary(input, "embedding_dropout", (p, num_embeddings, PER.index(per)), Arguments(training, options, tokens, check))
 
 
 def drop_key(
@@ -241,7 +241,7 @@ def drop_key(
         given = None if allowed is None else values_of(allowed)
         check_keys(placeholder(input), "input", p, shared_axes, empty_rows, given)
 
-    return vary(input, "drop_key", (p, *numbers), Said(training, options, allowed, check))
+    return vary(input, "drop_key", (p, *numbers), Arguments(training, options, allowed, check))
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -253,7 +253,7 @@ def numbers_of_keys(fill: Any, empty_rows: Any, shared_axes: Any) -> tuple[float
 
 
 def check_other(tensor: Any, name: str) -> None:
-    """Raise unless a tensor without a gradient is one that an operator takes."""
+    """Raise unless an operator can take a tensor that has no gradient."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor; got {type(tensor).__name__}")
     if tensor.device.type not in ("cpu", "meta"):
@@ -261,7 +261,7 @@ def check_other(tensor: Any, name: str) -> None:
 
 
 def values_of(tensor: Tensor) -> Any:
-    """Return the values of a tensor, or zeros of its shape for one without values: of a transform, or of a compiler."""
+    """Return the values of a tensor; zeros of its shape within a transform or a compiler, where it has none."""
     if tensor.device.type == "cpu" and not (is_transformed() or torch._C._len_torch_dispatch_stack()):
         return tensor.numpy(force=True)
     kind = np.bool_ if tensor.dtype == torch.bool else np.float32 if tensor.dtype.is_floating_point else np.int64
