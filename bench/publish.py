@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import busy, costs, machines, tables
+from . import busy, costs, machines, tables, variants
 from .figures import size_name
 from .records import Record, newest
 
@@ -55,23 +55,25 @@ COLUMNS = [  # the README's columns: heading, case, the contender whose time is 
 
 def headline(records: Iterable[Record]) -> str:
     """Return the README's table: fastdrop against a plain copy, and PyTorch against fastdrop, on each machine."""
-    headings = ["machine", *(heading for heading, *_ in COLUMNS), "date"]
+    headings = ["machine", *(heading for heading, *_ in COLUMNS), "date", "machine was"]
     lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
     for record in machines.newest_of_each(records):
         found = [record.ratio(*compared) if record.has(*compared) else None for _, *compared in COLUMNS]
         factors = [tables.factor(ratio.value) if ratio else "" for ratio in found]
-        lines.append("| " + " | ".join([machines.name(record), *factors, record.environment["date"][:10]]) + " |")
+        lines.append("| " + " | ".join([machines.name(record), *factors, *machines.state(record)]) + " |")
     return "\n".join(
         [
             "**What it costs.** The first four columns give the time of `fastdrop.dropout(x, p, seed=1, out=y)` divided by "
-            "that of `numpy.copyto(y, x)`, for float32 elements on one thread. Arrays of 64 M elements are larger than the "
-            "caches; 64 K elements fit in them. The columns of PyTorch give the time of `torch.nn.functional.dropout` divided "
-            "by fastdrop's, for 4 M elements.",
+            "that of `numpy.copyto(y, x)`, for float32 elements on one thread. Two arrays of 64 M elements (256 MiB each) are "
+            "larger than the caches; two of 64 K elements fit in them. The columns of PyTorch give the time of "
+            "`torch.nn.functional.dropout`, which allocates its result, divided by that of fastdrop, which writes to `y`, for "
+            "4 M elements. [PyTorch](docs/pytorch.md#what-it-costs) compares both passes on PyTorch's tensors.",
             "",
             *lines,
             "",
-            "Without `out=`, the new result costs its fresh memory as well. [Benchmarks](docs/benchmarks.md) has all figures, "
-            "with the rows where fastdrop loses. `fastdrop bench --quick` measures your machine.",
+            "Without `out=`, allocating the result roughly doubles the time on large arrays. "
+            "[Benchmarks](docs/benchmarks.md) has the figures of the newest record, with the rows where fastdrop loses, and "
+            "[machines](docs/machines.html) compares the machines. `fastdrop bench --quick` measures yours.",
             "",
         ]
     )
@@ -89,7 +91,7 @@ def table(record: Record) -> str:
         if any(found.get(name, ())):
             values = [f"{cell.time} ({tables.factor(cell.ratio.value)})" if cell else "" for cell in found[name]]
             lines.append("| " + " | ".join([text, *values]) + " |")
-    return "\n".join([machine(record), "", *lines, "", losses(record), *cost_lines(record)]) + "\n"
+    return "\n".join([machine(record), "", *lines, "", *losses(record), *cost_lines(record)]) + "\n"
 
 
 def cost_lines(record: Record) -> list[str]:
@@ -100,17 +102,20 @@ def cost_lines(record: Record) -> list[str]:
     lines = [
         "",
         "The cost of each variant. Forward and backward: time divided by that of `numpy.copyto` of the same array. Small "
-        "call: time of a call on about 256 elements, divided by that of `numpy.multiply`. The last two columns: time divided "
-        "by that of the formula in NumPy, for the forward pass and for both passes. Wanted: the bound of each pass, if there "
-        "is one.",
+        "call: time of a call on about 256 elements, divided by that of `numpy.multiply`. The last columns: time divided by "
+        "that of the formula in NumPy and in PyTorch, for the forward pass and for both passes; above 1 the formula is faster. "
+        f"Wanted: the bound of each pass, if there is one; the bound of a small call is {variants.CALL_BOUND}.",
         "",
-        "| function | wanted | forward | backward | small call | / NumPy | both / NumPy |",
-        "|---" * 7 + "|",
+        "| function | wanted | forward | backward | small call | / NumPy | both / NumPy | / PyTorch | both / PyTorch |",
+        "|---" * 9 + "|",
     ]
     for cost in found:
         passes = cost.forward, cost.backward
         values = (
-            [one and one.cell.ratio for one in passes] + [cost.call and cost.call.ratio] + [one and one.numpy for one in passes]
+            [one and one.cell.ratio for one in passes]
+            + [cost.call and cost.call.ratio]
+            + [one and one.numpy for one in passes]
+            + [one and one.torch for one in passes]
         )
         wanted = f"{cost.variant.wanted:g}" if cost.variant.wanted else ""
         texts = [tables.factor(value.value) if value else "" for value in values]
@@ -135,15 +140,23 @@ def machine(record: Record) -> str:
     )
 
 
-def losses(record: Record) -> str:
-    """Return a sentence that lists where fastdrop's C kernels lose."""
+def losses(record: Record) -> list[str]:
+    """Return a table of the cases where fastdrop's C kernels lose."""
     lost = tables.losses(record)
-    found = [f"{loss.case.name} ({tables.label(loss.contender)}, {tables.factor(loss.ratio.value)})" for loss in lost]
-    if not found:
-        return "In this record neither another library nor the plain copy is surely faster than the C kernels."
-    return (
-        f"Cases in which another library or the plain copy is faster than the C kernels, with the factor: {', '.join(found)}."
-    )
+    if not lost:
+        return ["In this record neither another library nor the plain copy is surely faster than the C kernels."]
+    names = [tables.title(loss.case.entry) + (f", p = {loss.case.rate}" if loss.case.rate not in (0, "each") else "") for loss in lost]
+    rows = [
+        f"| {name} | {tables.label(loss.contender)} | {tables.factor(loss.ratio.value)} |"
+        for name, loss in zip(names, lost, strict=True)
+    ]
+    return [
+        "Cases in which another library or the plain copy is faster than the C kernels:",
+        "",
+        "| case | faster | fastdrop's time / its time |",
+        "|---|---|---|",
+        *rows,
+    ]
 
 
 def with_block(text: str, made: str) -> str:

@@ -76,7 +76,8 @@ def test_readme_has_a_row_for_each_machine():
     lines = publish.headline([newer, older]).splitlines()
     rows = [[text.strip() for text in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
     assert [row[0] for row in rows] == ["machine", "A, avx512", "B, avx512"]
-    assert [row[-1] for row in rows] == ["date", "2026-01-01", "2026-01-02"]
+    assert [row[-2] for row in rows] == ["date", "2026-01-01", "2026-01-02"]
+    assert [row[-1] for row in rows] == ["machine was", machines.state(older)[1], machines.state(newer)[1]]
     cells = {case: tables.cell(newer, case, "c").ratio.value for case in ("64M-p0.1", "64M-p0.5", "64K-p0.1", "64K-p0.5")}
     assert rows[2][1:5] == [tables.factor(value) for value in cells.values()]
     assert rows[2][5] == tables.factor(newer.ratio("4M-p0.1", "torch", "c").value)
