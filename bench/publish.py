@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from . import busy, costs, machines, tables, variants
+from .cases import Case
 from .figures import size_name
 from .records import Record, newest
 
@@ -145,18 +146,18 @@ def losses(record: Record) -> list[str]:
     lost = tables.losses(record)
     if not lost:
         return ["In this record neither another library nor the plain copy is surely faster than the C kernels."]
-    names = [tables.title(loss.case.entry) + (f", p = {loss.case.rate}" if loss.case.rate not in (0, "each") else "") for loss in lost]
-    rows = [
-        f"| {name} | {tables.label(loss.contender)} | {tables.factor(loss.ratio.value)} |"
-        for name, loss in zip(names, lost, strict=True)
-    ]
     return [
         "Cases in which another library or the plain copy is faster than the C kernels:",
         "",
         "| case | faster | fastdrop's time / its time |",
         "|---|---|---|",
-        *rows,
+        *(f"| {full_title(loss.case)} | {tables.label(loss.contender)} | {tables.factor(loss.ratio.value)} |" for loss in lost),
     ]
+
+
+def full_title(case: Case) -> str:
+    """Return a case's title with its rate, if it has one rate."""
+    return tables.title(case.entry) + (f", p = {case.rate}" if case.rate not in (0, "each") else "")
 
 
 def with_block(text: str, made: str) -> str:
