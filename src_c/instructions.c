@@ -61,6 +61,7 @@ static const row kernels[] = {
     {"scaled-float32", NOISE, FD_SCALED, FD_FLOAT32, 0, N},
     {"factors-float32", NOISE, FD_FACTORS, FD_FLOAT32, 0, N},
     {"factor-runs-float32", NOISE, FD_FACTORS, FD_FLOAT32, 1, N},
+    {"shared-factors-float32", NOISE, FD_FACTORS, FD_FLOAT32, 2, N},
     {"exp-float32", FUNCTION, FD_EXP, FD_FLOAT32, 0, N},
     {"log-float32", FUNCTION, FD_LOG, FD_FLOAT32, 0, N},
     {"sigmoid-float64", FUNCTION, FD_SIGMOID, FD_FLOAT64, 0, N},
@@ -94,14 +95,16 @@ static void values(const fd_isa *isa, const row *kernel, fd_bits bits) {
 }
 
 static void noise(const fd_isa *isa, const row *kernel, fd_key key) {
-  const int64_t size = sizeof(float), rows[] = {kernel->n / ROW, ROW}, one_a_row[] = {size, 0};
+  const int64_t size = sizeof(float), rows[] = {kernel->n / ROW, ROW}, one_a_row[] = {size, 0}, all_rows[] = {0, size};
   fd_layout flat, factors;
   fd_layout_of(&flat, 1, &kernel->n, &size, size);
   fd_noise_call call = {.numbers = {.key = key}, .noise = kernel->op, .dtype = kernel->dtype, .n = kernel->n, .bypass_bytes = INT64_MAX};
   for (int i = 0; i < 5; i++) call.params[i] = 0.5;
   if (kernel->p > 0) call.params[2] = kernel->p; /* a power that has no root */
   if (kernel->p == 1) fd_layout_of(&factors, 2, rows, one_a_row, size);
+  else if (kernel->p == 2) fd_layout_of(&factors, 2, rows, all_rows, size);
   else fd_layout_of(&factors, 1, &kernel->n, &size, size);
+  if (kernel->p == 2) call.shifts = (fd_array){other, &factors};
   call.x = (fd_array){x, &flat}, call.y = (fd_array){y, &flat};
   if (kernel->op >= FD_SCALED) call.other = (fd_array){other, &factors};
   fd_noise_apply(isa, &call, 1);

@@ -435,7 +435,7 @@ static void check_rows(const fd_isa *isa, int dtype, int64_t rows, int64_t n, in
 }
 
 static void check_all_rows(const fd_isa *isa) {
-  static const int64_t sizes[][2] = {{900, 5}, {70, 64}, {9, 130}, {2, 2049}, {1, 4097}, {1, 9001}, {11000, 1}};
+  static const int64_t sizes[][2] = {{900, 5}, {300, 8}, {70, 64}, {9, 130}, {2, 2049}, {1, 4097}, {1, 9001}, {11000, 1}};
   for (int dtype = 0; dtype < FD_DTYPES; dtype++)
     for (int kind = 0; kind < 3; kind++)
       for (int k = 0; k < (int)(sizeof sizes / sizeof *sizes); k++) check_rows(isa, dtype, sizes[k][0], sizes[k][1], kind);
@@ -464,7 +464,7 @@ static void check_sums(const fd_isa *isa, int dtype, int64_t outer, int64_t n, i
 }
 
 static void check_all_sums(const fd_isa *isa) {
-  static const int64_t sizes[][3] = {{900, 5, 1}, {7, 64, 20}, {2, 13, 300}, {3, 1, 129}, {1, 9001, 1}, {2, 700, 3}, {1, 33, 128}};
+  static const int64_t sizes[][3] = {{900, 5, 1}, {7, 64, 20}, {2, 13, 300}, {3, 1, 129}, {1, 9001, 1}, {2, 700, 3}, {1, 33, 128}, {3, 50, 61}, {2, 6, 700}};
   for (int dtype = 0; dtype < FD_DTYPES; dtype++)
     for (int kind = 0; kind < 3; kind++)
       for (int k = 0; k < (int)(sizeof sizes / sizeof *sizes); k++)
@@ -709,6 +709,43 @@ static void check_noise(const fd_isa *isa) {
       if (call.sums) digest = digest_of(digest, sums, 8, (n + FD_NOISE_TILE - 1) / FD_NOISE_TILE);
       check_digest(isa, "noise", 10 * noise + dtype, digest, want[noise][dtype]);
     }
+}
+
+/* Factors, and shifts if kind is 1, that the middle axis of (2, 5, inner) shares; y is every second element if kind is 2. */
+static void check_shared_factors(const fd_isa *isa, int dtype, int64_t inner, int kind) {
+  static double x[MOST], y[MOST], factors[MOST], shifts[MOST];
+  const int64_t n = 10 * inner, type = dtype == FD_FLOAT64 ? FD_FLOAT64 : FD_FLOAT32, size = type == FD_FLOAT64 ? 8 : 4;
+  const int64_t itemsize = dtype <= FD_FLOAT64 ? size : 2, step = kind == 2 ? 2 : 1, steps = step * itemsize;
+  const int64_t shape[] = {2, 5, inner}, strides[] = {inner * size, 0, size};
+  fd_layout flat, strided, shared;
+  fd_layout_of(&flat, 1, &n, &itemsize, itemsize);
+  fd_layout_of(&strided, 1, &n, &steps, itemsize);
+  fd_layout_of(&shared, 3, shape, strides, size);
+  for (int64_t i = 0; i < n; i++) set_element(x, dtype, i, (double)(i * i % 97) / 64 - 1);
+  for (int64_t i = 0; i < 2 * inner; i++) {
+    set_element(factors, (int)type, i, (double)(i * 31 % 89) / 48 - 1);
+    set_element(shifts, (int)type, i, (double)(i * 7 % 83) / 56);
+  }
+  fd_noise_call call = {.noise = FD_FACTORS, .dtype = dtype, .n = n, .bypass_bytes = inner % 2 ? 0 : INT64_MAX};
+  call.x = (fd_array){x, &flat}, call.y = (fd_array){y, &strided}, call.other = (fd_array){factors, &shared};
+  if (kind == 1) call.shifts = (fd_array){shifts, &shared};
+  fd_noise_apply(isa, &call, 1 + kind);
+  int equal = 1;
+  for (int64_t i = 0; i < n; i++) {
+    const int64_t at = i / (5 * inner) * inner + i % inner;
+    double want[1], value = to_compute(element(x, dtype, i) * element(factors, (int)type, at), dtype);
+    if (kind == 1) value = to_compute(value + element(shifts, (int)type, at), dtype);
+    set_element(want, dtype, 0, value);
+    equal &= element(y, dtype, i * step) == element(want, dtype, 0);
+  }
+  check(equal, fd_isa_name(isa), "shared factors", (uint64_t)(dtype * 10 + kind), inner);
+}
+
+static void check_all_shared_factors(const fd_isa *isa) {
+  static const int64_t sizes[] = {1, 21, 150, 333};
+  for (int dtype = 0; dtype < FD_DTYPES; dtype++)
+    for (int kind = 0; kind < 3; kind++)
+      for (int k = 0; k < (int)(sizeof sizes / sizeof *sizes); k++) check_shared_factors(isa, dtype, sizes[k], kind);
 }
 
 /* Numbers and noise over a block of a larger array: those of its elements one by one. */
@@ -970,6 +1007,7 @@ int main(int argc, char **argv) {
     check_divergences(isa);
     check_normals(isa);
     check_noise(isa);
+    check_all_shared_factors(isa);
     check_selection(isa);
     for (int dtype = 0; dtype < FD_DTYPES; dtype++) {
       check_gate(isa, dtype);

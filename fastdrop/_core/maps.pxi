@@ -72,7 +72,7 @@ def hide_or_stress(Call call not None, x, double p, double threshold, int channe
     if values is None:
         noise(call_in(call, y), given, "factors", (), importance)
     else:
-        stress_backward(given, sum_along(given, channels, mapped), importance, channels, y)
+        stress_backward(call_in(call, y), given, sum_along(given, channels, mapped), importance, channels)
     return wrapped(given, y, call.out)
 
 
@@ -98,46 +98,22 @@ cdef bint is_stressed(const native.fd_key *key, double p) noexcept:
     return bits & 1
 
 
-cdef int stress_backward(np.ndarray grad, np.ndarray total, np.ndarray importance, int channels, np.ndarray y) except -1:
-    """Write grad s + (s (1 - s) / C) total, with the importance s. `total` is overwritten."""
-    cdef np.ndarray grads = in_type(readable(grad, y), np.PyArray_TYPE(total)), made = y
-    cdef int64_t inner = np.PyArray_SIZE(total), outer = 1, each = np.PyArray_DIM(grad, channels)
-    cdef uint64_t state
-    cdef int k
-    for k in range(channels):
-        outer *= np.PyArray_DIM(grad, k)
-    inner //= max(outer, 1)
-    if np.PyArray_TYPE(y) != np.PyArray_TYPE(total) or not is_plain(y):
-        made = np.PyArray_EMPTY(np.PyArray_NDIM(grad), np.PyArray_DIMS(grad), np.PyArray_TYPE(total), 0)
-    state = native.float_begin()
+cdef int stress_backward(Call call, np.ndarray grad, np.ndarray total, np.ndarray importance, int channels) except -1:
+    """Write grad s + (s (1 - s) / C) total to the call's `out`, with the importance s. `total` is overwritten."""
+    cdef int64_t each = np.PyArray_DIM(grad, channels), n = np.PyArray_SIZE(total)
+    cdef uint64_t state = native.float_begin()
     if np.PyArray_TYPE(total) == np.NPY_FLOAT64:
-        stress_slopes(
-            <double *>np.PyArray_DATA(grads), <double *>np.PyArray_DATA(importance), outer, each, inner,
-            <double *>np.PyArray_DATA(total), <double *>np.PyArray_DATA(made))
+        stress_slopes(<double *>np.PyArray_DATA(importance), <double>each, n, <double *>np.PyArray_DATA(total))
     else:
-        stress_slopes(
-            <float *>np.PyArray_DATA(grads), <float *>np.PyArray_DATA(importance), outer, each, inner,
-            <float *>np.PyArray_DATA(total), <float *>np.PyArray_DATA(made))
+        stress_slopes(<float *>np.PyArray_DATA(importance), <float>each, n, <float *>np.PyArray_DATA(total))
     native.float_end(state)
-    return 0 if made is y else store(made, y)
+    noise(call, grad, "factors", (), importance, shifts=total)
+    return 0
 
 
 @cython.cdivision(True)
-cdef void stress_slopes(
-    const floating *grad, const floating *importance, int64_t outer, int64_t channels, int64_t inner, floating *total,
-    floating *y
-) noexcept:
-    cdef int64_t o, channel, i
+cdef void stress_slopes(const floating *importance, floating channels, int64_t n, floating *total) noexcept:
+    cdef int64_t i
     cdef floating one = 1  # a literal would be a double
-    cdef PyThreadState *state = released(outer * channels * inner)
-    for o in range(outer):
-        for i in range(inner):
-            total[i] = importance[i] * (one - importance[i]) / <floating>channels * total[i]
-        for channel in range(channels):
-            for i in range(inner):
-                y[i] = grad[i] * importance[i] + total[i]
-            grad += inner
-            y += inner
-        importance += inner
-        total += inner
-    regain(state)
+    for i in range(n):
+        total[i] = importance[i] * (one - importance[i]) / channels * total[i]

@@ -128,6 +128,7 @@ cdef extern from "fastdrop.h" nogil:
         fd_array x
         fd_array y
         fd_array other
+        fd_array shifts
         double *sums
         fd_array values
         int64_t length

@@ -230,16 +230,20 @@ cdef class Noise:
     cdef str name
     cdef int kind                            # its number in NOISES
     cdef tuple params                        # rounded to the compute type
+    cdef np.ndarray shifts                   # float64 or float32, added to the products with given factors; or None
     cdef np.ndarray sums                     # float64, one per tile of FD_NOISE_TILE elements in C order; or None
     cdef np.ndarray values                   # like x, if the sums are along the middle axis of (..., length, inner); or None
     cdef int64_t length, inner
 
 
-def noise(Call call not None, x, str name, params, other=None, *, bint with_sums=False, str other_name="other"):
+def noise(
+    Call call not None, x, str name, params, other=None, *, bint with_sums=False, str other_name="other", np.ndarray shifts=None
+):
     """Return x with a noise, and the sums of the parameter's gradient per tile or None (fastdrop.h has the formulas).
 
     `other` is an array like x; for "scaled" and "factors", any real array that broadcasts to x. "factors" takes a seed, as the
-    others do, but uses no random numbers.
+    others do, but uses no random numbers. It adds `shifts`, which have the shape of `other`, the compute type and C order, as
+    `other` then has.
     """
     cdef Noise noise = Noise.__new__(Noise)
     cdef Work work = begin(call, x, call.array_name())
@@ -254,6 +258,7 @@ def noise(Call call not None, x, str name, params, other=None, *, bint with_sums
         place_numbers(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
     if takes_factors:
         work.other = spread_factors(other, work, other_name)
+        noise.shifts = None if shifts is None else spread_factors(shifts, work, "shifts")
     elif other is not None:
         work.other = operand(other, work.x, true_shape(work.x), other_name)
     if call.out is not None:
@@ -304,7 +309,7 @@ cdef np.ndarray spread_factors(value, Work work, str name):
 cdef int perform_noise(Noise noise, int64_t n) except -1:
     cdef Work work = noise.work
     cdef native.fd_noise_call call
-    cdef native.fd_layout x_layout, y_layout, other_layout, values_layout
+    cdef native.fd_layout x_layout, y_layout, other_layout, shifts_layout, values_layout
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int threads = threads_of(work.settings, n), k
     bind_numbers(work, &call.numbers)
@@ -314,6 +319,7 @@ cdef int perform_noise(Noise noise, int64_t n) except -1:
     bind(work.x, &call.x, &x_layout)
     bind(work.y, &call.y, &y_layout)
     bind(work.other, &call.other, &other_layout)
+    bind(noise.shifts, &call.shifts, &shifts_layout)
     bind(noise.values, &call.values, &values_layout)
     call.length, call.inner = noise.length, noise.inner
     call.sums = NULL if noise.sums is None else <double *>np.PyArray_DATA(noise.sums)
@@ -339,7 +345,8 @@ cdef int perform_noise_in_python(Noise noise, int64_t n) except -1:
                 numbers_in_python(work, definitions.NUMBERS[noise.name], low, random)
             x, other = chunk(work.x, low, high, type), chunk(work.other, low, high, type)
             factors, slopes = definitions.NOISES[noise.name](random, other, *map(type, noise.params))
-            y[low:high] = x + factors if noise.name in definitions.ADDED else x * factors
+            made = x + factors if noise.name in definitions.ADDED else x * factors
+            y[low:high] = made if noise.shifts is None else made + chunk(noise.shifts, low, high, type)
             if noise.sums is not None:
                 noise.sums[low // tile : -(-high // tile)] = definitions.tile_sums((x * other) * slopes, tile)
     finally:

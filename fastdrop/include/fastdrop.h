@@ -37,12 +37,13 @@ enum {
   FD_AFFINE = 8,        /* keep ? x * scale + shift : fill */
   FD_SELECT = 9,        /* keep ? x : other */
   FD_SIGNED = 10,       /* keep ? x * scale + sgn(x) shift : -sgn(x) fill; for x = 0 and NaN: keep ? x * scale : 0 */
-  FD_MASKED_OPS = 11,   /* the operations above use keep bits; those below use noise, but for the last */
+  FD_MASKED_OPS = 11,   /* the operations above use keep bits; those below use noise or given factors */
   FD_MULTIPLY = 11,     /* x * factor */
   FD_ADD = 12,          /* x + factor */
   FD_STRETCH = 13,      /* x * (1 + scale * factor) */
   FD_DIVIDE = 14,       /* keep ? (x + other) / factor : 0 */
-  FD_OPS = 15
+  FD_MULTIPLY_ADD = 15, /* x * factor + other */
+  FD_OPS = 16
 };
 
 /* Continuous noise. z is a normal number per element, u a uniform number in (0, 1); a, b, ... are the parameters, in order. If
@@ -57,7 +58,7 @@ enum {
   FD_CONCRETE = 4,     /* y = x * (1 - s) d, s = 1 / (1 + r^c), r = a (1 - u + b) / (u + b); slope (1 - s) d^2 - s (1 - s) d e */
   FD_UNIFORM = 5,      /* y = x * (1 + a (2 u - 1)); slope 2 u - 1 */
   FD_SCALED = 6,       /* y = x * (1 + other z); slope z */
-  FD_FACTORS = 7,      /* y = x * other: no number is drawn */
+  FD_FACTORS = 7,      /* y = x * other, or x * other + shifts: no number is drawn */
   FD_NOISES = 8
 };
 
@@ -186,6 +187,7 @@ typedef struct {
   double params[5];             /* already rounded to the compute type */
   int64_t n;
   fd_array x, y, other;         /* of dtype, but see FD_SCALED and FD_FACTORS for `other` */
+  fd_array shifts;              /* for FD_FACTORS, like `other` and with the same layout, or 0 */
   double *sums;                 /* one sum per FD_NOISE_TILE elements in C order, or 0 */
   fd_array values;              /* of dtype, for the sums of FD_SCALED, or 0 */
   int64_t length, inner;        /* these sums are along the middle axis of (n / (length * inner), length, inner), as in fd_sum_axis */

@@ -5,57 +5,96 @@
 
 #include "drivers/drive.h"
 
-/* Terms of up to WHOLE bytes are added up in one buffer. More of them are added in pieces of LEVEL_PIECE sums of several halvings. */
-enum { WHOLE = 8192, LEVEL_PIECE = 128 };
+/* Sums of up to WHOLE bytes are halved in one buffer. More of them are halved in pieces, whose second halves share ROOM bytes. */
+enum { WHOLE = 8192, ROOM = 8192, FEW_COLUMNS = 128, ALIGNED = 16 };
 
-/* Sums of neighbouring columns: the terms of one index of the outer axis begin at number `at`. */
+/* Sums of neighbouring columns: the terms of one index of the outer axis begin at number `at`. Each halving has its own part of `room`,
+ * with space for `most` sums. */
 typedef struct {
   const fd_halving *terms;
-  int64_t at;
+  int64_t at, most;
+  char *room;
 } place;
+
+/* Halves are far from each other, so that a processor does not see which elements come next. They are those of the next index of the
+ * outer axis or, if there are many terms in between, of the next columns. */
+void fd_fetch_next(const void *array, int64_t itemsize, int64_t length, int64_t inner, int64_t i, int64_t n) {
+  enum { NEAR = 65536 };
+  const int64_t each = length * inner * itemsize, bytes = n * itemsize;
+  const char *next = (const char *)array + i * itemsize + (each > NEAR ? bytes : each);
+  if (inner == 1 || n == length * inner) return; /* neighbours */
+  for (int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(next + k);
+}
+
+static int64_t size_of(const fd_halving *terms) { return terms->is_double ? 8 : 4; }
+
+static int64_t halved(int64_t length, int times) {
+  for (; times > 0; times--) length = (length + 1) / 2;
+  return length;
+}
+
+/* Writes n sums of four terms after two halvings, from sum `first` on; fewer if a term is missing. Returns their number. */
+static int64_t write_fours(const place *of, int64_t first, int64_t n, char *out) {
+  const fd_halving *terms = of->terms;
+  const int64_t half = halved(terms->length, 1), quarter = halved(terms->length, 2), inner = terms->inner;
+  const int64_t whole = fd_min(n, (terms->length - half - quarter) * inner - first), begin = of->at + first;
+  if (whole <= 0 || !terms->write_fours) return 0;
+  const int64_t four[4] = {begin, begin + half * inner, begin + quarter * inner, begin + (half + quarter) * inner};
+  terms->write_fours(terms->from, four, whole, out);
+  return whole;
+}
 
 /* Writes n sums after `level` halvings of the length, from sum `first` on. */
 static void write_level(const place *of, int level, int64_t first, int64_t n, char *out) {
-  _Alignas(64) char second[LEVEL_PIECE * 8];
   const fd_halving *terms = of->terms;
   if (!level) {
     terms->write(terms->from, of->at + first, n, out);
     return;
   }
-  int64_t length = terms->length; /* after level - 1 halvings */
-  for (int k = 1; k < level; k++) length = (length + 1) / 2;
-  const int64_t half = (length + 1) / 2, more = fd_min(n, (length - half) * terms->inner - first);
+  if (level == 2) {
+    const int64_t written = write_fours(of, first, n, out);
+    first += written, n -= written, out += written * size_of(terms);
+    if (!n) return;
+  }
+  char *second = of->room + (level - 1) * of->most * size_of(terms);
+  const int64_t half = halved(terms->length, level), more = fd_min(n, (halved(terms->length, level - 1) - half) * terms->inner - first);
   write_level(of, level - 1, first, n, out);
   if (more <= 0) return;
   write_level(of, level - 1, first + half * terms->inner, more, second);
   terms->isa->row_add[terms->is_double](out, second, more);
 }
 
-static int64_t size_of(const fd_halving *terms) { return terms->is_double ? 8 : 4; }
-
-/* The sums of n of many columns, some columns at a time. */
-static void sum_columns(const place *of, int64_t first, int64_t n, char *out) {
-  int level = 0;
-  for (int64_t length = of->terms->length; length > 1; level++) length = (length + 1) / 2;
-  for (int64_t some; n > 0; n -= some, first += some, out += some * size_of(of->terms)) {
-    some = fd_min(LEVEL_PIECE, n);
-    write_level(of, level, first, some, out);
+/* Writes n sums after `level` halvings of the terms from number `at` on, some at a time. */
+static void write_sums(const fd_halving *terms, int64_t at, int level, int64_t first, int64_t n, char *out) {
+  _Alignas(64) char room[ROOM];
+  const int64_t size = size_of(terms);
+  const place of = {terms, at, level ? ROOM / size / level / ALIGNED * ALIGNED : n, room};
+  for (int64_t some; n > 0; n -= some, first += some, out += some * size) {
+    some = fd_min(of.most, n);
+    write_level(&of, level, first, some, out);
   }
+}
+
+/* The sums of n of many columns. */
+static void sum_columns(const fd_halving *terms, int64_t at, int64_t first, int64_t n, char *out) {
+  int level = 0;
+  while (halved(terms->length, level) > 1) level++;
+  write_sums(terms, at, level, first, n, out);
 }
 
 void fd_halve(const fd_halving *terms, int64_t first, void *out) {
   _Alignas(64) char values[WHOLE];
-  const place of = {terms, first};
   const int64_t inner = terms->inner, size = size_of(terms);
   int64_t length = terms->length;
   int level = 0;
-  if (inner >= LEVEL_PIECE) {
-    sum_columns(&of, 0, inner, (char *)out);
+  if (inner >= FEW_COLUMNS) {
+    sum_columns(terms, first, 0, inner, (char *)out);
     return;
   }
-  if (length * inner * size > WHOLE)
-    for (; length * inner > LEVEL_PIECE; level++) length = (length + 1) / 2;
-  write_level(&of, level, 0, length * inner, values);
+  if (terms->write_fours && length > 3) level = 2;
+  while (length > 1 && halved(length, level) * inner * size > WHOLE) level++;
+  length = halved(length, level);
+  write_sums(terms, first, level, 0, length * inner, values);
   if (inner == 1) terms->isa->row_sums[terms->is_double](values, 1, length);
   for (int64_t half; inner > 1 && length > 1; length = half) {
     half = (length + 1) / 2;
@@ -66,13 +105,12 @@ void fd_halve(const fd_halving *terms, int64_t first, void *out) {
 
 /* Few columns are not divided. */
 void fd_halve_share(const fd_halving *terms, int64_t begin, int64_t end, char *out) {
-  const int64_t length = terms->length, inner = terms->inner, size = size_of(terms), each = inner < LEVEL_PIECE ? inner : 1;
+  const int64_t length = terms->length, inner = terms->inner, size = size_of(terms), each = inner < FEW_COLUMNS ? inner : 1;
   const int64_t past = (end + length * each - 1) / (length * each) * each;
   for (int64_t column = (begin + length * each - 1) / (length * each) * each, some; column < past; column += some) {
     const int64_t first = column / inner * inner * length, skip = column % inner;
-    const place of = {terms, first};
     some = fd_min(inner - skip, past - column);
     if (each > 1 || inner == 1) fd_halve(terms, first, out + column * size);
-    else sum_columns(&of, skip, some, out + column * size);
+    else sum_columns(terms, first, skip, some, out + column * size);
   }
 }

@@ -28,6 +28,8 @@ typedef struct {
   };
 } noise_buffers;
 
+static int64_t size_of(const noise_job *job) { return job->is_double ? 8 : 4; } /* of the compute type */
+
 static const void *widened(const noise_job *job, const void *stored, int64_t n, void *buffer) {
   if (job->call->dtype == FD_FLOAT32 || job->call->dtype == FD_FLOAT64) return stored;
   job->isa->widen[job->call->dtype](stored, n, buffer);
@@ -45,13 +47,14 @@ static void apply_from_line(const noise_job *job, const fd_tile *tile, int op) {
     return;
   }
   fd_tile lead = *tile, rest = *tile;
-  const int64_t at = before * job->itemsize, factor_at = before * (job->is_double ? 8 : 4);
+  const int64_t at = before * job->itemsize, factor_at = before * size_of(job);
   lead.n = before;
   lead.bypass = 0;
   rest.n -= before;
   rest.x = (const char *)tile->x + at;
   rest.y = (char *)tile->y + at;
   rest.factors = (const char *)tile->factors + factor_at;
+  if (tile->other) rest.other = (const char *)tile->other + factor_at;
   apply(&lead);
   apply(&rest);
 }
@@ -65,7 +68,7 @@ static const void *wide_at(const noise_job *job, fd_array array, int64_t i, int6
 static const void *other_at(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers) {
   const fd_noise_call *call = job->call;
   if (!call->other.data) return 0;
-  if (call->noise >= FD_SCALED) return fd_flat_tile(call->other, i, n, job->is_double ? 8 : 4, buffers->other);
+  if (call->noise >= FD_SCALED) return fd_flat_tile(call->other, i, n, size_of(job), buffers->other);
   return wide_at(job, call->other, i, n, buffers->factors, buffers->other);
 }
 
@@ -87,19 +90,20 @@ static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffer
   if (slopes)
     job->isa->products[job->is_double](widened(job, x, n, buffers->noise), other, n, slopes);
   const fd_tile values = {.x = x,
+                          .other = call->shifts.data ? fd_flat_tile(call->shifts, i, n, size_of(job), buffers->slopes) : 0,
                           .factors = is_given ? other : at_once ? buffers->noise : buffers->factors,
                           .y = y_is_flat ? (char *)call->y.data + i * job->itemsize : buffers->x,
                           .bits = no_bits,
                           .n = n,
                           .scale = call->params[0],
                           .bypass = job->bypass};
-  apply_from_line(job, &values, at_once ? FD_STRETCH : job->adds ? FD_ADD : FD_MULTIPLY);
+  apply_from_line(job, &values, at_once ? FD_STRETCH : job->adds ? FD_ADD : call->shifts.data ? FD_MULTIPLY_ADD : FD_MULTIPLY);
   if (!y_is_flat) fd_scatter(buffers->x, (char *)call->y.data, call->y.layout, i, n, job->itemsize);
 }
 
 static void noise_range(const void *work, int64_t begin, int64_t end) {
   const noise_job *job = (const noise_job *)work;
-  const int64_t size = job->is_double ? 8 : 4, most = NOISE_BUFFER / size;
+  const int64_t size = size_of(job), most = NOISE_BUFFER / size;
   noise_buffers buffers;
   for (int64_t i = begin; i < end; i += FD_NOISE_TILE) {
     const int64_t n = fd_min(FD_NOISE_TILE, end - i);
@@ -110,33 +114,61 @@ static void noise_range(const void *work, int64_t begin, int64_t end) {
   if (job->bypass) job->isa->fence();
 }
 
-/* Writes n terms of sums along an axis in float64, and the results of their elements. Each term is written once. */
+/* Writes n terms of sums along an axis as their slopes, and the results of their elements. Each term is written once. */
+static void write_slopes(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers, void *slopes) {
+  const fd_noise_call *call = job->call;
+  const fd_array arrays[] = {call->x, call->values};
+  for (int k = 0; k < 2; k++)
+    if (fd_layout_is_flat(arrays[k].layout, job->itemsize))
+      fd_fetch_next(arrays[k].data, job->itemsize, call->length, call->inner, i, n);
+  noise_piece(job, i, n, buffers, slopes);
+}
+
+enum { SLOPES = FD_NOISE_TILE / 4 }; /* of each of four terms at a time */
+
 static void write_terms(void *from, int64_t first, int64_t n, char *out) {
   const noise_job *job = (const noise_job *)from;
-  const int64_t most = NOISE_BUFFER / (job->is_double ? 8 : 4);
   noise_buffers buffers;
-  for (int64_t i = first, some; i < first + n; i += some, out += some * 8) {
-    some = fd_min(most, first + n - i);
-    noise_piece(job, i, some, &buffers, buffers.slopes);
-    job->isa->sum_terms[job->is_double ? 2 : 1](buffers.slopes, 0, some, out);
+  for (int64_t i = 0, some; i < n; i += some) {
+    some = fd_min(SLOPES, n - i);
+    write_slopes(job, first + i, some, &buffers, buffers.slopes);
+    job->isa->sum_terms[job->is_double ? 2 : 1](buffers.slopes, 0, some, out + i * 8);
+  }
+}
+
+static void write_fours(void *from, const int64_t four[4], int64_t n, char *out) {
+  static const void *const no_other[4] = {0};
+  const noise_job *job = (const noise_job *)from;
+  noise_buffers buffers;
+  const void *slopes[4];
+  for (int64_t i = 0, some; i < n; i += some) {
+    some = fd_min(SLOPES, n - i);
+    for (int k = 0; k < 4; k++) {
+      char *to = buffers.slopes + k * SLOPES * 8;
+      slopes[k] = to;
+      write_slopes(job, four[k] + i, some, &buffers, to);
+    }
+    job->isa->sum_fours[job->is_double ? 2 : 1](slopes, no_other, some, out + i * 8);
   }
 }
 
 static void axis_range(const void *work, int64_t begin, int64_t end) {
   noise_job job = *(const noise_job *)work;
   job.bypass = 0; /* pieces are short, and most do not begin with a cache line */
-  const fd_halving terms = {job.isa, write_terms, &job, job.call->length, job.call->inner, 1};
+  const fd_halving terms = {job.isa, write_terms, &job, job.call->length, job.call->inner, 1, write_fours};
   fd_halve_share(&terms, begin, end, (char *)job.call->sums);
 }
 
-/* Factors of which long runs of neighbours are one: each run is multiplied by a number. */
+/* Factors of which long runs of neighbours are one number, or are neighbours themselves: each run is multiplied without a copy. */
 enum { LEAST_FACTOR_RUN = 128 };
 
 static int has_factor_runs(const noise_job *job) {
   const fd_noise_call *call = job->call;
   const fd_layout *layout = call->other.layout;
-  return call->noise == FD_FACTORS && layout->strides[layout->ndim - 1] == 0 && layout->shape[layout->ndim - 1] >= LEAST_FACTOR_RUN &&
-         fd_layout_is_flat(call->x.layout, job->itemsize) && fd_layout_is_flat(call->y.layout, job->itemsize);
+  if (call->noise != FD_FACTORS || layout->shape[layout->ndim - 1] < LEAST_FACTOR_RUN) return 0;
+  const int64_t step = layout->strides[layout->ndim - 1];
+  return (step == size_of(job) || (step == 0 && !call->shifts.data)) && fd_layout_is_flat(call->x.layout, job->itemsize) &&
+         fd_layout_is_flat(call->y.layout, job->itemsize);
 }
 
 static void factor_runs_range(const void *work, int64_t begin, int64_t end) {
@@ -144,7 +176,7 @@ static void factor_runs_range(const void *work, int64_t begin, int64_t end) {
   const noise_job *job = (const noise_job *)work;
   const fd_noise_call *call = job->call;
   const fd_layout *layout = call->other.layout;
-  const int inner = layout->ndim - 1;
+  const int inner = layout->ndim - 1, is_one = layout->strides[inner] == 0;
   fd_walk walk = fd_walk_to(layout, begin);
   for (int64_t i = begin, n; i < end; i += n) {
     const void *factor = (const char *)call->other.data + walk.at;
@@ -152,11 +184,13 @@ static void factor_runs_range(const void *work, int64_t begin, int64_t end) {
     n = fd_min(fd_min(FD_TILE, end - i), layout->shape[inner] - walk.index[inner]);
     const fd_tile tile = {.x = (const char *)call->x.data + at,
                           .y = (char *)call->y.data + at,
+                          .factors = factor,
+                          .other = call->shifts.data ? (const char *)call->shifts.data + walk.at : 0,
                           .bits = all,
                           .n = n,
-                          .scale = job->is_double ? *(const double *)factor : (double)*(const float *)factor,
+                          .scale = !is_one ? 0 : job->is_double ? *(const double *)factor : (double)*(const float *)factor,
                           .bypass = job->bypass};
-    apply_from_line(job, &tile, FD_SCALE);
+    apply_from_line(job, &tile, is_one ? FD_SCALE : call->shifts.data ? FD_MULTIPLY_ADD : FD_MULTIPLY);
     fd_walk_on(&walk, layout, n);
   }
   if (job->bypass) job->isa->fence();

@@ -1,13 +1,14 @@
 /* sums.c: sums along an axis, of elements or of products of two arrays. */
 #include "drivers/drive.h"
 
-enum { PIECE = 256 };
+enum { PIECE = 128 };
 
 typedef struct {
   const fd_isa *isa;
   const fd_sum_call *call;
   int64_t x_size, y_size;
   sum_terms_kernel *terms;
+  sum_fours_kernel *fours;
 } sums_job;
 
 /* n elements of an array from element i on, widened if they have 16 bits. */
@@ -18,40 +19,48 @@ static const void *elements_at(const sums_job *job, const void *array, int64_t i
   return wide;
 }
 
-/* Halves are far from each other, so that a processor does not see which elements come next. They are those of the next sums: of the
- * next index of the outer axis or, if there are many terms in between, of the next columns. */
-enum { NEAR = 65536 };
-static void fetch_next(const sums_job *job, const void *array, int64_t i, int64_t n) {
-  const int64_t each = job->call->n * job->call->inner * job->x_size, bytes = n * job->x_size;
-  const char *next = (const char *)array + i * job->x_size + (each > NEAR ? bytes : each);
-  for (int64_t k = 0; array && k < bytes; k += 64) __builtin_prefetch(next + k);
+static void fetch_next(const sums_job *job, int64_t i, int64_t n) {
+  const fd_sum_call *call = job->call;
+  fd_fetch_next(call->x, job->x_size, call->n, call->inner, i, n);
+  if (call->other) fd_fetch_next(call->other, job->x_size, call->n, call->inner, i, n);
 }
 
 static void write_terms(void *from, int64_t first, int64_t n, char *out) {
   _Alignas(64) float x[PIECE], other[PIECE];
   const sums_job *job = (const sums_job *)from;
-  const int64_t most = job->x_size > 2 ? n : PIECE;
   for (int64_t i = 0, some; i < n; i += some) {
-    some = fd_min(most, n - i);
-    if (some < job->call->n * job->call->inner && job->call->inner > 1) {
-      fetch_next(job, job->call->x, first + i, some);
-      fetch_next(job, job->call->other, first + i, some);
-    }
+    some = fd_min(PIECE, n - i);
+    fetch_next(job, first + i, some);
     job->terms(elements_at(job, job->call->x, first + i, some, x), elements_at(job, job->call->other, first + i, some, other), some,
                out + i * job->y_size);
+  }
+}
+
+static void write_fours(void *from, const int64_t four[4], int64_t n, char *out) {
+  _Alignas(64) float wide_x[4][PIECE], wide_other[4][PIECE];
+  const sums_job *job = (const sums_job *)from;
+  const void *x[4], *other[4];
+  for (int64_t i = 0, some; i < n; i += some) {
+    some = fd_min(PIECE, n - i);
+    for (int k = 0; k < 4; k++) {
+      fetch_next(job, four[k] + i, some);
+      x[k] = elements_at(job, job->call->x, four[k] + i, some, wide_x[k]);
+      other[k] = elements_at(job, job->call->other, four[k] + i, some, wide_other[k]);
+    }
+    job->fours(x, other, some, out + i * job->y_size);
   }
 }
 
 static void sums_range(const void *work, int64_t begin, int64_t end) {
   sums_job job = *(const sums_job *)work;
   const fd_sum_call *call = job.call;
-  const fd_halving terms = {job.isa, write_terms, &job, call->n, call->inner, call->dtype == FD_FLOAT64};
+  const fd_halving terms = {job.isa, write_terms, &job, call->n, call->inner, call->dtype == FD_FLOAT64, write_fours};
   fd_halve_share(&terms, begin, end, (char *)call->y);
 }
 
 void fd_sum_axis(const fd_isa *isa, const fd_sum_call *call, int threads) {
-  const int is_wide = call->dtype == FD_FLOAT64;
+  const int is_wide = call->dtype == FD_FLOAT64, kind = is_wide + (call->x_dtype == FD_FLOAT64);
   const sums_job job = {isa, call, fd_itemsize(call->x_dtype), is_wide ? 8 : 4,
-                        isa->sum_terms[is_wide + (call->x_dtype == FD_FLOAT64)]};
+                        isa->sum_terms[kind], isa->sum_fours[kind]};
   fd_parallel(sums_range, &job, call->outer * call->n * call->inner, threads);
 }

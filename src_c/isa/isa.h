@@ -45,7 +45,7 @@ typedef void factors_kernel(const void *rates, int rates_dtype, int64_t n, void 
 
 /* A tile of flat operands. */
 typedef struct {
-  const void *x, *bias, *other, *factors; /* factors are of the compute type, and so is `other` of FD_DIVIDE */
+  const void *x, *bias, *other, *factors; /* factors are of the compute type, and so is `other` of FD_DIVIDE and FD_MULTIPLY_ADD */
   void *y;
   const uint64_t *bits; /* n bits; one word more may be read, but it has no effect */
   int64_t n;
@@ -89,6 +89,7 @@ typedef void row_spread_kernel(void *values, int64_t rows, int64_t n, double mor
 typedef void row_products_kernel(void *g, const void *values, const void *totals, int64_t n); /* g = g * (values / totals) */
 typedef void row_add_kernel(void *to, const void *from, int64_t n);                   /* to = to + from */
 typedef void sum_terms_kernel(const void *x, const void *other, int64_t n, void *out); /* x, or x * other if there is another */
+typedef void sum_fours_kernel(const void *const x[4], const void *const other[4], int64_t n, void *out); /* (a + b) + (c + d) of terms */
 typedef void widen_kernel(const void *stored, int64_t n, void *out);
 
 /* The factors of at most FD_DRAWS_PIECE features that were drawn counts[i] times, and their keep bits (fd_multiply_draws). */
@@ -148,6 +149,7 @@ struct fd_isa {
   row_products_kernel *row_products[2];
   row_add_kernel *row_add[2];
   sum_terms_kernel *sum_terms[3]; /* of float32 to float32, to float64; of float64 to float64 */
+  sum_fours_kernel *sum_fours[3];
   widen_kernel *widen[FD_DTYPES];
   double (*multiply_add)(double a, double b, double c); /* must round twice; otherwise the build is wrong */
   void (*fence)(void);                                  /* orders the streaming stores before later stores */

@@ -19,6 +19,10 @@ INLINE COMPUTE(v) NAME(vector)(int op, const fd_tile *tile, int64_t i) {
     return COMPUTE(select)(tile->bits, i, COMPUTE(add)(COMPUTE(mul)(value, COMPUTE(set)((COMPUTED)tile->scale)), shift), dropped);
   }
   if (op == FD_MULTIPLY) return COMPUTE(mul)(value, COMPUTE(load)((const COMPUTED *)tile->factors + i));
+  if (op == FD_MULTIPLY_ADD) {
+    value = COMPUTE(mul)(value, COMPUTE(load)((const COMPUTED *)tile->factors + i));
+    return COMPUTE(add)(value, COMPUTE(load)((const COMPUTED *)tile->other + i));
+  }
   if (op == FD_ADD) return COMPUTE(add)(value, COMPUTE(load)((const COMPUTED *)tile->factors + i));
   if (op == FD_STRETCH) {
     const COMPUTE(v) scaled = COMPUTE(mul)(COMPUTE(set)((COMPUTED)tile->scale), COMPUTE(load)((const COMPUTED *)tile->factors + i));
@@ -49,8 +53,8 @@ INLINE void NAME(tail)(int op, const fd_tile *tile, int64_t i) {
   if (op < FD_AFFINE && op & FD_WITH_BIAS) memcpy(bias, (const STORED *)tile->bias + i, bytes);
   if (op == FD_SELECT || (op < FD_AFFINE && op & FD_WITH_RESIDUAL)) memcpy(other, (const STORED *)tile->other + i, bytes);
   if (op >= FD_MULTIPLY || (op < FD_AFFINE && op & FD_WITH_RATES)) memcpy(factors, (const COMPUTED *)tile->factors + i, n * sizeof(COMPUTED));
-  if (op == FD_DIVIDE) memcpy(shifts, (const COMPUTED *)tile->other + i, n * sizeof(COMPUTED));
-  const fd_tile last = {x, bias, op == FD_DIVIDE ? (const void *)shifts : other, factors, y, &bits, LANES_OF, tile->scale, tile->shift, tile->fill, 0};
+  if (op >= FD_DIVIDE) memcpy(shifts, (const COMPUTED *)tile->other + i, n * sizeof(COMPUTED));
+  const fd_tile last = {x, bias, op >= FD_DIVIDE ? (const void *)shifts : other, factors, y, &bits, LANES_OF, tile->scale, tile->shift, tile->fill, 0};
   NAME(store)(y, NAME(vector)(op, &last, 0));
   memcpy((STORED *)tile->y + i, y, bytes);
 }
@@ -89,6 +93,7 @@ static void NAME(op_multiply)(const fd_tile *tile) { NAME(apply)(FD_MULTIPLY, ti
 static void NAME(op_add)(const fd_tile *tile) { NAME(apply)(FD_ADD, tile); }
 static void NAME(op_stretch)(const fd_tile *tile) { NAME(apply)(FD_STRETCH, tile); }
 static void NAME(op_divide)(const fd_tile *tile) { NAME(apply)(FD_DIVIDE, tile); }
+static void NAME(op_multiply_add)(const fd_tile *tile) { NAME(apply)(FD_MULTIPLY_ADD, tile); }
 
 /* Converts stored elements to the compute type. */
 static void NAME(widen)(const void *stored, int64_t n, void *out) {

@@ -121,7 +121,7 @@ static double multiply_add(double a, double b, double c) { return a * b + c; }
   {type##_op_scale,         type##_op_bias,          type##_op_each,          type##_op_each_bias,           \
    type##_op_residual,      type##_op_bias_residual, type##_op_each_residual, type##_op_each_bias_residual, \
    type##_op_affine,        type##_op_select,        type##_op_signed,        type##_op_multiply,            \
-   type##_op_add,           type##_op_stretch,       type##_op_divide}
+   type##_op_add,           type##_op_stretch,       type##_op_divide,        type##_op_multiply_add}
 #define FD_ALL_TYPES(name) {[FD_FLOAT32] = f32_##name, [FD_FLOAT64] = f64_##name, [FD_FLOAT16] = f16_##name, [FD_BFLOAT16] = bf16_##name}
 #define FD_BOTH(name) {name##32, name##64}
 #define FD_FUNCTION(name) {name##32_all, name##64_all}
@@ -173,6 +173,7 @@ const fd_isa FD_JOIN(fd_isa_, FD_ISA_NAME) = {
     .row_products = FD_BOTH(row_products),
     .row_add = FD_BOTH(row_add),
     .sum_terms = {sum_terms32, sum_terms32_64, sum_terms64},
+    .sum_fours = {sum_fours32, sum_fours32_64, sum_fours64},
     .widen = FD_ALL_TYPES(widen),
     .multiply_add = multiply_add,
     .fence = fence,
