@@ -616,6 +616,21 @@ static void check_digest(const fd_isa *isa, const char *what, int which, uint64_
   check(got == want, fd_isa_name(isa), what, (uint64_t)which, NOISY);
 }
 
+/* 16-bit elements, in place: the results of float32, rounded once. */
+static void check_narrow_function(const fd_isa *isa, int f, const double *given) {
+  static double x[NOISY], wide[NOISY], want[NOISY];
+  for (int dtype = FD_FLOAT16; dtype <= FD_BFLOAT16; dtype++) {
+    for (int64_t i = 0; i < NOISY; i++) {
+      set_element(x, dtype, i, element(given, FD_FLOAT32, i));
+      set_element(wide, FD_FLOAT32, i, element(x, dtype, i));
+    }
+    fd_function(isa, &(fd_function_call){f, FD_FLOAT32, FD_FLOAT32, wide, wide, 0, NOISY}, 2);
+    for (int64_t i = 0; i < NOISY; i++) set_element(want, dtype, i, element(wide, FD_FLOAT32, i));
+    fd_function(isa, &(fd_function_call){f, FD_FLOAT32, dtype, x, x, 0, NOISY}, 2);
+    check(!memcmp(x, want, NOISY * 2), fd_isa_name(isa), "function of 16-bit elements", (uint64_t)(10 * f + dtype), NOISY);
+  }
+}
+
 static void check_functions(const fd_isa *isa) {
   static const uint64_t want[FD_FUNCTIONS][2] = {
       {UINT64_C(0x4A5D723BD291C1C9), UINT64_C(0x67974E65654C51E4)},
@@ -631,6 +646,7 @@ static void check_functions(const fd_isa *isa) {
       for (int64_t i = 0; i < NOISY; i++)
         set_element(x, dtype, i, in_unit ? element(u, dtype, i) : (element(u, dtype, i) - 0.5) * 256);
       fd_function(isa, &(fd_function_call){f, dtype, dtype, x, y, 0, NOISY}, 2);
+      if (dtype == FD_FLOAT32) check_narrow_function(isa, f, x);
       check_digest(isa, "function", 10 * f + dtype, digest_of(fnv, y, dtype ? 8 : 4, NOISY), want[f][dtype]);
     }
 }

@@ -371,7 +371,7 @@ def elementary(str name, x, out, backend, num_threads):
     if out is not None:
         check_out(out, given)
     cdef np.ndarray y = new_like(given) if out is None else out
-    if settings.module is None and is_function_operand(given, kind) and is_function_operand(y, kind):
+    if settings.module is None and is_function_operand(given) and is_function_operand(y):
         call_function(name, readable(given, y), y, None, settings)
     else:
         quiet = begin_in_python(&found)
@@ -382,9 +382,9 @@ def elementary(str name, x, out, backend, num_threads):
     return wrapped(given, y, out)
 
 
-cdef bint is_function_operand(np.ndarray a, int kind):
-    """Return whether the kernels of elementary functions accept an array: flat, and of float32 or float64."""
-    return kind in (native.FD_FLOAT32, native.FD_FLOAT64) and np.PyArray_CheckExact(a) and is_plain(a)
+cdef bint is_function_operand(np.ndarray a):
+    """Return whether the kernels of elementary functions accept an array: in C order, and of no subclass."""
+    return np.PyArray_CheckExact(a) and is_plain(a)
 
 
 cdef object elementary_of_copy(str name, np.ndarray x, int kind, Settings settings):
@@ -399,12 +399,15 @@ cdef object elementary_of_copy(str name, np.ndarray x, int kind, Settings settin
 
 
 cdef int call_function(str name, np.ndarray x, np.ndarray y, np.ndarray sums, Settings settings) except -1:
-    """Write f(x) of a flat array to y, or the sums of f(x) per tile to sums. x may be y; float32 is widened if y is float64."""
+    """Write f(x) of a flat array to y, or the sums of f(x) per tile to sums.
+
+    x may be y. float32 is widened if y is float64; 16-bit elements are computed in float32.
+    """
     cdef const native.fd_isa *kernels = settings.kernels
     cdef native.fd_function_call call
     cdef int threads = threads_of(settings, np.PyArray_SIZE(x))
     call.function, call.x_dtype = FUNCTIONS.index(name), kind_of(x, "x")
-    call.dtype = native.FD_FLOAT64 if y is None else kind_of(y, "y")
+    call.dtype = native.FD_FLOAT64 if y is None or kind_of(y, "y") == native.FD_FLOAT64 else native.FD_FLOAT32
     call.x, call.n = np.PyArray_DATA(x), np.PyArray_SIZE(x)
     call.y = NULL if y is None else np.PyArray_DATA(y)
     call.sums = NULL if sums is None else <double *>np.PyArray_DATA(sums)

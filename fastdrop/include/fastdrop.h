@@ -80,7 +80,7 @@ enum {
 /* One pass of an elementary function over n elements of flat arrays: to y, or to sums of f(x). */
 typedef struct {
   int function, dtype;          /* dtype: the type of the computation and of y, FD_FLOAT32 or FD_FLOAT64 */
-  int x_dtype;                  /* dtype, or FD_FLOAT32, which is widened */
+  int x_dtype;                  /* dtype, or FD_FLOAT32, which is widened; or, if dtype is FD_FLOAT32, a 16-bit type, which y then has */
   const void *x;
   void *y;                      /* may be x if the types are equal; 0 if sums are wanted */
   double *sums;                 /* one per FD_NOISE_TILE elements, or 0 */

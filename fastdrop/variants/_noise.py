@@ -55,4 +55,4 @@ def multiply_by_normal_backward(call: Call, grad: ArrayLike, scale: Any, x: Arra
 def total(sums: NDArray[np.float64] | None) -> np.float64:
     """Return the sum of the tiles' sums, in a fixed order."""
     assert sums is not None
-    return numbers.sum_along(sums, 0)[0]  # type: ignore[no-any-return]
+    return sums[0] if sums.size == 1 else numbers.sum_along(sums, 0)[0]  # type: ignore[no-any-return]

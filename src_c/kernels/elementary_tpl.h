@@ -145,11 +145,29 @@ INLINE double log64(double x) {
     const type e = exp##n(x < (type)0 ? x : -x);                                                     \
     return (x < (type)0 ? e : (type)1) / ((type)1 + e);                                              \
   }                                                                                                  \
-  INLINE type logit##n(type x) {                                                                     \
-    const type lesser = x < (type)0.5 ? x : (type)1 - x;                                             \
-    const type outer = -log##n(lesser), inner = log1p##n(((type)1 - (lesser + lesser)) / lesser);    \
-    const type y = lesser < (type)least ? outer : inner;                                             \
+  INLINE type lesser##n(type x) { return x < (type)0.5 ? x : (type)1 - x; }                          \
+  INLINE type usual_logit##n(type x) {                                                               \
+    const type y = log1p##n(((type)1 - (lesser##n(x) + lesser##n(x))) / lesser##n(x));               \
     return x < (type)0.5 ? -y : y;                                                                   \
+  }                                                                                                  \
+  INLINE type logit##n(type x) {                                                                     \
+    const type outer = -log##n(lesser##n(x)), y = x < (type)0.5 ? -outer : outer;                    \
+    return lesser##n(x) < (type)least ? y : usual_logit##n(x);                                       \
+  }                                                                                                  \
+  /* Most pieces have no number near 0 or 1, so that they need one logarithm. */                     \
+  static void logit##n##_all(const void *from, int64_t count, void *to) {                            \
+    enum { PIECE = 256 };                                                                            \
+    const type *x = (const type *)from;                                                              \
+    type *y = (type *)to;                                                                            \
+    for (int64_t some; count > 0; count -= some, x += some, y += some) {                             \
+      some = count < PIECE ? count : PIECE;                                                          \
+      int outer = 0;                                                                                 \
+      for (int64_t i = 0; i < some; i++) outer |= lesser##n(x[i]) < (type)least;                     \
+      if (outer)                                                                                     \
+        for (int64_t i = 0; i < some; i++) y[i] = logit##n(x[i]);                                    \
+      else                                                                                           \
+        for (int64_t i = 0; i < some; i++) y[i] = usual_logit##n(x[i]);                              \
+    }                                                                                                \
   }                                                                                                  \
   INLINE type softplus##n(type x) {                                                                  \
     return (x < (type)0 ? (type)0 : x) + log1p##n(exp##n(x < (type)0 ? x : -x));                     \
@@ -168,7 +186,6 @@ FAMILY(double, 64, 0x1p-55)
 BOTH_FUNCTIONS(exp)
 BOTH_FUNCTIONS(log)
 BOTH_FUNCTIONS(sigmoid)
-BOTH_FUNCTIONS(logit)
 BOTH_FUNCTIONS(softplus)
 
 INLINE double log1p_of_unit64(double x) {
