@@ -114,6 +114,31 @@ cdef void regain(PyThreadState *state) noexcept:
         PyEval_RestoreThread(state)
 
 
+# Bits of a mask that the whole of an outer axis repeats. Kernels keep a tile of bits themselves; more than the most would not stay
+# in the caches.
+cdef int64_t LEAST_REPEATED_BITS = 4097, MOST_REPEATED_BITS = 1 << 22
+
+
+cdef np.ndarray make_repeated_bits(Work work, native.fd_bits *bits, int threads):
+    """Make the bits of a repeated mask once, before a kernel lays them over the array. Return their memory, or None."""
+    cdef const native.fd_layout *mask = bits.mask_layout
+    cdef native.fd_bits whole = bits[0]
+    cdef native.fd_layout flat
+    cdef int64_t n = mask.shape[1], one = 1
+    cdef PyThreadState *state
+    if (mask.ndim != 2 or mask.strides[0] != 0 or mask.strides[1] != 1 or not LEAST_REPEATED_BITS <= n <= MOST_REPEATED_BITS
+            or bits.packed != NULL or work.flags is not None or work.rates is not None or bits.places != NULL):
+        return None
+    cdef np.ndarray words = words_for(n)
+    native.layout_of(&flat, 1, &n, &one, 1)
+    whole.mask_layout = &flat
+    bits.packed, bits.first = <const uint8_t *>np.PyArray_DATA(words), 0
+    state = released(n)
+    native.mask(work.settings.kernels, &whole, n, np.PyArray_DATA(words), True, threads)
+    regain(state)
+    return words
+
+
 cdef int perform_in_c(Work work) except -1:
     cdef native.fd_call call
     cdef BitsLayouts bits_space
@@ -123,6 +148,7 @@ cdef int perform_in_c(Work work) except -1:
     call.n = np.PyArray_SIZE(work.x)
     threads = threads_of(work.settings, call.n)
     bind_bits(work, call.n, &call.bits, &bits_space)
+    cdef np.ndarray repeated = make_repeated_bits(work, &call.bits, threads)  # in use until the kernel ends
     call.op, call.dtype = work.op, work.dtype
     call.scale, call.shift, call.fill = work.scale, work.shift, work.fill
     call.scales = NULL if work.scales is None else <const double *>np.PyArray_DATA(work.scales)
