@@ -330,3 +330,14 @@ def test_operands(name):
         for layout in layouts:
             assert not layout(a).flags.aligned or not layout(a).dtype.isnative
             assert_same_bytes(call(layout(a)), call(a))
+
+
+@pytest.mark.parametrize("n", [4096, 4097, 9001])
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_repeated_mask(n, p):
+    """A mask that the first axis repeats has the bits of one row, also if there are too many of them for a tile."""
+    x = np.arange(1.0, 3 * n + 1, dtype=np.float32).reshape(3, n)
+    row = fastdrop.dropout_mask((n,), p, **KEY, start=77)
+    for threads in (1, 3):
+        found = fastdrop.dropout(x, p, **KEY, shared_axes=0, start=77, mode="standard", num_threads=threads)
+        assert_same_bytes(found, np.where(row, x, np.float32(0)))
