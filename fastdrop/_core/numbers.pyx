@@ -184,18 +184,12 @@ cdef void bind_numbers(Work work, native.fd_numbers *numbers) noexcept:
 
 
 cdef int numbers_in_python(Work work, str name, int64_t low, out) except -1:
-    """Fill a flat array with the numbers of the elements from `low` on: run by run of neighbours in the stream."""
-    make = getattr(work.settings.module, name)
-    if work.laid is None:
-        make(work.key.seed, work.key.offset, work.first + low, out)
-        return 0
-    sizes, steps = mask_axes(work.laid)
-    index = indices(work.first, sizes, steps, np.arange(low, low + out.size))
-    ends = [*(np.flatnonzero(np.diff(index) != 1) + 1).tolist(), out.size]
-    at = 0
-    for end in ends:
-        make(work.key.seed, work.key.offset, int(index[at]), out[at:end])
-        at = end
+    """Fill a flat array with the numbers of the elements from `low` on."""
+    index = work.first + low
+    if work.laid is not None:
+        sizes, steps = mask_axes(work.laid)
+        index = indices(work.first, sizes, steps, np.arange(low, low + out.size))
+    getattr(work.settings.module, name)(work.key.seed, work.key.offset, index, out)
     return 0
 
 

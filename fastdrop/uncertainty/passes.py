@@ -293,7 +293,7 @@ def mc_dropout(
     >>> found.mean.round(2), found.variance.round(1)  # near x and x**2 / 3
     (array([1.02, 1.95, 2.93], dtype=float32), array([0.3, 1.4, 3.1], dtype=float32))
     """
-    values = plan.as_array(x, "x")
+    values = np.asarray(plan.as_array(x, "x"))  # a masked array may have a base that is never flat
     rate = plan.as_rate(p)
     count = as_positive_count(samples, "samples")
     shared = () if shared_axes is None else plan.as_axes(shared_axes, values.ndim, "shared_axes")

@@ -107,7 +107,7 @@ class Moments:
         ValueError
             The result has another shape than the results before.
         """
-        values = plan.as_array(y, "y")
+        values = np.asarray(plan.as_array(y, "y"))
         if not self.count:
             self.begin(values.shape, compute_type(values.dtype))
         elif values.shape != self.mean.shape:

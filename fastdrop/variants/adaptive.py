@@ -106,6 +106,7 @@ def adaptive_dropout(
     >>> fastdrop.adaptive_dropout(np.maximum(h, 0), h, mode="standard", training=False)
     array([1.761594 , 0.       , 0.       , 0.7310586], dtype=float32)
     """
+    x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     if plan.check_flag(antithetic, "antithetic") and seed is None and call.is_training:
         raise TypeError("seed is required here, for an antithetic mask: pass the key of the first evaluation")
@@ -113,7 +114,7 @@ def adaptive_dropout(
     given = required(logits, "logits")
     if call.is_training:
         return call.gate(x, given, line.gain, line.shift, mode=line.mode, antithetic=antithetic)
-    call.check_place(np.shape(x))
+    call.check_place(x.shape)
     with call.arrays(x, logits=given) as run:
         return Gate(run, line).mean()
 
@@ -207,13 +208,14 @@ def adaptive_dropout_backward(
     >>> dlogits.shape
     (1, 4)
     """
+    grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     line = Line(gain, shift, mode)
     given = {"x": x, "losses": losses, "antithetic_losses": antithetic_losses}
     check_estimator(estimator, call.is_training, mode, given)
     if estimator == "none" and x is losses is antithetic_losses is None and call.is_training:
         return call.gate(grad, required(logits, "logits"), line.gain, line.shift, mode=line.mode), None
-    shape = np.shape(grad)
+    shape = grad.shape
     losses, antithetic_losses = (each_sample(given[name], name, shape) for name in ("losses", "antithetic_losses"))
     call.check_place(shape)
     with call.arrays(grad, logits=required(logits, "logits"), x=x) as run:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers
 from fastdrop._core.checks import as_share, required
-from fastdrop._core.plan import Call, as_rate
+from fastdrop._core.plan import Call, as_array, as_rate
 from fastdrop._core.types import Backend, DataFormat, FixedSeed, Seed
 from fastdrop.variants._axes import axes_of_maps
 from fastdrop.variants._backward import backward_of
@@ -87,6 +87,7 @@ def adl(
     array([[[-0.14, -0.09,  4.91,  0.88],
             [-0.14, -0.19,  2.95,  2.64]]])
     """
+    x = as_array(x, "x")
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads)
     rule = Rule.from_array(x, "x", p, threshold, data_format)
     if not call.is_training:
@@ -130,6 +131,7 @@ def adl_backward(
     array([[[1., 1., 0., 1.],
             [1., 1., 0., 1.]]])
     """
+    grad = as_array(grad, "grad")
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads, backward=True)
     rule = Rule.from_array(grad, "grad", p, threshold, data_format)
     values = required(x, "x")
@@ -146,7 +148,7 @@ class Rule(NamedTuple):
     channels: int  # the axis
 
     @staticmethod
-    def from_array(x: ArrayLike, name: str, p: Any, threshold: Any, data_format: Any) -> Rule:
+    def from_array(x: NDArray[Any], name: str, p: Any, threshold: Any, data_format: Any) -> Rule:
         """Return the rule for an array, or raise an error for a bad argument."""
         axes = axes_of_maps(x, data_format, name)
         channels = 1 if data_format == "channels_first" else len(axes) + 1

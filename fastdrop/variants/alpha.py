@@ -171,6 +171,7 @@ def feature_alpha_dropout(
     array([[ 0.77919393, -0.77919393],
            [-0.77919393, -0.77919393]])
     """
+    x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     factors, axes = alpha_factors(p, mean, var), axes_of_maps(x, "channels_first", "x")
     return call.affine(x, p, factors, axes) if call.is_training else call.unchanged(x)
@@ -202,6 +203,7 @@ def feature_alpha_dropout_backward(
     array([[0.88640489, 0.        ],
            [0.        , 0.        ]])
     """
+    grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     return call.drop(grad, p, axes_of_maps(grad, "channels_first", "grad"), factor=alpha_factors(p, mean, var)[0])
 

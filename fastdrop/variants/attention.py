@@ -14,7 +14,6 @@ from fastdrop._core import plan
 from fastdrop._core.checks import as_positive_count
 from fastdrop._core.plan import Call, Decisions, Pass
 from fastdrop._core.types import Backend, FixedSeed, Seed
-from fastdrop.variants._axes import shape_of
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._blocks import window_rate
 from fastdrop.variants._masks import apply, check_whole_axes, decide
@@ -123,6 +122,7 @@ def attention_dropout(
     array([[0. , 0.5, 0. , 0.5],
            [0. , 0.5, 0. , 0.5]], dtype=float32)
     """
+    x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     rule = check_rule(p, unit, shared_axes, window, exact_rate, renormalize)
     if not renormalizes(x, "x", rule, call):
@@ -176,6 +176,7 @@ def attention_dropout_backward(
     >>> dx.round(3)
     array([[[[ 0., -2.,  0.,  2.]]]])
     """
+    grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     rule = check_rule(p, unit, shared_axes, window, exact_rate, renormalize)
     through_sum = plan.check_flag(through_sum, "through_sum")
@@ -195,9 +196,9 @@ class Rule(NamedTuple):
     is_exact: bool
     renormalize: bool
 
-    def decisions(self, x: ArrayLike) -> tuple[float, Decisions]:
+    def decisions(self, x: NDArray[Any]) -> tuple[float, Decisions]:
         """Return the probability that a window begins, and the mask of windows over probabilities `x`."""
-        return decisions_of_windows(shape_of(x), self.p, self.shared_axes, self.window, self.is_exact)
+        return decisions_of_windows(x.shape, self.p, self.shared_axes, self.window, self.is_exact)
 
 
 def check_rule(p: Any, unit: Any, shared_axes: Any, window: Any, exact_rate: Any, renormalize: Any) -> Rule:
@@ -249,15 +250,15 @@ def check_shared_axes(shared_axes: Any) -> tuple[int, ...]:
     return axes
 
 
-def check_heads(x: ArrayLike, name: str) -> tuple[int, ...]:
+def check_heads(x: NDArray[Any], name: str) -> tuple[int, ...]:
     """Return the shape of a four-dimensional array, or raise an error that names the array."""
-    shape = shape_of(x)
+    shape = x.shape
     if len(shape) != 4:
         raise ValueError(f"{name} must have four dimensions, batch and heads first; got an array of shape {shape}")
     return shape
 
 
-def renormalizes(x: ArrayLike, name: str, rule: Rule, call: Call) -> bool:
+def renormalizes(x: NDArray[Any], name: str, rule: Rule, call: Call) -> bool:
     """Return whether rows are divided by their sums. They are not outside training, nor for p = 0."""
     shape = check_heads(x, name)
     if not rule.renormalize or not rule.p or not call.is_training:
@@ -324,6 +325,7 @@ def drop_head(
     array([[4., 0., 0., 0.],
            [0., 2., 2., 0.]], dtype=float32)
     """
+    x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     return drop_heads(x, "x", p, call)
 
@@ -352,11 +354,12 @@ def drop_head_backward(
     >>> fastdrop.drop_head_backward(grad, 0.5, seed=42)[0, :, 0, 0]
     array([4., 0., 0., 0.], dtype=float32)
     """
+    grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     return drop_heads(grad, "grad", p, call)
 
 
-def drop_heads(x: ArrayLike, name: str, p: Any, call: Call) -> NDArray[Any]:
+def drop_heads(x: NDArray[Any], name: str, p: Any, call: Call) -> NDArray[Any]:
     """Forward and backward are one: the mask is regenerated from (seed, offset)."""
     rate, shape = plan.as_rate(p), check_heads(x, name)
     if not call.is_training:
@@ -443,6 +446,7 @@ def drop_key(
     array([[  1., -inf, -inf, -inf],
            [-inf,   1.,   1., -inf]], dtype=float32)
     """
+    x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     filling, rule = check_fill(fill), check_keys(x, "x", p, shared_axes, empty_rows, allowed)
     if not call.is_training:
@@ -478,6 +482,7 @@ def drop_key_backward(
     array([[3., 0., 0., 0.],
            [0., 3., 3., 0.]], dtype=float32)
     """
+    grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     rule = check_keys(grad, "grad", p, shared_axes, empty_rows, allowed)
     if not call.is_training:
@@ -485,7 +490,7 @@ def drop_key_backward(
     return drop_keys(grad, rule, 0.0, call)
 
 
-def drop_keys(x: ArrayLike, rule: KeyRule, fill: float, call: Call) -> NDArray[Any]:
+def drop_keys(x: NDArray[Any], rule: KeyRule, fill: float, call: Call) -> NDArray[Any]:
     """Return x with `fill` in place of dropped keys."""
     if rule.keeps_empty_rows:
         check_whole_axes(call, rule.shape, [KEYS], "a row that would lose all its keys keeps them")
@@ -517,7 +522,7 @@ class KeyRule(NamedTuple):
         return mask
 
 
-def check_keys(x: ArrayLike, name: str, p: Any, shared_axes: Any, empty_rows: Any, allowed: Any) -> KeyRule:
+def check_keys(x: NDArray[Any], name: str, p: Any, shared_axes: Any, empty_rows: Any, allowed: Any) -> KeyRule:
     """Return the rule for an array, or raise an error for a bad argument."""
     shape = check_heads(x, name)
     if type(p) is float and type(empty_rows) is str and shared_axes is allowed is None:  # the usual case, which is cached

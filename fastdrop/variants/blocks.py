@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastdrop._core import plan
 from fastdrop._core.plan import Call, Decisions
 from fastdrop._core.types import Backend, DataFormat, FixedSeed, Per, Seed
-from fastdrop.variants._axes import check_data_format, shape_of
+from fastdrop.variants._axes import check_data_format
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._blocks import check_block_size, seed_rate
 from fastdrop.variants._masks import check_whole_axes
@@ -111,6 +111,7 @@ def drop_block(
            [1., 1., 1., 0., 0., 1.],
            [1., 1., 1., 1., 1., 1.]], dtype=float32)
     """
+    x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     maps = check_maps(x, "x", block_size, shared_axes, data_format)
     return drop_from_maps(x, maps, (p, exact_rate), (mode, per), call)
@@ -146,6 +147,7 @@ def drop_block_backward(
     >>> fastdrop.drop_block_backward(grad, 0.5, 3, seed=1)
     array([[[2., 2., 0., 0., 0., 2.]]], dtype=float32)
     """
+    grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     maps = check_maps(grad, "grad", block_size, shared_axes, data_format)
     return drop_from_maps(grad, maps, (p, exact_rate), (mode, per), call)
@@ -160,9 +162,9 @@ class Maps(NamedTuple):
     mask: Decisions
 
 
-def check_maps(x: ArrayLike, name: str, block_size: Any, shared_axes: Any, data_format: Any) -> Maps:
+def check_maps(x: NDArray[Any], name: str, block_size: Any, shared_axes: Any, data_format: Any) -> Maps:
     """Return the maps of an array, or raise an error for a bad argument."""
-    shape = shape_of(x)
+    shape = x.shape
     if type(block_size) is int and type(data_format) is str and shared_axes is None:  # the usual case, whose results are cached
         return usual_maps(shape, name, block_size, data_format)
     return maps_of_shape(shape, name, block_size, shared_axes, data_format)
@@ -192,7 +194,7 @@ def maps_of_shape(shape: tuple[int, ...], name: str, block_size: Any, shared_axe
     return Maps(shape, spatial, block, mask)
 
 
-def drop_from_maps(x: ArrayLike, maps: Maps, rate: tuple[Any, Any], scaling: tuple[Any, Any], call: Call) -> NDArray[Any]:
+def drop_from_maps(x: NDArray[Any], maps: Maps, rate: tuple[Any, Any], scaling: tuple[Any, Any], call: Call) -> NDArray[Any]:
     """Forward and backward are one: the mask is regenerated. `rate` is (p, exact_rate), `scaling` is (mode, per)."""
     p, exact, (mode, per) = plan.as_rate(rate[0]), plan.check_flag(rate[1], "exact_rate"), scaling
     plan.check_mode(mode, ("inverted", "unscaled"))

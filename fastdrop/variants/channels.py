@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core.plan import Call
+from fastdrop._core.plan import Call, as_array
 from fastdrop._core.types import Backend, DataFormat, FixedSeed, Rate, Seed
 from fastdrop.variants._axes import axes_of_layouts, axes_of_maps
 from fastdrop.variants._backward import backward_of
@@ -80,6 +80,7 @@ def dropout1d(
     array([[6., 0., 0., 0.],
            [0., 6., 6., 0.]], dtype=float32)
     """
+    x = as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     return call.drop(x, p, axes_of_layouts(x, ("NCL", "CL"), "x"))
 
@@ -109,6 +110,7 @@ def dropout1d_backward(
     array([[6., 0., 0., 0.],
            [0., 6., 6., 0.]], dtype=float32)
     """
+    grad = as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     return call.drop(grad, p, axes_of_layouts(grad, ("NCL", "CL"), "grad"))
 
@@ -170,6 +172,7 @@ def dropout2d(
     array([[18.,  0.,  0.,  0.],
            [ 0., 18., 18.,  0.]], dtype=float32)
     """
+    x = as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     return call.drop(x, p, axes_of_layouts(x, ("NCHW", "NCL"), "x"))
 
@@ -199,6 +202,7 @@ def dropout2d_backward(
     array([[18.,  0.,  0.,  0.],
            [ 0., 18., 18.,  0.]], dtype=float32)
     """
+    grad = as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     return call.drop(grad, p, axes_of_layouts(grad, ("NCHW", "NCL"), "grad"))
 
@@ -259,6 +263,7 @@ def dropout3d(
     array([[16.,  0.,  0.,  0.],
            [ 0., 16., 16.,  0.]], dtype=float32)
     """
+    x = as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     return call.drop(x, p, axes_of_layouts(x, ("NCDHW", "CDHW"), "x"))
 
@@ -288,6 +293,7 @@ def dropout3d_backward(
     array([[16.,  0.,  0.,  0.],
            [ 0., 16., 16.,  0.]], dtype=float32)
     """
+    grad = as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     return call.drop(grad, p, axes_of_layouts(grad, ("NCDHW", "CDHW"), "grad"))
 
@@ -347,6 +353,7 @@ def spatial_dropout(
     array([[18.,  0.,  0.,  0.],
            [ 0., 18., 18.,  0.]], dtype=float32)
     """
+    x = as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     return call.drop(x, p, axes_of_maps(x, data_format, "x"))
 
@@ -377,5 +384,6 @@ def spatial_dropout_backward(
     array([[18.,  0.,  0.,  0.],
            [ 0., 18., 18.,  0.]], dtype=float32)
     """
+    grad = as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     return call.drop(grad, p, axes_of_maps(grad, data_format, "grad"))

@@ -163,7 +163,8 @@ def concrete_dropout_backward(
     (array([1.3617, 1.3679, 1.3679, 1.3679], dtype=float32), 1.4086)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    soft, given = soften(p_logit, temperature, epsilon, exact_mean), required(x, "x")
+    soft = soften(p_logit, temperature, epsilon, exact_mean)
+    grad, given = plan.as_array(grad, "grad"), plan.as_array(required(x, "x"), "x")
     if not call.is_training:
         return call.unchanged(grad, x=given), np.float64(0)
     dx, dp_logit = soft.backward(call, grad, given)
@@ -226,6 +227,7 @@ def spatial_concrete_dropout(
             [1.155, 1.155],
             [1.361, 1.361]]], dtype=float32)
     """
+    x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     soft, axes = soften(p_logit, temperature, epsilon, exact_mean), axes_of_maps(x, data_format, "x")
     return numbers.noise_of_maps(call, x, "concrete", soft.params, axes) if call.is_training else call.unchanged(x)
@@ -273,6 +275,7 @@ def spatial_concrete_dropout_backward(
     >>> dx[0, :, 0].round(3), round(float(dp_logit), 3)
     (array([0.947, 1.155, 1.361], dtype=float32), 0.428)
     """
+    grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     soft, axes = soften(p_logit, temperature, epsilon, exact_mean), axes_of_maps(grad, data_format, "grad")
     given = required(x, "x")

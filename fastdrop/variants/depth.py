@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core.plan import Call, as_count, is_one_of
+from fastdrop._core.plan import Call, as_array, as_count, is_one_of
 from fastdrop._core.types import Backend, FixedSeed, Mode, Per, Rate, Seed
-from fastdrop.variants._axes import count_axes
 from fastdrop.variants._backward import backward_of
 
 __all__ = ["drop_path", "drop_path_backward", "layer_drop"]
@@ -93,6 +92,7 @@ def drop_path(
     array([[0., 0.],
            [0., 0.]], dtype=float32)
     """
+    x = as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     return call.drop(x, p, path_axes(x, per), mode=mode, residual=residual)
 
@@ -122,13 +122,14 @@ def drop_path_backward(
     >>> fastdrop.drop_path_backward(np.ones((4, 1), np.float32), 0.5, seed=42).ravel()
     array([2., 0., 0., 0.], dtype=float32)
     """
+    grad = as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     return call.drop(grad, p, path_axes(grad, per), mode=mode)
 
 
-def path_axes(x: ArrayLike, per: Any) -> tuple[int, ...]:
+def path_axes(x: NDArray[Any], per: Any) -> tuple[int, ...]:
     """Return the axes along which a path's decision is shared."""
-    ndim = count_axes(x)
+    ndim = x.ndim
     if not is_one_of(per, ("sample", "batch")):
         raise ValueError(f"per must be 'sample', one decision per sample, or 'batch', one for all; got {per!r}")
     if per == "batch":

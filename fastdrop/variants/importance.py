@@ -11,7 +11,6 @@ from fastdrop._core import numbers, plan
 from fastdrop._core.checks import as_real_array, as_share
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
-from fastdrop.variants._axes import shape_of
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._masks import check_whole_axes
 
@@ -83,6 +82,7 @@ def importance_dropout(
     >>> fastdrop.importance_dropout(x, [1, 1, 1, 1, 2, 2, 2, 2], 0.25, seed=42)
     array([2., 0., 0., 0., 1., 1., 1., 1.], dtype=float32)
     """
+    x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     return call.drop(x, Scores(scores, p, axis, floor).rates(x, "x", call), shared_axes)
 
@@ -114,6 +114,7 @@ def importance_dropout_backward(
     >>> fastdrop.importance_dropout_backward(np.ones(4), [1, 1, 2, 2], 0.25, seed=42)
     array([2., 0., 1., 1.])
     """
+    grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     return call.drop(grad, Scores(scores, p, axis, floor).rates(grad, "grad", call), shared_axes)
 
@@ -126,9 +127,9 @@ class Scores(NamedTuple):
     axis: Any
     floor: Any
 
-    def rates(self, x: ArrayLike, name: str, call: Call) -> Any:
+    def rates(self, x: NDArray[Any], name: str, call: Call) -> Any:
         """Return the dropping probability per element of `x`, or raise an error for a bad argument."""
-        shape, given, rate = shape_of(x), as_real_array(self.scores, "scores"), plan.as_rate(self.p)
+        shape, given, rate = x.shape, as_real_array(self.scores, "scores"), plan.as_rate(self.p)
         least = as_share(self.floor, "floor")
         axes = tuple(range(given.ndim)) if self.axis is None else plan.as_axes(self.axis, given.ndim, "axis")
         if not plan.broadcasts(given, shape):

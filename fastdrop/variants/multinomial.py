@@ -11,7 +11,6 @@ from fastdrop._core import numbers, plan
 from fastdrop._core.checks import as_positive_count
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Per, Seed
-from fastdrop.variants._axes import shape_of
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._masks import check_whole_axes
 from fastdrop.variants._probabilities import multinomial_probabilities
@@ -83,6 +82,7 @@ def multinomial_dropout(
     array([[0., 2., 2., 0.],
            [2., 2., 0., 0.]])
     """
+    x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     return draw_features(x, k, probabilities, per, call, "x")
 
@@ -118,15 +118,16 @@ def multinomial_dropout_backward(
     array([[0., 2., 2., 0.],
            [2., 2., 0., 0.]])
     """
+    grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     if probabilities is None:
         raise TypeError("probabilities must be given: those of the forward pass, by default multinomial_probabilities(x)")
     return draw_features(grad, k, probabilities, per, call, "grad")
 
 
-def draw_features(x: ArrayLike, k: Any, probabilities: Any, per: Any, call: Call, name: str) -> NDArray[Any]:
+def draw_features(x: NDArray[Any], k: Any, probabilities: Any, per: Any, call: Call, name: str) -> NDArray[Any]:
     """Forward and backward are one: the counts are constants, regenerated from (seed, offset)."""
-    shape, trials = shape_of(x), as_positive_count(k, "k")
+    shape, trials = x.shape, as_positive_count(k, "k")
     if not shape:
         raise ValueError(f"{name} must have features along its last axis; a 0-d array has none")
     if trials >= 2**32:

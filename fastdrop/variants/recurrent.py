@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core.checks import required
-from fastdrop._core.plan import Call, as_axes
+from fastdrop._core.plan import Call, as_array, as_axes
 from fastdrop._core.types import Backend, FixedSeed, Rate, Seed
 from fastdrop.variants._backward import backward_of
 
@@ -73,6 +73,7 @@ def locked_dropout(
     >>> bool((y[0] == y[1]).all())
     True
     """
+    x = as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     return call.drop(x, p, time_axes(x, shared_axes))
 
@@ -104,15 +105,16 @@ def locked_dropout_backward(
            [0., 2., 2., 0.],
            [2., 0., 0., 0.]], dtype=float32)
     """
+    grad = as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     return call.drop(grad, p, time_axes(grad, shared_axes))
 
 
-def time_axes(x: ArrayLike, shared_axes: Any) -> Any:
+def time_axes(x: NDArray[Any], shared_axes: Any) -> Any:
     """Return the axes that share a decision; there must be at least one."""
     if type(shared_axes) is int:  # the usual case, which the plan checks
         return shared_axes
-    axes = as_axes(shared_axes, np.ndim(x), "shared_axes")
+    axes = as_axes(shared_axes, x.ndim, "shared_axes")
     if not axes:
         raise ValueError("shared_axes must name at least one axis, that of time")
     return axes
@@ -222,6 +224,7 @@ def zoneout_backward(
     >>> dnew, dprevious
     (array([1., 0., 0., 0.]), array([0., 1., 1., 1.]))
     """
+    grad = as_array(grad, "grad")
     call = Call(seed, offset, training, None, start, global_shape, global_start, backend, num_threads, True)
     if call.is_training:
         return call.drop(grad, p, mode="standard"), call.rest(grad, p)

@@ -11,7 +11,6 @@ from fastdrop._core import numbers, plan
 from fastdrop._core.checks import as_share
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
-from fastdrop.variants._axes import shape_of
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._masks import check_whole_axes, whole_part
 
@@ -89,6 +88,7 @@ def targeted_dropout(
            [ 0.,  3.],
            [-7.,  4.]])
     """
+    weight = plan.as_array(weight, "weight")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     return Targets(p, fraction, among, mode).drop(weight, weight, call, "weight")
 
@@ -138,13 +138,13 @@ class Targets(NamedTuple):
     among: Any
     mode: Any
 
-    def drop(self, x: ArrayLike, weight: ArrayLike, call: Call, name: str) -> NDArray[Any]:
+    def drop(self, x: NDArray[Any], weight: NDArray[Any], call: Call, name: str) -> NDArray[Any]:
         """Return x with some of its targeted weights dropped, or raise an error for a bad argument."""
         rate, share, among = plan.as_rate(self.p), as_share(self.fraction, "fraction"), self.among
         plan.check_mode(self.mode, ("inverted", "unscaled"))
         if not plan.is_one_of(among, ("output", "layer")):
             raise ValueError(f"among must be 'output', the weights of each output, or 'layer', all weights; got {among!r}")
-        shape = shape_of(weight)
+        shape = weight.shape
         if among == "output" and not shape:
             raise ValueError("among='output' compares the weights of each output, the last axis; a 0-d array has none")
         if not call.is_training:
@@ -152,6 +152,5 @@ class Targets(NamedTuple):
         by_output = among == "output" and len(shape) > 1
         if call.global_shape is not None:
             check_whole_axes(call, shape, range(len(shape) - by_output), "its magnitudes are compared")
-        array = plan.as_array(weight, "weight")
-        compared = array.size // max(shape[-1], 1) if by_output else array.size
-        return numbers.drop_targets(call, x, array, rate, whole_part(compared, share), by_output, self.mode, name)
+        compared = weight.size // max(shape[-1], 1) if by_output else weight.size
+        return numbers.drop_targets(call, x, weight, rate, whole_part(compared, share), by_output, self.mode, name)

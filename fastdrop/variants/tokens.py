@@ -13,7 +13,6 @@ from fastdrop._core import numbers, plan
 from fastdrop._core.checks import check_indices
 from fastdrop._core.plan import Call, Decisions
 from fastdrop._core.types import Backend, FixedSeed, Mode, Per, Rate, Seed
-from fastdrop.variants._axes import shape_of
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._masks import whole_part
 
@@ -113,6 +112,7 @@ def embedding_dropout(
     array([[ 2.,  0.,  0.],
            [ 0.,  6., 10.]], dtype=float32)
     """
+    x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     return drop_words(x, "x", p, Lookup(tokens, num_embeddings, per), call)
 
@@ -143,6 +143,7 @@ def embedding_dropout_backward(
     >>> fastdrop.embedding_dropout_backward(np.ones((4, 1), np.float32), 0.5, seed=42).ravel()
     array([2., 0., 0., 0.], dtype=float32)
     """
+    grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     return drop_words(grad, "grad", p, Lookup(tokens, num_embeddings, per), call)
 
@@ -154,9 +155,9 @@ class Lookup(NamedTuple):
     num_embeddings: Any
     per: Any
 
-    def checked(self, x: ArrayLike, name: str) -> Lookup:
+    def checked(self, x: NDArray[Any], name: str) -> Lookup:
         """Return the lookup that made `x`, or raise an error for a bad argument."""
-        shape, ids = shape_of(x), np.asarray(self.tokens)
+        shape, ids = x.shape, np.asarray(self.tokens)
         if self.num_embeddings is None:
             raise ValueError("num_embeddings must be given with tokens; it is the size of the vocabulary")
         words = plan.as_count(self.num_embeddings, "num_embeddings")
@@ -171,21 +172,21 @@ class Lookup(NamedTuple):
         return Lookup(ids, words, self.per)
 
 
-def drop_words(x: ArrayLike, name: str, p: Any, lookup: Lookup, call: Call) -> NDArray[Any]:
+def drop_words(x: NDArray[Any], name: str, p: Any, lookup: Lookup, call: Call) -> NDArray[Any]:
     """Forward and backward are one: the mask is a constant."""
     if not plan.is_one_of(lookup.per, ("batch", "sample")):
         raise ValueError(f"per must be 'batch' or 'sample'; got {lookup.per!r}")
     if lookup.tokens is None:
-        if np.ndim(x) != 2 or lookup.per == "sample" or lookup.num_embeddings is not None:
+        if x.ndim != 2 or lookup.per == "sample" or lookup.num_embeddings is not None:
             raise ValueError(
                 f"without tokens, {name} must be a weight matrix of shape (V, D), per 'batch', and num_embeddings None; "
-                f"got shape {np.shape(x)}, per {lookup.per!r} and num_embeddings {lookup.num_embeddings!r}"
+                f"got shape {x.shape}, per {lookup.per!r} and num_embeddings {lookup.num_embeddings!r}"
             )
         return call.drop(x, p, 1)
     found, rate = lookup.checked(x, name), plan.as_rate(p)
     if not call.is_training:
         return call.unchanged(x)
-    mask = mask_of_tokens(shape_of(x))
+    mask = mask_of_tokens(x.shape)
     return call.drop_classes(x, rate, mask, found.tokens, found.num_embeddings, found.per == "sample")
 
 
@@ -251,6 +252,7 @@ def word_dropout(
     array([[1., 0., 0., 0.],
            [0., 1., 1., 0.]], dtype=float32)
     """
+    x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     return call.drop(x, p, embedding_axis(x), mode=mode)
 
@@ -279,15 +281,16 @@ def word_dropout_backward(
     >>> fastdrop.word_dropout_backward(np.ones((4, 1), np.float32), 0.5, seed=42).ravel()
     array([2., 0., 0., 0.], dtype=float32)
     """
+    grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     return call.drop(grad, p, embedding_axis(grad), mode=mode)
 
 
-def embedding_axis(x: ArrayLike) -> tuple[int]:
+def embedding_axis(x: NDArray[Any]) -> tuple[int]:
     """Return the last axis, or raise an error for a 0-d array."""
-    if not np.ndim(x):
+    if not x.ndim:
         raise ValueError("word_dropout needs an axis of embeddings, the last axis; got a 0-d array")
-    return (np.ndim(x) - 1,)
+    return (x.ndim - 1,)
 
 
 # Tokens and patches -------------------------------------------------------------------------------------------------
@@ -374,6 +377,7 @@ def token_dropout(
     array([[1, 2, 3],
            [3, 4, 5]])
     """
+    x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads)
     choice = choose(x, "x", p, num_prefix_tokens, (ordered, gather))
     return_indices = plan.check_flag(return_indices, "return_indices")
@@ -416,6 +420,7 @@ def token_dropout_backward(
     array([[0., 1., 1., 1., 0., 0.],
            [0., 0., 0., 1., 1., 1.]], dtype=float32)
     """
+    grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads, backward=True)
     gathered = plan.check_flag(gather, "gather") and call.is_training
     if gathered and num_tokens is None:
@@ -483,6 +488,7 @@ def patch_dropout(
     >>> fastdrop.patch_dropout(x, 0.25, seed=42).ravel()
     array([0., 3., 2., 4.], dtype=float32)
     """
+    x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads)
     choice = choose(x, "x", p, num_prefix_tokens, (ordered, True))
     return_indices = plan.check_flag(return_indices, "return_indices")
@@ -523,6 +529,7 @@ def patch_dropout_backward(
     >>> fastdrop.patch_dropout_backward(np.ones((1, 4, 1), np.float32), 0.25, num_tokens=5, seed=42).ravel()
     array([1., 0., 1., 1., 1.], dtype=float32)
     """
+    grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, backend=backend, num_threads=num_threads, backward=True)
     tokens = plan.as_count(num_tokens, "num_tokens")
     return scatter_tokens(grad, choose(grad, "grad", p, num_prefix_tokens, (ordered, True), tokens), call)
@@ -539,12 +546,12 @@ class Choice(NamedTuple):
     counts: tuple[int, int, bool, bool]  # of tokens after the prefix, and of kept ones; whether all are kept; whether in order
 
 
-def choose(x: ArrayLike, name: str, p: Any, prefix: Any, flags: tuple[Any, Any], tokens: int | None = None) -> Choice:
+def choose(x: NDArray[Any], name: str, p: Any, prefix: Any, flags: tuple[Any, Any], tokens: int | None = None) -> Choice:
     """Return the choice among this number of tokens, by default those of x, or raise an error for a bad argument.
 
     `flags` are the arguments `ordered` and `gather`.
     """
-    shape = shape_of(x)
+    shape = x.shape
     if type(p) is float and type(prefix) is int and type(flags[0]) is type(flags[1]) is bool:  # the usual case, which is cached
         return usual_choice(shape, name, p, prefix, flags, tokens)
     return make_choice(shape, name, p, prefix, flags, tokens)
@@ -567,7 +574,7 @@ def make_choice(shape: tuple[int, ...], name: str, p: Any, prefix: Any, flags: t
 usual_choice = functools.lru_cache(maxsize=256)(make_choice)
 
 
-def keep_in_place(x: ArrayLike, choice: Choice, call: Call) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def keep_in_place(x: NDArray[Any], choice: Choice, call: Call) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the array with +0.0 for all tokens that are not kept, and the kept positions after the prefix."""
     with call.arrays(x) as run:
         chosen = numbers.choose_tokens(run.own_call(), len(run.x), choice.counts)
@@ -578,18 +585,18 @@ def keep_in_place(x: ArrayLike, choice: Choice, call: Call) -> tuple[NDArray[Any
         return run.result(), chosen
 
 
-def keep_tokens(x: ArrayLike, choice: Choice, call: Call) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def keep_tokens(x: NDArray[Any], choice: Choice, call: Call) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the kept tokens, gathered or in place, and their positions after the prefix."""
     if not call.is_training:
-        return call.unchanged(x), np.tile(np.arange(choice.counts[0]), (shape_of(x)[0], 1))
+        return call.unchanged(x), np.tile(np.arange(choice.counts[0]), (x.shape[0], 1))
     if choice.gather:
         return numbers.move_tokens(call, x, choice.prefix, choice.counts)
     return keep_in_place(x, choice, call)
 
 
-def scatter_tokens(grad: ArrayLike, choice: Choice, call: Call) -> NDArray[Any]:
+def scatter_tokens(grad: NDArray[Any], choice: Choice, call: Call) -> NDArray[Any]:
     """Return the gradient of `keep_tokens`."""
-    given = shape_of(grad)[1]
+    given = grad.shape[1]
     if not call.is_training:
         return call.unchanged(grad)
     expected = choice.prefix + choice.kept if choice.gather else choice.tokens

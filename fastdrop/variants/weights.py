@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
@@ -80,6 +79,7 @@ def weight_drop(
     array([[2., 0., 0., 0.],
            [2., 0., 0., 0.]], dtype=float32)
     """
+    weight = plan.as_array(weight, "weight")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     return call.drop(weight, p, axes_of_unit(weight, unit, ("weight", "output")), name="weight")
 
@@ -108,17 +108,18 @@ def weight_drop_backward(
     >>> fastdrop.weight_drop_backward(np.ones(4, np.float32), 0.5, seed=42)
     array([2., 0., 0., 0.], dtype=float32)
     """
+    grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     return call.drop(grad, p, axes_of_unit(grad, unit, ("weight", "output")))
 
 
-def axes_of_unit(weight: ArrayLike, unit: Any, allowed: tuple[str, ...]) -> tuple[int, ...] | None:
+def axes_of_unit(weight: NDArray[Any], unit: Any, allowed: tuple[str, ...]) -> tuple[int, ...] | None:
     """Return the axes along which the weights of one unit lie, or raise an error that names the allowed units."""
     if not plan.is_one_of(unit, allowed):
         raise ValueError(f"unit must be {' or '.join(map(repr, allowed))}; got {unit!r}")
     if unit == "weight":
         return None
-    shape = np.shape(weight)
+    shape = weight.shape
     if unit == "input" and len(shape) != 2:
         raise ValueError(f"unit 'input' needs weights of shape (in, out), one row per input; got shape {shape}")
     if not shape:
@@ -193,6 +194,7 @@ def shakeout(
     array([[ 8.25, -4.25],
            [-0.25,  0.25]])
     """
+    weight = plan.as_array(weight, "weight")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     axes, rate, reversal = axes_of_unit(weight, unit, ("input", "weight")), plan.as_rate(p), as_non_negative_scalar(c, "c")
     if not call.is_training:
@@ -234,5 +236,6 @@ def shakeout_backward(
     >>> fastdrop.shakeout_backward(np.ones((4, 1), np.float32), 0.5, seed=42).ravel()
     array([2., 0., 0., 0.], dtype=float32)
     """
+    grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     return call.drop(grad, plan.as_rate(p), axes_of_unit(grad, unit, ("input", "weight")))

@@ -13,8 +13,9 @@ of bits come first, then functions of values:
     ``keep ? x * factor + shift : fill``.
 ``select(x, out, bits, other)``
     ``keep ? x : other``.
-``words(seed, offset, first, out)``, ``uniform(seed, offset, first, out)``, ``normal(seed, offset, first, out)``
-    The words of domain 0, and the uniform and the normal numbers computed from them.
+``words(seed, offset, index, out)``, ``uniform(seed, offset, index, out)``, ``normal(seed, offset, index, out)``
+    The words of domain 0, and the uniform and the normal numbers computed from them. ``index`` is that of the first of
+    neighbours, an integer, or that of each element, an int64 array.
 ``elementary(name, x)``
     An elementary function of each element, by its name in `elementary.FUNCTIONS`.
 ``fold_in(seed, data)``

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fastdrop._core.backends import elementary as definitions
 from fastdrop._core.backends.blocks import drop_blocks as drop_blocks
-from fastdrop._core.backends.indices import distinct_blocks
+from fastdrop._core.backends.indices import Index, distinct_blocks, part_of, words_of_pairs
 
 Floats = NDArray[Any]  # float32 or float64
 Words = NDArray[np.uint64]
@@ -221,16 +221,21 @@ def keep_bits_at(seed: int, offset: int, rate: int | NDArray[np.float64], index:
     out[:] = np.packbits(flags, bitorder="little")
 
 
-def some_words(seed: int, offset: int, first: int, n: int) -> NDArray[np.uint32]:
-    """Return words first .. first + n - 1 of domain 0."""
-    skip = first % 4
-    return blocks(seed, offset, numbers(first // 4, (first + n + 3) // 4), 0).view(np.uint32)[skip : skip + n]
+def some_words(seed: int, offset: int, index: Index, n: int) -> NDArray[np.uint32]:
+    """Return n words of domain 0, from an index on or with one index each."""
+    where: Any
+    if isinstance(index, int):
+        block, where = numbers(index // 4, (index + n + 3) // 4), slice(index % 4, index % 4 + n)
+    else:
+        block, position = distinct_blocks(index, 4)
+        where = 4 * position + index % 4
+    return blocks(seed, offset, block, 0).view(np.uint32)[where]
 
 
-def words(seed: int, offset: int, first: int, out: NDArray[np.uint32]) -> None:
+def words(seed: int, offset: int, index: Index, out: NDArray[np.uint32]) -> None:
     """Fill `out` with words of domain 0."""
     for part in chunks(out.size):
-        out[part] = some_words(seed, offset, first + part.start, part.stop - part.start)
+        out[part] = some_words(seed, offset, part_of(index, part), part.stop - part.start)
 
 
 def fold_in(seed: int, data: int) -> int:
@@ -288,22 +293,24 @@ def select(x: Floats, out: Floats, bits: NDArray[np.uint8], other: Floats) -> No
     np.copyto(out, x, where=np.unpackbits(bits, count=out.size, bitorder="little").view(np.bool_))
 
 
-def uniform(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:
+def uniform(seed: int, offset: int, index: Index, out: NDArray[Any]) -> None:
     """Fill `out` with uniforms in the open interval (0, 1), exact in their type: one word per float32, two per float64."""
-    digits, words_each, integer = (24, 1, np.uint32) if out.dtype == np.float32 else (53, 2, np.uint64)
-    shift, step = integer(32 * words_each - digits), out.dtype.type(2.0**-digits)
+    is_single = out.dtype == np.float32
+    digits, integer = (24, np.uint32) if is_single else (53, np.uint64)
+    shift, step = integer(8 * out.itemsize - digits), out.dtype.type(2.0**-digits)
     for part in chunks(out.size):
-        begin, n = words_each * (first + part.start), words_each * (part.stop - part.start)
-        v: Any = some_words(seed, offset, begin, n).view(integer)
-        np.multiply((v >> shift | integer(1)).astype(out.dtype), step, out=out[part])
+        some, n = part_of(index, part), part.stop - part.start
+        v: Any = some_words(seed, offset, some, n) if is_single else some_words(seed, offset, words_of_pairs(some), 2 * n)
+        np.multiply((v.view(integer) >> shift | integer(1)).astype(out.dtype), step, out=out[part])
 
 
-def normal(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:
+def normal(seed: int, offset: int, index: Index, out: NDArray[Any]) -> None:
     """Fill `out` with normal numbers: from one word each in float32, from one uniform number each in float64."""
     for part in chunks(out.size):
-        begin, n = first + part.start, part.stop - part.start
+        some = part_of(index, part)
         if out.dtype == np.float32:
-            elementwise(definitions.normal32, "float32(uint32)")(some_words(seed, offset, begin, n), out[part])
+            found = some_words(seed, offset, some, part.stop - part.start)
+            elementwise(definitions.normal32, "float32(uint32)")(found, out[part])
         else:
-            uniform(seed, offset, begin, out[part])
+            uniform(seed, offset, some, out[part])
             elementwise(definitions.normal64, "float64(float64)")(out[part], out[part])

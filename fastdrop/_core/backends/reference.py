@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastdrop._core.backends.blocks import drop_blocks as drop_blocks
 from fastdrop._core.backends.elementary import FUNCTIONS, normal32, normal64
-from fastdrop._core.backends.indices import distinct_blocks
+from fastdrop._core.backends.indices import Index, distinct_blocks, part_of, words_of_pairs
 
 Floats = NDArray[Any]  # float32 or float64
 Words = NDArray[np.uint64]  # 32-bit words in 64-bit lanes: Philox needs 64-bit products
@@ -153,40 +153,45 @@ def chunks(n: int) -> Iterator[slice]:
         yield slice(begin, min(begin + CHUNK, n))
 
 
-def some_words(seed: int, offset: int, first: int, n: int) -> NDArray[np.uint32]:
-    """Return words first .. first + n - 1 of domain 0: word i is w[i % 4] of block i // 4."""
-    block = np.arange(first // 4, (first + n - 1) // 4 + 1, dtype=np.uint64)
-    skip = first % 4
-    return blocks(seed, offset, block, 0, WORDS_DOMAIN).reshape(-1)[skip : skip + n]
+def some_words(seed: int, offset: int, index: Index, n: int) -> NDArray[np.uint32]:
+    """Return n words of domain 0, from an index on or with one index each: word i is w[i % 4] of block i // 4."""
+    where: Any
+    if isinstance(index, int):
+        block = np.arange(index // 4, (index + n - 1) // 4 + 1, dtype=np.uint64)
+        where = slice(index % 4, index % 4 + n)
+    else:
+        block, position = distinct_blocks(index, 4)
+        where = 4 * position + index % 4
+    return blocks(seed, offset, block, 0, WORDS_DOMAIN).reshape(-1)[where]
 
 
-def words(seed: int, offset: int, first: int, out: NDArray[np.uint32]) -> None:
+def words(seed: int, offset: int, index: Index, out: NDArray[np.uint32]) -> None:
     """Fill `out` with words of domain 0."""
     for part in chunks(out.size):
-        out[part] = some_words(seed, offset, first + part.start, part.stop - part.start)
+        out[part] = some_words(seed, offset, part_of(index, part), part.stop - part.start)
 
 
-def uniform(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:
+def uniform(seed: int, offset: int, index: Index, out: NDArray[Any]) -> None:
     """Fill `out` with uniforms in the open interval (0, 1), exact in their type: one word per float32, two per float64."""
     for part in chunks(out.size):
-        begin, n = first + part.start, part.stop - part.start
+        some, n = part_of(index, part), part.stop - part.start
         if out.dtype == np.float32:
-            w = some_words(seed, offset, begin, n)
+            w = some_words(seed, offset, some, n)
             out[part] = ((w >> np.uint32(9)) * np.uint32(2) + np.uint32(1)).astype(np.float32) * np.float32(2**-24)
         else:
-            low, high = some_words(seed, offset, 2 * begin, 2 * n).astype(np.uint64).reshape(n, 2).T
+            low, high = some_words(seed, offset, words_of_pairs(some), 2 * n).astype(np.uint64).reshape(n, 2).T
             v = low | high << HALF
             out[part] = ((v >> np.uint64(12)) * np.uint64(2) + np.uint64(1)).astype(np.float64) * 2.0**-53
 
 
-def normal(seed: int, offset: int, first: int, out: NDArray[Any]) -> None:
+def normal(seed: int, offset: int, index: Index, out: NDArray[Any]) -> None:
     """Fill `out` with normal numbers: from one word each in float32, from one uniform number each in float64."""
     for part in chunks(out.size):
-        begin, n = first + part.start, part.stop - part.start
+        some = part_of(index, part)
         if out.dtype == np.float32:
-            out[part] = normal32(some_words(seed, offset, begin, n))
+            out[part] = normal32(some_words(seed, offset, some, part.stop - part.start))
         else:
-            uniform(seed, offset, begin, out[part])
+            uniform(seed, offset, some, out[part])
             out[part] = normal64(out[part])
 
 
