@@ -131,6 +131,51 @@ def test_the_good_arguments_are_good(name):
     FUNCTIONS[name](**good_arguments(name))
 
 
+# Arrays -------------------------------------------------------------------------------------------------------------
+
+
+class Counted:
+    """An object that counts how often it is converted to an array."""
+
+    def __init__(self, array):
+        self.array, self.times = array, 0
+
+    def __array__(self, dtype=None, copy=None):
+        self.times += 1
+        return self.array
+
+
+VARIED = {"training": False, "gather": False, "renormalize": True, "exact_mean": True, "return_indices": True, "unit": "output"}
+VARIED |= {"among": "layer", "window": 2, "shared_axes": (0,), "per": "batch", "backend": "numpy"}
+CONVERTED = [
+    (name, word)
+    for name in FUNCTIONS
+    for word, value in (good_arguments(name) if name not in ("Key", "Stream") else {}).items()
+    if isinstance(value, np.ndarray)
+]
+
+
+@pytest.mark.parametrize(("name", "word"), CONVERTED)
+def test_an_array_is_converted_once(name, word):
+    """An object may give another array the second time: then the shape that was checked is not that of the elements."""
+    given = good_arguments(name)
+    for more in ({}, *({key: value} for key, value in VARIED.items() if key in inspect.signature(FUNCTIONS[name]).parameters)):
+        counted = Counted(given[word])
+        try:
+            FUNCTIONS[name](**{**given, **more, word: counted})
+        except ValueError:  # not every function takes every value
+            assert more
+        assert counted.times <= 1, more
+
+
+def test_the_tokens_of_an_embedding_are_converted_once():
+    given = {"x": np.ones((2, 3, 4), np.float32), "tokens": np.zeros((2, 3), np.int64)}
+    for word, value in given.items():
+        counted = Counted(value)
+        fastdrop.embedding_dropout(**{**given, word: counted}, num_embeddings=5, seed=1)
+        assert counted.times == 1
+
+
 # Rates --------------------------------------------------------------------------------------------------------------
 
 NO_RATES = [True, np.True_, "0.5", None, [0.1, 0.2], (0.5,), 0.5j, np.array([True, False]), np.array("0.5"), np.array(True)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop._core import numbers
+from fastdrop._core import numbers, plan
 
 TESTS = str(Path(lying_arrays.__file__).parent)
 # Each class is a subclass of ndarray. `made` makes one over memory of its own.
@@ -161,19 +161,9 @@ def test_a_gradient_of_other_axes_than_x():
         fastdrop.adl_backward(grad.view(lying_arrays.OtherStrides), x, 0.0, data_format="channels_last", seed=1)
 
 
-class Growing:
-    """An object that gives a larger array the second time."""
-
-    def __init__(self):
-        self.arrays = [np.ones((8, 4, 64, 64), np.float32), np.ones((1, 2, 1, 1), np.float32)]
-
-    def __array__(self, dtype=None, copy=None):
-        return self.arrays.pop() if len(self.arrays) > 1 else self.arrays[0]
-
-
 def test_a_mask_of_another_shape_than_the_array_is_refused():
     with pytest.raises(ValueError, match=r"must have the shape \(1, 2, 1, 1\) of its mask"):
-        fastdrop.drop_head(Growing(), 0.5, seed=1)
+        plan.Call(seed=1).drop_decisions(np.ones((8, 4, 64, 64), np.float32), 0.5, plan.Decisions((1, 2, 1, 1), (0, 1)))
 
 
 class Meddler:

@@ -201,6 +201,19 @@ def test_mc_dropout_at_the_edges():
     assert mc_dropout(np.float32(2), 0.0, 3, seed=1).mean == 2
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_a_masked_matrix_is_an_array():
+    """`reshape` does not make it flat. The call once failed with a message of NumPy's after it had drawn a key."""
+    x = np.ma.masked_array(np.matrix([[1.0, 2.0, 3.0]]))
+    plain = np.asarray(x)
+    found, want = (mc_dropout(each, 0.5, 3, seed=1) for each in (x, plain))
+    assert_same_bytes(found.mean, want.mean)
+    assert_same_bytes(found.m2, want.m2)
+    moments = Moments()
+    moments.update(x)
+    assert_same_bytes(moments.mean, plain)
+
+
 def test_mc_dropout_has_the_expected_moments():
     """With 4,000 masks of 400 elements: mean x and variance x**2 p / (1 - p), within 5 standard errors of their averages."""
     p, samples, n = 0.2, 4000, 400
