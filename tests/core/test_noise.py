@@ -56,6 +56,16 @@ def test_numbers_of_a_block(engine, name, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("backend", [name for name in fastdrop.config()["backends"] if name != "c"])
+def test_more_numbers_of_a_block_than_are_made_at_a_time(dtype, backend):
+    """The elements that a Python backend gets at a time, and those that Numba takes of them."""
+    n = 2**20 + 2**16 + 9
+    call = {"global_shape": (n, 70), "global_start": (0, 66)}
+    made = numbers.numbers("uniform", (n, 1), dtype, Call(*KEY, **call, backend=backend))
+    assert equal_bytes(made, numbers.numbers("uniform", (n, 1), dtype, Call(*KEY, **call)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_short_rows_are_made_together(monkeypatch, dtype):
     """The NumPy backend once made the numbers of each row alone, which took a minute for 100,000 rows."""
     made, normal = [], reference.normal
