@@ -22,10 +22,10 @@ from _record import ROOT, Run, parser, progress_bar
 ARCHER = "/usr/lib/llvm-14/lib/libarcher.so"  # tells ThreadSanitizer how OpenMP's threads wait for one another
 
 
-def emulated(machine, package=None, flags=""):
+def emulated(machine, package=None):
     """Return the settings for another processor under qemu."""
     triple = f"{package or machine}-linux-gnu"
-    return {"CC": f"{triple}-gcc {flags}".strip(), "RUN": f"qemu-{machine}-static -L /usr/{triple}"}
+    return {"CC": f"{triple}-gcc", "RUN": f"qemu-{machine}-static -L /usr/{triple}"}
 
 
 # Variables of src_c/Makefile.
@@ -41,7 +41,6 @@ RUNS = {
     },
     "valgrind": {"CC": "gcc", "RUN": "valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite"},
     "x86-64 without AVX": {"CC": "gcc", "RUN": "qemu-x86_64-static -cpu qemu64"},
-    "i386": emulated("i386", "i686", "-msse2 -mfpmath=sse"),
     "aarch64": emulated("aarch64"),
     "s390x": emulated("s390x"),
     "ppc64le": emulated("ppc64le", "powerpc64le"),
