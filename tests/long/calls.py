@@ -39,7 +39,8 @@ from fastdrop import uncertainty
 from fastdrop.verify.cases import equal_bytes, threads_on_small_arrays
 
 HANG = 20.0  # seconds of processor time of one call
-STUCK = 1800.0  # seconds of one call on the clock: a call may wait for ever without using the processor
+STUCK = 1800.0  # seconds of one call: it may wait for ever without using the processor
+LOOK = 0.2  # seconds between two looks at a call
 PART = 20000  # calls of one process
 MEMORY = 6 * 2**30  # bytes of address space of a process, so that a call cannot take the machine's memory
 ALLOWED = (TypeError, ValueError, OverflowError, MemoryError, NotImplementedError, BufferError)
@@ -375,13 +376,14 @@ class Watched:
 
     def wait(self, moved):
         """Wait for the end; return why the process did not end well, or None. `moved` gets the number of the current call."""
-        last, since, used = -1, time.monotonic(), 0.0
+        last, looks, used = -1, 0, 0.0
         while self.process.poll() is None:
-            time.sleep(0.2)
+            time.sleep(LOOK)
+            looks += 1  # the clock would also count the time in which both processes were suspended
             if (number := self.number()) != last:
-                last, since, used = number, time.monotonic(), self.seconds()
+                last, looks, used = number, 0, self.seconds()
                 moved(number)
-            elif (number >= self.begin and self.seconds() - used > HANG * SLOWER) or time.monotonic() - since > STUCK:
+            elif (number >= self.begin and self.seconds() - used > HANG * SLOWER) or looks * LOOK > STUCK:
                 self.process.send_signal(signal.SIGUSR1)
                 time.sleep(1)
                 self.process.kill()

@@ -49,6 +49,7 @@ def environment(folder, log):
         "UBSAN_OPTIONS": f"print_stacktrace=1:halt_on_error=1:log_path={log}",
         "PYTHONMALLOC": "malloc",  # so that each object is one allocation, which the sanitizer watches
         "CALLS_UNLIMITED": "1",
+        "CALLS_COMPILED": "0",  # Numba's code is not sanitized, and its compiler took half of the time
         "CALLS_SLOWER": "10",
     }
 
