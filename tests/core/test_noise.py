@@ -1,5 +1,7 @@
 """What noise does to elements: blocks of a larger array, factors that broadcast, changes with an element's own sign."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
@@ -144,3 +146,52 @@ def test_a_fill_with_a_given_mask(engine, dtype, fill):
     want = np.where(kept, x, np.array(fill, x.dtype)).astype(x.dtype)
     for mask in (kept, np.packbits(kept, bitorder="little")):
         assert equal_bytes(apply_mask(x, mask, 1.0, None, None, None, fill), want)
+
+
+@pytest.mark.parametrize("temperature", [1 / 100, 1 / 33, 1 / 32, 1 / 32.5, 0.1, 2 / 3, 2])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_powers_of_any_temperature(engine, temperature, dtype):
+    """A temperature whose double inverse is an integer up to 64 gives products and a root; others give exp and log."""
+    x = values((700,), dtype)
+    made = fastdrop.concrete_dropout(x, 1.0, temperature, seed=5)
+    with REFERENCE.using():
+        assert equal_bytes(made, fastdrop.concrete_dropout(x, 1.0, temperature, seed=5))
+
+
+# Rare numbers -------------------------------------------------------------------------------------------------------
+
+# The two words of a float64: in the far tails, at the border between the tails, and the least and the largest of all. As words
+# of a float32 these are the numbers next to 0 and the farthest ones.
+RARE = [(0, 0), (0xFFF, 0), (0x1000, 0), (2**27, 0), (2**28, 0), (2**29, 0), (2**32 - 1, 2**32 - 1), (0, 2**32 - 1), (7, 2**31)]
+RARE += [(0x7FFFFF7F, 1), (0x7FFFFF80, 2), (0x7FFFFFFF, 3), (0x80000000, 4), (0x8000007F, 5), (0x80000080, 6)]
+
+
+def place_of(pair, seed):
+    """Return an offset and a block of the stream that begins with two words.
+
+    Philox is a bijection, so its rounds can be undone for the words and any two others. One pair of these in 65536 gives a
+    counter of domain 0.
+    """
+    w0, w1 = (np.full(2**20, word, np.uint64) for word in pair)
+    w2, w3 = np.full(2**20, 5, np.uint64), np.arange(2**20, dtype=np.uint64)
+    low, half = np.uint64(2**32 - 1), np.uint64(32)
+    for r in reversed(range(10)):
+        c2 = w1 * np.uint64(pow(0xCD9E8D57, -1, 2**32)) & low
+        c0 = w3 * np.uint64(pow(0xD2511F53, -1, 2**32)) & low
+        c1 = w0 ^ c2 * np.uint64(0xCD9E8D57) >> half ^ np.uint64(seed + r * 0x9E3779B9 & 2**32 - 1)
+        c3 = w2 ^ c0 * np.uint64(0xD2511F53) >> half ^ np.uint64((seed >> 32) + r * 0xBB67AE85 & 2**32 - 1)
+        w0, w1, w2, w3 = c0, c1, c2, c3
+    k = np.flatnonzero(w1 < 2**16)[0]
+    return int(w2[k] | w3[k] << half), int(w0[k] | w1[k] << half)
+
+
+@pytest.mark.parametrize("pair", RARE)
+def test_rare_normal_numbers(engine, pair):
+    offset, block = place_of(pair, 77)
+    assert fastdrop.words(2, seed=77, offset=offset, start=4 * block).tolist() == list(pair)
+    for dtype, start in (("float32", 4 * block), ("float64", 2 * block)):
+        made = fastdrop.normal(1, seed=77, offset=offset, start=start, dtype=dtype)
+        with REFERENCE.using():
+            assert equal_bytes(made, fastdrop.normal(1, seed=77, offset=offset, start=start, dtype=dtype))
+    u = (2 * ((pair[0] | pair[1] << 32) >> 12) + 1) * 2.0**-53
+    assert made[0] == pytest.approx(NormalDist().inv_cdf(u) if u < 0.5 else -NormalDist().inv_cdf(1 - u), rel=1e-13)

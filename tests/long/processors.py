@@ -84,8 +84,8 @@ def run_row(variables, folder, limit):
 def summary(done, seconds):
     """Return one line on a run: checks per instruction set, or the first error.
 
-    valgrind is asked about memory only. Version 3.19 does not compute every value as a processor does: its NEQ_OQ of AVX is true
-    for NaN, which `FD_SIGNED` sees.
+    valgrind is asked about memory only. Version 3.19 does not compute every value as a processor does: AVX's comparison NEQ_OQ
+    is true for NaN there, which `FD_SIGNED` sees.
     """
     counts = CHECKS.findall(done.stdout)
     checks = ", ".join(f"{isa} {n} checks, {failed} failed" for isa, n, failed in counts)
