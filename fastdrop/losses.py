@@ -158,8 +158,9 @@ def r_drop_loss_backward(
     made = numbers.loss_gradients(passes.logs, passes.targets, passes.entropy_factor, passes.divergence_factor)
     if passes.counts is None:
         return made[0], made[1]
-    gradients = np.zeros((2, *passes.counts.shape, made.shape[2]))
-    gradients[:, passes.counts] = made
+    gradients = [np.zeros((*passes.counts.shape, made.shape[2])) for _ in range(2)]  # one array would have one axis more
+    for gradient, part in zip(gradients, made, strict=True):
+        gradient[passes.counts] = part
     return gradients[0], gradients[1]
 
 

@@ -710,6 +710,7 @@ def nuclear_norm_envelope(
     """
     matrix = as_floats(weight, "weight", 2).T
     each: Any = [widths] if np.ndim(widths) == 0 else widths
+    check_iterable(each, "widths")
     sizes = [plan.as_count(size, "each of widths") for size in each]
     if not sizes or min(sizes) < 1:
         raise ValueError(f"widths must be >= 1, one for each layer that is dropped; got {widths!r}")

@@ -410,7 +410,7 @@ def connect_backward(Connections masks not None, np.ndarray outer not None):
 cdef int multiply_by_columns(np.ndarray rows, np.ndarray columns, np.ndarray y) except -1:
     """Write the product of each group's transposed rows and its columns."""
     if np.PyArray_DIM(rows, 1) == 1:  # numpy.matmul would take several times as long
-        np.multiply(rows.swapaxes(1, 2), columns, y)
+        np.multiply(rows.swapaxes(1, 2), columns, out=y)
     else:
         multiply_matrices(rows.swapaxes(1, 2), columns, y)
     return 0

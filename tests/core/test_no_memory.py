@@ -55,6 +55,7 @@ PROGRAM = """
         "tokens": lambda: fastdrop.token_dropout(x, 0.3, **KEY),
         "importance": lambda: fastdrop.importance_dropout(flat, rates, 0.3, **KEY),
         "targeted": lambda: fastdrop.targeted_dropout(x[0, 0], 0.3, **KEY),
+        "connect": lambda: fastdrop.drop_connect_backward(x[0, 0, :3, :4], x[0, 0, :3, :4], x[0, 0, :4, :4], **KEY),
         "elementary": lambda: elementary.exp(flat),
         "elementary of a slice": lambda: elementary.exp(flat[::2]),
         "moments of a number": lambda: theory.relu_moments(0.5, 1.0),

@@ -64,6 +64,14 @@ def test_passes_that_agree_have_the_cross_entropy_alone(passes):
     assert not fastdrop.losses.r_drop_loss_backward(first, first, targets, mask=np.zeros(6, bool))[0].any()
 
 
+def test_logits_with_as_many_axes_as_numpy_allows():
+    logits, more = np.array([[0.5, 2.0], [-1.0, 0.25]]), (1,) * 62
+    made = fastdrop.losses.r_drop_loss_backward(*[logits.reshape(2, *more, 2)] * 2, np.zeros((2, *more), int))
+    want = fastdrop.losses.r_drop_loss_backward(logits, logits, [0, 0])
+    for found, gradient in zip(made, want, strict=True):
+        np.testing.assert_array_equal(found.reshape(2, 2), gradient)
+
+
 @pytest.mark.parametrize("form", ["paper", "code"])
 def test_a_class_that_both_passes_mask_does_not_count(passes, form):
     """A class with the logit -inf in both passes: the loss is that without the class, and its gradient is 0."""
