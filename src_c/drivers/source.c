@@ -15,7 +15,7 @@ void fd_source_open(bit_source *source, const fd_isa *isa, const fd_bits *from) 
   if (inner > 0 && layout->strides[inner] == 0 && layout->strides[inner - 1] == 1 && layout->shape[inner] <= FD_MOST_REPEATED)
     fd_repeat_open(&source->repeat, layout->shape[inner]);
   source->antithetic = from->gate && from->gate->antithetic;
-  source->cached_count = 0;
+  source->cached_first = source->cached_count = 0;
   fd_window_open(&source->window, isa, from->key, from->rate);
 }
 
@@ -125,7 +125,7 @@ static const uint64_t *stream_bits(bit_source *source, int64_t i, int64_t n, con
 static const uint64_t *plane_of_tile(void *from, uint32_t plane) {
   bit_source *source = (bit_source *)from;
   source->window.plane = (int)plane;
-  source->cached_count = 0;
+  source->cached_first = source->cached_count = 0;
   if (!source->is_flat) {
     laid_bits(source, source->tile_first, source->tile_n, source->bits);
     return source->bits;
@@ -205,7 +205,7 @@ static void set_rate(bit_source *source, double p) {
   const fd_rate rate = fd_rate_of(p), before = source->window.rate;
   if (rate.fixed == before.fixed && rate.all == before.all) return; /* the run continues: keep the bits that are already made */
   fd_window_set_rate(&source->window, rate);
-  source->cached_count = 0;
+  source->cached_first = source->cached_count = 0;
 }
 
 /* The same if neighbours share a rate: bits of one rate, run by run. */
