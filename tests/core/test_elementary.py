@@ -97,6 +97,20 @@ def test_ends_of_the_range():
             np.testing.assert_allclose(function(x), want, rtol=3e-7, atol=3e-45, err_msg=name)
 
 
+def test_ends_of_the_range_of_float64():
+    """Past the ends of exp too, where the exponent of its result is far from any of a float64."""
+    large = np.array([36.7, 709.7, 709.9, 711, 744.4, 746, 1e3, 1e5, 1e6, 2**31, 2**32, 1e9, 1e18, 1e300, np.inf])
+    x = np.concatenate([large, -large, [np.nan, 0.0, -0.0, 1.0, 0.5, 5e-324, -5e-324, 2.0**-1022, 1 - 2.0**-53]])
+    with np.errstate(all="ignore"):
+        for name, function in FUNCTIONS.items():
+            made = []
+            for engine in ENGINES:
+                with engine.using():
+                    made.append(function(x))
+            np.testing.assert_allclose(made[0], TRUE[name](x), rtol=1e-15, atol=1e-308, err_msg=name)
+            assert all(equal_bytes(each, made[0]) for each in made), name
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtypes_outputs_and_layouts(dtype):
     x = (np.arange(12, dtype=np.float32) / 4).astype(dtype).reshape(3, 4)
