@@ -619,6 +619,6 @@ def arguments(d, words):
     made = {}
     for word in words:
         made[word] = hostile(d, word) if d.chance(d.hostile) else MAKERS[word](d)
-    if made.get("k") == 2**31:  # so many draws per sample are allowed, and take a minute
+    if type(made.get("k")) is int and made["k"] == 2**31:  # so many draws per sample are allowed, and take a minute
         made["k"] = 2**32
     return made
