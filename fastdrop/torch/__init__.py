@@ -17,10 +17,9 @@ try:
 except ImportError as error:
     raise missing("fastdrop.torch", error, "torch") from error
 
-from fastdrop.torch._attention import scaled_dot_product_attention
+from fastdrop.torch._attention import attention_dropout, drop_key, scaled_dot_product_attention
 from fastdrop.torch._functions import (
     alpha_dropout,
-    attention_dropout,
     drop_path,
     dropout,
     dropout1d,
@@ -47,7 +46,7 @@ from fastdrop.torch._layers import (
 )
 from fastdrop.torch._models import Report, convert, patched, revert
 from fastdrop.torch._native import build, load
-from fastdrop.torch._noise import concrete_dropout, drop_block2d, drop_key, embedding_dropout, gaussian_dropout
+from fastdrop.torch._noise import concrete_dropout, drop_block2d, embedding_dropout, gaussian_dropout
 
 __all__ = [
     "AlphaDropout",

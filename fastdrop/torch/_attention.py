@@ -1,7 +1,9 @@
-"""Attention as PyTorch documents `scaled_dot_product_attention`, with dropout of fastdrop."""
+"""Attention: dropout of its probabilities, of its keys before the softmax, and `scaled_dot_product_attention` as a whole."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,10 +11,199 @@ from torch import Tensor
 from torch.backends.cuda import fp16_bf16_reduction_math_sdp_allowed
 from torch.nn.attention.bias import CausalBias, CausalVariant
 
-from fastdrop.torch._calls import Placement, source_of
-from fastdrop.torch._functions import dropout
+from fastdrop.torch._calls import Placement, is_compiling, is_usual, source_of
+from fastdrop.torch._functions import drop_probabilities, dropout
+from fastdrop.torch._operators import EMPTY_ROWS, UNITS
+from fastdrop.torch._pairs import renormalized
+from fastdrop.torch._tensors import ndim_of
+from fastdrop.torch._variants import Arguments, check_other, constant, key_of, placeholder, untraced, values_of, vary
+from fastdrop.variants.attention import QUERIES, check_fill, check_keys, check_rule, check_shared_axes
 
-__all__ = ["scaled_dot_product_attention"]
+__all__ = ["attention_dropout", "drop_key", "scaled_dot_product_attention"]
+
+
+# Probabilities --------------------------------------------------------------------------------------------------------
+
+
+def attention_dropout(
+    input: Tensor,
+    p: float = 0.1,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    unit: str = "element",
+    shared_axes: int | Sequence[int] | None = None,
+    window: int = 1,
+    exact_rate: bool = True,
+    renormalize: bool | None = None,
+    **options: Any,
+) -> Tensor:
+    """Drop attention probabilities, after the softmax: single ones, whole keys, or windows of keys.
+
+    Parameters
+    ----------
+    input : torch.Tensor
+        Probabilities, of shape (batch, heads, queries, keys). Of any shape if single elements are dropped and scaled.
+    p : float, default 0.1
+        Probability of dropping, in [0, 1].
+    training : bool, default True
+        False returns `input` itself, and so does ``p=0``.
+    inplace : bool, default False
+        Whether to write the result to `input`; not if rows are renormalised.
+    unit : {"element", "key"}
+        Whether each query has its own decisions, or all queries share the decision about a key.
+    shared_axes : int or sequence of int, optional
+        Other axes that share decisions: 0 (the samples), 1 (the heads), or both.
+    window : int, default 1
+        The number of consecutive keys that are dropped together.
+    exact_rate : bool, default True
+        As for `fastdrop.attention_dropout`: whether each key of a window is dropped with probability `p`.
+    renormalize : bool, optional
+        True divides each row by its sum after the drop, instead of scaling by 1 / (1 - p). The default is True for keys and for
+        windows of more than one.
+    **options
+        seed, offset and generator, as for `dropout`; unless rows are renormalised also noise_shape, global_shape and
+        global_start.
+
+    Returns
+    -------
+    torch.Tensor
+        As of `fastdrop.attention_dropout`, with derivatives of any order. If rows are renormalised, the backward pass needs
+        `input`, which is saved.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> x = torch.full((1, 1, 2, 4), 0.25)
+    >>> fastdrop.torch.attention_dropout(x, 0.5, seed=42)[0, 0]
+    tensor([[0.5000, 0.0000, 0.0000, 0.0000],
+            [0.0000, 0.5000, 0.5000, 0.0000]])
+    >>> fastdrop.torch.attention_dropout(x, 0.5, unit="key", seed=0)[0, 0]
+    tensor([[0.0000, 0.5000, 0.0000, 0.5000],
+            [0.0000, 0.5000, 0.0000, 0.5000]])
+    """
+    find = constant_rule if is_compiling() else rule_of_rows
+    rule = find(unit, shared_axes, window, exact_rate, renormalize)
+    if ndim_of(input) != 4 and (unit == "key" or window != 1 or renormalize):
+        raise ValueError(f"input must have the dimensions (batch, heads, queries, keys); got {input.ndim} dimensions")
+    if rule is not None and rule[1] is None:
+        return drop_probabilities(input, p, training, inplace, shared_axes=rule[0], **options)
+    if inplace:
+        raise ValueError("inplace must be False if rows are renormalised")
+    if is_compiling() and not (rule is not None and is_usual((input,), p, training, source_of(options))):
+        rows = {
+            "unit": unit,
+            "shared_axes": shared_axes,
+            "window": window,
+            "exact_rate": exact_rate,
+            "renormalize": renormalize,
+        }
+        return untraced(attention_dropout, input, p, training, **rows, **options)  # type: ignore[no-any-return]
+    key = key_of(input, "fastdrop.torch.attention_dropout", p, Arguments(training, options))
+    return input if key is None else renormalized(input, key, (p, *rule[1]))
+
+
+def rule_of_rows(unit: Any, shared_axes: Any, window: Any, exact_rate: Any, renormalize: Any) -> tuple[Any, Any]:
+    """Return the axes that share decisions, and the numbers of the operator that renormalises rows, or None for scaled ones."""
+    divides = check_rule(0.0, unit, None, window, exact_rate, renormalize).renormalize
+    if unit == "element" and not divides:
+        return shared_axes, None
+    axes = check_shared_axes(shared_axes)
+    if not divides:
+        return (*axes, QUERIES), None
+    return axes, (UNITS.index(unit), int(window), int(exact_rate), bits_of(axes))
+
+
+constant_rule = constant(rule_of_rows)
+
+
+def bits_of(axes: Sequence[int]) -> int:
+    """Return a set of axes as one number."""
+    return sum(1 << axis for axis in axes)
+
+
+# Keys -----------------------------------------------------------------------------------------------------------------
+
+
+def drop_key(
+    input: Tensor,
+    p: float = 0.1,
+    training: bool = True,
+    *,
+    shared_axes: int | Sequence[int] | None = None,
+    fill: float = -math.inf,
+    empty_rows: str = "keep",
+    allowed: Tensor | None = None,
+    **options: Any,
+) -> Tensor:
+    """Drop keys before the softmax: each query loses some keys, and its probabilities over the other keys sum to one.
+
+    Parameters
+    ----------
+    input : torch.Tensor
+        The logits, of shape (batch, heads, queries, keys).
+    p : float, default 0.1
+        Probability of dropping a key for a query, in [0, 1].
+    training : bool, default True
+        False returns `input` itself, and so does ``p=0``.
+    shared_axes : int or sequence of int, optional
+        Axes that share decisions: 0 (the samples), 1 (the heads), or both.
+    fill : float, default -inf
+        The value of a dropped logit.
+    empty_rows : {"keep", "fill"}
+        Whether a query that would lose all its keys keeps or loses them.
+    allowed : torch.Tensor of bool, optional
+        True where a query may attend to a key, of a shape that broadcasts to that of `input`.
+    **options
+        seed, offset and generator, as for `dropout`.
+
+    Returns
+    -------
+    torch.Tensor
+        As of `fastdrop.drop_key`.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> fastdrop.torch.drop_key(torch.ones(1, 1, 2, 4), 0.5, seed=42)[0, 0]
+    tensor([[1., -inf, -inf, -inf],
+            [-inf, 1., 1., -inf]])
+    """
+    numbers = (constant_numbers if is_compiling() else numbers_of_keys)(fill, empty_rows, shared_axes)
+    if allowed is not None:
+        check_other(allowed, "allowed")
+    if is_compiling() and not (
+        numbers is not None and is_usual((input,), p, training, source_of(options)) and fits(allowed, input)
+    ):
+        keywords = {"shared_axes": shared_axes, "fill": fill, "empty_rows": empty_rows, "allowed": allowed}
+        return untraced(drop_key, input, p, training, **keywords, **options)  # type: ignore[no-any-return]
+
+    def check() -> None:
+        given = None if allowed is None else values_of(allowed)
+        check_keys(placeholder(input), "input", p, shared_axes, empty_rows, given)
+
+    return vary(input, "drop_key", (p, *numbers), Arguments(training, options, allowed, check))
+
+
+def numbers_of_keys(fill: Any, empty_rows: Any, shared_axes: Any) -> tuple[float, int, int]:
+    """Return the arguments of `drop_key` as the operator has them, or raise an error for a bad one."""
+    if empty_rows not in EMPTY_ROWS:
+        raise ValueError(f"empty_rows must be 'keep' or 'fill'; got {empty_rows!r}")
+    return check_fill(fill), EMPTY_ROWS.index(empty_rows), bits_of(check_shared_axes(shared_axes))
+
+
+constant_numbers = constant(numbers_of_keys)
+
+
+def fits(allowed: Tensor | None, input: Tensor) -> bool:
+    """Return whether flags go with logits; the compiler traces this."""
+    if input.ndim != 4 or allowed is None:
+        return input.ndim == 4
+    pairs = zip(reversed(allowed.shape), reversed(input.shape), strict=False)
+    return allowed.dtype == torch.bool and allowed.ndim <= 4 and all(size in (1, whole) for size, whole in pairs)
+
+
+# As a whole ---------------------------------------------------------------------------------------------------------
 
 
 def scaled_dot_product_attention(
@@ -108,8 +299,9 @@ def causal_mask(queries: int, keys: int, diagonal: int, device: torch.device) ->
 def check_operands(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, enable_gqa: bool) -> None:
     """Raise for operands that PyTorch's function refuses, before anything is drawn."""
     operands = (query, key, value)
-    if any(each.ndim < 2 for each in operands):
-        raise ValueError(f"query, key and value must have 2 dimensions or more; got {[each.ndim for each in operands]}")
+    ndims = [ndim_of(each, name) for each, name in zip(operands, ("query", "key", "value"), strict=True)]
+    if min(ndims) < 2:
+        raise ValueError(f"query, key and value must have 2 dimensions or more; got {ndims}")
     if not query.dtype == key.dtype == value.dtype:
         raise TypeError(f"query, key and value must have one dtype; got {query.dtype}, {key.dtype} and {value.dtype}")
     if mask is not None and mask.dtype not in (torch.bool, torch.float32, query.dtype):

@@ -17,7 +17,7 @@ from fastdrop.torch._keys import DEFAULT, Source, check_source, draw_key, draw_t
 from fastdrop.torch._operators import NO_OPERANDS, Operands, Place, Rule, new_rule
 from fastdrop.torch._tensors import check_in_place, check_tensor, is_acceptable, is_transformed
 
-__all__ = ["NOTHING", "Given", "Placement", "Target", "drop", "given_of", "source_of"]
+__all__ = ["NOTHING", "Given", "Placement", "Target", "drop", "given_of", "is_usual", "source_of"]
 
 
 class Target(NamedTuple):
@@ -160,13 +160,8 @@ def traced(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, gi
     """Do the same while a compiler traces. What is wrong, or not for a graph, is left to the eager way, which says so."""
     source, placement, more = given
     if not (
-        all(tensor is None or is_acceptable(tensor) for tensor in (x, *more))
+        is_usual((x, *more), p, training, source)
         and not is_transformed()
-        and is_traceable(source)
-        and isinstance(p, (int, float))
-        and not isinstance(p, bool)
-        and 0 <= p <= 1
-        and isinstance(training, bool)
         and (placement is None or placement.is_traceable(x.shape))
         and (more[0] is None or more[0].shape == x.shape[-1:])
         and (more[1] is None or more[1].shape == x.shape)
@@ -186,11 +181,28 @@ untraced: Any = torch.compiler.disable(  # type: ignore[no-untyped-call]
 )
 
 
+def is_usual(tensors: Sequence[Tensor | None], p: Any, training: Any, source: Source) -> bool:
+    """Return whether a graph can have a call with these arguments, and they are right; the compiler traces this."""
+    return (
+        all(tensor is None or is_acceptable(tensor) for tensor in tensors)
+        and isinstance(p, (int, float))
+        and not isinstance(p, bool)
+        and 0 <= p <= 1
+        and isinstance(training, bool)
+        and is_traceable(source)
+    )
+
+
 def is_traceable(source: Source) -> bool:
     """Return whether a seed can be in a graph: none, a tensor, a number or a key."""
     seed, offset, generator = source
-    if generator is not None or not isinstance(offset, int):
+    if generator is not None or not is_word(offset):
         return False
     if isinstance(seed, Tensor):
         return seed.dtype in (torch.int64, torch.uint64) and (seed.ndim == 0 or (seed.shape == (2,) and offset == 0))
-    return seed is None or (isinstance(seed, int) and 0 <= seed < 2**64) or (isinstance(seed, Key) and offset == 0)
+    return seed is None or is_word(seed) or (isinstance(seed, Key) and offset == 0)
+
+
+def is_word(value: Any) -> bool:
+    """Return whether a number is one of 64 bits; the compiler traces this."""
+    return type(value) is int and 0 <= value < 2**64

@@ -13,12 +13,13 @@ import fastdrop.torch._native as _native
 from fastdrop._core.pointers import drop_usual
 from fastdrop.torch._calls import NOTHING, Given, Placement, drop, given_of, is_compiling, source_of, target
 from fastdrop.torch._keys import DEFAULT
+from fastdrop.torch._tensors import ndim_of
 from fastdrop.variants import alpha
 
 __all__ = [
     "alpha_dropout",
-    "attention_dropout",
     "drop_path",
+    "drop_probabilities",
     "drop_word_types",
     "dropout",
     "dropout1d",
@@ -181,7 +182,7 @@ def define(row: Row) -> Function:
             if axes is not None:
                 if not (shared_axes is None and noise_shape is None):
                     raise ValueError(f"{name} shares decisions along axes of its own; shared_axes and noise_shape must be None")
-                shared_axes = axes(input.ndim)
+                shared_axes = axes(ndim_of(input))
             place = Placement(noise_shape, shared_axes, global_shape, global_start)
         is_default = seed is None and generator is None and offset == 0
         if is_default and place is None:
@@ -246,7 +247,7 @@ feature_alpha_dropout = define(
         example="2, 3, 4",
     )
 )
-attention_dropout = define(Row("attention_dropout", "Drop attention probabilities, after the softmax.", p=0.1))
+drop_probabilities = define(Row("attention_dropout", "Drop attention probabilities, after the softmax.", p=0.1))
 drop_word_types = define(
     Row(
         "embedding_dropout",
@@ -319,9 +320,10 @@ def drop_path(
     >>> fastdrop.torch.drop_path(torch.ones(4, 2), 0.5, True, seed=42)[:, 0]
     tensor([2., 0., 0., 0.])
     """
-    if input.ndim < 1:
+    ndim = ndim_of(input)
+    if ndim < 1:
         raise ValueError("input must have an axis of samples; got 0 dimensions")
-    place = Placement(None, tuple(range(1, input.ndim)), options.pop("global_shape", None), options.pop("global_start", None))
+    place = Placement(None, tuple(range(1, ndim)), options.pop("global_shape", None), options.pop("global_start", None))
     function = DROP_PATH if scale_by_keep else UNSCALED_DROP_PATH
     return drop(input, drop_prob, training, False, function, Given(source_of(options), place))
 

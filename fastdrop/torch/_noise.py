@@ -1,61 +1,25 @@
-"""Noise, blocks, keys and looked-up words: functions whose values are those of NumPy's callers, through an operator."""
+"""Noise, blocks and looked-up words: functions whose values are those of NumPy's callers, through an operator."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fastdrop._core import plan
-from fastdrop.torch._autograd import variant
-from fastdrop.torch._calls import source_of
-from fastdrop.torch._concrete import concrete
+from fastdrop._core.checks import as_finite_number, as_positive_number
+from fastdrop.torch._calls import is_compiling, is_usual, source_of
 from fastdrop.torch._functions import drop_word_types
 from fastdrop.torch._keys import check_source, draw_tensor
-from fastdrop.torch._operators import EMPTY_ROWS, PER
-from fastdrop.torch._tensors import check_tensor, is_transformed
-from fastdrop.variants.attention import check_fill, check_keys, check_shared_axes
+from fastdrop.torch._operators import PER
+from fastdrop.torch._pairs import concrete
+from fastdrop.torch._tensors import check_tensor, ndim_of
+from fastdrop.torch._variants import Arguments, check_other, placeholder, refuse_shards, untraced, values_of, vary
 from fastdrop.variants.tokens import Lookup
 
-__all__ = ["concrete_dropout", "drop_block2d", "drop_key", "embedding_dropout", "gaussian_dropout"]
-
-
-def refuse_shards(input: Tensor, name: str) -> None:
-    """Raise for a distributed tensor: the operators of this module know no place in a whole."""
-    if type(input).__name__ == "DTensor":
-        raise NotImplementedError(
-            f"fastdrop.torch.{name} takes no DTensor: call it with input.to_local() and another seed in each process, or with "
-            "input.full_tensor()"
-        )
-
-
-class Arguments(NamedTuple):
-    """The arguments of a function besides the input and the numbers."""
-
-    training: Any
-    options: dict[str, Any]
-    other: Tensor | None = None
-    check: Callable[[], Any] | None = None  # raises the errors of fastdrop's function before a key is drawn
-
-
-def vary(input: Tensor, name: str, numbers: tuple[Any, ...], given: Arguments) -> Tensor:
-    """Return the result of a function of fastdrop; a key is drawn unless the function changes nothing."""
-    source, training = source_of(given.options), given.training
-    if not torch.compiler.is_compiling():
-        check_tensor(input, "input", "call input.cpu() first", f"fastdrop.torch.{name}")
-        refuse_shards(input, name)
-        check_source(source)
-        plan.as_rate(numbers[0])
-        plan.check_flag(training, "training")
-        if given.check is not None:
-            given.check()
-    if not training or numbers[0] == 0:
-        return input
-    return variant(input, draw_tensor(source, input.device), name.removesuffix("2d"), numbers, given.other)
+__all__ = ["concrete_dropout", "drop_block2d", "embedding_dropout", "gaussian_dropout"]
 
 
 def gaussian_dropout(input: Tensor, p: float = 0.5, training: bool = True, **options: Any) -> Tensor:
@@ -85,6 +49,8 @@ def gaussian_dropout(input: Tensor, p: float = 0.5, training: bool = True, **opt
     """
     if p == 1:
         raise ValueError("p must be in [0, 1) here: at 1 the noise would have an infinite variance")
+    if is_compiling() and not is_usual((input,), p, training, source_of(options)):
+        return untraced(gaussian_dropout, input, p, training, **options)  # type: ignore[no-any-return]
     return vary(input, "gaussian_dropout", (p,), Arguments(training, options))
 
 
@@ -116,10 +82,12 @@ def drop_block2d(input: Tensor, p: float = 0.1, block_size: int = 7, training: b
     >>> bool(((y == 0) | (y > 1)).all())
     True
     """
-    if input.ndim != 4:
+    if ndim_of(input) != 4:
         raise ValueError(f"input must have the dimensions (N, C, H, W); got {input.ndim} dimensions")
     if not isinstance(block_size, int) or block_size < 1:
         raise ValueError(f"block_size must be an integer >= 1; got {block_size!r}")
+    if is_compiling() and not is_usual((input,), p, training, source_of(options)):
+        return untraced(drop_block2d, input, p, block_size, training, **options)  # type: ignore[no-any-return]
     return vary(input, "drop_block2d", (p, block_size), Arguments(training, options))
 
 
@@ -182,6 +150,9 @@ def embedding_dropout(
     if num_embeddings is None:
         raise ValueError("num_embeddings must be given with tokens; it is the size of the vocabulary")
     check_other(tokens, "tokens")
+    if is_compiling() and not (is_usual((input,), p, training, source_of(options)) and fit(tokens, num_embeddings, input)):
+        keywords = {"tokens": tokens, "num_embeddings": num_embeddings, "per": per, **options}
+        return untraced(embedding_dropout, input, p, training, **keywords)  # type: ignore[no-any-return]
 
     def check() -> None:
         Lookup(values_of(tokens), num_embeddings, per).checked(placeholder(input), "input")
@@ -189,88 +160,16 @@ def embedding_dropout(
     return vary(input, "embedding_dropout", (p, num_embeddings, PER.index(per)), Arguments(training, options, tokens, check))
 
 
-def drop_key(
-    input: Tensor,
-    p: float = 0.1,
-    training: bool = True,
-    *,
-    shared_axes: int | Sequence[int] | None = None,
-    fill: float = -math.inf,
-    empty_rows: str = "keep",
-    allowed: Tensor | None = None,
-    **options: Any,
-) -> Tensor:
-    """Drop keys before the softmax: each query loses some keys, and its probabilities over the other keys sum to one.
-
-    Parameters
-    ----------
-    input : torch.Tensor
-        The logits, of shape (batch, heads, queries, keys).
-    p : float, default 0.1
-        Probability of dropping a key for a query, in [0, 1].
-    training : bool, default True
-        False returns `input` itself, and so does ``p=0``.
-    shared_axes : int or sequence of int, optional
-        Axes that share decisions: 0 (the samples), 1 (the heads), or both.
-    fill : float, default -inf
-        The value of a dropped logit.
-    empty_rows : {"keep", "fill"}
-        Whether a query that would lose all its keys keeps or loses them.
-    allowed : torch.Tensor of bool, optional
-        True where a query may attend to a key, of a shape that broadcasts to that of `input`.
-    **options
-        seed, offset and generator, as for `dropout`.
-
-    Returns
-    -------
-    torch.Tensor
-        As of `fastdrop.drop_key`.
-
-    Examples
-    --------
-    >>> import torch, fastdrop.torch
-    >>> fastdrop.torch.drop_key(torch.ones(1, 1, 2, 4), 0.5, seed=42)[0, 0]
-    tensor([[1., -inf, -inf, -inf],
-            [-inf, 1., 1., -inf]])
-    """
-    numbers = numbers_of_keys(fill, empty_rows, shared_axes)
-    if allowed is not None:
-        check_other(allowed, "allowed")
-
-    def check() -> None:
-        given = None if allowed is None else values_of(allowed)
-        check_keys(placeholder(input), "input", p, shared_axes, empty_rows, given)
-
-    return vary(input, "drop_key", (p, *numbers), Arguments(training, options, allowed, check))
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def numbers_of_keys(fill: Any, empty_rows: Any, shared_axes: Any) -> tuple[float, int, int]:
-    """Return the arguments of `drop_key` as the operator has them, or raise an error for a bad one."""
-    if empty_rows not in EMPTY_ROWS:
-        raise ValueError(f"empty_rows must be 'keep' or 'fill'; got {empty_rows!r}")
-    return check_fill(fill), EMPTY_ROWS.index(empty_rows), sum(1 << axis for axis in check_shared_axes(shared_axes))
-
-
-def check_other(tensor: Any, name: str) -> None:
-    """Raise unless an operator can take a tensor that has no gradient."""
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor; got {type(tensor).__name__}")
-    if tensor.device.type not in ("cpu", "meta"):
-        raise NotImplementedError(f"{name} must be on the CPU; it is on {tensor.device}")
-
-
-def values_of(tensor: Tensor) -> Any:
-    """Return the values of a tensor; zeros of its shape within a transform or a compiler, where it has none."""
-    if tensor.device.type == "cpu" and not (is_transformed() or torch._C._len_torch_dispatch_stack()):
-        return tensor.numpy(force=True)
-    kind = np.bool_ if tensor.dtype == torch.bool else np.float32 if tensor.dtype.is_floating_point else np.int64
-    return np.zeros(tuple(tensor.shape), kind)
-
-
-def placeholder(input: Tensor) -> Any:
-    """Return an array of the shape of a tensor, which needs no memory."""
-    return np.broadcast_to(np.float32(0), tuple(input.shape))
+def fit(tokens: Tensor, num_embeddings: Any, input: Tensor) -> bool:
+    """Return whether ids go with the embeddings that were looked up; the compiler traces this, and cannot know their values."""
+    is_integer = not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool)
+    return (
+        is_integer
+        and input.ndim == 3
+        and tokens.shape == input.shape[:2]
+        and type(num_embeddings) is int
+        and num_embeddings > 0
+    )
 
 
 def concrete_dropout(input: Tensor, p_logit: Tensor, temperature: float = 0.1, training: bool = True, **options: Any) -> Tensor:
@@ -301,16 +200,21 @@ def concrete_dropout(input: Tensor, p_logit: Tensor, temperature: float = 0.1, t
     tensor([1.3617, 1.3679, 1.3679, 1.3679])
     """
     source = source_of(options)
-    if not torch.compiler.is_compiling():
+    if is_compiling():
+        fits = type(temperature) is float and 0 < temperature < math.inf
+        if not (is_usual((input, p_logit), 0.0, training, source) and fits):
+            return untraced(concrete_dropout, input, p_logit, temperature, training, **options)  # type: ignore[no-any-return]
+    else:
         for tensor, name in ((input, "input"), (p_logit, "p_logit")):
             check_tensor(tensor, name, "call input.cpu() first", "fastdrop.torch.concrete_dropout")
-            refuse_shards(tensor, "concrete_dropout")
+            refuse_shards(tensor, "fastdrop.torch.concrete_dropout")
         check_source(source)
         plan.check_flag(training, "training")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be a finite number > 0; got {temperature!r}")
+        as_positive_number(temperature, "temperature")
+        if p_logit.numel() == 1:
+            as_finite_number(values_of(p_logit.double()).item(), "p_logit")
     if p_logit.numel() != 1:
         raise ValueError(f"p_logit must be one number; got shape {tuple(p_logit.shape)}")
     if not training:
         return input
-    return concrete(input, p_logit, *draw_tensor(source, input.device), float(temperature))
+    return concrete(input, p_logit, draw_tensor(source, input.device), float(temperature))

@@ -1,7 +1,7 @@
-"""The operators that the compiler, `torch.export` and the transforms see: `draw`, `dropout`, `variant`, `concrete`.
+"""The operators that the compiler, `torch.export` and the transforms see: `draw`, `dropout`, `variant`, and two pairs.
 
-Each is pure, but for `draw`, and each is its own backward pass, but for `concrete`. What they need to run is a seed of 8 bytes
-or a key of 16: nothing else is kept between the passes.
+Each is pure, but for `draw`. `dropout` and `variant` are their own backward passes: nothing is kept between the passes but a
+seed of 8 bytes or a key of 16. `concrete` and `attention` each have another operator for the gradient, which needs the input.
 """
 
 from __future__ import annotations
@@ -19,7 +19,22 @@ from fastdrop._core.pointers import draw_word, drop_memory
 from fastdrop.random import Key
 from fastdrop.torch._keys import as_signed, words_of
 
-__all__ = ["NO_OPERANDS", "Operands", "Place", "Rule", "backward_of_dropout", "keep_for_backward"]
+__all__ = [
+    "EMPTY_ROWS",
+    "NO_OPERANDS",
+    "PER",
+    "UNITS",
+    "Operands",
+    "Place",
+    "Rule",
+    "backward_of_dropout",
+    "backward_of_pair",
+    "backward_of_variant",
+    "keep_for_backward",
+    "keep_for_pair",
+    "keep_for_variant",
+    "new_rule",
+]
 
 Operands = tuple["Tensor | None", "Tensor | None"]  # bias, residual
 NO_OPERANDS: Operands = (None, None)
@@ -41,6 +56,21 @@ class Rule(NamedTuple):
 
 
 new_rule: Any = functools.partial(tuple.__new__, Rule)  # without the call in Python that the class would make
+
+
+def operator(schema: str) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator that makes a function a pure operator on tensors of the CPU, of the same name."""
+
+    def define(function: Callable[..., Any]) -> Any:
+        return library.custom_op(f"fastdrop::{function.__name__}", function, mutates_args=(), device_types="cpu", schema=schema)
+
+    return define
+
+
+def empty_like_first(x: Tensor, *rest: Any) -> Tensor:
+    """Return what an operator makes of a tensor without memory."""
+    return torch.empty_like(x)
+
 
 # draw ---------------------------------------------------------------------------------------------------------------
 
@@ -74,14 +104,9 @@ def _(number: int, *, device: torch.device) -> Tensor:
 # dropout ------------------------------------------------------------------------------------------------------------
 
 
-@library.custom_op(
-    "fastdrop::dropout",
-    mutates_args=(),
-    device_types="cpu",
-    schema=(
-        "(Tensor x, Tensor? bias, Tensor? residual, Tensor seed, SymInt offset, float p, float[] factors, int[] shared_axes, "
-        "SymInt[]? global_shape, SymInt[]? global_start) -> Tensor"
-    ),
+@operator(
+    "(Tensor x, Tensor? bias, Tensor? residual, Tensor seed, SymInt offset, float p, float[] factors, int[] shared_axes, "
+    "SymInt[]? global_shape, SymInt[]? global_start) -> Tensor"
 )
 def dropout(x: Tensor, bias: Tensor | None, residual: Tensor | None, seed: Tensor, offset: int, *numbers: Any) -> Tensor:
     """Return ``residual + dropout(x + bias)``."""
@@ -89,9 +114,7 @@ def dropout(x: Tensor, bias: Tensor | None, residual: Tensor | None, seed: Tenso
     return drop_memory(x, torch.empty_like(x), Rule(p, *words_of(seed, offset), factors, tuple(place)), (bias, residual))
 
 
-@dropout.register_fake
-def _(x: Tensor, *rest: Any) -> Tensor:
-    return torch.empty_like(x)
+dropout.register_fake(empty_like_first)
 
 
 def keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -118,19 +141,24 @@ dropout.register_autograd(
 
 # variant: what NumPy's callers get, elementwise, linear in x and perhaps a constant -----------------------------------
 
-VARIANTS = {  # the names of their numbers
+NUMBERS = {  # the names of the numbers of a function
     "gaussian_dropout": ("p",),
     "drop_block": ("p", "block_size"),
     "embedding_dropout": ("p", "num_embeddings", "per"),
     "drop_key": ("p", "fill", "empty_rows", "shared_axes"),
+    "concrete_dropout": ("temperature",),  # which is not linear, nor is the next: see `concrete` and `attention`
+    "attention_dropout": ("p", "unit", "window", "exact_rate", "shared_axes"),
 }
-PER, EMPTY_ROWS = ("batch", "sample"), ("keep", "fill")
+PER, EMPTY_ROWS, UNITS = ("batch", "sample"), ("keep", "fill"), ("element", "key")
 # What a number stands for, unless it is itself.
 MEANINGS: dict[str, Callable[[float], Any]] = {
     "block_size": int,
     "num_embeddings": int,
     "per": lambda number: PER[int(number)],
     "empty_rows": lambda number: EMPTY_ROWS[int(number)],
+    "unit": lambda number: UNITS[int(number)],
+    "window": int,
+    "exact_rate": bool,
     "shared_axes": lambda number: tuple(axis for axis in (0, 1) if int(number) >> axis & 1),
 }
 OTHERS = {"embedding_dropout": "tokens", "drop_key": "allowed"}  # the name of another tensor, without a gradient
@@ -138,7 +166,14 @@ OTHERS = {"embedding_dropout": "tokens", "drop_key": "allowed"}  # the name of a
 
 def linear_part(name: str, numbers: Sequence[float]) -> list[float]:
     """Return the numbers of the same function without its constant part, which makes gradients and tangents."""
-    return [0.0 if key == "fill" else number for key, number in zip(VARIANTS[name], numbers, strict=True)]
+    return [0.0 if key == "fill" else number for key, number in zip(NUMBERS[name], numbers, strict=True)]
+
+
+def arguments_of(name: str, numbers: Sequence[float], seed: Tensor, offset: int) -> dict[str, Any]:
+    """Return the keywords of a call of a function of fastdrop."""
+    given: dict[str, Any] = {key: MEANINGS.get(key, float)(number) for key, number in zip(NUMBERS[name], numbers, strict=True)}
+    threads = min(torch.get_num_threads(), fastdrop.get_num_threads())
+    return {**given, "seed": Key(*words_of(seed, offset)), "num_threads": threads}
 
 
 def as_array(x: Tensor) -> Any:
@@ -151,25 +186,16 @@ def like(x: Tensor, found: Any) -> Tensor:
     return torch.empty_like(x).copy_(torch.from_numpy(found))
 
 
-@library.custom_op(
-    "fastdrop::variant",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor x, Tensor seed, SymInt offset, str name, float[] numbers, Tensor? other=None) -> Tensor",
-)
+@operator("(Tensor x, Tensor seed, SymInt offset, str name, float[] numbers, Tensor? other=None) -> Tensor")
 def variant(x: Tensor, seed: Tensor, offset: int, name: str, numbers: Sequence[float], other: Tensor | None = None) -> Tensor:
     """Return the result of a function of fastdrop for x."""
-    given = {key: MEANINGS.get(key, float)(number) for key, number in zip(VARIANTS[name], numbers, strict=True)}
+    given = arguments_of(name, numbers, seed, offset)
     if other is not None:
         given[OTHERS[name]] = other.numpy(force=True)
-    threads = min(torch.get_num_threads(), fastdrop.get_num_threads())
-    key = Key(*words_of(seed, offset))
-    return like(x, getattr(fastdrop, name)(as_array(x), **given, seed=key, num_threads=threads))
+    return like(x, getattr(fastdrop, name)(as_array(x), **given))
 
 
-@variant.register_fake
-def _(x: Tensor, *rest: Any) -> Tensor:
-    return torch.empty_like(x)
+variant.register_fake(empty_like_first)
 
 
 def keep_for_variant(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -191,35 +217,23 @@ variant.register_autograd(
 # concrete: the rate is learned ----------------------------------------------------------------------------------------
 
 
-@library.custom_op(
-    "fastdrop::concrete",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor x, Tensor p_logit, Tensor seed, SymInt offset, float temperature) -> Tensor",
-)
-def concrete(x: Tensor, p_logit: Tensor, seed: Tensor, offset: int, temperature: float) -> Tensor:
+@operator("(Tensor x, Tensor p_logit, Tensor seed, SymInt offset, float[] numbers) -> Tensor")
+def concrete(x: Tensor, p_logit: Tensor, seed: Tensor, offset: int, numbers: Sequence[float]) -> Tensor:
     """Return `fastdrop.concrete_dropout`."""
-    key = Key(*words_of(seed, offset))
-    return like(x, fastdrop.concrete_dropout(as_array(x), p_logit.item(), temperature, seed=key))
+    given = arguments_of("concrete_dropout", numbers, seed, offset)
+    return like(x, fastdrop.concrete_dropout(as_array(x), p_logit.item(), **given))
 
 
-@concrete.register_fake
-def _(x: Tensor, *rest: Any) -> Tensor:
-    return torch.empty_like(x)
+concrete.register_fake(empty_like_first)
 
 
-@library.custom_op(
-    "fastdrop::concrete_backward",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor grad, Tensor x, Tensor p_logit, Tensor seed, SymInt offset, float temperature) -> (Tensor, Tensor)",
-)
+@operator("(Tensor grad, Tensor x, Tensor p_logit, Tensor seed, SymInt offset, float[] numbers) -> (Tensor, Tensor)")
 def concrete_backward(
-    grad: Tensor, x: Tensor, p_logit: Tensor, seed: Tensor, offset: int, temperature: float
+    grad: Tensor, x: Tensor, p_logit: Tensor, seed: Tensor, offset: int, numbers: Sequence[float]
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients with respect to the input and to the logit of the rate."""
-    key = Key(*words_of(seed, offset))
-    dx, dlogit = fastdrop.concrete_dropout_backward(as_array(grad), as_array(x), p_logit.item(), temperature, seed=key)
+    given = arguments_of("concrete_dropout", numbers, seed, offset)
+    dx, dlogit = fastdrop.concrete_dropout_backward(as_array(grad), as_array(x), p_logit.item(), **given)
     return like(grad, dx), torch.full_like(p_logit, float(dlogit))
 
 
@@ -228,12 +242,7 @@ def _(grad: Tensor, x: Tensor, p_logit: Tensor, *rest: Any) -> tuple[Tensor, Ten
     return torch.empty_like(grad), torch.empty_like(p_logit)
 
 
-@library.custom_op(
-    "fastdrop::uniform",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor x, Tensor seed, SymInt offset) -> Tensor",
-)
+@operator("(Tensor x, Tensor seed, SymInt offset) -> Tensor")
 def uniform(x: Tensor, seed: Tensor, offset: int) -> Tensor:
     """Return the number of each element of x, with which `concrete` decides, in the type that it is computed in."""
     dtype = np.float64 if x.dtype == torch.float64 else np.float32
@@ -245,19 +254,48 @@ def _(x: Tensor, *rest: Any) -> Tensor:
     return x.new_empty(x.shape, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
 
 
-def keep_for_concrete(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """Keep the arguments of `concrete` and `concrete_backward`."""
-    *tensors, ctx.offset, ctx.temperature = inputs
+# attention: rows are renormalised -------------------------------------------------------------------------------------
+
+
+@operator("(Tensor x, Tensor seed, SymInt offset, float[] numbers) -> Tensor")
+def attention(x: Tensor, seed: Tensor, offset: int, numbers: Sequence[float]) -> Tensor:
+    """Return `fastdrop.attention_dropout` with renormalised rows."""
+    given = arguments_of("attention_dropout", numbers, seed, offset)
+    return like(x, fastdrop.attention_dropout(as_array(x), renormalize=True, **given))
+
+
+attention.register_fake(empty_like_first)
+
+
+@operator("(Tensor grad, Tensor x, Tensor seed, SymInt offset, float[] numbers) -> Tensor")
+def attention_backward(grad: Tensor, x: Tensor, seed: Tensor, offset: int, numbers: Sequence[float]) -> Tensor:
+    """Return the gradient with respect to the probabilities."""
+    given = arguments_of("attention_dropout", numbers, seed, offset)
+    return like(grad, fastdrop.attention_dropout_backward(as_array(grad), renormalize=True, x=as_array(x), **given))
+
+
+attention_backward.register_fake(empty_like_first)
+
+
+# The gradients of both pairs ------------------------------------------------------------------------------------------
+
+
+def keep_for_pair(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Keep the arguments of an operator of a pair: tensors, the last of which is the seed, an offset and numbers."""
+    *tensors, ctx.offset, ctx.numbers = inputs
     ctx.save_for_backward(*tensors)
     ctx.save_for_forward(*tensors)
 
 
-def backward_of_concrete(ctx: Any, grad: Tensor, function: Any) -> tuple[Any, ...]:
-    """Return the gradients with respect to the inputs of `concrete`, by `concrete_backward` or its replacement."""
-    dx, dlogit = function(grad, *ctx.saved_tensors, ctx.offset, ctx.temperature)
-    return dx, dlogit, None, None, None
+def backward_of_pair(ctx: Any, grad: Tensor, function: Any) -> tuple[Any, ...]:
+    """Return the gradients with respect to an operator's inputs, by the operator of its gradient or its replacement."""
+    found = function(grad, *ctx.saved_tensors, ctx.offset, ctx.numbers)
+    return *((found,) if isinstance(found, Tensor) else found), None, None, None
 
 
 concrete.register_autograd(
-    lambda ctx, grad: backward_of_concrete(ctx, grad, torch.ops.fastdrop.concrete_backward), setup_context=keep_for_concrete
+    lambda ctx, grad: backward_of_pair(ctx, grad, torch.ops.fastdrop.concrete_backward), setup_context=keep_for_pair
+)
+attention.register_autograd(
+    lambda ctx, grad: backward_of_pair(ctx, grad, torch.ops.fastdrop.attention_backward), setup_context=keep_for_pair
 )

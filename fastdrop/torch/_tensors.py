@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastdrop._core import pointers
 
-__all__ = ["DTYPES", "check_in_place", "check_tensor", "is_acceptable", "is_tracing", "is_transformed"]
+__all__ = ["DTYPES", "check_in_place", "check_tensor", "is_acceptable", "is_tracing", "is_transformed", "ndim_of"]
 
 DTYPES = {getattr(torch, name): number for name, number in pointers.DTYPES.items()}
 
@@ -43,10 +43,16 @@ def is_acceptable(x: Any) -> bool:
     )
 
 
-def refuse_tensor(x: Any, name: str, instead: str, function: str) -> NoReturn:
-    """Raise an error that says why a tensor cannot be taken."""
+def ndim_of(x: Any, name: str = "input") -> int:
+    """Return the number of dimensions of a tensor; the compiler traces this."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor; got {type(x).__name__}")
+    return x.ndim
+
+
+def refuse_tensor(x: Any, name: str, instead: str, function: str) -> NoReturn:
+    """Raise an error that says why a tensor cannot be taken."""
+    ndim_of(x, name)  # raises for other things than tensors
     if x.is_nested or x.is_quantized or x.layout is not torch.strided:
         layout = "nested" if x.is_nested else "quantized" if x.is_quantized else str(x.layout)
         raise TypeError(f"{name} must be a dense tensor, of layout torch.strided; got a tensor of layout {layout}")

@@ -60,6 +60,8 @@ CALLS = {
     "drop_block2d": lambda x: ft.drop_block2d(x, 0.4, 2),
     "drop_key": lambda x: ft.drop_key(x, 0.4, shared_axes=1, fill=-2.0, allowed=ALLOWED),
     "embedding_dropout": lambda x: ft.embedding_dropout(x[0], 0.4, tokens=TOKENS, num_embeddings=9),
+    "attention by keys": lambda x: ft.attention_dropout(x, 0.4, unit="key", shared_axes=1),
+    "attention by windows": lambda x: ft.attention_dropout(x.exp(), 0.4, window=2),
     "concrete_dropout": lambda x: ft.concrete_dropout(x, x.mean(), 0.5),
     "attention": lambda x: ft.scaled_dot_product_attention(x, x, x, dropout_p=0.4, is_causal=True),
 }
@@ -133,6 +135,9 @@ def test_wrong_rates(p):
         lambda x: ft.dropout(x, training="no"),
         lambda x: ft.dropout(x, noise_shape=(3,)),
         lambda x: ft.dropout(x, seed=-1),
+        lambda x: ft.dropout(x, seed=True),
+        lambda x: ft.dropout(x, offset=-1),
+        lambda x: ft.dropout(x, seed=3, offset=2**64),
         lambda x: ft.dropout_add(x, x[1:]),
     ],
 )
@@ -170,8 +175,10 @@ def test_opcheck():
         (ops.variant, (x, seed, 0, "drop_block", [0.4, 2.0])),
         (ops.variant, (x, seed, 0, "drop_key", [0.4, -2.0, 1.0, 3.0], ALLOWED)),
         (ops.variant, (x[0], seed, 0, "embedding_dropout", [0.4, 9.0, 1.0], TOKENS)),
-        (ops.concrete, (x, torch.tensor(-1.0, requires_grad=True), seed, 0, 0.5)),
-        (ops.concrete_backward, (x.detach(), x.detach(), torch.tensor(-1.0), seed, 0, 0.5)),
+        (ops.concrete, (x, torch.tensor(-1.0, requires_grad=True), seed, 0, [0.5])),
+        (ops.concrete_backward, (x.detach(), x.detach(), torch.tensor(-1.0), seed, 0, [0.5])),
+        (ops.attention, (x, seed, 0, [0.4, 1.0, 2.0, 1.0, 0.0])),
+        (ops.attention_backward, (x.detach(), x.detach(), seed, 0, [0.4, 0.0, 1.0, 1.0, 3.0])),
         (ops.uniform, (x.detach(), seed, 0)),
     ):
         found = library.opcheck(function.default, arguments)

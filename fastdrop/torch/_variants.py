@@ -1,0 +1,103 @@
+"""One way for the functions whose operators call NumPy's callers: check everything, draw a key, call the operator.
+
+While a compiler traces, a function first asks whether a graph can have the call and its arguments are right. If not, the call
+runs `untraced`, and the checks of eager calls say what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastdrop._core import plan
+from fastdrop.torch._autograd import variant
+from fastdrop.torch._calls import is_compiling, source_of
+from fastdrop.torch._keys import check_source, draw_tensor
+from fastdrop.torch._tensors import check_tensor, is_transformed
+
+__all__ = ["Arguments", "check_other", "constant", "key_of", "placeholder", "refuse_shards", "untraced", "values_of", "vary"]
+
+
+class Arguments(NamedTuple):
+    """The arguments of a function besides the input and the numbers."""
+
+    training: Any
+    options: dict[str, Any]
+    other: Tensor | None = None
+    check: Callable[[], Any] | None = None  # raises the errors of fastdrop's function before a key is drawn
+
+
+def vary(input: Tensor, name: str, numbers: tuple[Any, ...], given: Arguments) -> Tensor:
+    """Return the result of a function of fastdrop that is linear; numbers[0] is the rate."""
+    key = key_of(input, f"fastdrop.torch.{name}", numbers[0], given)
+    return input if key is None else variant(input, key, name.removesuffix("2d"), numbers, given.other)
+
+
+def key_of(input: Tensor, function: str, p: Any, given: Arguments) -> tuple[Tensor, int] | None:
+    """Check the arguments of a function, and draw its key; None, and nothing is drawn, if the function changes nothing."""
+    source, training = source_of(given.options), given.training
+    if not is_compiling():
+        check_tensor(input, "input", "call input.cpu() first", function)
+        refuse_shards(input, function)
+        check_source(source)
+        plan.as_rate(p)
+        plan.check_flag(training, "training")
+        if given.check is not None:
+            given.check()
+    return draw_tensor(source, input.device) if training and p != 0 else None
+
+
+def call(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    """Call a function: what it does is not traced."""
+    return function(*args, **kwargs)
+
+
+untraced: Any = torch.compiler.disable(  # type: ignore[no-untyped-call]
+    call, reason="this call of fastdrop.torch is not for a graph, or it is wrong"
+)
+
+
+def constant(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the same function of constants for the compiler: None where the function raises an error."""
+
+    def found(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except (TypeError, ValueError, OverflowError):
+            return None
+
+    return torch.compiler.assume_constant_result(found)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def refuse_shards(input: Tensor, function: str) -> None:
+    """Raise for a distributed tensor: the operators of variants know no place in a whole."""
+    if type(input).__name__ == "DTensor":
+        raise NotImplementedError(
+            f"{function} takes no DTensor: call it with input.to_local() and another seed in each process, or with "
+            "input.full_tensor()"
+        )
+
+
+def check_other(tensor: Any, name: str) -> None:
+    """Raise unless an operator can take a tensor that has no gradient."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor; got {type(tensor).__name__}")
+    if tensor.device.type not in ("cpu", "meta"):
+        raise NotImplementedError(f"{name} must be on the CPU; it is on {tensor.device}")
+
+
+def values_of(tensor: Tensor) -> Any:
+    """Return the values of a tensor; zeros of its shape within a transform or a compiler, where it has none."""
+    if tensor.device.type == "cpu" and not (is_transformed() or torch._C._len_torch_dispatch_stack()):
+        return tensor.numpy(force=True)
+    kind = np.bool_ if tensor.dtype == torch.bool else np.float32 if tensor.dtype.is_floating_point else np.int64
+    return np.zeros(tuple(tensor.shape), kind)
+
+
+def placeholder(input: Tensor) -> Any:
+    """Return an array of the shape of a tensor, which needs no memory."""
+    return np.broadcast_to(np.float32(0), tuple(input.shape))

@@ -1,0 +1,153 @@
+"""Gradients of any order, transforms, checkpoints, results in place."""
+
+import numpy as np
+import pytest
+
+import fastdrop
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from torch_calls import equal, randn  # noqa: E402
+
+import fastdrop.torch as ft  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # PyTorch warns of what `forward_ad` scripts
+
+CALLS = {
+    "dropout": lambda x: ft.dropout(x, 0.4, seed=3),
+    "shared": lambda x: ft.dropout(x, 0.4, seed=3, shared_axes=0),
+    "alpha": lambda x: ft.alpha_dropout(x, 0.4, True, seed=3),
+    "add": lambda x: ft.dropout_add(x, 2 * x, 0.4, x[0], seed=3),
+    "gaussian": lambda x: ft.gaussian_dropout(x, 0.4, seed=3),
+    "blocks": lambda x: ft.drop_block2d(x[None, None], 0.4, 2, seed=3),
+    "keys": lambda x: ft.drop_key(x[None, None], 0.4, fill=-2.0, seed=3),
+    "words": lambda x: ft.embedding_dropout(x[None], 0.4, tokens=torch.tensor([[4, 0, 4]]), num_embeddings=5, seed=3),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_gradcheck(name):
+    x = randn(3, 4, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(CALLS[name], x, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(CALLS[name], x, check_fwd_over_rev=True)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_transforms(name):
+    function, x = CALLS[name], randn(3, 4, dtype=torch.float64)
+    y, pull = torch.func.vjp(function, x)
+    assert torch.equal(y, function(x))
+    leaf = x.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(function(leaf), leaf, y)
+    assert torch.equal(pull(y)[0], wanted)
+    _, tangent = torch.func.jvp(function, (x,), (x,))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, x)
+        assert torch.equal(torch.autograd.forward_ad.unpack_dual(function(dual)).tangent, tangent)
+    hessian = torch.func.hessian(lambda x: (function(x) ** 3).sum())(x).reshape(12, 12)
+    assert torch.allclose(hessian, torch.autograd.functional.hessian(lambda x: (function(x) ** 3).sum(), x).reshape(12, 12))
+
+
+def test_nothing_is_saved():
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x):
+        ft.dropout(randn(8).requires_grad_(), 0.4)
+        ft.dropout_add(randn(8).requires_grad_(), randn(8), 0.4, randn(8).requires_grad_())
+    assert not saved
+
+
+@pytest.mark.parametrize("mode", [{"use_reentrant": True}, {"use_reentrant": False}], ids=str)
+def test_checkpoints(mode):
+    from torch.utils.checkpoint import checkpoint
+
+    x, weight = randn(4, 8).requires_grad_(), randn(8, 8)
+
+    def loss(x):
+        return ft.dropout(torch.relu(ft.dropout(x, 0.5) @ weight), 0.5).pow(2).sum()
+
+    torch.manual_seed(1)
+    (wanted,) = torch.autograd.grad(loss(x), x)
+    torch.manual_seed(1)
+    checkpoint(loss, x, **mode).backward()
+    assert torch.equal(x.grad, wanted)
+    layer = ft.Dropout(0.5, seed=1)
+    with pytest.raises(RuntimeError, match="counts its calls, and a checkpoint"):
+        checkpoint(lambda x: layer(x).pow(2).sum(), x, **mode).backward()
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_vmap(same):
+    x = randn(5, 3, 4)
+    y = torch.vmap(lambda x: ft.dropout(x, 0.5), randomness="same" if same else "different")(torch.ones_like(x))
+    assert len({row.tobytes() for row in y.numpy()}) == (1 if same else 5)
+    for in_dim in (0, 1, 2):
+        y = torch.vmap(lambda x: ft.dropout(x, 0.5, seed=3), in_dim)(x)
+        for i in range(x.shape[in_dim]):
+            assert torch.equal(y[i], ft.dropout(x.select(in_dim, i), 0.5, seed=3))
+    with pytest.raises(RuntimeError, match="vmap: called random operation while in randomness error mode"):
+        torch.vmap(lambda x: ft.dropout(x, 0.5))(x)
+
+
+def test_vmap_over_seeds_and_places():
+    x, seeds = randn(3, 4), torch.arange(5)
+    y = torch.vmap(lambda seed: ft.dropout(x, 0.5, seed=seed))(seeds)
+    assert all(torch.equal(y[i], ft.dropout(x, 0.5, seed=i)) for i in range(5))
+    place = {"shared_axes": 0, "global_shape": (6, 4), "global_start": (3, 0)}
+    y = torch.vmap(lambda x: ft.dropout(x, 0.5, seed=3, **place))(torch.stack([x, 2 * x]))
+    assert torch.equal(y[1], ft.dropout(2 * x, 0.5, seed=3, **place))
+    y = torch.vmap(lambda x, r: ft.dropout_add(x, r, 0.5, x[0], seed=3))(torch.stack([x, 2 * x]), torch.stack([x, x]))
+    assert torch.equal(y[1], ft.dropout_add(2 * x, x, 0.5, 2 * x[0], seed=3))
+
+
+def test_gradients_of_each_sample():
+    x, weight = randn(5, 4), randn(4, 3)
+    each = torch.vmap(torch.func.grad(lambda weight, x: ft.dropout(x @ weight, 0.5, seed=3).pow(2).sum()), (None, 0))(weight, x)
+    for i in range(5):
+        leaf = weight.clone().requires_grad_()
+        ft.dropout(x[i] @ leaf, 0.5, seed=3).pow(2).sum().backward()
+        assert torch.allclose(each[i], leaf.grad)
+
+
+# In place -----------------------------------------------------------------------------------------------------------
+
+
+def test_in_place():
+    x = randn(4, 5)
+    wanted = ft.dropout(x, 0.4, seed=3)
+    version = x._version
+    assert ft.dropout(x, 0.4, inplace=True, seed=3) is x
+    assert torch.equal(x, wanted)
+    assert x._version > version
+    leaf = randn(4, 5).requires_grad_()
+    ft.dropout(leaf * 1, 0.4, inplace=True, seed=3).sum().backward()
+    assert equal(leaf.grad, fastdrop.dropout(np.ones((4, 5), np.float32), 0.4, seed=3))
+
+
+def test_inference_mode():
+    with torch.inference_mode():
+        x = randn(4, 5)
+        wanted = ft.dropout(x, 0.4, seed=3)
+        assert torch.equal(ft.dropout(x, 0.4, inplace=True, seed=3), wanted)
+
+
+def test_tensors_that_outlived_their_transform():
+    kept = []
+    torch.func.grad(lambda x: kept.append(x) or x.sum())(randn(8))
+    assert torch.equal(ft.dropout(kept[0], 0.4, seed=3), ft.dropout(randn(8), 0.4, seed=3))
+
+
+def test_tensors_without_storage():
+    """They raise; reading at address 0 would end the process."""
+    x = randn(8)
+    x.untyped_storage().resize_(0)
+    for nothing in (x, torch._efficientzerotensor(8)):
+        with pytest.raises((ValueError, RuntimeError), match=r"storage|address"):
+            ft.dropout(nothing, 0.4, seed=3)
+
+
+def test_in_place_and_used_twice():
+    leaf = randn(4, 5).requires_grad_()
+    between = leaf.exp()  # which saves its result
+    ft.dropout(between, 0.4, inplace=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        between.sum().backward()

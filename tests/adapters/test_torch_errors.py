@@ -1,0 +1,265 @@
+"""What is refused: the kind of error, its sentence, and that nothing is drawn or written."""
+
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from torch_calls import FUNCTIONS, SHAPES, state  # noqa: E402
+
+import fastdrop.torch as ft  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+
+FLOATS = "torch.float32, torch.float64, torch.float16, torch.bfloat16"
+BAD = {
+    "int": (lambda: (torch.ones(3, dtype=torch.int64),), {}, TypeError, f"must have dtype {FLOATS}; got torch.int64"),
+    "bool": (lambda: (torch.ones(3, dtype=torch.bool),), {}, TypeError, f"must have dtype {FLOATS}; got torch.bool"),
+    "complex": (lambda: (torch.ones(3, dtype=torch.complex64),), {}, TypeError, f"must have dtype {FLOATS}"),
+    "float8": (lambda: (torch.ones(3).to(torch.float8_e5m2),), {}, TypeError, f"must have dtype {FLOATS}"),
+    "no tensor": (lambda: (np.ones(3, np.float32),), {}, TypeError, "input must be a torch.Tensor; got ndarray"),
+    "p above": (lambda: (torch.ones(3), 1.5), {}, ValueError, "p must be in [0, 1], the probability of dropping; got 1.5"),
+    "p below": (lambda: (torch.ones(3), -0.1), {}, ValueError, "p must be in [0, 1], the probability of dropping; got -0.1"),
+    "p nan": (
+        lambda: (torch.ones(3), float("nan")),
+        {},
+        ValueError,
+        "p must be in [0, 1], the probability of dropping; got nan",
+    ),
+    "p bool": (lambda: (torch.ones(3), True), {}, TypeError, "p must be a number in [0, 1]"),
+    "p text": (lambda: (torch.ones(3), "0.5"), {}, TypeError, "p must be a number in [0, 1]"),
+    "training": (lambda: (torch.ones(3), 0.5, "no"), {}, TypeError, "training must be True or False"),
+    "sparse": (
+        lambda: (torch.ones(3).to_sparse(),),
+        {},
+        TypeError,
+        "dense tensor, of layout torch.strided; got a tensor of layout torch.sparse_coo",
+    ),
+    "nested": (lambda: (torch.nested.nested_tensor([torch.ones(3), torch.ones(2)]),), {}, TypeError, "layout nested"),
+    "jagged": (
+        lambda: (torch.nested.nested_tensor([torch.ones(3), torch.ones(2)], layout=torch.jagged),),
+        {},
+        TypeError,
+        "layout nested",
+    ),
+    "two seeds": (
+        lambda: (torch.ones(3),),
+        {"seed": 1, "generator": torch.Generator()},
+        ValueError,
+        "seed and generator both define the key; give only one of them",
+    ),
+    "no generator": (lambda: (torch.ones(3),), {"generator": 3}, TypeError, "generator must be a torch.Generator; got int"),
+    "seed text": (lambda: (torch.ones(3),), {"seed": "x"}, TypeError, "seed must be an integer in [0, 2**64)"),
+    "seed negative": (lambda: (torch.ones(3),), {"seed": -1}, ValueError, "seed must be an integer in [0, 2**64)"),
+    "seed float tensor": (
+        lambda: (torch.ones(3),),
+        {"seed": torch.tensor(1.0)},
+        TypeError,
+        "a tensor as seed must be of int64",
+    ),
+    "seed shape": (lambda: (torch.ones(3),), {"seed": torch.tensor([1, 2, 3])}, TypeError, "a tensor as seed must be of int64"),
+    "two offsets": (
+        lambda: (torch.ones(3),),
+        {"seed": torch.tensor([1, 2]), "offset": 3},
+        ValueError,
+        "a key as seed has its own offset",
+    ),
+    "offset": (lambda: (torch.ones(3),), {"offset": -1}, ValueError, "offset must be an integer in [0, 2**64)"),
+    "axes": (lambda: (torch.ones(3),), {"shared_axes": 1}, ValueError, "shared_axes (1,) are out of range"),
+    "noise": (lambda: (torch.ones(3),), {"noise_shape": (2,)}, ValueError, "noise_shape (2,) does not broadcast"),
+    "block": (lambda: (torch.ones(3),), {"global_shape": (2,)}, ValueError, "is not inside global_shape"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name):
+    """The kind of error and its sentence; and nothing is drawn."""
+    make, options, error, sentence = BAD[name]
+    arguments, before = make(), state()
+    with pytest.raises(error) as found:
+        ft.dropout(*arguments, **options)
+    assert sentence in str(found.value)
+    assert torch.equal(before, state())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quantized():
+    x, before = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.quint8), state()
+    with pytest.raises(TypeError, match="layout quantized"):
+        ft.dropout(x)
+    assert torch.equal(before, state())
+
+
+def test_device():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        x, before = torch.empty(3, device="cuda"), torch.tensor(0)
+        with pytest.raises(NotImplementedError, match=r"input is on cuda:0: call torch.nn.functional.dropout there"):
+            ft.dropout(x)
+        with pytest.raises(NotImplementedError, match=r"input is on cuda:0: call input.cpu\(\) first"):
+            ft.drop_path(x, 0.5, True)
+    assert before == 0
+
+
+def test_generator_of_another_device():
+    class Elsewhere(torch.Generator):
+        device = torch.device("cuda")
+
+    before = state()
+    with pytest.raises(ValueError, match="generator must be one of the CPU"):
+        ft.dropout(torch.ones(3), generator=Elsewhere())
+    assert torch.equal(before, state())
+
+
+def test_shapes_without_memory():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    before = state()
+    for name in FUNCTIONS:
+        x = torch.empty(SHAPES.get(name, (3, 5)), device="meta")
+        y = getattr(ft, name)(x, 0.5, True)
+        assert (y.shape, y.device.type) == (x.shape, "meta")
+        with FakeTensorMode():
+            x = torch.empty(SHAPES.get(name, (3, 5)))
+            assert getattr(ft, name)(x, 0.5, True).shape == x.shape
+    assert torch.equal(before, state())
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_in_place_refusals(name):
+    shape = SHAPES.get(name, (3, 5))
+    leaf, before = torch.ones(shape, requires_grad=True), state()
+    single = torch.ones(1).expand(shape)
+    for x, sentence in (
+        (leaf, "a leaf Variable that requires grad is being used in an in-place operation"),
+        (leaf[:], "a view of a leaf Variable that requires grad is being used in an in-place operation"),
+        (single, "more than one element of the written-to tensor refers to a single memory location"),
+    ):
+        with pytest.raises(RuntimeError, match=sentence):
+            getattr(ft, name)(x, 0.5, True, True)
+        assert (x == 1).all()
+    assert torch.equal(before, state())
+
+
+def test_operands_that_do_not_fit():
+    x, before = torch.ones(3, 4), state()
+    for residual, bias, error, sentence in (
+        (torch.ones(4, 3), None, ValueError, r"residual must have the shape \(3, 4\)"),
+        (torch.ones(3, 4).double(), None, TypeError, "residual must have the dtype of input"),
+        (x, torch.ones(3), ValueError, r"bias must have the shape \(4,\)"),
+        (x, torch.ones(4).half(), TypeError, "bias must have the dtype of input"),
+        (3, None, TypeError, "residual must be a torch.Tensor; got int"),
+    ):
+        with pytest.raises(error, match=sentence):
+            ft.dropout_add(x, residual, 0.5, bias)
+    with pytest.raises(TypeError, match="there is no option sede"):
+        ft.dropout_add(x, x, 0.5, sede=3)
+    assert torch.equal(before, state())
+
+
+@pytest.mark.parametrize("name", ["dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"])
+def test_dimensions(name):
+    before = state()
+    with pytest.raises(ValueError, match="input must have"):
+        getattr(ft, name)(torch.ones(3), 0.5, True)
+    with pytest.raises(ValueError, match="shares decisions along axes of its own"):
+        getattr(ft, name)(torch.ones(SHAPES[name]), 0.5, True, shared_axes=0)
+    assert torch.equal(before, state())
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("dropout2d", (64, 3)), ("dropout2d", (8, 9, 4)), ("dropout2d", (8, 9, 2, 3, 2)), ("dropout3d", (8, 9, 4)),
+     ("dropout3d", (8, 9, 2, 3, 2, 2))],
+)  # fmt: skip
+def test_other_dimensions_warn_as_in_pytorch(name, shape):
+    x = torch.ones(shape)
+    with pytest.warns(UserWarning, match=f"got {len(shape)} dimensions, which are taken as"):
+        y = getattr(ft, name)(x, 0.5, True, seed=3)
+    assert torch.equal(y, ft.dropout(x, 0.5, True, seed=3, shared_axes=tuple(range(2, len(shape)))))
+    torch._dynamo.reset()
+    with pytest.warns(UserWarning, match="which are taken as"):
+        compiled = torch.compile(lambda x: getattr(ft, name)(x, 0.5, True, seed=3), fullgraph=True, backend="aot_eager")(x)
+    assert torch.equal(y, compiled)
+
+
+WRONG = {
+    "keys of 3 axes": (lambda x: ft.drop_key(x[0]), ValueError, "input must have four dimensions"),
+    "axis": (lambda x: ft.drop_key(x, shared_axes=2), ValueError, "shared_axes must be 0, the samples, 1, the heads, or both"),
+    "fill": (lambda x: ft.drop_key(x, fill="0"), TypeError, "fill must be a number"),
+    "empty rows": (lambda x: ft.drop_key(x, empty_rows="drop"), ValueError, "empty_rows must be 'keep' or 'fill'; got 'drop'"),
+    "allowed": (lambda x: ft.drop_key(x, allowed=torch.ones(3) > 0), ValueError, "which does not broadcast to the shape"),
+    "no flags": (lambda x: ft.drop_key(x, allowed=x), TypeError, "allowed must have the dtype bool"),
+    "a list of flags": (lambda x: ft.drop_key(x, allowed=[True]), TypeError, "allowed must be a torch.Tensor; got list"),
+    "an option": (lambda x: ft.drop_key(x, global_shape=(1,)), TypeError, "there is no option global_shape"),
+    "a word": (lambda x: words(x, torch.tensor([[0, 5]])), ValueError, "tokens must be"),
+    "no words": (lambda x: words(x, torch.tensor([[0.0, 1.0]])), TypeError, "tokens must be an array of integers"),
+    "shape of words": (lambda x: words(x, torch.tensor([0, 1])), ValueError, "tokens must have shape (B, T)"),
+    "per": (lambda x: words(x, torch.tensor([[0, 1]]), per="word"), ValueError, "per must be 'batch' or 'sample'; got 'word'"),
+    "in place": (lambda x: words(x, torch.tensor([[0, 1]]), inplace=True), ValueError, "inplace must be False with tokens"),
+    "no size": (
+        lambda x: words(x, torch.tensor([[0, 1]]), num_embeddings=None),
+        ValueError,
+        "num_embeddings must be given with tokens",
+    ),
+    "unit": (lambda x: ft.attention_dropout(x, unit="row"), ValueError, "unit must be 'element' or 'key'; got 'row'"),
+    "window": (lambda x: ft.attention_dropout(x, window=0), ValueError, "window must be at least 1; got 0"),
+    "rows of 3 axes": (lambda x: ft.attention_dropout(x[0], unit="key"), ValueError, "input must have the dimensions (batch,"),
+    "axis of rows": (lambda x: ft.attention_dropout(x, unit="key", shared_axes=3), ValueError, "shared_axes must be 0"),
+    "rows in place": (lambda x: ft.attention_dropout(x, inplace=True, unit="key"), ValueError, "inplace must be False if rows"),
+    "place of rows": (lambda x: ft.attention_dropout(x, unit="key", noise_shape=(1,)), TypeError, "no option noise_shape"),
+    "size of blocks": (lambda x: ft.drop_block2d(x, 0.1, 0), ValueError, "block_size must be an integer >= 1; got 0"),
+    "rate": (lambda x: ft.gaussian_dropout(x, 1.5), ValueError, "p must be in [0, 1], the probability of dropping; got 1.5"),
+    "rate of text": (lambda x: ft.drop_block2d(x, "0.1", 2), TypeError, "p must be a number in [0, 1]"),
+    "training": (lambda x: ft.gaussian_dropout(x, 0.5, "no"), TypeError, "training must be True or False"),
+    "dtype": (lambda x: ft.drop_key(x.long()), TypeError, "input must have dtype torch.float32"),
+    "two seeds": (
+        lambda x: ft.gaussian_dropout(x, 0.5, seed=1, generator=torch.default_generator),
+        ValueError,
+        "seed and generator both define the key",
+    ),
+    "seed": (lambda x: ft.gaussian_dropout(x, seed=-1), ValueError, "seed must be an integer in [0, 2**64)"),
+    "offset": (lambda x: ft.gaussian_dropout(x, offset=-1), ValueError, "offset must be an integer in [0, 2**64); got -1"),
+    "temperature": (lambda x: ft.concrete_dropout(x, x.mean(), math.inf), ValueError, "temperature must be"),
+    "logit that is NaN": (
+        lambda x: ft.concrete_dropout(x, torch.tensor(math.nan)),
+        ValueError,
+        "p_logit must be a finite number",
+    ),
+    "logit": (lambda x: ft.concrete_dropout(x, torch.tensor(1)), TypeError, "p_logit must have dtype torch.float32"),
+    "no tokens": (lambda x: ft.embedding_dropout(x[0, 0], per="sample"), ValueError, "without tokens, per must be 'batch'"),
+}
+
+
+def words(x, tokens, **options):
+    return ft.embedding_dropout(x[0], 0.4, tokens=tokens, **{"num_embeddings": 5, **options})
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("way", ["eager", "compiled"])
+def test_wrong_variants(name, way):
+    if way == "compiled" and name in ("a word", "logit that is NaN"):
+        pytest.skip("a graph has no values, so the operator says so when it runs")
+    call, error, sentence = WRONG[name]
+    before = state()
+    if way == "compiled":
+        torch._dynamo.reset()
+        call = torch.compile(call, backend="aot_eager")
+    with pytest.raises(error) as found:
+        call(torch.ones(1, 1, 2, 4))
+    assert sentence in str(found.value)
+    assert torch.equal(before, state())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [ft.dropout2d, ft.drop_block2d, ft.drop_path, ft.embedding_dropout, ft.attention_dropout, ft.drop_key, ft.gaussian_dropout],
+)
+def test_what_is_no_tensor(call):
+    with pytest.raises(TypeError, match=r"input must be a torch.Tensor; got list"):
+        call([1.0])
+    with pytest.raises(TypeError, match=r"key must be a torch.Tensor; got NoneType"):
+        ft.scaled_dot_product_attention(torch.ones(2, 2), None, torch.ones(2, 2), dropout_p=0.5)

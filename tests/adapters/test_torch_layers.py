@@ -1,0 +1,90 @@
+"""The layers: their functions, the calls that they count, their states."""
+
+import copy
+import io
+import pickle
+
+import pytest
+
+import fastdrop
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from torch import nn  # noqa: E402
+from torch_calls import SEED, randn, state  # noqa: E402
+
+import fastdrop.torch as ft  # noqa: E402
+
+LAYERS = {
+    "Dropout": (3, 4), "Dropout1d": (2, 3, 4), "Dropout2d": (2, 3, 4, 4), "Dropout3d": (2, 3, 4, 4, 4), "AlphaDropout": (3, 4),
+    "FeatureAlphaDropout": (2, 3, 4), "LockedDropout": (4, 2, 3), "DropPath": (8, 3), "GaussianDropout": (3, 4),
+    "DropBlock2d": (2, 3, 9, 9), "ConcreteDropout": (3, 4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers(name):
+    kind, x = getattr(ft, name), randn(*LAYERS[name])
+    layer = kind(0.5)
+    torch.manual_seed(0)
+    first, second = layer(x), layer(x)
+    torch.manual_seed(0)
+    assert torch.equal(layer(x), first)
+    assert not torch.equal(first, second)
+    assert layer.eval()(x) is x
+    assert "key" not in layer.state_dict()
+    with pytest.raises(ValueError, match=r"p must be in \[0, 1\]"):
+        kind(2.0)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_count_their_calls(name):
+    kind, x, before = getattr(ft, name), randn(*LAYERS[name]), state()
+    layer = kind(0.5, seed=SEED)
+    first, second = layer(x), layer(x)
+    other = kind(0.5, seed=1)
+    kept = io.BytesIO()
+    torch.save(layer.state_dict(), kept)
+    kept.seek(0)
+    third = layer(x)
+    other.load_state_dict(torch.load(kept))
+    for resumed in (other, copy.deepcopy(other), pickle.loads(pickle.dumps(other))):
+        assert torch.equal(resumed(x), third)
+    again = kind(0.5, seed=SEED)
+    assert torch.equal(again(x), first)
+    assert torch.equal(again(x), second)
+    again.eval()
+    again(x)
+    assert f"seed={SEED}, calls=2" in repr(again)
+    assert torch.equal(before, state())
+
+
+def test_layers_with_names_and_options():
+    x = randn(3, 4)
+    assert torch.equal(ft.Dropout(seed=7, name="a")(x), ft.dropout(x, seed=fastdrop.fold_in(7, "a")))
+    assert torch.equal(ft.Dropout(seed=7, shared_axes=1)(x), ft.dropout(x, seed=7, shared_axes=1))
+    assert torch.equal(
+        ft.Dropout(generator=torch.Generator().manual_seed(2))(x), ft.dropout(x, generator=torch.Generator().manual_seed(2))
+    )
+    with pytest.raises(ValueError, match="name needs a seed"):
+        ft.Dropout(name="a")
+    with pytest.raises(ValueError, match="seed and generator both define the key; give only one of them"):
+        ft.Dropout(seed=1, generator=torch.Generator())
+
+
+def test_weight_drop():
+    lstm = nn.LSTM(4, 5)
+    layer, x = ft.WeightDrop(lstm, "weight_hh_l0", 0.5, seed=3), randn(3, 2, 4)
+    y, _ = layer(x)
+    y.sum().backward()
+    kept = torch.from_numpy(fastdrop.dropout_mask((20, 5), 0.5, seed=3))
+    assert (lstm.weight_hh_l0.grad[~kept] == 0).all()
+    assert (lstm.weight_hh_l0.grad[kept] != 0).any()
+    same = nn.LSTM(4, 5)
+    same.load_state_dict(lstm.state_dict())
+    with torch.no_grad():
+        same.weight_hh_l0.copy_(ft.weight_drop(lstm.weight_hh_l0, 0.5, seed=3))
+    assert torch.allclose(same(x)[0], y)
+    assert torch.allclose(layer.eval()(x)[0], lstm(x)[0])
+    with pytest.raises(ValueError, match="LSTM has no parameter weight"):
+        ft.WeightDrop(lstm, "weight")
