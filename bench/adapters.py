@@ -127,6 +127,40 @@ def torch_rows() -> Iterator[Row]:
             yield Row(f"{n:,}, float32, p = 0.1, dropout_add forward{name}", theirs, way, result, wanted)
 
 
+def bert_step(p: float) -> Step:
+    """Return a training step of a small BERT: 4 layers of 128, 16 sequences of 128 tokens, attention that is not fused."""
+    import torch
+    import transformers
+
+    torch.manual_seed(SEED)
+    sizes = {"vocab_size": 1000, "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
+    rates = {"hidden_dropout_prob": p, "attention_probs_dropout_prob": p}
+    config = transformers.BertConfig(**sizes, **rates, attn_implementation="eager")
+    model = transformers.BertForSequenceClassification(config).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    tokens, labels = torch.randint(1000, (16, 128)), torch.randint(2, (16,))
+
+    def run() -> None:
+        optimizer.zero_grad()
+        model(input_ids=tokens, labels=labels).loss.backward()
+        optimizer.step()
+
+    return run
+
+
+def bert_rows() -> Iterator[Row]:
+    """`fastdrop.torch.patched` in a whole step of BERT, against PyTorch's dropout and against no dropout."""
+    import torch
+
+    import fastdrop.torch as own
+
+    torch.set_num_threads(1)
+    ours = own.patched()(bert_step(0.1))
+    result, wanted = own.dropout(torch.ones(4096), 0.1, seed=SEED).numpy(), fastdrop.dropout(ones(4096), 0.1, seed=SEED)
+    yield Row("a step of BERT", bert_step(0.1), ours, result, wanted)
+    yield Row("a step of BERT; theirs does not drop", bert_step(0.0), ours, result, wanted)
+
+
 # JAX ------------------------------------------------------------------------------------------------------------------
 
 
@@ -234,7 +268,7 @@ def numba_rows() -> Iterator[Row]:
         yield Row(f"{n:,}, 100 calls", theirs, partial(drop, x, y.copy(), 100), y, wanted)
 
 
-ROWS = {"torch": torch_rows, "jax": jax_rows, "dask": dask_rows, "thinc": thinc_rows, "numba": numba_rows}
+ROWS = {"torch": torch_rows, "bert": bert_rows, "jax": jax_rows, "dask": dask_rows, "thinc": thinc_rows, "numba": numba_rows}
 
 
 # Measurement ----------------------------------------------------------------------------------------------------------

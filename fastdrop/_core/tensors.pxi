@@ -1,8 +1,33 @@
 # Eager calls on PyTorch's tensors, compiled because a small call takes most of its time to ask the tensors what they are.
 # Nothing here imports PyTorch: `fastdrop.torch` registers what is needed of it.
 
-cdef dict number_of_dtype = {}
-cdef object plain_types, strided, empty_like, num_threads_of_torch, increment_version  # PyTorch's
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef struct Described:  # an array, as DLPack describes it
+    void *data
+    int32_t device, device_id, ndim
+    uint8_t kind, bits
+    uint16_t lanes
+    int64_t *shape
+    int64_t *strides  # in elements
+    uint64_t byte_offset
+
+
+cdef struct Exchange:  # DLPack's table of functions, of version 1.3
+    uint32_t major, minor
+    void *others[4]
+    int (*describe)(object, Described *) except -1
+
+
+cdef enum:
+    DEVICE_CPU = 1  # DLPack's numbers
+    KIND_FLOAT = 2
+    KIND_BFLOAT = 4
+
+cdef Exchange *exchange = NULL
+cdef object plain_types, empty_like, num_threads_of_torch, increment_version  # PyTorch's
 cdef object is_grad_enabled, forward_ad, unwrap_if_dead
 cdef object transforms_active, dispatch_modes, is_traced
 cdef object scratch, least_word, end_word  # of the draws
@@ -11,13 +36,15 @@ cdef object new_rule, apply_eager, apply_eager_add
 cdef tuple no_operands = (None, None)  # bias, residual
 
 
-def register_torch(torch, dtypes, draws):
-    """Register PyTorch, the numbers of its dtypes, and what `draw_word` draws with."""
-    global plain_types, strided, empty_like, num_threads_of_torch, increment_version
+def register_torch(torch, draws):
+    """Register PyTorch, and what `draw_word` draws with."""
+    global exchange, plain_types, empty_like, num_threads_of_torch, increment_version
     global is_grad_enabled, forward_ad, unwrap_if_dead
     global transforms_active, dispatch_modes, is_traced, scratch, least_word, end_word
-    number_of_dtype.update(dtypes)
-    plain_types, strided, empty_like = frozenset({torch.Tensor, torch.nn.Parameter}), torch.strided, torch.empty_like
+    exchange = <Exchange *>PyCapsule_GetPointer(torch.Tensor.__dlpack_c_exchange_api__, b"dlpack_exchange_api")
+    if exchange.major != 1:
+        raise ImportError(f"fastdrop.torch needs a PyTorch with version 1 of DLPack; this one has {exchange.major}.{exchange.minor}")
+    plain_types, empty_like = frozenset({torch.Tensor, torch.nn.Parameter}), torch.empty_like
     num_threads_of_torch, increment_version = torch.get_num_threads, torch.autograd.graph.increment_version
     is_grad_enabled, forward_ad = torch.is_grad_enabled, torch.autograd.forward_ad
     unwrap_if_dead = torch._C._functorch.unwrap_if_dead
@@ -32,15 +59,39 @@ def register_functions(rule, apply, apply_add):
     new_rule, apply_eager, apply_eager_add = rule, apply, apply_add
 
 
+cdef int dtype_of(const Described *at) noexcept:
+    """Return the number of a dtype, or -1 for another than the four."""
+    if at.lanes != 1 or at.kind != KIND_FLOAT:
+        return native.FD_BFLOAT16 if at.lanes == 1 and at.kind == KIND_BFLOAT and at.bits == 16 else -1
+    if at.bits == 32:
+        return native.FD_FLOAT32
+    if at.bits == 64:
+        return native.FD_FLOAT64
+    return native.FD_FLOAT16 if at.bits == 16 else -1
+
+
+cdef int64_t size_in_c_order(const Described *at) noexcept:
+    """Return the number of elements, or -1 if they do not lie in C order without gaps."""
+    cdef int64_t n = 1
+    cdef int k
+    for k in range(at.ndim - 1, -1, -1):
+        if at.shape[k] != 1:
+            if at.strides[k] != n:
+                return -1
+            n *= at.shape[k]
+    return n
+
+
 cpdef bint is_plain(x) except -1:
     """Return whether a tensor's memory is there to be worked on, with nothing between it and the caller."""
-    return (
-        type(x) in plain_types
-        and x.dtype in number_of_dtype
-        and x.is_cpu
-        and x.layout is strided
-        and not (x.is_nested or x.is_neg() or transforms_active() or dispatch_modes() or is_traced())
-    )
+    cdef Described at
+    if type(x) not in plain_types or transforms_active() or dispatch_modes() or is_traced():
+        return False
+    try:
+        exchange.describe(x, &at)
+    except RuntimeError:  # a sparse or nested tensor, or one on a device that DLPack does not know
+        return False
+    return at.device == DEVICE_CPU and dtype_of(&at) >= 0 and not x.is_neg()
 
 
 cpdef object draw_word(generator=None):
@@ -55,14 +106,20 @@ cpdef object draw_word(generator=None):
 
 cpdef object drop_memory(x, out, rule, more):
     """Write ``residual + dropout(x + bias)`` to `out`, which may be x: plain tensors, of which `more` has (bias, residual)."""
-    cdef bint is_new = out is not x, is_contiguous = x.is_contiguous()  # then so is `out`
-    cdef int dtype = number_of_dtype[x.dtype], threads = num_threads_of_torch()
+    cdef bint is_new = out is not x, is_contiguous
+    cdef Described from_, to
     cdef Addresses at
+    cdef int64_t n
+    exchange.describe(x, &from_)
+    exchange.describe(out, &to)
+    n = size_in_c_order(&from_)
+    is_contiguous = n >= 0  # then so is `out`
+    dtype, threads = dtype_of(&from_), num_threads_of_torch()
     bias, residual = more
     p, seed, offset, factors, place = <tuple>rule
     if is_contiguous and bias is None and residual is None and place is None and not factors:
-        at.x, at.y, at.bias, at.residual = x.data_ptr(), out.data_ptr(), 0, 0
-        if drop_flat(&at, x.numel(), dtype, <tuple>rule, threads, is_new):
+        at.x, at.y, at.bias, at.residual = <uintptr_t>from_.data, <uintptr_t>to.data, 0, 0
+        if drop_flat(&at, n, dtype, <tuple>rule, threads, is_new):
             return out
     shared_axes, global_shape, global_start = place or ((), None, None)
     steps = None

@@ -15,7 +15,7 @@ from torch._guards import TracingContext
 from fastdrop._core import plan, pointers
 from fastdrop._core.pointers import draw_word
 from fastdrop.random import Key, Stream
-from fastdrop.torch._tensors import DTYPES, is_tracing, is_transformed
+from fastdrop.torch._tensors import is_tracing, is_transformed
 
 __all__ = ["DEFAULT", "Source", "as_signed", "check_source", "draw_key", "draw_tensor", "words_of"]
 
@@ -36,7 +36,7 @@ class Scratch(threading.local):
 
 
 scratch = Scratch()
-pointers.register_torch(torch, DTYPES, (scratch, FROM, TO))
+pointers.register_torch(torch, (scratch, FROM, TO))
 
 
 def as_signed(word: int) -> int:
