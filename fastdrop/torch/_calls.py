@@ -15,7 +15,7 @@ from fastdrop.random import Key
 from fastdrop.torch._autograd import by_operator
 from fastdrop.torch._keys import DEFAULT, Source, check_source, draw_key, draw_tensor
 from fastdrop.torch._operators import NO_OPERANDS, Operands, Place, Rule, new_rule
-from fastdrop.torch._tensors import check_in_place, check_tensor, is_acceptable, is_transformed
+from fastdrop.torch._tensors import check_in_place, check_tensor, is_acceptable, is_sharded, is_transformed
 
 __all__ = ["NOTHING", "Given", "Placement", "Target", "drop", "given_of", "is_usual", "source_of"]
 
@@ -144,7 +144,7 @@ def added(x: Tensor, more: Operands, plain: bool) -> Tensor:
 
 def elsewhere(x: Tensor, in_place: bool, source: Source, rule: Rule, more: Operands) -> Tensor:
     """Do the same for tensors that are not plain: shards, shapes without memory, transformed ones, negated views."""
-    if type(x).__name__ == "DTensor":
+    if is_sharded(x):
         import fastdrop.torch._shards as _shards
 
         return _shards.drop(x, in_place, source, rule, more)
@@ -184,7 +184,7 @@ untraced: Any = torch.compiler.disable(  # type: ignore[no-untyped-call]
 def is_usual(tensors: Sequence[Tensor | None], p: Any, training: Any, source: Source) -> bool:
     """Return whether a graph can have a call with these arguments, and they are right; the compiler traces this."""
     return (
-        all(tensor is None or is_acceptable(tensor) for tensor in tensors)
+        all(tensor is None or (is_acceptable(tensor) and not is_sharded(tensor)) for tensor in tensors)
         and isinstance(p, (int, float))
         and not isinstance(p, bool)
         and 0 <= p <= 1

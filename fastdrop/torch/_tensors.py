@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastdrop._core import pointers
 
-__all__ = ["DTYPES", "check_in_place", "check_tensor", "is_acceptable", "is_tracing", "is_transformed", "ndim_of"]
+__all__ = ["DTYPES", "check_in_place", "check_tensor", "is_acceptable", "is_sharded", "is_tracing", "is_transformed", "ndim_of"]
 
 DTYPES = {getattr(torch, name): number for name, number in pointers.DTYPES.items()}
 
@@ -41,6 +41,11 @@ def is_acceptable(x: Any) -> bool:
         and not x.is_nested
         and x.device.type in ("cpu", "meta")
     )
+
+
+def is_sharded(x: Any) -> bool:
+    """Return whether x is a `DTensor`, whose parts lie on several processes; the compiler traces this."""
+    return type(x).__name__ == "DTensor"
 
 
 def ndim_of(x: Any, name: str = "input") -> int:

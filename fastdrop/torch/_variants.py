@@ -17,7 +17,7 @@ from fastdrop._core import plan
 from fastdrop.torch._autograd import variant
 from fastdrop.torch._calls import is_compiling, source_of
 from fastdrop.torch._keys import check_source, draw_tensor
-from fastdrop.torch._tensors import check_tensor, is_transformed
+from fastdrop.torch._tensors import check_tensor, is_sharded, is_transformed
 
 __all__ = ["Arguments", "check_other", "constant", "key_of", "placeholder", "refuse_shards", "untraced", "values_of", "vary"]
 
@@ -75,7 +75,7 @@ def constant(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def refuse_shards(input: Tensor, function: str) -> None:
     """Raise for a distributed tensor: the operators of variants know no place in a whole."""
-    if type(input).__name__ == "DTensor":
+    if is_sharded(input):
         raise NotImplementedError(
             f"{function} takes no DTensor: call it with input.to_local() and another seed in each process, or with "
             "input.full_tensor()"

@@ -86,12 +86,15 @@ def test_shards_of_more(tmp_path):
 residual = place(grad, Shard(0))
 y = ft.dropout_add(place(x, Shard(0)), residual, 0.4, seed=3)
 assert torch.equal(y.full_tensor(), ft.dropout_add(x, grad, 0.4, seed=3))
+compiled = torch.compile(lambda x: ft.dropout(x, 0.4, seed=3), backend="aot_eager")
+assert torch.equal(compiled(place(x, Shard(0))).full_tensor(), ft.dropout(x, 0.4, seed=3))
 few = place(x[:1], Shard(0))  # the second process has none
 assert torch.equal(ft.dropout(few, 0.4, seed=3).full_tensor(), ft.dropout(x[:1], 0.4, seed=3))
 state = torch.get_rng_state()
 for wrong, sentence in (
     (lambda: ft.gaussian_dropout(place(x, Shard(0)), 0.4), "gaussian_dropout takes no DTensor"),
     (lambda: ft.drop_block2d(place(x[None, None], Shard(2)), 0.4, 2), "drop_block2d takes no DTensor"),
+    (lambda: ft.attention_dropout(place(x[None, None], Shard(2)), 0.4, unit="key"), "attention_dropout takes no DTensor"),
     (lambda: ft.concrete_dropout(place(x, Shard(0)), torch.tensor(0.0)), "concrete_dropout takes no DTensor"),
     (lambda: ft.dropout(DTensor.from_local(x, mesh, [Partial()]), 0.4), "Partial placement"),
     (lambda: ft.dropout(place(x, Shard(0)), 0.4, global_shape=(5, 6)), "knows its place"),
