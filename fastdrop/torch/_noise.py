@@ -201,7 +201,7 @@ def concrete_dropout(input: Tensor, p_logit: Tensor, temperature: float = 0.1, t
     """
     source = source_of(options)
     if is_compiling():
-        fits = type(temperature) is float and 0 < temperature < math.inf
+        fits = type(temperature) in (int, float) and 0 < temperature < math.inf
         if not (is_usual((input, p_logit), 0.0, training, source) and fits):
             return untraced(concrete_dropout, input, p_logit, temperature, training, **options)  # type: ignore[no-any-return]
     else:

@@ -17,7 +17,7 @@ from fastdrop._core import plan
 from fastdrop.torch._autograd import variant
 from fastdrop.torch._calls import is_compiling, source_of
 from fastdrop.torch._keys import check_source, draw_tensor
-from fastdrop.torch._tensors import check_tensor, is_sharded, is_transformed
+from fastdrop.torch._tensors import check_tensor, is_sharded, is_transformed, ndim_of
 
 __all__ = ["Arguments", "check_other", "constant", "key_of", "placeholder", "refuse_shards", "untraced", "values_of", "vary"]
 
@@ -84,8 +84,7 @@ def refuse_shards(input: Tensor, function: str) -> None:
 
 def check_other(tensor: Any, name: str) -> None:
     """Raise unless an operator can take a tensor that has no gradient."""
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor; got {type(tensor).__name__}")
+    ndim_of(tensor, name)  # raises for other things than tensors
     if tensor.device.type not in ("cpu", "meta"):
         raise NotImplementedError(f"{name} must be on the CPU; it is on {tensor.device}")
 
