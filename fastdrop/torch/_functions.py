@@ -106,10 +106,11 @@ STANDARDISED = "Kept elements a x + b and dropped ones a s + b, s being what SEL
 Axes = Callable[[int], "tuple[int, ...]"]  # the axes that share a decision, of a number of dimensions
 
 
-def channels(*layouts: str, others: str = "") -> Axes:
+def channels(*layouts: str, others: str = "", first: int = 2, hint: str = "") -> Axes:
     """Return the rule that shares a decision along the axes after the channels, for tensors of these layouts.
 
-    With `others`, tensors of 2 dimensions or more are taken as (N, C, ...), with this warning, as PyTorch takes them.
+    With `others`, the name of a layout, other tensors are taken as of that layout, as PyTorch takes them, with a warning that
+    ends with the hint. Their first `first` axes have decisions of their own.
     """
     shared = {len(layout): tuple(range(layout.index("C") + 1, len(layout))) for layout in layouts}
     wanted = " or ".join(f"({', '.join(layout)})" for layout in layouts)
@@ -117,10 +118,11 @@ def channels(*layouts: str, others: str = "") -> Axes:
     def axes(ndim: int) -> tuple[int, ...]:
         if ndim in shared:
             return shared[ndim]
-        if not others or ndim < 2:
+        if not others or ndim < first:
             raise ValueError(f"input must have the dimensions {wanted}; got {ndim} dimensions")
-        warn(f"input should have the dimensions {wanted}; got {ndim} dimensions, {others}")
-        return tuple(range(2, ndim))
+        taken = f"which are taken as {others}, as PyTorch does{hint}"
+        warn(f"input should have the dimensions {wanted}; got {ndim} dimensions, {taken}")
+        return tuple(range(first, ndim))
 
     return axes
 
@@ -129,9 +131,6 @@ def channels(*layouts: str, others: str = "") -> Axes:
 def warn(message: str) -> None:
     """Warn the caller of a function; while a compiler traces, once."""
     warnings.warn(message, stacklevel=4)
-
-
-AS_CHANNELS = "which are taken as (N, C, ...), as PyTorch does"
 
 
 def after(number: int, meaning: str) -> Axes:
@@ -214,7 +213,11 @@ dropout2d = define(
     Row(
         "dropout2d",
         "Drop whole channels of images.",
-        channels("NCHW", others=f"{AS_CHANNELS}: call dropout1d for sequences, and input.unsqueeze(0) for one image (C, H, W)"),
+        channels(
+            "NCHW",
+            others="(N, C, ...)",
+            hint=": call dropout1d for sequences, and input.unsqueeze(0) for one image (C, H, W)",
+        ),
         shape="(N, C, H, W). Others are taken as (N, C, ...), with a warning, as PyTorch does: also (N, C, L).",
         example="2, 3, 4, 4",
     )
@@ -223,8 +226,8 @@ dropout3d = define(
     Row(
         "dropout3d",
         "Drop whole channels of volumes.",
-        channels("NCDHW", "CDHW", others=AS_CHANNELS),
-        shape="(N, C, D, H, W) or (C, D, H, W). Others are taken as (N, C, ...), with a warning, as PyTorch does.",
+        channels("NCDHW", "CDHW", others="(C, ...)", first=1),
+        shape="(N, C, D, H, W) or (C, D, H, W). Others are taken as (C, ...), with a warning, as PyTorch does.",
         example="2, 3, 4, 4, 4",
     )
 )
