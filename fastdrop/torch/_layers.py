@@ -105,6 +105,7 @@ Examples
 RATE = "p : float, default 0.5\n    Probability of dropping."
 IN_PLACE = RATE + "\ninplace : bool, default False\n    Whether to write the result to the input."
 
+NOT_IN_PLACE = RATE + "\ninplace : bool, default False\n    Without effect, as in PyTorch's layer: the input is not changed."
 OPTIONS = "\nshared_axes, noise_shape\n    As for `fastdrop.dropout`."
 BATCH_FIRST = "\nbatch_first : bool, default False\n    Whether time is the second axis."
 RATE_AND_BLOCK = (
@@ -140,6 +141,7 @@ class Plain(Seeded):
     """A layer with p and inplace."""
 
     function: Any
+    obeys_inplace = True
 
     def __init__(
         self,
@@ -157,7 +159,8 @@ class Plain(Seeded):
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop from the input, in training."""
-        return self.function(input, self.p, self.training, self.inplace, **self.next_key(self.p))  # type: ignore[no-any-return]
+        in_place = self.inplace and self.obeys_inplace
+        return self.function(input, self.p, self.training, in_place, **self.next_key(self.p))  # type: ignore[no-any-return]
 
 
 @documented("2, 4", IN_PLACE + OPTIONS)
@@ -188,18 +191,20 @@ class Dropout3d(Plain, nn.Dropout3d):
     function = staticmethod(functions.dropout3d)
 
 
-@documented("2, 4", IN_PLACE)
+@documented("2, 4", NOT_IN_PLACE)
 class AlphaDropout(Plain, nn.AlphaDropout):
     """Keep mean and variance: `torch.nn.AlphaDropout` with fastdrop's masks."""
 
     function = staticmethod(functions.alpha_dropout)
+    obeys_inplace = False
 
 
-@documented("2, 3, 4", IN_PLACE)
+@documented("2, 3, 4", NOT_IN_PLACE)
 class FeatureAlphaDropout(Plain, nn.FeatureAlphaDropout):
     """Drop channels, and keep mean and variance: `torch.nn.FeatureAlphaDropout` with fastdrop's masks."""
 
     function = staticmethod(functions.feature_alpha_dropout)
+    obeys_inplace = False
 
 
 @documented("3, 2, 4", IN_PLACE + BATCH_FIRST)
