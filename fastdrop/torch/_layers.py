@@ -14,7 +14,7 @@ import fastdrop.torch._noise as noise
 from fastdrop._core import plan
 from fastdrop.random import fold_in
 from fastdrop.torch._keys import as_signed
-from fastdrop.torch._tensors import is_tracing
+from fastdrop.torch._tensors import is_tracing, is_transformed
 
 __all__ = [
     "AlphaDropout",
@@ -60,7 +60,8 @@ class Seeded(nn.Module):
         key = self._buffers.get("key")
         if key is None or not self.training or p == 0:
             return self.options
-        if torch.compiler.is_compiling() or is_tracing():
+        has_numbers = type(key) is Tensor and not key.is_meta  # which a batch, or a shape without memory, has not
+        if torch.compiler.is_compiling() or is_tracing() or is_transformed() or not has_numbers:
             found: dict[str, Any] = {"seed": key.clone()}
         else:
             if torch._C._current_graph_task_id() != -1:
