@@ -20,7 +20,7 @@ from fastdrop.torch._operators import (
     keep_for_variant,
     new_rule,
 )
-from fastdrop.torch._tensors import is_transformed
+from fastdrop.torch._tensors import is_batch, is_transformed
 
 __all__ = ["by_operator", "eager", "one_by_one", "variant"]
 
@@ -41,6 +41,7 @@ class Eager(Function):  # type: ignore[misc]
         if not in_place:
             return drop_memory(x, empty_like(x), rule, NO_OPERANDS)
         ctx.mark_dirty(x)
+        ctx.in_place = True
         return drop_memory(x, x, rule, NO_OPERANDS)
 
     @staticmethod
@@ -48,13 +49,18 @@ class Eager(Function):  # type: ignore[misc]
         rule = ctx.rule
         if len(rule[3]) > 1:  # by its number: every backward pass comes along here
             rule = rule.backward()
-        if is_grad_enabled() or not is_plain(grad):
-            return eager(grad, rule), None, None
-        return drop_memory(grad, empty_like(grad), rule, NO_OPERANDS), None, None
+        if is_plain(grad) and not is_grad_enabled():
+            try:
+                return drop_memory(grad, empty_like(grad), rule, NO_OPERANDS), None, None
+            except RuntimeError:
+                if not is_batch(grad):
+                    raise
+        return eager(grad, rule), None, None
 
     @staticmethod
     def jvp(ctx: Any, x: Tensor, *_: Any) -> Tensor:
-        return eager(x, ctx.rule.backward(), ctx.dirty_tensors is not None)
+        result = eager(x, ctx.rule.backward())
+        return x.copy_(result) if hasattr(ctx, "in_place") else result  # PyTorch wants the tangent in place as well
 
 
 class EagerAdd(Function):  # type: ignore[misc]
@@ -92,7 +98,7 @@ def tangent(function: Any, x: Tensor | None, bias: Tensor | None, residual: Tens
 
 def eager(x: Tensor, rule: Rule, in_place: bool = False, more: Operands = NO_OPERANDS) -> Tensor:
     """Return ``residual + dropout(x + bias)``, of which `more` has (bias, residual), of tensors that have been checked."""
-    if not is_plain(x):  # a gradient may be of any kind
+    if not is_plain(x) or is_batch(x):  # a gradient may be of any kind
         return by_operator(x, torch.full((), as_signed(rule.seed), dtype=torch.int64), rule, more)
     return eager_plain(x, rule, in_place, more)
 

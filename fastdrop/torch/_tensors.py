@@ -9,11 +9,22 @@ from torch import Tensor
 
 from fastdrop._core import pointers
 
-__all__ = ["DTYPES", "check_in_place", "check_tensor", "is_acceptable", "is_sharded", "is_tracing", "is_transformed", "ndim_of"]
+__all__ = [
+    "DTYPES",
+    "check_in_place",
+    "check_tensor",
+    "is_acceptable",
+    "is_batch",
+    "is_sharded",
+    "is_tracing",
+    "is_transformed",
+    "ndim_of",
+]
 
 DTYPES = {getattr(torch, name): number for name, number in pointers.DTYPES.items()}
 
 is_traced = torch._C._is_tracing
+is_batch = torch._C._functorch.is_legacy_batchedtensor  # as `torch.autograd.grad` makes them with is_grads_batched=True
 
 
 def is_transformed() -> bool:
@@ -73,7 +84,9 @@ def check_in_place(x: Tensor) -> None:
             raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
         if x._is_view() and x._base is not None and x._base.is_leaf:
             raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
-    if torch._debug_has_internal_overlap(x) == 1:
+    if x.is_inference() and not torch.is_inference_mode_enabled():
+        raise RuntimeError("an inference tensor must not be updated in place outside InferenceMode; clone it first.")
+    if not is_transformed() and torch._debug_has_internal_overlap(x) == 1:
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."
