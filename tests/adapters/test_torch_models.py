@@ -116,6 +116,8 @@ def test_patched():
         assert torch.equal(F.dropout(input=x, p=0.5), wanted)
         q = torch.ones(1, 2, 3)
         assert F.scaled_dot_product_attention(query=q, key=q, value=q, dropout_p=0.5).shape == q.shape
+        with pytest.raises(TypeError, match="missing 1 required positional argument: 'input'"):
+            F.dropout(p=0.5)
         assert F.dropout(torch.ones(3, device="meta"), 0.5).device.type == "meta"
 
         nested = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(3, 3)], layout=torch.jagged)
