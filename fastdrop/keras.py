@@ -20,6 +20,7 @@ from typing import Any
 
 import fastdrop
 from fastdrop._core import pointers
+from fastdrop._core.checks import known_sizes
 from fastdrop._core.optional import missing
 from fastdrop._core.plan import Call
 from fastdrop.random import Key
@@ -102,7 +103,7 @@ class Dropping:
         if dtype not in DTYPES:
             raise TypeError(f"inputs must have dtype {', '.join(DTYPES[:-1])} or {DTYPES[-1]}; got {dtype}")
         place = self.place(len(inputs.shape))
-        pointers.check(tuple(inputs.shape), self.rate, **place)
+        pointers.check(known_sizes(inputs.shape), self.rate, **place)
         drop = BACKENDS[keras.backend.backend()]
         return drop(self.function, inputs, self.rate, self.seed_generator.next(), place)
 

@@ -30,6 +30,7 @@ __all__ = [
     "as_share",
     "check_indices",
     "check_iterable",
+    "known_sizes",
     "required",
 ]
 
@@ -44,6 +45,11 @@ def as_positive_count(value: Any, name: str) -> int:
     if number < 1:
         raise ValueError(f"{name} must be at least 1; got {number}")
     return number
+
+
+def known_sizes(shape: Iterable[Any]) -> tuple[int, ...]:
+    """Return a shape with 1 in place of the sizes that are symbols, as where Keras infers a shape with JAX."""
+    return tuple(size if isinstance(size, int) else 1 for size in shape)
 
 
 def require(holds: bool, name: str, what: str, value: Any) -> None:

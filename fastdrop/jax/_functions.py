@@ -12,6 +12,7 @@ import numpy as np
 
 import fastdrop.jax._lowering  # noqa: F401  # the rules of the primitive
 from fastdrop._core import plan, pointers
+from fastdrop._core.checks import known_sizes
 from fastdrop.jax._primitive import AFFINE, GAUSSIAN, INVERTED, Rule, primitive
 from fastdrop.variants.alpha import alpha_factors
 from fastdrop.variants.gaussian import noise_scale
@@ -109,7 +110,7 @@ def place(shape: tuple[int, ...], p: float | None, row: Row, placement: Placemen
     indices = [] if begin is None else [index_or_tracer(index) for index in begin]
     traced = any(isinstance(index, jax.core.Tracer) for index in indices)
     known = None if begin is None else tuple(0 if isinstance(index, jax.core.Tracer) else index for index in indices)
-    pointers.check(shape, 0.5 if p is None else p, noise_shape, shared, whole, known, start)
+    pointers.check(known_sizes(shape), 0.5 if p is None else p, noise_shape, shared, whole, known, start)
     if noise_shape is not None:
         shared = tuple(axis for axis, size in enumerate(noise_shape) if size == 1)
     axes = () if shared is None else plan.as_axes(shared, len(shape), "shared_axes")

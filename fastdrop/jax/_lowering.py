@@ -57,6 +57,8 @@ call_handler = jax.ffi.ffi_lowering(TARGET)
 
 def lower(ctx: Any, *operands: Any, rule: Rule, local: bool) -> Any:
     """Lower for the CPU. An array that may be divided among devices is lowered by `divided`, which lowers each part."""
+    if any(not isinstance(size, int) for size in rule.whole):
+        raise NotImplementedError(f"fastdrop.jax needs sizes that are numbers when it compiles; got the shape {rule.whole}")
     if reason := reject():  # JAX keeps no callback of a part alive, so the whole array goes to Python
         warn(reason)
         return mlir.lower_fun(partial(call_python, rule), multiple_results=False)(ctx, *operands)

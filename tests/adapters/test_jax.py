@@ -9,6 +9,7 @@ import pytest
 jax = pytest.importorskip("jax", reason="JAX is not installed")
 
 import jax.numpy as jnp  # noqa: E402
+from jax import export  # noqa: E402
 
 import fastdrop  # noqa: E402
 import fastdrop.jax  # noqa: E402
@@ -353,6 +354,17 @@ def test_other_platforms_are_refused_when_lowered(platform):
     traced = jax.jit(lambda x: fastdrop.jax.dropout(x, P, key=jax.random.key(1))).trace(X)
     with pytest.raises(NotImplementedError, match=rf"^fastdrop.jax runs on the platform cpu; got {platform}$"):
         traced.lower(lowering_platforms=(platform,))
+
+
+def test_symbolic_shapes():
+    """A shape can be inferred; a program for all sizes is refused when it is lowered."""
+    rows = export.symbolic_shape("rows")
+    x = jax.ShapeDtypeStruct((*rows, 4), jnp.float32)
+    function = jax.jit(lambda x: fastdrop.jax.dropout(x, P, key=jax.random.key(1), shared_axes=1))
+    assert jax.eval_shape(function, x) == x
+    check = export.DisabledSafetyCheck.custom_call("fastdrop_dropout")
+    with pytest.raises(NotImplementedError, match=r"sizes that are numbers when it compiles; got the shape \(rows, 4\)"):
+        export.export(function, disabled_checks=[check])(x)
 
 
 def test_functions_with_axes_of_their_own():

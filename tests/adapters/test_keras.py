@@ -155,6 +155,31 @@ equal(drop(array(3, 4), training=True), fastdrop.dropout(array(3, 4), 0.3, seed=
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_shapes_are_inferred(backend):
+    """A layer that drops at all times, inside a layer whose input has unknown sizes."""
+    run(
+        """
+class Inner(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        drop = fastdrop.keras
+        self.layers = [drop.Dropout(RATE, (None, 1, None)), drop.SpatialDropout1D(RATE), drop.GaussianDropout(RATE)]
+
+    def call(self, x):
+        for layer in self.layers:
+            x = layer(x, training=True)
+        return x
+
+inputs = keras.Input((None, 4))
+model = keras.Model(inputs, Inner()(inputs))
+assert model.output_shape == (None, None, 4), model.output_shape
+assert model(np.ones((2, 3, 4), "float32")).shape == (2, 3, 4)
+""",
+        backend,
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_configurations(backend):
     run(
         """
