@@ -146,6 +146,14 @@ def check_mask(mask: Any, x: Any) -> Any:
     return mask.rechunk(tuple(of_x if size > 1 else (size,) for size, of_x in zip(mask.shape, chunks, strict=True)))
 
 
+def check_rate(arguments: Arguments) -> None:
+    """Replace p by a number of Python, which every task holds, or raise an error."""
+    if np.ndim(arguments.get("p", 0.0)):
+        raise TypeError(f"p must be one number for a Dask array; got an array of shape {np.shape(arguments['p'])}")
+    if "p" in arguments:
+        arguments["p"] = plan.as_rate(arguments["p"])
+
+
 def check_shape(shape: Any) -> tuple[int, ...]:
     """Return a shape as a tuple of sizes."""
     sizes = (shape,) if np.ndim(shape) == 0 else tuple(shape)
@@ -183,8 +191,7 @@ def drop_blocks(function: str, arguments: Arguments) -> Any:
     """Run a function of an array on each block of a Dask array."""
     x = check_array(arguments.pop("x"), "x")
     arrays = [x, check_mask(arguments.pop("mask"), x)] if "mask" in arguments else [x]
-    if np.ndim(arguments.get("p", 0.0)):
-        raise TypeError(f"p must be one number for a Dask array; got an array of shape {np.shape(arguments['p'])}")
+    check_rate(arguments)
     elements: list[Any] = [np.zeros(last_element(array.shape), array.dtype) for array in arrays]
     key, made = draw_key(arguments, lambda arguments: try_last_element(function, elements, x.shape, arguments))
     if made is elements[0]:
@@ -195,6 +202,7 @@ def drop_blocks(function: str, arguments: Arguments) -> Any:
 def fill_blocks(function: str, arguments: Arguments) -> Any:
     """Make each block of a new Dask array."""
     shape, chunks = check_shape(arguments.pop("shape")), arguments.pop("chunks")
+    check_rate(arguments)
     key, made = draw_key(arguments, lambda arguments: try_last_element(function, [last_element(shape)], shape, arguments))
     layout = {"chunks": da.core.normalize_chunks(chunks, shape, dtype=made.dtype), "dtype": made.dtype}
     return make_graph(function, [], key, without_key(arguments), {**layout, "meta": np.empty((0,) * len(shape), made.dtype)})

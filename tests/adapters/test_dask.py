@@ -270,6 +270,11 @@ BAD = {
     ),
     "p text": (lambda s: fd.dropout(ones(), "0.5", seed=s), TypeError, "p must be a number in [0, 1]"),
     "p array": (lambda s: fd.dropout(ones(), np.full(4, 0.5), seed=s), TypeError, "p must be one number for a Dask array"),
+    "p array of a mask": (
+        lambda s: fd.dropout_mask((4, 4), np.full((4, 4), 0.5), seed=s),
+        TypeError,
+        "p must be one number for a Dask array",
+    ),
     "axes": (lambda s: fd.dropout(ones(), shared_axes=2, seed=s), ValueError, "shared_axes (2,) are out of range"),
     "time": (lambda s: fd.locked_dropout(ones(), shared_axes=-3, seed=s), ValueError, "shared_axes (-3,) are out of range"),
     "noise": (lambda s: fd.dropout(ones(), noise_shape=(2, 4), seed=s), ValueError, "does not broadcast to shape (4, 4)"),
@@ -358,3 +363,11 @@ def test_docstrings(name):
     section = function.__doc__.partition("Parameters\n")[2].partition("Returns\n")[0]
     assert all(argument in section for argument in inspect.signature(function).parameters)
     assert function.__doc__.isascii()
+
+
+def test_tasks_hold_the_rate_as_a_number():
+    """Whatever made it: a task that held a Dask array would compute it in each block."""
+    names = {fd.dropout(ones(), p, seed=3).name for p in (0.5, np.float32(0.5), np.array(0.5), da.from_array(np.array(0.5)))}
+    assert len(names) == 1
+    names = {fd.dropout_mask((4, 4), p, seed=3).name for p in (0.5, np.array(0.5))}
+    assert len(names) == 1
