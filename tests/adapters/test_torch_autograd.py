@@ -7,7 +7,7 @@ import fastdrop
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from torch_calls import equal, randn  # noqa: E402
+from torch_calls import equal, randn, state  # noqa: E402
 
 import fastdrop.torch as ft  # noqa: E402
 
@@ -28,8 +28,16 @@ CALLS = {
 @pytest.mark.parametrize("name", CALLS)
 def test_gradcheck(name):
     x = randn(3, 4, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(CALLS[name], x, check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(CALLS[name], x, check_fwd_over_rev=True)
+    assert torch.autograd.gradcheck(CALLS[name], x, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(CALLS[name], x, check_fwd_over_rev=True, check_batched_grad=True)
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("strategy", ["reverse-mode", "forward-mode"])
+def test_vectorized_jacobian(name, strategy):
+    x = randn(3, 4, dtype=torch.float64)
+    vectorized = torch.autograd.functional.jacobian(CALLS[name], x, vectorize=True, strategy=strategy)
+    assert torch.equal(vectorized, torch.autograd.functional.jacobian(CALLS[name], x))
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -123,11 +131,32 @@ def test_in_place():
     assert equal(leaf.grad, fastdrop.dropout(np.ones((4, 5), np.float32), 0.4, seed=3))
 
 
+def test_in_place_in_forward_mode():
+    x, tangent = randn(4, 5), randn(4, 5) + 1
+    wanted = ft.dropout(tangent, 0.4, seed=3)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, tangent)
+        y = torch.autograd.forward_ad.unpack_dual(ft.dropout(dual * 1, 0.4, inplace=True, seed=3))
+    assert torch.equal(y.primal, ft.dropout(x, 0.4, seed=3))
+    assert torch.equal(y.tangent, wanted)
+
+
+def test_in_place_under_vmap():
+    x = randn(3, 5)
+    wanted = torch.func.vmap(lambda x: ft.dropout(x, 0.4, seed=3))(x)
+    assert torch.equal(torch.func.vmap(lambda x: ft.dropout(x * 1, 0.4, inplace=True, seed=3))(x), wanted)
+
+
 def test_inference_mode():
     with torch.inference_mode():
         x = randn(4, 5)
         wanted = ft.dropout(x, 0.4, seed=3)
         assert torch.equal(ft.dropout(x, 0.4, inplace=True, seed=3), wanted)
+    before = state()
+    with pytest.raises(RuntimeError, match="outside InferenceMode"):  # as PyTorch's functions refuse it
+        ft.dropout(x, 0.4, inplace=True)
+    assert torch.equal(x, wanted)
+    assert torch.equal(before, state())
 
 
 def test_tensors_that_outlived_their_transform():

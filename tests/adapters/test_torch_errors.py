@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
+import torch.nn.functional as F  # noqa: E402
 from torch_calls import FUNCTIONS, SHAPES, state  # noqa: E402
 
 import fastdrop.torch as ft  # noqa: E402
@@ -164,7 +165,7 @@ def test_operands_that_do_not_fit():
 def test_dimensions(name):
     before = state()
     with pytest.raises(ValueError, match="input must have"):
-        getattr(ft, name)(torch.ones(3), 0.5, True)
+        getattr(ft, name)(torch.ones(()) if name == "dropout3d" else torch.ones(3), 0.5, True)
     with pytest.raises(ValueError, match="shares decisions along axes of its own"):
         getattr(ft, name)(torch.ones(SHAPES[name]), 0.5, True, shared_axes=0)
     assert torch.equal(before, state())
@@ -172,14 +173,21 @@ def test_dimensions(name):
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("dropout2d", (64, 3)), ("dropout2d", (8, 9, 4)), ("dropout2d", (8, 9, 2, 3, 2)), ("dropout3d", (8, 9, 4)),
-     ("dropout3d", (8, 9, 2, 3, 2, 2))],
+    [("dropout2d", (64, 3)), ("dropout2d", (8, 9, 4)), ("dropout2d", (8, 9, 2, 3, 2)), ("dropout3d", (64,)),
+     ("dropout3d", (64, 3)), ("dropout3d", (64, 9, 4)), ("dropout3d", (64, 2, 2, 3, 2, 2))],
 )  # fmt: skip
 def test_other_dimensions_warn_as_in_pytorch(name, shape):
+    def shared(y):
+        """Return the axes along which all decisions are the same."""
+        return tuple(axis for axis in range(y.ndim) if ((y == 0) == (y == 0).select(axis, 0).unsqueeze(axis)).all())
+
     x = torch.ones(shape)
     with pytest.warns(UserWarning, match=f"got {len(shape)} dimensions, which are taken as"):
         y = getattr(ft, name)(x, 0.5, True, seed=3)
-    assert torch.equal(y, ft.dropout(x, 0.5, True, seed=3, shared_axes=tuple(range(2, len(shape)))))
+    with pytest.warns(UserWarning, match=f"{name}: Received"):
+        axes = shared(getattr(F, name)(x, 0.5, True))
+    assert shared(y) == axes
+    assert torch.equal(y, ft.dropout(x, 0.5, True, seed=3, shared_axes=axes))
     torch._dynamo.reset()
     with pytest.warns(UserWarning, match="which are taken as"):
         compiled = torch.compile(lambda x: getattr(ft, name)(x, 0.5, True, seed=3), fullgraph=True, backend="aot_eager")(x)

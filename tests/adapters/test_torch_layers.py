@@ -72,6 +72,30 @@ def test_layers_with_names_and_options():
         ft.Dropout(seed=1, generator=torch.Generator())
 
 
+@pytest.mark.parametrize("name", ["AlphaDropout", "FeatureAlphaDropout"])
+def test_layers_that_ignore_inplace_as_in_pytorch(name):
+    for module in (nn, ft):
+        x = torch.ones(3, 4, 5)
+        getattr(module, name)(0.5, inplace=True)(x)
+        assert (x == 1).all(), module
+
+
+def test_seeded_layers_without_numbers():
+    """In shapes without memory, and in an ensemble of models, whose seeds are a batch."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    x = torch.ones(3, 4)
+    with FakeTensorMode():
+        assert ft.Dropout(seed=1)(torch.ones(3, 4)).shape == (3, 4)
+    assert ft.Dropout(seed=1).to("meta")(x.to("meta")).shape == (3, 4)
+    layers = [ft.Dropout(seed=seed) for seed in range(3)]
+    _, buffers = torch.func.stack_module_state(layers)
+    for _ in range(2):
+        y = torch.func.vmap(lambda buffers: torch.func.functional_call(layers[0], buffers, (x,)))(buffers)
+        assert torch.equal(y, torch.stack([layer(x) for layer in layers]))
+    assert buffers["key"].tolist() == [[0, 2], [1, 2], [2, 2]]
+
+
 def test_weight_drop():
     lstm = nn.LSTM(4, 5)
     layer, x = ft.WeightDrop(lstm, "weight_hh_l0", 0.5, seed=3), randn(3, 2, 4)
