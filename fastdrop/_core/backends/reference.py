@@ -162,7 +162,8 @@ def some_words(seed: int, offset: int, index: Index, n: int) -> NDArray[np.uint3
     else:
         block, position = distinct_blocks(index, 4)
         where = 4 * position + index % 4
-    return blocks(seed, offset, block, 0, WORDS_DOMAIN).reshape(-1)[where]
+    found: NDArray[np.uint32] = blocks(seed, offset, block, 0, WORDS_DOMAIN).reshape(-1)[where]
+    return found
 
 
 def words(seed: int, offset: int, index: Index, out: NDArray[np.uint32]) -> None:
