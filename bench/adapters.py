@@ -133,9 +133,17 @@ def bert_step(p: float) -> Step:
     import transformers
 
     torch.manual_seed(SEED)
-    sizes = {"vocab_size": 1000, "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
-    rates = {"hidden_dropout_prob": p, "attention_probs_dropout_prob": p}
-    config = transformers.BertConfig(**sizes, **rates, attn_implementation="eager")
+    options: dict[str, Any] = {
+        "vocab_size": 1000,
+        "hidden_size": 128,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 512,
+        "hidden_dropout_prob": p,
+        "attention_probs_dropout_prob": p,
+        "attn_implementation": "eager",
+    }
+    config = transformers.BertConfig(**options)
     model = transformers.BertForSequenceClassification(config).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     tokens, labels = torch.randint(1000, (16, 128)), torch.randint(2, (16,))

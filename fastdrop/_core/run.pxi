@@ -114,8 +114,8 @@ cdef void regain(PyThreadState *state) noexcept:
         PyEval_RestoreThread(state)
 
 
-# Bits of a mask that the whole of an outer axis repeats. Kernels keep a tile of bits themselves; more than the most would not stay
-# in the caches.
+# Bits of a mask that the whole of an outer axis repeats. Kernels keep a tile of bits themselves; more than the most would not
+# stay in the caches.
 cdef int64_t LEAST_REPEATED_BITS = 4097, MOST_REPEATED_BITS = 1 << 22
 
 

@@ -43,7 +43,8 @@ def register_torch(torch, draws):
     global transforms_active, dispatch_modes, is_traced, scratch, least_word, end_word
     exchange = <Exchange *>PyCapsule_GetPointer(torch.Tensor.__dlpack_c_exchange_api__, b"dlpack_exchange_api")
     if exchange.major != 1:
-        raise ImportError(f"fastdrop.torch needs a PyTorch with version 1 of DLPack; this one has {exchange.major}.{exchange.minor}")
+        found = f"{exchange.major}.{exchange.minor}"
+        raise ImportError(f"fastdrop.torch needs a PyTorch with version 1 of DLPack; this one has {found}")
     plain_types, empty_like = frozenset({torch.Tensor, torch.nn.Parameter}), torch.empty_like
     num_threads_of_torch, increment_version = torch.get_num_threads, torch.autograd.graph.increment_version
     is_grad_enabled, forward_ad = torch.is_grad_enabled, torch.autograd.forward_ad

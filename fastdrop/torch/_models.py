@@ -165,7 +165,7 @@ def replacement(name: str) -> Any:
     def function(*args: Any, **kwargs: Any) -> Any:
         """Call fastdrop's function where the tensor is one of floating point on the CPU, and dense."""
         x = args[0] if args else kwargs.get(first)
-        return (ours if is_acceptable(x) and x.is_cpu else native)(*args, **kwargs)
+        return (ours if x is not None and is_acceptable(x) and x.is_cpu else native)(*args, **kwargs)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = native.__doc__

@@ -237,7 +237,7 @@ def concrete_backward(
     return like(grad, dx), torch.full_like(p_logit, float(dlogit))
 
 
-@concrete_backward.register_fake
+@concrete_backward.register_fake  # type: ignore[untyped-decorator]
 def _(grad: Tensor, x: Tensor, p_logit: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(grad), torch.empty_like(p_logit)
 
@@ -249,7 +249,7 @@ def uniform(x: Tensor, seed: Tensor, offset: int) -> Tensor:
     return torch.from_numpy(fastdrop.uniform(tuple(x.shape), dtype=dtype, seed=Key(*words_of(seed, offset))))
 
 
-@uniform.register_fake
+@uniform.register_fake  # type: ignore[untyped-decorator]
 def _(x: Tensor, *rest: Any) -> Tensor:
     return x.new_empty(x.shape, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
 
