@@ -192,6 +192,22 @@ def test_subclasses_come_back(engine):
     assert fastdrop.dropout(tagged, 0.4, out=out, **KEY) is out
 
 
+class Wrapping(np.ndarray):
+    def __array_wrap__(self, y, context=None, return_scalar=False):
+        y = y.view(Wrapping)
+        y.wraps = getattr(self, "wraps", 0) + 1
+        return y
+
+
+def test_subclasses_wrap_results(engine):
+    """As after a function of NumPy: once per result, and not if `out` is given."""
+    x = np.ones(50, np.float32).view(Wrapping)
+    y = fastdrop.dropout(x, 0.4, **KEY)
+    assert y.wraps == 1
+    assert fastdrop.gaussian_dropout(y, 0.4, **KEY).wraps == 2
+    assert not hasattr(fastdrop.dropout(x, 0.4, out=np.empty_like(x), **KEY), "wraps")
+
+
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # NumPy's warning about its matrix class
 def test_matrix(engine):
     x = np.matrix(awkward(35, "float64").reshape(5, 7))
