@@ -53,7 +53,7 @@ def test_missed_bounds_and_faster_formulas_are_named():
         ("uniform_dropout, both passes", "formula-torch"),
     ]
     assert not tables.losses(record)  # which are of the other cases
-    assert "| `uniform_dropout` | 3 | 7.00 | 7.00 | 7.00 | 0.88 | 0.62 |" in cost_lines(record)
+    assert "| `uniform_dropout` | 3 | 7.00 | 7.00 | 7.00 | 0.88 | 0.62 | 1.56 | 1.11 |" in cost_lines(record)
 
 
 def test_page_shows_the_row_and_why_a_bound_is_missed():
