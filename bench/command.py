@@ -68,9 +68,15 @@ def bench(
         added = [name for path in files for name in add_file(path)]
         selection, mode = select(quick, only, added), QUICK if quick else THOROUGH
         require_isa(isa)
+
+        def finish_entry(found: Record, entry: Entry) -> None:
+            if record:  # after each entry, so that a run that is interrupted leaves what it measured
+                found.write(record)
+            show_entry(found, entry)
+
         with progress_bar(MofNCompleteColumn(), TimeElapsedColumn()) as bar:
             tell = told_by(bar, step_count(selection, mode))
-            found = run(selection, mode, threads=threads, isa=isa, tell=tell, show=show_entry)
+            found = run(selection, mode, threads=threads, isa=isa, tell=tell, show=finish_entry)
         if record:  # files first: whatever becomes of the screen, they are there
             found.write(record)
         if html:

@@ -521,13 +521,15 @@ def test_bench_in_ascii_writes_its_files_and_shows_its_tables(tmp_path):
 
 
 @pytest.mark.slow
-def test_bench_writes_its_files_before_it_shows_the_end(tmp_path, monkeypatch):
+@pytest.mark.parametrize("stage", ["show_entry", "show_end"])
+def test_bench_writes_its_files_before_it_shows_them(tmp_path, monkeypatch, stage):
+    """The record after each entry, so that a run that is interrupted is not lost."""
     from fastdrop.bench import command
 
     def fail(*arguments):
         raise RuntimeError("the screen is gone")
 
-    monkeypatch.setattr(command, "show_end", fail)
+    monkeypatch.setattr(command, stage, fail)
     done = bench("--only", "64K-p0.1", "--only", "c", "--record", tmp_path / "record.jsonl")
     assert "the screen is gone" in str(done.exception)
     assert (tmp_path / "record.jsonl").stat().st_size > 0
