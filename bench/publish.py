@@ -73,8 +73,8 @@ def headline(records: Iterable[Record]) -> str:
             *lines,
             "",
             "Without `out=`, allocating the result roughly doubles the time on large arrays. "
-            "[Benchmarks](docs/benchmarks.md) has the figures of the newest complete record, with the rows where fastdrop loses, and "
-            "[machines](docs/machines.html) compares the machines. `fastdrop bench --quick` measures yours.",
+            "[Benchmarks](docs/benchmarks.md) has the figures of the newest complete record, with the rows where fastdrop "
+            "loses, and [machines](docs/machines.html) compares the machines. `fastdrop bench --quick` measures yours.",
             "",
         ]
     )
