@@ -157,7 +157,10 @@ def bert_step(p: float) -> Step:
 
 
 def bert_rows() -> Iterator[Row]:
-    """`fastdrop.torch.patched` in a whole step of BERT, against PyTorch's dropout and against no dropout."""
+    """`fastdrop.torch.patched` in a whole step of BERT, against PyTorch's dropout and against no dropout.
+
+    The masks of the two sides differ, so that their steps cannot be compared; the function that the step calls is checked.
+    """
     import torch
 
     import fastdrop.torch as own

@@ -120,7 +120,8 @@ cdef int64_t LEAST_REPEATED_BITS = 4097, MOST_REPEATED_BITS = 1 << 22
 
 
 cdef np.ndarray make_repeated_bits(Work work, native.fd_bits *bits, int threads):
-    """Make the bits of a repeated mask once, before a kernel lays them over the array. Return their memory, or None."""
+    """Make the bits of a repeated mask once, before a kernel lays them over the array. Return their memory, or None: the key is
+    drawn already, so a lack of memory is no error, and the kernel makes the bits with each repetition."""
     cdef const native.fd_layout *mask = bits.mask_layout
     cdef native.fd_bits whole = bits[0]
     cdef native.fd_layout flat
@@ -129,7 +130,11 @@ cdef np.ndarray make_repeated_bits(Work work, native.fd_bits *bits, int threads)
     if (mask.ndim != 2 or mask.strides[0] != 0 or mask.strides[1] != 1 or not LEAST_REPEATED_BITS <= n <= MOST_REPEATED_BITS
             or bits.packed != NULL or work.flags is not None or work.rates is not None or bits.places != NULL):
         return None
-    cdef np.ndarray words = words_for(n)
+    cdef np.ndarray words
+    try:
+        words = words_for(n)
+    except MemoryError:
+        return None
     native.layout_of(&flat, 1, &n, &one, 1)
     whole.mask_layout = &flat
     bits.packed, bits.first = <const uint8_t *>np.PyArray_DATA(words), 0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from fastdrop.torch._autograd import one_by_one
 from fastdrop.torch._operators import backward_of_pair, keep_for_pair
@@ -138,7 +138,7 @@ def formula_of_attention(x: Tensor, seed: Tensor, ctx: Any) -> Callable[..., Ten
 run_concrete = differentiable(ops.concrete, ops.concrete_backward, formula_of_concrete)
 run_attention = differentiable(ops.attention, ops.attention_backward, formula_of_attention)
 for operator in (ops.uniform, ops.attention):  # a formula needs its numbers, or its mask, for each of a batch
-    torch.library.register_vmap(
+    library.register_vmap(
         operator.default,
         lambda info, in_dims, *inputs, operator=operator: one_by_one(operator, info.batch_size, in_dims, inputs),
     )

@@ -57,6 +57,34 @@ def test_nothing_is_drawn_when_memory_runs_out(run_python, name):
     assert done.stdout.strip() == "0", done.stdout + done.stderr
 
 
+def test_bits_of_a_repeated_mask_need_no_memory(run_python):
+    """They are made once if there is memory for them, and with each repetition if not: the key is drawn by then."""
+    done = run_python(
+        """
+        import resource
+        import numpy as np
+        import fastdrop
+
+        x = np.ones((2, 2**22), np.float32)
+        wanted = fastdrop.dropout(x, 0.5, seed=7, backend="numpy", shared_axes=0)
+        out = np.empty_like(x)
+        fastdrop.dropout(x[:, :8], 0.5, seed=1, shared_axes=0)
+        blocks = []
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        most = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (used, most))
+        try:
+            while True:  # what the process has kept
+                blocks.append(np.empty(2**18, np.uint8))
+        except MemoryError:
+            fastdrop.dropout(x, 0.5, seed=7, shared_axes=0, out=out)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        print((out == wanted).all())
+        """
+    )
+    assert done.stdout.strip() == "True", done.stdout + done.stderr
+
+
 def test_every_function_that_draws_is_tried_or_takes_another_array():
     drawing = {
         name for name in fastdrop.__all__ if "seed" in getattr(inspect.signature(getattr(fastdrop, name)), "parameters", ())
