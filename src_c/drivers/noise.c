@@ -74,7 +74,6 @@ static const void *other_at(const noise_job *job, int64_t i, int64_t n, noise_bu
 
 /* Processes the elements i .. i + n - 1. If sums are requested, `slopes` receives the terms of the sum. */
 static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers, void *slopes) {
-  static const uint64_t no_bits[FD_TILE_WORDS + 1];
   const fd_noise_call *call = job->call;
   const int y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize), is_given = call->noise == FD_FACTORS;
   if (!is_given) fd_numbers_at(&job->numbers, i, n, buffers->words, buffers->noise);
@@ -93,7 +92,6 @@ static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffer
                           .other = call->shifts.data ? fd_flat_tile(call->shifts, i, n, size_of(job), buffers->slopes) : 0,
                           .factors = is_given ? other : at_once ? buffers->noise : buffers->factors,
                           .y = y_is_flat ? (char *)call->y.data + i * job->itemsize : buffers->x,
-                          .bits = no_bits,
                           .n = n,
                           .scale = call->params[0],
                           .bypass = job->bypass};

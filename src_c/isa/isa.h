@@ -47,7 +47,7 @@ typedef void factors_kernel(const void *rates, int rates_dtype, int64_t n, void 
 typedef struct {
   const void *x, *bias, *other, *factors; /* factors are of the compute type, and so is `other` of FD_DIVIDE and FD_MULTIPLY_ADD */
   void *y;
-  const uint64_t *bits; /* n bits; one word more may be read, but it has no effect */
+  const uint64_t *bits; /* n bits, or 0 if the operation reads none; one word more may be read, but it has no effect */
   int64_t n;
   double scale, shift, fill;
   int bypass; /* y is aligned to 64 bytes and is written with streaming stores, past the caches */

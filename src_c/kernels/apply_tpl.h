@@ -48,7 +48,7 @@ INLINE void NAME(tail)(int op, const fd_tile *tile, int64_t i) {
   STORED x[LANES_OF] = {0}, bias[LANES_OF] = {0}, other[LANES_OF] = {0}, y[LANES_OF];
   COMPUTED factors[LANES_OF] = {0}, shifts[LANES_OF] = {0};
   const size_t n = (size_t)(tile->n - i), bytes = n * sizeof(STORED);
-  const uint64_t bits = tile->bits[i / 64] >> (i % 64);
+  const uint64_t bits = tile->bits ? tile->bits[i / 64] >> (i % 64) : 0; /* 0: an operation that reads no bits */
   memcpy(x, (const STORED *)tile->x + i, bytes);
   if (op < FD_AFFINE && op & FD_WITH_BIAS) memcpy(bias, (const STORED *)tile->bias + i, bytes);
   if (op == FD_SELECT || (op < FD_AFFINE && op & FD_WITH_RESIDUAL)) memcpy(other, (const STORED *)tile->other + i, bytes);
