@@ -88,7 +88,8 @@ class BuildExt(build_ext):
                 "(Debian: apt-get install gcc libc6-dev; Fedora: dnf install gcc; macOS: xcode-select --install)."
             )
         for ext in self.extensions:  # one after another: Cython does not promise to be safe in threads
-            ext.sources = cythonize(ext, quiet=True, force=is_outdated(ext))[0].sources
+            cache = os.environ.get("CYTHON_CACHE_DIR")  # Cython's own variable, without which it keeps nothing
+            ext.sources = cythonize(ext, quiet=True, force=is_outdated(ext), cache=cache)[0].sources
             if ext.name != KERNELS and not self.fails(PROGRAM, ["-Werror", *SMALL]):
                 ext.extra_compile_args += SMALL
         self.parallel = self.parallel or os.cpu_count()
