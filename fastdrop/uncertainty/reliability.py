@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastdrop._core import plan
 from fastdrop._core.checks import as_positive_count, as_probabilities, check_indices, require
 from fastdrop._core.optional import axes, missing
 
@@ -131,7 +132,7 @@ def calibration(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> 
     >>> found.counts, round(found.ece, 3)
     (array([0, 0, 0, 3, 0]), 0.1)
     """
-    p, y = as_probabilities(probabilities), np.asarray(labels)
+    p, y = as_probabilities(probabilities), np.asarray(plan.to_array(labels, "labels"))
     if y.dtype.kind not in "iu":
         raise TypeError(f"labels must be integers; got {y.dtype}")
     if p.ndim != 2 or y.shape != p.shape[:1] or not p.size:
