@@ -550,6 +550,7 @@ cdef np.ndarray mask_result(tuple shape, dtype, out):
     given = out
     if true_shape(given) != shape or not np.PyArray_ISWRITEABLE(given):
         raise ValueError(f"out must be writable and have the shape {shape} of the mask; got {true_shape(given)}")
+    check_apart(given)
     return given
 
 

@@ -113,10 +113,15 @@ cpdef int check_out(out, np.ndarray x, str name="input") except -1:
         raise ValueError(f"out must have the shape of the {name}, {true_shape(x)}; got {true_shape(y)}")
     if not np.PyArray_ISWRITEABLE(y):
         raise ValueError("out must be writable; it is read-only")
-    if not np.PyArray_IS_C_CONTIGUOUS(y) and repeats_memory(y):
-        strides = integers(<int64_t *>np.PyArray_STRIDES(y), np.PyArray_NDIM(y))
-        raise ValueError(f"out must have memory of its own for each element; with the strides {strides} some share it")
-    return 0
+    return check_apart(y)
+
+
+cdef int check_apart(np.ndarray out) except -1:
+    """Raise an error for an output some of whose elements share memory, which cannot hold a result."""
+    if np.PyArray_IS_C_CONTIGUOUS(out) or not repeats_memory(out):
+        return 0
+    strides = integers(<int64_t *>np.PyArray_STRIDES(out), np.PyArray_NDIM(out))
+    raise ValueError(f"out must have memory of its own for each element; with the strides {strides} some share it")
 
 
 cdef bint repeats_memory(np.ndarray a) except -1:

@@ -319,6 +319,13 @@ def test_output_whose_elements_share_memory_is_refused(views, write):
     assert stream.offset == 0
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_mask_whose_elements_share_memory_is_refused(engine, packed):
+    out = strided(np.zeros(9, np.uint8 if packed else bool), (9,), 0)
+    with pytest.raises(ValueError, match="memory of its own"):
+        fastdrop.dropout_mask(9 * 8 if packed else 9, 0.4, packed=packed, out=out, **KEY)
+
+
 def test_output_whose_strides_only_look_as_if_elements_shared_memory(engine):
     for shape, steps in {((3, 2), (2, 3)), ((1, 6), (0, 2)), ((6, 1), (1, 0)), ((0, 4), (0, 0))}:
         x = 1 + np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
