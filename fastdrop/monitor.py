@@ -199,7 +199,7 @@ class Monitor:
 
         Raises
         ------
-        TypeError
+        TypeError, ValueError
             A loss is not a number.
         """
         training, validation = as_loss(training, "training"), as_loss(validation, "validation")
@@ -421,8 +421,8 @@ def as_loss(value: Any, name: str) -> float:
     """Return a loss, which may be the number of any library, NaN or infinite."""
     try:
         return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, the loss; got {value!r} ({type(value).__name__})") from None
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} must be a number, the loss; got {value!r} ({type(value).__name__})") from None
 
 
 def json_value(value: Any) -> Any:
