@@ -117,7 +117,8 @@ class Schedule:
         """
         number = plan.as_count(step, "step")
         with plan.RoundToNearest():
-            rate = scalar(self.rate(number), f"the rate of {type(self).__name__}")
+            rate = self.rate(number)
+            rate = scalar(rate, f"the rate of {type(self).__name__}")
             if math.isnan(rate):
                 raise ValueError(f"the rate of {type(self).__name__} must be a number; got {rate!r} at step {number}")
             return min(1.0, max(0.0, rate))
