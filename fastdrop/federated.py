@@ -40,6 +40,7 @@ Axes = Mapping[str, Sequence[str | None]]
 Kept = Mapping[str, NDArray[np.int64]]
 Count = Literal["fixed", "random"]
 
+MOST_WEIGHT = np.iinfo(np.int64).max
 DOMAIN = "federated"  # the name under which rounds and clients derive their seeds
 
 
@@ -258,6 +259,8 @@ def aggregate(
         An argument is not a mapping, `updates` does not hold `Update` objects, or an array is not of floats.
     ValueError
         An update has other parameters or shapes than its units make, or its weight is below 1.
+    OverflowError
+        The sum of the weights is 2**63 or more.
 
     Notes
     -----
@@ -304,6 +307,8 @@ def add_update(
         where, value = kept_index(name, totals[name].shape, axes, update.kept), as_real_array(given, f"the update of {name!r}")
         if value.shape != counts[name][where].shape:
             raise ValueError(f"the update of {name!r} has shape {value.shape}; its units make {counts[name][where].shape}")
+        if weight > MOST_WEIGHT - counts[name].max(initial=0):
+            raise OverflowError("the weights of the updates must have a sum below 2**63")
         with plan.RoundToNearest(), np.errstate(all="ignore"):
             totals[name][where] += value.astype(np.float64) * weight
         counts[name][where] += weight
@@ -332,7 +337,9 @@ def units_along(name: str, layer: str | None, size: int, kept: Kept) -> NDArray[
         return np.arange(size)
     if layer not in kept:
         raise ValueError(f"an axis of {name!r} counts the units of {layer!r}; kept has only {sorted(kept)}")
-    units = np.asarray(kept[layer])
+    units = np.asarray(plan.to_array(kept[layer], f"kept[{layer!r}]"))
+    if not units.size:
+        units = units.astype(np.int64)  # NumPy makes floats of an empty list
     if units.ndim != 1 or units.dtype.kind not in "iu" or (units[1:] <= units[:-1]).any() or (units.size and units[0] < 0):
         raise ValueError(f"kept[{layer!r}] must be an increasing sequence of units")
     if units.size and units[-1] >= size:

@@ -168,7 +168,8 @@ def checked_passes(
     first: ArrayLike, second: ArrayLike, targets: ArrayLike, strength: Any, mask: ArrayLike | None, form: Any
 ) -> Passes:
     """Return the two passes, or raise an error that names the bad argument."""
-    logits, others, classes = as_real_array(first, "first"), as_real_array(second, "second"), np.asarray(targets)
+    logits, others = as_real_array(first, "first"), as_real_array(second, "second")
+    classes = np.asarray(plan.to_array(targets, "targets"))
     if logits.shape != others.shape or not logits.ndim or classes.shape != logits.shape[:-1]:
         raise ValueError(
             "first and second must have the same shape (..., classes), and targets the shape (...); "
@@ -182,8 +183,8 @@ def checked_passes(
     counts = None if mask is None and logits.ndim == 2 else check_mask(mask, classes.shape)
     if counts is not None:
         logits, others, classes = logits[counts], others[counts], classes[counts]
+    check_indices(classes, logits.shape[-1], "targets", "the classes")  # in their own dtype: uint64 may be beyond int64
     chosen = np.ascontiguousarray(classes, np.int64)
-    check_indices(chosen, logits.shape[-1], "targets", "the classes")
     share = 1.0 / max(chosen.size, 1)
     factors = (share, weight * share) if form == "paper" else (0.5 * share, weight)
     return Passes(counts, numbers.log_probabilities(logits, others), chosen, *factors)
@@ -193,7 +194,7 @@ def check_mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.boo
     """Return the flags of the samples that count, or raise an error for bad flags."""
     if mask is None:
         return np.ones(shape, np.bool_)
-    counts = np.asarray(mask)
+    counts = np.asarray(plan.to_array(mask, "mask"))
     if counts.dtype != np.bool_:
         raise TypeError(f"mask must be of bool, True for samples that count; got {counts.dtype}")
     if counts.shape != shape:

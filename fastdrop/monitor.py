@@ -196,8 +196,13 @@ class Monitor:
         -------
         dict
             The entry. ``gap`` is the validation loss minus the training loss.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A loss is not a number.
         """
-        training, validation = float(training), float(validation)
+        training, validation = as_loss(training, "training"), as_loss(validation, "validation")
         return self._write({"kind": "losses", "training": training, "validation": validation, "gap": validation - training})
 
     def _look(self, array: ArrayLike) -> Sample:
@@ -219,8 +224,8 @@ class Monitor:
                 values = seen.values.astype(np.float64)
                 entry[f"mean_{when}"] = values.mean() if values.size else None
                 entry[f"variance_{when}"] = values.var() if values.size else None
-        earlier, later = entry["variance_before"], entry["variance_after"]
-        entry["variance_shift"] = earlier / later if later else None
+            earlier, later = entry["variance_before"], entry["variance_after"]
+            entry["variance_shift"] = earlier / later if later else None
         return self._write(entry)
 
     def _write_gradient(self, name: str, after: Sample, before: Sample) -> Entry:
@@ -410,6 +415,14 @@ def lost_share(before: Sample, after: Sample, replacement: Any) -> float | None:
     if after.size == before.size:
         return replaced_share(before.values, after.values, replacement)
     return 1 - after.size / before.size if after.size < before.size else None
+
+
+def as_loss(value: Any, name: str) -> float:
+    """Return a loss, which may be the number of any library, NaN or infinite."""
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} must be a number, the loss; got {value!r} ({type(value).__name__})") from None
 
 
 def json_value(value: Any) -> Any:

@@ -76,6 +76,12 @@ def to_schedule(value: Any, name: str = "schedule") -> StepToRate:
         raise type(error)(f"{name} must be schedules or rates in [0, 1]; got {value!r}") from None
 
 
+def keep(schedule: Schedule, check: Callable[[Any, str], float], *names: str) -> None:
+    """Replace numbers that a schedule was made with by those of `check`, so that no other type takes part in a rate."""
+    for name in names:
+        object.__setattr__(schedule, name, check(getattr(schedule, name), name))  # the dataclass is frozen
+
+
 class Schedule:
     """The base class of all schedules: a schedule is called with a step and returns a rate.
 
@@ -112,6 +118,7 @@ class Schedule:
         number = plan.as_count(step, "step")
         with plan.RoundToNearest():
             rate = self.rate(number)
+            rate = scalar(rate, f"the rate of {type(self).__name__}")
             if math.isnan(rate):
                 raise ValueError(f"the rate of {type(self).__name__} must be a number; got {rate!r} at step {number}")
             return min(1.0, max(0.0, rate))
@@ -221,7 +228,7 @@ class Constant(Schedule):
     p: float
 
     def __post_init__(self) -> None:
-        as_share(self.p, "p")
+        keep(self, as_share, "p")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -238,10 +245,9 @@ class Ramp(Schedule):
     begin: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        as_share(self.start, "start")
-        as_share(self.end, "end")
-        as_positive_count(self.steps, "steps")
-        plan.as_count(self.begin, "begin")
+        keep(self, as_share, "start", "end")
+        keep(self, as_positive_count, "steps")
+        keep(self, plan.as_count, "begin")
 
     def rate(self, step: int) -> float:
         """Return the rate: exactly `start` before the ramp, exactly `end` after it."""
@@ -339,7 +345,7 @@ class Polynomial(Ramp):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        as_positive_number(self.power, "power")
+        keep(self, as_positive_number, "power")
 
     def share(self, progress: float) -> float:
         """Return 1 - (1 - progress)**power."""
@@ -375,9 +381,8 @@ class Exponential(Schedule):
     gamma: float
 
     def __post_init__(self) -> None:
-        as_share(self.start, "start")
-        as_share(self.end, "end")
-        as_positive_number(self.gamma, "gamma")
+        keep(self, as_share, "start", "end")
+        keep(self, as_positive_number, "gamma")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -415,9 +420,9 @@ class Stepwise(Schedule):
     every: int
 
     def __post_init__(self) -> None:
-        as_share(self.p, "p")
-        as_positive_number(self.factor, "factor")
-        as_positive_count(self.every, "every")
+        keep(self, as_share, "p")
+        keep(self, as_positive_number, "factor")
+        keep(self, as_positive_count, "every")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -466,8 +471,8 @@ class Early(Schedule):
     shape: Literal["constant", "linear"] = "constant"
 
     def __post_init__(self) -> None:
-        as_share(self.p, "p")
-        as_positive_count(self.cutoff, "cutoff")
+        keep(self, as_share, "p")
+        keep(self, as_positive_count, "cutoff")
         if not plan.is_one_of(self.shape, ("constant", "linear")):
             raise ValueError(f"shape must be 'constant' or 'linear'; got {self.shape!r}")
 
@@ -511,8 +516,8 @@ class Late(Schedule):
     cutoff: int
 
     def __post_init__(self) -> None:
-        as_share(self.p, "p")
-        as_positive_count(self.cutoff, "cutoff")
+        keep(self, as_share, "p")
+        keep(self, as_positive_count, "cutoff")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -555,8 +560,8 @@ class Curriculum(Schedule):
     gamma: float
 
     def __post_init__(self) -> None:
-        as_share(self.p, "p")
-        as_positive_number(self.gamma, "gamma")
+        keep(self, as_share, "p")
+        keep(self, as_positive_number, "gamma")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -706,7 +711,7 @@ class Scaled(Schedule):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", to_schedule(self.schedule))
-        as_non_negative_number(self.factor, "factor")
+        keep(self, as_non_negative_number, "factor")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -748,6 +753,7 @@ class Clipped(Schedule):
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", to_schedule(self.schedule))
         check_bounds(self.low, self.high)
+        keep(self, as_share, "low", "high")
 
     def rate(self, step: int) -> float:
         """Return the rate."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import time
@@ -74,6 +75,13 @@ def stopping_cleanly() -> Iterator[None]:
 
 
 # Arguments ----------------------------------------------------------------------------------------------------------
+
+
+def finite(ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuse NaN, which compares as neither outside nor inside a range, and infinity."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number")
+    return value
 
 
 def integer(text: str) -> int:
@@ -197,6 +205,8 @@ def stream(
             with stopping_cleanly(), replacement(target) as file:
                 file.writelines(made)
             return
+        if sys.stdout is None:
+            raise OSError("standard output is closed")
     with using():
         for piece in made:
             sys.stdout.buffer.write(piece)  # a closed pipe ends this command as it ends the others
@@ -208,7 +218,12 @@ def stream(
 
 @cli.command()
 @click.option("--long", "is_long", is_flag=True, help="Check random cases, large arrays and statistics too.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="The time limit, with --long.  [default: 60]")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    callback=finite,
+    help="The time limit, with --long.  [default: 60]",
+)
 @click.option("--seed", type=integer, metavar="INTEGER", help="The seed of the random cases, with --long.  [default: fresh]")
 @click.pass_context
 def verify(ctx: click.Context, is_long: bool, minutes: float | None, seed: int | None) -> None:

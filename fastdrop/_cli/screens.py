@@ -48,13 +48,13 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def progress_bar(*columns: Any) -> Progress:
-    """Return a progress bar on standard error, which is shown only on a terminal."""
+    """Return a progress bar on standard error, which is shown only on a terminal. A closed standard error is None."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         *columns,
         console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
+        disable=not (sys.stderr and sys.stderr.isatty()),
         transient=True,
     )
 

@@ -216,7 +216,7 @@ cdef int check_place(Call call, tuple shape) except -1:
 cdef Work begin(Call call, x, str name):
     """Return the checked array and engine of a call."""
     cdef Work work = Work.__new__(Work)
-    work.x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    work.x = to_array(x, name)
     if not (runs_no_code(call.offset) and runs_no_code(call.start) and runs_no_code(call.num_threads)
             and runs_no_code(call.global_shape) and runs_no_code(call.global_start)
             and (runs_no_code(call.seed) or type(call.seed) is key_type or isinstance(call.seed, Counter))):
@@ -550,6 +550,7 @@ cdef np.ndarray mask_result(tuple shape, dtype, out):
     given = out
     if true_shape(given) != shape or not np.PyArray_ISWRITEABLE(given):
         raise ValueError(f"out must be writable and have the shape {shape} of the mask; got {true_shape(given)}")
+    check_apart(given)
     return given
 
 
@@ -602,7 +603,7 @@ def apply_mask(x, mask, scale, out, backend, num_threads, fill=0.0):
 cdef int take_mask(Work work, mask, out) except -1:
     """Set the caller's own keep flags or keep bits, copied if the result would overwrite them."""
     cdef int64_t n = np.PyArray_SIZE(work.x)
-    cdef np.ndarray given = np.asarray(mask)
+    cdef np.ndarray given = np.asarray(to_array(mask, "mask"))
     if np.PyArray_TYPE(given) == np.NPY_BOOL:
         work.flags = spread(given, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
         if work.flags is None:

@@ -113,12 +113,48 @@ cpdef int check_out(out, np.ndarray x, str name="input") except -1:
         raise ValueError(f"out must have the shape of the {name}, {true_shape(x)}; got {true_shape(y)}")
     if not np.PyArray_ISWRITEABLE(y):
         raise ValueError("out must be writable; it is read-only")
-    return 0
+    return check_apart(y)
+
+
+cdef int check_apart(np.ndarray out) except -1:
+    """Raise an error for an output some of whose elements share memory, which cannot hold a result."""
+    if np.PyArray_IS_C_CONTIGUOUS(out) or not repeats_memory(out):
+        return 0
+    strides = integers(<int64_t *>np.PyArray_STRIDES(out), np.PyArray_NDIM(out))
+    raise ValueError(f"out must have memory of its own for each element; with the strides {strides} some share it")
+
+
+cdef bint repeats_memory(np.ndarray a) except -1:
+    """Return whether neighbours along an axis share memory, as after a broadcast, or those along two axes do, as in windows."""
+    cdef set steps = set()
+    cdef int64_t step
+    cdef int k
+    if not np.PyArray_SIZE(a):
+        return False
+    for k in range(np.PyArray_NDIM(a)):
+        step = abs(np.PyArray_STRIDE(a, k))
+        if np.PyArray_DIM(a, k) > 1:
+            if step < np.PyArray_ITEMSIZE(a) or step in steps:
+                return True
+            steps.add(step)
+    return False
+
+
+cpdef np.ndarray to_array(value, str name):
+    """Return a value as an array of any dtype; an array of a subclass stays as it is. Lists must make a rectangle."""
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise ValueError(f"{name} must be an array, or lists of equal lengths at each depth; got {value!r}") from None
 
 
 def as_array(x, str name, out=None):
     """Return `x` as an array of a supported dtype, or raise an error that names it; `out` must have its shape and dtype."""
-    cdef np.ndarray array = x if isinstance(x, np.ndarray) else np.asarray(x)
+    cdef np.ndarray array = to_array(x, name)
     kind_of(array, name)
     if out is not None:
         check_out(out, array)

@@ -143,7 +143,7 @@ def as_real_array(value: ArrayLike, name: str, *, flags: bool = True) -> NDArray
         given = value
     else:
         with plan.RoundToNearest():
-            given = np.asarray(value)
+            given = np.asarray(plan.to_array(value, name))
     if given.dtype.kind not in ("biuf" if flags else "iuf") and given.dtype.name != "bfloat16":
         raise TypeError(f"{name} must be real numbers; got {f'an array of {given.dtype}' if given.ndim else repr(value)}")
     return given

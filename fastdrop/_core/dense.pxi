@@ -32,7 +32,7 @@ cdef class Linear:
     cdef int kind
 
     def __init__(self, x, weight, bias=None):
-        cdef np.ndarray given = np.asarray(x), matrix = weight if isinstance(weight, np.ndarray) else np.asarray(weight)
+        cdef np.ndarray given = np.asarray(to_array(x, "x")), matrix = to_array(weight, "weight")
         self.kind = kind_of(given, "x")
         kind_of(matrix, "weight")
         cdef tuple shape = true_shape(given), sizes = true_shape(matrix)
@@ -47,7 +47,7 @@ cdef class Linear:
 
     def operand(self, value, tuple shape, str name):
         """Return an operand in the compute type, or raise an error that names it."""
-        cdef np.ndarray array = np.asarray(value)
+        cdef np.ndarray array = np.asarray(to_array(value, name))
         if kind_of(array, name) != self.kind:
             raise TypeError(f"{name} must have the dtype of x, {self.dtype}; got {array.descr}")
         if true_shape(array) != shape:

@@ -16,7 +16,7 @@ def share_words(probabilities, int64_t features):
 
 cdef np.ndarray as_weights(probabilities, int64_t features):
     """Return the probabilities in float64, or raise an error for a bad one."""
-    cdef np.ndarray given = np.asarray(probabilities)
+    cdef np.ndarray given = np.asarray(to_array(probabilities, "probabilities"))
     if np.PyArray_TYPE(given) != np.NPY_FLOAT64 and given.dtype.kind not in "biuf" and given.dtype.name != "bfloat16":
         raise TypeError(
             f"probabilities must be real numbers; got {f'an array of {given.dtype}' if given.ndim else repr(probabilities)}")

@@ -56,6 +56,7 @@ from fastdrop._core.plan cimport (
     spread,
     spread_to,
     threads_of,
+    to_array,
     true_shape,
     wrapped,
     writable,
@@ -358,7 +359,7 @@ FUNCTIONS = (
 
 def elementary(str name, x, out, backend, num_threads):
     """Return y = f(x) per element. The kernel uses x and y directly if it knows their layouts; otherwise it gets copies."""
-    cdef np.ndarray given = x if isinstance(x, np.ndarray) else np.asarray(x)
+    cdef np.ndarray given = to_array(x, "x")
     cdef int kind = kind_of(given, "x")
     cdef Settings settings = settings_of(backend, num_threads)
     cdef native.Environment found

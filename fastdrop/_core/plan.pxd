@@ -71,6 +71,7 @@ cdef int draw_key(seed, offset, native.fd_key *out) except -1
 
 # Checks of arrays
 cdef int kind_of(np.ndarray x, str name) except -1
+cpdef np.ndarray to_array(value, str name)
 cpdef int check_out(out, np.ndarray x, str name=*) except -1
 cdef bint is_plain(np.ndarray a)
 cdef bint is_usual(np.ndarray a)

@@ -319,6 +319,8 @@ class Layer:
 
         Raises
         ------
+        TypeError
+            The state is no mapping, or a number in it has a wrong type.
         ValueError
             The state has another format or another configuration (the message names the differences), or its entries are
             missing, unknown, or do not fit.
@@ -335,10 +337,12 @@ class Layer:
     def _require_fit(self, state: Mapping[str, Any], before: Mapping[str, Any]) -> None:
         """Raise an error unless a state has the format, the configuration and the entries of this layer."""
         whose = f"this {type(self).__name__}"
+        if not isinstance(state, Mapping):
+            raise TypeError(f"the state must be a dictionary, as state_dict returns it; got {state!r} ({type(state).__name__})")
         if "format" in state and plan.as_count(np.asarray(state["format"])[()], "format") != FORMAT:
             raise ValueError(f"the state must have the format {FORMAT} of this version of fastdrop; got {state['format']}")
         if "config" in state:
-            different = sentence(json.loads(before["config"]), json.loads(str(state["config"])), "the state")
+            different = sentence(json.loads(before["config"]), config_of(state), "the state")
             if different:
                 raise ValueError(f"the state does not fit {whose}: {different}")
         require_entries(state, before, whose)
@@ -374,6 +378,17 @@ def require_shape(grad: Any, shape: Any) -> None:
     """Raise an error unless a gradient has the shape of the output; None as the shape (of an output without one) allows all."""
     if shape is not None and np.shape(grad) != shape:
         raise ValueError(f"grad must have the shape of the output, {shape}; got shape {np.shape(grad)}")
+
+
+def config_of(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the configuration in a state, or raise an error if it is none."""
+    try:
+        config = json.loads(str(state["config"]))
+    except ValueError:
+        config = None
+    if not isinstance(config, Mapping):
+        raise ValueError(f"the entry config of a state must be a configuration as JSON; got {state['config']!r}")
+    return config
 
 
 def sentence(here: Mapping[str, Any], there: Mapping[str, Any], whose: str) -> str:

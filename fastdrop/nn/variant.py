@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -89,6 +91,11 @@ def whole_signature(cls: type[Variant]) -> inspect.Signature:
     return inspect.Signature(sorted([*named, *rest], key=lambda parameter: parameter.kind))
 
 
+def plain_number(value: Any) -> Any:
+    """Return a `Fraction` or a `Decimal`, which no configuration can hold, as a float, and another value as it is."""
+    return float(value) if isinstance(value, (Fraction, Decimal)) else value
+
+
 def short_signature(cls: type) -> inspect.Signature:
     """Return the signature of a class in a form short enough for a message."""
     found = inspect.signature(cls)
@@ -160,8 +167,8 @@ class Variant(Layer):
         seed, value = bound.arguments.pop("seed"), bound.arguments.pop(self.scheduled)
         if self.scheduled == "p" and not callable(value) and not (isinstance(value, np.ndarray) and value.ndim):
             plan.as_rate(value)
-        setattr(self, self.scheduled, value)
-        self.options: dict[str, Any] = dict(bound.arguments)
+        setattr(self, self.scheduled, plain_number(value))
+        self.options: dict[str, Any] = {name: plain_number(option) for name, option in bound.arguments.items()}
         self.step = 0
         self._stream = None if seed is None else seed if isinstance(seed, Stream) else Stream(seed)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -73,7 +75,7 @@ def model_precision(p: float, length_scale: float, samples: int, weight_decay: f
     Raises
     ------
     TypeError, ValueError
-        An argument is not a number above 0, or p is not in [0, 1).
+        An argument is not a number above 0, or p is not in [0, 1); or the precision would be 0 or infinite in float64.
 
     References
     ----------
@@ -89,7 +91,9 @@ def model_precision(p: float, length_scale: float, samples: int, weight_decay: f
     rate = plan.as_rate(p)
     if rate == 1.0:
         raise ValueError("p must be below 1, because a network that drops everything has no precision")
-    square = as_positive_number(length_scale, "length_scale") ** 2
-    return (
-        (1.0 - rate) * square / (2.0 * as_positive_count(samples, "samples") * as_positive_number(weight_decay, "weight_decay"))
-    )
+    length, count = as_positive_number(length_scale, "length_scale"), as_positive_count(samples, "samples")
+    with plan.RoundToNearest():
+        precision = (1.0 - rate) * (length * length) / (2.0 * count * as_positive_number(weight_decay, "weight_decay"))
+    if not 0.0 < precision < math.inf:
+        raise ValueError(f"length_scale, samples and weight_decay must make a finite precision above 0; it is {precision!r}")
+    return precision

@@ -168,7 +168,7 @@ def mc_predict(
         `forward` is neither a function nor has a method ``forward``, `reduce` has no ``update`` or no ``count``, or a seed is
         given for layers.
     ValueError
-        `samples` or `batch` is below 1, or the results change their shape.
+        `samples` or `batch` is below 1, the results change their shape, or `batch` is above 1 and `x` has no axis.
 
     See Also
     --------
@@ -224,7 +224,9 @@ def check_reduction(reduce: Any) -> Any:
 
 def stacked(run: Callable[[Any, int], Any], x: ArrayLike, number: int, size: int) -> NDArray[Any]:
     """Return the results of `size` passes that are run as one, on `size` copies of the input."""
-    values = np.asarray(x)
+    values = np.asarray(plan.to_array(x, "x"))
+    if not values.ndim:
+        raise ValueError("with batch, x must have a first axis, along which it is repeated; it has no dimensions")
     y = np.asarray(run(np.concatenate([values] * size), number))
     if y.ndim == 0 or len(y) != size * len(values):
         raise ValueError(

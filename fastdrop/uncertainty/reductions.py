@@ -278,8 +278,8 @@ class Regression(Moments):
     Raises
     ------
     TypeError, ValueError
-        The precision is not above 0, or the targets do not have one or two dimensions. By `update`: a result does not have the
-        shape of the targets. By `log_likelihood`: no targets, or no pass yet.
+        The precision is not above 0, or the targets do not have one or two dimensions, or have no output. By `update`: a result
+        does not have the shape of the targets. By `log_likelihood`: no targets, or no pass yet.
 
     Notes
     -----
@@ -309,6 +309,8 @@ class Regression(Moments):
         self.targets = None if targets is None else as_floats(targets, "targets")
         if self.targets is not None and self.targets.ndim not in (1, 2):
             raise ValueError(f"targets must have shape (N,) or (N, D); got {self.targets.shape}")
+        if self.targets is not None and self.targets.ndim == 2 and not self.targets.shape[1]:
+            raise ValueError(f"targets must have at least one output, D >= 1; got shape {self.targets.shape}")
         self._largest: NDArray[np.float64] = np.zeros(0)  # the largest exponent so far
         self._total: NDArray[np.float64] = np.zeros(0)  # the sum of exp(exponent - largest)
 

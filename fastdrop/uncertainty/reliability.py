@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastdrop._core.checks import as_positive_count, as_probabilities, check_indices, require
+from fastdrop._core import plan
+from fastdrop._core.checks import as_positive_count, as_probabilities, as_real_array, check_indices, require
 from fastdrop._core.optional import axes, missing
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def calibration(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> 
     >>> found.counts, round(found.ece, 3)
     (array([0, 0, 0, 3, 0]), 0.1)
     """
-    p, y = as_probabilities(probabilities), np.asarray(labels)
+    p, y = as_probabilities(probabilities), np.asarray(plan.to_array(labels, "labels"))
     if y.dtype.kind not in "iu":
         raise TypeError(f"labels must be integers; got {y.dtype}")
     if p.ndim != 2 or y.shape != p.shape[:1] or not p.size:
@@ -171,6 +172,8 @@ def ood_auroc(known: ArrayLike, unknown: ArrayLike) -> float:
     ------
     ImportError
         scikit-learn is not installed.
+    TypeError
+        The scores are not real numbers.
     ValueError
         There are no scores of one kind, or a score is NaN.
 
@@ -189,11 +192,14 @@ def ood_auroc(known: ArrayLike, unknown: ArrayLike) -> float:
         from sklearn.metrics import roc_auc_score
     except ImportError as error:
         raise missing("the AUROC", error, "bench") from error
-    scores = [np.asarray(given, np.float64).reshape(-1) for given in (known, unknown)]
+    scores = [
+        as_real_array(given, name).astype(np.float64).reshape(-1) for given, name in ((known, "known"), (unknown, "unknown"))
+    ]
     if not all(part.size and not np.isnan(part).any() for part in scores):
         raise ValueError("known and unknown must each have at least one score, and no NaN")
+    ranks = np.unique(np.concatenate(scores), return_inverse=True)[1]  # scikit-learn takes no infinite scores
     truth = np.repeat([0, 1], [part.size for part in scores])
-    return float(roc_auc_score(truth, np.concatenate(scores)))
+    return float(roc_auc_score(truth, ranks.reshape(-1)))
 
 
 def plot_histograms(

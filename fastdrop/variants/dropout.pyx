@@ -92,8 +92,8 @@ def dropout(
         another type.
     ValueError
         For a `p` outside [0, 1] (an array's first such index is named) or of a shape that does not broadcast, a `seed` or
-        `offset` outside [0, 2**64), a negative `start`, an unknown `mode` or `backend`, an `out` of another shape or
-        read-only, a mask that does not fit. After an error `out` is as it was.
+        `offset` outside [0, 2**64), a negative `start`, an unknown `mode` or `backend`, an `out` of another shape,
+        read-only, or with elements that share memory, a mask that does not fit. After an error `out` is as it was.
     OverflowError
         For an index past the end of the stream.
 

@@ -14,7 +14,38 @@ def both_passes(layer, *inputs):
     return layer.backward(layer(*inputs))
 
 
+RAGGED = [[0.25, 0.75], [1.0]]
+
 CALLS = {
+    "ragged x": (
+        lambda: fastdrop.dropout(RAGGED, seed=1),
+        ValueError,
+        "x must be an array, or lists of equal lengths at each depth; got",
+    ),
+    "ragged grad": (lambda: fastdrop.alpha_dropout_backward(RAGGED, seed=1), ValueError, "grad must be an array, or lists"),
+    "ragged mask": (lambda: fastdrop.apply_mask(X, RAGGED), ValueError, "mask must be an array, or lists"),
+    "ragged numbers": (lambda: fastdrop.elementary.exp(RAGGED), ValueError, "x must be an array, or lists"),
+    "ragged bias": (
+        lambda: fastdrop.drop_connect(X, np.ones((5, 2), np.float32), bias=RAGGED, seed=1),
+        ValueError,
+        "bias must be an array, or lists",
+    ),
+    "ragged probabilities": (lambda: uncertainty.entropy(RAGGED), ValueError, "probabilities must be an array, or lists"),
+    "ragged labels": (
+        lambda: uncertainty.calibration([[0.5, 0.5]], [[0], [1, 0]]),
+        ValueError,
+        "labels must be an array, or lists",
+    ),
+    "ragged targets": (
+        lambda: losses.r_drop_loss([RAGGED[0]], [RAGGED[0]], [[0], [1, 0]]),
+        ValueError,
+        "targets must be an array, or lists",
+    ),
+    "targets beyond int64": (
+        lambda: losses.r_drop_loss([RAGGED[0]], [RAGGED[0]], np.array([2**64 - 1], np.uint64)),
+        ValueError,
+        "targets must be in .*; got 18446744073709551615 to 18446744073709551615",
+    ),
     "log_alpha": (lambda: theory.log_alpha(X, None), TypeError, "log_sigma2 must be an array"),
     "log_alpha_backward": (lambda: theory.log_alpha_backward(X, X, None), TypeError, "log_sigma2 must be an array"),
     "prune": (lambda: theory.prune(X, None), TypeError, "log_sigma2 must be an array"),

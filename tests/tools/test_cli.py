@@ -424,7 +424,37 @@ def test_a_closed_pipe_ends_a_command_without_words(folder, arguments):
     assert running.returncode == 1
 
 
+def with_closed(number, folder, *arguments):
+    """Run a command that begins without one of the standard streams, as after ``2>&-`` in a shell."""
+    command = ["sh", "-c", f'exec "$0" -m fastdrop "$@" {number}>&-', sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, timeout=120)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_apply_needs_neither_of_the_standard_streams(folder, number):
+    done = with_closed(number, folder, "apply", "in.npy", "out.npy", *APPLY)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (folder / "out.npy").exists()
+
+
+def test_stream_needs_an_open_standard_output(folder):
+    done = with_closed(1, folder, *STREAM)
+    assert (done.returncode, done.stderr) == (1, b"Error: standard output is closed\n")
+    done = with_closed(2, folder, *STREAM)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout
+
+
 # verify, info, bench ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("minutes", ["nan", "inf", "-inf", "0"])
+def test_the_time_limit_of_verify_is_a_number(monkeypatch, minutes):
+    """NaN is neither below a limit nor above it: the checks would never end."""
+    monkeypatch.setattr("fastdrop._cli.commands.long_checks", lambda *arguments: iter(()))
+    done = run("verify", "--long", "--minutes", minutes)
+    assert done.exit_code == 2
+    assert "--minutes" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow

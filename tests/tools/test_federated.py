@@ -178,6 +178,22 @@ def test_nobody():
     assert not aggregate(network(), AXES, [Update(part, nothing)])[1]["w2"].any()
 
 
+def test_weights_whose_sum_is_too_large_are_refused():
+    """The counts would wrap around, and the mean would be that of no client."""
+    whole = {"h": np.array([0, 1])}
+    updates = [Update({"b": np.ones(2)}, whole, weight=2**62) for _ in range(2)]
+    with pytest.raises(OverflowError, match=r"sum below 2\*\*63"):
+        aggregate({"b": np.zeros(2)}, {"b": ("h",)}, updates)
+    mean, counts = aggregate({"b": np.zeros(2)}, {"b": ("h",)}, [updates[0], updates[0]._replace(weight=2**62 - 1)])
+    assert (mean["b"] == 1).all()
+    assert (counts["b"] == 2**63 - 1).all()
+
+
+def test_an_empty_list_is_no_units():
+    part = extract({"b": np.ones(3)}, {"b": ("h",)}, {"h": []})
+    assert part["b"].shape == (0,)
+
+
 def test_bad_input():
     server = network()
     update = clients(number=1)[0]

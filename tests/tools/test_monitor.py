@@ -3,12 +3,14 @@
 import copy
 import doctest
 import json
+import math
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -92,6 +94,24 @@ def test_losses():
         "step": 3, "kind": "losses", "training": 0.25, "validation": 1.0, "gap": 0.75,
     }  # fmt: skip
     assert monitor.losses(float("nan"), 1)["gap"] is None
+
+
+@pytest.mark.parametrize("scale", [(1e150, 1e-150), (1e200, 1e200), (math.inf, math.inf)])
+def test_a_shift_beyond_float64_warns_of_nothing(scale):
+    """A run that diverges is one to look at, also where warnings are errors."""
+    before, after = (np.array([1.0, -1.0]) * factor for factor in scale)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        entry = Monitor().layer("a", before, after)
+    assert entry["variance_shift"] is None
+
+
+@pytest.mark.parametrize("bad", ["x", None, [1.0, 2.0], 1j])
+def test_a_loss_that_is_no_number_is_named(bad):
+    monitor = Monitor()
+    with pytest.raises((TypeError, ValueError), match="validation must be a number, the loss; got"):
+        monitor.losses(1.0, bad)
+    assert not monitor.entries()
 
 
 def test_bad_input(tmp_path):

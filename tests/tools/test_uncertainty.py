@@ -520,6 +520,10 @@ def test_bad_regression():
         (lambda: model_precision(1.0, 1.0, 10, 1e-3), "p must be below 1"),
         (lambda: model_precision(0.5, 1.0, 0, 1e-3), "samples"),
         (lambda: model_precision(0.5, 1.0, 10, 0.0), "weight_decay"),
+        (lambda: model_precision(0.5, 1e200, 10, 1.0), "finite precision above 0; it is inf"),
+        (lambda: model_precision(0.5, 1e-200, 10, 1.0), "finite precision above 0; it is 0.0"),
+        (lambda: Regression(1.0, np.zeros((3, 0))), "at least one output"),
+        (lambda: mc_predict(lambda x, stream: x, 1.0, 4, batch=2, seed=1), "with batch, x must have a first axis"),
     ):
         with pytest.raises(ValueError, match=match):
             call()
@@ -569,6 +573,22 @@ def test_bad_calibration():
     ):
         with pytest.raises(error, match=match):
             calibration(p, labels, bins)
+
+
+@pytest.mark.parametrize("known", [[-math.inf, 3.0], [math.inf, 3.0], [True, False], [-1e308, 1e308]])
+def test_auroc_of_infinite_and_extreme_scores(known):
+    """An infinite score is the least or the most familiar of all: only the order counts."""
+    pytest.importorskip("sklearn")
+    unknown = [-math.inf, 0.5, math.inf]
+    pairs = [float(b > a) + 0.5 * (b == a) for a in known for b in unknown]
+    assert ood_auroc(known, unknown) == pytest.approx(sum(pairs) / len(pairs))
+
+
+@pytest.mark.parametrize("bad", [["a"], [1j], None, [[1.0], [1.0, 2.0]]])
+def test_auroc_names_scores_that_are_no_numbers(bad):
+    pytest.importorskip("sklearn")
+    with pytest.raises((TypeError, ValueError), match="unknown must be"):
+        ood_auroc([0.5], bad)
 
 
 def test_auroc_counts_pairs():

@@ -5,6 +5,8 @@ import doctest
 import inspect
 import json
 import pickle
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -663,6 +665,37 @@ def test_a_configuration_that_cannot_be_followed(config, error, sentence):
     with pytest.raises(error) as caught:
         nn.Layer.from_config(config() if callable(config) else config)
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [Fraction(1, 4), Decimal("0.25")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda number: nn.Dropout(number),
+        lambda number: nn.AlphaDropout(number, mean=number),
+        lambda number: nn.UniformDropout(number),
+        lambda number: nn.AdaptiveDropout(number, shift=number),
+        lambda number: nn.TargetedDropout(0.5, fraction=number),
+    ],
+)
+def test_numbers_that_json_cannot_hold_become_floats_in_a_configuration(make, number):
+    layer = make(number)
+    state = layer.state_dict()
+    assert layer.to_config() == make(0.25).to_config()
+    nn.Layer.from_config(layer.to_config()).load_state_dict(state)
+
+
+@pytest.mark.parametrize("state", [None, 3, [], "x"])
+def test_a_state_must_be_a_mapping(state):
+    with pytest.raises(TypeError, match="the state must be a dictionary, as state_dict returns it; got"):
+        nn.Dropout(0.5).load_state_dict(state)
+
+
+@pytest.mark.parametrize("config", ["{", "-1", None, "[]"])
+def test_the_configuration_in_a_state_must_be_json(config):
+    layer = nn.Dropout(0.5)
+    with pytest.raises(ValueError, match="the entry config of a state must be a configuration as JSON; got"):
+        layer.load_state_dict(layer.state_dict() | {"config": config})
 
 
 def test_a_configuration_has_one_class():

@@ -3,6 +3,8 @@
 import math
 import pickle
 import platform
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -76,6 +78,55 @@ def test_rates_stay_in_range():
     assert Stepwise(0.0, 2.0, 1)(10**6) == 0.0
     assert Constant(0.4).scaled(3.0)(0) == 1.0
     assert [Early(0.3, 1, "linear")(t) for t in (0, 1)] == [0.3, 0.0]
+
+
+NUMBERS = [np.float32(0.3), np.array(0.3), Fraction(3, 10), Decimal("0.3")]
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: type(number).__name__)
+@pytest.mark.parametrize(
+    "make",
+    [
+        Constant,
+        lambda p: Linear(p, 0.0, 7),
+        lambda p: Cosine(0.0, p, 7),
+        lambda p: Polynomial(p, 0.1, 7, power=p),
+        lambda p: Exponential(0.9, p, p),
+        lambda p: Stepwise(0.7, p, 2),
+        lambda p: Early(p, 7, "linear"),
+        lambda p: Late(p, 1),
+        lambda p: Curriculum(p, p),
+        lambda p: Scaled(p, p),
+        lambda p: Clipped(0.9, 0.0, p),
+        lambda p: Phases((p, 0.2), (9,)),
+        lambda p: ValidationDriven(p, target=p),
+    ],
+)
+def test_a_rate_is_computed_in_float64_whatever_the_type_of_its_numbers(make, number):
+    """So a rate in float32 is not rounded again, and `Decimal`, which does not multiply floats, works."""
+    made, wanted = make(number), make(float(number))
+    assert type(made(3)) is float
+    assert made(3) == wanted(3)
+    assert Schedule.from_config(made.to_config())(3) == wanted(3)
+
+
+@pytest.mark.parametrize("short", [np.uint8, np.int8])
+def test_numbers_of_steps_of_a_short_type_do_not_wrap_around(short):
+    assert Linear(0.0, 0.5, 100, begin=short(10))(5) == 0.0
+    assert Linear(0.0, 0.5, short(100))(300) == 0.5
+    assert Stepwise(0.8, 0.5, short(100))(300) == 0.1
+    assert Phases((0.1, 0.2), (short(100),))(300) == 0.2
+
+
+def test_an_integer_factor_does_not_make_an_integer_of_many_digits():
+    assert Stepwise(0.5, 2, 1)(2**62) == 1.0
+
+
+def test_an_array_that_changes_later_does_not_change_a_schedule():
+    p = np.array(0.3)
+    schedule = Constant(p)
+    p[()] = 0.6
+    assert schedule(0) == 0.3
 
 
 def test_a_schedule_of_ones_own_is_clipped():
