@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -103,25 +104,38 @@ True
 SCALED = "Kept elements times 1 / (1 - p), dropped ones +0.0."
 STANDARDISED = "Kept elements a x + b and dropped ones a s + b, s being what SELU tends to, with the mean and variance of x."
 
-Axes = Callable[[int], "tuple[int, ...]"]  # the axes that share a decision, of a number of dimensions
+Axes = Callable[[int, bool], "tuple[int, ...]"]  # the axes that share a decision, of a number of dimensions; if any is dropped
 
 
-def channels(*layouts: str, others: str = "", first: int = 2, hint: str = "") -> Axes:
+class WrongDimensions(ValueError, RuntimeError):
+    """A wrong number of dimensions: a ValueError as all of fastdrop's, and a RuntimeError as PyTorch's."""
+
+
+def channels(
+    name: str, *layouts: str, others: str = "", first: int = 2, received: Mapping[int, str] = MappingProxyType({})
+) -> Axes:
     """Return the rule that shares a decision along the axes after the channels, for tensors of these layouts.
 
-    With `others`, the name of a layout, other tensors are taken as of that layout, as PyTorch takes them, with a warning that
-    ends with the hint. Their first `first` axes have decisions of their own.
+    With `others`, the name of a layout, other tensors are taken as of that layout, as PyTorch takes them, with a warning. Their
+    first `first` axes have decisions of their own. `received` has what the warning says of a number of dimensions. Warnings and
+    errors begin as PyTorch's, so that filters for those work.
     """
     shared = {len(layout): tuple(range(layout.index("C") + 1, len(layout))) for layout in layouts}
     wanted = " or ".join(f"({', '.join(layout)})" for layout in layouts)
+    sizes = " or ".join(f"{size}D" for size in sorted(shared))
 
-    def axes(ndim: int) -> tuple[int, ...]:
+    def axes(ndim: int, drops: bool) -> tuple[int, ...]:
         if ndim in shared:
             return shared[ndim]
         if not others or ndim < first:
-            raise ValueError(f"input must have the dimensions {wanted}; got {ndim} dimensions")
-        taken = f"which are taken as {others}, as PyTorch does{hint}"
-        warn(f"input should have the dimensions {wanted}; got {ndim} dimensions, {taken}")
+            raise WrongDimensions(
+                f"{name}: Expected {sizes} input, but received a {ndim}D input: input must have the dimensions {wanted}"
+            )
+        what = received.get(ndim, f"a {ndim}-D input to {name}")
+        warn(
+            f"{name}: Received {what}; input should have the dimensions {wanted}; got {ndim} dimensions, which are taken as "
+            f"{others}, as PyTorch does"
+        )
         return tuple(range(first, ndim))
 
     return axes
@@ -134,11 +148,11 @@ def warn(message: str) -> None:
 
 
 def after(number: int, meaning: str) -> Axes:
-    """Return the rule that shares a decision along all axes after the first `number`."""
+    """Return the rule that shares a decision along all axes after the first `number`, which are needed if any is dropped."""
 
-    def axes(ndim: int) -> tuple[int, ...]:
-        if ndim < number:
-            raise ValueError(f"input must have {meaning}; got {ndim} dimensions")
+    def axes(ndim: int, drops: bool) -> tuple[int, ...]:
+        if ndim < number and drops:
+            raise WrongDimensions(f"input must have {meaning}; got {ndim} dimensions")
         return tuple(range(number, ndim))
 
     return axes
@@ -181,7 +195,7 @@ def define(row: Row) -> Function:
             if axes is not None:
                 if not (shared_axes is None and noise_shape is None):
                     raise ValueError(f"{name} shares decisions along axes of its own; shared_axes and noise_shape must be None")
-                shared_axes = axes(ndim_of(input))
+                shared_axes = axes(ndim_of(input), bool(training) and p != 0)
             place = Placement(noise_shape, shared_axes, global_shape, global_start)
         is_default = seed is None and generator is None and offset == 0
         if is_default and place is None:
@@ -204,7 +218,7 @@ dropout1d = define(
     Row(
         "dropout1d",
         "Drop whole channels of sequences.",
-        channels("NCL", "CL"),
+        channels("dropout1d", "NCL", "CL"),
         shape="(N, C, L) or (C, L).",
         example="2, 3, 4",
     )
@@ -214,9 +228,13 @@ dropout2d = define(
         "dropout2d",
         "Drop whole channels of images.",
         channels(
+            "dropout2d",
             "NCHW",
             others="(N, C, ...)",
-            hint=": call dropout1d for sequences, and input.unsqueeze(0) for one image (C, H, W)",
+            received={
+                3: "a 3D input to dropout2d and assuming that channel-wise 1D dropout behavior is desired: call dropout1d for "
+                "sequences, and input.unsqueeze(0) for one image (C, H, W)"
+            },
         ),
         shape="(N, C, H, W). Others are taken as (N, C, ...), with a warning, as PyTorch does: also (N, C, L).",
         example="2, 3, 4, 4",
@@ -226,7 +244,7 @@ dropout3d = define(
     Row(
         "dropout3d",
         "Drop whole channels of volumes.",
-        channels("NCDHW", "CDHW", others="(C, ...)", first=1),
+        channels("dropout3d", "NCDHW", "CDHW", others="(C, ...)", first=1),
         shape="(N, C, D, H, W) or (C, D, H, W). Others are taken as (C, ...), with a warning, as PyTorch does.",
         example="2, 3, 4, 4, 4",
     )

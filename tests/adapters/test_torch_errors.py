@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import torch.nn.functional as F  # noqa: E402
+from torch import nn  # noqa: E402
 from torch_calls import FUNCTIONS, SHAPES, state  # noqa: E402
 
 import fastdrop.torch as ft  # noqa: E402
@@ -171,6 +172,27 @@ def test_dimensions(name):
     assert torch.equal(before, state())
 
 
+@pytest.mark.parametrize(("name", "shape"), [("dropout1d", (2, 3, 4, 5)), ("dropout1d", (3,)), ("feature_alpha_dropout", (3,))])
+def test_wrong_dimensions_are_the_error_of_pytorch_too(name, shape):
+    with pytest.raises(RuntimeError) as theirs:
+        getattr(F, name)(torch.ones(shape), 0.5, True)
+    with pytest.raises(RuntimeError) as ours:
+        getattr(ft, name)(torch.ones(shape), 0.5, True)
+    assert isinstance(ours.value, ValueError)
+    if name == "dropout1d":
+        begin = str(theirs.value).split(".")[0]
+        assert str(ours.value).startswith(begin)
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_no_channels_are_needed_where_nothing_is_dropped(shape):
+    x, layer = torch.ones(shape), nn.Sequential(nn.FeatureAlphaDropout(0.5)).eval()
+    ft.convert(layer)
+    assert ft.feature_alpha_dropout(x, 0.5) is x
+    assert ft.feature_alpha_dropout(x, 0.0, True) is x
+    assert layer(x) is x
+
+
 @pytest.mark.parametrize(
     ("name", "shape"),
     [("dropout2d", (64, 3)), ("dropout2d", (8, 9, 4)), ("dropout2d", (8, 9, 2, 3, 2)), ("dropout3d", (64,)),
@@ -184,8 +206,11 @@ def test_other_dimensions_warn_as_in_pytorch(name, shape):
     x = torch.ones(shape)
     with pytest.warns(UserWarning, match=f"got {len(shape)} dimensions, which are taken as"):
         y = getattr(ft, name)(x, 0.5, True, seed=3)
-    with pytest.warns(UserWarning, match=f"{name}: Received"):
+    with pytest.warns(UserWarning, match=f"{name}: Received") as theirs:
         axes = shared(getattr(F, name)(x, 0.5, True))
+    begin = str(theirs[0].message)[: len(f"{name}: Received a 3D input to {name}")]
+    with pytest.warns(UserWarning, match=f"^{begin}"):  # so that a filter for PyTorch's warning is one for this
+        getattr(ft, name)(x, 0.5, True, seed=3)
     assert shared(y) == axes
     assert torch.equal(y, ft.dropout(x, 0.5, True, seed=3, shared_axes=axes))
     torch._dynamo.reset()
