@@ -22,7 +22,7 @@ __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "g
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 NOTHING = (0.0, 0.0, 0.0)
 # Operands of a call without them. These are NumPy arrays, because an array of JAX would have to be made in each eager call.
-NO_BEGIN, NO_RATE = np.zeros(0, np.uint32), np.zeros(0, np.float32)
+NO_BEGIN, NO_RATE, NO_KEY = np.zeros(0, np.uint32), np.zeros(0, np.float32), np.zeros(2, np.uint32)
 
 Factors = tuple[float, float, float]
 Axes = Callable[[int], "tuple[int, ...]"]  # from a number of dimensions to the axes that share a decision
@@ -55,7 +55,8 @@ def drop(x: Any, p: Any, key: Any, training: Any, row: Row, placement: Placement
     if not plan.check_flag(training, "training") or known == 0:
         return x
     plan.effective()  # raises for a wrong setting, which the handler cannot do
-    keys = check_key(key()) if keys is None else keys
+    if keys is None:
+        keys = NO_KEY if known == 1 else check_key(key())  # where everything is dropped, Flax draws no key
     return primitive.bind(*vary_alike(x, keys, begin, rate), rule=rule, local=False)
 
 
@@ -180,7 +181,7 @@ p : float, default 0.5
 key : jax.Array
     A key of JAX, such as ``jax.random.key(42)``, or its words as an array of uint32. The first two words are the seed, the high
     word first. If the key has four words, the last two are the offset. `key` may also be a function that returns a key: it is
-    called after all other checks, and only if something may be dropped.
+    called after all other checks, and only for a `p` between 0 and 1.
 training : bool, default True
     False returns `x` itself, and so does ``p=0``.
 shared_axes, noise_shape, start, global_shape

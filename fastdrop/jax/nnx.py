@@ -78,13 +78,18 @@ class Dropout(nnx.Dropout):
             As `fastdrop.jax.dropout`.
         """
         passes = first_from(
-            deterministic, self.deterministic, error_msg="deterministic must be given to Dropout, or to its call"
+            deterministic,
+            self.deterministic,
+            error_msg="No `deterministic` argument was provided to Dropout: give it to the constructor or to the call",
         )
 
         def draw() -> Any:
             source = self.rngs if rngs is None else rngs
             if source is None:
-                raise ValueError("rngs must be given to Dropout, or to its call, unless deterministic is True")
+                raise ValueError(
+                    "`deterministic` is False, but no `rngs` argument was provided to Dropout: give it to the constructor or to "
+                    "the call"
+                )
             if isinstance(source, nnx.Rngs):
                 source = source[self.rng_collection]
             return source() if callable(source) else source

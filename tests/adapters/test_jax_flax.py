@@ -77,12 +77,21 @@ def test_nnx_draws_no_key_for_bad_input(x):
 
 
 def test_nnx_says_what_is_missing():
-    with pytest.raises(ValueError, match=r"^rngs must be given to Dropout, or to its call, unless deterministic is True"):
+    with pytest.raises(ValueError, match=r"^`deterministic` is False, but no `rngs` argument was provided to Dropout"):
         fastdrop.jax.nnx.Dropout(RATE)(X)
-    with pytest.raises(ValueError, match=r"^deterministic must be given"):
+    with pytest.raises(ValueError, match=r"^No `deterministic` argument was provided to Dropout"):
         fastdrop.jax.nnx.Dropout(RATE, deterministic=None)(X)
     with pytest.raises(TypeError, match=r"^key must be a key of JAX, such as jax.random.key"):
         fastdrop.jax.nnx.Dropout(RATE)(X, rngs=42)
+
+
+def test_no_key_is_drawn_where_everything_is_dropped():
+    """As in Flax, which needs no rngs for a rate of 1."""
+    layer, own = fastdrop.jax.nnx.Dropout(1.0, rngs=nnx.Rngs(7)), nnx.Dropout(1.0, rngs=nnx.Rngs(7))
+    same(layer(X), own(X))
+    assert layer.rngs.count[...] == own.rngs.count[...] == 0
+    same(fastdrop.jax.nnx.Dropout(1.0)(X), own(X))
+    same(fastdrop.jax.linen.Dropout(1.0, deterministic=False).apply({}, X), own(X))
 
 
 # linen --------------------------------------------------------------------------------------------------------------
