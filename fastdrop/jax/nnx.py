@@ -87,8 +87,8 @@ class Dropout(nnx.Dropout):
             source = self.rngs if rngs is None else rngs
             if source is None:
                 raise ValueError(
-                    "`deterministic` is False, but no `rngs` argument was provided to Dropout: give it to the constructor or to "
-                    "the call"
+                    "`deterministic` is False, but no `rngs` argument was provided to Dropout: give it to the constructor or "
+                    "to the call"
                 )
             if isinstance(source, nnx.Rngs):
                 source = source[self.rng_collection]
