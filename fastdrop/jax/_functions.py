@@ -51,7 +51,7 @@ def drop(x: Any, p: Any, key: Any, training: Any, row: Row, placement: Placement
     x = check_array(x)
     known, rate = check_rate(p, row)
     rule, begin = place(x.shape, known, row, placement)
-    keys = None if callable(key) else check_key(key)
+    keys: Any = None if callable(key) else check_key(key)
     if not plan.check_flag(training, "training") or known == 0:
         return x
     plan.effective()  # raises for a wrong setting, which the handler cannot do
