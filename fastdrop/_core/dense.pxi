@@ -108,12 +108,22 @@ cdef class Linear:
 
 # Products -----------------------------------------------------------------------------------------------------------
 
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_MatrixProduct2(object, object, np.ndarray)
+
 cdef object matmul = np.matmul
 
 
 cdef int multiply_matrices(np.ndarray a, np.ndarray b, np.ndarray y) except -1:
     """Write a @ b, for matrices or equally many of them, to an array that overlaps neither."""
     cdef native.Environment found
+    if np.PyArray_NDIM(a) == 2:  # this calls BLAS as numpy.matmul does, in half the time of a small product
+        native.environment_begin(&found)
+        try:
+            PyArray_MatrixProduct2(a, b, y)
+        finally:
+            native.environment_end(&found)
+        return 0
     quiet = begin_in_python(&found)
     try:
         matmul(a, b, out=y)
@@ -216,7 +226,6 @@ def spread_weights_backward(Call call not None, Linear layer not None, np.ndarra
     """
     cdef Work work = Work.__new__(Work)
     cdef native.fd_key key
-    cdef native.Environment found
     cdef np.ndarray grad = outer if len(layer.result_shape) == 2 else outer.reshape(layer.result_shape)
     cdef np.ndarray y, variance, squares, spread_by, slopes, dx, dweight, dvariance
     work.dtype = native.FD_FLOAT64 if layer.kind == native.FD_FLOAT64 else native.FD_FLOAT32
@@ -233,11 +242,7 @@ def spread_weights_backward(Call call not None, Linear layer not None, np.ndarra
     dvariance = product(squares.T, slopes)
     if alpha is not None:
         add_doubled(dweight, layer.weight, alpha, dvariance)
-    quiet = begin_in_python(&found)
-    try:
-        dvariance *= variance
-    finally:
-        end_in_python(quiet, &found)
+    scale_by(dvariance, variance)
     store(dx.reshape(true_shape(layer.x)), y)  # at the end, because it may overlap an operand
     return wrapped(layer.x, y, call.out), dweight, dvariance
 
@@ -256,6 +261,24 @@ cdef np.ndarray like_matrix(value, np.ndarray y):
     if each is None:  # it has changed its shape since the checks
         raise ValueError(f"an operand must broadcast to the shape {true_shape(y)}; got {true_shape(value)}")
     return flat_numbers(each)
+
+
+cdef int scale_by(np.ndarray y, np.ndarray factor) except -1:
+    """Multiply a new matrix by the elements of another one."""
+    cdef np.ndarray each = like_matrix(factor, y)
+    cdef uint64_t state = native.float_begin()
+    if np.PyArray_TYPE(y) == np.NPY_FLOAT64:
+        scale_each(<double *>np.PyArray_DATA(y), <double *>np.PyArray_DATA(each), np.PyArray_SIZE(y))
+    else:
+        scale_each(<float *>np.PyArray_DATA(y), <float *>np.PyArray_DATA(each), np.PyArray_SIZE(y))
+    native.float_end(state)
+    return 0
+
+
+cdef void scale_each(floating *y, const floating *factor, int64_t n) noexcept:
+    cdef int64_t i
+    for i in range(n):
+        y[i] = y[i] * factor[i]
 
 
 cdef int add_doubled(np.ndarray y, np.ndarray a, factor, np.ndarray b) except -1:

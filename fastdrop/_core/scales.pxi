@@ -66,14 +66,20 @@ def variances(np.ndarray log_alpha not None, most=None, *, bint roots=False):
 
 cdef np.ndarray clamped(np.ndarray values, double most):
     """Return values in float64, with `most` instead of larger ones."""
-    cdef np.ndarray made = in_type(values, np.NPY_FLOAT64)
-    cdef int64_t i
-    if made is values:
-        made = made.copy()
-    cdef double *each = <double *>np.PyArray_DATA(made)
-    for i in range(np.PyArray_SIZE(made)):
-        each[i] = most if each[i] > most else each[i]
+    cdef np.ndarray given = values if is_usual(values) and np.PyArray_TYPE(values) == np.NPY_FLOAT32 else in_type(
+        values, np.NPY_FLOAT64)
+    cdef np.ndarray made = np.PyArray_EMPTY(np.PyArray_NDIM(given), np.PyArray_DIMS(given), np.NPY_FLOAT64, 0)
+    if np.PyArray_TYPE(given) == np.NPY_FLOAT32:
+        clamp_into(<float *>np.PyArray_DATA(given), most, <double *>np.PyArray_DATA(made), np.PyArray_SIZE(given))
+    else:
+        clamp_into(<double *>np.PyArray_DATA(given), most, <double *>np.PyArray_DATA(made), np.PyArray_SIZE(given))
     return made
+
+
+cdef void clamp_into(const floating *x, double most, double *y, int64_t n) noexcept:
+    cdef int64_t i
+    for i in range(n):
+        y[i] = most if x[i] > most else x[i]
 
 
 def scaled(np.ndarray x not None, double factor):

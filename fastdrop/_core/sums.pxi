@@ -66,22 +66,19 @@ cdef np.ndarray flat_numbers(x):
 
 # Maps ---------------------------------------------------------------------------------------------------------------
 
-def sum_maps(Call call not None, grad, x, tuple axes):
+cdef np.ndarray sum_maps(np.ndarray grad, np.ndarray x, tuple axes):
     """Return the sums of grad * x along some axes, which keep length 1, in float64 and rounded to the compute type."""
-    cdef Work work = begin(call, grad, call.array_name())
-    cdef np.ndarray other = operand(x, work.x, true_shape(work.x), "x"), sums
+    cdef np.ndarray sums
     if axes:
-        sums = sum_along(work.x, axes[0], other, wide=True)
+        sums = sum_along(grad, axes[0], x, wide=True)
         for axis in axes[1:]:
             sums = sum_along(sums, axis)
     else:
-        sums = sum_along(work.x[..., None], np.PyArray_NDIM(work.x), other[..., None], wide=True).reshape(true_shape(work.x))
-    if work.dtype == native.FD_FLOAT64:
-        return sums
-    return in_type(sums, np.NPY_FLOAT32)
+        sums = sum_along(grad[..., None], np.PyArray_NDIM(grad), x[..., None], wide=True).reshape(true_shape(grad))
+    return sums if np.PyArray_TYPE(grad) == np.NPY_FLOAT64 else in_type(sums, np.NPY_FLOAT32)
 
 
-def ones_of_maps(np.ndarray x not None, tuple axes):
+cdef np.ndarray ones_of_maps(np.ndarray x, tuple axes):
     """Return ones of the compute type of x, one per map: the elements along some axes are a map."""
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
     cdef bint is_double = np.PyArray_TYPE(x) == np.NPY_FLOAT64
@@ -99,7 +96,7 @@ def ones_of_maps(np.ndarray x not None, tuple axes):
     return ones
 
 
-def call_of_maps(Call call not None, np.ndarray x not None, tuple axes):
+cdef Call call_of_maps(Call call, np.ndarray x, tuple axes):
     """Return a call in training, with the same seed and place, on an array with one element per map."""
     cdef Call maps = Call.__new__(Call)
     cdef list whole, begin
@@ -115,18 +112,36 @@ def call_of_maps(Call call not None, np.ndarray x not None, tuple axes):
     return maps
 
 
-def noise_of_maps(Call call not None, x, str name, params, tuple axes):
+def noise_of_maps(Call call not None, x, str name, tuple params, tuple axes):
     """Return x times the noise of 1, one number per map."""
     cdef Work work = begin(call, x, call.array_name()), placed = Work.__new__(Work)
     cdef np.ndarray given = work.x, ones = ones_of_maps(given, axes), y
-    cdef Call maps = call_of_maps(call, given, axes), rest = Call.__new__(Call)
+    cdef Call maps = call_of_maps(call, given, axes)
     placed.dtype = kind_of(ones, "x")
     place_numbers(placed, maps, np.PyArray_NDIM(ones), np.PyArray_DIMS(ones))
-    if call.out is not None:
-        check_out(call.out, given)
-    check_seed(call.seed, call.offset, call.use)
-    y = new_like(given) if call.out is None else call.out
+    y = result_like(call, given)
     factors, _ = noise(maps, ones, name, params)  # draws the key
-    rest.seed, rest.out, rest.backend, rest.num_threads = 0, y, call.backend, call.num_threads
-    noise(rest, given, "factors", (), factors)
+    noise(call_in(call, y), given, "factors", (), factors)
     return wrapped(given, y, call.out)
+
+
+def noise_of_maps_backward(Call call not None, grad, x, str name, tuple params, tuple axes, tuple others=None):
+    """Return the gradient of `noise_of_maps` with respect to x, the sum of its parameter's gradient, and that with `others`.
+
+    For the kernels a map is one element: its value is 1 in the forward pass, and its gradient is the sum of the gradients of
+    its elements times x. The slope is a sum of products of both, so that they may change places: then the kernels return the
+    factors of the maps too. `others` are other parameters; without them, the third result is None.
+    """
+    cdef Work work = begin(call, grad, call.array_name())
+    cdef np.ndarray given = work.x, values = operand(x, given, true_shape(given), "x"), y = result_like(call, given)
+    cdef np.ndarray sums = sum_maps(given, values, axes), ones = ones_of_maps(given, axes)
+    cdef Call maps = call_of_maps(call, given, axes)
+    more = None if others is None else noise(maps, ones, name, others, sums, with_sums=True)[1]
+    factors, tiles = noise(maps, ones, name, params, sums, with_sums=True)
+    noise(call_in(call, y), given, "factors", (), factors)
+    return wrapped(given, y, call.out), total(tiles), None if others is None else total(more)
+
+
+cdef object total(np.ndarray sums):
+    """Return the sum of the tiles' sums, in a fixed order."""
+    return sums[0] if np.PyArray_SIZE(sums) == 1 else sum_along(sums, 0)[0]

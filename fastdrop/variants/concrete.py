@@ -281,7 +281,9 @@ def spatial_concrete_dropout_backward(
     given = required(x, "x")
     if not call.is_training:
         return call.unchanged(grad, x=given), np.float64(0)
-    return multiply_maps_backward(call, grad, axes, soft, given)
+    dx, made, kept = numbers.noise_of_maps_backward(call, grad, given, "concrete", soft.params, axes, soft.without_steepness)
+    with plan.RoundToNearest():
+        return dx, soft.slope(made, kept)
 
 
 # The mask -----------------------------------------------------------------------------------------------------------
@@ -298,23 +300,32 @@ class SoftMask(NamedTuple):
     slope_of_rate: float  # p (1 - p)
     correction: float | None  # the term of the derivative of 1 / scale, per kept; None if scale is 1 / (1 - p)
 
+    @property
+    def without_steepness(self) -> tuple[float, ...] | None:
+        """The parameters with which the kernels sum scale kept alone; None if the slope does not need this sum."""
+        return None if self.correction is None else (*self.params[:-1], 0.0)
+
     def backward(self, call: Call, grad: ArrayLike, x: ArrayLike) -> tuple[NDArray[Any], np.float64]:
         """Return the gradients with respect to x and to the logit."""
         more = None if self.correction is None else self.sum_kept(call, grad, x)  # before `out`, maybe grad or x, changes
         dx, sums = numbers.noise(call, grad, "concrete", self.params, x, with_sums=True, other_name="x")
         with plan.RoundToNearest():
-            slope = np.float64(self.slope_of_rate) * total(sums)
-            if more is not None:
-                slope += np.float64(self.correction) * more
-        return dx, slope
+            return dx, self.slope(total(sums), more)
 
     def sum_kept(self, call: Call, grad: ArrayLike, x: ArrayLike) -> np.float64:
         """Return the sum of grad x scale kept, of a pass without steepness."""
         place = call.start, call.global_shape, call.global_start
         alone = Call(call.seed, call.offset, True, None, *place, call.backend, call.num_threads, True)
-        _, sums = numbers.noise(alone, grad, "concrete", (*self.params[:-1], 0.0), x, with_sums=True, other_name="x")
+        params = self.without_steepness
+        assert params is not None
+        _, sums = numbers.noise(alone, grad, "concrete", params, x, with_sums=True, other_name="x")
         with plan.RoundToNearest():
             return total(sums)
+
+    def slope(self, made: np.float64, kept: np.float64 | None) -> np.float64:
+        """Return the gradient with respect to the logit from the kernels' sum and the sum without steepness."""
+        slope = np.float64(self.slope_of_rate) * made
+        return slope if kept is None else slope + np.float64(self.correction) * kept
 
 
 def soften(p_logit: Any, temperature: Any, epsilon: Any, exact_mean: Any) -> SoftMask:
@@ -345,22 +356,3 @@ def make_mask(p_logit: Any, temperature: Any, epsilon: Any, exact_mean: Any) -> 
         scale, slope_of_mean = 1 / mean.value, mean.slope * (p * keep * both)
         correction = -slope_of_mean - p * keep  # the kernels use scale**2 as the derivative of scale, which is wrong here
         return SoftMask((odds, least, 1 / t, scale, both / t), p * keep, correction)
-
-
-# Maps ---------------------------------------------------------------------------------------------------------------
-
-
-def multiply_maps_backward(
-    call: Call, grad: ArrayLike, axes: tuple[int, ...], soft: SoftMask, x: ArrayLike
-) -> tuple[NDArray[Any], np.float64]:
-    """Return the gradients with respect to maps and to the logit.
-
-    For the kernels a map is one element: its value is 1 in the forward pass, and its gradient is the sum of the gradients of
-    its elements times x. The slope is a sum of products of both, so that they may change places: then the kernels return the
-    factors of the maps too.
-    """
-    given = plan.as_array(grad, "grad", call.out)
-    sums, maps = numbers.sum_maps(call, given, x, axes), numbers.call_of_maps(call, given, axes)
-    factors, slope = soft.backward(maps, numbers.ones_of_maps(given, axes), sums)
-    whole = Call(0, 0, True, call.out, 0, None, None, call.backend, call.num_threads, True)  # draws no numbers
-    return numbers.noise(whole, given, "factors", (), factors)[0], slope
