@@ -464,7 +464,7 @@ static void check_sums(const fd_isa *isa, int dtype, int64_t outer, int64_t n, i
 }
 
 static void check_all_sums(const fd_isa *isa) {
-  static const int64_t sizes[][3] = {{900, 5, 1}, {7, 64, 20}, {2, 13, 300}, {3, 1, 129}, {1, 9001, 1}, {2, 700, 3}, {1, 33, 128}, {3, 50, 61}, {2, 6, 700}};
+  static const int64_t sizes[][3] = {{900, 5, 1}, {7, 64, 20}, {2, 13, 300}, {3, 1, 129}, {1, 9001, 1}, {2, 700, 3}, {1, 33, 128}, {3, 50, 61}, {2, 6, 700}, {180, 7, 7}, {90, 3, 31}};
   for (int dtype = 0; dtype < FD_DTYPES; dtype++)
     for (int kind = 0; kind < 3; kind++)
       for (int k = 0; k < (int)(sizeof sizes / sizeof *sizes); k++)

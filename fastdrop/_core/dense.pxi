@@ -11,6 +11,16 @@ def set_masked_at_once(int64_t n):
     masked_at_once = n
 
 
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_MatrixProduct2(object, object, np.ndarray)
+    object PyArray_View(np.ndarray, void *, void *)
+
+
+cdef np.ndarray of_numpy(value, str name):
+    """Return an array of NumPy's class."""
+    return value if np.PyArray_CheckExact(value) else np.asarray(to_array(value, name))
+
+
 cdef class Linear:
     """The layer ``x @ weight + bias``, for x of shape (..., in), weight of (in, out), and bias of (out,) or None.
 
@@ -32,7 +42,7 @@ cdef class Linear:
     cdef int kind
 
     def __init__(self, x, weight, bias=None):
-        cdef np.ndarray given = np.asarray(to_array(x, "x")), matrix = to_array(weight, "weight")
+        cdef np.ndarray given = of_numpy(x, "x"), matrix = to_array(weight, "weight")
         self.kind = kind_of(given, "x")
         kind_of(matrix, "weight")
         cdef tuple shape = true_shape(given), sizes = true_shape(matrix)
@@ -47,7 +57,7 @@ cdef class Linear:
 
     def operand(self, value, tuple shape, str name):
         """Return an operand in the compute type, or raise an error that names it."""
-        cdef np.ndarray array = np.asarray(to_array(value, name))
+        cdef np.ndarray array = of_numpy(value, name)
         if kind_of(array, name) != self.kind:
             raise TypeError(f"{name} must have the dtype of x, {self.dtype}; got {array.descr}")
         if true_shape(array) != shape:
@@ -58,7 +68,7 @@ cdef class Linear:
         """Return an array in the compute type and in its own order: BLAS may round products of other orders differently."""
         cdef native.Environment found
         if np.PyArray_TYPE(array) in (np.NPY_FLOAT32, np.NPY_FLOAT64):
-            return np.ndarray.view(array)  # code of the caller's, run later, may change the array itself
+            return PyArray_View(array, NULL, NULL)  # code of the caller's, run later, may change the array itself
         quiet = begin_in_python(&found)
         try:
             return array.astype(np.float32)
@@ -107,9 +117,6 @@ cdef class Linear:
 
 
 # Products -----------------------------------------------------------------------------------------------------------
-
-cdef extern from "numpy/arrayobject.h":
-    object PyArray_MatrixProduct2(object, object, np.ndarray)
 
 cdef object matmul = np.matmul
 
@@ -432,11 +439,30 @@ def connect_backward(Connections masks not None, np.ndarray outer not None):
 
 cdef int multiply_by_columns(np.ndarray rows, np.ndarray columns, np.ndarray y) except -1:
     """Write the product of each group's transposed rows and its columns."""
-    if np.PyArray_DIM(rows, 1) == 1:  # numpy.matmul would take several times as long
-        np.multiply(rows.swapaxes(1, 2), columns, out=y)
+    cdef np.ndarray a, b
+    cdef int64_t groups = np.PyArray_DIM(y, 0), n = np.PyArray_DIM(y, 1), m = np.PyArray_DIM(y, 2)
+    if np.PyArray_DIM(rows, 1) != 1:
+        return multiply_matrices(rows.swapaxes(1, 2), columns, y)
+    a, b = flat_numbers(rows), flat_numbers(columns)  # numpy.matmul would take several times as long
+    if np.PyArray_TYPE(y) == np.NPY_FLOAT64:
+        outer_products(<double *>np.PyArray_DATA(a), <double *>np.PyArray_DATA(b), groups, n, m, <double *>np.PyArray_DATA(y))
     else:
-        multiply_matrices(rows.swapaxes(1, 2), columns, y)
+        outer_products(<float *>np.PyArray_DATA(a), <float *>np.PyArray_DATA(b), groups, n, m, <float *>np.PyArray_DATA(y))
     return 0
+
+
+cdef void outer_products(
+    const floating *rows, const floating *columns, int64_t groups, int64_t n, int64_t m, floating *y
+) noexcept:
+    """Write the products of each of n numbers with each of m, for each group."""
+    cdef int64_t group, row, i
+    cdef PyThreadState *state = released(groups * n * m)
+    for group in range(groups):
+        for row in range(n):
+            for i in range(m):
+                y[i] = rows[group * n + row] * columns[group * m + i]
+            y += m
+    regain(state)
 
 
 cdef int add_groups(np.ndarray values, np.ndarray sums) except -1:

@@ -121,8 +121,7 @@ def zero_above(np.ndarray values not None, np.ndarray logs not None, double most
     if not np.PyArray_SAMESHAPE(values, each):  # it has changed its shape since the checks
         raise ValueError(f"log_alpha must keep its shape {true_shape(values)} during the call; got {true_shape(each)}")
     for i in range(np.PyArray_SIZE(values)):
-        if not log[i] <= most:
-            value[i] = 0.0
+        value[i] = value[i] if log[i] <= most else 0.0
     return values
 
 

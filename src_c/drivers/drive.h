@@ -134,8 +134,9 @@ void fd_numbers_at(const fd_number_source *source, int64_t i, int64_t n, uint64_
 /* Terms of sums in a fixed order, over the middle axis of arrays of (outer, length, inner) in C order; length is at least 1. `write`
  * writes n terms, from number `first` on, in the type of the sums. halving.c */
 typedef void fd_write_terms(void *from, int64_t first, int64_t n, char *out);
-/* Writes n sums (a + b) + (c + d) of four terms, from the numbers four[0] .. four[3] on. */
-typedef void fd_write_fours(void *from, const int64_t four[4], int64_t n, char *out);
+/* Writes n sums (a + b) + (c + d) of four terms, from the numbers four[0] .. four[3] on. `first` is how many sums of the same index of
+ * the outer axis come before them. */
+typedef void fd_write_fours(void *from, const int64_t four[4], int64_t first, int64_t n, char *out);
 typedef struct {
   const fd_isa *isa;
   fd_write_terms *write;
@@ -144,8 +145,12 @@ typedef struct {
   int is_double;
   fd_write_fours *write_fours; /* may be 0 */
 } fd_halving;
+/* Bytes of the terms of an index of the outer axis up to which those of the next index are near. */
+enum { FD_NEAR = 65536 };
 /* Asks for the elements of the sums after those of the elements i .. i + n - 1 of a flat array of (outer, length, inner). */
 void fd_fetch_next(const void *array, int64_t itemsize, int64_t length, int64_t inner, int64_t i, int64_t n);
+/* The same for n sums of four terms, of which `done` sums of the same index, with `each` terms, come before. */
+void fd_fetch_next_fours(const void *array, int64_t itemsize, int64_t each, const int64_t four[4], int64_t done, int64_t n);
 /* Writes the `inner` sums of the terms from number `first` on. */
 void fd_halve(const fd_halving *terms, int64_t first, void *out);
 /* Writes the sums of the columns that begin among the terms begin .. end - 1 if each column is `length` neighbours. So the sums are

@@ -5,8 +5,9 @@
 
 #include "drivers/drive.h"
 
-/* Sums of up to WHOLE bytes are halved in one buffer. More of them are halved in pieces, whose second halves share ROOM bytes. */
-enum { WHOLE = 8192, ROOM = 8192, FEW_COLUMNS = 128, ALIGNED = 16 };
+/* Sums of up to WHOLE bytes are halved in one buffer; if their terms have at most SHORT bytes, many sums share the buffer. More of them
+ * are halved in pieces, whose second halves share ROOM bytes. */
+enum { WHOLE = 8192, SHORT = 1024, ROOM = 8192, FEW_COLUMNS = 128, ALIGNED = 16 };
 
 /* Sums of neighbouring columns: the terms of one index of the outer axis begin at number `at`. Each halving has its own part of `room`,
  * with space for `most` sums. */
@@ -18,12 +19,24 @@ typedef struct {
 
 /* Halves are far from each other, so that a processor does not see which elements come next. They are those of the next index of the
  * outer axis or, if there are many terms in between, of the next columns. */
+enum { COLUMNS_AHEAD = 512 };
+
+static void fetch(const char *from, int64_t bytes) {
+  for (int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(from + k);
+}
+
 void fd_fetch_next(const void *array, int64_t itemsize, int64_t length, int64_t inner, int64_t i, int64_t n) {
-  enum { NEAR = 65536 };
   const int64_t each = length * inner * itemsize, bytes = n * itemsize;
-  const char *next = (const char *)array + i * itemsize + (each > NEAR ? bytes : each);
-  if (inner == 1 || n == length * inner) return; /* neighbours */
-  for (int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(next + k);
+  if (inner == 1 || n >= length * inner) return; /* neighbours */
+  fetch((const char *)array + i * itemsize + (each > FD_NEAR ? bytes : each), bytes);
+}
+
+/* The next index is fetched in the order of its elements, four times as many neighbours at a time: memory is faster then. */
+void fd_fetch_next_fours(const void *array, int64_t itemsize, int64_t each, const int64_t four[4], int64_t done, int64_t n) {
+  const char *from = (const char *)array;
+  if (each * itemsize <= FD_NEAR) fetch(from + (four[0] + each + 3 * done) * itemsize, 4 * n * itemsize);
+  else
+    for (int k = 0; k < 4; k++) fetch(from + four[k] * itemsize + COLUMNS_AHEAD, n * itemsize);
 }
 
 static int64_t size_of(const fd_halving *terms) { return terms->is_double ? 8 : 4; }
@@ -40,7 +53,7 @@ static int64_t write_fours(const place *of, int64_t first, int64_t n, char *out)
   const int64_t whole = fd_min(n, (terms->length - half - quarter) * inner - first), begin = of->at + first;
   if (whole <= 0 || !terms->write_fours) return 0;
   const int64_t four[4] = {begin, begin + half * inner, begin + quarter * inner, begin + (half + quarter) * inner};
-  terms->write_fours(terms->from, four, whole, out);
+  terms->write_fours(terms->from, four, first, whole, out);
   return whole;
 }
 
@@ -82,6 +95,15 @@ static void sum_columns(const fd_halving *terms, int64_t at, int64_t first, int6
   write_sums(terms, at, level, first, n, out);
 }
 
+/* Halves `length` rows of columns until one is left. */
+static void halve_columns(const fd_halving *terms, char *values, int64_t length) {
+  const int64_t inner = terms->inner;
+  for (int64_t half; length > 1; length = half) {
+    half = (length + 1) / 2;
+    terms->isa->row_add[terms->is_double](values, values + half * inner * size_of(terms), (length - half) * inner);
+  }
+}
+
 void fd_halve(const fd_halving *terms, int64_t first, void *out) {
   _Alignas(64) char values[WHOLE];
   const int64_t inner = terms->inner, size = size_of(terms);
@@ -96,21 +118,32 @@ void fd_halve(const fd_halving *terms, int64_t first, void *out) {
   length = halved(length, level);
   write_sums(terms, first, level, 0, length * inner, values);
   if (inner == 1) terms->isa->row_sums[terms->is_double](values, 1, length);
-  for (int64_t half; inner > 1 && length > 1; length = half) {
-    half = (length + 1) / 2;
-    terms->isa->row_add[terms->is_double](values, values + half * inner * size, (length - half) * inner);
-  }
+  else halve_columns(terms, values, length);
   memcpy(out, values, (size_t)(inner * size));
+}
+
+/* Writes the sums of as many short columns as fit in a buffer, `times` indices of the outer axis. */
+static void halve_together(const fd_halving *terms, int64_t first, int64_t times, char *out) {
+  _Alignas(64) char values[WHOLE];
+  const int64_t each = terms->length * terms->inner * size_of(terms), bytes = terms->inner * size_of(terms);
+  terms->write(terms->from, first, times * terms->length * terms->inner, values);
+  if (terms->inner == 1) terms->isa->row_sums[terms->is_double](values, times, terms->length);
+  for (int64_t k = 0; k < times; k++) {
+    if (terms->inner > 1) halve_columns(terms, values + k * each, terms->length);
+    memcpy(out + k * bytes, values + k * each, (size_t)bytes);
+  }
 }
 
 /* Few columns are not divided. */
 void fd_halve_share(const fd_halving *terms, int64_t begin, int64_t end, char *out) {
   const int64_t length = terms->length, inner = terms->inner, size = size_of(terms), each = inner < FEW_COLUMNS ? inner : 1;
-  const int64_t past = (end + length * each - 1) / (length * each) * each;
+  const int64_t past = (end + length * each - 1) / (length * each) * each, bytes = length * inner * size;
+  const int is_short = inner < FEW_COLUMNS && bytes <= SHORT;
   for (int64_t column = (begin + length * each - 1) / (length * each) * each, some; column < past; column += some) {
     const int64_t first = column / inner * inner * length, skip = column % inner;
-    some = fd_min(inner - skip, past - column);
-    if (each > 1 || inner == 1) fd_halve(terms, first, out + column * size);
+    some = fd_min(is_short ? WHOLE / bytes * inner : inner - skip, past - column);
+    if (is_short) halve_together(terms, first, some / inner, out + column * size);
+    else if (each > 1 || inner == 1) fd_halve(terms, first, out + column * size);
     else sum_columns(terms, first, skip, some, out + column * size);
   }
 }

@@ -1,7 +1,9 @@
 /* sums.c: sums along an axis, of elements or of products of two arrays. */
 #include "drivers/drive.h"
 
-enum { PIECE = 128 };
+/* Terms at a time. If those of the next index are near, fewer, so that memory is asked for them again and again while sums are made: a
+ * processor waits for two dozen lines at most. */
+enum { PIECE = 128, NEAR_BYTES = 256 };
 
 typedef struct {
   const fd_isa *isa;
@@ -19,33 +21,35 @@ static const void *elements_at(const sums_job *job, const void *array, int64_t i
   return wide;
 }
 
-static void fetch_next(const sums_job *job, int64_t i, int64_t n) {
-  const fd_sum_call *call = job->call;
-  fd_fetch_next(call->x, job->x_size, call->n, call->inner, i, n);
-  if (call->other) fd_fetch_next(call->other, job->x_size, call->n, call->inner, i, n);
-}
-
 static void write_terms(void *from, int64_t first, int64_t n, char *out) {
   _Alignas(64) float x[PIECE], other[PIECE];
   const sums_job *job = (const sums_job *)from;
+  const fd_sum_call *call = job->call;
   for (int64_t i = 0, some; i < n; i += some) {
     some = fd_min(PIECE, n - i);
-    fetch_next(job, first + i, some);
-    job->terms(elements_at(job, job->call->x, first + i, some, x), elements_at(job, job->call->other, first + i, some, other), some,
+    fd_fetch_next(call->x, job->x_size, call->n, call->inner, first + i, some);
+    if (call->other) fd_fetch_next(call->other, job->x_size, call->n, call->inner, first + i, some);
+    job->terms(elements_at(job, call->x, first + i, some, x), elements_at(job, call->other, first + i, some, other), some,
                out + i * job->y_size);
   }
 }
 
-static void write_fours(void *from, const int64_t four[4], int64_t n, char *out) {
+static void write_fours(void *from, const int64_t four[4], int64_t first, int64_t n, char *out) {
   _Alignas(64) float wide_x[4][PIECE], wide_other[4][PIECE];
   const sums_job *job = (const sums_job *)from;
+  const fd_sum_call *call = job->call;
+  const int64_t each = call->n * call->inner, most = each * job->x_size <= FD_NEAR ? NEAR_BYTES / job->x_size : PIECE;
   const void *x[4], *other[4];
   for (int64_t i = 0, some; i < n; i += some) {
-    some = fd_min(PIECE, n - i);
+    const int64_t at[4] = {four[0] + i, four[1] + i, four[2] + i, four[3] + i};
+    some = fd_min(most, n - i);
+    if (call->inner > 1) {
+      fd_fetch_next_fours(call->x, job->x_size, each, at, first + i, some);
+      if (call->other) fd_fetch_next_fours(call->other, job->x_size, each, at, first + i, some);
+    }
     for (int k = 0; k < 4; k++) {
-      fetch_next(job, four[k] + i, some);
-      x[k] = elements_at(job, job->call->x, four[k] + i, some, wide_x[k]);
-      other[k] = elements_at(job, job->call->other, four[k] + i, some, wide_other[k]);
+      x[k] = elements_at(job, call->x, at[k], some, wide_x[k]);
+      other[k] = elements_at(job, call->other, at[k], some, wide_other[k]);
     }
     job->fours(x, other, some, out + i * job->y_size);
   }

@@ -10,6 +10,7 @@ from comparisons import assert_gradients, normal
 
 import fastdrop
 from fastdrop import losses, theory
+from fastdrop._core import numbers
 from fastdrop.verify.cases import engines
 
 
@@ -50,6 +51,18 @@ def test_r_drop(passes, form, counts):
             assert abs((sides[0] - sides[1]) / 2e-5 - gradient[index]) < 1e-8
     folded_gradients = fastdrop.losses.r_drop_loss_backward(*folded[:3], 0.7, mask=folded[3], form=form)
     assert np.array_equal(folded_gradients[1].reshape(6, 5), gradients[1])
+
+
+@pytest.mark.parametrize("classes", [1, 7, 8, 9, 16, 127, 128, 129, 255, 1000])
+def test_the_sums_have_the_order_of_numpy(classes):
+    first, second = normal((3, classes), seed=3), normal((3, classes), seed=4)
+    logs = numbers.log_probabilities(first, second)
+    shifted = np.stack([each - each.max(axis=1, keepdims=True) for each in (first, second)])
+    both = shifted - np.log(np.add.reduce(np.exp(shifted), axis=2, keepdims=True))
+    assert np.array_equal(logs[:2], both)
+    p, q = np.exp(both)
+    _, divergence = numbers.cross_entropy_and_divergence(logs, np.zeros(3, np.int64))
+    assert divergence == np.add.reduce(0.5 * (p - q) * (both[0] - both[1]), axis=None)
 
 
 def test_passes_that_agree_have_the_cross_entropy_alone(passes):
