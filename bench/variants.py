@@ -270,11 +270,11 @@ LEAST = "In a small call, finding the weights of least magnitude takes 8 times a
 BATCH_PRODUCT = (
     "numpy.matmul of so small a batch takes 3 times as long as numpy.multiply, and dropping the connections 1.8 times."
 )
-PRODUCTS = "Each of two products takes numpy.matmul 2.6 times as long as numpy.multiply, and the noise takes 3.2 times as long."
+PRODUCTS = "Each of two products takes as long as numpy.multiply, and the noise takes twice as long; checks come on top."
 PRODUCTS_AND_EXP = f"{PRODUCTS} The variances need exp in float64, 2.7 times as long."
 ROW_SUMS = "In a small call, the mask, the sums of the rows and the quotients take 6 times as long as numpy.multiply."
 WEIGHTS_IN_FLOAT64 = "Its elementary functions of 256 numbers in float64 take 6 times as long as numpy.multiply."
-NUMPY_CALLS = "NumPy's calls of exp, log and sums of both passes take 16 times as long as numpy.multiply."
+NUMPY_CALLS = "NumPy's two calls of exp, and its log, of both passes take 9 times as long as numpy.multiply."
 ARGUMENTS = "The squares and their sum take 1.6 times as long as numpy.multiply; checks of arguments and rates come on top."
 
 VARIANTS: tuple[Variant, ...] = (
