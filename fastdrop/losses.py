@@ -170,6 +170,8 @@ def checked_passes(
     """Return the two passes, or raise an error that names the bad argument."""
     logits, others = as_real_array(first, "first"), as_real_array(second, "second")
     classes = np.asarray(plan.to_array(targets, "targets"))
+    flags = None if mask is None else np.asarray(plan.to_array(mask, "mask"))
+    weight = as_non_negative_number(strength, "strength")  # before the checks of shapes: this may run the caller's code
     if logits.shape != others.shape or not logits.ndim or classes.shape != logits.shape[:-1]:
         raise ValueError(
             "first and second must have the same shape (..., classes), and targets the shape (...); "
@@ -177,10 +179,9 @@ def checked_passes(
         )
     if classes.dtype.kind not in "iu":
         raise TypeError(f"targets must be integers; got {classes.dtype}")
-    weight = as_non_negative_number(strength, "strength")
     if not plan.is_one_of(form, ("paper", "code")):
         raise ValueError(f"form must be 'paper' or 'code'; got {form!r}")
-    counts = None if mask is None and logits.ndim == 2 else check_mask(mask, classes.shape)
+    counts = None if flags is None and logits.ndim == 2 else check_mask(flags, classes.shape)
     if counts is not None:
         logits, others, classes = logits[counts], others[counts], classes[counts]
     check_indices(classes, logits.shape[-1], "targets", "the classes")  # in their own dtype: uint64 may be beyond int64
@@ -190,16 +191,15 @@ def checked_passes(
     return Passes(counts, numbers.log_probabilities(logits, others), chosen, *factors)
 
 
-def check_mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def check_mask(flags: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return the flags of the samples that count, or raise an error for bad flags."""
-    if mask is None:
+    if flags is None:
         return np.ones(shape, np.bool_)
-    counts = np.asarray(plan.to_array(mask, "mask"))
-    if counts.dtype != np.bool_:
-        raise TypeError(f"mask must be of bool, True for samples that count; got {counts.dtype}")
-    if counts.shape != shape:
-        raise ValueError(f"mask must have the shape of targets, {shape}; got {counts.shape}")
-    return counts
+    if flags.dtype != np.bool_:
+        raise TypeError(f"mask must be of bool, True for samples that count; got {flags.dtype}")
+    if flags.shape != shape:
+        raise ValueError(f"mask must have the shape of targets, {shape}; got {flags.shape}")
+    return flags
 
 
 # Concrete dropout ---------------------------------------------------------------------------------------------------

@@ -551,13 +551,16 @@ def choose(x: NDArray[Any], name: str, p: Any, prefix: Any, flags: tuple[Any, An
 
     `flags` are the arguments `ordered` and `gather`.
     """
-    shape = x.shape
-    if type(p) is float and type(prefix) is int and type(flags[0]) is type(flags[1]) is bool:  # the usual case, which is cached
-        return usual_choice(shape, name, p, prefix, flags, tokens)
-    return make_choice(shape, name, p, prefix, flags, tokens)
+    if not (type(p) is float and type(prefix) is int and type(flags[0]) is type(flags[1]) is bool):
+        p, prefix = plan.as_rate(p), plan.as_count(prefix, "num_prefix_tokens")
+        flags = plan.check_flag(flags[0], "ordered"), plan.check_flag(flags[1], "gather")
+    return make_choice(x.shape, name, p, prefix, flags, tokens)  # the shape as the conversions left it
 
 
-def make_choice(shape: tuple[int, ...], name: str, p: Any, prefix: Any, flags: tuple[Any, Any], tokens: int | None) -> Choice:
+@functools.lru_cache(maxsize=256)
+def make_choice(
+    shape: tuple[int, ...], name: str, p: float, prefix: int, flags: tuple[bool, bool], tokens: int | None
+) -> Choice:
     """Return the choice for an array of a shape."""
     rate, before = plan.as_rate(p), plan.as_count(prefix, "num_prefix_tokens")
     if len(shape) < 2:
@@ -565,13 +568,9 @@ def make_choice(shape: tuple[int, ...], name: str, p: Any, prefix: Any, flags: t
     number = shape[1] if tokens is None else tokens
     if before > max(number, shape[1]):
         raise ValueError(f"num_prefix_tokens must be at most the {shape[1]} tokens of {name}; got {before}")
-    in_order, gathers = plan.check_flag(flags[0], "ordered"), plan.check_flag(flags[1], "gather")
-    free = number - before
+    free, (in_order, gathers) = number - before, flags
     kept = min(free, max(1, whole_part(free, rate, rest=True)))
     return Choice(rate, before, gathers, number, kept, (free, kept, rate == 0.0, in_order))
-
-
-usual_choice = functools.lru_cache(maxsize=256)(make_choice)
 
 
 def keep_in_place(x: NDArray[Any], choice: Choice, call: Call) -> tuple[NDArray[Any], NDArray[np.int64]]:

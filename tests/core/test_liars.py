@@ -214,6 +214,28 @@ def test_an_argument_that_changes_the_array_changes_no_result(name, change, argu
         assert (y.shape, y.dtype, y.tobytes()) == (wanted.shape, wanted.dtype, wanted.tobytes())
 
 
+@pytest.mark.parametrize("gather", [True, False])
+@pytest.mark.parametrize("argument", ["num_prefix_tokens", "seed", "offset"])
+def test_tokens_of_an_array_that_an_argument_changes(argument, gather):
+    """The positions are chosen for the shape after the conversions, or the call works on the array as it was given."""
+    x = np.ones((2, 6, 4), np.float32)
+    given = {"seed": 1, argument: Meddler(x, 1, "shape", (-1,))}
+    try:
+        y, kept = fastdrop.token_dropout(x, 0.5, gather=gather, return_indices=True, **given)
+    except ValueError as error:
+        assert "must have samples and tokens" in str(error)  # noqa: PT017
+    else:
+        assert (kept.shape, y.shape) == ((2, 3), (2, 3, 4) if gather else (2, 6, 4))
+
+
+def test_a_strength_that_changes_the_logits():
+    first, targets = np.ones((2, 3, 4)), np.zeros((2, 3), np.intp)
+    for function in (fastdrop.losses.r_drop_loss, fastdrop.losses.r_drop_loss_backward):
+        second = np.ones((2, 3, 4))
+        with pytest.raises(ValueError, match="must have the same shape"):
+            function(first, second, targets, strength=Meddler(second, 1, "shape", (-1,)))
+
+
 MEDDLED = """
     import inspect, os, sys, warnings
     sys.path[:0] = [{tests!r}, os.path.join({tests!r}, "core")]
