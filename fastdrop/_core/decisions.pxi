@@ -268,7 +268,7 @@ cdef int divide_rows_in_python(Work work, np.ndarray x, np.ndarray grad, bint is
     cdef native.Environment found
     type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
     cdef int64_t keys = np.PyArray_DIM(x, np.PyArray_NDIM(x) - 1), begin, end
-    cdef int64_t some = max(PYTHON_CHUNK // keys // 8 * 8, 8) * keys  # so that bits begin at a whole byte
+    cdef int64_t some = max(PYTHON_CHUNK // keys, 1) * keys
     made = np.asarray(work.y).reshape(-1)
     quiet = begin_in_python(&found)
     try:

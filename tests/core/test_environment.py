@@ -66,6 +66,7 @@ CALLS = {
     "multinomial_dropout": lambda: fastdrop.multinomial_dropout(X, 4, THIRDS[0, 0] / THIRDS[0, 0].sum(), **KEY),
     "attention_dropout": lambda: fastdrop.attention_dropout(IMAGE, 0.3, renormalize=True, **KEY),
     "drop_block": lambda: fastdrop.drop_block(IMAGE, 0.3, 2, exact_rate=True, **KEY),
+    "drop_block in float64": lambda: [fastdrop.drop_block(IMAGE.astype(np.float64), p, 2, **KEY) for p in RATES],
     "drop_head": lambda: fastdrop.drop_head(IMAGE, 0.4, **KEY),
     "token_dropout": lambda: fastdrop.token_dropout(X, 1 / 3, **KEY),
     "adl": lambda: fastdrop.adl(IMAGE, 0.7, **KEY),

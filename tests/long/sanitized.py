@@ -58,7 +58,8 @@ def reports(log):
     """Return the first lines of the sanitizers' reports."""
     for path in sorted(log.parent.glob(f"{log.name}.*")):
         text = path.read_text(errors="replace")
-        if "allocation-size-too-big" not in text and "exceeds maximum supported size" not in text:
+        is_error = "ERROR: " in text or "runtime error: " in text  # and no warning of a refused allocation
+        if is_error and "allocation-size-too-big" not in text and "exceeds maximum supported size" not in text:
             yield " | ".join(text.splitlines()[:12])
 
 

@@ -154,16 +154,17 @@ ROWS = {
 }
 
 
+@pytest.mark.parametrize("shape", [SHAPE, (2, 1, 3, 700)])  # many rows in one buffer, and one
 @pytest.mark.parametrize("name", ROWS)
-def test_rows_into_any_memory(engine, name):
+def test_rows_into_any_memory(engine, name, shape):
     """The result overlaps an operand, or has another layout."""
-    given, other = probabilities(dtype=np.float32), probabilities(dtype=np.float32)[::-1].copy()
+    given, other = probabilities(shape, np.float32), probabilities(shape, np.float32)[::-1].copy()
     wanted = ROWS[name](given, other, None)
-    out = np.zeros(SHAPE[::-1], np.float32).T
+    out = np.zeros(shape[::-1], np.float32).T
     assert same(np.ascontiguousarray(ROWS[name](given, other, out)), wanted)
     for shift in (-8, -1, 1, 5):
         memory = np.zeros(given.size + 20, np.float32)
-        operand, out = (memory[at : at + given.size].reshape(SHAPE) for at in (10, 10 + shift))
+        operand, out = (memory[at : at + given.size].reshape(shape) for at in (10, 10 + shift))
         operand[...] = given
         assert same(ROWS[name](operand, other, out), wanted)
 
