@@ -469,7 +469,7 @@ def read(path: Any) -> Iterator[Entry]:
     Raises
     ------
     ValueError
-        A line is not JSON. An incomplete last line is left out.
+        A line is not JSON in UTF-8. An incomplete last line is left out.
 
     Examples
     --------
@@ -481,13 +481,13 @@ def read(path: Any) -> Iterator[Entry]:
     >>> list(read(path))
     [{'step': 0, 'kind': 'losses'}]
     """
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 return  # it is still being written, or was never finished
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
+                yield json.loads(line.decode())
+            except ValueError as error:  # of the encoding too
                 raise ValueError(f"line {number} of {path} is not JSON: {error}") from None
 
 

@@ -194,8 +194,8 @@ class Schedule:
 
         Raises
         ------
-        ValueError
-            Entries are missing or unknown.
+        TypeError, ValueError
+            The state is no dictionary; entries are missing or unknown.
         """
         require_entries(state, self.state_dict(), f"the schedule {type(self).__name__}")
         distribute(self.parts(), state)
@@ -944,8 +944,8 @@ class ValidationDriven(Schedule):
 
         Raises
         ------
-        ValueError
-            Entries are missing or unknown, or the rate is not between `low` and `high`.
+        TypeError, ValueError
+            The state is no dictionary; entries are missing or unknown, or the rate is not between `low` and `high`.
         """
         require_entries(state, self.state_dict(), "the schedule ValidationDriven")
         self.p = self._within_bounds(state["p"])

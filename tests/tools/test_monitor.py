@@ -467,3 +467,12 @@ def test_examples():
     result = doctest.testmod(module)
     assert result.attempted
     assert not result.failed
+
+
+def test_a_file_that_is_not_utf_8(tmp_path):
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(b'{"step": 0}\n\xff\xfe\n')
+    entries = read(path)
+    assert next(entries) == {"step": 0}
+    with pytest.raises(ValueError, match=r"line 2 of .* is not JSON: 'utf-8' codec"):
+        next(entries)

@@ -358,3 +358,9 @@ def test_rates_of_paths():
     for bad in ((1.5, 3), (0.5, -1), (0.5, 3, "linear")):
         with pytest.raises(ValueError, match=r"must be"):
             schedules.drop_path_rates(*bad)
+
+
+@pytest.mark.parametrize("schedule", [schedules.Linear(0.1, 0.5, 10), schedules.ValidationDriven(0.3, target=0.1)])
+def test_a_state_that_is_no_dictionary(schedule):
+    with pytest.raises(TypeError, match="the state must be a dictionary"):
+        schedule.load_state_dict(None)
