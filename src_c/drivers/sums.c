@@ -15,8 +15,9 @@ typedef struct {
 
 /* n elements of an array from element i on, widened if they have 16 bits. */
 static const void *elements_at(const sums_job *job, const void *array, int64_t i, int64_t n, float *wide) {
+  if (!array) return 0;
   const char *from = (const char *)array + i * job->x_size;
-  if (!array || job->x_size > 2) return array ? from : 0;
+  if (job->x_size > 2) return from;
   job->isa->widen[job->call->x_dtype](from, n, wide);
   return wide;
 }

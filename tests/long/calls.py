@@ -61,7 +61,7 @@ INSIDE = re.compile(
             "could not broadcast",
             "setting an array element",
             "not supported between",
-            "must be real number",
+            "must be real number, not",
             "truth value of",
             "ufunc",
             "cannot cast",
