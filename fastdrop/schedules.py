@@ -76,7 +76,7 @@ def to_schedule(value: Any, name: str = "schedule") -> StepToRate:
         raise type(error)(f"{name} must be schedules or rates in [0, 1]; got {value!r}") from None
 
 
-def keep(schedule: Schedule, check: Callable[[Any, str], float], *names: str) -> None:
+def convert(schedule: Schedule, check: Callable[[Any, str], float], *names: str) -> None:
     """Replace numbers that a schedule was made with by those of `check`, so that no other type takes part in a rate."""
     for name in names:
         object.__setattr__(schedule, name, check(getattr(schedule, name), name))  # the dataclass is frozen
@@ -228,7 +228,7 @@ class Constant(Schedule):
     p: float
 
     def __post_init__(self) -> None:
-        keep(self, as_share, "p")
+        convert(self, as_share, "p")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -245,9 +245,9 @@ class Ramp(Schedule):
     begin: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        keep(self, as_share, "start", "end")
-        keep(self, as_positive_count, "steps")
-        keep(self, plan.as_count, "begin")
+        convert(self, as_share, "start", "end")
+        convert(self, as_positive_count, "steps")
+        convert(self, plan.as_count, "begin")
 
     def rate(self, step: int) -> float:
         """Return the rate: exactly `start` before the ramp, exactly `end` after it."""
@@ -345,7 +345,7 @@ class Polynomial(Ramp):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        keep(self, as_positive_number, "power")
+        convert(self, as_positive_number, "power")
 
     def share(self, progress: float) -> float:
         """Return 1 - (1 - progress)**power."""
@@ -381,8 +381,8 @@ class Exponential(Schedule):
     gamma: float
 
     def __post_init__(self) -> None:
-        keep(self, as_share, "start", "end")
-        keep(self, as_positive_number, "gamma")
+        convert(self, as_share, "start", "end")
+        convert(self, as_positive_number, "gamma")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -420,9 +420,9 @@ class Stepwise(Schedule):
     every: int
 
     def __post_init__(self) -> None:
-        keep(self, as_share, "p")
-        keep(self, as_positive_number, "factor")
-        keep(self, as_positive_count, "every")
+        convert(self, as_share, "p")
+        convert(self, as_positive_number, "factor")
+        convert(self, as_positive_count, "every")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -471,8 +471,8 @@ class Early(Schedule):
     shape: Literal["constant", "linear"] = "constant"
 
     def __post_init__(self) -> None:
-        keep(self, as_share, "p")
-        keep(self, as_positive_count, "cutoff")
+        convert(self, as_share, "p")
+        convert(self, as_positive_count, "cutoff")
         if not plan.is_one_of(self.shape, ("constant", "linear")):
             raise ValueError(f"shape must be 'constant' or 'linear'; got {self.shape!r}")
 
@@ -516,8 +516,8 @@ class Late(Schedule):
     cutoff: int
 
     def __post_init__(self) -> None:
-        keep(self, as_share, "p")
-        keep(self, as_positive_count, "cutoff")
+        convert(self, as_share, "p")
+        convert(self, as_positive_count, "cutoff")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -560,8 +560,8 @@ class Curriculum(Schedule):
     gamma: float
 
     def __post_init__(self) -> None:
-        keep(self, as_share, "p")
-        keep(self, as_positive_number, "gamma")
+        convert(self, as_share, "p")
+        convert(self, as_positive_number, "gamma")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -711,7 +711,7 @@ class Scaled(Schedule):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", to_schedule(self.schedule))
-        keep(self, as_non_negative_number, "factor")
+        convert(self, as_non_negative_number, "factor")
 
     def rate(self, step: int) -> float:
         """Return the rate."""
@@ -753,7 +753,7 @@ class Clipped(Schedule):
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", to_schedule(self.schedule))
         check_bounds(self.low, self.high)
-        keep(self, as_share, "low", "high")
+        convert(self, as_share, "low", "high")
 
     def rate(self, step: int) -> float:
         """Return the rate."""

@@ -195,7 +195,8 @@ def define(row: Row) -> Function:
             if axes is not None:
                 if not (shared_axes is None and noise_shape is None):
                     raise ValueError(f"{name} shares decisions along axes of its own; shared_axes and noise_shape must be None")
-                shared_axes = axes(ndim_of(input), bool(training) and p != 0)
+                drops_nothing = training is False or (isinstance(p, (int, float)) and p == 0)  # other types are checked later
+                shared_axes = axes(ndim_of(input), not drops_nothing)
             place = Placement(noise_shape, shared_axes, global_shape, global_start)
         is_default = seed is None and generator is None and offset == 0
         if is_default and place is None:

@@ -298,3 +298,11 @@ def test_what_is_no_tensor(call):
         call([1.0])
     with pytest.raises(TypeError, match=r"key must be a torch.Tensor; got NoneType"):
         ft.scaled_dot_product_attention(torch.ones(2, 2), None, torch.ones(2, 2), dropout_p=0.5)
+
+
+def test_flags_and_rates_that_are_arrays_get_our_sentence():
+    x = torch.ones(3)
+    with pytest.raises(TypeError, match="training"):
+        ft.feature_alpha_dropout(torch.ones(3, 4), 0.5, np.array([True, False]))
+    with pytest.raises((TypeError, ValueError), match="dimensions"):
+        ft.feature_alpha_dropout(x, torch.tensor([0.1, 0.2]), True)
