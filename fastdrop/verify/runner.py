@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.resources
+import importlib.util
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -122,10 +125,26 @@ ADAPTER_CASES: AdapterCases = list(itertools.product((0, 1, 7, TILE + 1), (0.1, 
 def check_adapter(name: str, check: Callable[[AdapterCases], str], cases: AdapterCases = ADAPTER_CASES) -> Outcome:
     """Run the check of an adapter, if the library that it is for is installed."""
     try:
-        importlib.import_module(name)
+        with backend_for_keras():
+            importlib.import_module(name)
     except ImportError as error:  # it is missing, or, for Keras, its backend is
         return Outcome(name, "installed", None, str(error), 0.0)
     return outcome(name, check.__name__, partial(check, cases))
+
+
+@contextmanager
+def backend_for_keras() -> Iterator[None]:
+    """Name an installed backend to Keras if its default, TensorFlow, is not installed: it could not be imported."""
+    chosen = "KERAS_BACKEND" in os.environ or importlib.util.find_spec("tensorflow") is not None
+    installed = [name for name in ("jax", "torch") if importlib.util.find_spec(name) is not None]
+    if chosen or not installed:
+        yield
+        return
+    os.environ["KERAS_BACKEND"] = installed[0]
+    try:
+        yield
+    finally:
+        del os.environ["KERAS_BACKEND"]  # Keras reads it once, when it is imported
 
 
 AdapterRun = Callable[[NDArray[Any], float, int], Sequence[NDArray[Any]]]
