@@ -30,7 +30,7 @@ def build(folder):
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(source)
     subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        [sys.executable, "setup.py", "-q", "egg_info", "build_ext", "--inplace"],  # fastdrop.config() reads the version
         cwd=folder,
         check=True,
         env={**os.environ, "CC": f"gcc {SANITIZE}"},
