@@ -20,7 +20,7 @@ grad : array_like of float32, float64, float16 or bfloat16
     The gradient with respect to the result of `{forward}`, of the same shape."""
 SEED = """\
 seed : int, Key or numpy.random.SeedSequence
-    The key that the forward pass used. A stream or a generator is refused, because it would draw another one."""
+    The key that the forward pass used. A stream or a generator is refused, because it would give another key."""
 RETURNS = """\
 numpy.ndarray
     `out`, or a new array like `grad`; outside training, `grad` itself."""

@@ -29,9 +29,9 @@ def check_sizes(value: Any, name: str, what: str) -> tuple[int, ...]:
             raise TypeError
         sizes = tuple(map(operator.index, value))
     except TypeError:
-        raise TypeError(f"{name} must be {what} of integers >= 1; got {value!r}") from None
+        raise TypeError(f"{name} must be {what}, integers >= 1; got {value!r}") from None
     if not sizes or min(sizes) < 1 or max(sizes) >= 2**63:
-        raise ValueError(f"{name} must be {what} >= 1 and below 2**63; got {value!r}")
+        raise ValueError(f"{name} must be {what}, each >= 1 and below 2**63; got {value!r}")
     return sizes
 
 
@@ -48,7 +48,7 @@ def check_map_sizes(spatial: Any) -> tuple[int, ...]:
 def check_block_size(block_size: Any, spatial: Sequence[int]) -> tuple[int, ...]:
     """Return the size of a block along each spatial dimension, cut to the size of the map."""
     each = [block_size] * len(spatial) if np.ndim(block_size) == 0 else block_size
-    sizes = check_sizes(each, "block_size", "one size, or one for each spatial dimension,")
+    sizes = check_sizes(each, "block_size", "one size, or one for each spatial dimension")
     if len(sizes) != len(spatial):
         raise ValueError(
             f"block_size must be one size, or one for each of {len(spatial)} spatial dimensions; got {block_size!r}"

@@ -50,15 +50,15 @@ def adaptive_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Keep each element with the probability sigmoid(gain * logits + shift), which depends on the input: standout.
+    """Keep each element with its own probability, sigmoid(gain * logits + shift): adaptive dropout, or standout.
 
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
         The layer's activations, of any shape, strides and order.
     logits : array_like
-        Of the shape and dtype of `x`. In the practical form of the paper they are the layer's values before its activation
-        function. Another network may also compute them.
+        Of the shape and dtype of `x`. In the practical form of the paper, the logits are the layer's values before its
+        activation function. They may also come from another network.
     gain, shift : float, default 1 and 0
         P = sigmoid(gain * logits + shift) is the probability of **keeping** an element, unlike the p of other functions. The
         paper calls them alpha and beta.
@@ -152,16 +152,17 @@ def adaptive_dropout_backward(
         - ``"none"``: not computed, as in public code.
         - ``"straight_through"`` [2]_: grad x P (1 - P), as if the result were P x. Biased unless the loss is linear.
         - ``"score_function"`` [3]_: L (m - P). Subtract a baseline from the losses to reduce its variance.
-        - ``"arm"`` [4]_: (L - L') (u - 1/2). The first 24 digits of u take one mask each.
-        - ``"disarm"`` [5]_: the mean of ARM given both masks, (L - L') (m - m') max(P, 1 - P) / 2. It has less variance than
-          ARM, and takes two masks.
+        - ``"arm"`` [4]_: (L - L') (u - 1/2). It costs 24 masks, one for each digit of u that is used.
+        - ``"disarm"`` [5]_: the mean of ARM given both masks, (L - L') (m - m') max(P, 1 - P) / 2, where m' is the antithetic
+          mask. It has less variance than ARM, and costs two masks.
     x : array_like, optional
         The input of the forward pass, of the shape and dtype of `grad`. ``"straight_through"`` needs it; every estimator needs
         it in inverted mode and outside training.
     losses, antithetic_losses : array_like, optional
-        The loss of each sample (axis 0), of shape ``grad.shape[:1]`` (or one number, the loss of all samples): that of the
-        forward pass, and that of a second pass with ``antithetic=True`` and all else equal. In the unit of `grad`: if `grad` is
-        the gradient of a mean over samples, divide each sample's loss by the number of samples.
+        The loss of each sample (axis 0), of shape ``grad.shape[:1]``, or one number, the loss of all samples. `losses` are
+        those of the forward pass; `antithetic_losses` are those of a second pass with ``antithetic=True`` and the same other
+        arguments. They have the unit of `grad`: if `grad` is the gradient of a mean over samples, divide each sample's loss by
+        the number of samples.
     out : numpy.ndarray, optional
         Where to put the gradient with respect to x.
 
@@ -243,7 +244,9 @@ def each_sample(losses: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any] 
         return None
     given = as_real_array(losses, name, flags=False)
     if given.shape != shape[: given.ndim]:
-        raise ValueError(f"{name} must have the shape {shape[:1]}, one loss per sample; got {given.shape}")
+        raise ValueError(
+            f"{name} must have the shape {shape[:1]}, one loss per sample, or be one number; got shape {given.shape}"
+        )
     return given.reshape(given.shape + (1,) * (len(shape) - given.ndim))
 
 

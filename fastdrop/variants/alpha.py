@@ -44,8 +44,8 @@ def alpha_dropout(
     x : array_like of float32, float64, float16 or bfloat16
         Any shape, strides and order; activations of SELU.
     p : float, default 0.5
-        Probability of dropping an element, in [0, 1]. One number. (The paper writes q for the probability of keeping, and
-        finds dropping rates of 0.05 to 0.1 sufficient.)
+        Probability of dropping an element: one number in [0, 1]. (The paper writes q for the probability of keeping, and finds
+        dropping rates of 0.05 to 0.1 sufficient.)
     mean, var : float, default 0 and 1
         The mean and the variance of the elements of `x`, which the result keeps.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
@@ -63,8 +63,8 @@ def alpha_dropout(
 
     Notes
     -----
-    A kept element becomes a x + b, a dropped one c = a alpha' + b, where alpha' = -1.7580993408473766 and, with the keep
-    probability q = 1 - p,
+    A kept element x becomes a x + b. A dropped element becomes c = a alpha' + b, where alpha' = -1.7580993408473766. With the
+    keep probability q = 1 - p,
 
         a = (q (p (alpha' - mean)**2 / var + 1))**(-1/2),    b = mean - a (q mean + p alpha').
 
@@ -140,7 +140,7 @@ def feature_alpha_dropout(
     x : array_like of float32, float64, float16 or bfloat16
         Of shape (N, C) or (N, C, ...): the first two axes are samples and channels, as in PyTorch's function.
     p : float, default 0.5
-        Probability of dropping a channel, in [0, 1]. One number.
+        Probability of dropping a channel: one number in [0, 1].
     mean, var : float, default 0 and 1
         As in `alpha_dropout`.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads

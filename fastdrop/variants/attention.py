@@ -76,19 +76,20 @@ def attention_dropout(
     exact_rate : bool, default True
         True: each key is dropped with probability `p`. Windows may begin before the first key, and the probability of a window
         at each position follows from `p`. False, as in the paper: each key begins a window with probability p / window, also
-        if the window is cut. Then overlapping windows drop less than `p`, and the first keys of a row are dropped least. Both
-        agree if `window` is 1.
+        if the window is cut. Then less than `p` is dropped, because windows overlap, and the first keys of a row are dropped
+        least. If `window` is 1, True and False give the same result.
     renormalize : bool, optional
-        True divides each row by its sum after the drop plus 1e-8, instead of scaling by 1 / (1 - p). False scales; then rows do
-        not sum to one. The default is True for keys and for windows of more than one, for which no single factor is right.
+        True divides each row by the sum of its kept elements plus 1e-8. False multiplies kept elements by 1 / (1 - p); then
+        rows do not sum to one. The default is True for whole keys and for windows of more than one key, for which no single
+        factor is right, and otherwise False.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
 
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `x`; outside training `x` itself. Dropped elements are +0.0, whatever their row holds; so is
-        a renormalised row that lost all its keys. With ``p=0`` the result equals `x`.
+        `out`, or a new array like `x`; outside training `x` itself. Dropped elements are +0.0, whatever their row holds. A
+        renormalised row that lost all its keys is +0.0 too. With ``p=0`` the result equals `x`.
 
     Raises
     ------
@@ -246,7 +247,7 @@ def check_shared_axes(shared_axes: Any) -> tuple[int, ...]:
     """Return the axes (samples, heads) that share decisions, or raise an error that names the allowed ones."""
     axes = () if shared_axes is None else plan.as_axes(shared_axes, 4, "shared_axes")
     if not set(axes) <= {0, 1}:
-        raise ValueError(f"shared_axes must be 0, the samples, 1, the heads, or both; got {shared_axes!r}")
+        raise ValueError(f"shared_axes must be 0 (the samples), 1 (the heads), or both; got {shared_axes!r}")
     return axes
 
 
@@ -555,7 +556,9 @@ def check_allowed(allowed: Any, shape: tuple[int, ...]) -> NDArray[np.bool_] | N
     try:
         return np.broadcast_to(wanted, shape)
     except ValueError:
-        raise ValueError(f"allowed has shape {wanted.shape}, which does not broadcast to the shape {shape}") from None
+        raise ValueError(
+            f"allowed has shape {wanted.shape}, which does not broadcast to the shape {shape} of the logits"
+        ) from None
 
 
 def check_fill(fill: Any) -> float:

@@ -55,8 +55,8 @@ def drop_block(
     block_size : int or sequence of int, default 7
         The size of a block, or one size per spatial dimension. It may be even. A block larger than the map is cut to its size.
     exact_rate : bool, default False
-        True solves for the gamma that gives an expected dropped share of `p`. The paper's gamma ignores that blocks overlap and
-        drops less: 9.3 % instead of p = 0.1 on maps of 14 by 14 with blocks of 7.
+        False uses the paper's gamma, which ignores that blocks overlap, and so drops less than `p`: 9.3 % instead of p = 0.1 on
+        maps of 14 by 14 with blocks of 7. True solves for the gamma that gives an expected dropped share of `p`.
     shared_axes : int or sequence of int, optional
         Axes that share one mask: the channels, or the samples (0), or both. By default each map has its own mask, which the
         paper found to work better than one mask for all channels.
@@ -187,7 +187,7 @@ def maps_of_shape(shape: tuple[int, ...], name: str, block_size: Any, shared_axe
     axes = [axis for axis in range(1, len(shape)) if axis != channels]
     shared = () if shared_axes is None else plan.as_axes(shared_axes, len(shape), "shared_axes")
     if not set(shared) <= {0, channels}:
-        raise ValueError(f"shared_axes must be 0, the samples, {channels}, the channels, or both; got {shared_axes!r}")
+        raise ValueError(f"shared_axes must be 0 (the samples), {channels} (the channels), or both; got {shared_axes!r}")
     spatial = tuple([shape[axis] for axis in axes])
     block = check_block_size(block_size, spatial)
     mask = Decisions(shape, (0, channels, *axes), shared, tuple(map(max, block, (1,) * len(block))))

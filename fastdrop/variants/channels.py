@@ -56,7 +56,7 @@ def dropout1d(
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, OverflowError
         As in `dropout`; and for an array of another number of dimensions.
 
     See Also
@@ -134,8 +134,8 @@ def dropout2d(
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
-        Of shape (N, C, H, W) or (N, C, L). Three dimensions count as samples, channels and length, as in PyTorch, and **not**
-        as one image (C, H, W): pass ``x[None]`` for one image.
+        Of shape (N, C, H, W) or (N, C, L). Three dimensions are samples, channels and length, as in PyTorch, and **not** one
+        image (C, H, W): pass ``x[None]`` for one image.
     p : float or numpy.ndarray, default 0.5
         Probability of dropping a channel, as in `dropout`.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
@@ -148,7 +148,7 @@ def dropout2d(
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, OverflowError
         As in `dropout`; and for an array of another number of dimensions.
 
     See Also
@@ -239,7 +239,7 @@ def dropout3d(
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, OverflowError
         As in `dropout`; and for an array of another number of dimensions.
 
     See Also
@@ -333,7 +333,7 @@ def spatial_dropout(
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, OverflowError
         As in `dropout`; for fewer than two dimensions, or an unknown `data_format`.
 
     Notes

@@ -61,8 +61,8 @@ def drop_path(
 
     Raises
     ------
-    TypeError, ValueError
-        As in `dropout`; for an unknown `per` or `mode`; for a decision per sample about a 0-d array.
+    TypeError, ValueError, OverflowError
+        As in `dropout`; for an unknown `per` or `mode`; for ``per="sample"`` with a 0-d array.
 
     See Also
     --------
@@ -152,8 +152,8 @@ def layer_drop(
 ) -> NDArray[np.bool_]:
     """Choose which layers of a network run in a training step: LayerDrop.
 
-    Nothing is rescaled, in training or outside it. A layer that does not run passes its input on, and its gradient in the
-    backward pass. So the backward pass needs only the result of this function.
+    Nothing is rescaled, in training or outside it. A layer that does not run returns its input, and in the backward pass the
+    gradient that it gets. So the backward pass needs only the result of this function.
 
     Parameters
     ----------

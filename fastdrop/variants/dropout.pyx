@@ -38,9 +38,9 @@ def dropout(
     x : array_like of float32, float64, float16 or bfloat16
         Any shape, strides and order. The mask follows the C-order (row-major) index, whatever the layout.
     p : float or numpy.ndarray, default 0.5
-        Probability of **dropping** an element, in [0, 1]; exact to 2**-64. (In many papers p is the probability of keeping.) An
-        array that broadcasts to `x` gives each element, channel or sample its own rate. Each element gets the decision that
-        its rate as a single number would give.
+        Probability of **dropping** an element, in [0, 1], rounded to a multiple of 2**-64. (In many papers p is the probability
+        of keeping.) An array that broadcasts to `x` gives each element, channel or sample its own rate. The decision about an
+        element is the same as with its rate as a single number.
     mode : {"inverted", "standard", "unscaled"}
         The scaling of kept elements. ``"inverted"``: by 1 / (1 - p) in training; outside training **`x` itself is returned**,
         not a copy (with `out`, its values are copied there). ``"standard"``: none in training; outside training all elements
@@ -88,12 +88,13 @@ def dropout(
     Raises
     ------
     TypeError
-        For an `x` or `out` of another dtype (or byte order), and for a `p`, `seed`, `offset`, `start` or `training` of
-        another type.
+        For an `x`, `out`, `bias` or `residual` of another dtype (or byte order), and for a `p`, `seed`, `offset`, `start` or
+        `training` of another type.
     ValueError
-        For a `p` outside [0, 1] (an array's first such index is named) or of a shape that does not broadcast, a `seed` or
-        `offset` outside [0, 2**64), a negative `start`, an unknown `mode` or `backend`, an `out` of another shape,
-        read-only, or with elements that share memory, a mask that does not fit. After an error `out` is as it was.
+        For a `p` outside [0, 1] (of an array, the message has the index) or of a shape that does not broadcast, a `seed` or
+        `offset` outside [0, 2**64), a negative `start`, an unknown `mode` or `backend`, an `out` of another shape, that is
+        read-only or whose elements share memory, or a `noise_shape`, `shared_axes`, `bias`, `residual` or `global_shape` that
+        does not fit `x`. After an error `out` is as it was.
     OverflowError
         For an index past the end of the stream.
 

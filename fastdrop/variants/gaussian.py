@@ -105,15 +105,12 @@ def gaussian_dropout(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and for p = 1, for which the variance is infinite (Keras divides by 0).
+        As in `dropout`; for p = 1, for which the variance is infinite (Keras divides by 0); for a `log_alpha` that is not below
+        709 or that does not broadcast to `x`.
 
     See Also
     --------
     gaussian_dropout_backward : the gradients.
-
-    Notes
-    -----
-    The forward pass takes one pass of the kernels. The gradient of an array `log_alpha` takes several passes.
 
     References
     ----------
@@ -162,8 +159,8 @@ def gaussian_dropout_backward(
     dx : numpy.ndarray
         `out`, or a new array like `grad`; outside training `grad` itself.
     dlog_alpha : numpy.float64, numpy.ndarray or None
-        The gradient with respect to `log_alpha`, of float64 and its shape; None without a `log_alpha`. Sums have a fixed order,
-        so that their bits are the same with any number of threads and any backend. 0 outside training.
+        The gradient with respect to `log_alpha`, of float64 and the shape of `log_alpha`; 0 outside training, and None without
+        a `log_alpha`. Sums have a fixed order, so that their bits are the same with any number of threads and any backend.
 
     Examples
     --------

@@ -37,7 +37,7 @@ def group_dropout(
     x : array_like of float32, float64, float16 or bfloat16
         Any shape of at least one dimension.
     p : float, default 0.5
-        Probability of dropping a group. One number.
+        Probability of dropping a group: one number in [0, 1].
     group_size : int or sequence of int
         The number of neighbours in a group: one size for all `axes`, or one size per axis. If a size does not divide the length
         of its axis, the last group is smaller. With a size as large as the axis, all elements along it share one decision.

@@ -50,7 +50,7 @@ def importance_dropout(
         The axes of `scores` over which the mean is taken; see `fastdrop.theory.keep_probabilities`.
     floor : float, default 0.01
         The least probability of keeping; see `fastdrop.theory.keep_probabilities`. With 0, elements whose score is 0 are always
-        dropped; the result is then unbiased only if they are 0.
+        dropped; the result is then unbiased only if these elements are 0.
     shared_axes : int or sequence of int, optional
         The axes of `x` along which one decision is shared, as in `dropout`; for example to drop whole tokens.
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
@@ -133,7 +133,7 @@ class Scores(NamedTuple):
         least = as_share(self.floor, "floor")
         axes = tuple(range(given.ndim)) if self.axis is None else plan.as_axes(self.axis, given.ndim, "axis")
         if not plan.broadcasts(given, shape):
-            raise ValueError(f"scores have shape {given.shape}, which does not broadcast to {shape}, that of {name}")
+            raise ValueError(f"scores have shape {given.shape}, which does not broadcast to the shape {shape} of {name}")
         if not call.is_training:
             return rate
         if call.global_shape is not None:

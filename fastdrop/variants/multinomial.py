@@ -41,7 +41,8 @@ def multinomial_dropout(
     x : array_like of float32, float64, float16 or bfloat16
         Features along the last axis; any other axes are samples.
     k : int
-        The number of draws, at least 1. About as many features are kept as by `dropout` with p = 1 - k / features.
+        The number of draws, in [1, 2**32). If k is much smaller than the number of features, about as many features are kept as
+        by `dropout` with p = 1 - k / features; otherwise fewer, because a feature can be drawn more than once.
     probabilities : array_like of real numbers, optional
         P, the probability of drawing each feature: one per feature, finite and >= 0. They are divided by their sum. By default
         `fastdrop.theory.multinomial_probabilities` computes them from `x`; this is evolutional dropout. Equal probabilities

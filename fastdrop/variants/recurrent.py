@@ -52,7 +52,7 @@ def locked_dropout(
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, OverflowError
         As in `dropout`; and for `shared_axes` that `x` does not have.
 
     Notes
@@ -157,7 +157,7 @@ def zoneout(
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `new`. In training each element is one of the two, unchanged. Nothing is scaled.
+        `out`, or a new array like `new`. In training each element is that of `new` or of `previous`. Nothing is scaled.
 
     Raises
     ------

@@ -58,7 +58,7 @@ def weight_drop(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and for an unknown `unit`, or outputs of a 0-d array.
+        As in `dropout`; and for an unknown `unit`, or ``unit="output"`` with a 0-d array.
 
     Notes
     -----

@@ -221,7 +221,7 @@ def test_other_dimensions_warn_as_in_pytorch(name, shape):
 
 WRONG = {
     "keys of 3 axes": (lambda x: ft.drop_key(x[0]), ValueError, "input must have four dimensions"),
-    "axis": (lambda x: ft.drop_key(x, shared_axes=2), ValueError, "shared_axes must be 0, the samples, 1, the heads, or both"),
+    "axis": (lambda x: ft.drop_key(x, shared_axes=2), ValueError, "shared_axes must be 0 (the samples), 1 (the heads)"),
     "fill": (lambda x: ft.drop_key(x, fill="0"), TypeError, "fill must be a number"),
     "empty rows": (lambda x: ft.drop_key(x, empty_rows="drop"), ValueError, "empty_rows must be 'keep' or 'fill'; got 'drop'"),
     "allowed": (lambda x: ft.drop_key(x, allowed=torch.ones(3) > 0), ValueError, "which does not broadcast to the shape"),

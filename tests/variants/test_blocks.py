@@ -209,7 +209,7 @@ BAD = [
     (TypeError, "block_size", {"block_size": 2.0}),
     (ValueError, "mode must be 'inverted' or 'unscaled'", {"mode": "standard"}),
     (ValueError, "per must be 'batch' or 'sample'", {"per": "map"}),
-    (ValueError, "shared_axes must be 0, the samples, 1, the channels", {"shared_axes": 2}),
+    (ValueError, r"shared_axes must be 0 \(the samples\), 1 \(the channels\)", {"shared_axes": 2}),
     (TypeError, "exact_rate must be True or False", {"exact_rate": "no"}),
     (TypeError, "block_size", {"block_size": True}),
     (TypeError, "block_size", {"block_size": None}),
