@@ -86,8 +86,8 @@ def r_drop_loss(
     TypeError
         Logits are not real numbers, targets are not integers, or the mask is not of bool.
     ValueError
-        Shapes do not fit together, a target is not a class, `strength` is out of range, or `form` is unknown. A class is -inf
-        in one pass only, where the divergence is infinite, or a sample has no class with a logit above -inf.
+        Shapes do not fit together, a target is not a class, `strength` is out of range, or `form` is unknown. A logit is -inf
+        in one pass only, so that the divergence would be infinite, or all logits of a sample are -inf.
 
     See Also
     --------
@@ -95,8 +95,9 @@ def r_drop_loss(
 
     Notes
     -----
-    For two passes with different masks, use two offsets of one seed. Or put every sample into the batch twice: its two copies
-    have different elements of the mask.
+    For two passes with different masks, use two offsets of one seed. Or put every sample into the batch twice, so that its two
+    copies get different parts of the mask. NumPy computes the exponentials and logarithms, so the last bits of the loss may
+    differ between machines.
 
     References
     ----------
@@ -214,7 +215,7 @@ def concrete_regularizer(
     weight_regularizer: float = 1e-6,
     dropout_regularizer: float = 1e-5,
 ) -> np.float64:
-    """Return the regularizer of `concrete_dropout` of a layer's input: the norm of the weights and the rate's negative entropy.
+    """Return the regularizer of a layer with `concrete_dropout`: the norm of its weights and the negative entropy of the rate.
 
     ``weight_regularizer * sum(weights**2) / (1 - p) + dropout_regularizer * input_dim * (p log p + (1 - p) log(1 - p))``.
 
@@ -222,14 +223,14 @@ def concrete_regularizer(
     ----------
     p_logit : float or array of one element
         The logit of the rate.
-    weights : array or list of arrays
-        The layer's weights, of any float dtype. All arrays in the list count. (The authors' Keras code counts the kernel only,
-        their PyTorch code all parameters.)
+    weights : array, or list or tuple of arrays
+        The layer's weights, of float32, float64, float16 or bfloat16. All arrays in the list count. (The authors' Keras code
+        counts the kernel only, their PyTorch code all parameters.)
     input_dim : int
-        The number of elements per sample that dropout may drop.
+        The number of elements per sample that dropout may drop, >= 0.
     weight_regularizer, dropout_regularizer : float
-        ``l**2 / (tau * N)`` and ``2 / (tau * N)`` for prior length scale l, model precision tau and N samples; for a
-        cross-entropy loss, use ``1 / (tau * N)`` for the latter.
+        The two factors, >= 0: ``l**2 / (tau * N)`` and ``2 / (tau * N)`` for prior length scale l, model precision tau and N
+        samples. For a cross-entropy loss, use ``1 / (tau * N)`` as the second one.
 
     Returns
     -------
@@ -239,7 +240,7 @@ def concrete_regularizer(
     Raises
     ------
     TypeError, ValueError
-        An argument has a wrong type or is negative.
+        An argument has a wrong type, `p_logit` is not one finite number, or another number is negative.
 
     References
     ----------
@@ -351,8 +352,8 @@ def variational_kl(
     log_alpha : float or array_like
         The logarithms of the weights' alphas.
     approximation : {"molchanov", "kingma"}
-        ``"molchanov"``: for any alpha; within 0.01 of the exact integral for log alpha in [-8, 8]. ``"kingma"``: a polynomial
-        for alpha at most 1, at most 0.041 below the integral for log alpha in [-8, 0]; larger alphas count as 1, and their
+        ``"molchanov"``: for any alpha; it is within 0.01 of the exact integral for log alpha in [-8, 8]. ``"kingma"``: for
+        alpha at most 1; it is at most 0.041 below the integral for log alpha in [-8, 0]. Larger alphas count as 1, and their
         gradient is 0.
     shape : sequence of int, optional
         The shape of the weights, to which `log_alpha` broadcasts if weights share an alpha (one per unit, one for the layer).
@@ -363,9 +364,10 @@ def variational_kl(
     Returns
     -------
     numpy.float64
-        The divergence. It is at least 0 up to the error of the approximation, and 0 at infinite alpha by both approximations.
-        Its bits are the same everywhere, because the sum has a fixed order: in C order the sums of 1,024 elements each, then
-        the sum of these. In each, the second half is added to the first until one number is left.
+        The divergence. It is at least 0 up to the error of the approximation. At infinite alpha, ``"molchanov"`` gives 0, and
+        ``"kingma"`` gives 0.389 as for alpha = 1. The bits are the same everywhere, because the sum has a fixed order: in C
+        order the sums of 1,024 elements each, then the sum of these. In each of these sums, the second half of the numbers is
+        added to the first half until one number is left.
 
     Raises
     ------
@@ -376,7 +378,7 @@ def variational_kl(
     -----
     Molchanov: ``k1 * sigmoid(-(k2 + k3 * log_alpha)) + softplus(-log_alpha) / 2``, k1 = 0.63576, k2 = 1.87320, k3 = 1.48695.
     Kingma: ``0.63518 - (log_alpha / 2 + c1 alpha + c2 alpha**2 + c3 alpha**3)``, c1 = 1.16145124, c2 = -1.50204118,
-    c3 = 0.58629921. The paper does not give the constant 0.63518; it is that of the exact integral.
+    c3 = 0.58629921. The paper does not give the constant 0.63518; with it, the exact integral is 0 at infinite alpha.
 
     References
     ----------

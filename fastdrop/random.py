@@ -30,9 +30,9 @@ def words(
     Parameters
     ----------
     n : int
-        The number of words.
+        The number of words, >= 0.
     seed, offset
-        As in `dropout`: the key, and the upper half of the counter.
+        As in `dropout`. The seed is Philox's key, and the offset is the upper half of its counter.
     out : numpy.ndarray, optional
         The array to fill: of uint32 and shape ``(n,)``.
     start : int, default 0
@@ -101,7 +101,7 @@ def uniform(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and if `seed` is None.
+        As in `dropout`; and if `seed` is None, or `dtype` is another dtype.
 
     Examples
     --------
@@ -128,8 +128,8 @@ def normal(
 ) -> NDArray[Any]:
     """Return random numbers of the standard normal distribution.
 
-    Number i is the inverse of the distribution function at a uniform number that is computed from word i alone. So any
-    chunk can be computed by itself, and every backend, instruction set and number of threads gives the same bits.
+    Number i is the inverse of the distribution function at a uniform number, which depends only on the index i. So any chunk
+    can be computed by itself, and every backend, instruction set and number of threads gives the same bits.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def normal(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; and if `seed` is None.
+        As in `dropout`; and if `seed` is None, or `dtype` is another dtype.
 
     Notes
     -----

@@ -155,8 +155,8 @@ class GaussianDropout(Variant, forward=fastdrop.gaussian_dropout, backward=fastd
     Parameters
     ----------
     log_alpha : float or numpy.ndarray, optional
-        The logarithm of the variance, to train instead of `p`: it becomes the parameter ``log_alpha``, of float64, and `rate`
-        is the learned rate.
+        The logarithm of the variance, which is trained instead of `p`. It becomes the parameter ``log_alpha``, of float64, and
+        `rate` is the learned rate.
 
     Examples
     --------
@@ -230,7 +230,7 @@ class UniformDropout(
 
 
 class AlphaDropout(Variant, forward=fastdrop.alpha_dropout, backward=fastdrop.alpha_dropout_backward):
-    """Drops and keeps the mean and the variance of a SELU network: `fastdrop.alpha_dropout`.
+    """Drops elements, and keeps the mean and the variance in a SELU network: `fastdrop.alpha_dropout`.
 
     Examples
     --------
@@ -323,8 +323,8 @@ class ConcreteDropout(
     def regularize(self, weights: Any, input_dim: int, **strengths: Any) -> tuple[float, Any]:
         """Return the regularizer's value and its gradient with respect to the weights, and add the gradient of the logit.
 
-        The arguments are those of `fastdrop.losses.concrete_regularizer`. Without the regularizer, the rate falls to the value
-        that fits the training data best.
+        The arguments are those of `fastdrop.losses.concrete_regularizer`. Without the regularizer, training lowers the rate to
+        the value that fits the training data best.
         """
         given = self.own_parameters["p_logit"], weights, input_dim
         of_rate, of_weights = losses.concrete_regularizer_backward(*given, **strengths)
@@ -396,8 +396,8 @@ class VariationalDense(
     def kl(self, factor: float = 1.0) -> float:
         """Return the divergence of the weights from their prior times a factor, and add its gradients to the parameters'.
 
-        See `fastdrop.losses.variational_kl`. The loss of a whole data set has the divergence once. So for a loss per example,
-        the factor is 1 / the number of examples.
+        See `fastdrop.losses.variational_kl`. The loss of a whole data set contains the divergence once. If the loss is a mean
+        over examples, pass 1 / (number of examples in the data set) as the factor.
         """
         given = self.own_parameters["weight"], self.own_parameters["log_sigma2"]
         log_alpha = theory.log_alpha(*given)
@@ -456,8 +456,8 @@ class VariationalDropout(
     def kl(self, factor: float = 1.0) -> float:
         """Return the divergence of the weights from their prior times a factor, and add its gradient to that of log alpha.
 
-        See `fastdrop.losses.variational_kl`, with the approximation "kingma". The loss per example has the divergence once per
-        data set: the factor is then one over the number of examples.
+        See `fastdrop.losses.variational_kl`, with the approximation "kingma". The loss of a whole data set contains the
+        divergence once. If the loss is a mean over examples, pass 1 / (number of examples in the data set) as the factor.
         """
         log_alpha, shape = self.own_parameters["log_alpha"], self.own_parameters["weight"].shape
         self.own_gradients["log_alpha"] += factor * losses.variational_kl_backward(log_alpha, "kingma", shape=shape)
@@ -469,7 +469,8 @@ class AdaptiveDropout(
 ):
     """Keeps units with probabilities that follow logits: `fastdrop.adaptive_dropout`, ``forward(x, logits)``.
 
-    With an `estimator`, "straight_through", ``backward(grad)`` returns the gradients of both.
+    With ``estimator="straight_through"``, ``backward(grad)`` returns the gradients with respect to x and to the logits. The
+    other estimators need losses, which a layer cannot pass on: call `fastdrop.adaptive_dropout_backward` for them.
 
     Examples
     --------
@@ -551,7 +552,7 @@ class ADL(Variant, forward=fastdrop.adl, backward=fastdrop.adl_backward):
 
 
 class AttentionDropout(Variant, forward=fastdrop.attention_dropout, backward=fastdrop.attention_dropout_backward):
-    """Drops attention probabilities: `fastdrop.attention_dropout`. With renormalization, the layer stores the probabilities.
+    """Drops attention probabilities: `fastdrop.attention_dropout`. If rows are renormalised, the layer stores its input.
 
     Examples
     --------
@@ -620,7 +621,7 @@ class DropPath(Variant, forward=fastdrop.drop_path, backward=fastdrop.drop_path_
 class Zoneout(Variant, forward=fastdrop.zoneout, backward=fastdrop.zoneout_backward):
     """Keeps the previous value of some units of a recurrent state: `fastdrop.zoneout`, ``forward(new, previous)``.
 
-    ``backward(grad)`` returns the gradients of both.
+    ``backward(grad)`` returns the gradients with respect to the new and to the previous state.
 
     Examples
     --------

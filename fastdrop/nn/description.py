@@ -91,8 +91,8 @@ def describe(model: Layer) -> Description:
         One row per layer that drops, with ``to_markdown()`` and ``to_json()``. A row has the full name of the layer, the
         technique and its paper, the current rate and its schedule, the scaling of kept values, the other arguments, the seed,
         and the versions of the random stream (`docs/stream.md`) and of fastdrop. If each element has its own rate, the row has
-        all rates, and its text the smallest and the largest. A layer without a rate has None as its rate, and its argument
-        among the other arguments.
+        all rates, and its text shows the smallest and the largest. If a layer has no rate, the rate is None, and the argument
+        of the layer is among the other arguments.
 
     Examples
     --------

@@ -28,8 +28,8 @@ class Layer:
     """The base class of all layers.
 
     A layer of your own defines `record` and `gradient`. Put the layers that it contains into ``children``: they are trained,
-    seeded and saved with it. Pass parameters to `add_parameter`; `gradient` adds to ``own_gradients``. Only one thread at a
-    time may use a layer: give each thread a copy with its own seed.
+    seeded and saved with it. Pass each parameter to `add_parameter`, and let `gradient` add the gradients of the parameters to
+    ``own_gradients``. Only one thread at a time may use a layer: give each thread a copy with its own seed.
 
     Attributes
     ----------
@@ -120,8 +120,8 @@ class Layer:
             return self.gradient(grad, record)
         if not self._pending:
             raise RuntimeError(
-                "backward needs a forward pass in training mode without a backward pass, and without eval() or forget() after "
-                "it; for any other pass, give the record that record() returned"
+                "backward needs a forward pass in training mode: call forward() before each backward(), without eval() or "
+                "forget() between them; for any other pass, give the record that record() returned"
             )
         made, shape = self._pending[-1]
         require_shape(grad, shape)

@@ -107,9 +107,9 @@ class Variant(Layer):
 
     A subclass names the functions of its passes:
     ``class Dropout(Variant, forward=fastdrop.dropout, backward=fastdrop.dropout_backward)``. One argument may have a schedule:
-    ``scheduled=...`` names it; the default is p. The arguments before it are arrays. The layer stores those that both functions
-    take between the passes. Parameters of the layer are passed to the functions under their names. The backward function
-    returns the gradient of the input first, and then those of the parameters in their order.
+    ``scheduled=...`` names it; the default is p. The arguments before it are arrays. Between the passes, the layer stores the
+    arrays that both functions take. It passes its parameters to the functions under their names. The backward function must
+    return the gradient of the input first, and then those of the parameters in their order.
 
     Parameters
     ----------
@@ -124,8 +124,8 @@ class Variant(Layer):
     Attributes
     ----------
     p : float, numpy.ndarray or callable
-        The scheduled argument as given, under its own name. ``p`` is a rate or its schedule; layers without a rate do not have
-        it.
+        The scheduled argument as given, under its own name: for most layers ``p``, a rate or its schedule. A layer with another
+        scheduled argument has an attribute of that name instead.
     options : dict
         The other arguments, as given.
     step : int
