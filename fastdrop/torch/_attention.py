@@ -38,18 +38,19 @@ def attention_dropout(
     renormalize: bool | None = None,
     **options: Any,
 ) -> Tensor:
-    """Drop attention probabilities, after the softmax: single ones, whole keys, or windows of keys.
+    """Drop attention probabilities, after the softmax: single probabilities, whole keys, or windows of keys.
 
     Parameters
     ----------
     input : torch.Tensor
-        Probabilities, of shape (batch, heads, queries, keys). Of any shape if single elements are dropped and scaled.
+        Probabilities, of shape (batch, heads, queries, keys). If single elements are dropped and rows are not renormalised, any
+        shape is allowed.
     p : float, default 0.1
         Probability of dropping, in [0, 1].
     training : bool, default True
         False returns `input` itself, and so does ``p=0``.
     inplace : bool, default False
-        Whether to write the result to `input`; not if rows are renormalised.
+        Whether to write the result to `input`. It must be False if rows are renormalised.
     unit : {"element", "key"}
         Whether each query has its own decisions, or all queries share the decision about a key.
     shared_axes : int or sequence of int, optional
@@ -59,17 +60,17 @@ def attention_dropout(
     exact_rate : bool, default True
         As for `fastdrop.attention_dropout`: whether each key of a window is dropped with probability `p`.
     renormalize : bool, optional
-        True divides each row by its sum after the drop, instead of scaling by 1 / (1 - p). The default is True for keys and for
-        windows of more than one.
+        True divides each row by the sum of its kept elements. False scales kept elements by 1 / (1 - p). The default is True
+        for whole keys and for windows of more than one key.
     **options
-        seed, offset and generator, as for `dropout`; unless rows are renormalised also noise_shape, global_shape and
+        seed, offset and generator, as for `dropout`. If rows are not renormalised, also noise_shape, global_shape and
         global_start.
 
     Returns
     -------
     torch.Tensor
-        As of `fastdrop.attention_dropout`, with derivatives of any order. If rows are renormalised, the backward pass needs
-        `input`, which is saved.
+        The result of `fastdrop.attention_dropout`, with derivatives of any order. If rows are renormalised, `input` is saved
+        for the backward pass.
 
     Examples
     --------
@@ -160,7 +161,7 @@ def drop_key(
     Returns
     -------
     torch.Tensor
-        As of `fastdrop.drop_key`.
+        The result of `fastdrop.drop_key`: `input` itself, or a new tensor of its shape and dtype.
 
     Examples
     --------
@@ -186,7 +187,7 @@ def drop_key(
 
 
 def numbers_of_keys(fill: Any, empty_rows: Any, shared_axes: Any) -> tuple[float, int, int]:
-    """Return the arguments of `drop_key` as the operator has them, or raise an error for a bad one."""
+    """Return the operator's arguments for `drop_key`, or raise an error for a bad argument."""
     if empty_rows not in EMPTY_ROWS:
         raise ValueError(f"empty_rows must be 'keep' or 'fill'; got {empty_rows!r}")
     return check_fill(fill), EMPTY_ROWS.index(empty_rows), bits_of(check_shared_axes(shared_axes))
@@ -196,7 +197,7 @@ constant_numbers = constant(numbers_of_keys)
 
 
 def fits(allowed: Tensor | None, input: Tensor) -> bool:
-    """Return whether flags go with logits; the compiler traces this."""
+    """Return whether flags fit the logits; the compiler traces this."""
     if input.ndim != 4 or allowed is None:
         return input.ndim == 4
     pairs = zip(reversed(allowed.shape), reversed(input.shape), strict=False)
@@ -217,17 +218,17 @@ def scaled_dot_product_attention(
     enable_gqa: bool = False,
     **options: Any,
 ) -> Tensor:
-    """Return attention, with `dropout` of fastdrop on its probabilities.
+    """Return attention, with fastdrop's `dropout` of its probabilities.
 
-    Without dropout it is PyTorch's own function. With it, that has no fused kernel on CPUs either, and this is what it
-    documents as its meaning, written out. As there, float16 and bfloat16 are computed with in float32.
+    Without dropout, PyTorch's function is called. With dropout, PyTorch has no fused kernel on CPUs, and this function computes
+    the formula that PyTorch documents. As in PyTorch, float16 and bfloat16 are computed in float32.
 
     Parameters
     ----------
     query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa
         As for `torch.nn.functional.scaled_dot_product_attention`.
     **options
-        seed, offset, generator, shared_axes, noise_shape, global_shape and global_start, as for `dropout`: of the
+        seed, offset, generator, shared_axes, noise_shape, global_shape and global_start, as for `dropout`. They apply to the
         probabilities, whose shape is (..., heads, queries, keys).
 
     Returns
@@ -245,7 +246,7 @@ def scaled_dot_product_attention(
     if isinstance(attn_mask, CausalBias):
         attn_mask = mask_of_bias(attn_mask, query.device)
     if isinstance(dropout_p, (int, float)) and dropout_p == 0:
-        source_of({name: each for name, each in options.items() if name not in Placement._fields})
+        source_of({name: each for name, each in options.items() if name not in Placement._fields}, Placement._fields)
         return native_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     if is_causal and attn_mask is not None:
         raise ValueError("is_causal and attn_mask both define the allowed keys; give only one of them")
@@ -266,12 +267,12 @@ def scaled_dot_product_attention(
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def reduces_in_half() -> bool:
-    """Return whether the user lets PyTorch's function, where it has no fused kernel, compute in 16 bits."""
+    """Return whether the user allows PyTorch's function to compute in 16 bits where it has no fused kernel."""
     return bool(fp16_bf16_reduction_math_sdp_allowed())  # type: ignore[no-untyped-call]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float, scale: float | None, options: Any) -> Tensor:
-    """Return the documented result for checked tensors, in their dtype."""
+    """Return attention by PyTorch's documented formula for checked tensors, in their dtype."""
     scores = torch.matmul(q * (q.size(-1) ** -0.5 if scale is None else scale), k.transpose(-2, -1))
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.to(scores.dtype)
@@ -280,14 +281,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float, scale
 
 
 def lowered(x: Tensor) -> Tensor:
-    """Return an operand in the dtype of autocast, which casts the operands of attention."""
+    """Return an operand of attention in the dtype to which autocast casts it."""
     if not x.is_floating_point() or x.dtype == torch.float64:
         return x
     return x.to(torch.get_autocast_dtype("cpu"))
 
 
 def mask_of_bias(bias: Any, device: torch.device) -> Tensor:
-    """Return the mask that a bias of `torch.nn.attention.bias` stands for: its own memory has nothing in it."""
+    """Return the mask for a bias of `torch.nn.attention.bias`, whose own memory is empty."""
     below = bias.variant == CausalVariant.LOWER_RIGHT
     return causal_mask(bias.seq_len_q, bias.seq_len_kv, bias.seq_len_kv - bias.seq_len_q if below else 0, device)
 
@@ -297,7 +298,7 @@ def causal_mask(queries: int, keys: int, diagonal: int, device: torch.device) ->
 
 
 def check_operands(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, enable_gqa: bool) -> None:
-    """Raise for operands that PyTorch's function refuses, before anything is drawn."""
+    """Raise an error for operands that PyTorch's function refuses, before a key is drawn."""
     operands = (query, key, value)
     ndims = [ndim_of(each, name) for each, name in zip(operands, ("query", "key", "value"), strict=True)]
     if min(ndims) < 2:

@@ -1,4 +1,4 @@
-"""Three ways to one operation: eager, by the operators, and under `torch.func`; each differentiates to itself."""
+"""Dropout in eager code, by the operators, and under `torch.func`. The gradient of each is the same operation."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Eager(Function):  # type: ignore[misc]
 
 
 class EagerAdd(Function):  # type: ignore[misc]
-    """The same of ``x + bias``, and a residual on top."""
+    """Dropout of ``x + bias``, with a residual added to the result."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rule: Rule, bias: Tensor | None, residual: Tensor | None) -> Tensor:
@@ -88,7 +88,7 @@ register_functions(new_rule, super(Function, Eager).apply, super(Function, Eager
 
 
 def tangent(function: Any, x: Tensor | None, bias: Tensor | None, residual: Tensor | None) -> Tensor | None:
-    """Return the tangent of a function that is linear in its operands, of which None is 0."""
+    """Return the tangent of a function that is linear in its operands. An operand that is None counts as 0."""
     if x is not None:
         return function(x, bias, residual)  # type: ignore[no-any-return]
     if bias is not None:
@@ -97,7 +97,7 @@ def tangent(function: Any, x: Tensor | None, bias: Tensor | None, residual: Tens
 
 
 def eager(x: Tensor, rule: Rule, in_place: bool = False, more: Operands = NO_OPERANDS) -> Tensor:
-    """Return ``residual + dropout(x + bias)``, of which `more` has (bias, residual), of tensors that have been checked."""
+    """Return ``residual + dropout(x + bias)`` of checked tensors; `more` is (bias, residual)."""
     if not is_plain(x) or is_batch(x):  # a gradient may be of any kind
         return by_operator(x, torch.full((), as_signed(rule.seed), dtype=torch.int64), rule, more)
     return eager_plain(x, rule, in_place, more)
@@ -107,7 +107,7 @@ def eager(x: Tensor, rule: Rule, in_place: bool = False, more: Operands = NO_OPE
 
 
 def by_operator(x: Tensor, seed: Tensor, rule: Rule, more: Operands = NO_OPERANDS) -> Tensor:
-    """Return the same with the seed of a tensor, by an operator: for the compiler, shapes without memory, transforms."""
+    """Return the result of `eager` with a tensor as seed, by an operator: for compilers, tensors without memory, transforms."""
     place = rule.place or ((), None, None)
     function = Transformed.apply if is_transformed() else ops.dropout
     arguments = (x, *more, seed, as_signed(rule.offset), rule.p, list(rule.factors), list(place[0]), *place[1:])
@@ -137,7 +137,7 @@ class Transformed(Function):  # type: ignore[misc]
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, bias: Any, residual: Any, seed: Tensor, *numbers: Any) -> Any:
-        """One mask for all where the seed is one, which is that of an axis that shares its decisions; else one for each."""
+        """Apply one mask to the whole batch for one seed, as along a shared axis; for a batch of seeds, a mask for each."""
         if in_dims[0] is None or in_dims[1] is not None or in_dims[3] is not None:
             return one_by_one(Transformed.apply, info.batch_size, in_dims, (x, bias, residual, seed, *numbers))
         offset, p, factors, shared, whole, begin = numbers
@@ -151,7 +151,7 @@ class Transformed(Function):  # type: ignore[misc]
 
 
 def one_by_one(function: Any, size: int, in_dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> tuple[Any, Any]:
-    """Return a function's results for each of a batch, and where their axis is."""
+    """Return the results of a function for each element of a batch, stacked, and the axis of the batch."""
 
     def example(i: int) -> list[Any]:
         pairs = zip(inputs, in_dims, strict=True)
@@ -167,7 +167,7 @@ def one_by_one(function: Any, size: int, in_dims: tuple[Any, ...], inputs: tuple
 
 
 class Variant(Function):  # type: ignore[misc]
-    """The operator `variant` under `torch.func`, and eager: its linear part is its gradient."""
+    """The operator `variant` under `torch.func` and in eager code. Its gradient is its linear part."""
 
     forward = staticmethod(lambda *arguments: ops.variant(*arguments))
 
@@ -191,6 +191,6 @@ class Variant(Function):  # type: ignore[misc]
 
 
 def variant(x: Tensor, key: tuple[Tensor, int], name: str, numbers: Sequence[float], other: Tensor | None) -> Tensor:
-    """Return the result of a function of fastdrop that is elementwise, and linear but for a constant."""
+    """Return the result of a function of fastdrop that is elementwise, and linear apart from a constant."""
     function = ops.variant if torch.compiler.is_compiling() else Variant.apply
     return function(x, *key, name, [float(number) for number in numbers], other)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""One way for all functions that drop: check everything, draw a key, and take the way that the tensors need."""
+"""The call that all functions that drop make: check everything, draw a key, and run the operation on the kind of tensor."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["NOTHING", "Given", "Placement", "Target", "drop", "given_of", "is_us
 
 
 class Target(NamedTuple):
-    """What `drop` needs to know of a function."""
+    """The properties of a function that `drop` needs."""
 
     name: str
-    instead: str  # of what to call for a tensor on another device
+    instead: str  # what an error suggests for a tensor on another device
     factors: Callable[[float], tuple[float, ...]] | None  # of a rate, unless they are 1 / (1 - p)
 
 
@@ -37,7 +37,7 @@ def target(name: str, factors: Callable[[float], tuple[float, ...]] | None = Non
 
 
 class Placement(NamedTuple):
-    """How a mask lies over a tensor, as the caller said it."""
+    """The caller's arguments for the place of a mask over a tensor."""
 
     noise_shape: Any = None
     shared_axes: Any = None
@@ -45,7 +45,7 @@ class Placement(NamedTuple):
     global_start: Any = None
 
     def resolved(self, ndim: int) -> Place:
-        """Return the same with axes counted from the front."""
+        """Return the arguments with axes counted from the front."""
         noise, shared, whole, begin = self
         if noise is not None:
             axes = [k for k, size in enumerate(noise) if size == 1]
@@ -65,7 +65,7 @@ class Placement(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What a caller gives besides a tensor and a rate."""
+    """The caller's arguments besides the tensor and the rate."""
 
     source: Source = DEFAULT
     placement: Placement | None = None
@@ -77,18 +77,20 @@ NOTHING = Given()
 is_compiling, unwrap_if_dead = torch.compiler.is_compiling, torch._C._functorch.unwrap_if_dead
 
 
-def source_of(options: dict[str, Any]) -> Source:
-    """Return the source of a key that options say, and refuse others."""
+def source_of(options: dict[str, Any], others: Sequence[str] = ()) -> Source:
+    """Return the options that define the key. Raise an error for an unknown option; `others` are also known here."""
     unknown = options.keys() - {"seed", "offset", "generator"}
     if unknown:
-        raise TypeError(f"there is no option {', '.join(sorted(unknown))}: seed, offset and generator are possible")
+        allowed = ", ".join(("seed", "offset", "generator", *others))
+        raise TypeError(f"there is no option {', '.join(sorted(unknown))}: the options here are {allowed}")
     return options.get("seed"), options.get("offset", 0), options.get("generator")
 
 
 def given_of(options: dict[str, Any], more: Operands = NO_OPERANDS) -> Given:
-    """Return the source and the placement that options say, and refuse others."""
+    """Return the options that define the key and the placement, or raise an error for an unknown option."""
     placed = [options.pop(name, None) for name in Placement._fields]
-    return Given(source_of(options), None if all(each is None for each in placed) else Placement(*placed), more)
+    source = source_of(options, Placement._fields)
+    return Given(source, None if all(each is None for each in placed) else Placement(*placed), more)
 
 
 # Eager ----------------------------------------------------------------------------------------------------------------
@@ -124,7 +126,7 @@ def drop(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, give
 
 
 def check_operands(x: Tensor, more: Operands, function: Target) -> bool:
-    """Raise unless the tensors go together; return whether all of them are plain."""
+    """Raise an error unless the tensors fit together; return whether all of them are plain."""
     check_tensor(x, "input", function.instead, function.name)
     for tensor, name, shape in zip(more, ("bias", "residual"), (x.shape[-1:], x.shape), strict=True):
         if tensor is not None:
@@ -137,13 +139,13 @@ def check_operands(x: Tensor, more: Operands, function: Target) -> bool:
 
 
 def added(x: Tensor, more: Operands, plain: bool) -> Tensor:
-    """Return ``residual + (x + bias)``, of which nothing is dropped."""
+    """Return ``residual + (x + bias)``, without dropping."""
     rule = Rule(0.0, 0, 0)
     return eager_plain(x, rule, False, more) if plain else by_operator(x, torch.zeros((), dtype=torch.int64), rule, more)
 
 
 def elsewhere(x: Tensor, in_place: bool, source: Source, rule: Rule, more: Operands) -> Tensor:
-    """Do the same for tensors that are not plain: shards, shapes without memory, transformed ones, negated views."""
+    """Return the result of `drop` for tensors that are not plain: shards, shapes without memory, transforms, negated views."""
     if is_sharded(x):
         import fastdrop.torch._shards as _shards
 
@@ -157,7 +159,7 @@ def elsewhere(x: Tensor, in_place: bool, source: Source, rule: Rule, more: Opera
 
 
 def traced(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, given: Given) -> Tensor:
-    """Do the same while a compiler traces. What is wrong, or not for a graph, is left to the eager way, which says so."""
+    """Return the result of `drop` while a compiler traces. Wrong or untraceable arguments go to eager code, which raises."""
     source, placement, more = given
     if not (
         is_usual((x, *more), p, training, source)
@@ -182,7 +184,7 @@ untraced: Any = torch.compiler.disable(  # type: ignore[no-untyped-call]
 
 
 def is_usual(tensors: Sequence[Tensor | None], p: Any, training: Any, source: Source) -> bool:
-    """Return whether a graph can have a call with these arguments, and they are right; the compiler traces this."""
+    """Return whether the arguments are right and a graph can contain the call; the compiler traces this."""
     return (
         all(tensor is None or (is_acceptable(tensor) and not is_sharded(tensor)) for tensor in tensors)
         and isinstance(p, (int, float))
@@ -194,7 +196,7 @@ def is_usual(tensors: Sequence[Tensor | None], p: Any, training: Any, source: So
 
 
 def is_traceable(source: Source) -> bool:
-    """Return whether a seed can be in a graph: none, a tensor, a number or a key."""
+    """Return whether a graph can contain a seed: None, a tensor, a number or a key."""
     seed, offset, generator = source
     if generator is not None or not is_word(offset):
         return False
@@ -204,5 +206,5 @@ def is_traceable(source: Source) -> bool:
 
 
 def is_word(value: Any) -> bool:
-    """Return whether a number is one of 64 bits; the compiler traces this."""
+    """Return whether a number fits in 64 bits; the compiler traces this."""
     return type(value) is int and 0 <= value < 2**64

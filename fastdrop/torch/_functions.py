@@ -40,7 +40,7 @@ def alpha_factors(p: float) -> tuple[float, ...]:
 
 
 def no_factor(p: float) -> tuple[float, ...]:
-    """Return the scale of kept elements that stay as they are."""
+    """Return 1, the scale of kept elements that are not scaled."""
     return (1.0,)
 
 
@@ -74,14 +74,14 @@ input : torch.Tensor of float32, float64, float16 or bfloat16
 p : float, default {p}
     Probability of dropping, in [0, 1].
 training : bool, default {training}
-    False returns `input` itself, and so does ``p=0``; nothing is drawn then.
+    False returns `input` itself, and so does ``p=0``; no key is drawn then.
 inplace : bool, default False
     Whether to write the result to `input`.
 seed : int, Key, Stream or torch.Tensor, optional
-    What the mask is made of: as for `fastdrop.{name}`, or a tensor of int64 or uint64, a number or a key (seed, offset).
-    By default 64 bits are drawn from PyTorch's generator, so that ``torch.manual_seed`` holds.
+    The source of the mask: as for `fastdrop.{name}`, or a tensor of int64 or uint64 that holds a seed, of shape (), or a key
+    (seed, offset), of shape (2,). By default 64 bits are drawn from PyTorch's generator, which ``torch.manual_seed`` sets.
 offset : int, default 0
-    Which call under the seed this is.
+    The number of the call under the seed (a step, a layer), in [0, 2**64).
 generator : torch.Generator, optional
     The generator to draw from, instead of the default one.
 shared_axes, noise_shape, global_shape, global_start
@@ -90,7 +90,7 @@ shared_axes, noise_shape, global_shape, global_start
 Returns
 -------
 torch.Tensor
-    {returns} The backward pass makes the mask again: nothing is saved for it but the seed.
+    {returns} The backward pass makes the mask again: only the key is saved for it.
 
 Examples
 --------
@@ -102,13 +102,13 @@ True
 """
 
 SCALED = "Kept elements times 1 / (1 - p), dropped ones +0.0."
-STANDARDISED = "Kept elements a x + b and dropped ones a s + b, s being what SELU tends to, with the mean and variance of x."
+STANDARDISED = "Kept elements are a x + b, dropped ones a s + b, where s is the limit of SELU; a and b keep mean and variance."
 
 Axes = Callable[[int, bool], "tuple[int, ...]"]  # the axes that share a decision, of a number of dimensions; if any is dropped
 
 
 class WrongDimensions(ValueError, RuntimeError):
-    """A wrong number of dimensions: a ValueError as all of fastdrop's, and a RuntimeError as PyTorch's."""
+    """A wrong number of dimensions: a ValueError, as in fastdrop, and a RuntimeError, as in PyTorch."""
 
 
 def channels(
@@ -116,9 +116,9 @@ def channels(
 ) -> Axes:
     """Return the rule that shares a decision along the axes after the channels, for tensors of these layouts.
 
-    With `others`, the name of a layout, other tensors are taken as of that layout, as PyTorch takes them, with a warning. Their
-    first `first` axes have decisions of their own. `received` has what the warning says of a number of dimensions. Warnings and
-    errors begin as PyTorch's, so that filters for those work.
+    `others` names the layout of all other tensors; a warning says so, as in PyTorch. Their first `first` axes have decisions of
+    their own. `received` has the text of the warning for a number of dimensions. Warnings and errors begin with PyTorch's text,
+    so that filters for that text work.
     """
     shared = {len(layout): tuple(range(layout.index("C") + 1, len(layout))) for layout in layouts}
     wanted = " or ".join(f"({', '.join(layout)})" for layout in layouts)
@@ -143,12 +143,12 @@ def channels(
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def warn(message: str) -> None:
-    """Warn the caller of a function; while a compiler traces, once."""
+    """Warn the caller of a function; only once while a compiler traces."""
     warnings.warn(message, stacklevel=4)
 
 
 def after(number: int, meaning: str) -> Axes:
-    """Return the rule that shares a decision along all axes after the first `number`, which are needed if any is dropped."""
+    """Return the rule that shares a decision along all axes after the first `number`; fewer axes are an error if it drops."""
 
     def axes(ndim: int, drops: bool) -> tuple[int, ...]:
         if ndim < number and drops:
@@ -237,7 +237,7 @@ dropout2d = define(
                 "sequences, and input.unsqueeze(0) for one image (C, H, W)"
             },
         ),
-        shape="(N, C, H, W). Others are taken as (N, C, ...), with a warning, as PyTorch does: also (N, C, L).",
+        shape="(N, C, H, W). Any other tensor counts as (N, C, ...), with a warning, as in PyTorch.",
         example="2, 3, 4, 4",
     )
 )
@@ -246,7 +246,7 @@ dropout3d = define(
         "dropout3d",
         "Drop whole channels of volumes.",
         channels("dropout3d", "NCDHW", "CDHW", others="(C, ...)", first=1),
-        shape="(N, C, D, H, W) or (C, D, H, W). Others are taken as (C, ...), with a warning, as PyTorch does.",
+        shape="(N, C, D, H, W) or (C, D, H, W). Any other tensor counts as (C, ...), with a warning, as in PyTorch.",
         example="2, 3, 4, 4, 4",
     )
 )
@@ -261,7 +261,7 @@ alpha_dropout = define(
 feature_alpha_dropout = define(
     Row(
         "feature_alpha_dropout",
-        "Do what `alpha_dropout` does to whole channels.",
+        "Drop whole channels to SELU's saturation, and keep mean and variance.",
         after(2, "an axis of samples and one of channels"),
         training=False,
         factors=alpha_factors,
@@ -285,7 +285,7 @@ weight_drop = define(Row("weight_drop", "Drop the recurrent weights of an RNN, o
 def locked_dropout(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, batch_first: bool = False, **options: Any
 ) -> Tensor:
-    """Drop the same units at all time steps, after Gal and Ghahramani.
+    """Drop the same units at all time steps, as Gal and Ghahramani do.
 
     Parameters
     ----------
@@ -301,7 +301,7 @@ def locked_dropout(
     Returns
     -------
     torch.Tensor
-        As of `dropout`.
+        The result of `dropout`: `input` itself, or a tensor of its shape and dtype.
 
     Examples
     --------
@@ -334,7 +334,7 @@ def drop_path(
     Returns
     -------
     torch.Tensor
-        As of `dropout`.
+        The result of `dropout`: `input` itself, or a tensor of its shape and dtype.
 
     Examples
     --------
@@ -347,7 +347,8 @@ def drop_path(
         raise ValueError("input must have an axis of samples; got 0 dimensions")
     place = Placement(None, tuple(range(1, ndim)), options.pop("global_shape", None), options.pop("global_start", None))
     function = DROP_PATH if scale_by_keep else UNSCALED_DROP_PATH
-    return drop(input, drop_prob, training, False, function, Given(source_of(options), place))
+    source = source_of(options, ("global_shape", "global_start"))
+    return drop(input, drop_prob, training, False, function, Given(source, place))
 
 
 DROP_PATH, UNSCALED_DROP_PATH = target("drop_path"), target("drop_path", no_factor)
@@ -365,16 +366,16 @@ def dropout_add(
     p : float, default 0.5
         Probability of dropping an element of x + bias.
     bias : torch.Tensor, optional
-        Of the last axis's size.
+        Of shape ``x.shape[-1:]`` and the dtype of `x`.
     training : bool, default True
-        Outside training nothing is dropped.
+        False drops nothing, and returns ``residual + (x + bias)``.
     **options
         seed, offset, generator, shared_axes, noise_shape, global_shape and global_start, as for `dropout`.
 
     Returns
     -------
     torch.Tensor
-        A new tensor. The 16-bit types are computed with in float32 and rounded once, at the end.
+        A new tensor. float16 and bfloat16 are computed in float32 and rounded once at the end.
 
     Examples
     --------

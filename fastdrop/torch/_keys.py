@@ -28,7 +28,7 @@ DEFAULT: Source = (None, 0, None)
 
 
 class Scratch(threading.local):
-    """A number for each thread to be drawn into, and NumPy's view of it, which is read faster."""
+    """A tensor per thread that takes a drawn number, and its NumPy view, which is read faster."""
 
     def __init__(self) -> None:
         word = torch.zeros((), dtype=torch.int64, device="cpu")
@@ -40,12 +40,12 @@ pointers.register_torch(torch, (scratch, FROM, TO))
 
 
 def as_signed(word: int) -> int:
-    """Return a 64-bit word as int64 has it."""
+    """Return the int64 with the bits of a 64-bit word."""
     return word - WORD if word > TO else word
 
 
 def check_source(source: Source) -> None:
-    """Raise unless a call can take the seed, the offset and the generator; nothing is drawn."""
+    """Raise an error for a wrong seed, offset or generator; no key is drawn."""
     seed, offset, generator = source
     if generator is not None:
         if seed is not None:
@@ -74,7 +74,7 @@ def check_seed_tensor(seed: Tensor) -> None:
 
 
 def draw_key(source: Source) -> tuple[int, int]:
-    """Return the key (seed, offset) of a call whose source has been checked."""
+    """Return the key (seed, offset) of a call. The source must be checked before."""
     seed, offset, generator = source
     if seed is None:
         return draw_word(generator), offset
@@ -88,7 +88,7 @@ def draw_key(source: Source) -> tuple[int, int]:
 
 
 def words_of(seed: Tensor, offset: int) -> tuple[int, int]:
-    """Return the key that a tensor holds; a pair of numbers has its own offset."""
+    """Return the key of a tensor: a seed with the given offset, or a pair (seed, offset)."""
     values: Any = seed.tolist()
     if seed.ndim:
         if offset:
@@ -98,7 +98,7 @@ def words_of(seed: Tensor, offset: int) -> tuple[int, int]:
 
 
 def draw_tensor(source: Source, device: torch.device) -> tuple[Tensor, int]:
-    """Return the same as a tensor and an offset, for the operators; the source has been checked."""
+    """Return the key of a call as a seed tensor and an offset, for the operators. The source must be checked before."""
     seed, offset, generator = source
     if isinstance(seed, Tensor):
         return seed.view(torch.int64) if seed.dtype == torch.uint64 else seed, as_signed(offset)
@@ -114,7 +114,7 @@ def draw_tensor(source: Source, device: torch.device) -> tuple[Tensor, int]:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def count_draw() -> int:
-    """Return which draw of the graph that is being traced the next one is."""
+    """Return the number of the next draw within the graph that is being traced."""
     number: int = next(draws.setdefault(TracingContext.try_get() or scratch, itertools.count()))
     return number
 

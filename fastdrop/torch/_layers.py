@@ -33,16 +33,16 @@ __all__ = [
 
 
 class Seeded(nn.Module):
-    """A layer that draws from PyTorch's generator; or counts its calls under a seed, in a state that goes with the others.
+    """A layer that draws from PyTorch's generator, or counts its calls under its own seed.
 
-    The state is a buffer ``key``, the seed and the number of calls so far, and is there only with a seed. A module of PyTorch
-    becomes such a layer by its class alone.
+    A layer with a seed has a buffer ``key``, which holds the seed and the number of calls and is part of the state dictionary.
+    `convert` turns a module of PyTorch into such a layer by a change of its class.
     """
 
     options: Mapping[str, Any] = MappingProxyType({})  # keywords for the function
 
     def take(self, seed: Any, name: str | None, **options: Any) -> None:
-        """Take the keywords that all layers have."""
+        """Check and store the keywords that all layers have."""
         given = {option: value for option, value in options.items() if value is not None}
         if given:
             self.options = given
@@ -56,7 +56,7 @@ class Seeded(nn.Module):
         self.register_buffer("key", torch.tensor([as_signed(word), 0]))
 
     def next_key(self, p: Any) -> Mapping[str, Any]:
-        """Return the options of one call, which is counted if it draws."""
+        """Return the options of one call; count the call if it draws."""
         key = self._buffers.get("key")
         if key is None or not self.training or p == 0:
             return self.options
@@ -87,10 +87,11 @@ Parameters
 ----------
 {parameters}
 seed : int, optional
-    The seed of the layer's own masks; the number of the call is the offset, and ``state_dict`` has both. By default PyTorch's
-    generator is drawn from.
+    The seed of the layer's masks, in [0, 2**64). The number of the call is the offset, and ``state_dict`` has both. By default
+    each call draws 64 bits from PyTorch's generator.
 name : str, optional
-    Makes a seed of its own of `seed`, as `fastdrop.fold_in` does: for layers that share one.
+    The name from which, with `seed`, the layer's own seed is derived, as by `fastdrop.fold_in`. Layers that are given one seed
+    need different names.
 generator : torch.Generator, optional
     The generator to draw from, instead of the default one.
 
@@ -103,23 +104,24 @@ Examples
 (torch.Size([{shape}]), 1)
 """
 
-RATE = "p : float, default 0.5\n    Probability of dropping."
+RATE = "p : float, default 0.5\n    Probability of dropping, in [0, 1]."
 IN_PLACE = RATE + "\ninplace : bool, default False\n    Whether to write the result to the input."
 
 NOT_IN_PLACE = RATE + "\ninplace : bool, default False\n    Without effect, as in PyTorch's layer: the input is not changed."
 OPTIONS = "\nshared_axes, noise_shape\n    As for `fastdrop.dropout`."
 BATCH_FIRST = "\nbatch_first : bool, default False\n    Whether time is the second axis."
 RATE_AND_BLOCK = (
-    "p : float, default 0.1\n    How much is meant to be dropped.\nblock_size : int, default 7\n    The size of a block."
+    "p : float, default 0.1\n    The intended share of dropped elements, in [0, 1].\n"
+    "block_size : int, default 7\n    The length of a block's sides, at least 1."
 )
 RATE_AND_TEMPERATURE = """\
 p : float, default 0.1
-    The rate at the start; ``rate`` is that of now.
+    The initial rate, above 0 and below 1. ``rate`` is the current one.
 temperature : float, default 0.1
-    How soft the mask is."""
+    The softness of the mask, above 0."""
 PATH = """\
 drop_prob : float, default 0
-    Probability of dropping a path.
+    Probability of dropping a path, in [0, 1].
 scale_by_keep : bool, default True
     Whether kept paths are divided by 1 - drop_prob."""
 
@@ -127,7 +129,7 @@ Layer = TypeVar("Layer", bound=type[nn.Module])
 
 
 def documented(shape: str, parameters: str, arguments: str = "0.5") -> Callable[[Layer], Layer]:
-    """Return a decorator that completes the docstring of a layer, which has a first line."""
+    """Return a decorator that completes the docstring of a layer from its first line."""
 
     def complete(layer: Layer) -> Layer:
         layer.__doc__ = DOCSTRING.format(
@@ -194,7 +196,7 @@ class Dropout3d(Plain, nn.Dropout3d):
 
 @documented("2, 4", NOT_IN_PLACE)
 class AlphaDropout(Plain, nn.AlphaDropout):
-    """Keep mean and variance: `torch.nn.AlphaDropout` with fastdrop's masks."""
+    """Drop elements, and keep mean and variance: `torch.nn.AlphaDropout` with fastdrop's masks."""
 
     function = staticmethod(functions.alpha_dropout)
     obeys_inplace = False
@@ -217,7 +219,7 @@ class LockedDropout(Plain, nn.Dropout):
 
 @documented("4, 2", PATH)
 class DropPath(Seeded):
-    """Drop the paths of samples, as `timm.layers.DropPath`."""
+    """Drop the path of a residual block for each sample, as `timm.layers.DropPath` does."""
 
     def __init__(
         self,
@@ -265,7 +267,7 @@ class Rated(Seeded):
 
 @documented("2, 4", RATE)
 class GaussianDropout(Rated):
-    """Multiply by normal numbers of variance p / (1 - p)."""
+    """Multiply by normal numbers of mean 1 and variance p / (1 - p)."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Multiply, in training."""
@@ -287,7 +289,7 @@ class DropBlock2d(Rated):
 
 @documented("2, 4", RATE_AND_TEMPERATURE)
 class ConcreteDropout(Rated):
-    """Drop at a rate that is learned, by a softened mask."""
+    """Drop by a soft mask with a learned rate."""
 
     def __init__(self, p: float = 0.1, temperature: float = 0.1, **keywords: Any) -> None:
         super().__init__(p, **keywords)
@@ -305,16 +307,16 @@ class ConcreteDropout(Rated):
 
 
 class WeightDrop(Rated):
-    """Drop weights of another module for each of its calls: of an LSTM's ``weight_hh_l0``, say.
+    """Drop weights of another module, such as an LSTM's ``weight_hh_l0``, with a new mask for each call.
 
     Parameters
     ----------
     module : torch.nn.Module
-        The module whose weights are dropped; its parameters stay where they are.
+        The module whose weights are dropped. It keeps its parameters, and they are not changed.
     weights : str or sequence of str
-        The names of the weights.
+        The names of the parameters to drop from, as in ``module.named_parameters()``.
     p : float, default 0.5
-        Probability of dropping a weight.
+        Probability of dropping a weight, in [0, 1].
     **keywords
         seed, name and generator, as for `Dropout`.
 
@@ -331,7 +333,8 @@ class WeightDrop(Rated):
         self.weights = (weights,) if isinstance(weights, str) else tuple(weights)
         known = dict(module.named_parameters())
         if missing := [name for name in self.weights if name not in known]:
-            raise ValueError(f"{type(module).__name__} has no parameter {', '.join(missing)}")
+            first = ", ".join([*list(known)[:8], *["..."] * (len(known) > 8)])
+            raise ValueError(f"{type(module).__name__} has no parameter {', '.join(missing)}; its parameters are {first}")
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         """Call the module with dropped weights, in training."""

@@ -47,12 +47,12 @@ class Report:
     Attributes
     ----------
     swapped : list of str
-        The names of the modules that are fastdrop's now.
+        The names of the modules that were swapped for fastdrop's layers.
     left : dict of str to str
-        The names of modules that drop by their names, and why they were left.
+        The modules that seem to drop and were not swapped: the reason for each name.
     functions : dict of str to int or None
-        How often a forward pass calls PyTorch's functions, past all modules: what `patched` is for. None where no
-        ``example_inputs`` were given.
+        How often a forward pass of the model itself, outside of dropout layers, calls each function that `patched` replaces.
+        None without ``example_inputs``.
 
     Examples
     --------
@@ -67,20 +67,23 @@ class Report:
 
 
 def convert(model: nn.Module, *, example_inputs: Any = None) -> Report:
-    """Swap a model's dropout layers for fastdrop's, in place: rates, modes, names and hooks stay.
+    """Swap a model's dropout layers for fastdrop's, in place. Rates, modes, names and hooks stay.
+
+    The layers draw from PyTorch's default generator. To resume a training with the same masks, save and restore its state
+    (``torch.get_rng_state``, ``torch.set_rng_state``).
 
     Parameters
     ----------
     model : torch.nn.Module
         The model.
     example_inputs : tuple or dict, optional
-        Inputs for one trial forward pass, which shows the functions that the model calls by itself. It changes neither
-        buffers nor the state of PyTorch's generator.
+        Inputs for one trial forward pass: a tuple of positional arguments, or a dictionary of keywords. The pass counts the
+        functions of PyTorch that the model calls itself. It changes neither buffers nor the state of PyTorch's generator.
 
     Returns
     -------
     Report
-        What was swapped, what was left and why, and which functions were seen.
+        The swapped modules, the modules that were left and why, and the functions that were called.
 
     Examples
     --------
@@ -110,12 +113,12 @@ def convert(model: nn.Module, *, example_inputs: Any = None) -> Report:
 
 
 def revert(model: nn.Module) -> None:
-    """Undo `convert`: the layers are PyTorch's again.
+    """Undo `convert`: turn the layers into PyTorch's again.
 
     Parameters
     ----------
     model : torch.nn.Module
-        The model. Layers with a seed stay, because PyTorch's have none.
+        The model. Layers with a seed stay, because PyTorch's layers have no seed.
 
     Examples
     --------
@@ -158,12 +161,12 @@ def functions_called(model: nn.Module, example_inputs: Any) -> dict[str, int]:
 
 
 def replacement(name: str) -> Any:
-    """Return fastdrop's function for the tensors that it takes, PyTorch's for others."""
+    """Return a function that calls fastdrop's function for the tensors that it accepts, and PyTorch's for others."""
     native, ours = NATIVE[name], getattr(_functions, name, None) or getattr(_attention, name)
     first = next(iter(inspect.signature(ours).parameters))
 
     def function(*args: Any, **kwargs: Any) -> Any:
-        """Call fastdrop's function where the tensor is one of floating point on the CPU, and dense."""
+        """Call fastdrop's function if the tensor is a dense floating-point tensor on the CPU."""
         x = args[0] if args else kwargs.get(first)
         return (ours if x is not None and is_acceptable(x) and x.is_cpu else native)(*args, **kwargs)
 
@@ -182,12 +185,12 @@ REPLACEMENTS = {name: replacement(name) for name in FUNCTIONS}
 
 
 class patched(ContextDecorator):  # a function to its users
-    """Replace PyTorch's dropout functions by fastdrop's, as a context or a decorator.
+    """Replace PyTorch's dropout functions by fastdrop's, as a context manager or a decorator.
 
-    Within it `torch.nn.functional.dropout`, its variants and `scaled_dot_product_attention` are fastdrop's for dense tensors of
-    floating point on the CPU, in the whole process: also where modules and other libraries call them. Other tensors, such as
-    nested ones, go to PyTorch's functions. Compile a model within it, because a compiled graph keeps the functions that it was
-    made with.
+    Within the context, `torch.nn.functional.dropout`, its variants and `scaled_dot_product_attention` are fastdrop's for dense
+    floating-point tensors on the CPU. This holds in the whole process, also if modules and other libraries call them. Other
+    tensors, such as nested ones, go to PyTorch's functions. Compile a model within the context, because a compiled graph keeps
+    the functions with which it was made.
 
     Examples
     --------
@@ -203,7 +206,7 @@ class patched(ContextDecorator):  # a function to its users
     depth = 0
 
     def __enter__(self) -> patched:
-        """Replace the functions, unless they are already."""
+        """Replace the functions, unless an outer context has done so."""
         with patched.lock:
             if not patched.depth:
                 replace(REPLACEMENTS)

@@ -33,11 +33,11 @@ run: Any = None
 
 
 def build(*, force: bool = False) -> Path:
-    """Compile the native operator, which takes Python out of the way of eager calls, and use it from now on.
+    """Compile the native operator, with which eager calls avoid Python, and use it from now on.
 
-    It stays in the user's cache (``XDG_CACHE_HOME``, or ``~/.cache``) under the versions of fastdrop, PyTorch and Python, and
-    each later ``import fastdrop.torch`` finds it there. Seeds, bits, errors and gradients are the same with and without it.
-    After an upgrade of fastdrop, PyTorch or Python it is not found, and fastdrop works without it.
+    The library stays in the user's cache (``XDG_CACHE_HOME``, or ``~/.cache``) under the versions of fastdrop, PyTorch and
+    Python, and each later ``import fastdrop.torch`` loads it. Seeds, bits, errors and gradients are the same with and without
+    it. After an upgrade of fastdrop, PyTorch or Python it is not found, and fastdrop works without it.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ def build(*, force: bool = False) -> Path:
     Returns
     -------
     pathlib.Path
-        The library.
+        The path of the library.
 
     Raises
     ------
     RuntimeError
-        If there is no C++ compiler, or it fails.
+        There is no C++ compiler, or the compiler fails.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def versions() -> str:
 
 
 def place() -> Path:
-    """Return where the library of these versions is, or would be."""
+    """Return the path of the library for these versions, whether it exists or not."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache, "fastdrop", versions(), f"{NAME}.so")
 
@@ -121,7 +121,7 @@ def digest(path: Path) -> str:
 
 
 def load() -> None:
-    """Use the library that an earlier `build` has left. A broken one is reported once, and not used."""
+    """Use the library that an earlier `build` has stored. Warn once about a broken library, and do not use it."""
     try:
         library = place()
         if library.is_file():
@@ -138,7 +138,7 @@ def load() -> None:
 
 
 def connect(library: Path) -> None:
-    """Load a library, give it the addresses of the kernels, and let eager calls go through it."""
+    """Load a library, give it the addresses of the kernels, and use it for eager calls."""
     global drop, run
     loader = importlib.machinery.ExtensionFileLoader(NAME, str(library))
     spec = importlib.util.spec_from_file_location(NAME, library, loader=loader)
@@ -146,7 +146,7 @@ def connect(library: Path) -> None:
         raise ImportError(f"{library} is not a module")
     module: Any = importlib.util.module_from_spec(spec)
     if module.build != versions():
-        raise ImportError(f"the file is one of {module.build}")
+        raise ImportError(f"the file was built for {module.build}")
     module.connect(published(native), published(pointers), again)
     drop, run = module.drop, module.run
 

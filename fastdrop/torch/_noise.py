@@ -55,16 +55,16 @@ def gaussian_dropout(input: Tensor, p: float = 0.5, training: bool = True, **opt
 
 
 def drop_block2d(input: Tensor, p: float = 0.1, block_size: int = 7, training: bool = True, **options: Any) -> Tensor:
-    """Drop square blocks of feature maps, and scale the rest to make up for them.
+    """Drop square blocks of feature maps, and scale the kept elements by 1 / (share of kept elements).
 
     Parameters
     ----------
     input : torch.Tensor
         Of shape (N, C, H, W).
     p : float, default 0.1
-        How much is meant to be dropped.
+        The intended share of dropped elements, in [0, 1].
     block_size : int, default 7
-        The size of a block.
+        The length of a block's sides, at least 1.
     training : bool, default True
         False returns `input` itself.
     **options
@@ -73,7 +73,7 @@ def drop_block2d(input: Tensor, p: float = 0.1, block_size: int = 7, training: b
     Returns
     -------
     torch.Tensor
-        As of `fastdrop.drop_block`.
+        The result of `fastdrop.drop_block`.
 
     Examples
     --------
@@ -114,20 +114,20 @@ def embedding_dropout(
     training : bool, default True
         False returns `input` itself, and so does ``p=0``.
     inplace : bool, default False
-        Whether to write the result to `input`; without `tokens` only.
+        Whether to write the result to `input`. It must be False with `tokens`.
     tokens : torch.Tensor of integers, optional
         The ids that were looked up, of shape (B, T).
     num_embeddings : int, optional
         V, the size of the vocabulary. It must be given with `tokens`, and only then.
     per : {"batch", "sample"}
-        One decision per word for all sequences, or, with `tokens`, one per word and sequence.
+        ``"batch"``: one decision per word for all sequences. ``"sample"``, only with `tokens`: one per word and sequence.
     **options
         seed, offset and generator, as for `dropout`; without `tokens` also global_shape and global_start.
 
     Returns
     -------
     torch.Tensor
-        As of `fastdrop.embedding_dropout`.
+        The result of `fastdrop.embedding_dropout`.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def embedding_dropout(
 
 
 def fit(tokens: Tensor, num_embeddings: Any, input: Tensor) -> bool:
-    """Return whether ids go with the embeddings that were looked up; the compiler traces this, and cannot know their values."""
+    """Return whether ids fit the embeddings; the compiler traces this, without the values of the ids."""
     is_integer = not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool)
     return (
         is_integer
@@ -173,16 +173,16 @@ def fit(tokens: Tensor, num_embeddings: Any, input: Tensor) -> bool:
 
 
 def concrete_dropout(input: Tensor, p_logit: Tensor, temperature: float = 0.1, training: bool = True, **options: Any) -> Tensor:
-    """Multiply by a softened mask of rate sigmoid(p_logit), through which the rate has a gradient.
+    """Multiply by a soft mask of rate p = sigmoid(p_logit), so that the rate has a gradient.
 
     Parameters
     ----------
     input : torch.Tensor
         Any shape.
     p_logit : torch.Tensor
-        The logit of the rate, one number.
+        The logit of the rate: one number.
     temperature : float, default 0.1
-        How soft: above 0.
+        The softness of the mask, above 0.
     training : bool, default True
         False returns `input` itself.
     **options
@@ -191,7 +191,7 @@ def concrete_dropout(input: Tensor, p_logit: Tensor, temperature: float = 0.1, t
     Returns
     -------
     torch.Tensor
-        As of `fastdrop.concrete_dropout`, with derivatives of any order with respect to both tensors.
+        The result of `fastdrop.concrete_dropout`, with derivatives of any order with respect to both tensors.
 
     Examples
     --------

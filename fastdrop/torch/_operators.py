@@ -42,7 +42,7 @@ Place = tuple[Sequence[int], "Sequence[int] | None", "Sequence[int] | None"]  # 
 
 
 class Rule(NamedTuple):
-    """What is done with the elements of a tensor: all that a backward pass needs."""
+    """The operation on the elements of a tensor, with all numbers that a backward pass needs."""
 
     p: float
     seed: int
@@ -59,7 +59,7 @@ new_rule: Any = functools.partial(tuple.__new__, Rule)  # without the call in Py
 
 
 def operator(schema: str) -> Callable[[Callable[..., Any]], Any]:
-    """Return a decorator that makes a function a pure operator on tensors of the CPU, of the same name."""
+    """Return a decorator that makes a function a pure operator of the same name on CPU tensors."""
 
     def define(function: Callable[..., Any]) -> Any:
         return library.custom_op(f"fastdrop::{function.__name__}", function, mutates_args=(), device_types="cpu", schema=schema)
@@ -68,7 +68,7 @@ def operator(schema: str) -> Callable[[Callable[..., Any]], Any]:
 
 
 def empty_like_first(x: Tensor, *rest: Any) -> Tensor:
-    """Return what an operator makes of a tensor without memory."""
+    """Return the result of an operator for a tensor without memory."""
     return torch.empty_like(x)
 
 
@@ -82,7 +82,7 @@ library.define("fastdrop::draw", "(int number, *, Device device) -> Tensor", tag
 def draw(number: int, *, device: torch.device) -> Tensor:
     """Draw 64 bits from PyTorch's default generator; for a tensor without memory, none.
 
-    The number is another one for each draw of a graph: else the compiler would take two draws for one.
+    `number` differs between the draws of a graph, because the compiler would otherwise merge two draws.
     """
     if device.type == "meta":
         return torch.empty((), dtype=torch.int64, device=device)
@@ -118,14 +118,14 @@ dropout.register_fake(empty_like_first)
 
 
 def keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """Keep the seed of `dropout`, and numbers."""
+    """Save the seed and the numbers of a call of `dropout` for the backward pass."""
     _, bias, _, seed, *ctx.numbers = inputs
     ctx.bias_shape = None if bias is None else bias.shape
     ctx.save_for_backward(seed)
 
 
 def backward_of_dropout(ctx: Any, grad: Tensor, function: Any) -> tuple[Any, ...]:
-    """Return the gradients with respect to the inputs of `dropout`, which is the same operation: `function`."""
+    """Return the gradients with respect to the inputs of `dropout`, computed by the same operation, `function`."""
     (seed,) = ctx.saved_tensors
     offset, p, factors, *place = ctx.numbers
     of_x, of_bias, of_residual = ctx.needs_input_grad[:3]
@@ -165,24 +165,24 @@ OTHERS = {"embedding_dropout": "tokens", "drop_key": "allowed"}  # the name of a
 
 
 def linear_part(name: str, numbers: Sequence[float]) -> list[float]:
-    """Return the numbers of the same function without its constant part, which makes gradients and tangents."""
+    """Return the numbers of the function without its constant part, which computes gradients and tangents."""
     return [0.0 if key == "fill" else number for key, number in zip(NUMBERS[name], numbers, strict=True)]
 
 
 def arguments_of(name: str, numbers: Sequence[float], seed: Tensor, offset: int) -> dict[str, Any]:
-    """Return the keywords of a call of a function of fastdrop."""
+    """Return the keywords for a call of one of fastdrop's functions."""
     given: dict[str, Any] = {key: MEANINGS.get(key, float)(number) for key, number in zip(NUMBERS[name], numbers, strict=True)}
     threads = min(torch.get_num_threads(), fastdrop.get_num_threads())
     return {**given, "seed": Key(*words_of(seed, offset)), "num_threads": threads}
 
 
 def as_array(x: Tensor) -> Any:
-    """Return a view; of bfloat16, which NumPy has not, a copy in float32, with which it is computed anyway."""
+    """Return a NumPy view; for bfloat16, which NumPy does not have, a copy in float32, its compute type."""
     return (x.float() if x.dtype == torch.bfloat16 else x).numpy(force=True)
 
 
 def like(x: Tensor, found: Any) -> Tensor:
-    """Return NumPy's result with the dtype and the strides of x."""
+    """Return a NumPy result as a tensor with the dtype and the strides of x."""
     return torch.empty_like(x).copy_(torch.from_numpy(found))
 
 
@@ -244,7 +244,7 @@ def _(grad: Tensor, x: Tensor, p_logit: Tensor, *rest: Any) -> tuple[Tensor, Ten
 
 @operator("(Tensor x, Tensor seed, SymInt offset) -> Tensor")
 def uniform(x: Tensor, seed: Tensor, offset: int) -> Tensor:
-    """Return the number of each element of x, with which `concrete` decides, in the type that it is computed in."""
+    """Return the uniform number with which `concrete` decides about each element of x, in the compute type."""
     dtype = np.float64 if x.dtype == torch.float64 else np.float32
     return torch.from_numpy(fastdrop.uniform(tuple(x.shape), dtype=dtype, seed=Key(*words_of(seed, offset))))
 
@@ -281,14 +281,14 @@ attention_backward.register_fake(empty_like_first)
 
 
 def keep_for_pair(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """Keep the arguments of an operator of a pair: tensors, the last of which is the seed, an offset and numbers."""
+    """Save the arguments of an operator of a pair: tensors (the last is the seed), an offset and numbers."""
     *tensors, ctx.offset, ctx.numbers = inputs
     ctx.save_for_backward(*tensors)
     ctx.save_for_forward(*tensors)
 
 
 def backward_of_pair(ctx: Any, grad: Tensor, function: Any) -> tuple[Any, ...]:
-    """Return the gradients with respect to an operator's inputs, by the operator of its gradient or its replacement."""
+    """Return the gradients with respect to an operator's inputs, by its gradient operator or a replacement of that."""
     found = function(grad, *ctx.saved_tensors, ctx.offset, ctx.numbers)
     return *((found,) if isinstance(found, Tensor) else found), None, None, None
 

@@ -36,7 +36,7 @@ def differentiable(operator: Any, gradient_operator: Any, formula: Formula) -> C
     """
 
     def gradient(x: Tensor, seed: Tensor, ctx: Any) -> Callable[..., Any]:
-        """Return the gradient of the formula, a function of the gradient that comes in and of the tensors."""
+        """Return the gradient of the formula, a function of the incoming gradient and of the tensors."""
         function = formula(x, seed, ctx)
 
         def pulled(grad: Tensor, *tensors: Tensor) -> Any:
@@ -93,7 +93,7 @@ def differentiable(operator: Any, gradient_operator: Any, formula: Formula) -> C
 
 
 def pushed(function: Callable[..., Any], inputs: Any, tangents: Any) -> Any:
-    """Return the tangent of a function's result: the gradient of its gradient, which is linear in the incoming one."""
+    """Return the tangent of a function's result: the gradient of its gradient, which is linear in the incoming gradient."""
     made: Any
     pull: Any
     made, pull, *_ = torch.func.vjp(function, *inputs)
@@ -108,7 +108,7 @@ def pushed(function: Callable[..., Any], inputs: Any, tangents: Any) -> Any:
 
 
 def formula_of_concrete(x: Tensor, seed: Tensor, ctx: Any) -> Callable[..., Tensor]:
-    """Return Concrete Dropout of x and the logit of its rate."""
+    """Return concrete dropout as a formula of x and the logit of its rate."""
     u, (temperature,) = ops.uniform(x.detach(), seed, ctx.offset), ctx.numbers
 
     def function(x: Tensor, p_logit: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def formula_of_concrete(x: Tensor, seed: Tensor, ctx: Any) -> Callable[..., Tens
 
 
 def formula_of_attention(x: Tensor, seed: Tensor, ctx: Any) -> Callable[..., Tensor]:
-    """Return attention dropout of x with renormalised rows."""
+    """Return attention dropout with renormalised rows as a formula of x."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32  # in which it is computed
     kept = ops.attention(torch.ones_like(x, dtype=dtype), seed, ctx.offset, ctx.numbers) > 0
 

@@ -21,7 +21,7 @@ __all__ = ["drop"]
 
 
 def drop(x: Any, in_place: bool, source: Source, rule: Rule, more: Any) -> Tensor:
-    """Return ``residual + dropout(x)`` of distributed tensors, placed as x is; `more` is (bias, residual)."""
+    """Return ``residual + dropout(x)`` of distributed tensors, with the placements of x; `more` is (bias, residual)."""
     bias, residual = more
     placements, mesh = x.placements, x.device_mesh
     check(x, bias, residual, rule)
@@ -35,7 +35,7 @@ def drop(x: Any, in_place: bool, source: Source, rule: Rule, more: Any) -> Tenso
 
 
 def check(x: DTensor, bias: Any, residual: Any, rule: Rule) -> None:
-    """Raise unless the arguments suit a tensor whose parts lie on several processes."""
+    """Raise an error for arguments that a tensor divided among processes does not support."""
     if any(placement.is_partial() for placement in x.placements):
         raise ValueError(
             "input is a DTensor with a Partial placement, of which each process has a summand and not the values: "
@@ -50,7 +50,7 @@ def check(x: DTensor, bias: Any, residual: Any, rule: Rule) -> None:
 
 
 def agree(source: Source, mesh: DeviceMesh) -> tuple[int, int]:
-    """Return the key of a call. One that is drawn comes from the mesh's first process."""
+    """Return the key of a call. The first process of the mesh draws it for all, if it is drawn."""
     seed, offset = draw_key(source)
     if source[0] is None:
         word = torch.tensor(as_signed(seed))

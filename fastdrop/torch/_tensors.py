@@ -38,13 +38,13 @@ def is_tracing() -> bool:
 
 
 def check_tensor(x: Any, name: str, instead: str, function: str) -> None:
-    """Raise unless `x` is a dense floating-point tensor on the CPU, or one that has a shape but no memory."""
+    """Raise an error unless `x` is a dense floating-point tensor on the CPU, or has a shape but no memory."""
     if not is_acceptable(x):
         refuse_tensor(x, name, instead, function)
 
 
 def is_acceptable(x: Any) -> bool:
-    """Return whether `check_tensor` lets a tensor pass; the compiler traces this."""
+    """Return whether `check_tensor` accepts a tensor; the compiler traces this."""
     return (
         isinstance(x, Tensor)
         and x.dtype in DTYPES
@@ -67,7 +67,7 @@ def ndim_of(x: Any, name: str = "input") -> int:
 
 
 def refuse_tensor(x: Any, name: str, instead: str, function: str) -> NoReturn:
-    """Raise an error that says why a tensor cannot be taken."""
+    """Raise an error that says why a tensor is refused."""
     ndim_of(x, name)  # raises for other things than tensors
     if x.is_nested or x.is_quantized or x.layout is not torch.strided:
         layout = "nested" if x.is_nested else "quantized" if x.is_quantized else str(x.layout)
@@ -78,7 +78,7 @@ def refuse_tensor(x: Any, name: str, instead: str, function: str) -> NoReturn:
 
 
 def check_in_place(x: Tensor) -> None:
-    """Raise unless `x` may be overwritten, in the words that PyTorch has for it."""
+    """Raise an error unless `x` may be overwritten, with PyTorch's messages."""
     if torch.is_grad_enabled() and x.requires_grad:
         if x.is_leaf:
             raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")

@@ -32,13 +32,13 @@ class Arguments(NamedTuple):
 
 
 def vary(input: Tensor, name: str, numbers: tuple[Any, ...], given: Arguments) -> Tensor:
-    """Return the result of a function of fastdrop that is linear; numbers[0] is the rate."""
+    """Return the result of one of fastdrop's linear functions; numbers[0] is the rate."""
     key = key_of(input, f"fastdrop.torch.{name}", numbers[0], given)
     return input if key is None else variant(input, key, name.removesuffix("2d"), numbers, given.other)
 
 
 def key_of(input: Tensor, function: str, p: Any, given: Arguments) -> tuple[Tensor, int] | None:
-    """Check the arguments of a function, and draw its key; None, and nothing is drawn, if the function changes nothing."""
+    """Check the arguments of a function and draw its key. If the function changes nothing, return None without a draw."""
     source, training = source_of(given.options), given.training
     if not is_compiling():
         check_tensor(input, "input", "call input.cpu() first", function)
@@ -52,7 +52,7 @@ def key_of(input: Tensor, function: str, p: Any, given: Arguments) -> tuple[Tens
 
 
 def call(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-    """Call a function: what it does is not traced."""
+    """Call a function without tracing it."""
     return function(*args, **kwargs)
 
 
@@ -62,7 +62,7 @@ untraced: Any = torch.compiler.disable(  # type: ignore[no-untyped-call]
 
 
 def constant(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the same function of constants for the compiler: None where the function raises an error."""
+    """Return the function for constants of a traced graph. It returns None where the given function raises an error."""
 
     def found(*args: Any) -> Any:
         try:
@@ -74,7 +74,7 @@ def constant(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refuse_shards(input: Tensor, function: str) -> None:
-    """Raise for a distributed tensor: the operators of variants know no place in a whole."""
+    """Raise an error for a distributed tensor, because the operators of variants have no place in a larger tensor."""
     if is_sharded(input):
         raise NotImplementedError(
             f"{function} takes no DTensor: call it with input.to_local() and another seed in each process, or with "
@@ -83,14 +83,14 @@ def refuse_shards(input: Tensor, function: str) -> None:
 
 
 def check_other(tensor: Any, name: str) -> None:
-    """Raise unless an operator can take a tensor that has no gradient."""
+    """Raise an error for an operand without a gradient that an operator does not accept."""
     ndim_of(tensor, name)  # raises for other things than tensors
     if tensor.device.type not in ("cpu", "meta"):
         raise NotImplementedError(f"{name} must be on the CPU; it is on {tensor.device}")
 
 
 def values_of(tensor: Tensor) -> Any:
-    """Return the values of a tensor; zeros of its shape within a transform or a compiler, where it has none."""
+    """Return the values of a tensor; within a transform or a compiler, where it has none, zeros of its shape."""
     if tensor.device.type == "cpu" and not (is_transformed() or torch._C._len_torch_dispatch_stack()):
         return tensor.numpy(force=True)
     kind = np.bool_ if tensor.dtype == torch.bool else np.float32 if tensor.dtype.is_floating_point else np.int64

@@ -224,7 +224,7 @@ def test_a_library_of_other_versions_is_not_used(cache, tmp_path, monkeypatch):
         warnings.simplefilter("error")
         _native.load()  # nothing there
     library.parent.rename(_native.place().parent)
-    with pytest.warns(RuntimeWarning, match="the file is one of 0"):
+    with pytest.warns(RuntimeWarning, match="the file was built for 0"):
         _native.load()
     assert _native.drop is None
 
