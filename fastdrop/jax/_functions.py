@@ -75,7 +75,7 @@ def check_array(x: Any) -> jax.Array:
 
 
 def check_rate(p: Any, row: Row) -> tuple[float | None, Any]:
-    """Return p as a number and as an operand: for an array of JAX None and float32, else a number and an empty operand."""
+    """Return p as a number and as an operand: None and float32 for an array of JAX, else a number and an empty operand."""
     if not isinstance(p, jax.Array):
         return plan.as_rate(p), NO_RATE
     if p.ndim:
@@ -83,7 +83,7 @@ def check_rate(p: Any, row: Row) -> tuple[float | None, Any]:
     if not (jnp.issubdtype(p.dtype, jnp.floating) or jnp.issubdtype(p.dtype, jnp.integer)):
         raise TypeError(f"p must be a real number; got an array of {p.dtype}")
     if row.factors is not None:
-        raise NotImplementedError(f"{row.name} takes p as a number of Python; got an array of JAX")
+        raise NotImplementedError(f"p of {row.name} must be a Python number; got an array of JAX")
     if not isinstance(p, jax.core.Tracer):
         plan.as_rate(float(p))
     return None, p.astype(jnp.float32)
@@ -180,8 +180,8 @@ p : float, default 0.5
     {p}
 key : jax.Array
     A key of JAX, such as ``jax.random.key(42)``, or its words as an array of uint32. The first two words are the seed, the high
-    word first. If the key has four words, the last two are the offset. `key` may also be a function that returns a key: it is
-    called after all other checks, and only for a `p` between 0 and 1.
+    word first. If the key has four words, the last two are the offset, otherwise the offset is 0. `key` may also be a function
+    that returns a key: it is called after all other checks, and only if `p` is neither 0 nor 1.
 training : bool, default True
     False returns `x` itself, and so does ``p=0``.
 shared_axes, noise_shape, start, global_shape
@@ -192,12 +192,12 @@ global_start : sequence of int, optional
 Returns
 -------
 jax.Array
-    {returns} Derivatives make the mask again: nothing is saved for them but the key.
+    {returns} Derivatives make the mask again: only the key is saved for them.
 
 Raises
 ------
 TypeError, ValueError, OverflowError
-    As for `fastdrop.{name}`, when the function is traced; also for a `key` that is not a key.
+    As for `fastdrop.{name}`, when the function is traced; and for a `key` that is not one key of 2 or 4 words.
 NotImplementedError
     For a `p` that is not one number, for shards of unequal size, and on a platform other than cpu.
 
@@ -210,7 +210,7 @@ Examples
 True
 """
 
-RATE = "Probability of dropping, in [0, 1]. A Python number is exact; an array of JAX, traced or not, is rounded to float32."
+RATE = "Probability of dropping, in [0, 1]. A Python number is exact; a JAX array, traced or not, is rounded to float32."
 NUMBER = "in [0, 1{end}. A Python number."
 
 

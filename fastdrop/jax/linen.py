@@ -37,7 +37,7 @@ class Dropout(linen.Dropout):
     broadcast_dims : sequence of int, default ()
         Axes along which elements share a decision.
     deterministic : bool, optional
-        Whether the inputs are returned as they are.
+        Whether the inputs are returned unchanged, as outside training.
     rng_collection : str, default "dropout"
         The name of the keys in ``rngs``.
 
@@ -60,14 +60,14 @@ class Dropout(linen.Dropout):
         inputs : jax.Array
             The inputs.
         deterministic : bool, optional
-            Instead of the module's own.
+            The value for this call, instead of the module's own.
         rng : jax.Array, optional
-            The key, instead of one that is made from ``rngs``.
+            The key for this call, instead of one from ``rngs``.
 
         Returns
         -------
         jax.Array
-            As `fastdrop.jax.dropout`.
+            The result of `fastdrop.jax.dropout`.
         """
         passes = merge_param("deterministic", self.deterministic, deterministic)
 

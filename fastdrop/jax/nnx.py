@@ -39,11 +39,11 @@ class Dropout(nnx.Dropout):
     broadcast_dims : sequence of int, default ()
         Axes along which elements share a decision.
     deterministic : bool, default False
-        Whether the inputs are returned as they are.
+        Whether the inputs are returned unchanged, as outside training.
     rng_collection : str, default "dropout"
         The name of the stream of keys.
     rngs : flax.nnx.Rngs or flax.nnx.RngStream, optional
-        Where the keys come from.
+        The source of the keys.
 
     Examples
     --------
@@ -68,14 +68,14 @@ class Dropout(nnx.Dropout):
         inputs : jax.Array
             The inputs.
         deterministic : bool, optional
-            Instead of the module's own.
+            The value for this call, instead of the module's own.
         rngs : flax.nnx.Rngs, flax.nnx.RngStream or jax.Array, optional
-            Where the key comes from, instead of the module's own; or the key.
+            The source of the key, or the key itself, for this call instead of the module's own.
 
         Returns
         -------
         jax.Array
-            As `fastdrop.jax.dropout`.
+            The result of `fastdrop.jax.dropout`.
         """
         passes = first_from(
             deterministic,

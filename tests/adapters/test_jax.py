@@ -323,7 +323,7 @@ def test_a_traced_rate_out_of_range_writes_nothing():
 
 @pytest.mark.parametrize("name", ["alpha_dropout", "gaussian_dropout"])
 def test_these_take_numbers_for_p(name):
-    with pytest.raises(NotImplementedError, match=rf"^{name} takes p as a number of Python; got an array of JAX$"):
+    with pytest.raises(NotImplementedError, match=rf"^p of {name} must be a Python number; got an array of JAX$"):
         getattr(fastdrop.jax, name)(X, jnp.float32(0.5), key=jax.random.key(1))
 
 
