@@ -128,8 +128,8 @@ def normal(
 ) -> NDArray[Any]:
     """Return random numbers of the standard normal distribution.
 
-    Number i is the inverse of the distribution function at a uniform number, which depends only on the index i. So any chunk
-    can be computed by itself, and every backend, instruction set and number of threads gives the same bits.
+    Number i is the inverse of the distribution function at a uniform number, which depends only on the key and on the index i.
+    So any chunk can be computed by itself, and every backend, instruction set and number of threads gives the same bits.
 
     Parameters
     ----------

@@ -51,8 +51,7 @@ class Report:
     left : dict of str to str
         The modules that seem to drop and were not swapped: the reason for each name.
     functions : dict of str to int or None
-        How often a forward pass of the model itself, outside of dropout layers, calls each function that `patched` replaces.
-        None without ``example_inputs``.
+        How often a forward pass calls each function that `patched` replaces. None without ``example_inputs``.
 
     Examples
     --------
