@@ -236,7 +236,8 @@ def nuclear_norm_envelope(
     4.0
     """
     matrix = as_floats(weight, "weight", 2).T
-    each: Any = [widths] if np.ndim(widths) == 0 else widths
+    is_one = not isinstance(widths, (list, tuple)) and np.ndim(widths) == 0
+    each: Any = [widths] if is_one else widths
     check_iterable(each, "widths")
     sizes = [plan.as_count(size, "each of widths") for size in each]
     if not sizes or min(sizes) < 1:
