@@ -90,7 +90,11 @@ class Schedule:
 
     def own_config(self) -> dict[str, Any]:
         """Return the arguments that the schedule was made with, by name; by default the attributes of these names."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        names = inspect.signature(type(self)).parameters
+        absent = [name for name in names if not hasattr(self, name)]
+        if absent:
+            raise TypeError(f"{type(self).__name__} must define own_config(), because it has no attribute {', '.join(absent)}")
+        return {name: getattr(self, name) for name in names}
 
     def to_config(self) -> dict[str, Any]:
         """Return the configuration: a dictionary that JSON can hold, from which `from_config` makes the schedule again.
@@ -110,7 +114,8 @@ class Schedule:
         Raises
         ------
         TypeError, ValueError
-            An unknown class, arguments that the class does not take, or a function in place of a schedule.
+            An unknown class, a missing argument or one that the class does not take, a damaged value, or a function in place
+            of a schedule.
 
         Examples
         --------
@@ -119,7 +124,13 @@ class Schedule:
         Late(p=0.3, cutoff=100)
         """
         found = find_class(cls, config)
-        return found(**{key: decode(value, key, Schedule.from_config) for key, value in config.items() if key != "class"})
+        arguments = {key: decode(value, key, Schedule.from_config) for key, value in config.items() if key != "class"}
+        taken = inspect.signature(found)
+        try:
+            taken.bind(**arguments)
+        except TypeError as error:
+            raise TypeError(f"{found.__name__}: {error}; it takes ({', '.join(taken.parameters)})") from None
+        return found(**arguments)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that changes in the course of training; it is empty without a `ValidationDriven` inside."""

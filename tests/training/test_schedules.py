@@ -294,6 +294,41 @@ def test_bad_input_is_answered_by_a_sentence(make, error, sentence):
 # Configurations and pickles -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("config", "error", "sentence"),
+    [
+        ({"class": "Late", "p": 0.3}, TypeError, "Late: missing a required argument: 'cutoff'; it takes (p, cutoff)"),
+        ({"class": "Late", "p": 0.3, "steps": 4}, TypeError, "; it takes (p, cutoff)"),
+        ({"class": "Late", 7: 0.3}, TypeError, "; it takes (p, cutoff)"),
+        ({"class": "Constant", "p": {"array": [0.3]}}, ValueError, "p in a configuration must be {'array': numbers"),
+        (
+            {"class": "Constant", "p": {"array": ["a"], "dtype": "f8"}},
+            ValueError,
+            "p in a configuration must be {'array': numbers",
+        ),
+        ({"class": "Constant", "p": {"float": None}}, ValueError, "or {'float': a number}; got {'float': None}"),
+        (
+            {"class": "Scaled", "schedule": {"p": 0.3}, "factor": 1},
+            TypeError,
+            "the name of a class under 'class'; got {'p': 0.3}",
+        ),
+    ],
+)
+def test_a_damaged_configuration_is_answered_by_a_sentence(config, error, sentence):
+    with pytest.raises(error) as caught:
+        Schedule.from_config(config)
+    assert sentence in str(caught.value)
+
+
+def test_a_schedule_that_does_not_keep_its_arguments_says_so():
+    class Forgetful(Schedule):
+        def __init__(self, first, second):
+            self.second = second
+
+    with pytest.raises(TypeError, match=r"Forgetful must define own_config\(\), because it has no attribute first"):
+        Forgetful(1, 2).to_config()
+
+
 @pytest.mark.parametrize("schedule", [Constant(0.3), Late(0.3, 5), ValidationDriven(0.3, target=0.1)], ids=repr)
 def test_a_pickle_that_has_the_public_name_of_the_module_is_read(schedule):
     """As written when all schedules were in one module."""

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from comparisons import assert_same_bytes
-from layer_cases import ALL, CASES, made, model, trained
+from layer_cases import ALL, CASES, connect, made, model, trained
 
 import fastdrop
 from fastdrop import nn, schedules
@@ -63,6 +63,13 @@ class Scale(nn.Layer):
         (lambda: nn.Dropout(lambda step: 0.5).to_config(), ValueError, "which a configuration cannot hold; use a Schedule"),
         (lambda: Scale(2.0, 3).to_config(), ValueError, "parameters.shift.shape is [1] here, [3] in the configuration"),
         ({"class": "Scale", "size": 3}, TypeError, "Scale must define own_config() and build(config) for its arguments"),
+        ({"class": "Sequential", "layers": ["Dropout"]}, TypeError, "layers in a configuration must be a dictionary"),
+        (lambda: connect().to_config() | {"parameters": 3}, TypeError, "parameters in a configuration must be a dictionary"),
+        (
+            lambda: connect().to_config() | {"parameters": {"weight": {"shape": [2, 2]}}},
+            ValueError,
+            "parameters.weight in a configuration must have a shape and a dtype",
+        ),
     ],
 )
 def test_a_configuration_that_cannot_be_followed(config, error, sentence):
