@@ -32,10 +32,17 @@ WRONG_VARIABLES = [
 def test_a_wrong_environment_ends_a_command_in_one_line(folder, arguments, variable, value, said):
     done = process(folder, *arguments, env=os.environ | {variable: value})
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"Error: environment variable {variable}: {said}")
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"Error: environment variable {variable}: {said}")
+    assert done.stderr.count("\n") == 1  # without the warning that other programs get when they import the package
     assert not done.stdout
     assert not (folder / "out.npy").exists()
+
+
+def test_the_installed_command_ends_in_one_line_too(folder):
+    (folder / "fastdrop").write_text("from fastdrop.__main__ import main\nmain()\n")
+    done = python(folder, "fastdrop", "info", env=os.environ | {"FASTDROP_BACKEND": "cuda"})
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("Error: environment variable FASTDROP_BACKEND: unknown backend 'cuda'")
 
 
 def test_help_needs_no_environment(tmp_path):
