@@ -57,16 +57,7 @@ from fastdrop.variants.importance import importance_dropout, importance_dropout_
 from fastdrop.variants.multinomial import multinomial_dropout, multinomial_dropout_backward
 from fastdrop.variants.recurrent import locked_dropout, locked_dropout_backward, zoneout, zoneout_backward
 from fastdrop.variants.targeted import targeted_dropout, targeted_dropout_backward
-from fastdrop.variants.tokens import (
-    embedding_dropout,
-    embedding_dropout_backward,
-    patch_dropout,
-    patch_dropout_backward,
-    token_dropout,
-    token_dropout_backward,
-    word_dropout,
-    word_dropout_backward,
-)
+from fastdrop.variants.tokens import patch_dropout, patch_dropout_backward, token_dropout, token_dropout_backward
 from fastdrop.variants.uniform import uniform_dropout, uniform_dropout_backward
 from fastdrop.variants.variational import (
     variational_dense,
@@ -75,6 +66,7 @@ from fastdrop.variants.variational import (
     variational_dropout_backward,
 )
 from fastdrop.variants.weights import shakeout, shakeout_backward, weight_drop, weight_drop_backward
+from fastdrop.variants.words import embedding_dropout, embedding_dropout_backward, word_dropout, word_dropout_backward
 
 __version__: str  # read from the installed distribution at its first use
 

@@ -181,10 +181,11 @@ def require_mapping(value: Any, name: str, content: str) -> None:
         raise TypeError(f"{name} must be a mapping of {content}; got {value!r} ({type(value).__name__})")
 
 
-def require_network(parameters: Any, axes: Any) -> None:
-    """Raise an error unless the parameters and their axes are mappings."""
+def arrays_of(parameters: Any, axes: Any) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a network, or raise an error unless they and their axes are mappings."""
     require_mapping(parameters, "parameters", "names to arrays")
     require_mapping(axes, "axes", "the parameters' names to a layer, or None, for each axis")
+    return {name: np.asarray(plan.to_array(value, f"parameter {name!r}")) for name, value in parameters.items()}
 
 
 def extract(parameters: Parameters, axes: Axes, kept: Kept) -> dict[str, NDArray[Any]]:
@@ -227,8 +228,7 @@ def extract(parameters: Parameters, axes: Axes, kept: Kept) -> dict[str, NDArray
     (array([[0., 2.],
            [3., 5.]]), (2,))
     """
-    require_network(parameters, axes)
-    whole = {name: np.asarray(value) for name, value in parameters.items()}
+    whole = arrays_of(parameters, axes)
     return {name: value[kept_index(name, value.shape, axes, kept)] for name, value in whole.items()}
 
 
@@ -279,8 +279,7 @@ def aggregate(
     >>> aggregate(server, axes, updates)
     ({'b': array([1., 2., 0.])}, {'b': array([3, 4, 0])})
     """
-    require_network(parameters, axes)
-    server = {name: np.asarray(value) for name, value in parameters.items()}
+    server = arrays_of(parameters, axes)
     for name, value in server.items():
         if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
             raise TypeError(f"parameter {name!r} must have a floating-point dtype; got {value.dtype}")

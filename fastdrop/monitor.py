@@ -154,10 +154,11 @@ class Monitor:
         .. [1] X. Li, S. Chen, X. Hu, J. Yang, "Understanding the disharmony between dropout and batch normalization by
            variance shift", CVPR 2019.
         """
-        x, y = self._look(before), self._look(after)
-        if replacement is not None and np.size(replacement) == x.size > 1:
-            replacement = self._look(replacement).values  # at the same places
-        return self._write_pass(name, (x, y), training, rate, None if replacement is None else lost_share(x, y, replacement))
+        x, y, dropped = self._look(before, "before"), self._look(after, "after"), None
+        if replacement is not None:
+            given = self._look(replacement, "replacement")
+            dropped = lost_share(x, y, given.values if given.size == x.size > 1 else replacement)  # at the same places
+        return self._write_pass(name, (x, y), training, rate, dropped)
 
     def gradient(self, name: str, after: ArrayLike, before: ArrayLike) -> Entry:
         """Record a backward pass of a layer.
@@ -182,7 +183,7 @@ class Monitor:
         >>> entry["norm_after"], entry["norm_before"], entry["zeros"]
         (5.0, 6.0, 0.5)
         """
-        return self._write_gradient(name, self._look(after), self._look(before))
+        return self._write_gradient(name, self._look(after, "after"), self._look(before, "before"))
 
     def losses(self, training: float, validation: float) -> Entry:
         """Record a training and a validation loss.
@@ -205,9 +206,9 @@ class Monitor:
         training, validation = as_loss(training, "training"), as_loss(validation, "validation")
         return self._write({"kind": "losses", "training": training, "validation": validation, "gap": validation - training})
 
-    def _look(self, array: ArrayLike) -> Sample:
+    def _look(self, array: ArrayLike, name: str = "array") -> Sample:
         """Return copies of evenly spaced elements, so that the array may be overwritten."""
-        values = np.asarray(array)
+        values = np.asarray(plan.to_array(array, name))
         step = -(-values.size // self.sample) or 1
         while step > 1 and math.gcd(step, values.size) > 1:  # so that the elements are not all at one place of an axis
             step += 1

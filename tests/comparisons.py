@@ -12,6 +12,11 @@ def normal(shape, dtype=np.float64, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
+def softmax(scores):
+    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
 def scale_of(p, dtype):
     """Return 1 / (1 - p), rounded once to the compute type."""
     return (np.float64 if dtype == np.float64 else np.float32)(1 / (1 - p))

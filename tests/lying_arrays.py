@@ -56,3 +56,15 @@ class Wrapping(np.ndarray):
 
     def __array_wrap__(self, made, *more):
         return None
+
+
+class Changing(np.ndarray):
+    """Gives its true shape only after it was asked for it `lies` times."""
+
+    lies = 0
+
+    @property
+    def shape(self):
+        """Return (4, 9, 5) at first."""
+        self.lies -= 1
+        return (4, 9, 5) if self.lies >= 0 else np.ndarray.shape.__get__(self)

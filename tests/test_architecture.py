@@ -174,7 +174,7 @@ def test_imports_are_found_in_every_kind_of_file():
         ("variants/depth.py", "import fastdrop\nfastdrop.theory", "fastdrop.variants.depth imports fastdrop.theory"),
         ("losses.py", "from fastdrop.variants.dropout import dropout", "fastdrop.losses imports fastdrop.variants.dropout"),
         ("__init__.py", "from fastdrop import nn", "fastdrop imports fastdrop.nn"),
-        ("schedules.py", "from fastdrop.nn import Dropout", "fastdrop.schedules imports fastdrop.nn"),
+        ("schedules/curves.py", "from fastdrop.nn import Dropout", "fastdrop.schedules.curves imports fastdrop.nn"),
         ("monitor.py", "from fastdrop.variants import _masks", "fastdrop.monitor imports fastdrop.variants._masks"),
         (
             "tuning/bilevel.py",

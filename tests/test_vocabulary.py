@@ -97,7 +97,7 @@ def public_functions():
 
 def is_result(value):
     """Whether users only read it: a record, or the shape of a function of theirs. Schedules are records that they make."""
-    if value is fastdrop.Key or getattr(value, "__module__", "") == "fastdrop.schedules":
+    if value is fastdrop.Key or str(getattr(value, "__module__", "")).startswith("fastdrop.schedules."):
         return False
     return dataclasses.is_dataclass(value) or getattr(value, "_is_protocol", False) or hasattr(value, "_fields")
 

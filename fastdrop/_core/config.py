@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["decode", "differences", "encode", "find_class"]
+__all__ = ["decode", "differences", "encode", "entries", "find_class", "zeros"]
 
 
 def encode(value: Any, name: str) -> Any:
@@ -40,13 +41,33 @@ def decode(value: Any, name: str, build: Callable[[Mapping[str, Any]], Any]) -> 
         return tuple(decode(each, name, build) for each in value)
     if not isinstance(value, Mapping):
         return value
-    if "array" in value:
-        return np.array(value["array"], value["dtype"])
-    if "float" in value:
-        return float(value["float"])
+    try:
+        if "array" in value:
+            return np.array(value["array"], value["dtype"])
+        if "float" in value:
+            return float(value["float"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        allowed = "{'array': numbers, 'dtype': a name} or {'float': a number}"
+        raise ValueError(f"{name} in a configuration must be {allowed}; got {value!r}") from None
     if "function" in value:
         raise ValueError(f"{name} was the function {value['function']}, which a configuration cannot hold; use a Schedule")
     return build(value)
+
+
+def entries(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the dictionary that a configuration has under a name; an empty one if there is none."""
+    found = config.get(name, {})
+    if not isinstance(found, Mapping):
+        raise TypeError(f"{name} in a configuration must be a dictionary; got {found!r}")
+    return found
+
+
+def zeros(array: Any, name: str) -> NDArray[Any]:
+    """Return zeros in place of a parameter, of which a configuration has the shape and the dtype."""
+    try:
+        return np.zeros(array["shape"], array["dtype"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise ValueError(f"parameters.{name} in a configuration must have a shape and a dtype; got {array!r}") from None
 
 
 def find_class(base: type[Any], config: Any) -> type[Any]:

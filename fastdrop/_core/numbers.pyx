@@ -1,4 +1,4 @@
-# cython: language_level=3, freethreading_compatible=True, embedsignature=False
+# cython: language_level=3, freethreading_compatible=True, embedsignature=False, auto_pickle=False
 """Numbers without a mask: words and random numbers, noise, elementary functions.
 
 The checks are those of the plan: every error is raised before a key is drawn and before anything is written.

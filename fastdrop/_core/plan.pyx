@@ -1,4 +1,4 @@
-# cython: language_level=3, freethreading_compatible=True, embedsignature=False
+# cython: language_level=3, freethreading_compatible=True, embedsignature=False, auto_pickle=False
 """The plan of a call: it checks a caller's arguments, converts them to integers and rounded factors, and runs a backend.
 
 A variant makes a `Call` from its keywords and calls a method of it. All checks come before the result is allocated, the result

@@ -149,6 +149,14 @@ def require_settings() -> None:
     plan.effective()
 
 
+def is_command() -> bool:
+    """Return whether this process runs the command `fastdrop`, which imports the package before its own module."""
+    arguments: list[str] = getattr(sys, "argv", None) or [""]  # a program that embeds Python may have none
+    if arguments[0] == "-m":  # so far; `runpy` puts the path of the module there after it has imported the package
+        return sys.orig_argv[-len(arguments)].removeprefix("-m") == "fastdrop"
+    return os.path.basename(arguments[0]) == "fastdrop"
+
+
 def refuse_open(settings: plan.Settings) -> None:
     """Raise the error of the environment variable whose setting is open. The plan calls this function for open settings."""
     for name, error in environment_errors.items():
@@ -168,8 +176,9 @@ process, environment_errors = from_environment()
 plan.register_chosen(chosen, refuse_open)
 plan.set_process_settings(process)
 plan.set_bypass_bytes(min(last_level_cache() // 4, MOST_CACHED))
-for wrong in environment_errors.values():  # no error at import: a program may choose its own settings, or call no function
-    warnings.warn(str(wrong), RuntimeWarning, stacklevel=2)
+if not is_command():  # the command prints the error itself
+    for wrong in environment_errors.values():  # no error at import: a program may choose its own settings, or call no function
+        warnings.warn(str(wrong), RuntimeWarning, stacklevel=2)
 
 
 def set_backend(name: Backend) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
+from fastdrop._core.config import entries
 from fastdrop._core.keys import StreamSeed
 from fastdrop.nn.layer import Layer
 
@@ -115,4 +116,4 @@ class Sequential(Layer):
     @classmethod
     def build(cls: type[Self], config: Mapping[str, Any]) -> Self:
         """Return a `Sequential` from the configurations of its layers; see `Layer.build`."""
-        return cls({name: Layer.from_config(one) for name, one in config.get("layers", {}).items()})
+        return cls({name: Layer.from_config(one) for name, one in entries(config, "layers").items()})

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.config import decode
+from fastdrop._core.config import decode, entries, zeros
 from fastdrop._core.state import collect, distribute
 from fastdrop.nn.docstrings import complete
 from fastdrop.nn.layer import Layer, require_shape
@@ -259,9 +259,9 @@ class Variant(Layer):
         """Return a layer from its configuration; its parameters are 0. See `Layer.build`."""
         own = {key: decode(value, key, Schedule.from_config) for key, value in config.items() if key != "parameters"}
         taken = inspect.signature(cls).parameters
-        for key, array in config.get("parameters", {}).items():
+        for key, array in entries(config, "parameters").items():
             if key in taken:
-                own[key] = np.zeros(array["shape"], array["dtype"])
+                own[key] = zeros(array, key)
         return cls(**own)
 
     def own_state(self) -> dict[str, Any]:

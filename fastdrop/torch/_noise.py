@@ -17,7 +17,7 @@ from fastdrop.torch._operators import PER
 from fastdrop.torch._pairs import concrete
 from fastdrop.torch._tensors import check_tensor, ndim_of
 from fastdrop.torch._variants import Arguments, check_other, placeholder, refuse_shards, untraced, values_of, vary
-from fastdrop.variants.tokens import Lookup
+from fastdrop.variants.words import Lookup
 
 __all__ = ["concrete_dropout", "drop_block2d", "embedding_dropout", "gaussian_dropout"]
 

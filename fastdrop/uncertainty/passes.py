@@ -200,6 +200,7 @@ def mc_predict(
     """
     samples, batch = as_positive_count(samples, "samples"), as_positive_count(batch, "batch")
     found: Any = Moments() if reduce is None else check_reduction(reduce)
+    values = as_repeatable(x) if min(samples, batch) > 1 else x  # before a key is drawn
     run = pass_runner(forward, seed, offset)
     first = found.count
     groups = range(first, first + samples, batch)
@@ -209,7 +210,7 @@ def mc_predict(
             if size == 1:
                 found.update(np.asarray(run(x, number)))
             else:
-                for y in stacked(run, x, number, size):
+                for y in stacked(run, values, number, size):
                     found.update(y)
     return found
 
@@ -222,11 +223,16 @@ def check_reduction(reduce: Any) -> Any:
     return reduce
 
 
-def stacked(run: Callable[[Any, int], Any], x: ArrayLike, number: int, size: int) -> NDArray[Any]:
-    """Return the results of `size` passes that are run as one, on `size` copies of the input."""
+def as_repeatable(x: ArrayLike) -> NDArray[Any]:
+    """Return an input as an array that can be repeated along its first axis."""
     values = np.asarray(plan.to_array(x, "x"))
     if not values.ndim:
         raise ValueError("with batch, x must have a first axis, along which it is repeated; it has no dimensions")
+    return values
+
+
+def stacked(run: Callable[[Any, int], Any], values: NDArray[Any], number: int, size: int) -> NDArray[Any]:
+    """Return the results of `size` passes that are run as one, on `size` copies of the input."""
     y = np.asarray(run(np.concatenate([values] * size), number))
     if y.ndim == 0 or len(y) != size * len(values):
         raise ValueError(

@@ -134,9 +134,8 @@ void fd_numbers_at(const fd_number_source *source, int64_t i, int64_t n, uint64_
 /* Terms of sums in a fixed order, over the middle axis of arrays of (outer, length, inner) in C order; length is at least 1. `write`
  * writes n terms, from number `first` on, in the type of the sums. halving.c */
 typedef void fd_write_terms(void *from, int64_t first, int64_t n, char *out);
-/* Writes n sums (a + b) + (c + d) of four terms, from the numbers four[0] .. four[3] on. `first` is how many sums of the same index of
- * the outer axis come before them. */
-typedef void fd_write_fours(void *from, const int64_t four[4], int64_t first, int64_t n, char *out);
+/* Writes n sums (a + b) + (c + d) of four terms, from the numbers four[0] .. four[3] on. */
+typedef void fd_write_fours(void *from, const int64_t four[4], int64_t n, char *out);
 typedef struct {
   const fd_isa *isa;
   fd_write_terms *write;

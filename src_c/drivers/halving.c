@@ -53,7 +53,7 @@ static int64_t write_fours(const place *of, int64_t first, int64_t n, char *out)
   const int64_t whole = fd_min(n, (terms->length - half - quarter) * inner - first), begin = of->at + first;
   if (whole <= 0 || !terms->write_fours) return 0;
   const int64_t four[4] = {begin, begin + half * inner, begin + quarter * inner, begin + (half + quarter) * inner};
-  terms->write_fours(terms->from, four, first, whole, out);
+  terms->write_fours(terms->from, four, whole, out);
   return whole;
 }
 

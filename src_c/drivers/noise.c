@@ -134,12 +134,11 @@ static void write_terms(void *from, int64_t first, int64_t n, char *out) {
   }
 }
 
-static void write_fours(void *from, const int64_t four[4], int64_t first, int64_t n, char *out) {
+static void write_fours(void *from, const int64_t four[4], int64_t n, char *out) {
   static const void *const no_other[4] = {0};
   const noise_job *job = (const noise_job *)from;
   noise_buffers buffers;
   const void *slopes[4];
-  (void)first;
   for (int64_t i = 0, some; i < n; i += some) {
     some = fd_min(SLOPES, n - i);
     for (int k = 0; k < 4; k++) {

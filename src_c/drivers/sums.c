@@ -35,18 +35,19 @@ static void write_terms(void *from, int64_t first, int64_t n, char *out) {
   }
 }
 
-static void write_fours(void *from, const int64_t four[4], int64_t first, int64_t n, char *out) {
+static void write_fours(void *from, const int64_t four[4], int64_t n, char *out) {
   _Alignas(64) float wide_x[4][PIECE], wide_other[4][PIECE];
   const sums_job *job = (const sums_job *)from;
   const fd_sum_call *call = job->call;
   const int64_t each = call->n * call->inner, most = each * job->x_size <= FD_NEAR ? NEAR_BYTES / job->x_size : PIECE;
+  const int64_t before = four[0] % each; /* how many sums of the same index of the outer axis come before these */
   const void *x[4], *other[4];
   for (int64_t i = 0, some; i < n; i += some) {
     const int64_t at[4] = {four[0] + i, four[1] + i, four[2] + i, four[3] + i};
     some = fd_min(most, n - i);
     if (call->inner > 1) {
-      fd_fetch_next_fours(call->x, job->x_size, each, at, first + i, some);
-      if (call->other) fd_fetch_next_fours(call->other, job->x_size, each, at, first + i, some);
+      fd_fetch_next_fours(call->x, job->x_size, each, at, before + i, some);
+      if (call->other) fd_fetch_next_fours(call->other, job->x_size, each, at, before + i, some);
     }
     for (int k = 0; k < 4; k++) {
       x[k] = elements_at(job, call->x, at[k], some, wide_x[k]);

@@ -5,6 +5,7 @@ import pytest
 
 import fastdrop
 from fastdrop import federated, losses, nn, schedules, theory, uncertainty
+from fastdrop.monitor import Monitor
 
 X = np.ones((2, 3, 4, 5), np.float32)
 DEEP = np.ones((1,) * 33)
@@ -41,6 +42,38 @@ CALLS = {
         ValueError,
         "targets must be an array, or lists",
     ),
+    "ragged rates": (lambda: theory.variance_shift(RAGGED), ValueError, "p must be an array, or lists"),
+    "ragged widths": (
+        lambda: theory.nuclear_norm_envelope(np.eye(2), None, 0.5, RAGGED),
+        TypeError,
+        "each of widths must be an integer",
+    ),
+    "ragged parameters": (
+        lambda: federated.extract({"w": RAGGED}, {"w": (None, None)}, {}),
+        ValueError,
+        "parameter 'w' must be an array, or lists",
+    ),
+    "ragged parameters of the server": (
+        lambda: federated.aggregate({"w": RAGGED}, {"w": (None, None)}, []),
+        ValueError,
+        "parameter 'w' must be an array, or lists",
+    ),
+    "ragged input of a watched layer": (
+        lambda: Monitor().layer("a", RAGGED, X),
+        ValueError,
+        "before must be an array, or lists",
+    ),
+    "ragged output of a watched layer": (
+        lambda: Monitor().layer("a", X, RAGGED),
+        ValueError,
+        "after must be an array, or lists",
+    ),
+    "ragged replacement": (
+        lambda: Monitor().layer("a", X, X, replacement=RAGGED),
+        ValueError,
+        "replacement must be an array, or lists",
+    ),
+    "ragged gradient": (lambda: Monitor().gradient("a", RAGGED, X), ValueError, "after must be an array, or lists"),
     "targets beyond int64": (
         lambda: losses.r_drop_loss([RAGGED[0]], [RAGGED[0]], np.array([2**64 - 1], np.uint64)),
         ValueError,

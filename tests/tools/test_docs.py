@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
@@ -13,13 +14,13 @@ import fastdrop
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "docs/training.md", "docs/techniques.md", "docs/questions.md"]
 MODULES = ["elementary", "losses", "schedules", "theory", "typing"]  # the tests of the other modules run their own
-OF_FUNCTIONS = ["elementary", "losses", "theory"]  # modules whose functions have docstrings like those of the package
+LIKE_THE_PACKAGE = ["elementary", "losses", "schedules", "theory"]  # modules whose public objects have docstrings like its own
 
 
 def public_objects():
-    """Return the public objects of the package and of the modules of functions, by name."""
+    """Return the public objects of the package and of these modules, by name."""
     found = {name: getattr(fastdrop, name) for name in fastdrop.__all__}
-    for part in OF_FUNCTIONS:
+    for part in LIKE_THE_PACKAGE:
         module = importlib.import_module(f"fastdrop.{part}")
         found |= {f"{part}.{name}": getattr(module, name) for name in module.__all__}
     return found
@@ -38,6 +39,13 @@ def examples_of_the_page(path):
     blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     text = "\n".join(block for block in blocks if ">>>" in block)
     return doctest.DocTestParser().get_doctest(text, {}, path.name, str(path), 0)
+
+
+def modules_of(name):
+    """Return a module of the package and, if it is a package itself, its modules."""
+    module = importlib.import_module(f"fastdrop.{name}")
+    inner = [found.name for found in pkgutil.iter_modules(getattr(module, "__path__", []))]
+    return [module, *(importlib.import_module(f"{module.__name__}.{part}") for part in inner)]
 
 
 def run(test):
@@ -59,7 +67,7 @@ def test_docstring_of_the_package():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_docstrings_of_modules(module):
-    tests = doctest.DocTestFinder().find(importlib.import_module(f"fastdrop.{module}"))
+    tests = [test for each in modules_of(module) for test in doctest.DocTestFinder().find(each)]
     assert sum(run(test) for test in tests) > 0
 
 

@@ -28,6 +28,7 @@ from fastdrop.schedules import (
     layerwise,
     scheduled_drop_path,
 )
+from fastdrop.schedules.plots import MOST_POINTS
 from fastdrop.verify.cases import spoiled
 
 STEPS = (0, 1, 7, 49, 50, 99, 100, 101, 100_000)
@@ -262,7 +263,7 @@ class Broken(Schedule):
         (lambda: Scaled(0.1, -2), ValueError, "factor must be >= 0; got -2"),
         (lambda: Clipped(0.1, 0.5, 0.2), ValueError, "low must not be above high; got low 0.5 and high 0.2"),
         (lambda: Phases((0.1, 0.2), ()), ValueError, "lengths must have one entry fewer than schedules"),
-        (lambda: Phases((0.1, None), (3,)), TypeError, "schedules must be schedules or rates in [0, 1]; got None"),
+        (lambda: Phases((0.1, None), (3,)), TypeError, "each of schedules must be a schedule or a rate in [0, 1]; got None"),
         (
             lambda: ValidationDriven(0.9, target=0.1, high=0.5),
             ValueError,
@@ -288,6 +289,53 @@ def test_bad_input_is_answered_by_a_sentence(make, error, sentence):
     with pytest.raises(error) as caught:
         make()
     assert sentence in str(caught.value)
+
+
+# Configurations and pickles -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "sentence"),
+    [
+        ({"class": "Late", "p": 0.3}, TypeError, "Late: missing a required argument: 'cutoff'; it takes (p, cutoff)"),
+        ({"class": "Late", "p": 0.3, "steps": 4}, TypeError, "; it takes (p, cutoff)"),
+        ({"class": "Late", 7: 0.3}, TypeError, "; it takes (p, cutoff)"),
+        ({"class": "Constant", "p": {"array": [0.3]}}, ValueError, "p in a configuration must be {'array': numbers"),
+        (
+            {"class": "Constant", "p": {"array": ["a"], "dtype": "f8"}},
+            ValueError,
+            "p in a configuration must be {'array': numbers",
+        ),
+        ({"class": "Constant", "p": {"float": None}}, ValueError, "or {'float': a number}; got {'float': None}"),
+        (
+            {"class": "Scaled", "schedule": {"p": 0.3}, "factor": 1},
+            TypeError,
+            "the name of a class under 'class'; got {'p': 0.3}",
+        ),
+    ],
+)
+def test_a_damaged_configuration_is_answered_by_a_sentence(config, error, sentence):
+    with pytest.raises(error) as caught:
+        Schedule.from_config(config)
+    assert sentence in str(caught.value)
+
+
+def test_a_schedule_that_does_not_keep_its_arguments_says_so():
+    class Forgetful(Schedule):
+        def __init__(self, first, second):
+            self.second = second
+
+    with pytest.raises(TypeError, match=r"Forgetful must define own_config\(\), because it has no attribute first"):
+        Forgetful(1, 2).to_config()
+
+
+@pytest.mark.parametrize("schedule", [Constant(0.3), Late(0.3, 5), ValidationDriven(0.3, target=0.1)], ids=repr)
+def test_a_pickle_that_has_the_public_name_of_the_module_is_read(schedule):
+    """As written when all schedules were in one module."""
+    text = pickle.dumps(schedule, protocol=0)
+    inner = type(schedule).__module__.encode()
+    assert inner in text
+    assert pickle.loads(text.replace(inner, b"fastdrop.schedules")).to_config() == schedule.to_config()
 
 
 # Surroundings -------------------------------------------------------------------------------------------------------
@@ -318,7 +366,7 @@ def test_plot():
     ax = schedules.plot({"late": Late(0.3, 5), "early": Early(0.3, 5)}, 10)
     assert [line.get_label() for line in ax.get_lines()] == ["late", "early"]
     assert ax.get_lines()[0].get_xydata().tolist() == [[t, 0.3 if t >= 5 else 0.0] for t in range(10)]
-    assert len(schedules.plot([Constant(0.1)], 10**6, ax).get_lines()[2].get_xdata()) == schedules.MOST_POINTS
+    assert len(schedules.plot([Constant(0.1)], 10**6, ax).get_lines()[2].get_xdata()) == MOST_POINTS
     single = Linear(0.0, 0.5, 10).plot(1)
     assert single.get_legend().get_texts()[0].get_text() == "Linear"
     pyplot.close("all")
