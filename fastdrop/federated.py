@@ -229,7 +229,7 @@ def extract(parameters: Parameters, axes: Axes, kept: Kept) -> dict[str, NDArray
     """
     require_network(parameters, axes)
     whole = {name: np.asarray(value) for name, value in parameters.items()}
-    return {name: value[kept_index(name, value.shape, axes, kept)] for name, value in whole.items()}
+    return {name: np.asarray(value[kept_index(name, value.shape, axes, kept)]) for name, value in whole.items()}
 
 
 def aggregate(

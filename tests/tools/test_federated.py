@@ -194,6 +194,17 @@ def test_an_empty_list_is_no_units():
     assert part["b"].shape == (0,)
 
 
+def test_a_parameter_without_axes_stays_an_array():
+    server, axes = {"p_logit": np.array(0.5, np.float32)}, {"p_logit": ()}
+    part = extract(server, axes, {})
+    assert type(part["p_logit"]) is np.ndarray
+    assert part["p_logit"] == server["p_logit"]
+    part["p_logit"][...] = 2.0
+    assert server["p_logit"] == 0.5
+    new, counts = aggregate(server, axes, [Update(part, {}, 3)])
+    assert (new["p_logit"], counts["p_logit"], new["p_logit"].dtype) == (2.0, 3, np.float32)
+
+
 def test_bad_input():
     server = network()
     update = clients(number=1)[0]
