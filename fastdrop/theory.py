@@ -131,8 +131,7 @@ def variance_shift(
     array([0.9967, 0.9709])
     """
     signal, excess = signal_and_excess(noise_variance(p, half_width), mean, var, weights, correlation)
-    with np.errstate(invalid="ignore"):
-        return float_or_array(np.where(np.isinf(excess), 0.0, signal / (signal + excess)))
+    return float_or_array(np.where(np.isinf(excess), 0.0, signal / (signal + excess)))
 
 
 @rounding_to_nearest
@@ -188,11 +187,12 @@ def signal_and_excess(
         if w.ndim not in (1, 2) or not np.isfinite(w).all() or not (w != 0).any(axis=0).all():
             raise ValueError("weights must have shape (in,) or (in, out), be finite, and not all be 0 for an output")
         w = np.ascontiguousarray(w.T)  # sums along the last axis have the same bits for one output and for many
+        w = np.ldexp(w, -np.frexp(np.abs(w).max(axis=-1, keepdims=True, initial=0.0))[1])  # so that no square is infinite
         common = w.sum(axis=-1) ** 2 / (w * w).sum(axis=-1) - 1.0
     if not (1.0 + rho * common > 0).all():
         raise ValueError(f"correlation {correlation!r} is not possible with these weights: the variance would not be above 0")
     try:
-        signal, excess = v * (1.0 + rho * common), noise * (c * c + v)
+        signal, excess = v * (1.0 + rho * common), np.where(noise == 0, 0.0, noise * (c * c + v))  # no 0 times infinity
         np.add(signal, excess)  # raises an error unless the shapes broadcast; broadcast_shapes takes 32 axes only
         return signal, excess
     except ValueError:
@@ -206,8 +206,7 @@ def noise_variance(p: ArrayLike | None, half_width: ArrayLike | None = None) -> 
         raise TypeError("either p or half_width must be given, and not both")
     if p is not None:
         rates = rate_array(p)
-        with np.errstate(divide="ignore"):
-            return np.asarray(rates / (1.0 - rates))
+        return np.asarray(rates / (1.0 - rates))
     width = as_floats(half_width, "half_width")  # type: ignore[arg-type]
     if not ((width >= 0) & (width < np.inf)).all():
         raise ValueError(f"half_width must be finite and >= 0; got {half_width!r}")
