@@ -103,7 +103,8 @@ def scalar(value: Any, name: str) -> float:
         return value
     try:
         array = np.asarray(value)
-        if isinstance(value, (str, bytes)) or array.dtype.kind in "bc" or array.size != 1:
+        is_number = array.dtype.kind in "iufO" or array.dtype.name == "bfloat16"
+        if isinstance(value, (str, bytes)) or not is_number or array.size != 1:
             raise TypeError
         with plan.RoundToNearest():
             return float(array.reshape(()))
