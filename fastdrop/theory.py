@@ -215,7 +215,7 @@ def noise_variance(p: ArrayLike | None, half_width: ArrayLike | None = None) -> 
 
 def rate_array(p: ArrayLike) -> Floats:
     """Return one probability of dropping or an array of them; each is checked as a single one is."""
-    if np.ndim(p) == 0:
+    if plan.to_array(p, "p").ndim == 0:
         return np.asarray(plan.as_rate(p))
     rates = as_real_array(p, "p", flags=False).astype(np.float64)
     for bad in rates[~((rates >= 0) & (rates <= 1))]:

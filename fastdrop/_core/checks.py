@@ -167,8 +167,10 @@ def required(value: Any, name: str) -> Any:
 
 def check_iterable(value: Any, name: str) -> None:
     """Raise an error unless a value can be iterated over."""
-    if not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a sequence; got {value!r} ({type(value).__name__})")
+    try:
+        iter(value)  # also NumPy's arrays without axes have this method
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence; got {value!r} ({type(value).__name__})") from None
 
 
 def check_indices(indices: NDArray[Any], size: int, name: str, what: str) -> None:

@@ -213,6 +213,8 @@ def test_bad_input():
         (lambda: kept_units({"a": 3}, {"b": 0.5}, 1), ValueError, r"\['a'\]; it has \['b'\]"),
         (lambda: client_seed(1, -1, 2), ValueError, "-1"),
         (lambda: client_seed(1, 0, 2.0), TypeError, "2.0"),
+        (lambda: client_seed(1, "0", 2), TypeError, r"round must be an integer .* got '0'"),
+        (lambda: extract({"w": [[1], [1, 2]]}, {"w": (None,)}, {}), ValueError, "parameter 'w' must be an array, or lists"),
         (lambda: extract(server, {"w1": (None,)}, update.kept), ValueError, r"each axis of 'w1'"),
         (lambda: extract(server, AXES, {"a": np.array([0])}), ValueError, "'b'; kept has only"),
         (lambda: extract(server, AXES, {"a": np.array([9]), "b": np.array([0])}), ValueError, "only 9"),
