@@ -97,7 +97,7 @@ def client_seed(seed: int, round: int, client: int | str) -> int:
     >>> client_seed(42, round=3, client=7) == client_seed(42, round=7, client=3)
     False
     """
-    return fold_in(fold_in(fold_in(seed, DOMAIN), round), client)
+    return fold_in(fold_in(fold_in(seed, DOMAIN), plan.as_word(round, "round")), client)
 
 
 def kept_units(
@@ -229,7 +229,7 @@ def extract(parameters: Parameters, axes: Axes, kept: Kept) -> dict[str, NDArray
            [3., 5.]]), (2,))
     """
     whole = arrays_of(parameters, axes)
-    return {name: value[kept_index(name, value.shape, axes, kept)] for name, value in whole.items()}
+    return {name: np.asarray(value[kept_index(name, value.shape, axes, kept)]) for name, value in whole.items()}
 
 
 def aggregate(

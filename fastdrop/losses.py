@@ -439,8 +439,7 @@ def variational_kl_backward(
     given, count = check_alphas(log_alpha, approximation, shape)
     slopes = numbers.in_float64(f"{approximation}_slope", given, backend, num_threads)
     if count != 1:
-        with np.errstate(all="ignore"):
-            slopes *= count
+        slopes *= count
     return slopes
 
 

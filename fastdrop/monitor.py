@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import as_positive_count
+from fastdrop._core.checks import as_positive_count, as_real_array, scalar
 from fastdrop._core.optional import row_of_axes
 from fastdrop.nn._measures import Pass, dropped_share, nominal_rate, replaced_share
 from fastdrop.nn.variant import Variant
@@ -145,6 +145,11 @@ class Monitor:
             - ``variance_shift``: the variance before divided by the variance after. It is the ratio of the variances that the
               next layers see in evaluation and in training.
 
+        Raises
+        ------
+        TypeError, ValueError
+            An array is not of real numbers, `replacement` has another shape, or another argument is of another type.
+
         See Also
         --------
         fastdrop.theory.variance_shift : the shift in closed form.
@@ -154,11 +159,19 @@ class Monitor:
         .. [1] X. Li, S. Chen, X. Hu, J. Yang, "Understanding the disharmony between dropout and batch normalization by
            variance shift", CVPR 2019.
         """
-        x, y, dropped = self._look(before, "before"), self._look(after, "after"), None
+        check_name(name)
+        given, meant = as_real_array(before, "before"), None if rate is None else scalar(rate, "rate")
+        x, y, is_training = self._look(given), self._look(as_real_array(after, "after")), plan.check_flag(training, "training")
         if replacement is not None:
-            given = self._look(replacement, "replacement")
-            dropped = lost_share(x, y, given.values if given.size == x.size > 1 else replacement)  # at the same places
-        return self._write_pass(name, (x, y), training, rate, dropped)
+            replacement = as_real_array(replacement, "replacement")
+            if replacement.size not in (1, given.size):
+                raise ValueError(
+                    f"replacement must be one number, or have the shape {given.shape} of before; got {replacement.shape}"
+                )
+            replacement = replacement.reshape(()) if replacement.size == 1 else self._look(replacement).values  # same places
+        return self._write_pass(
+            name, (x, y), is_training, meant, None if replacement is None else lost_share(x, y, replacement)
+        )
 
     def gradient(self, name: str, after: ArrayLike, before: ArrayLike) -> Entry:
         """Record a backward pass of a layer.
@@ -176,6 +189,11 @@ class Monitor:
             The entry. ``norm_after`` and ``norm_before`` are the Euclidean norms of both gradients, and ``zeros`` is the share
             of zeros in the gradient with respect to the input. A number that is not finite is None.
 
+        Raises
+        ------
+        TypeError, ValueError
+            A gradient is not of real numbers, or the name is no string.
+
         Examples
         --------
         >>> from fastdrop.monitor import Monitor
@@ -183,7 +201,9 @@ class Monitor:
         >>> entry["norm_after"], entry["norm_before"], entry["zeros"]
         (5.0, 6.0, 0.5)
         """
-        return self._write_gradient(name, self._look(after, "after"), self._look(before, "before"))
+        check_name(name)
+        later, earlier = as_real_array(after, "after"), as_real_array(before, "before")
+        return self._write_gradient(name, self._look(later), self._look(earlier))
 
     def losses(self, training: float, validation: float) -> Entry:
         """Record a training and a validation loss.
@@ -206,9 +226,9 @@ class Monitor:
         training, validation = as_loss(training, "training"), as_loss(validation, "validation")
         return self._write({"kind": "losses", "training": training, "validation": validation, "gap": validation - training})
 
-    def _look(self, array: ArrayLike, name: str = "array") -> Sample:
+    def _look(self, array: ArrayLike) -> Sample:
         """Return copies of evenly spaced elements, so that the array may be overwritten."""
-        values = np.asarray(plan.to_array(array, name))
+        values = np.asarray(plan.to_array(array, "array"))
         step = -(-values.size // self.sample) or 1
         while step > 1 and math.gcd(step, values.size) > 1:  # so that the elements are not all at one place of an axis
             step += 1
@@ -418,11 +438,19 @@ def lost_share(before: Sample, after: Sample, replacement: Any) -> float | None:
     return 1 - after.size / before.size if after.size < before.size else None
 
 
+def check_name(name: Any) -> None:
+    """Raise an error unless the name of a layer is a string."""
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string; got {name!r} ({type(name).__name__})")
+
+
 def as_loss(value: Any, name: str) -> float:
     """Return a loss, which may be the number of any library, NaN or infinite."""
     try:
+        if isinstance(value, (str, bytes)):
+            raise ValueError  # float would read a number in it
         return float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise type(error)(f"{name} must be a number, the loss; got {value!r} ({type(value).__name__})") from None
 
 

@@ -20,7 +20,7 @@ from rich.text import Text
 
 import fastdrop
 from fastdrop._cli.raw import KINDS, Raw, pieces
-from fastdrop._cli.screens import FAILURE, end, errors_in_one_line, progress_bar, show, table
+from fastdrop._cli.screens import FAILURE, end, errors_in_one_line, progress_bar, replace_what_cannot_be_encoded, show, table
 from fastdrop._core import settings
 from fastdrop._core.types import Backend
 from fastdrop.bench.command import bench
@@ -148,6 +148,7 @@ def apply(source: Path, target: Path, p: float, seed: int, offset: int, backend:
 def show_applied(target: Path, applied: Applied) -> None:
     gigabytes, size = applied.nbytes / 1e9, applied.size
     share = f"{applied.dropped / size:.4%} ({applied.dropped:,} of {size:,})" if size else "nothing: the array is empty"
+    replace_what_cannot_be_encoded()
     click.echo(target)
     click.echo(f"  shape    {applied.shape}, {applied.dtype}")
     click.echo(f"  dropped  {share}")

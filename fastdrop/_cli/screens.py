@@ -18,7 +18,7 @@ from rich.text import Text
 from fastdrop._core.settings import require_settings
 from fastdrop.verify.runner import Mismatch
 
-__all__ = ["FAILURE", "USAGE", "end", "errors_in_one_line", "progress_bar", "show", "table"]
+__all__ = ["FAILURE", "USAGE", "end", "errors_in_one_line", "progress_bar", "replace_what_cannot_be_encoded", "show", "table"]
 
 USAGE, FAILURE = 2, 1  # exit codes: a wrong argument; a failure of a correct call
 
@@ -70,20 +70,28 @@ def table(*headings: str, right: Sequence[str] = ()) -> Table:
 PLAIN = {"±": "+-", "×": "x", "–": "-", "—": "-", "…": "...", "≥": ">=", "≤": "<="}
 
 
-def plain(error: UnicodeError) -> tuple[str, int]:
-    """Return the replacement of characters that a stream cannot encode, and the position after them."""
+def plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Return the replacement of a character that a stream cannot encode, and the position after it."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(PLAIN.get(character, "?") for character in error.object[error.start : error.end]), error.end
+    character = error.object[error.start]
+    if "\udc80" <= character <= "\udcff":  # a byte of a file's name that is not UTF-8
+        return bytes([ord(character) - 0xDC00]), error.start + 1
+    return PLAIN.get(character, "?"), error.start + 1
 
 
 codecs.register_error("fastdrop.plain", plain)
 
 
-def show(*lines: Table | Text | str) -> None:
-    """Print to standard output, in the width of the terminal or 80 columns, with characters that the stream can encode."""
+def replace_what_cannot_be_encoded() -> None:
+    """Let standard output write characters that it can encode in place of others."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="fastdrop.plain")
+
+
+def show(*lines: Table | Text | str) -> None:
+    """Print to standard output, in the width of the terminal or 80 columns."""
+    replace_what_cannot_be_encoded()
     console = Console(highlight=False, markup=False, emoji=False)
     for line in lines:
         console.print(line)

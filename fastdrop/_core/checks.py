@@ -103,7 +103,8 @@ def scalar(value: Any, name: str) -> float:
         return value
     try:
         array = np.asarray(value)
-        if isinstance(value, (str, bytes)) or array.dtype.kind in "bc" or array.size != 1:
+        is_number = array.dtype.kind in "iufO" or array.dtype.name == "bfloat16"
+        if isinstance(value, (str, bytes)) or not is_number or array.size != 1:
             raise TypeError
         with plan.RoundToNearest():
             return float(array.reshape(()))
@@ -166,8 +167,10 @@ def required(value: Any, name: str) -> Any:
 
 def check_iterable(value: Any, name: str) -> None:
     """Raise an error unless a value can be iterated over."""
-    if not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a sequence; got {value!r} ({type(value).__name__})")
+    try:
+        iter(value)  # also NumPy's arrays without axes have this method
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence; got {value!r} ({type(value).__name__})") from None
 
 
 def check_indices(indices: NDArray[Any], size: int, name: str, what: str) -> None:

@@ -23,6 +23,8 @@ def encode(value: Any, name: str) -> Any:
         return {"array": value.tolist(), "dtype": value.dtype.name}
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.item()
+    if isinstance(value, np.longdouble):  # which `item` leaves as it is
+        value = float(value)
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
     if value is None or isinstance(value, (bool, int, float, str)):

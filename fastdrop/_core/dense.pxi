@@ -88,7 +88,14 @@ cdef class Linear:
 
     def rounded(self, np.ndarray array):
         """Return an array in the dtype of the operands."""
-        return array if array.descr is self.dtype else array.astype(self.dtype, copy=False)
+        cdef native.Environment found
+        if array.descr is self.dtype:
+            return array
+        quiet = begin_in_python(&found)
+        try:
+            return array.astype(self.dtype, copy=False)
+        finally:
+            end_in_python(quiet, &found)
 
     cpdef np.ndarray apply(self, np.ndarray rows, np.ndarray weight):
         """Return rows @ weight + bias."""
@@ -124,16 +131,12 @@ cdef object matmul = np.matmul
 cdef int multiply_matrices(np.ndarray a, np.ndarray b, np.ndarray y) except -1:
     """Write a @ b, for matrices or equally many of them, to an array that overlaps neither."""
     cdef native.Environment found
-    if np.PyArray_NDIM(a) == 2:  # this calls BLAS as numpy.matmul does, in half the time of a small product
-        native.environment_begin(&found)
-        try:
-            PyArray_MatrixProduct2(a, b, y)
-        finally:
-            native.environment_end(&found)
-        return 0
     quiet = begin_in_python(&found)
     try:
-        matmul(a, b, out=y)
+        if np.PyArray_NDIM(a) == 2:  # this calls BLAS as numpy.matmul does, in half the time of a small product
+            PyArray_MatrixProduct2(a, b, y)
+        else:
+            matmul(a, b, out=y)
     finally:
         end_in_python(quiet, &found)
     return 0

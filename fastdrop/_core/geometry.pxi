@@ -22,9 +22,14 @@ cdef int64_t plus(int64_t a, int64_t b) noexcept:
 
 
 def as_sizes(value, str name):
-    """Return a sequence of integers as a tuple, or raise an error that names it."""
+    """Return a sequence of integers, none of them a bool, as a tuple, or raise an error that names it."""
+    cdef list found = []
     try:
-        return tuple(map(operator.index, value))
+        if isinstance(value, (str, bytes, bytearray)):
+            raise TypeError  # an empty one would be no axes, and bytes are integers
+        for each in value:
+            found.append(as_integer(each))
+        return tuple(found)
     except TypeError:
         raise TypeError(f"{name} must be a sequence of integers; got {value!r}") from None
 
@@ -75,7 +80,7 @@ cdef int share(Place *place, noise_shape, shared_axes) except -1:
     shape, noise = integers(place.whole, place.ndim), []
     try:
         for given, size in zip(noise_shape, shape, strict=True):
-            noise.append(size if given is None else operator.index(given))
+            noise.append(size if given is None else as_integer(given))
     except (TypeError, ValueError):
         raise ValueError(
             f"noise_shape must have one entry (the size, 1 or None) per axis of shape {shape}; got {noise_shape!r}") from None

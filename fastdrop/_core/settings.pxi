@@ -143,16 +143,16 @@ cdef class RoundToNearest:
 
 
 def rounding_to_nearest(function):
-    """Decorate a function that computes with NumPy: the rounding mode of its caller must not change its result."""
+    """Decorate a function that computes with NumPy: the rounding mode and the error handling of its caller must not matter."""
 
     @functools.wraps(function)
     def computed(*args, **kwargs):
         cdef native.Environment found
-        native.environment_begin(&found)
+        quiet = begin_in_python(&found)
         try:
             return function(*args, **kwargs)
         finally:
-            native.environment_end(&found)
+            end_in_python(quiet, &found)
 
     return computed
 

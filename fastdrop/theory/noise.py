@@ -19,8 +19,7 @@ def noise_variance(p: ArrayLike | None, half_width: ArrayLike | None = None) -> 
         raise TypeError("either p or half_width must be given, and not both")
     if p is not None:
         rates = rate_array(p)
-        with np.errstate(divide="ignore"):
-            return np.asarray(rates / (1.0 - rates))
+        return np.asarray(rates / (1.0 - rates))
     width = as_floats(half_width, "half_width")  # type: ignore[arg-type]
     if not ((width >= 0) & (width < np.inf)).all():
         raise ValueError(f"half_width must be finite and >= 0; got {half_width!r}")
@@ -29,7 +28,7 @@ def noise_variance(p: ArrayLike | None, half_width: ArrayLike | None = None) -> 
 
 def rate_array(p: ArrayLike) -> Floats:
     """Return one probability of dropping or an array of them; each is checked as a single one is."""
-    if not isinstance(p, (list, tuple)) and np.ndim(p) == 0:  # NumPy finds no dimensions of lists of unequal lengths
+    if plan.to_array(p, "p").ndim == 0:
         return np.asarray(plan.as_rate(p))
     rates = as_real_array(p, "p", flags=False).astype(np.float64)
     for bad in rates[~((rates >= 0) & (rates <= 1))]:

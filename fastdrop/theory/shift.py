@@ -86,8 +86,7 @@ def variance_shift(
     array([0.9967, 0.9709])
     """
     signal, excess = signal_and_excess(noise_variance(p, half_width), mean, var, weights, correlation)
-    with np.errstate(invalid="ignore"):
-        return float_or_array(np.where(np.isinf(excess), 0.0, signal / (signal + excess)))
+    return float_or_array(np.where(np.isinf(excess), 0.0, signal / (signal + excess)))
 
 
 @rounding_to_nearest
@@ -141,7 +140,7 @@ def signal_and_excess(
     if not (1.0 + rho * common > 0).all():
         raise ValueError(f"correlation {correlation!r} is not possible with these weights: the variance would not be above 0")
     try:
-        signal, excess = v * (1.0 + rho * common), noise * (c * c + v)
+        signal, excess = v * (1.0 + rho * common), np.where(noise == 0, 0.0, noise * (c * c + v))  # no 0 times infinity
         np.add(signal, excess)  # raises an error unless the shapes broadcast; broadcast_shapes takes 32 axes only
         return signal, excess
     except ValueError:
@@ -157,6 +156,7 @@ def shared_variance(weights: ArrayLike | None) -> Floats:
     if w.ndim not in (1, 2) or not np.isfinite(w).all() or not (w != 0).any(axis=0).all():
         raise ValueError("weights must have shape (in,) or (in, out), be finite, and not all be 0 for an output")
     w = np.ascontiguousarray(w.T)  # sums along the last axis have the same bits for one output and for many
+        w = np.ldexp(w, -np.frexp(np.abs(w).max(axis=-1, keepdims=True, initial=0.0))[1])  # so that no square is infinite
     return np.asarray(w.sum(axis=-1) ** 2 / (w * w).sum(axis=-1) - 1.0)
 
 

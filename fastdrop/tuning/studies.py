@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastdrop._core import plan
-from fastdrop._core.checks import as_positive_count
+from fastdrop._core.checks import as_finite_number, as_floats, as_positive_count, as_positive_number
 from fastdrop._core.optional import missing, row_of_axes, track
 from fastdrop.random import fold_in
 from fastdrop.tuning.bilevel import Learned, learned_rates
@@ -209,8 +209,8 @@ def search(
     FileNotFoundError
         The folder of `store` does not exist.
     TypeError, ValueError
-        The space is empty or has a bad entry, another argument is out of range, a score is not a finite number, or the store
-        has a study of this name that searches for something else.
+        The space is empty or has a bad entry, another argument is out of range, a score is not a finite number, the store is
+        another file, or it has a study of this name that searches for something else.
 
     References
     ----------
@@ -225,18 +225,19 @@ def search(
     >>> [trial.choice["p"] for trial in found.trials], found.best
     ([0.0, 0.125, 0.25, 0.375, 0.5], {'p': 0.25})
     """
-    check_space(space)
+    space = checked_space(space)
     folds = as_positive_count(folds, "folds")
     seed = plan.as_word(seed, "seed")
-    if method not in ("tpe", "grid"):
+    if not plan.is_one_of(method, ("tpe", "grid")):
         raise ValueError(f"method must be 'tpe' or 'grid'; got {method!r}")
     grid = list(combinations(space, as_positive_count(points, "points"))) if method == "grid" else []
     total = as_positive_count(trials, "trials") if trials is not None else len(grid) or 50
     searched = {key: [type(values).__name__, *values] for key, values in space.items()}
+    described = None if description is None else checked_description(description)
     identity = {"space": searched, "method": method, "points": points, "folds": folds, "seed": seed}
     with quiet_optuna(), open_store(store) as storage:
-        study = open_study(storage, name, maximize, identity, description)
-        planned = plan_trials(storage, study, space, grid, description, warm)
+        study = open_study(storage, name, maximize, identity, described)
+        planned = plan_trials(storage, study, space, grid, described, warm)
         done = len(completed(study))
         for number in track(range(done, min(total, len(grid)) if grid else total), "trials", progress):
             given = planned[number] if number < len(planned) else None
@@ -267,7 +268,7 @@ def run_trial(
 def suggest(trial: Any, key: str, values: Any) -> Any:
     """Return the value that a trial tries for one name."""
     if isinstance(values, tuple):
-        return trial.suggest_float(key, *map(float, values))
+        return trial.suggest_float(key, *values)
     return trial.suggest_categorical(key, list(values))
 
 
@@ -279,18 +280,37 @@ def finite_score(value: Any, choice: Choices) -> float:
     return score
 
 
-def check_space(space: Space) -> None:
-    """Raise an error unless a space can be searched."""
+def checked_space(space: Any) -> dict[str, Any]:
+    """Return a space in Python's numbers, which the store can hold, or raise an error unless it can be searched."""
+    if not isinstance(space, Mapping):
+        raise TypeError(f"space must be a mapping of names to ranges or choices; got {space!r} ({type(space).__name__})")
     if not space:
         raise ValueError("space must have at least one name to search for")
-    for key, values in space.items():
+    for key in space:
+        if not isinstance(key, str):
+            raise TypeError(f"space must have strings as names, the keywords of train; got {key!r}")
         if key == "fold":
             raise ValueError("space must not use the name 'fold', which is the keyword for the number of the fold")
-        if isinstance(values, tuple):
-            if len(values) != 2 or not -math.inf < values[0] <= values[1] < math.inf:
-                raise ValueError(f"space[{key!r}] must be (low, high) with finite low <= high; got {values!r}")
-        elif not isinstance(values, list) or not values:
-            raise ValueError(f"space[{key!r}] must be a tuple (low, high) or a list of choices; got {values!r}")
+    return {
+        key: checked_range(key, values) if isinstance(values, tuple) else checked_choices(key, values)
+        for key, values in space.items()
+    }
+
+
+def checked_range(key: str, values: tuple[Any, ...]) -> tuple[float, float]:
+    """Return the bounds of a range, or raise an error that names it."""
+    if len(values) == 2:
+        low, high = (as_finite_number(value, f"each bound of space[{key!r}]") for value in values)
+        if low <= high:
+            return low, high
+    raise ValueError(f"space[{key!r}] must be (low, high) with finite low <= high; got {values!r}")
+
+
+def checked_choices(key: str, values: Any) -> list[Any]:
+    """Return single values, or raise an error that names them."""
+    if not isinstance(values, list) or not values:
+        raise ValueError(f"space[{key!r}] must be a tuple (low, high) or a list of choices; got {values!r}")
+    return [value.item() if isinstance(value, np.generic) else value for value in values]
 
 
 def combinations(space: Space, points: int) -> Iterator[dict[str, Any]]:
@@ -335,7 +355,12 @@ def open_store(store: Any) -> Iterator[Any]:
     path = Path(store)
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"the folder of the store {str(path)!r} does not exist")
-    storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}", engine_kwargs={"creator": partial(connected, path)})
+    try:
+        connected(path.absolute()).close()
+    except sqlite3.Error as error:
+        raise ValueError(f"the store {str(path)!r} must be a file that `search` wrote, or a new one: {error}") from None
+    # The address has no path: Optuna would fill in what stands in braces, and SQLAlchemy would read options after a "?".
+    storage = optuna.storages.RDBStorage("sqlite:///store", engine_kwargs={"creator": partial(connected, path.absolute())})
     try:
         yield storage
     finally:
@@ -349,7 +374,7 @@ def open_study(storage: Any, name: str, maximize: bool, identity: dict[str, Any]
     study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
     if "identity" not in study.user_attrs:
         study.set_user_attr("identity", identity)
-        study.set_user_attr("description", None if description is None else dict(description))
+        study.set_user_attr("description", description)
     elif (study.user_attrs["identity"], study.direction.name.lower()) != (identity, direction):
         raise ValueError(
             f"the store has a study {name!r} that must {study.direction.name.lower()} over {study.user_attrs['identity']}; "
@@ -406,6 +431,14 @@ def to_trial(trial: Any) -> Trial:
 # Descriptions of data -------------------------------------------------------------------------------------------------
 
 
+def checked_description(description: Any) -> dict[str, float]:
+    """Return a description in Python's numbers, which the store can hold, or raise an error that names the bad entry."""
+    if not isinstance(description, Mapping):
+        raise TypeError(f"description must be a mapping of names to numbers; got {description!r}")
+    checks = {name: as_positive_number if name in SIZES else as_finite_number for name in description}
+    return {name: check(description[name], f"description[{name!r}]") for name, check in checks.items()}
+
+
 def describe(x: ArrayLike, y: ArrayLike) -> dict[str, float]:
     """Return numbers that describe labelled data, by which `search` compares studies.
 
@@ -426,8 +459,10 @@ def describe(x: ArrayLike, y: ArrayLike) -> dict[str, float]:
 
     Raises
     ------
+    TypeError
+        `x` has other elements than real numbers.
     ValueError
-        Shapes do not fit together, there are fewer than two samples, or a number is not finite.
+        Shapes do not fit together, there are fewer than two samples or no features, or a number is not finite.
 
     Examples
     --------
@@ -435,10 +470,9 @@ def describe(x: ArrayLike, y: ArrayLike) -> dict[str, float]:
     >>> describe([[0.0], [0.1], [5.0], [5.1]], [0, 0, 1, 1])
     {'samples': 4.0, 'features': 1.0, 'classes': 2.0, 'balance': 1.0, 'noise': 0.0}
     """
-    labels = np.asarray(y)
-    values = np.asarray(x, np.float64)
-    if values.ndim < 1 or labels.shape != values.shape[:1] or len(labels) < 2:
-        raise ValueError(f"x must have shape (N, ...) and y (N,), N > 1; got {values.shape} and {labels.shape}")
+    labels, values = np.asarray(plan.to_array(y, "y")), as_floats(x, "x")
+    if values.ndim < 1 or labels.shape != values.shape[:1] or len(labels) < 2 or not values.size:
+        raise ValueError(f"x must have shape (N, ...) and y (N,), N > 1, with features; got {values.shape} and {labels.shape}")
     if not np.isfinite(values).all():
         raise ValueError("x must be finite; it has NaN or infinities")
     values = values.reshape(len(labels), -1)
@@ -477,15 +511,21 @@ def distance(a: Description, b: Description) -> float:
         The Euclidean distance. ``samples``, ``features`` and ``classes`` count by the logarithm of their ratio, other numbers
         by their difference. The distance is infinite if the names differ.
 
+    Raises
+    ------
+    TypeError, ValueError
+        A description has other values than finite numbers, or one of the sizes is not above 0.
+
     Examples
     --------
     >>> from fastdrop.tuning import distance
     >>> round(distance({"samples": 100, "noise": 0.1}, {"samples": 200, "noise": 0.1}), 3)
     0.693
     """
-    if a.keys() != b.keys():
+    one, other = checked_description(a), checked_description(b)
+    if one.keys() != other.keys():
         return math.inf
-    return math.hypot(*(math.log(a[key] / b[key]) if key in SIZES else a[key] - b[key] for key in sorted(a)))
+    return math.hypot(*(math.log(one[key] / other[key]) if key in SIZES else one[key] - other[key] for key in sorted(one)))
 
 
 def nearest(store: Any, description: Description) -> list[dict[str, Any]]:
@@ -508,6 +548,8 @@ def nearest(store: Any, description: Description) -> list[dict[str, Any]]:
     ------
     FileNotFoundError
         The folder of the store does not exist.
+    TypeError, ValueError
+        The description has other values than numbers, or the store is another file.
 
     Examples
     --------
@@ -520,8 +562,9 @@ def nearest(store: Any, description: Description) -> list[dict[str, Any]]:
     >>> [study["origin"] for study in nearest(store, {"samples": 5000})]
     ['large', 'small']
     """
+    described = checked_description(description)
     with quiet_optuna(), open_store(store) as storage:
-        return nearest_in(storage, description, set())
+        return nearest_in(storage, described, set())
 
 
 def nearest_in(storage: Any, description: Description, without: set[str]) -> list[dict[str, Any]]:

@@ -45,11 +45,11 @@ def entropy(probabilities: ArrayLike) -> NDArray[np.float64]:
     return shannon_entropy(as_probabilities(probabilities))
 
 
+@plan.rounding_to_nearest
 def shannon_entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the entropy of distributions along the last axis that are checked already."""
     logs = elementary.log(np.where(p > 0, p, 1.0))
-    with plan.RoundToNearest():
-        total: NDArray[np.float64] = 0.0 - fixed_sum(p * logs)[..., 0]
+    total: NDArray[np.float64] = 0.0 - fixed_sum(p * logs)[..., 0]
     return total
 
 

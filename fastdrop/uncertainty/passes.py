@@ -57,7 +57,7 @@ def pass_seed(seed: int, offset: int, number: int) -> int:
     >>> pass_seed(42, 0, 0) == pass_seed(42, 0, 1)
     False
     """
-    return fold_in(fold_in(fold_in(seed, DOMAIN), offset), number)
+    return fold_in(fold_in(fold_in(seed, DOMAIN), plan.as_word(offset, "offset")), plan.as_word(number, "number"))
 
 
 def pass_runner(forward: Any, seed: Seed | None, offset: int) -> Callable[[Any, int], Any]:

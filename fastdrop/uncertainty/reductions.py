@@ -321,7 +321,7 @@ class Regression(Moments):
         super().update(y)
         if self.targets is None:
             return
-        with plan.RoundToNearest(), np.errstate(over="ignore"):
+        with plan.RoundToNearest(), np.errstate(all="ignore"):
             apart = self.targets - np.asarray(y, np.float64)
             square = apart * apart if apart.ndim == 1 else fixed_sum(apart * apart)[..., 0]
             exponent = np.maximum(-0.5 * self.precision * square, np.finfo(np.float64).min)

@@ -47,7 +47,8 @@ def check_map_sizes(spatial: Any) -> tuple[int, ...]:
 
 def check_block_size(block_size: Any, spatial: Sequence[int]) -> tuple[int, ...]:
     """Return the size of a block along each spatial dimension, cut to the size of the map."""
-    each = [block_size] * len(spatial) if np.ndim(block_size) == 0 else block_size
+    is_one = hasattr(block_size, "__index__") and np.ndim(block_size) == 0  # every array has that method
+    each = [block_size] * len(spatial) if is_one else block_size
     sizes = check_sizes(each, "block_size", "one size, or one for each spatial dimension")
     if len(sizes) != len(spatial):
         raise ValueError(

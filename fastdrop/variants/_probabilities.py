@@ -120,7 +120,7 @@ def multinomial_probabilities(x: ArrayLike) -> NDArray[np.float64]:
     >>> theory.multinomial_probabilities(np.array([[3.0, 0.0, 1.0], [4.0, 5.0, 0.0]]))
     array([0.45454545, 0.45454545, 0.09090909])
     """
-    given = plan.as_array(x, "x")
+    given = np.asarray(plan.as_array(x, "x"))  # a subclass may have a maximum of its own
     if not given.ndim:
         raise ValueError("x must have features along its last axis; a 0-d array has none")
     with plan.RoundToNearest(), np.errstate(all="ignore"):

@@ -550,7 +550,7 @@ def check_allowed(allowed: Any, shape: tuple[int, ...]) -> NDArray[np.bool_] | N
     """Return the flags of the allowed keys, or raise an error for bad flags."""
     if allowed is None:
         return None
-    wanted = np.asarray(allowed)
+    wanted = np.asarray(plan.to_array(allowed, "allowed"))
     if wanted.dtype != np.bool_:
         raise TypeError(f"allowed must have the dtype bool, True where a query may attend to a key; got {wanted.dtype}")
     try:

@@ -330,7 +330,8 @@ def variational_dropout_backward(
     ((1, 2), (2, 1), (), None)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    layer, given, most = Linear(x, weight, bias), np.asarray(log_alpha), largest(max_log_alpha)
+    layer, most = Linear(x, weight, bias), largest(max_log_alpha)
+    given = np.array(plan.to_array(log_alpha, "log_alpha"))  # `out` may share memory with it
     alpha, bound = alphas(given, most), np.inf if most is None else most
     on_input = is_on_input(noise, alpha, layer)
     outer = layer.grad_rows(grad)

@@ -147,7 +147,7 @@ class Lookup(NamedTuple):
 
     def checked(self, x: NDArray[Any], name: str) -> Lookup:
         """Return the lookup that made `x`, or raise an error for a bad argument."""
-        shape, ids = x.shape, np.asarray(self.tokens)
+        shape, ids = x.shape, np.asarray(plan.to_array(self.tokens, "tokens"))
         if self.num_embeddings is None:
             raise ValueError("num_embeddings must be given with tokens; it is the size of the vocabulary")
         words = plan.as_count(self.num_embeddings, "num_embeddings")

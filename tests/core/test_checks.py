@@ -35,7 +35,7 @@ def test_a_string_is_a_bad_value_of_a_number(check):
 @pytest.mark.parametrize("check", SCALARS)
 def test_a_scalar_may_be_an_array_of_one_element_and_is_no_string(check):
     assert check(np.array([[2.0]]), "c") == check([2.0], "c") == 2.0
-    for bad in ("2", b"2", np.complex64(2), np.array([]), np.array(["2"])[:0]):
+    for bad in ("2", b"2", np.complex64(2), np.timedelta64(2), np.array([]), np.array("2"), np.array(["2"])[:0]):
         with pytest.raises(TypeError, match="c must be a number; got "):
             check(bad, "c")
 

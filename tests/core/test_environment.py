@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop import elementary
+from fastdrop import elementary, losses, theory, uncertainty
 from fastdrop.variants._blocks import seed_rate, window_rate
 from fastdrop.verify.cases import OPS, THREADED_SIZE, Case, compute
 
@@ -36,6 +36,7 @@ THIRDS = np.linspace(0.01, 0.99, 600).reshape(4, 5, 30)
 IMAGE = (np.linspace(1, 2, 840) / 3).astype(np.float32).reshape(2, 5, 12, 7)
 RATES = (0.1, 1 / 3, 0.7)
 HALF = X.astype(np.float16)
+GRAD, WEIGHT = THIRDS[0].astype(np.float32), np.ones((4, 30), np.float32)
 CALLS = {
     "mask of tiny rates": lambda: fastdrop.dropout_mask(X.shape, SMALL, **KEY),
     "rates": lambda: fastdrop.dropout(X, THIRDS, **KEY),
@@ -88,6 +89,10 @@ CALLS = {
     "schedules": lambda: [fastdrop.schedules.Exponential(p, 0.1, 7)(3) for p in RATES],
     "concrete_regularizer": lambda: fastdrop.losses.concrete_regularizer(0.1, THIRDS, 5),
     "variational_kl": lambda: fastdrop.losses.variational_kl(-THIRDS, shape=(10, *THIRDS.shape)),
+    "bias gradients": lambda: [
+        function(GRAD, np.ones((5, 4), np.float32), WEIGHT, -WEIGHT, *more, bias=WEIGHT[0], **KEY)[3]
+        for function, *more in ((fastdrop.variational_dense_backward,), (fastdrop.variational_dropout_backward, "weight"))
+    ],
     "exp": lambda: elementary.exp(X),
     "log": lambda: elementary.log(SMALL),
     "sigmoid of half": lambda: elementary.sigmoid(HALF),
@@ -192,10 +197,43 @@ def test_traps_in_the_threads_of_the_pool(run_python):
     assert (done.returncode, done.stdout) == (0, "True 2\n"), done.stderr
 
 
-def test_the_callers_handling_of_numpys_errors_is_not_used_and_put_back():
-    large = np.full((2, 2), 3e38, np.float32)
+WILD = np.float32([[3e38, -3e38], [1e-44, np.inf]])  # products of these overflow, underflow and are invalid
+HALVES = np.full((4, 2, 2), 60_000, np.float16)
+TINY, FAR = np.array([1e-300, 5e-324, 1e-160, 1.0]), [[1e5, -1e5]]
+
+
+def regression():
+    found = uncertainty.Regression(1e-300, [1e-170, np.inf])
+    found.update(np.array([0.0, np.inf]))
+    return found.log_likelihood
+
+
+LOUD = {
+    "drop_connect": lambda: fastdrop.drop_connect(WILD, WILD, 0.0, **KEY),
+    "variational_dense": lambda: fastdrop.variational_dense(WILD, WILD, -WILD, **KEY),
+    "variational_dense_backward": lambda: fastdrop.variational_dense_backward(*HALVES, **KEY),
+    "variational_dropout": lambda: fastdrop.variational_dropout(WILD, WILD, 0.0, "weight", **KEY),
+    "variational_dropout_backward": lambda: fastdrop.variational_dropout_backward(WILD, WILD, WILD, 0.0, **KEY),
+    "drop_connect_moments": lambda: theory.drop_connect_moments(*HALVES[:2]),
+    "variance_shift": lambda: theory.variance_shift(TINY, mean=1e200, var=1e-300),
+    "relu_moments": lambda: theory.relu_moments(-TINY, TINY),
+    "sigmoid_moments": lambda: theory.sigmoid_moments(TINY, TINY),
+    "fast_dropout_moments": lambda: theory.fast_dropout_moments(TINY, TINY[:, None], 1e-300),
+    "dropout_regularizer": lambda: theory.dropout_regularizer([np.diag(TINY)] * 3),
+    "r_drop_loss": lambda: losses.r_drop_loss(FAR, [[0.0, 1.0]], [0]),
+    "r_drop_loss_backward": lambda: losses.r_drop_loss_backward(FAR, [[0.0, 1.0]], [0]),
+    "entropy": lambda: uncertainty.entropy([[1e-310, 1.0]]),
+    "regression": regression,
+}
+
+
+@pytest.mark.parametrize("name", LOUD)
+@pytest.mark.filterwarnings("error")
+def test_the_callers_handling_of_numpys_errors_is_not_used_and_put_back(name):
+    with np.errstate(all="ignore"):
+        wanted = bits(LOUD[name]())
     with np.errstate(all="raise", call=None):
         before = np.geterr()
-        y = fastdrop.drop_connect(large, large, 0.0, seed=1)  # overflows
+        found = bits(LOUD[name]())
         assert np.geterr() == before
-    assert np.isinf(y).all()
+    assert found == wanted

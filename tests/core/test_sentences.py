@@ -18,6 +18,26 @@ def both_passes(layer, *inputs):
 RAGGED = [[0.25, 0.75], [1.0]]
 
 CALLS = {
+    "a flag as axes": (
+        lambda: fastdrop.dropout(X, shared_axes=True, seed=1),
+        TypeError,
+        r"shared_axes must be a sequence of integers; got \[True\]",
+    ),
+    "a flag among axes": (lambda: fastdrop.locked_dropout(X, shared_axes=(0, False), seed=1), TypeError, "shared_axes must be"),
+    "text as axes": (lambda: fastdrop.dropout(X, shared_axes="", seed=1), TypeError, "shared_axes must be a sequence of int"),
+    "ragged allowed": (lambda: fastdrop.drop_key(X, allowed=RAGGED, seed=1), ValueError, "allowed must be an array, or lists"),
+    "ragged tokens": (
+        lambda: fastdrop.embedding_dropout(X[0], tokens=[[0], [1, 0]], num_embeddings=2, seed=1),
+        ValueError,
+        "tokens must be an array, or lists",
+    ),
+    "ragged blocks": (lambda: fastdrop.drop_block(X, 0.1, [[1], [1, 2]], seed=1), TypeError, "block_size must be one size"),
+    "a flag as a size": (lambda: fastdrop.dropout(X, noise_shape=(2, 3, True, 5), seed=1), ValueError, "noise_shape must have"),
+    "ragged log_alpha": (
+        lambda: fastdrop.variational_dropout_backward(np.ones((1, 1)), np.ones((1, 2)), np.ones((2, 1)), RAGGED, seed=1),
+        ValueError,
+        "log_alpha must be an array, or lists",
+    ),
     "ragged x": (
         lambda: fastdrop.dropout(RAGGED, seed=1),
         ValueError,

@@ -194,6 +194,17 @@ def test_an_empty_list_is_no_units():
     assert part["b"].shape == (0,)
 
 
+def test_a_parameter_without_axes_stays_an_array():
+    server, axes = {"p_logit": np.array(0.5, np.float32)}, {"p_logit": ()}
+    part = extract(server, axes, {})
+    assert type(part["p_logit"]) is np.ndarray
+    assert part["p_logit"] == server["p_logit"]
+    part["p_logit"][...] = 2.0
+    assert server["p_logit"] == 0.5
+    new, counts = aggregate(server, axes, [Update(part, {}, 3)])
+    assert (new["p_logit"], counts["p_logit"], new["p_logit"].dtype) == (2.0, 3, np.float32)
+
+
 def test_bad_input():
     server = network()
     update = clients(number=1)[0]
@@ -202,6 +213,8 @@ def test_bad_input():
         (lambda: kept_units({"a": 3}, {"b": 0.5}, 1), ValueError, r"\['a'\]; it has \['b'\]"),
         (lambda: client_seed(1, -1, 2), ValueError, "-1"),
         (lambda: client_seed(1, 0, 2.0), TypeError, "2.0"),
+        (lambda: client_seed(1, "0", 2), TypeError, r"round must be an integer .* got '0'"),
+        (lambda: extract({"w": [[1], [1, 2]]}, {"w": (None,)}, {}), ValueError, "parameter 'w' must be an array, or lists"),
         (lambda: extract(server, {"w1": (None,)}, update.kept), ValueError, r"each axis of 'w1'"),
         (lambda: extract(server, AXES, {"a": np.array([0])}), ValueError, "'b'; kept has only"),
         (lambda: extract(server, AXES, {"a": np.array([9]), "b": np.array([0])}), ValueError, "only 9"),

@@ -115,11 +115,22 @@ def test_a_loss_that_is_no_number_is_named(bad):
 
 
 def test_bad_input(tmp_path):
+    x = np.ones(3)
     for call, error, match in (
         (lambda: Monitor(every=0), ValueError, "every must be at least 1"),
         (lambda: Monitor(sample=0.5), TypeError, "sample"),
         (lambda: Monitor().watch(3), TypeError, r"forward\(x\); got 3"),
         (lambda: Monitor().losses("much", 1), ValueError, "much"),
+        (lambda: Monitor().losses("0.5", 1), ValueError, "training must be a number, the loss; got '0.5'"),
+        (lambda: Monitor().losses(10**400, 1), OverflowError, "training must be a number, the loss; got 1000"),
+        (lambda: Monitor().layer(3, x, x), TypeError, "name must be a string; got 3"),
+        (lambda: Monitor().layer("a", x * 1j, x), TypeError, "before must be real numbers; got an array of complex128"),
+        (lambda: Monitor().layer("a", x, ["b"]), TypeError, "after must be real numbers"),
+        (lambda: Monitor().layer("a", x, x, training="no"), TypeError, "training must be True or False; got 'no'"),
+        (lambda: Monitor().layer("a", x, x, rate="0.5"), TypeError, "rate must be a number; got '0.5'"),
+        (lambda: Monitor().layer("a", x, x, replacement=[0, 1]), ValueError, r"replacement must be one number, .* \(3,\)"),
+        (lambda: Monitor().gradient(None, x, x), TypeError, "name must be a string"),
+        (lambda: Monitor().gradient("a", x, [[1], [1, 2]]), ValueError, "before must be an array, or lists"),
     ):
         with pytest.raises(error, match=match):
             call()

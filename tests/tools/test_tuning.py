@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -342,10 +343,28 @@ def test_bad_learned_rates():
             learned_rates(**{**given, **changed})
 
 
+@pytest.mark.parametrize("name", ["{lr}.db", "{.db", "a?timeout=b.db", "100%.db", "é #1.db"])
+def test_a_store_of_any_name(tmp_path, name):
+    path = tmp_path / name
+    search(train, SPACE, trials=1, folds=1, store=path, description={"samples": 5})
+    assert path.is_file()
+    assert len(nearest(path, {"samples": 5})) == 1
+
+
+def test_a_store_keeps_numpys_numbers(tmp_path):
+    space = {"p": (np.float32(0.0), Fraction(1, 2)), "units": list(np.arange(16, 18)), "share": [np.float32(0.5)]}
+    given = {"trials": 3, "folds": 1, "store": tmp_path / "store.db", "description": {"samples": np.int64(5)}}
+    found = search(lambda fold, p, units, share: p + units, space, **given)
+    assert found == search(lambda fold, p, units, share: p + units, space, **given)
+    assert {(type(trial.choice["units"]), trial.choice["share"]) for trial in found.trials} == {(int, 0.5)}
+
+
 # Bad input, progress, plots -----------------------------------------------------------------------------------------
 
 
 def test_bad_input(tmp_path):
+    junk = tmp_path / "junk.db"
+    junk.write_text("no database " * 100)
     for call, error, match in (
         (lambda: search(train, {}), ValueError, "at least one name"),
         (lambda: search(train, {"fold": (0.0, 1.0)}), ValueError, "'fold'"),
@@ -358,6 +377,18 @@ def test_bad_input(tmp_path):
         (lambda: search(train, SPACE, method="random"), ValueError, "'tpe' or 'grid'; got 'random'"),
         (lambda: search(lambda fold, p: math.nan, {"p": [1]}), ValueError, "returned nan for {'p': 1}"),
         (lambda: search(train, SPACE, store=tmp_path / "no" / "such.db"), FileNotFoundError, "folder of the store"),
+        (lambda: search(train, [("p", 1)]), TypeError, "space must be a mapping"),
+        (lambda: search(train, {1: [2]}), TypeError, "strings as names, .* got 1"),
+        (lambda: search(train, {"p": ("a", "b")}), ValueError, r"each bound of space\['p'\] must be a finite number"),
+        (lambda: search(train, SPACE, method=np.array(["grid"])), ValueError, "'tpe' or 'grid'"),
+        (lambda: search(train, SPACE, description=3), TypeError, "description must be a mapping"),
+        (lambda: search(train, SPACE, description={"noise": "x"}), ValueError, r"description\['noise'\] must be a finite"),
+        (lambda: search(train, SPACE, store=tmp_path), ValueError, "must be a file that `search` wrote, or a new one"),
+        (lambda: nearest(junk, {"samples": 1}), ValueError, "must be a file that `search` wrote, .* not a database"),
+        (lambda: nearest(tmp_path / "new.db", {"samples": 0}), ValueError, r"description\['samples'\] must be above 0"),
+        (lambda: distance({"classes": 0}, {"classes": 2}), ValueError, r"description\['classes'\] must be above 0"),
+        (lambda: describe(np.zeros((3, 0)), [0, 1, 1]), ValueError, "with features"),
+        (lambda: describe(np.ones((3, 2), complex), [0, 1, 1]), TypeError, "x must be real numbers"),
         (lambda: describe(np.zeros((3, 2)), [0, 1]), ValueError, "N > 1"),
         (lambda: describe(np.full((3, 2), np.nan), [0, 1, 1]), ValueError, "finite"),
     ):

@@ -307,6 +307,7 @@ def test_probabilities_are_the_roots_of_second_moments(engine):
     roots = np.sqrt((x.astype(float) ** 2).sum(axis=(0, 1)))
     assert np.allclose(found, roots / roots.sum(), rtol=1e-14)
     assert_same_bytes(found, theory.multinomial_probabilities(np.asfortranarray(x)))
+    assert_same_bytes(found, theory.multinomial_probabilities(np.ma.masked_greater(x, 1)))  # whose maximum is another one
     assert_same_bytes(fastdrop.multinomial_dropout(x, 2, **KEY), fastdrop.multinomial_dropout(x, 2, found, **KEY))
     assert np.allclose(theory.multinomial_probabilities(x.astype(float) * 1e300), found, rtol=1e-14)
     assert theory.multinomial_probabilities(np.zeros((3, 4))).tolist() == [0.25] * 4

@@ -336,6 +336,19 @@ def test_out(forward, backward, noise):
         assert_same_bytes(one, other)
 
 
+@pytest.mark.parametrize("noise", ["input", "weight"])
+def test_the_gradient_of_the_input_over_the_log_alphas(noise):
+    x, weight, _, _, grad = operands()
+    log_alpha = np.array([-1.0, 0.5, -2.0, 0.25]).reshape((4,) if noise == "input" else (4, 1))
+    want = fastdrop.variational_dropout_backward(grad, x, weight, log_alpha, noise, **KEY)
+    out = np.empty_like(x)
+    shared = out.reshape(-1)[3:7].reshape(log_alpha.shape)
+    shared[...] = log_alpha
+    got = fastdrop.variational_dropout_backward(grad, x, weight, shared, noise, out=out, **KEY)
+    for one, other in zip(got[:3], want[:3], strict=True):
+        assert_same_bytes(one, other)
+
+
 def test_lists():
     x, weight, log_sigma2, bias, grad = operands()
     want = fastdrop.variational_dense(x, weight, log_sigma2, bias=bias, **KEY)

@@ -30,6 +30,14 @@ def test_apply_writes_what_the_library_computes(folder):
     assert "\x1b" not in done.stdout
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name")
+def test_apply_to_a_file_whose_name_is_not_utf_8(folder):
+    name, strict = os.fsdecode(b"\xff.npy"), os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    bytes_as_they_are = {"encoding": "utf-8", "errors": "surrogateescape"}
+    done = process(folder, "apply", "in.npy", name, "-p", "0.1", "--seed", "1", env=strict, **bytes_as_they_are)
+    assert (done.returncode, done.stderr, done.stdout.splitlines()[:1]) == (0, "", [name])
+
+
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0)], ids=str)
 def test_apply_takes_scalars_and_empty_arrays(folder, shape):
     x = np.full(shape, 3.5)

@@ -199,6 +199,7 @@ W = (np.ones((3, 4)), np.ones((4, 2)))
         (ValueError, "no negative eigenvalues", lambda: theory.nuclear_norm_envelope(W[0], -np.eye(3), 0.5, 4)),
         (ValueError, "widths must be >= 1", lambda: theory.nuclear_norm_envelope(W[0], None, 0.5, 0)),
         (ValueError, "widths must be >= 1", lambda: theory.nuclear_norm_envelope(W[0], None, 0.5, ())),
+        (TypeError, "weights must be a sequence", lambda: theory.dropout_regularizer(np.array(0.5))),
         (TypeError, "widths must be a sequence", lambda: theory.nuclear_norm_envelope(W[0], None, 0.5, np.float64)),
         (TypeError, "each of widths must be an integer", lambda: theory.nuclear_norm_envelope(W[0], None, 0.5, 1.5)),
         (ValueError, "u and v must have the same number", lambda: theory.matrix_completion_regularizer(W[0], W[1])),

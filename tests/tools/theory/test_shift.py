@@ -59,6 +59,16 @@ def test_variance_shift_at_the_ends():
     assert (np.diff(shifts) < 0).all()
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_variance_shift_at_any_scale(scale):
+    given = {"mean": 1.0, "var": 2.0, "correlation": 0.5}
+    for weights in ([1.0, 2.0, -0.5], [[1.0, 0.25], [-2.0, 4.0]]):
+        found = theory.variance_shift(0.4, **given, weights=np.multiply(weights, scale))
+        np.testing.assert_allclose(found, theory.variance_shift(0.4, **given, weights=weights), rtol=1e-14)
+    assert theory.variance_shift([0.0, 0.5], mean=scale).tolist() == [1.0, 0.5 if scale < 1 else 0.0]
+    assert theory.variance_inflation(0.0, mean=scale) == 1.0
+
+
 @pytest.mark.parametrize(
     ("error", "words", "arguments"),
     [
@@ -68,6 +78,7 @@ def test_variance_shift_at_the_ends():
         (TypeError, "half_width must be real numbers", {"p": None, "half_width": "a"}),
         (TypeError, "either p or half_width must be given", {"half_width": 0.1}),
         (TypeError, "either p or half_width must be given", {"p": None}),
+        (ValueError, "p must be an array, or lists", {"p": [[0.5], [0.5, 0.1]]}),
         (TypeError, r"p must be a number in \[0, 1\]", {"p": "a"}),
         (TypeError, "p must be real numbers", {"p": ["a"]}),
         (ValueError, "var finite and above 0", {"var": 0.0}),

@@ -248,6 +248,8 @@ def test_bad_input():
         (lambda: mc_predict(drop, x, 5, seed=stream, batch=0), ValueError, "batch must be at least 1"),
         (lambda: mc_predict(drop, 1.0, 4, seed=stream, batch=2), ValueError, "with batch, x must have a first axis"),
         (lambda: mc_predict("drop", x, 5, seed=stream), TypeError, "forward must be a function"),
+        (lambda: pass_seed(1, "a", 0), TypeError, "offset must be an integer"),
+        (lambda: pass_seed(1, 0, -1), ValueError, "number must be an integer"),
         (lambda: mc_dropout(x, 1.5, 5, seed=stream), ValueError, "1.5"),
         (lambda: mc_dropout(x, 0.5, 0, seed=stream), ValueError, "samples"),
         (lambda: mc_dropout(x.astype(int), 0.5, 5, seed=stream), TypeError, "int64"),

@@ -78,7 +78,7 @@ def test_a_configuration_that_cannot_be_followed(config, error, sentence):
     assert sentence in str(caught.value)
 
 
-@pytest.mark.parametrize("number", [Fraction(1, 4), Decimal("0.25")])
+@pytest.mark.parametrize("number", [Fraction(1, 4), Decimal("0.25"), np.longdouble(0.25)])
 @pytest.mark.parametrize(
     "make",
     [
