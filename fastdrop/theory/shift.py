@@ -156,7 +156,7 @@ def shared_variance(weights: ArrayLike | None) -> Floats:
     if w.ndim not in (1, 2) or not np.isfinite(w).all() or not (w != 0).any(axis=0).all():
         raise ValueError("weights must have shape (in,) or (in, out), be finite, and not all be 0 for an output")
     w = np.ascontiguousarray(w.T)  # sums along the last axis have the same bits for one output and for many
-        w = np.ldexp(w, -np.frexp(np.abs(w).max(axis=-1, keepdims=True, initial=0.0))[1])  # so that no square is infinite
+    w = np.ldexp(w, -np.frexp(np.abs(w).max(axis=-1, keepdims=True, initial=0.0))[1])  # so that no square is infinite
     return np.asarray(w.sum(axis=-1) ** 2 / (w * w).sum(axis=-1) - 1.0)
 
 

@@ -244,12 +244,14 @@ print(len(results))
     assert int(printed.split()[-1]) == 7
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is not None, reason="TensorFlow, Keras's default backend, is installed")
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is not None, reason="Keras's default backend is installed")
 @pytest.mark.skipif(not any(importlib.util.find_spec(name) for name in ("jax", "torch")), reason="no backend is installed")
 def test_verify_finds_a_backend(tmp_path):
     """Nobody has to name one: without a configuration, Keras would import TensorFlow."""
     program = "from fastdrop.verify import runner\nprint(runner.check_adapter('keras', runner.ADAPTERS['keras'], [(7, 0.5)]))"
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     environment |= {"KERAS_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
     assert "passed=True" in done.stdout, done.stdout + done.stderr
