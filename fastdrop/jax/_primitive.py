@@ -42,9 +42,16 @@ class Rule(NamedTuple):
 # The operands are x of shape (rows..., shape...), keys of shape (rows..., words), the first index along each axis or an empty
 # array, and p as float32 or an empty array. `local` is true if x is one device's part, or is not divided among devices.
 primitive = Primitive("fastdrop_dropout")
-primitive.def_impl(
-    jax.jit(lambda *operands, rule, local: primitive.bind(*operands, rule=rule, local=local), static_argnames=("rule", "local"))
+compiled = jax.jit(
+    lambda *operands, rule, local: primitive.bind(*operands, rule=rule, local=local), static_argnames=("rule", "local")
 )
+
+
+@primitive.def_impl
+def run(*operands: Any, rule: Rule, local: bool) -> Any:
+    """Return the result of an eager call, which is compiled like that of each primitive, even where `jax.jit` is disabled."""
+    with jax.disable_jit(False):
+        return compiled(*operands, rule=rule, local=local)
 
 
 @primitive.def_abstract_eval

@@ -26,7 +26,7 @@ __all__ = ["by_operator", "eager", "one_by_one", "variant"]
 
 ops: Any = torch.ops.fastdrop
 Function: Any = torch.autograd.Function
-empty_like, is_grad_enabled = torch.empty_like, torch.is_grad_enabled
+empty_like, is_grad_enabled, is_compiling = torch.empty_like, torch.is_grad_enabled, torch.compiler.is_compiling
 
 
 # Eager --------------------------------------------------------------------------------------------------------------
@@ -49,7 +49,7 @@ class Eager(Function):  # type: ignore[misc]
         rule = ctx.rule
         if len(rule[3]) > 1:  # by its number: every backward pass comes along here
             rule = rule.backward()
-        if is_plain(grad) and not is_grad_enabled():
+        if not is_compiling() and is_plain(grad) and not is_grad_enabled():
             try:
                 return drop_memory(grad, empty_like(grad), rule, NO_OPERANDS), None, None
             except RuntimeError:
@@ -98,7 +98,7 @@ def tangent(function: Any, x: Tensor | None, bias: Tensor | None, residual: Tens
 
 def eager(x: Tensor, rule: Rule, in_place: bool = False, more: Operands = NO_OPERANDS) -> Tensor:
     """Return ``residual + dropout(x + bias)`` of checked tensors; `more` is (bias, residual)."""
-    if not is_plain(x) or is_batch(x):  # a gradient may be of any kind
+    if is_compiling() or not is_plain(x) or is_batch(x):  # a gradient may be of any kind, and compiled autograd traces this
         return by_operator(x, torch.full((), as_signed(rule.seed), dtype=torch.int64), rule, more)
     return eager_plain(x, rule, in_place, more)
 
@@ -178,7 +178,7 @@ class Variant(Function):  # type: ignore[misc]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        return backward_of_variant(ctx, grad, Variant.apply)
+        return backward_of_variant(ctx, grad, ops.variant if is_compiling() else Variant.apply)
 
     @staticmethod
     def jvp(ctx: Any, x: Tensor, *_: Any) -> Any:
@@ -192,5 +192,5 @@ class Variant(Function):  # type: ignore[misc]
 
 def variant(x: Tensor, key: tuple[Tensor, int], name: str, numbers: Sequence[float], other: Tensor | None) -> Tensor:
     """Return the result of a function of fastdrop that is elementwise, and linear apart from a constant."""
-    function = ops.variant if torch.compiler.is_compiling() else Variant.apply
+    function = ops.variant if is_compiling() else Variant.apply
     return function(x, *key, name, [float(number) for number in numbers], other)  # type: ignore[no-any-return]

@@ -172,10 +172,17 @@ def traced(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, gi
     if not training or p == 0:
         return x if more[0] is None and more[1] is None else added(x, more, False)
     seed, offset = draw_tensor(source, x.device)
-    factors = () if function.factors is None else function.factors(float(p))
+    factors = () if function.factors is None else function.factors(known_number(p))
     place = None if placement is None else placement.resolved(x.ndim)
     made = by_operator(x, seed, Rule(float(p), 0, offset, factors, place), more)
     return x.copy_(made) if in_place else made
+
+
+def known_number(p: float) -> float:
+    """Return a rate that a function outside the graph can take: after some changes the compiler makes it symbolic."""
+    from torch.fx.experimental.symbolic_shapes import guard_scalar  # slow to import, and there while a compiler traces
+
+    return guard_scalar(float(p))
 
 
 untraced: Any = torch.compiler.disable(  # type: ignore[no-untyped-call]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,13 @@ class Seeded(nn.Module):
             found = {"seed": seed % 2**64, "offset": calls % 2**64}
         key[1] += 1
         return {**self.options, **found}
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuse `torch.jit.script`, which calls this before it compiles a layer."""
+        raise RuntimeError(
+            f"torch.jit.script cannot compile {type(self).__name__} of fastdrop.torch: call fastdrop.torch.revert(model) "
+            "first, or use torch.jit.trace or torch.compile"
+        )
 
     def extra_repr(self) -> str:
         """Return the text of PyTorch's layer, and the seed."""

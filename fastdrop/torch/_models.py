@@ -7,10 +7,11 @@ import threading
 from collections import Counter
 from contextlib import ContextDecorator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Optional, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function
 
 import fastdrop.torch._attention as _attention
 import fastdrop.torch._functions as _functions
@@ -166,11 +167,16 @@ def replacement(name: str) -> Any:
 
     def function(*args: Any, **kwargs: Any) -> Any:
         """Call fastdrop's function if the tensor is a dense floating-point tensor on the CPU."""
+        given = (*args, *kwargs.values())
+        if has_torch_function(given):  # as in all functions of PyTorch: a mode or a class may do something else
+            return handle_torch_function(function, given, *args, **kwargs)
         x = args[0] if args else kwargs.get(first)
         return (ours if x is not None and is_acceptable(x) and x.is_cpu else native)(*args, **kwargs)
 
+    function.__module__ = "torch.nn.functional"  # pickle and torch.fx find it by its module and name
     function.__name__ = function.__qualname__ = name
     function.__doc__ = native.__doc__
+    vars(function)["__prepare_scriptable__"] = lambda: SCRIPTED.get(name, native)
     return function
 
 
@@ -180,6 +186,23 @@ def replace(functions: dict[str, Any]) -> None:
         setattr(nn.functional, name, function)
 
 
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Optional[Tensor] = None,  # noqa: UP045  # TorchScript does not know `Tensor | None`
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: Optional[float] = None,  # noqa: UP045
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Call PyTorch's function. TorchScript needs a Python function in place of ours, and PyTorch's is not one."""
+    return torch._C._nn.scaled_dot_product_attention(
+        query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+    )
+
+
+SCRIPTED = {"scaled_dot_product_attention": scaled_dot_product_attention}
 REPLACEMENTS = {name: replacement(name) for name in FUNCTIONS}
 
 

@@ -23,6 +23,7 @@ ADDED = 1e-8  # to the sum of a row, as in `fastdrop.attention_dropout`
 
 ops: Any = torch.ops.fastdrop
 Function: Any = torch.autograd.Function
+is_compiling = torch.compiler.is_compiling
 Formula = Callable[[Tensor, Tensor, Any], Callable[..., Tensor]]  # of x, the seed, and what holds the offset and the numbers
 
 
@@ -74,7 +75,7 @@ def differentiable(operator: Any, gradient_operator: Any, formula: Formula) -> C
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-            return backward_of_pair(ctx, grad, Gradient.apply)
+            return backward_of_pair(ctx, grad, gradient_operator if is_compiling() else Gradient.apply)
 
         @staticmethod
         def jvp(ctx: Any, *tangents: Any) -> Any:
@@ -86,7 +87,7 @@ def differentiable(operator: Any, gradient_operator: Any, formula: Formula) -> C
             return one_by_one(Value.apply, info.batch_size, in_dims, inputs)
 
     def call(*arguments: Any) -> Tensor:
-        function = operator if torch.compiler.is_compiling() else Value.apply
+        function = operator if is_compiling() else Value.apply
         return function(*arguments)  # type: ignore[no-any-return]
 
     return call

@@ -122,6 +122,22 @@ def test_bytes_of_own_masks(data):
         assert equal_bytes(fd.apply_mask(da.from_array(x, chunks), given_mask, 1.5).compute(), wanted)
 
 
+@pytest.mark.parametrize("name", ["dropout", "alpha_dropout", "gaussian_noise", "locked_dropout"])
+def test_masked_arrays_stay_masked(name):
+    """With NumPy's values, also below the array's own mask; whether the graph knows of the mask or only the blocks."""
+    x = np.ma.masked_greater(values((6, 8)), 0.3)
+    wanted = getattr(fastdrop, name)(x, 0.5, seed=3)
+    known = da.from_array(x, chunks=(4, 3))
+    unknown = da.from_array(x.data, chunks=(4, 3)).map_blocks(
+        np.ma.masked_greater, 0.3, dtype=x.dtype, meta=np.empty((0, 0), x.dtype)
+    )
+    for array in (known, unknown):
+        y = getattr(fd, name)(array, 0.5, seed=3).compute()
+        assert type(y) is np.ma.MaskedArray
+        assert equal_bytes(y.mask, wanted.mask)
+        assert equal_bytes(y.data, wanted.data)
+
+
 def test_bfloat16():
     x = values((6, 5)).astype(pytest.importorskip("ml_dtypes").bfloat16)
     assert equal_bytes(fd.dropout(da.from_array(x, 2), 0.3, seed=9).compute(), fastdrop.dropout(x, 0.3, seed=9))

@@ -227,6 +227,15 @@ def test_vmap_with_a_traced_start():
         same(row, fastdrop.dropout(wanted, P, seed=1, **place))
 
 
+def test_without_jit():
+    """What is left of `jit` where it is disabled, as in a debugger: calls that are compiled one by one."""
+    x, key = array("float32", 100), jax.random.key(1)
+    with jax.disable_jit():
+        same(jax.jit(fastdrop.jax.dropout)(x, P, key=key), fastdrop.dropout(numpy(x), P, **words(key)))
+        gradient = jax.grad(lambda x: fastdrop.jax.dropout(x, P, key=key).sum())(x)
+    same(gradient, fastdrop.dropout(np.ones(100, np.float32), P, **words(key)))
+
+
 def test_scan_and_while():
     x = array("float32", 100)
 

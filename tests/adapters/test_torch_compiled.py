@@ -99,6 +99,27 @@ def test_changing_shapes_and_seeds():
         assert torch.equal(compiled(randn(4), 3 + step, step), ft.dropout(randn(4), 0.4, seed=3 + step, offset=step))
 
 
+@pytest.mark.parametrize("name", ["Dropout", "AlphaDropout", "FeatureAlphaDropout"])
+def test_rates_that_change(name):
+    """After some changes the compiler makes a rate symbolic."""
+    layer = getattr(ft, name)(0.5)
+    compiled, x = torch.compile(layer, backend="aot_eager", fullgraph=True), randn(2, 3, 4)
+    for layer.p in (0.1, 0.2, 0.3, 0.4):
+        assert torch.equal(seeded(compiled, x), seeded(layer, x))
+
+
+@pytest.mark.parametrize("name", ["alpha_dropout", "dropout_add", "gaussian_dropout", "concrete_dropout", "attention by keys"])
+def test_compiled_backward_pass(name):
+    """Of an eager forward pass, as a graph without breaks."""
+    gradients = []
+    for compiles in (False, True):
+        x = randn(*SHAPE).requires_grad_()
+        with torch._dynamo.utils.maybe_enable_compiled_autograd(compiles, fullgraph=True, dynamic=False):
+            seeded(CALLS[name], x).sum().backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(*gradients)  # sums may be in another order
+
+
 def test_layouts():
     x = randn(*SHAPE).to(memory_format=torch.channels_last)
     compiled = torch.compile(lambda x: ft.dropout2d(x, 0.4, seed=3), fullgraph=True)

@@ -1,6 +1,8 @@
 """Whole models: convert, revert, patched; a BERT of transformers, a ViT, PyTorch's own encoder."""
 
+import io
 import math
+import pickle
 
 import pytest
 
@@ -133,6 +135,77 @@ def test_patched():
     with pytest.raises(ZeroDivisionError), ft.patched():
         1 / 0  # noqa: B018
     assert F.dropout is _models.NATIVE["dropout"]
+
+
+class Attending(nn.Module):
+    """Calls functions that `patched` replaces, of Python and of C++."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.dropout(F.scaled_dot_product_attention(x, x, x, dropout_p=0.5 if self.training else 0.0), 0.5, self.training)
+
+
+def test_scripts_have_pytorchs_functions():
+    """Also those that are made within `patched`, because TorchScript cannot compile fastdrop's."""
+    x = torch.randn(1, 2, 3)
+    for model in (Attending(), nn.Sequential(nn.Dropout(0.5), nn.AlphaDropout(0.5)), nn.MultiheadAttention(3, 1)):
+        with ft.patched():
+            made = torch.jit.script(model)
+        torch.jit.script(model)
+        file = io.BytesIO()
+        torch.jit.save(made, file)
+        file.seek(0)
+        loaded, inputs = torch.jit.load(file), [x] * (3 if isinstance(model, nn.MultiheadAttention) else 1)
+        loaded(*inputs)
+        torch.testing.assert_close(loaded.eval()(*inputs), model.eval()(*inputs))
+
+
+@pytest.mark.parametrize("layer", [ft.Dropout(0.5), ft.GaussianDropout(0.5), ft.DropPath(0.5), ft.AlphaDropout(0.5, seed=1)])
+def test_layers_say_that_they_cannot_be_scripts(layer):
+    model = nn.Sequential(nn.Linear(2, 2), layer)
+    with pytest.raises(
+        RuntimeError, match=r"torch.jit.script cannot compile \w+ of fastdrop.torch: call fastdrop.torch.revert"
+    ):
+        torch.jit.script(model)
+    assert model[1] is layer
+
+
+def test_replaced_functions_are_found_by_their_names():
+    """By pickle and in the code of a graph: there they mean what `torch.nn.functional` has when they are called."""
+    with ft.patched():
+        graph = torch.fx.symbolic_trace(Attending().eval())
+        copied = pickle.loads(pickle.dumps(F.dropout))
+        assert copied is F.dropout
+        text = pickle.dumps((F.dropout, graph))
+    function, graph = pickle.loads(text)
+    assert function is F.dropout is _models.NATIVE["dropout"]
+    x = torch.randn(1, 2, 3)
+    assert torch.equal(graph(x), Attending().eval()(x))
+
+
+def test_classes_and_modes_see_replaced_functions():
+    """As all functions of PyTorch, by `__torch_function__`."""
+
+    class Named:
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            return function
+
+    class Mode(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    seen, x = [], torch.ones(1, 2, 3)
+    with ft.patched():
+        assert F.dropout(Named()) is F.dropout
+        assert F.scaled_dot_product_attention(x, x, value=Named(), dropout_p=0.5) is F.scaled_dot_product_attention
+        torch.manual_seed(3)
+        wanted = F.dropout(x, 0.5)
+        torch.manual_seed(3)
+        with Mode():
+            y = F.dropout(x, 0.5)
+        assert seen == [F.dropout]
+        assert torch.equal(y, wanted)
 
 
 @pytest.mark.parametrize("masked", ["", "causal", "bool", "float", "gqa"])
