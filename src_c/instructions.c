@@ -140,7 +140,8 @@ static void quotients(const fd_isa *isa, const row *kernel, const fd_bits *bits)
 
 /* Sums over 64 rows of ROW columns, of float32 or of products in float64. */
 static void sums(const fd_isa *isa, const row *kernel) {
-  const fd_sum_call call = {FD_FLOAT32, kernel->dtype, kernel->n / (64 * ROW), 64, ROW, x, kernel->op ? other : 0, y};
+  const fd_sum_call call = {.x_dtype = FD_FLOAT32, .dtype = kernel->dtype, .outer = kernel->n / (64 * ROW), .n = 64, .inner = ROW, .x = x,
+                            .other = kernel->op ? other : 0, .y = y};
   fd_sum_axis(isa, &call, 1);
 }
 

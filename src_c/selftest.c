@@ -441,6 +441,22 @@ static void check_all_rows(const fd_isa *isa) {
       for (int k = 0; k < (int)(sizeof sizes / sizeof *sizes); k++) check_rows(isa, dtype, sizes[k][0], sizes[k][1], kind);
 }
 
+/* The products of maps with their factors, of a call whose sums are known. Kind 2: in place of the elements. */
+static void check_multiplied_maps(const fd_isa *isa, fd_sum_call call, int kind) {
+  static double sums[MOST], factors[MOST], room[MOST + 1], want[MOST];
+  const int dtype = call.x_dtype, type = dtype == FD_FLOAT64 ? FD_FLOAT64 : FD_FLOAT32;
+  const int64_t each = call.n * call.inner, n = call.outer * each, bytes = call.outer * call.inner * (call.dtype == FD_FLOAT64 ? 8 : 4);
+  const void *known = call.y;
+  for (int64_t k = 0; k < call.outer; k++) set_element(factors, type, k, (double)(k * 31 % 89) / 48 - 1);
+  for (int64_t i = 0; i < n; i++) set_element(want, dtype, i, to_compute(element(call.x, dtype, i) * element(factors, type, i / each), dtype));
+  call.y = sums, call.factors = factors, call.bypass_bytes = kind == 1 ? 0 : INT64_MAX;
+  call.product = kind == 2 ? (void *)(uintptr_t)call.x : (char *)room + (dtype == FD_FLOAT64 ? 8 : 4);
+  fd_sum_axis(isa, &call, 1 + kind);
+  int equal = !memcmp(sums, known, (size_t)bytes);
+  for (int64_t i = 0; i < n; i++) equal &= same_element(call.product, want, dtype, i);
+  check(equal, fd_isa_name(isa), "sums and products of maps", (uint64_t)(dtype * 10 + kind), call.n);
+}
+
 /* Sums along the middle axis of an array of (outer, n, inner); kind 1: of products, kind 2: of products in float64. */
 static void check_sums(const fd_isa *isa, int dtype, int64_t outer, int64_t n, int64_t inner, int kind) {
   static double x[MOST], other[MOST], y[MOST], terms[MOST];
@@ -449,7 +465,7 @@ static void check_sums(const fd_isa *isa, int dtype, int64_t outer, int64_t n, i
     set_element(x, dtype, i, (double)(i * i % 97) / 64);
     set_element(other, dtype, i, (double)(i * 31 % 89) / 32 - 1);
   }
-  const fd_sum_call call = {dtype, type, outer, n, inner, x, kind ? other : 0, y};
+  const fd_sum_call call = {.x_dtype = dtype, .dtype = type, .outer = outer, .n = n, .inner = inner, .x = x, .other = kind ? other : 0, .y = y};
   fd_sum_axis(isa, &call, 1 + kind);
   int equal = 1;
   for (int64_t o = 0; o < outer; o++)
@@ -461,6 +477,7 @@ static void check_sums(const fd_isa *isa, int dtype, int64_t outer, int64_t n, i
       equal &= element(y, type, o * inner + j) == halved_sum(terms, n, type);
     }
   check(equal, fd_isa_name(isa), "sums along an axis", (uint64_t)(dtype * 10 + kind), n);
+  check_multiplied_maps(isa, call, kind);
 }
 
 static void check_all_sums(const fd_isa *isa) {

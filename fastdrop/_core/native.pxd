@@ -96,6 +96,9 @@ cdef extern from "fastdrop.h" nogil:
         const void *x
         const void *other
         void *y
+        const void *factors
+        void *product
+        int64_t bypass_bytes
 
     ctypedef struct fd_maps:
         int ndim

@@ -6,10 +6,19 @@ def sum_along(x, int axis, other=None, *, bint wide=False):
     The second half is added to the first, which is one longer if the length is odd, until one is left; the sum of none is 0.
     The result has the compute type of x; if `wide`, terms and sums are float64.
     """
-    cdef np.ndarray a = flat_numbers(x), b = None if other is None else flat_numbers(other), y
-    cdef np.npy_intp dims[native.FD_MAX_DIMS]
+    cdef np.ndarray a = flat_numbers(x), b = None if other is None else flat_numbers(other)
     cdef native.fd_sum_call call
+    cdef np.ndarray y = bind_sums(&call, a, b, axis, wide)
+    if np.PyArray_SIZE(a):
+        add_up(&call, a, b, axis, y)
+    return y
+
+
+cdef np.ndarray bind_sums(native.fd_sum_call *call, np.ndarray a, np.ndarray b, int axis, bint wide):
+    """Set the operands of sums of flat arrays, and return an array for the sums, which are 0."""
+    cdef np.npy_intp dims[native.FD_MAX_DIMS]
     cdef int ndim = np.PyArray_NDIM(a), k
+    cdef np.ndarray y
     # The caller took the axis from another array, or from one that gave another shape before.
     if not 0 <= axis < ndim:
         raise ValueError(f"the sum needs an axis in [0, {ndim}) of an array of shape {true_shape(a)}; got {axis}")
@@ -27,8 +36,7 @@ def sum_along(x, int axis, other=None, *, bint wide=False):
     call.n = np.PyArray_DIM(a, axis)
     y = np.PyArray_ZEROS(ndim, dims, np.NPY_FLOAT64 if call.dtype == native.FD_FLOAT64 else np.NPY_FLOAT32, 0)
     call.x, call.other, call.y = np.PyArray_DATA(a), NULL if b is None else np.PyArray_DATA(b), np.PyArray_DATA(y)
-    if np.PyArray_SIZE(a):
-        add_up(&call, a, b, axis, y)
+    call.factors = call.product = NULL
     return y
 
 
@@ -66,15 +74,54 @@ cdef np.ndarray flat_numbers(x):
 
 # Maps ---------------------------------------------------------------------------------------------------------------
 
-cdef np.ndarray sum_maps(np.ndarray grad, np.ndarray x, tuple axes):
-    """Return the sums of grad * x along some axes, which keep length 1, in float64 and rounded to the compute type."""
-    cdef np.ndarray sums
+cdef enum:
+    LEAST_MAP = 2048    # bytes of the maps that are read once for both their sums and their products: they fit in a cache
+    MOST_MAP = 262144
+
+
+cdef bint are_cached_maps(np.ndarray grad, np.ndarray x, np.ndarray y, tuple axes):
+    """Return whether each map is a run of memory that fits in a cache, and all maps do not."""
+    cdef int64_t bytes = np.PyArray_ITEMSIZE(grad)
+    cdef int k
+    if not axes or axes[0] + len(axes) != np.PyArray_NDIM(grad) or np.PyArray_NBYTES(grad) < bypass_bytes:
+        return False
+    for k in axes:
+        bytes *= np.PyArray_DIM(grad, k)
+    return LEAST_MAP <= bytes <= MOST_MAP and is_plain(y) and is_read_first(grad, y) and is_read_first(x, y)
+
+
+cdef bint is_read_first(np.ndarray a, np.ndarray y):
+    """Return whether an array of one shape with y needs no conversion, and element i of y may overwrite no other one of it."""
+    return is_usual(a) and (np.PyArray_DATA(a) == np.PyArray_DATA(y) or not may_overlap(a, y))
+
+
+cdef np.ndarray multiply_maps(Settings settings, np.ndarray grad, np.ndarray x, int axis, np.ndarray factors, np.ndarray y):
+    """Write grad times the factor of each map to y. Return the sums of grad * x along the first axis of a map, in float64."""
+    cdef native.fd_sum_call call
+    cdef np.ndarray sums = bind_sums(&call, grad, x, axis, True)
+    cdef int64_t n = np.PyArray_SIZE(grad)
+    cdef int threads = threads_of(settings, n)
+    cdef PyThreadState *state
+    if not np.PyArray_SAMESHAPE(grad, y) or np.PyArray_SIZE(factors) != call.outer:  # its shape has changed since the checks
+        raise ValueError(f"out must keep its shape {true_shape(grad)} during the call; got {true_shape(y)}")
+    call.factors, call.product, call.bypass_bytes = np.PyArray_DATA(factors), np.PyArray_DATA(y), bypass_bytes
+    state = released(n)
+    native.sum_axis(settings.kernels, &call, threads)
+    regain(state)
+    return sums
+
+
+cdef np.ndarray sum_first(np.ndarray grad, np.ndarray x, tuple axes):
+    """Return the sums of grad * x along the first of some axes, which keeps length 1, in float64."""
     if axes:
-        sums = sum_along(grad, axes[0], x, wide=True)
-        for axis in axes[1:]:
-            sums = sum_along(sums, axis)
-    else:
-        sums = sum_along(grad[..., None], np.PyArray_NDIM(grad), x[..., None], wide=True).reshape(true_shape(grad))
+        return sum_along(grad, axes[0], x, wide=True)
+    return sum_along(grad[..., None], np.PyArray_NDIM(grad), x[..., None], wide=True).reshape(true_shape(grad))
+
+
+cdef np.ndarray sum_rest(np.ndarray sums, tuple axes, np.ndarray grad):
+    """Return the sums of these along the other axes, rounded to the compute type of grad."""
+    for axis in axes[1:]:
+        sums = sum_along(sums, axis)
     return sums if np.PyArray_TYPE(grad) == np.NPY_FLOAT64 else in_type(sums, np.NPY_FLOAT32)
 
 
@@ -134,11 +181,18 @@ def noise_of_maps_backward(Call call not None, grad, x, str name, tuple params, 
     """
     cdef Work work = begin(call, grad, call.array_name())
     cdef np.ndarray given = work.x, values = operand(x, given, true_shape(given), "x"), y = result_like(call, given)
-    cdef np.ndarray sums = sum_maps(given, values, axes), ones = ones_of_maps(given, axes)
+    cdef np.ndarray ones = ones_of_maps(given, axes), sums
     cdef Call maps = call_of_maps(call, given, axes)
+    cdef bint is_one_pass = work.settings.module is None and are_cached_maps(given, values, y, axes)
+    if is_one_pass:
+        sums = multiply_maps(work.settings, given, values, axes[0], noise(maps, ones, name, params)[0], y)
+    else:
+        sums = sum_first(given, values, axes)
+    sums = sum_rest(sums, axes, given)
     more = None if others is None else noise(maps, ones, name, others, sums, with_sums=True)[1]
     factors, tiles = noise(maps, ones, name, params, sums, with_sums=True)
-    noise(call_in(call, y), given, "factors", (), factors)
+    if not is_one_pass:
+        noise(call_in(call, y), given, "factors", (), factors)
     return wrapped(given, y, call.out), total(tiles), None if others is None else total(more)
 
 

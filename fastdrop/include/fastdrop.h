@@ -297,12 +297,16 @@ typedef struct {
 } fd_rows;
 void fd_divide_rows(const fd_isa *isa, const fd_rows *rows, int threads);
 
-/* Sums along the middle axis of an array of (outer, n, inner), in the same order. */
+/* Sums along the middle axis of an array of (outer, n, inner), in the same order. With `product`, the elements of
+ * each index of the outer axis, a map, are multiplied by their factor after their sums were made. */
 typedef struct {
   int x_dtype, dtype;           /* dtype: of the terms and the sums: the compute type of x_dtype, or FD_FLOAT64 */
   int64_t outer, n, inner;      /* at least 1 */
   const void *x, *other;        /* flat, of x_dtype; if `other` is not 0, the terms are x * other */
   void *y;                      /* outer * inner sums */
+  const void *factors;          /* of the compute type of x_dtype, one per map */
+  void *product;                /* flat, like x, and may be x or `other`; or 0 */
+  int64_t bypass_bytes;
 } fd_sum_call;
 void fd_sum_axis(const fd_isa *isa, const fd_sum_call *call, int threads);
 

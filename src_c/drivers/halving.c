@@ -6,8 +6,9 @@
 #include "drivers/drive.h"
 
 /* Sums of up to WHOLE bytes are halved in one buffer; if their terms have at most SHORT bytes, many sums share the buffer. More of them
- * are halved in pieces, whose second halves share ROOM bytes. */
-enum { WHOLE = 8192, SHORT = 1024, ROOM = 8192, FEW_COLUMNS = 128, ALIGNED = 16 };
+ * are halved in pieces, whose second halves share ROOM bytes. Those of many columns share more: a longer piece is a longer run of memory,
+ * and a multiple of COLUMNS wastes few words of a batch. */
+enum { WHOLE = 8192, SHORT = 1024, ROOM = 8192, COLUMNS_ROOM = 16384, FEW_COLUMNS = 128, ALIGNED = 16, COLUMNS = 32 };
 
 /* Sums of neighbouring columns: the terms of one index of the outer axis begin at number `at`. Each halving has its own part of `room`,
  * with space for `most` sums. */
@@ -77,11 +78,10 @@ static void write_level(const place *of, int level, int64_t first, int64_t n, ch
   terms->isa->row_add[terms->is_double](out, second, more);
 }
 
-/* Writes n sums after `level` halvings of the terms from number `at` on, some at a time. */
-static void write_sums(const fd_halving *terms, int64_t at, int level, int64_t first, int64_t n, char *out) {
-  _Alignas(64) char room[ROOM];
+/* Writes n sums after `level` halvings of the terms from number `at` on, some at a time: at most `most`, for which there is room. */
+static void write_sums(const fd_halving *terms, int64_t at, int level, int64_t first, int64_t n, char *out, char *room, int64_t most) {
   const int64_t size = size_of(terms);
-  const place of = {terms, at, level ? ROOM / size / level / ALIGNED * ALIGNED : n, room};
+  const place of = {terms, at, most, room};
   for (int64_t some; n > 0; n -= some, first += some, out += some * size) {
     some = fd_min(of.most, n);
     write_level(&of, level, first, some, out);
@@ -89,10 +89,11 @@ static void write_sums(const fd_halving *terms, int64_t at, int level, int64_t f
 }
 
 /* The sums of n of many columns. */
-static void sum_columns(const fd_halving *terms, int64_t at, int64_t first, int64_t n, char *out) {
+static NOINLINE void sum_columns(const fd_halving *terms, int64_t at, int64_t first, int64_t n, char *out) {
+  _Alignas(64) char room[COLUMNS_ROOM];
   int level = 0;
   while (halved(terms->length, level) > 1) level++;
-  write_sums(terms, at, level, first, n, out);
+  write_sums(terms, at, level, first, n, out, room, level ? COLUMNS_ROOM / size_of(terms) / level / COLUMNS * COLUMNS : n);
 }
 
 /* Halves `length` rows of columns until one is left. */
@@ -105,7 +106,7 @@ static void halve_columns(const fd_halving *terms, char *values, int64_t length)
 }
 
 void fd_halve(const fd_halving *terms, int64_t first, void *out) {
-  _Alignas(64) char values[WHOLE];
+  _Alignas(64) char values[WHOLE], room[ROOM];
   const int64_t inner = terms->inner, size = size_of(terms);
   int64_t length = terms->length;
   int level = 0;
@@ -116,14 +117,14 @@ void fd_halve(const fd_halving *terms, int64_t first, void *out) {
   if (terms->write_fours && length > 3) level = 2;
   while (length > 1 && halved(length, level) * inner * size > WHOLE) level++;
   length = halved(length, level);
-  write_sums(terms, first, level, 0, length * inner, values);
+  write_sums(terms, first, level, 0, length * inner, values, room, level ? ROOM / size / level / ALIGNED * ALIGNED : length * inner);
   if (inner == 1) terms->isa->row_sums[terms->is_double](values, 1, length);
   else halve_columns(terms, values, length);
   memcpy(out, values, (size_t)(inner * size));
 }
 
 /* Writes the sums of as many short columns as fit in a buffer, `times` indices of the outer axis. */
-static void halve_together(const fd_halving *terms, int64_t first, int64_t times, char *out) {
+static NOINLINE void halve_together(const fd_halving *terms, int64_t first, int64_t times, char *out) {
   _Alignas(64) char values[WHOLE];
   const int64_t each = terms->length * terms->inner * size_of(terms), bytes = terms->inner * size_of(terms);
   terms->write(terms->from, first, times * terms->length * terms->inner, values);

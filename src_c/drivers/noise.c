@@ -99,6 +99,16 @@ static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffer
   if (!y_is_flat) fd_scatter(buffers->x, (char *)call->y.data, call->y.layout, i, n, job->itemsize);
 }
 
+enum { SLOPES = FD_NOISE_TILE / 4 }; /* of each of four terms at a time */
+
+/* Asks for the gradients and the values of n elements. */
+static void fetch(const noise_job *job, int64_t i, int64_t n) {
+  const fd_array arrays[] = {job->call->x, job->call->values};
+  for (int k = 0; k < 2; k++)
+    for (int64_t at = 0; fd_layout_is_flat(arrays[k].layout, job->itemsize) && at < n * job->itemsize; at += 64)
+      __builtin_prefetch((const char *)arrays[k].data + i * job->itemsize + at);
+}
+
 static void noise_range(const void *work, int64_t begin, int64_t end) {
   const noise_job *job = (const noise_job *)work;
   const int64_t size = size_of(job), most = NOISE_BUFFER / size;
@@ -112,24 +122,13 @@ static void noise_range(const void *work, int64_t begin, int64_t end) {
   if (job->bypass) job->isa->fence();
 }
 
-/* Writes n terms of sums along an axis as their slopes, and the results of their elements. Each term is written once. */
-static void write_slopes(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers, void *slopes) {
-  const fd_noise_call *call = job->call;
-  const fd_array arrays[] = {call->x, call->values};
-  for (int k = 0; k < 2; k++)
-    if (fd_layout_is_flat(arrays[k].layout, job->itemsize))
-      fd_fetch_next(arrays[k].data, job->itemsize, call->length, call->inner, i, n);
-  noise_piece(job, i, n, buffers, slopes);
-}
-
-enum { SLOPES = FD_NOISE_TILE / 4 }; /* of each of four terms at a time */
-
+/* Writes n terms of sums along an axis, which are slopes, and the results of their elements. Each term is written once. */
 static void write_terms(void *from, int64_t first, int64_t n, char *out) {
   const noise_job *job = (const noise_job *)from;
   noise_buffers buffers;
   for (int64_t i = 0, some; i < n; i += some) {
     some = fd_min(SLOPES, n - i);
-    write_slopes(job, first + i, some, &buffers, buffers.slopes);
+    noise_piece(job, first + i, some, &buffers, buffers.slopes);
     job->isa->sum_terms[job->is_double ? 2 : 1](buffers.slopes, 0, some, out + i * 8);
   }
 }
@@ -144,7 +143,8 @@ static void write_fours(void *from, const int64_t four[4], int64_t n, char *out)
     for (int k = 0; k < 4; k++) {
       char *to = buffers.slopes + k * SLOPES * 8;
       slopes[k] = to;
-      write_slopes(job, four[k] + i, some, &buffers, to);
+      if (k < 3) fetch(job, four[k + 1] + i, some); /* far away: the processor does not see that it comes next */
+      noise_piece(job, four[k] + i, some, &buffers, to);
     }
     job->isa->sum_fours[job->is_double ? 2 : 1](slopes, no_other, some, out + i * 8);
   }

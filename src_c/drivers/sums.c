@@ -1,4 +1,4 @@
-/* sums.c: sums along an axis, of elements or of products of two arrays. */
+/* sums.c: sums along an axis, of elements or of products of two arrays; on request, the elements times a factor in the same pass. */
 #include "drivers/drive.h"
 
 /* Terms at a time. If those of the next index are near, fewer, so that memory is asked for them again and again while sums are made: a
@@ -11,6 +11,7 @@ typedef struct {
   int64_t x_size, y_size;
   sum_terms_kernel *terms;
   sum_fours_kernel *fours;
+  int bypass; /* products are written past the caches */
 } sums_job;
 
 /* n elements of an array from element i on, widened if they have 16 bits. */
@@ -57,16 +58,50 @@ static void write_fours(void *from, const int64_t four[4], int64_t n, char *out)
   }
 }
 
+static fd_halving halving_of(sums_job *job) {
+  const fd_sum_call *call = job->call;
+  return (fd_halving){job->isa, write_terms, job, call->n, call->inner, call->dtype == FD_FLOAT64, write_fours};
+}
+
 static void sums_range(const void *work, int64_t begin, int64_t end) {
   sums_job job = *(const sums_job *)work;
+  const fd_halving terms = halving_of(&job);
+  fd_halve_share(&terms, begin, end, (char *)job.call->y);
+}
+
+/* Writes the product of map number k and its factor. */
+static void multiply_map(const sums_job *job, int64_t k) {
+  static const uint64_t all[FD_TILE_WORDS + 1] = {[0 ... FD_TILE_WORDS] = ~(uint64_t)0};
+  const fd_sum_call *call = job->call;
+  const int64_t each = call->n * call->inner;
+  const double factor = call->x_dtype == FD_FLOAT64 ? ((const double *)call->factors)[k] : (double)((const float *)call->factors)[k];
+  for (int64_t i = k * each, n; i < (k + 1) * each; i += n) {
+    char *y = (char *)call->product + i * job->x_size;
+    const int64_t lead = fd_lead(y, job->x_size);
+    n = fd_min(lead ? lead : FD_TILE, (k + 1) * each - i);
+    const fd_tile tile = {.x = (const char *)call->x + i * job->x_size, .y = y, .bits = all, .n = n, .scale = factor,
+                          .bypass = job->bypass && !lead};
+    job->isa->apply[call->x_dtype][FD_SCALE](&tile);
+  }
+}
+
+/* Sums and products of the maps that begin among the elements begin .. end - 1. A map is in a cache when it is multiplied. */
+static void maps_range(const void *work, int64_t begin, int64_t end) {
+  sums_job job = *(const sums_job *)work;
   const fd_sum_call *call = job.call;
-  const fd_halving terms = {job.isa, write_terms, &job, call->n, call->inner, call->dtype == FD_FLOAT64, write_fours};
-  fd_halve_share(&terms, begin, end, (char *)call->y);
+  const fd_halving terms = halving_of(&job);
+  const int64_t each = call->n * call->inner;
+  for (int64_t k = (begin + each - 1) / each; k * each < end; k++) {
+    fd_halve(&terms, k * each, (char *)call->y + k * call->inner * job.y_size);
+    multiply_map(&job, k);
+  }
+  if (job.bypass) job.isa->fence();
 }
 
 void fd_sum_axis(const fd_isa *isa, const fd_sum_call *call, int threads) {
   const int is_wide = call->dtype == FD_FLOAT64, kind = is_wide + (call->x_dtype == FD_FLOAT64);
-  const sums_job job = {isa, call, fd_itemsize(call->x_dtype), is_wide ? 8 : 4,
-                        isa->sum_terms[kind], isa->sum_fours[kind]};
-  fd_parallel(sums_range, &job, call->outer * call->n * call->inner, threads);
+  const int64_t size = fd_itemsize(call->x_dtype), n = call->outer * call->n * call->inner;
+  const int bypass = call->product && call->product != call->x && call->product != call->other && n * size >= call->bypass_bytes;
+  const sums_job job = {isa, call, size, is_wide ? 8 : 4, isa->sum_terms[kind], isa->sum_fours[kind], bypass};
+  fd_parallel(call->product ? maps_range : sums_range, &job, n, threads);
 }

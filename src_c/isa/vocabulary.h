@@ -8,6 +8,7 @@
  * Constants, each in an enum:
  *   LANES          number of 64-bit lanes in u64v; a register has one counter word of LANES Philox blocks
  *   CHAINS         number of registers processed side by side, to hide the latency of the multiplier
+ *   FEW            the most groups of 128 bits whose planes are made side by side; more are made plane by plane, a batch at a time
  *   BYPASS_AHEAD   distance in bytes by which the prefetch of the input runs ahead of streaming stores
  *   F32_LANES      number of float32 values in f32_v
  *   F64_LANES      number of float64 values in f64_v
@@ -92,7 +93,7 @@ _Static_assert(sizeof(u64v) == 8 * LANES, "LANES must be the number of 64-bit la
 _Static_assert(FD_POWER_OF_TWO(LANES) && FD_POWER_OF_TWO(CHAINS), "LANES and CHAINS must be powers of two: a batch is halved");
 _Static_assert(LANES * CHAINS >= 2, "a batch must have at least two blocks, because half a batch is processed alone");
 _Static_assert(LANES * CHAINS <= FD_BATCH_MAX, "a batch must fit: callers' buffers have room for FD_BATCH_MAX extra blocks");
-_Static_assert(LANES * CHAINS / 2 <= 16, "half a batch must have at most 16 groups, the most that keep_few makes at a time");
+_Static_assert(FD_POWER_OF_TWO(FEW) && FEW <= 16 && 2 * FEW <= LANES * CHAINS, "few groups are at most 16 and half a batch, as in keep_few");
 
 _Static_assert(sizeof(f32_v) == 4 * F32_LANES, "F32_LANES must be the number of float32 values in f32_v");
 _Static_assert(sizeof(f64_v) == 8 * F64_LANES, "F64_LANES must be the number of float64 values in f64_v");

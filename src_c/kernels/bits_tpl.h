@@ -85,8 +85,6 @@ INLINE void keep_slots(const int slots, const philox_call *call, uint64_t rate, 
   }
 }
 
-enum { FEW = BATCH / 2 };
-
 static NOINLINE void keep_few(const philox_call *call, uint64_t rate, uint64_t first, int64_t count, uint64_t *bits) {
   for (; count > 0; count -= FEW, first += FEW, bits += 2 * FEW) {
     if (FEW >= 16 && count > 8) keep_slots(16, call, rate, first, bits);

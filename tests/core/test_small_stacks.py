@@ -9,7 +9,8 @@ PROGRAM = """
     import numpy as np
     import fastdrop
     from fastdrop import elementary
-    from fastdrop.verify.cases import DTYPES, OPS, TILE, Case, awkward, compute, laid_cases, threads_on_small_arrays
+    from fastdrop.verify.cases import DTYPES, OPS, TILE, Case, awkward, compute, laid_cases
+    from fastdrop.verify.cases import past_caches, threads_on_small_arrays
 
     KEY = {{"seed": 1, "offset": 2}}
     REVERSED = (slice(None, None, -1),) * 3
@@ -41,6 +42,15 @@ PROGRAM = """
                 fastdrop.gaussian_dropout(a, 0.3, **KEY)
                 fastdrop.concrete_dropout(a, 0.3, **KEY)
 
+    def sums():
+        for dtype in DTYPES:
+            a = awkward(700 * 300, dtype).reshape(700, 300)
+            fastdrop.gaussian_dropout_backward(a, log_alpha=np.zeros(300, a.dtype), x=a, **KEY)
+            for maps in (a.reshape(7, 10, 10, 300), a.reshape(3, 7, 100, 100)):
+                with past_caches():
+                    fastdrop.spatial_concrete_dropout_backward(maps, maps, 0.3, **KEY)
+                fastdrop.adl(maps, 0.5, **KEY)
+
     def functions():
         for dtype in ("float32", "float64"):
             x = awkward(10000, dtype)
@@ -68,7 +78,7 @@ PROGRAM = """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("work", ["kernels", "layouts", "functions"])
+@pytest.mark.parametrize("work", ["kernels", "layouts", "sums", "functions"])
 def test_operations(run_python, work):
     done = run_python(PROGRAM.format(size=STACK, work=work))
     assert (done.returncode, done.stderr) == (0, "")

@@ -329,7 +329,9 @@ def test_a_schedule_that_does_not_keep_its_arguments_says_so():
         Forgetful(1, 2).to_config()
 
 
-@pytest.mark.parametrize("schedule", [Constant(0.3), Late(0.3, 5), ValidationDriven(0.3, target=0.1)], ids=lambda schedule: type(schedule).__name__)
+@pytest.mark.parametrize(
+    "schedule", [Constant(0.3), Late(0.3, 5), ValidationDriven(0.3, target=0.1)], ids=["one rate", "two numbers", "a state"]
+)
 def test_a_pickle_that_has_the_public_name_of_the_module_is_read(schedule):
     """As written when all schedules were in one module."""
     text = pickle.dumps(schedule, protocol=0)

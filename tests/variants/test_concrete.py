@@ -5,7 +5,7 @@ import pytest
 
 import fastdrop
 from fastdrop.theory import concrete_mean
-from fastdrop.verify.cases import DTYPES, engines, equal_bytes
+from fastdrop.verify.cases import DTYPES, engines, equal_bytes, past_caches
 
 SEED, OFFSET, EPSILON = 17, 5, 1e-7
 SIZE = 100_003  # enough for three threads, and not a whole number of tiles
@@ -90,6 +90,32 @@ def test_bits_of_every_engine(dtype):
         with engine.using():
             for got, wanted in zip(results(), want, strict=True):
                 assert equal_bytes(got, wanted), str(engine)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(5, 7, 13, 131), (9, 4, 1030), (2, 3, 8, 9, 21)])
+def test_maps_that_are_read_once(shape, dtype):
+    """Large arrays, or small ones that are written past the caches: sums and products of a map in one pass."""
+    x, g = np.random.default_rng(6).normal(size=(2, *shape)).astype(dtype)
+
+    def results(exact):
+        given, inside = x.copy(), g.copy()
+        dx, dlogit = fastdrop.spatial_concrete_dropout_backward(g, x, 0.7, exact_mean=exact, seed=SEED)
+        _, again = fastdrop.spatial_concrete_dropout_backward(inside, x, 0.7, exact_mean=exact, seed=SEED, out=inside)
+        _, swapped = fastdrop.spatial_concrete_dropout_backward(g, given, 0.7, exact_mean=exact, seed=SEED, out=given)
+        return [dx, inside, given, np.array([dlogit, again, swapped])]
+
+    for exact in (False, True):
+        with fastdrop.using(backend="numpy"):
+            want = results(exact)
+        assert equal_bytes(want[0], want[1])
+        assert equal_bytes(want[0], want[2])
+        for engine in engines():
+            if engine.missing():
+                continue
+            with engine.using(), past_caches():
+                for got, wanted in zip(results(exact), want, strict=True):
+                    assert equal_bytes(got, wanted), str(engine)
 
 
 def test_cuts_order_and_layout():
