@@ -4,7 +4,7 @@
     python examples/convergence.py --record bench/records/convergence.json      # ... for the benchmark's page
     python examples/convergence.py --short                                      # two folds, few epochs: seconds, no conclusions
 
-The networks and the folds are those of digits_mlp.py. The example needs pip install "fastdrop-kernels[examples]".
+The networks and the folds are those of digits_mlp.py. The example needs pip install ".[examples]".
 """
 
 import datetime

@@ -4,7 +4,7 @@
     python examples/digits_mlp.py --only "none" --only "inverted, p = 0.5"
     python examples/digits_mlp.py --short             # two folds, few epochs: seconds, no conclusions
 
-The example needs pip install "fastdrop-kernels[examples]". It compares with PyTorch if PyTorch is installed.
+The example needs pip install ".[examples]". It compares with PyTorch if PyTorch is installed.
 """
 
 import importlib.util

@@ -7,7 +7,7 @@ the whole network: accuracy on digits that no client has, and bytes sent.
     python examples/federated.py                      # a quarter of a minute
     python examples/federated.py --short              # seconds, no conclusions
 
-The example needs pip install "fastdrop-kernels[examples]".
+The example needs pip install ".[examples]".
 """
 
 from pathlib import Path

@@ -1,6 +1,10 @@
-"""One network trained three times: in NumPy, in PyTorch as it is and compiled, with equal masks at every step.
+"""One network trained three times, with equal masks at every step: in NumPy, in eager PyTorch and in compiled PyTorch.
 
-The losses drift apart all the same, by the rounding of matrix products. This prints how far.
+The losses still drift apart, because matrix products are rounded differently. The example prints how far.
+
+    python examples/one_mask.py
+
+The example needs pip install ".[torch]".
 """
 
 from __future__ import annotations

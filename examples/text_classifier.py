@@ -3,6 +3,8 @@
 The sentences are those of docstrings: the classifier learns whether one is NumPy's or scikit-learn's.
 
     python examples/text_classifier.py [--short]
+
+The example needs pip install ".[thinc]" spacy scikit-learn.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """A training script gets its dropout from fastdrop by one added line, and a rate by one argument.
 
-The script is transformers' own `Trainer` where transformers and accelerate are installed, else (or with `--plain`) a loop.
+    python examples/training_argument.py [--plain]
+
+The script is the `Trainer` of transformers if transformers and accelerate are installed. Otherwise, or with `--plain`, it is a
+loop. The example needs pip install ".[torch]".
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 The first two searches have 300 labels: in one all are right, in the other a fifth are wrong. A third task has 150 labels, a
 fifth of them wrong. It is searched twice: warm, starting from the best rates on the most similar data, and cold. For each task,
 rates are also trained together with the weights, which takes one training run instead of many. All rates are compared on
-digits that no search has seen. The example needs pip install "fastdrop-kernels[examples,tuning]".
+digits that no search has seen. The example needs pip install ".[examples,tuning]".
 """
 
 import tempfile

@@ -6,7 +6,7 @@
 A network learns the digits 0 to 7 from few examples. It is then tested on other images of these digits; on the same images with
 noise, upside down, or with shuffled pixels; on the digits 8 and 9; and on plain noise. The example measures the accuracy, the
 calibration of the probabilities, and how well the uncertainty separates the other images from the digits (AUROC). It compares
-one pass without dropout with many passes with dropout. It needs pip install "fastdrop-kernels[examples]".
+one pass without dropout with many passes with dropout. It needs pip install ".[examples]".
 """
 
 from pathlib import Path

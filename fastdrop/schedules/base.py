@@ -147,7 +147,7 @@ class Schedule:
         Raises
         ------
         TypeError, ValueError
-            The state is no dictionary; entries are missing or unknown.
+            The state is not a dictionary; entries are missing or unknown.
         """
         require_entries(state, self.state_dict(), f"the schedule {type(self).__name__}")
         distribute(self.parts(), state)

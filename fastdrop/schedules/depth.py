@@ -23,7 +23,7 @@ def drop_path_rates(p: float, depth: int, rule: Literal["paper", "timm"] = "pape
     p : float
         The rate of the last block, in [0, 1].
     depth : int
-        The number of blocks.
+        The number of blocks, >= 0.
     rule : {"paper", "timm"}
         ``"paper"``: l / depth * p for l = 1 .. depth, so that the input has rate 0. ``"timm"``:
         l / (depth - 1) * p for l = 0 .. depth - 1, so that the first block has rate 0, even if it is the only one.

@@ -133,7 +133,7 @@ class ValidationDriven(Schedule):
         Raises
         ------
         TypeError, ValueError
-            The state is no dictionary; entries are missing or unknown, or the rate is not between `low` and `high`.
+            The state is not a dictionary; entries are missing or unknown, or the rate is not between `low` and `high`.
         """
         require_entries(state, self.state_dict(), "the schedule ValidationDriven")
         self.p = self._within_bounds(state["p"])

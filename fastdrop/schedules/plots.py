@@ -36,8 +36,8 @@ def plot(schedules: Mapping[str, StepToRate] | Iterable[StepToRate], steps: int,
     ImportError
         Matplotlib is not installed.
     TypeError, ValueError
-        `steps` is not an integer of at least 1, `ax` is no axes, an entry is neither a schedule nor a rate, or a schedule
-        returns no finite number.
+        `steps` is not an integer of at least 1, `ax` is not a Matplotlib Axes, an entry is neither a schedule nor a rate,
+        or the value of a schedule is not a finite number.
 
     Examples
     --------

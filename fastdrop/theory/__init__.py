@@ -1,6 +1,7 @@
 """Closed forms of the effect of dropout: variance shift, fast dropout, and the regularizers that dropout amounts to.
 
-All functions compute in float64 with NumPy and its BLAS. Their last bits may differ between machines.
+Most functions compute in float64 with NumPy and its BLAS, so their last bits may differ between machines. The docstrings of the
+others say that they give the same bits everywhere.
 """
 
 from fastdrop.theory.masks import concrete_mean, drop_block_gamma

@@ -29,7 +29,7 @@ def linear_moments(
     mode: str,
     drop_bias: bool,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return mean and variance of a linear layer whose inputs or connections are dropped; both cases have the same moments.
+    """Return the mean and the variance of a linear layer whose inputs or connections are dropped: the moments are the same.
 
     `weight` has shape (out, in). The function checks nothing and keeps the dtype of the operands. In inverted mode the
     moments are 0 where p is 1.
@@ -43,7 +43,7 @@ def linear_moments(
 
 
 def moment_factors(p: float, mode: str) -> tuple[float, float]:
-    """Return mean and variance of the factor that multiplies an element."""
+    """Return the mean and the variance of the factor that multiplies an element."""
     if mode == "standard":
         return 1.0 - p, p * (1.0 - p)
     return (1.0, p / (1.0 - p)) if p < 1.0 else (0.0, 0.0)
@@ -66,7 +66,7 @@ def checked_layer(x: ArrayLike, weight: ArrayLike, p: Any, bias: ArrayLike | Non
 def fast_dropout_moments(
     x: ArrayLike, weight: ArrayLike, p: float = 0.5, bias: ArrayLike | None = None, *, mode: Mode = "inverted"
 ) -> tuple[Floats, Floats]:
-    """Return mean and variance of the output of a linear layer over all dropout masks of its input: fast dropout.
+    """Return the mean and the variance of the output of a linear layer over all dropout masks of its input: fast dropout.
 
     A sum of many dropped inputs tends to a normal distribution. Fast dropout samples or integrates the normal distribution
     of these moments instead of drawing masks.
@@ -179,7 +179,7 @@ def drop_connect_moments(
     mode: Mode = "inverted",
     drop_bias: bool = True,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return mean and variance of the result of `fastdrop.drop_connect` over all masks: the Gaussian of the paper's inference.
+    """Return the mean and the variance of `fastdrop.drop_connect` over all masks: the Gaussian of the paper's inference.
 
     The paper draws samples of this Gaussian, applies the activation function to each, and averages.
 
@@ -239,7 +239,7 @@ def checked_normal(mean: ArrayLike, var: ArrayLike) -> tuple[Floats, Floats]:
     """Return the moments of a normal variable in float64, or raise an error that names the bad argument."""
     center, spread = as_floats(mean, "mean"), as_floats(var, "var")
     if not (spread >= 0).all():
-        raise ValueError("var must be >= 0 throughout")
+        raise ValueError(f"each element of var must be >= 0; got {var!r}")
     try:
         np.equal(center, spread)  # for its check of the shapes: np.broadcast_shapes takes no more than 32 dimensions
     except ValueError:
@@ -249,7 +249,7 @@ def checked_normal(mean: ArrayLike, var: ArrayLike) -> tuple[Floats, Floats]:
 
 @rounding_to_nearest
 def sigmoid_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
-    """Return mean and variance of the sigmoid of a normal variable, by the probit approximation.
+    """Return the mean and the variance of the sigmoid of a normal variable, by the probit approximation.
 
     Parameters
     ----------
@@ -303,7 +303,7 @@ def sigmoid_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
 
 @rounding_to_nearest
 def relu_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
-    """Return mean and variance of the positive part of a normal variable.
+    """Return the mean and the variance of the positive part of a normal variable.
 
     Parameters
     ----------

@@ -129,7 +129,7 @@ def prune(
     weight, log_sigma2
         As in `log_alpha`.
     prune_above : float, default 3
-        Weights whose log alpha is not below this number are pruned: 3 is the dropout rate 0.95.
+        Weights whose log alpha, not clipped, is not below this number are pruned. 3 is the dropout rate 0.95.
     out, backend, num_threads
         As in `dropout`; `out` takes the weights.
 

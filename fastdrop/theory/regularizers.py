@@ -68,10 +68,10 @@ def dropout_regularizer(
 
     Notes
     -----
-    The function takes O(k d**3) operations for k layers of d units. It follows the second moment of each layer's output and
-    the excess D of that moment with dropout. A layer turns D into W^T D W. Dropout then adds a diag(S + D), where S is the
-    moment without dropout. The result is the trace of D at the end. It equals the paper's sum over all subsets of dropped
-    layers.
+    The function takes O(k d**3) operations for k layers of d units. For each layer it computes S, the
+    second moment of the output without dropout, and D, the amount that dropout adds to it. A layer with the weights W turns D
+    into W^T D W. Dropout of its output then adds a diag(S + D). The regularizer is the trace of the last D. It equals the
+    paper's sum over all subsets of dropped layers.
 
     References
     ----------
@@ -164,7 +164,7 @@ def noise_variances(p: Any, count: int) -> list[float]:
     if rates.ndim and rates.shape != (count,):
         raise ValueError(f"p must be one number, or one for each of the {count} layers that are dropped; got {p!r}")
     if (rates == 1).any():
-        raise ValueError("p must be below 1: with nothing kept, the term that dropout adds to the loss is infinite")
+        raise ValueError(f"p must be below 1: with nothing kept, the term that dropout adds to the loss is infinite; got {p!r}")
     found: list[float] = np.broadcast_to(noise_variance(rates), (count,)).tolist()
     return found
 
@@ -177,7 +177,7 @@ def second_moment(cov: ArrayLike | None, features: int) -> Floats:
     if matrix.shape != (features, features):
         raise ValueError(f"cov must have shape {(features, features)}, one row per input; got {matrix.shape}")
     if not np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-6 * np.abs(matrix).max(initial=0.0)):
-        raise ValueError("cov must be symmetric: the second moments of the inputs")
+        raise ValueError("cov must be the symmetric matrix of the second moments of the inputs; it is not symmetric")
     return matrix
 
 

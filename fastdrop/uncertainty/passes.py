@@ -253,7 +253,7 @@ def mc_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> Moments:
-    """Return mean and variance of the dropout of an activation over many masks, from counts of the masks.
+    """Return the mean and the variance of the dropout of an activation over many masks, from counts of the masks.
 
     The masks are those of ``mc_predict(lambda x, stream: dropout(x, p, seed=stream), x, samples, seed=seed)``. An element is
     either dropped or kept, so its mean and variance follow from the number of masks that keep it. The masks are counted

@@ -83,7 +83,7 @@ class Calibration:
         ImportError
             Matplotlib is not installed.
         TypeError
-            `ax` is no axes.
+            `ax` is not a Matplotlib Axes.
         """
         ax = axes(ax)
         widths = np.diff(self.edges)
@@ -228,7 +228,7 @@ def plot_histograms(
     ImportError
         Matplotlib is not installed.
     TypeError
-        `scores` is no mapping, scores are not real numbers, `bins` is not an integer, or `ax` is no axes.
+        `scores` is not a mapping, scores are not real numbers, `bins` is not an integer, or `ax` is not a Matplotlib Axes.
     ValueError
         A score is infinite or NaN, or `bins` is below 1.
 

@@ -70,8 +70,8 @@ def token_dropout(
 
     Notes
     -----
-    The number of kept tokens is exact: 1 - p is rounded, so a product that is too small by up to l 2**-52 counts as the integer
-    above it. Of 10 tokens with p = 0.8, two are kept.
+    The number of kept tokens is exact, although 1 - p is rounded: a product that is at most l 2**-52 below an integer counts as
+    this integer. Of 10 tokens with p = 0.8, two are kept.
 
     Token t of sample n, counted after the prefix, takes element i = n l + t of the stream's 64-bit words: the 32-bit words 2 i
     and 2 i + 1 are its low and high half. The tokens with the k smallest words of a sample are kept; of two equal words, the

@@ -1,4 +1,4 @@
-"""Dropout of words: of word types, which are all occurrences of a word, and of single occurrences."""
+"""Dropout of words: of word types (all occurrences of a word together), and of single occurrences."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def embedding_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Drop word types, which are all occurrences of a word together. Kept ones are scaled by 1 / (1 - p).
+    """Drop word types: all occurrences of a word together. Kept words are scaled by 1 / (1 - p).
 
     Parameters
     ----------
@@ -169,8 +169,8 @@ def drop_words(x: NDArray[Any], name: str, p: Any, lookup: Lookup, call: Call) -
     if lookup.tokens is None:
         if x.ndim != 2 or lookup.per == "sample" or lookup.num_embeddings is not None:
             raise ValueError(
-                f"without tokens, {name} must be a weight matrix of shape (V, D), per 'batch', and num_embeddings None; "
-                f"got shape {x.shape}, per {lookup.per!r} and num_embeddings {lookup.num_embeddings!r}"
+                f"without tokens, {name} must be a weight matrix of shape (V, D), per must be 'batch', and num_embeddings "
+                f"must be None; got shape {x.shape}, per {lookup.per!r} and num_embeddings {lookup.num_embeddings!r}"
             )
         return call.drop(x, p, 1)
     found, rate = lookup.checked(x, name), plan.as_rate(p)

@@ -194,7 +194,7 @@ def write_page(faults: list[Fault], results: dict[str, dict[str, object]]) -> No
     count = {word: sum(entry["outcome"] == word for _, entry in known) for word in (SEEN, SURVIVED, EQUIVALENT, REFUSED)}
     days = sorted(entry["date"] for _, entry in known) or ["-"]
     lines = [
-        "# Seeded faults",
+        "# Seeded faults (mutation testing)",
         "",
         "`tests/mutations/faults.toml` lists mistakes that somebody could make in the code. `python tests/mutations/run.py`",
         "plants each of them in a copy, builds the copy, runs the tests that should fail, and writes this page.",
