@@ -195,7 +195,7 @@ W = (np.ones((3, 4)), np.ones((4, 2)))
         (ValueError, "layers must be increasing", lambda: theory.dropout_regularizer(W, layers=(2,))),
         (TypeError, "each of layers must be an integer", lambda: theory.dropout_regularizer(W, layers=(0.5,))),
         (ValueError, "cov must have shape", lambda: theory.dropout_regularizer(W, np.eye(4))),
-        (ValueError, "cov must be symmetric", lambda: theory.dropout_regularizer(W, np.triu(np.ones((3, 3))))),
+        (ValueError, "cov must be the symmetric matrix", lambda: theory.dropout_regularizer(W, np.triu(np.ones((3, 3))))),
         (ValueError, "no negative eigenvalues", lambda: theory.nuclear_norm_envelope(W[0], -np.eye(3), 0.5, 4)),
         (ValueError, "widths must be >= 1", lambda: theory.nuclear_norm_envelope(W[0], None, 0.5, 0)),
         (ValueError, "widths must be >= 1", lambda: theory.nuclear_norm_envelope(W[0], None, 0.5, ())),
