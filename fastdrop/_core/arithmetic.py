@@ -46,5 +46,5 @@ def row_blocks(shape: tuple[int, ...]) -> Iterator[slice | tuple[()]]:
 
 
 def apart(values: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
-    """Return an array, or a copy of it if it may share memory with `y`, which is written in blocks before all is read."""
+    """Return an array, or a copy if it may share memory with `y`: blocks of `y` are written before the whole array is read."""
     return np.array(values) if np.may_share_memory(values, y) else np.asarray(values)

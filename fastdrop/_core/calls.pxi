@@ -227,13 +227,13 @@ cdef Work begin(Call call, x, str name):
 
 
 cdef bint runs_no_code(value):
-    """Return whether the conversion of an argument runs no code of the caller's."""
+    """Return whether the conversion of an argument runs none of the caller's code."""
     return (value is None or PyLong_CheckExact(value) or PyFloat_CheckExact(value) or PyUnicode_CheckExact(value)
             or type(value) is np.ndarray)
 
 
 cdef bint has_plain_axes(axes):
-    """Return whether axes are a tuple of integers whose conversion runs no code of the caller's."""
+    """Return whether axes are an integer or a tuple of integers, whose conversion runs none of the caller's code."""
     if not PyTuple_CheckExact(axes):
         return PyLong_CheckExact(axes)
     for axis in <tuple>axes:
@@ -243,7 +243,7 @@ cdef bint has_plain_axes(axes):
 
 
 cdef int shield(Work work) except -1:
-    """Replace x by a view of it: code of the caller's may change the shape and the dtype of x itself, not those of a view."""
+    """Replace x by a view of it: the caller's code may change the shape and the dtype of x itself, but not those of a view."""
     work.x = np.ndarray.view(work.x)
     return 0
 
@@ -420,7 +420,7 @@ cdef class Pass:
 
     def __cinit__(self, Call call, np.ndarray x, tuple others, Settings settings, shape):
         self.call, self.x, self.others = call, x, others
-        self.settings = merged(settings, settings)  # of its own, because its end may have to change it
+        self.settings = merged(settings, settings)  # a copy, because `__exit__` may have to change it
         self.compute = np.float64 if np.PyArray_TYPE(x) == np.NPY_FLOAT64 else np.float32
         if call.out is not None:
             self.y = call.out
@@ -451,7 +451,7 @@ cdef class Pass:
                 if self.token is not None:
                     override.reset(self.token)
             finally:
-                if override.get() is self.settings:  # there was no memory to reset it, or for the token
+                if override.get() is self.settings:  # memory ran out: there is no token, or the reset failed
                     self.settings.become(self.before)
 
     def mask(self, shape, p, shared_axes=None, *, bint packed=False, bint is_global=True):
@@ -626,7 +626,7 @@ cdef int take_mask(Work work, mask, out) except -1:
 
 
 cdef int pack_shared_flags(Work work, np.ndarray flags) except -1:
-    """Set flags that several elements share as packed bits and their layout over the elements."""
+    """Set flags that several elements share, as packed bits with a layout over the elements."""
     cdef int64_t steps[native.FD_MAX_DIMS]
     cdef int64_t step = 1
     cdef int ndim = np.PyArray_NDIM(work.x), missing = ndim - np.PyArray_NDIM(flags), k

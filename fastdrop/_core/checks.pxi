@@ -66,7 +66,7 @@ cpdef int check_scalar(value) except -1:
 
 
 cpdef bint is_one_of(value, names) except -1:
-    """Return whether a value is one of these strings. An array is not, which would be compared element by element."""
+    """Return whether a value is one of these strings. An array is not: `in` would compare it element by element."""
     return isinstance(value, str) and value in names
 
 
@@ -125,7 +125,7 @@ cdef int check_apart(np.ndarray out) except -1:
 
 
 cdef bint repeats_memory(np.ndarray a) except -1:
-    """Return whether neighbours along an axis share memory, as after a broadcast, or those along two axes do, as in windows."""
+    """Return whether neighbours along an axis share memory, as after a broadcast, or two axes step alike, as in windows."""
     cdef set steps = set()
     cdef int64_t step
     cdef int k
@@ -162,7 +162,7 @@ def as_array(x, str name, out=None):
 
 
 cdef bint overlaps_itself(np.ndarray a):
-    """Return whether two indices may share memory: each step must be longer than the reach of all shorter steps."""
+    """Return whether two indices may share memory. They do not if each step is at least the reach of all shorter steps."""
     cdef int64_t reach = np.PyArray_ITEMSIZE(a)
     for step, size in sorted((abs(a.strides[k]), a.shape[k]) for k in range(a.ndim) if a.shape[k] > 1):
         if step < reach:
@@ -210,7 +210,7 @@ cdef np.ndarray readable(np.ndarray a, np.ndarray y):
     """Return the operand `a`, or a copy if it is misaligned or would be overwritten before it is read."""
     if np.PyArray_ISALIGNED(a) and (not may_overlap(a, y) or is_same_memory(a, y)):
         return a
-    return np.array(a, order="K", subok=False)  # no method of a subclass
+    return np.array(a, order="K", subok=False)  # which calls no method of a subclass
 
 
 cdef np.ndarray writable(np.ndarray y):
@@ -262,7 +262,7 @@ cdef np.ndarray spread(np.ndarray a, int ndim, const np.npy_intp *dims):
 
 
 cdef np.ndarray spread_to(np.ndarray a, tuple shape):
-    """Do the same for a shape of Python integers."""
+    """Do as `spread` does, for a shape of Python integers."""
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
     cdef int k
     if len(shape) > native.FD_MAX_DIMS:
@@ -273,7 +273,7 @@ cdef np.ndarray spread_to(np.ndarray a, tuple shape):
 
 
 def are_indices(np.ndarray a not None, int64_t end):
-    """Return whether an array is flat, of int64, and all its numbers are in [0, end). Others need a closer look."""
+    """Return whether an array is flat, of int64, and all its numbers are in [0, end). If not, the caller looks closer."""
     if np.PyArray_TYPE(a) != np.NPY_INT64 or not is_usual(a):
         return False
     cdef const int64_t *numbers = <const int64_t *>np.PyArray_DATA(a)
@@ -288,7 +288,7 @@ def broadcasts(np.ndarray a not None, tuple shape):
     """Return whether an array broadcasts to a shape."""
     try:
         return spread_to(a, shape) is not None
-    except ValueError:  # NumPy's, which does not name the shape
+    except ValueError:  # NumPy's message does not name the shape
         raise OverflowError(f"an array of shape {shape} has 2**63 bytes or more") from None
 
 

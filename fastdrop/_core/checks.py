@@ -1,8 +1,8 @@
 """Argument checks that several modules share. The plan checks the arguments that go to the kernels.
 
 ``as_...`` returns the value in the form that the core uses, or raises an error that names it; ``check_...`` only raises. A
-*number* is a value that `float` accepts; a string raises ValueError, as a bad entry in a table of settings. A *scalar* may
-also be an array of one element, such as a learned parameter; a string raises TypeError. A bool is neither.
+*number* is a value that `float` accepts, except a string, which raises ValueError. A *scalar* may also be an array of one
+element, such as a learned parameter; a string raises TypeError. A bool is neither.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def as_positive_count(value: Any, name: str) -> int:
 
 
 def known_sizes(shape: Iterable[Any]) -> tuple[int, ...]:
-    """Return a shape with 1 in place of the sizes that are symbols, as where Keras infers a shape with JAX."""
+    """Return a shape with 1 for each size that is a symbol; Keras with JAX has such sizes while it infers shapes."""
     return tuple(size if isinstance(size, int) else 1 for size in shape)
 
 
@@ -168,7 +168,7 @@ def required(value: Any, name: str) -> Any:
 def check_iterable(value: Any, name: str) -> None:
     """Raise an error unless a value can be iterated over."""
     try:
-        iter(value)  # also NumPy's arrays without axes have this method
+        iter(value)  # a test for the method is not enough: NumPy's arrays without axes have it and raise
     except TypeError:
         raise TypeError(f"{name} must be a sequence; got {value!r} ({type(value).__name__})") from None
 

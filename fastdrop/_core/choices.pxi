@@ -6,7 +6,7 @@ cdef struct Ranked:
 
 
 cdef int compare_ranked(const void *a, const void *b) noexcept nogil:
-    """Compare by key; of equal keys, the lower token is the smaller."""
+    """Compare by key, then by token."""
     cdef const Ranked *first = <const Ranked *>a
     cdef const Ranked *second = <const Ranked *>b
     if first.key != second.key:
@@ -66,7 +66,7 @@ cdef np.ndarray chosen(const Tokens *of, Call call):
 
 
 def tokens_by_words(np.ndarray random not None, int64_t samples, int64_t free, int64_t kept, bint ordered):
-    """Return the kept tokens of each sample for the halves of the tokens' words, the low one first."""
+    """Return the kept tokens of each sample. `random` has the two halves of each token's word, the low one first."""
     cdef Tokens of = Tokens(samples, 0, free, kept, False, ordered)
     cdef np.ndarray made = room(samples * kept, np.NPY_INT64)
     rank_tokens(&of, random, room(2 * free, np.NPY_UINT64), made)
@@ -94,7 +94,7 @@ cdef int rank_tokens(const Tokens *of, np.ndarray random, np.ndarray ranked, np.
 
 
 def move_tokens(Call call not None, x, int64_t prefix, tuple counts not None, *, bint scatter=False):
-    """Return the prefix and the kept tokens of each sample, gathered, and the kept tokens counted from the prefix.
+    """Gather the prefix and the kept tokens of each sample. Return them, and the numbers of the kept tokens after the prefix.
 
     `counts` are those of `tokens_of`. If `scatter`, x has the gathered tokens, and the result has them in their places and +0
     elsewhere.

@@ -42,7 +42,7 @@ def concrete_rate(p_logit: Any) -> tuple[float, float, float]:
 
 @functools.lru_cache(maxsize=256)
 def rates(logit: float) -> tuple[float, float]:
-    """Return p and 1 - p; the sign of a logit of 0 does not matter."""
+    """Return p and 1 - p. The cache takes the logits 0.0 and -0.0 for one; their results are the same."""
     p, keep = sigmoid(np.array([logit, -logit])).tolist()
     return p, keep
 
@@ -91,7 +91,7 @@ def reach(height: float, t: float) -> float:
 
 
 def integrals(upper: float, t: float, sign: float, logit: float) -> tuple[float, float]:
-    """Return the integrals from 0 to `upper` of the density at sign t w - logit, times sigmoid(-w) and times its slope."""
+    """Integrate density(sign t w - logit) over w from 0 to `upper`, times sigmoid(-w), and times sigmoid(-w) sigmoid(w)."""
     panels = max(1, math.ceil(upper * max(1.0, t)))
     half = upper / panels / 2.0
     w = (half * (2.0 * np.arange(panels, dtype=np.float64) + 1.0))[:, None] + half * NODES

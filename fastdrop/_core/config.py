@@ -65,7 +65,7 @@ def entries(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def zeros(array: Any, name: str) -> NDArray[Any]:
-    """Return zeros in place of a parameter, of which a configuration has the shape and the dtype."""
+    """Return zeros in place of a parameter; a configuration has only its shape and its dtype."""
     try:
         return np.zeros(array["shape"], array["dtype"])
     except (KeyError, TypeError, ValueError, OverflowError):

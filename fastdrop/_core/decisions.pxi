@@ -141,7 +141,7 @@ cdef int make_result(Work work, Call call) except -1:
 
 
 cdef Work decide_classes(Call call, x, Decisions of, p, np.ndarray classes, int64_t n, bint per_sample, str name):
-    """Return the same for parts of n classes. The parts of one class share a decision, in each sample or in all."""
+    """Return such a call for parts of n classes. The parts of one class share a decision, in each sample or in all."""
     cdef Work work = begin(call, x, name), drawn = Work.__new__(Work)
     cdef Call first = Call.__new__(Call)
     cdef np.npy_intp[2] every = [of.samples if per_sample else 1, n]
@@ -167,7 +167,7 @@ cdef Work decide_classes(Call call, x, Decisions of, p, np.ndarray classes, int6
     for i in range(np.PyArray_SIZE(kept)):
         bits[i] = 0
     for i in range(of.size):
-        if not 0 <= of_part[i] < n:  # code of the caller's may have written to the classes after they were checked
+        if not 0 <= of_part[i] < n:  # the caller's code may have written to the classes after they were checked
             raise ValueError(f"each class must be in [0, {n}); got {of_part[i]}")
         at = of_part[i] + (n * (i // each) if per_sample else 0)
         set_bit(bits, i, bit_at(of_classes, at))

@@ -68,7 +68,7 @@ cdef class Linear:
         """Return an array in the compute type and in its own order: BLAS may round products of other orders differently."""
         cdef native.Environment found
         if np.PyArray_TYPE(array) in (np.NPY_FLOAT32, np.NPY_FLOAT64):
-            return PyArray_View(array, NULL, NULL)  # code of the caller's, run later, may change the array itself
+            return PyArray_View(array, NULL, NULL)  # the caller's code, run later, may change the array itself
         quiet = begin_in_python(&found)
         try:
             return array.astype(np.float32)
@@ -118,7 +118,7 @@ cdef class Linear:
         return np.empty(self.result_shape, self.dtype) if call.out is None else call.out
 
     cdef np.ndarray gradient(self, Call call):
-        """Do the same for the gradient with respect to x."""
+        """Do as `result` does, for the gradient with respect to x."""
         settings_of(call.backend, call.num_threads)
         return result_like(call, self.x)
 
@@ -323,7 +323,7 @@ cdef class Connections:
     """
 
     cdef int64_t groups, samples
-    cdef int64_t step                        # groups whose masked weights fit in memory
+    cdef int64_t step                        # groups whose masked weights are in memory at a time
     cdef Call call
     cdef Linear layer
     cdef object p, mode, first_sample        # the first sample's masks come first
@@ -363,7 +363,7 @@ cdef class Connections:
         return np.PyArray_EMPTY(3, dims, np.PyArray_TYPE(self.layer.weight), 0)
 
     cdef np.ndarray drop_weights(self, np.ndarray weights, np.ndarray out, int64_t first_group):
-        """Return `out` with weights, of shape (..., in, out), that have the masks of the groups from `first_group` on."""
+        """Write weights of shape (..., in, out) to `out`, with the masks of the groups from `first_group` on; return `out`."""
         cdef int64_t each = np.PyArray_DIM(out, 1) * np.PyArray_DIM(out, 2)
         return self.drop(spread(weights, 3, np.PyArray_DIMS(out)), out, first_group, each, &self.key)
 
@@ -377,7 +377,7 @@ cdef class Connections:
         return self.drop(spread(biases, 2, dims), np.PyArray_EMPTY(2, dims, np.PyArray_TYPE(biases), 0), 0, dims[1], &key)
 
     cdef np.ndarray drop(self, np.ndarray values, np.ndarray out, first_group, int64_t each, const native.fd_key *key):
-        """Return `out` with the values of the groups from `first_group` on and their masks, or the mean of all masks."""
+        """Write the values of the groups from `first_group` on to `out`, with their masks or the mean mask; return it."""
         cdef Call inner = Call.__new__(Call)
         inner.seed, inner.offset, inner.training, inner.out = key.seed, key.offset, self.call.training, out
         inner.start = (self.first_sample + first_group) * each
@@ -410,7 +410,7 @@ def connect(Connections masks not None):
 
 
 def connect_backward(Connections masks not None, np.ndarray outer not None):
-    """Return the gradients of `connect` with respect to x, weights and biases; `outer` has that of the result as rows."""
+    """Return the gradients of `connect` with respect to x, weights and biases; `outer` is the result's gradient, as rows."""
     cdef Linear layer = masks.layer
     cdef Call call = masks.call
     cdef native.Environment found

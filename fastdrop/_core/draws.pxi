@@ -3,7 +3,7 @@
 def share_words(probabilities, int64_t features):
     """Return how many of the 2**32 words draw each feature; at least one, unless the feature's probability is 0.
 
-    All sums after the first rounding are of integers, so that the order of summation does not matter.
+    After the first rounding, only integers are added, so the order of summation does not matter.
     """
     cdef np.ndarray weights = as_weights(probabilities, features), shares = room(features, np.NPY_UINT64)
     cdef uint64_t state

@@ -26,7 +26,7 @@ def as_sizes(value, str name):
     cdef list found = []
     try:
         if isinstance(value, (str, bytes, bytearray)):
-            raise TypeError  # an empty one would be no axes, and bytes are integers
+            raise TypeError  # an empty string would mean no axes, and bytes are sequences of integers
         for each in value:
             found.append(as_integer(each))
         return tuple(found)
@@ -237,7 +237,7 @@ cdef int64_t group_at(const Place *place, int k, int64_t i) noexcept:
 
 
 cdef int lay_groups(Laid laid, Place *place, const int64_t *steps) except -1:
-    """Set the layout of a mask with groups: two axes for each axis that is cut, of groups and of positions in a group.
+    """Set the layout of a mask with groups: two axes for each axis that is cut: the groups, and the positions in a group.
 
     If a group is cut off at an edge of the block, the layout covers whole groups, and `places` says where the block is in them.
     """
@@ -274,7 +274,7 @@ cdef int lay_groups(Laid laid, Place *place, const int64_t *steps) except -1:
 
 
 cdef (int64_t, int64_t) narrow(int64_t group, int64_t before, int64_t n) noexcept:
-    """Return the size of two groups that hold n elements, and how many positions come before them, as small as possible."""
+    """Return the least size of two groups that hold n elements, and the number of positions before the first element."""
     cdef int64_t head = group - before
     group = max(head, n - head)
     return group, group - head

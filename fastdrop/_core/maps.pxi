@@ -13,7 +13,7 @@ def attention_map(np.ndarray x not None, int channels):
     return mean
 
 
-@cython.cdivision(True)  # by 0 too
+@cython.cdivision(True)  # division by 0 gives infinity or NaN, and no error
 cdef void divide(floating *y, floating by, int64_t n) noexcept:
     cdef int64_t i
     for i in range(n):
@@ -54,8 +54,8 @@ cdef void keep_below(const floating *x, floating threshold, int64_t samples, int
 def hide_or_stress(Call call not None, x, double p, double threshold, int channels, values=None):
     """Return x without the places of high attention or, with probability 1 - p, times the importance map: ADL in training.
 
-    With `values`, the input of that pass, x is the gradient with respect to its result. Then return that with respect to
-    `values`.
+    With `values`, the input of the forward pass, x is the gradient with respect to its result. Then return the gradient with
+    respect to `values`.
     """
     cdef Work work = begin(call, x, call.array_name())
     cdef native.fd_key key

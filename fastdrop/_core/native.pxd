@@ -188,7 +188,7 @@ cdef extern from "<fenv.h>" nogil:
 
 
 cdef struct Environment:
-    # The floating-point environment at the begin of a block: usually the default one, which is not copied.
+    # The floating-point environment at the beginning of a block: usually the default one, which is not copied.
     bint is_default
     fenv_t found
 

@@ -76,7 +76,7 @@ cdef const fd_isa *find_isa(str name) except NULL:
 
 
 cdef void environment_begin(Environment *before) noexcept nogil:
-    """As fd_float_begin, for all that NumPy and Python compute with: longdouble has a rounding mode of its own."""
+    """Set the default environment, as fd_float_begin does, but for longdouble too, which has a rounding mode of its own."""
     before.is_default = fd_float_is_default()
     if not before.is_default:  # fegetenv and fesetenv take longer than a short computation
         fegetenv(&before.found)

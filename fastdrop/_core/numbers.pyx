@@ -108,7 +108,7 @@ cdef int fill_words(Settings settings, native.fd_key key, uint64_t first, np.nda
 
 
 def check_place(shape, dtype, Call call not None):
-    """Raise unless the random numbers of an array of this shape are inside the larger array and inside the stream."""
+    """Raise an error unless the random numbers of an array of this shape are inside the larger array and inside the stream."""
     placed_numbers(shape_of(shape), np.dtype(dtype), call)
 
 
@@ -237,8 +237,8 @@ def noise(
     """Return x with a noise, and the sums of the parameter's gradient per tile or None (fastdrop.h has the formulas).
 
     `other` is an array like x; for "scaled" and "factors", any real array that broadcasts to x. "factors" takes a seed, as the
-    others do, but uses no random numbers. It adds `shifts`, which have the shape of `other`, the compute type and C order, as
-    `other` then has.
+    others do, but uses no random numbers. It adds `shifts`, which have the shape of `other`. Both then have the compute type
+    and C order.
     """
     cdef Noise noise = Noise.__new__(Noise)
     cdef Work work = begin(call, x, call.array_name())

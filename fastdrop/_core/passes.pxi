@@ -1,4 +1,4 @@
-# Two passes of one batch: the logarithms of their probabilities and the terms of their loss. NumPy has exp and log.
+# Two passes of one batch: the logarithms of their probabilities and the terms of their loss. NumPy computes exp and log.
 
 def log_probabilities(np.ndarray first not None, np.ndarray second not None):
     """Return log P, log Q and log P - log Q in float64, for logits of shape (rows, classes).

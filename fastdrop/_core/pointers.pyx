@@ -196,7 +196,7 @@ cdef int perform_there(Work work, const Addresses *at, int64_t n, int64_t row, i
 
 
 cdef bint drop_flat(const Addresses *at, int64_t n, int dtype, tuple rule, int num_threads, bint is_new) except -1:
-    """Do what most calls ask of `drop`, without objects; return whether that was possible. A rule begins with p and the key."""
+    """Do what most calls ask of `drop`, without making objects; return whether it could. A rule begins with p and the key."""
     cdef native.fd_call call
     cdef Layouts space
     cdef Settings settings = effective()
@@ -229,7 +229,7 @@ cdef int run_with(Settings settings, native.fd_call *call, int num_threads, bint
     return 0
 
 
-# For compiled callers. They hold the GIL, and bind operands that are aligned and of which none overlaps the result.
+# For compiled callers. They hold the GIL. Their operands are aligned, and none of them overlaps the result.
 
 cdef int runs_in_c() except -1:
     """Return whether the settings in force choose the kernels, and no backend in Python."""

@@ -20,7 +20,7 @@ cdef int perform(Work work) except -1:
 
 
 cdef int perform_kept(Work work) except -1:
-    """Do the same for arrays that no code of the caller's can change. Those of bfloat16 may have the dtype uint16."""
+    """Do the same for arrays that the caller's code cannot change. Those of bfloat16 may have the dtype uint16."""
     cdef np.ndarray y = work.y
     if not np.PyArray_SIZE(work.x):
         return 0
@@ -44,8 +44,8 @@ cdef int perform_kept(Work work) except -1:
 cdef int check_kept(Work work) except -1:
     """Raise an error unless x has its dtype and all arrays have one shape.
 
-    Code of the caller's, which runs while an argument is converted, may have changed them in place after they were checked. An
-    array keeps its number of bytes then, so one that has as many elements as before has elements of the same size.
+    The caller's code runs while an argument is converted. It may have changed arrays in place after they were checked. An array
+    keeps its number of bytes then: if it has as many elements as before, they have the same size as before.
     """
     cdef np.ndarray x = work.x
     if kind_of(x, "x") != work.dtype or not (
@@ -114,14 +114,16 @@ cdef void regain(PyThreadState *state) noexcept:
         PyEval_RestoreThread(state)
 
 
-# Bits of a mask that the whole of an outer axis repeats. Kernels keep a tile of bits themselves; more than the most would not
-# stay in the caches.
+# The number of bits of a mask that an outer axis repeats. Kernels keep up to a tile of bits themselves, and more than the most
+# would not stay in the caches.
 cdef int64_t LEAST_REPEATED_BITS = 4097, MOST_REPEATED_BITS = 1 << 22
 
 
 cdef np.ndarray make_repeated_bits(Work work, native.fd_bits *bits, int threads):
-    """Make the bits of a repeated mask once, before a kernel lays them over the array. Return their memory, or None: the key is
-    drawn already, so a lack of memory is no error, and the kernel makes the bits with each repetition."""
+    """Make the bits of a repeated mask once, before a kernel lays them over the array. Return their memory, or None.
+
+    Without memory the kernel makes the bits with each repetition. That is no error, because the key is drawn already.
+    """
     cdef const native.fd_layout *mask = bits.mask_layout
     cdef native.fd_bits whole = bits[0]
     cdef native.fd_layout flat
@@ -174,7 +176,7 @@ cdef int perform_in_c(Work work) except -1:
 # The backends in Python: flat chunks of 32- or 64-bit floats
 
 cdef object in_c_order(np.ndarray a):
-    """Return an object whose slices are elements in C order. Axes of size 1 are left out, as `flat` allows 32 axes only."""
+    """Return an object whose slices are elements in C order. Axes of size 1 are left out: `flat` allows only 32 axes."""
     plain = np.asarray(a)
     return plain.reshape(-1) if np.PyArray_IS_C_CONTIGUOUS(a) else plain.squeeze().flat
 

@@ -41,7 +41,7 @@ def variances(np.ndarray log_alpha not None, most=None, *, bint roots=False):
     Larger logarithms than `most`, if that is given, count as `most`.
     """
     if np.PyArray_IS_F_CONTIGUOUS(log_alpha) and not np.PyArray_IS_C_CONTIGUOUS(log_alpha):
-        turned = variances(log_alpha.T, most, roots=roots)  # keeps the order: products of others may be rounded otherwise
+        turned = variances(log_alpha.T, most, roots=roots)  # keeps the order: BLAS may round products of others differently
         return None if turned is None else turned.T
     cdef np.ndarray given = log_alpha
     if most is not None:
@@ -132,7 +132,7 @@ def scaled_backward(Call call not None, grad, x, np.ndarray scale not None):
     cdef np.ndarray given = work.x, other = operand(x, given, true_shape(given), "x"), sums, each
     cdef uint64_t state
     cdef int64_t i
-    other = np.ndarray.view(other)  # code of the caller's, run later, may change the array itself
+    other = np.ndarray.view(other)  # the caller's code, run later, may change the array itself
     run.work, run.name, run.kind, run.params = work, "scaled", KINDS_OF_NOISE["scaled"][0], ()
     place_numbers(work, call, np.PyArray_NDIM(given), np.PyArray_DIMS(given))
     work.other = spread_factors(scale, work, "log_alpha")
@@ -159,7 +159,7 @@ def scaled_backward(Call call not None, grad, x, np.ndarray scale not None):
 
 
 cdef int first_sums(Noise run, tuple shape) except -1:
-    """Let a pass make the sums along the first axis along which an array of a shape was broadcast."""
+    """Let a pass also sum along an axis: the first one along which an array of this shape was broadcast."""
     cdef np.ndarray x = run.work.x
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
     cdef int ndim = np.PyArray_NDIM(x), missing = ndim - len(shape), k, axis = -1

@@ -143,7 +143,7 @@ cdef class RoundToNearest:
 
 
 def rounding_to_nearest(function):
-    """Decorate a function that computes with NumPy: the rounding mode and the error handling of its caller must not matter."""
+    """Decorate a function that computes with NumPy, so that its caller's rounding mode and error handling do not matter."""
 
     @functools.wraps(function)
     def computed(*args, **kwargs):
@@ -176,7 +176,7 @@ error_handling, ignoring = find_error_handling()
 cdef object begin_in_python(native.Environment *found):
     """Begin a computation by NumPy as `RoundToNearest` does, without NumPy's warnings. Return what `end_in_python` takes.
 
-    This is no `with` statement, because generated code for that does not survive when memory runs out within it.
+    This is no `with` statement, because the code that Cython generates for one fails when memory runs out (plan.pyx).
     """
     cdef object quiet
     if error_handling is not None:

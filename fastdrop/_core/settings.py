@@ -152,7 +152,7 @@ def require_settings() -> None:
 def is_command() -> bool:
     """Return whether this process runs the command `fastdrop`, which imports the package before its own module."""
     arguments: list[str] = getattr(sys, "argv", None) or [""]  # a program that embeds Python may have none
-    if arguments[0] == "-m":  # so far; `runpy` puts the path of the module there after it has imported the package
+    if arguments[0] == "-m":  # `runpy` replaces it by the path of the module, but only after it has imported the package
         return sys.orig_argv[-len(arguments)].removeprefix("-m") == "fastdrop"
     return os.path.basename(arguments[0]) == "fastdrop"
 
@@ -336,7 +336,7 @@ def using(*, isa: str | None = None, backend: Backend | None = None, num_threads
     finally:
         try:
             set_blocks(tuple(open_block for open_block in blocks.get() if open_block is not block))
-        except MemoryError:  # the block stays in the list, but says nothing any more
+        except MemoryError:  # the block stays in the list, but its settings are open from now on
             block.settings.become(None)
             if (in_force := plan.override.get()) is not None and in_force is not before:
                 in_force.become(before)

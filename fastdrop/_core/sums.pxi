@@ -91,7 +91,7 @@ cdef bint are_cached_maps(np.ndarray grad, np.ndarray x, np.ndarray y, tuple axe
 
 
 cdef bint is_read_first(np.ndarray a, np.ndarray y):
-    """Return whether an array of one shape with y needs no conversion, and element i of y may overwrite no other one of it."""
+    """Return whether an array of y's shape needs no conversion, and element i of y can overwrite only its element i."""
     return is_usual(a) and (np.PyArray_DATA(a) == np.PyArray_DATA(y) or not may_overlap(a, y))
 
 
@@ -175,9 +175,10 @@ def noise_of_maps(Call call not None, x, str name, tuple params, tuple axes):
 def noise_of_maps_backward(Call call not None, grad, x, str name, tuple params, tuple axes, tuple others=None):
     """Return the gradient of `noise_of_maps` with respect to x, the sum of its parameter's gradient, and that with `others`.
 
-    For the kernels a map is one element: its value is 1 in the forward pass, and its gradient is the sum of the gradients of
-    its elements times x. The slope is a sum of products of both, so that they may change places: then the kernels return the
-    factors of the maps too. `others` are other parameters; without them, the third result is None.
+    For the kernels a map is one element. Its value is 1 in the forward pass, and its gradient is the sum of the gradients of
+    its elements times x. The slope is a sum of products of the two, so they may change places. With the value in the place of
+    the gradient, the kernels return the factors of the maps too. `others` are other parameters; without them, the third result
+    is None.
     """
     cdef Work work = begin(call, grad, call.array_name())
     cdef np.ndarray given = work.x, values = operand(x, given, true_shape(given), "x"), y = result_like(call, given)

@@ -1,4 +1,4 @@
-# Eager calls on PyTorch's tensors, compiled because a small call takes most of its time to ask the tensors what they are.
+# Eager calls on PyTorch's tensors. They are compiled, because a small call spends most of its time on questions to the tensors.
 # Nothing here imports PyTorch: `fastdrop.torch` registers what is needed of it.
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -61,7 +61,7 @@ def register_functions(rule, apply, apply_add):
 
 
 cdef int dtype_of(const Described *at) noexcept:
-    """Return the number of a dtype, or -1 for another than the four."""
+    """Return the number of a dtype, or -1 for a dtype other than the four."""
     if at.lanes != 1 or at.kind != KIND_FLOAT:
         return native.FD_BFLOAT16 if at.lanes == 1 and at.kind == KIND_BFLOAT and at.bits == 16 else -1
     if at.bits == 32:
@@ -84,7 +84,7 @@ cdef int64_t size_in_c_order(const Described *at) noexcept:
 
 
 cpdef bint is_plain(x) except -1:
-    """Return whether a tensor's memory is there to be worked on, with nothing between it and the caller."""
+    """Return whether a kernel may use a tensor's memory: a dense tensor of PyTorch's class, in no transform or trace."""
     cdef Described at
     if type(x) not in plain_types or transforms_active() or dispatch_modes() or is_traced():
         return False
@@ -106,7 +106,7 @@ cpdef object draw_word(generator=None):
 
 
 cpdef object drop_memory(x, out, rule, more):
-    """Write ``residual + dropout(x + bias)`` to `out`, which may be x: plain tensors, of which `more` has (bias, residual)."""
+    """Write ``residual + dropout(x + bias)`` to `out`, which may be x. All are plain tensors; `more` is (bias, residual)."""
     cdef bint is_new = out is not x, is_contiguous
     cdef Described from_, to
     cdef Addresses at
@@ -165,7 +165,7 @@ cpdef object eager_plain(x, rule, bint in_place, more):
 
 
 def drop_usual(x, p, training, in_place):
-    """Return ``dropout(x)`` of a plain tensor, with a key that is drawn; None, before anything is drawn, for other calls."""
+    """Return ``dropout(x)`` of a plain tensor, with a new key. For other calls, return None before a key is drawn."""
     if training is not True or in_place is not False or not PyFloat_CheckExact(p) or not is_plain(x):
         return None
     if not (native.is_rate(p) and p > 0):

@@ -11,8 +11,12 @@ of bits come first, then functions of values:
     ``other + (keep ? (x + bias) * factor : 0)``; ``bias`` and ``other`` may be None, ``factor`` an array.
 ``affine(x, out, bits, factor, shift, fill)``
     ``keep ? x * factor + shift : fill``.
+``signed(x, out, bits, factor, shift, fill)``
+    ``keep ? x * factor + sgn(x) shift : -sgn(x) fill``, without the signed terms for 0 and NaN.
 ``select(x, out, bits, other)``
     ``keep ? x : other``.
+``drop_blocks(seeds, maps, sizes, block, out)``
+    Packed keep bits of maps in which each seed drops a block.
 ``words(seed, offset, index, out)``, ``uniform(seed, offset, index, out)``, ``normal(seed, offset, index, out)``
     The words of domain 0, and the uniform and the normal numbers computed from them. ``index`` is that of the first of
     neighbours, an integer, or that of each element, an int64 array.

@@ -65,7 +65,7 @@ SQRT_HALF32 = i32(0x3F3504F3)  # the bits of sqrt(1/2)
 
 
 def power_of_two32(n: Integer) -> Real:
-    """2**n as float32, -126 <= n <= 127."""
+    """Return 2**n as float32, for -126 <= n <= 127."""
     return i32(i32(n + i32(127)) << i32(23)).view(f32)
 
 
@@ -121,7 +121,7 @@ SQRT_HALF64 = i64(0x3FE6A09E667F3BCD)
 
 
 def power_of_two64(n: Integer) -> Real:
-    """2**n as float64, -1022 <= n <= 1023."""
+    """Return 2**n as float64, for -1022 <= n <= 1023."""
     return i64(i64(n + i64(1023)) << i64(52)).view(f64)
 
 

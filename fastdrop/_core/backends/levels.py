@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 __all__ = ["HIGHEST", "fill_up"]
 
-HIGHEST = 2.0**1001  # all positive scores, which are at least 2**-1000, are at 1
+HIGHEST = 2.0**1001  # at this level, all positive scores give 1: they are at least 2**-1000
 
 Floats = NDArray[np.float64]
 

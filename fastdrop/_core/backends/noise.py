@@ -70,19 +70,19 @@ def concrete(u: Floats, other: Floats | None, *params: Any) -> Made:
 
 
 def uniform(u: Floats, other: Floats | None, width: Any) -> Made:
-    """X * (1 + width (2 u - 1))."""
+    """Return the factor 1 + width (2 u - 1)."""
     one = u.dtype.type(1)
     centred = (u + u) - one
     return one + width * centred, centred
 
 
 def scaled(z: Floats, scale: Floats) -> Made:
-    """X * (1 + scale z), a scale for each element."""
+    """Return the factor 1 + scale z, with one scale per element."""
     return z.dtype.type(1) + scale * z, None
 
 
 def factors(numbers: None, factor: Floats) -> Made:
-    """X * factor: no number is drawn."""
+    """Return the given factor; no number is drawn."""
     return factor, None
 
 
@@ -105,4 +105,4 @@ NOISES: dict[str, Callable[..., Made]] = {
 }
 NUMBERS = dict.fromkeys(NOISES, "normal") | {"concrete": "uniform", "uniform": "uniform", "factors": None}
 ADDED = ("additive", "spread")
-GIVEN_FACTORS = ("scaled", "factors")  # their operand is of the type that is computed with
+GIVEN_FACTORS = ("scaled", "factors")  # their operand has the compute type

@@ -278,7 +278,7 @@ def affine(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, shift: 
 
 
 def signed(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, shift: Any, fill: Any) -> None:
-    """Keep ? x * factor + sgn(x) shift : -sgn(x) fill; for 0 and NaN, which have no sign, keep ? x * factor : 0."""
+    """Write keep ? x * factor + sgn(x) shift : -sgn(x) fill. 0 and NaN have no sign: for them, keep ? x * factor : 0."""
     for part in chunks(x.size):
         some = x[part]
         kept = np.unpackbits(bits[part.start // 8 : (part.stop + 7) // 8], count=some.size, bitorder="little").view(np.bool_)

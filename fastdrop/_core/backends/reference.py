@@ -135,7 +135,7 @@ def affine(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, shift: 
 
 
 def signed(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, shift: Any, fill: Any) -> None:
-    """Keep ? x * factor + sgn(x) shift : -sgn(x) fill; for 0 and NaN, which have no sign, keep ? x * factor : 0."""
+    """Write keep ? x * factor + sgn(x) shift : -sgn(x) fill. 0 and NaN have no sign: for them, keep ? x * factor : 0."""
     product, zero = x * factor, x.dtype.type(0)
     kept = np.where(x > 0, product + shift, np.where(x < 0, product - shift, product))
     dropped = np.where(x > 0, zero - fill, np.where(x < 0, fill, zero))
