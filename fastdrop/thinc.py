@@ -97,7 +97,7 @@ class FastdropOps(NumpyOps):  # type: ignore[misc]
         n = math.prod(sizes)
         if len(self.ones) < n:  # never written, so threads may share it
             self.ones = np.ones(n, np.float32)
-        return dropout(self.ones[:n].reshape(sizes), drop, seed=self.stream, num_threads=1)  # as all of thinc
+        return dropout(self.ones[:n].reshape(sizes), drop, seed=self.stream, num_threads=1)  # as all of thinc does
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "ones": np.ones(0, np.float32)}

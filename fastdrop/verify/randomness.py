@@ -1,9 +1,8 @@
-"""Statistical tests of masks that the batteries of other programs do not have, or not of masks. They need SciPy.
+"""Statistical tests of masks, which the batteries of other programs lack or apply to words only. They need SciPy.
 
 A test takes a function like `fastdrop.dropout_mask` and a size, and returns p-values. They are uniform in (0, 1) if the
 function is perfect. A statistic that is discrete has a range of p-values for each value; one of them is drawn, with fixed
-random numbers.
-`judge` turns the p-values of a test into a verdict.
+random numbers. `judge` turns the p-values of a test into a verdict.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def of_counts(counts: NDArray[Any], n: Any, p: Any) -> PValues:
 
 
 def of_discrete(below: NDArray[Any], here: NDArray[Any]) -> PValues:
-    """Return a p-value among those of each value, of which `below` is the probability of less, `here` that of itself."""
+    """Draw a p-value from each value's range: `below` is the probability of a lesser value, `here` that of the value itself."""
     drawn = np.random.default_rng(below.size).random(below.shape)
     return np.asarray(below + drawn * here, np.float64)
 
@@ -142,7 +141,7 @@ def autocorrelation(mask: Mask, size: int, p: float = 0.5) -> PValues:
 
 
 def autocorrelation_of_few(mask: Mask, size: int) -> PValues:
-    """Test the same of a mask that drops one in ten."""
+    """Do the same test on a mask that drops one element in ten."""
     return autocorrelation(mask, size, 0.1)
 
 
@@ -151,7 +150,7 @@ SHIFTS = (0, 1, 2, 31, 32, 127, 128, 129, 4096)
 
 
 def planes(mask: Mask, size: int) -> PValues:
-    """Test the correlations of each two of the first binary digits of the elements' numbers, at several distances."""
+    """Test the correlations of each pair of the first binary digits of the elements' numbers, at several distances."""
     digits = [plane(mask, size, j) for j in range(PLANES)]
     pairs = [(a, b, shift) for a in range(PLANES) for b in range(PLANES) if a != b for shift in SHIFTS]
     agreements = [np.count_nonzero(digits[a][: size - shift] == digits[b][shift:]) for a, b, shift in pairs]
@@ -159,7 +158,7 @@ def planes(mask: Mask, size: int) -> PValues:
 
 
 def plane(mask: Mask, n: int, j: int) -> NDArray[np.bool_]:
-    """Return digit j of the numbers that are compared with p: whether an odd number of multiples of 2**-(j+1) is not above."""
+    """Return digit j of each element's number: the parity of how many multiples of 2**-(j+1), without 0, it reaches."""
     found = np.zeros(n, bool)
     for multiple in range(1, 2 ** (j + 1)):
         found ^= mask(n, multiple / 2 ** (j + 1), seed=4)
@@ -167,14 +166,14 @@ def plane(mask: Mask, n: int, j: int) -> NDArray[np.bool_]:
 
 
 def one_hot_keys(mask: Mask, size: int) -> PValues:
-    """Test the correlations of `size` elements under each two of 129 keys: of 0, and of one bit in the seed or the offset."""
+    """Test the correlations of `size` elements under each pair of 129 keys: 0, and each bit of the seed and the offset."""
     keys = [(0, 0), *((2**bit, 0) for bit in range(64)), *((0, 2**bit) for bit in range(64))]
     rows = np.stack([signs(mask(size, 0.5, seed=seed, offset=offset)) for seed, offset in keys])
     return of_pairs(rows)
 
 
 def of_pairs(rows: NDArray[np.float32]) -> PValues:
-    """Return the p-values of the correlations of each two rows of signs: the products are sums of -1 and 1, and exact."""
+    """Return the p-values of the correlations of each pair of rows of signs. Their products are exact sums of 1 and -1."""
     number, size = rows.shape
     return of_counts((size + (rows @ rows.T)[np.triu_indices(number, 1)]) // 2, size, 0.5)
 
@@ -214,7 +213,7 @@ folded_keys = family(lambda size: [(fastdrop.fold_in(6, data), 0) for data in ra
 
 
 def counts_of_dropped(mask: Mask, size: int) -> PValues:
-    """Test the numbers of dropped elements for `size` pairs of a seed and a rate: even rates, and ones near 0 and near 1."""
+    """Test the numbers of dropped elements for `size` pairs of a seed and a rate: uniform, near 0, and near 1."""
     draw = np.random.default_rng(7)
     n = 2**16
     small = 10 ** draw.uniform(-4, 0, size)
