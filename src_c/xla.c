@@ -110,7 +110,7 @@ typedef struct {
 /* What is done with the elements; fastdrop/jax/_primitive.py has the same numbers. */
 enum { INVERTED = 0, SCALED = 1, AFFINE = 2, GAUSSIAN = 3 };
 
-/* A call, read. */
+/* A call, after it was read. */
 typedef struct {
   const xla_buffer *x, *keys, *begin, *rate;
   void *y;

@@ -40,7 +40,7 @@ static int64_t product(const int64_t *sizes, int n) {
   return all;
 }
 
-/* Copies the seeds of some maps, from bit `from` on, to the places in the maps that they are the first corners of. */
+/* Copies the seeds of some maps, from bit `from` on, to the first corners of their blocks in the maps. */
 static void place_seeds(const fd_maps *of, const uint64_t *seeds, int64_t from, int64_t maps, uint64_t *to) {
   const int inner = of->ndim - 1;
   fd_layout rows = {.ndim = inner + 1, .shape = {maps}, .strides = {product(of->sizes, of->ndim)}};

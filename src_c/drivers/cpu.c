@@ -17,7 +17,7 @@ INLINE int has_leaf7_ebx(uint32_t bits) {
   return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bits) == bits;
 }
 
-/* Whether the operating system saves these registers at a context switch; it does not if it does not say so. */
+/* Whether the operating system saves these registers at a context switch. One that does not say so does not. */
 INLINE int saves(uint32_t registers) {
   uint32_t low, high;
   if (!has_leaf1_ecx(bit_OSXSAVE)) return 0;

@@ -5,8 +5,8 @@
 
 #include "drivers/drive.h"
 
-/* Shares of the 2^32 words in proportion to weights, at least one for each positive weight. All sums are of integers, so that
- * their order does not matter. */
+/* Shares of the 2^32 words in proportion to weights, at least one for each positive weight. Only integers are added, so
+ * the order does not matter. */
 void fd_share_words(const double *weights, int64_t features, uint64_t *shares) {
   double largest = 0;
   uint64_t count = 0, sum = 0, given = 0;
@@ -34,8 +34,8 @@ int fd_draw_shift(int64_t features) {
   return 32 - bits;
 }
 
-/* The last word of each feature, arbitrary for a first feature without words; for each bucket of words, the first feature that
- * owns one of them or of the following ones; the expected number of draws times 2^32, of all rows of a block. */
+/* Fills three tables: the last word of each feature, which is arbitrary for a first feature without words; for each bucket of words,
+ * the first feature that owns one of them or of the following ones; and for each element of a block, the expected draws times 2^32. */
 static void fill_tables(const fd_draw_call *call, const uint64_t *shares) {
   const int64_t rows = fd_min(fd_draw_rows(call->features), call->rows);
   uint64_t end = 0, b = 0;

@@ -4,9 +4,9 @@
  * only on its index, so the number of workers changes nothing. Every worker sets the floating-point environment that the
  * guarantee requires, and restores the previous one.
  *
- * OpenMP has two traps, and both are a matter of the number of workers alone. Its threads do not survive a fork, and a child that
- * used them would wait for ever. And libgomp ends the process if it cannot start a thread. So a forked child uses one worker,
- * and before the pool of the calling thread grows, that many threads are started here on trial.
+ * OpenMP has two traps, which the right number of workers avoids. Its threads do not survive a fork, and a child that used them
+ * would wait for ever: so a forked child uses one worker. And libgomp ends the process if it cannot start a thread: so before the
+ * pool of the calling thread grows, that many threads are started here on trial.
  */
 #include "drivers/drive.h"
 
@@ -69,7 +69,7 @@ static int startable_threads(int wanted) {
 
 /* Returns the number of workers, at most `wanted`. The calling thread is one of them. */
 static int usable_workers(int wanted) {
-  static _Thread_local int pool = 1; /* this thread's workers in its last parallel region; libgomp ends those that one leaves out */
+  static _Thread_local int pool = 1; /* this thread's workers in its last parallel region; libgomp ends those that a region leaves out */
   if (is_fork || wanted <= 1) return 1;
   if (omp_get_level()) pool = 1; /* within another parallel region there is no pool */
   if (wanted > pool) wanted = pool + startable_threads(wanted - pool);

@@ -148,12 +148,12 @@ typedef struct {
 enum { FD_NEAR = 65536 };
 /* Asks for the elements of the sums after those of the elements i .. i + n - 1 of a flat array of (outer, length, inner). */
 void fd_fetch_next(const void *array, int64_t itemsize, int64_t length, int64_t inner, int64_t i, int64_t n);
-/* The same for n sums of four terms, of which `done` sums of the same index, with `each` terms, come before. */
+/* The same for n sums of four terms. `done` sums of the same index, which has `each` terms, come before them. */
 void fd_fetch_next_fours(const void *array, int64_t itemsize, int64_t each, const int64_t four[4], int64_t done, int64_t n);
 /* Writes the `inner` sums of the terms from number `first` on. */
 void fd_halve(const fd_halving *terms, int64_t first, void *out);
-/* Writes the sums of the columns that begin among the terms begin .. end - 1 if each column is `length` neighbours. So the sums are
- * shared among threads: each term is written once, by one of them. `out` has all sums. */
+/* Writes the sums of the columns that would begin among the terms begin .. end - 1 if each column were `length` neighbours. So threads
+ * share the sums, and one of them writes each term once. `out` has all sums. */
 void fd_halve_share(const fd_halving *terms, int64_t begin, int64_t end, char *out);
 
 static inline int64_t fd_itemsize(int dtype) { return dtype == FD_FLOAT64 ? 8 : dtype == FD_FLOAT32 ? 4 : 2; }

@@ -1,13 +1,13 @@
-/* halving.c: sums in a fixed order: the second half is added to the first, which is one longer if their number is odd, until one is
- * left. Long sums are made in pieces, so that no array of terms is needed.
+/* halving.c: sums in a fixed order: the second half of the terms is added to the first, which is one longer if their number is odd, until
+ * one is left. Long sums are made in pieces, so that no array of terms is needed.
  */
 #include <string.h>
 
 #include "drivers/drive.h"
 
-/* Sums of up to WHOLE bytes are halved in one buffer; if their terms have at most SHORT bytes, many sums share the buffer. More of them
- * are halved in pieces, whose second halves share ROOM bytes. Those of many columns share more: a longer piece is a longer run of memory,
- * and a multiple of COLUMNS wastes few words of a batch. */
+/* Terms of up to WHOLE bytes are halved in one buffer; sums of at most SHORT bytes of terms share the buffer. More terms are halved in
+ * pieces, whose second halves share ROOM bytes. Pieces of many columns share COLUMNS_ROOM bytes, because a longer piece is a longer run of
+ * memory. Their length is a multiple of COLUMNS, which wastes few words of a batch. */
 enum { WHOLE = 8192, SHORT = 1024, ROOM = 8192, COLUMNS_ROOM = 16384, FEW_COLUMNS = 128, ALIGNED = 16, COLUMNS = 32 };
 
 /* Sums of neighbouring columns: the terms of one index of the outer axis begin at number `at`. Each halving has its own part of `room`,
@@ -135,7 +135,7 @@ static NOINLINE void halve_together(const fd_halving *terms, int64_t first, int6
   }
 }
 
-/* Few columns are not divided. */
+/* If there are few columns, a share has all of them for each of its indices of the outer axis. */
 void fd_halve_share(const fd_halving *terms, int64_t begin, int64_t end, char *out) {
   const int64_t length = terms->length, inner = terms->inner, size = size_of(terms), each = inner < FEW_COLUMNS ? inner : 1;
   const int64_t past = (end + length * each - 1) / (length * each) * each, bytes = length * inner * size;

@@ -157,7 +157,7 @@ static void axis_range(const void *work, int64_t begin, int64_t end) {
   fd_halve_share(&terms, begin, end, (char *)job.call->sums);
 }
 
-/* Factors of which long runs of neighbours are one number, or are neighbours themselves: each run is multiplied without a copy. */
+/* Factors in long runs: neighbours that share one factor, or whose factors are neighbours. Each run is multiplied without a copy. */
 enum { LEAST_FACTOR_RUN = 128 };
 
 static int has_factor_runs(const noise_job *job) {

@@ -40,7 +40,7 @@ double fd_rounded_factor(double value, int dtype) {
 int fd_is_rate(double p) {
   uint64_t bits;
   memcpy(&bits, &p, sizeof bits);
-  /* Without the sign, a number is the larger, the larger its bits are; 0x3FF0... is 1, and -0.0 is 0. */
+  /* Positive numbers have the order of their bits. 0x3FF0... is 1, and 0x8000... is -0.0. */
   return bits <= UINT64_C(0x3FF0000000000000) || bits == UINT64_C(0x8000000000000000);
 }
 

@@ -1,4 +1,4 @@
-/* rows.c: divides rows by the sums of their kept elements, and the gradient of that. Long rows are read for their sums and then, from
+/* rows.c: divides rows by the sums of their kept elements, and makes the gradients. Long rows are read for their sums and then, from
  * the caches, for their values. Shorter rows are processed together, many at a time.
  */
 #include <string.h>

@@ -1,8 +1,8 @@
 /* sums.c: sums along an axis, of elements or of products of two arrays; on request, the elements times a factor in the same pass. */
 #include "drivers/drive.h"
 
-/* Terms at a time. If those of the next index are near, fewer, so that memory is asked for them again and again while sums are made: a
- * processor waits for two dozen lines at most. */
+/* Terms at a time. They are fewer if the terms of the next index are near: then memory is asked for these in small portions while sums
+ * are made, because a processor waits for two dozen lines at most. */
 enum { PIECE = 128, NEAR_BYTES = 256 };
 
 typedef struct {

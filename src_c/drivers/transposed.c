@@ -1,4 +1,4 @@
-/* transposed.c: arrays that are contiguous along another axis than the last, as in Fortran order.
+/* transposed.c: arrays that are contiguous along an axis other than the last, as in Fortran order.
  *
  * The mask follows the C-order index, so its bits run along the last axis. The values are contiguous along the axis `fast`. In
  * index order, each element of such an array would touch its own cache line. The array is therefore split into blocks that stay

@@ -42,7 +42,7 @@ static void neighbours(const fd_number_source *source, uint64_t index, int64_t n
   source->made(fd_some_words(source->isa, &source->call, each * index, source->words_each * n, blocks), n, out);
 }
 
-/* Run by run of neighbours in the stream: all of them, or a row of a block of a larger array. */
+/* Works run by run. A run has neighbours in the stream: all elements, or a row of a block of a larger array. */
 void fd_numbers_at(const fd_number_source *source, int64_t i, int64_t n, uint64_t *blocks, void *out) {
   const fd_layout *layout = source->from->layout;
   const uint64_t first = source->from->first;

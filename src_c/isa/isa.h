@@ -82,13 +82,13 @@ typedef struct {
 } fd_gate_tile;
 typedef void gate_slopes_kernel(const fd_gate_tile *tile, int estimator, int divided);
 typedef double sum_kernel(void *products, int64_t n); /* n <= FD_NOISE_TILE; fills the rest with 0 */
-/* Rows of n elements of the compute type, one after the other: sums in their first elements, which overwrite the others; the first
- * element plus `more`, negated on request, in all elements of its row. */
+/* Rows of n elements of the compute type, one after the other. The first kernel leaves each row's sum in its first element, and
+ * anything in the others. The second writes the first element plus `more`, negated on request, to all elements of its row. */
 typedef void row_sums_kernel(void *values, int64_t rows, int64_t n);
 typedef void row_spread_kernel(void *values, int64_t rows, int64_t n, double more, int negated);
 typedef void row_products_kernel(void *g, const void *values, const void *totals, int64_t n); /* g = g * (values / totals) */
 typedef void row_add_kernel(void *to, const void *from, int64_t n);                   /* to = to + from */
-typedef void sum_terms_kernel(const void *x, const void *other, int64_t n, void *out); /* x, or x * other if there is another */
+typedef void sum_terms_kernel(const void *x, const void *other, int64_t n, void *out); /* x, or x * other unless other is 0 */
 typedef void sum_fours_kernel(const void *const x[4], const void *const other[4], int64_t n, void *out); /* (a + b) + (c + d) of terms */
 typedef void widen_kernel(const void *stored, int64_t n, void *out);
 

@@ -60,7 +60,7 @@ INLINE float exp32(float x) {
   return is_number ? y : x;
 }
 
-/* a where the bits of `mask` are 1, b where they are 0. In place of ?:, of which gcc makes two copies of all that follows. */
+/* a where the bits of `mask` are 1, b where they are 0. For ?:, gcc would make two copies of all code that follows. */
 INLINE int32_t chosen32(int32_t mask, int32_t a, int32_t b) { return (a & mask) | (b & ~mask); }
 INLINE int64_t chosen64(int64_t mask, int64_t a, int64_t b) { return (a & mask) | (b & ~mask); }
 
@@ -93,8 +93,8 @@ static const double log64_terms[] = {1.479819860511658591e-01, 1.531383769920937
 
 INLINE double power_of_two64(int64_t n) { return double_of((n + 1023) << 52); }
 
-/* Whole numbers near 0, as 64-bit integers and as float64: the last bits of the number with 1.5 2^52 added. In place of
- * conversions and of a shift that keeps the sign, which some instruction sets have in 32 bits only. */
+/* Whole numbers near 0, as 64-bit integers and as float64: the last bits of the number with 1.5 2^52 added. They replace
+ * conversions and a shift that keeps the sign, which some instruction sets have in 32 bits only. */
 INLINE int64_t to_integer64(double with_shift) { return bits_of_double(with_shift) - bits_of_double(0x1.8p52); }
 INLINE double from_integer64(int64_t n) { return double_of(n + bits_of_double(0x1.8p52)) - 0x1.8p52; }
 INLINE int64_t half_of64(int64_t n) { return (int64_t)((uint64_t)(n + 0x1000) >> 1) - 0x800; }
@@ -134,7 +134,7 @@ INLINE double log64(double x) {
 
 /* Functions that have the same text in both types; `least` is too small to change 1 by an addition. */
 #define FAMILY(type, n, least)                                                                       \
-  /* For finite x >= 0; of a NaN a NaN. */                                                           \
+  /* For finite x >= 0; NaN gives NaN. */                                                            \
   INLINE type log1p##n(type x) {                                                                     \
     const type sum = (type)1 + x, added = sum - (type)1;                                             \
     const int is_lost = added == (type)0;                                                            \

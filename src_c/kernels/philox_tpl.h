@@ -11,7 +11,7 @@ static const uint64_t MULTIPLIER0 = 0xD2511F53u, MULTIPLIER1 = 0xCD9E8D57u;
  * fewer lines to read, but takes almost as many planes. */
 enum { BATCH = LANES * CHAINS, PREFETCHES = 7 * (BATCH > 16 ? 3 : 2) };
 
-/* Memory that is prefetched while the multipliers work; with a step of 0 if there is none, because a test would take time. */
+/* Memory that is prefetched while the multipliers work. If there is none, the step is 0, because a test would take time. */
 INLINE prefetch_run prefetch_from(const prefetch_run *ahead, const void *anything) {
   return ahead ? *ahead : (prefetch_run){(const char *)anything, 0};
 }

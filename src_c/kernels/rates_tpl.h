@@ -1,4 +1,6 @@
-/* rates_tpl.h: keep bits and factors for one rate, or one keep probability, per element. This is plain C, vectorised by the flags of each ISA file. */
+/* rates_tpl.h: keep bits and factors for one rate, or one keep probability, per element. This is plain C, vectorised by the flags of
+ * each ISA file.
+ */
 
 /* Sixteen binary digits of each rate of a tile: the upper eight of all rates, then the lower eight of all rates. */
 typedef struct {

@@ -2,14 +2,14 @@
  * type.
  */
 
-/* Halves what is left of rows, 2 * half numbers each; `half` is a constant at every use, so that the loop over it is a register. */
+/* Halves what is left of rows, 2 * half numbers each; `half` is a constant at every use, so that the loop over it fits in a register. */
 INLINE void NAME(halve_rows)(REAL *all, int64_t rows, int64_t n, const int half) {
   for (int64_t row = 0; row < rows; row++, all += n)
     for (int i = 0; i < half; i++) all[i] = all[i] + all[half + i];
 }
 
-/* Replaces the first element of each row by the row's sum, and the others by anything: the second half is added to the first, which is
- * the longer one if the length is odd, until one number is left. What is left of long rows, and short rows, are added up side by side. */
+/* Leaves each row's sum in its first element, and anything in the others. The second half is added to the first, which is the longer
+ * one if the length is odd, until one number is left. Short rows, and what is left of long ones, are added up side by side. */
 static void NAME(row_sums)(void *values, int64_t rows, int64_t n) {
   enum { SHORT = 16, AT_ONCE = 32 };
   REAL *all = (REAL *)values, sides[SHORT][AT_ONCE];

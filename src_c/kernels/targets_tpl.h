@@ -14,8 +14,8 @@ INLINE void NAME(fetch_row)(const BITS *x, const fd_target_rows *rows) {
   for (int64_t at = 0; at < rows->lanes * (int64_t)sizeof *x; at += 64) v_prefetch(from + at);
 }
 
-/* The first digit of every element is counted; of the following ones, above bit `shift`, those of the few elements whose other digits
- * are those of their lane. */
+/* The first digit is counted for every element. A following digit, above bit `shift`, is counted only for the few elements whose
+ * digits so far are those of their lane. */
 static void NAME(count_first)(const fd_target_rows *rows) {
   for (int64_t row = 0; row < rows->rows; row++) {
     const BITS *x = (const BITS *)rows->x + row * rows->step;
