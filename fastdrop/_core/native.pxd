@@ -1,5 +1,5 @@
-# The only file that restates C. `native.pyx` holds the compiled kernels: other Cython modules reach them through the
-# functions declared here, which is also how a Cython user does it (`cimport fastdrop._core.native`).
+# The only file that restates C. `native.pyx` holds the compiled kernels. Other Cython modules reach them through the functions
+# declared here, and so does Cython code outside this package (`cimport fastdrop._core.native`).
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 

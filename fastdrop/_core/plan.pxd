@@ -1,5 +1,5 @@
 # The declarations of `plan.pyx` that `numbers.pyx`, `pointers.pyx` and `dropout.pyx` use. They are private and may change with
-# any version; only `native.pxd` is for Cython code outside this package.
+# any version. Only `native.pxd` is for Cython code outside this package.
 cimport numpy as np
 from libc.stdint cimport int64_t, uint64_t
 
@@ -61,7 +61,7 @@ cdef enum:
 cdef class Counter:
     cdef uint64_t number                     # the seed
     cdef uint64_t following                  # the offset of the next draw
-    cdef bint is_used_up                     # all 2**64 offsets have been drawn, and there is no next one
+    cdef bint is_used_up                     # all 2**64 offsets have been drawn
     cdef int draw(self, native.fd_key *out) except -1
     cdef int check_left(self) except -1
 
@@ -95,8 +95,8 @@ cdef object wrapped(np.ndarray x, np.ndarray y, object out)
 
 cdef class Laid:
     cdef native.fd_layout layout             # of the mask indices: steps in elements of the mask
-    cdef bint is_cut_off                     # a group is cut off, so the layout covers whole groups, and the block is in them
-    cdef native.fd_layout places             # the places of the block's elements in what the layout covers; its first place
+    cdef bint is_cut_off                     # a group is cut off: the layout covers whole groups, the block a part of them
+    cdef native.fd_layout places             # then: the places of the block's elements in those groups; its first place
     cdef int64_t first_place
 
 
@@ -104,15 +104,15 @@ cdef tuple mask_axes(Laid laid)
 
 
 cdef class Decisions:
-    cdef tuple shape, axes                   # of the array; the array's axes that the mask has
-    cdef int ndim, lead                      # the mask's axes; those before the axes of blocks
+    cdef tuple shape, axes                   # the array's shape; the axes of the array that the mask has
+    cdef int ndim, lead                      # the number of the mask's axes, and of those before the axes of blocks
     cdef bint has_blocks
     cdef bint shared[native.FD_MAX_DIMS]
     cdef int64_t sizes[native.FD_MAX_DIMS]   # of the mask, and of its decisions
     cdef int64_t seeds[native.FD_MAX_DIMS]
     cdef int64_t dims[native.FD_MAX_DIMS]    # of the array
-    cdef int64_t size, places, samples       # products: of the mask, of its decisions; the mask's size along its first axis
-    cdef int64_t rows, columns               # of the matrix per sample that is transposed; rows is 1 if none is
+    cdef int64_t size, places, samples       # the mask's elements, its decisions, and its size along its first axis
+    cdef int64_t rows, columns               # of each sample's matrix, if it is transposed; else rows is 1
     cdef native.fd_maps maps
     cdef Laid laid                           # the mask over the array
     cdef uint64_t first
@@ -124,12 +124,12 @@ cdef class Work:
     cdef np.ndarray x, y, bias, other
     cdef bint y_is_new                       # allocated for this call
     cdef double rate                         # p, if all elements have the same
-    cdef np.ndarray rates                    # or one p per element: float32 or float64, of the shape of x; or logits like x,
-    cdef bint is_gated                       # if this is set
+    cdef np.ndarray rates                    # or one p per element: float32 or float64, of the shape of x; the logits of a gate
+    cdef bint is_gated                       # a gate: `rates` are logits, and keep probabilities follow them
     cdef native.fd_gate gate
     cdef tuple groups                        # the sizes of groups of neighbours, and the axes that they cut; or None
     cdef object factor                       # the factor of kept elements, for functions without a mode; or None
-    cdef np.ndarray packed, flags            # or a mask that was made before; packed bits with a layout are whole groups
+    cdef np.ndarray packed, flags            # or a mask that was made before; packed bits with a layout are whole groups of 128
     cdef np.ndarray scales                   # one scale per scale_run elements instead of `scale`, float64; or None
     cdef int64_t scale_run
     cdef native.fd_key key

@@ -60,8 +60,8 @@ cdef extern from "numpy/arrayobject.h":
         PyTypeObject *, np.dtype, int, const np.npy_intp *, const np.npy_intp *, void *, int, PyObject *)
 
 STREAM = native.FD_STREAM
-# The number of elements from which another thread pays off: 32768 in a quick sequence of calls, 500000 after a pause
-# (docs/performance.md has the measurement).
+# The least number of elements per thread, between two measurements: a second thread pays off from 32768 on in a quick sequence
+# of calls, and from 500000 on after a pause (docs/performance.md, "When a second thread pays").
 LEAST_PER_THREAD = 2**17
 
 cdef int64_t NEVER = 1 << 62
