@@ -37,7 +37,7 @@ MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64"
 
 DEBUG = os.environ.get("FASTDROP_DEBUG", "0") == "1"
 STRIPPED = sys.platform == "linux" and not DEBUG
-STRIP = ["-Wl,-s", "-Wl,-z,noseparate-code"] if STRIPPED else []  # the second joins what would begin on pages of its own
+STRIP = ["-Wl,-s", "-Wl,-z,noseparate-code"] if STRIPPED else []  # the second flag lets segments share a page
 # No exception passes through this code, so nothing needs the tables that say how to unwind it: 80 KB to install.
 TABLES = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"] if STRIPPED else []
 # The compiler's command line ends with these flags, so that CFLAGS cannot undo them. Contraction is off because a fused
@@ -55,7 +55,7 @@ FRAMES = (
 # Cython's modules are long and have few hot loops, so that small code is also the faster code. clang does not know these flags.
 SMALL = ["-fno-tree-vectorize", "-freorder-blocks-algorithm=simple"]
 SMALL += [f"-fno-align-{places}" for places in ("functions", "loops", "jumps", "labels")]
-# The loops are in one module, over arrays of weights: for 4 KB of code, they take a half to a quarter of the time.
+# One module has loops over arrays of weights. For 4 KB of code, these flags cut their time to a half or a quarter.
 LOOPS = {"fastdrop._core.numbers": ["-ftree-vectorize", "-fvect-cost-model=dynamic", "-funswitch-loops"]}
 ABI3 = os.environ.get("FASTDROP_ABI3", "0") == "1"
 
@@ -72,8 +72,10 @@ int main(void) {
 
 
 def is_outdated(ext):
-    """Return whether a declaration is newer than a module's C file. Cython itself looks only at files of the module's name, so
-    that a module could keep the old layout of another module's structures."""
+    """Return whether a declaration is newer than a module's C file.
+
+    Cython itself looks only at files of the module's name: a module could keep the old layout of another module's structures.
+    """
     made = Path(ext.sources[0]).with_suffix(".c")
     return made.exists() and max(path.stat().st_mtime for path in DECLARATIONS) > made.stat().st_mtime
 
