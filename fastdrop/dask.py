@@ -161,7 +161,7 @@ def check_shape(shape: Any) -> tuple[int, ...]:
 
 
 def try_last_element(function: str, operands: list[Any], shape: tuple[int, ...], arguments: Arguments) -> NDArray[Any]:
-    """Run the function on the last element of the whole array: this makes all checks of a call, also that of the last index."""
+    """Run the function on the last element of the whole array. This makes all checks of a call, even that of the last index."""
     place: Arguments = {}
     if "seed" in arguments:
         place = {"global_shape": shape, "global_start": [max(size - 1, 0) for size in shape]}
@@ -174,7 +174,7 @@ def last_element(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def draw_key(arguments: Arguments, attempt: Callable[[Arguments], NDArray[Any]]) -> tuple[random.Key | None, NDArray[Any]]:
-    """Return the key of the graph, and the result of `attempt` with these arguments; it makes the checks before the draw."""
+    """Return the key of the graph, and the result of `attempt` with these arguments, whose checks come before the draw."""
     if "seed" not in arguments:
         return None, attempt(arguments)
     if not arguments.get("training", True):  # outside training a seed is checked and not drawn

@@ -69,7 +69,7 @@ BACKENDS: dict[str, Callable[..., Any]] = {"torch": drop_with_torch, "jax": drop
 
 
 def check_backend() -> None:
-    """Raise unless Keras runs on a backend for which there is an adapter."""
+    """Raise an error unless Keras runs on a backend for which there is an adapter."""
     if keras.backend.backend() not in BACKENDS:
         raise NotImplementedError(
             f"fastdrop.keras has layers for the backends torch, jax and numpy; Keras runs on {keras.backend.backend()}"

@@ -130,13 +130,13 @@ def fold_in(seed: int, data: int) -> int:
 
 
 def check_array(array: Any, name: str) -> None:
-    """Raise unless a type is one of the arrays that the kernels take."""
+    """Raise an error unless a type is one of the arrays that the kernels take."""
     if not isinstance(array, types.Array) or array.dtype not in DTYPES or array.layout != "C" or not array.aligned:
         raise NumbaTypeError(f"{name} must be {ALLOWED}; got {array}")
 
 
 def check_integer(number: Any, name: str) -> None:
-    """Raise unless a type is an integer; a bool is not one."""
+    """Raise an error unless a type is an integer; a bool is not one."""
     if not isinstance(number, (types.Integer, types.IntegerLiteral)):
         raise NumbaTypeError(f"{name} must be an integer in [0, 2**64); got {number}")
 
