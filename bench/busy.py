@@ -75,7 +75,7 @@ def process_ticks(pid: int) -> int:
 
 
 def drift(record: Record) -> float | None:
-    """Return how far nine of ten copies are from the median of the copies of an equal array during the whole run."""
+    """Return the 90 % quantile of how far copies are from the median of the copies of an equal array during the whole run."""
     equal: dict[tuple[tuple[int, ...], str, bool], list[float]] = {}
     for (name, contender), processes in record.rounds.items():
         case = record.cases[name]

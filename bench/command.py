@@ -77,7 +77,7 @@ def bench(
         with progress_bar(MofNCompleteColumn(), TimeElapsedColumn()) as bar:
             tell = told_by(bar, step_count(selection, mode))
             found = run(selection, mode, threads=threads, isa=isa, tell=tell, show=finish_entry)
-        if record:  # files first: whatever becomes of the screen, they are there
+        if record:  # files first, so that they are there even if the screen fails
             found.write(record)
         if html:
             from .report import write_report  # matplotlib takes a second
