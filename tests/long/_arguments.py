@@ -1,4 +1,4 @@
-"""Random arguments for the public functions: mostly such that a call works, and now and then such that it must not.
+"""Random arguments for the public functions: with most of them a call works, and with some it must not.
 
 `Draw` has the random choices of one call, and the shape and the dtype that its arrays have in common. `MAKERS` has a function
 per keyword. The choices depend on (seed, number of the call) alone, so the same arguments can be made again.

@@ -16,7 +16,7 @@ PIECE = 2**20
 
 
 def table():
-    """Return for each byte, whose lowest bit is the first element, the number of its fair bits, times 256, plus these bits."""
+    """Return, for each byte, the number of its fair bits times 256, plus these bits. Its lowest bit is the first element."""
     found = np.zeros(256, np.int64)
     for byte in range(256):
         pairs = [(byte >> shift & 1, byte >> (shift + 1) & 1) for shift in range(0, 8, 2)]

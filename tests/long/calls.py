@@ -244,7 +244,7 @@ def repeatable(name, given):
 
 
 def compare(name, given, d, result, again, tell, counts):
-    """Hold the result of a call against those of the other backends, against that without `out`, and against a block's."""
+    """Compare the result of a call with that of another backend, of the call without `out`, or of a block."""
     chance = d.random.random()
     words = FUNCTIONS[name].words
     if isinstance(result, np.ndarray) and result.size > LARGE:

@@ -5,7 +5,7 @@ Allocations that fail are tried too, in every function.
     python tests/long/killed.py --count 200
 
 --count is the number of kills, by SIGKILL and SIGINT in turn, at random moments of the run. Then come a limit on the size of
-files, a folder that is read-only, and one that vanishes. At last, every allocation of every public function fails in turn.
+files, a folder that is read-only, and one that vanishes. Last, every allocation of every public function fails in turn.
 """
 
 import hashlib
@@ -32,9 +32,9 @@ OLD = b"the old file"
 PATIENCE = 3600  # seconds: the machine may be busy
 COMMAND = [sys.executable, "-m", "fastdrop", "apply"]
 
-# A child that lets every allocation of a function fail in turn. CPython itself does not survive the failure of all allocations
-# from some on within `numpy.errstate`, so here one fails at a time. NumPy 2.4 does not survive some: it raises MemoryError for
-# the buffers of an iterator without holding the GIL, and does not look whether there is memory for a negated scalar.
+# A child that lets every allocation of a function fail in turn. One fails at a time, because CPython itself does not survive if
+# all fail from some point on within `numpy.errstate`. NumPy 2.4 does not survive some failures: it raises MemoryError for the
+# buffers of an iterator without holding the GIL, and does not check whether there is memory for a negated scalar.
 NO_MEMORY = """
     import faulthandler, sys, _testcapi
     faulthandler.enable()

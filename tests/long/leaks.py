@@ -3,7 +3,7 @@
     python -X dev -W error tests/long/leaks.py --count 1000000
 
 Each function is called --count times, or for --seconds if that is less, with small arguments. Then it is called with a wrong
-argument, many times: what raises must not leak either.
+argument, many times: a call that raises must not leak either.
 """
 
 import gc
