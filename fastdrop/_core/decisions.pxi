@@ -143,33 +143,33 @@ cdef int make_result(Work work, Call call) except -1:
 cdef Work decide_classes(Call call, x, Decisions of, p, np.ndarray classes, int64_t n, bint per_sample, str name):
     """Return such a call for parts of n classes. The parts of one class share a decision, in each sample or in all."""
     cdef Work work = begin(call, x, name), drawn = Work.__new__(Work)
-    cdef Call first = Call.__new__(Call)
-    cdef np.npy_intp[2] every = [of.samples if per_sample else 1, n]
-    cdef int64_t each = of.size // max(of.samples, 1), i, at
+    cdef Call class_call = Call.__new__(Call)
+    cdef np.npy_intp[2] class_dims = [of.samples if per_sample else 1, n]
+    cdef int64_t parts = of.size // max(of.samples, 1), i, at
     check_shape(work, of, name)
     if np.PyArray_SIZE(classes) != of.size:  # the array may have given another shape when the classes were checked
         raise ValueError(f"there must be {of.size} classes, one per decision of the mask; got {np.PyArray_SIZE(classes)}")
     place_elements(drawn, call, len(of.shape), <np.npy_intp *>of.dims, ELEMENTS_END, "elements")
-    first.start = call.start
+    class_call.start = call.start
     if per_sample and call.global_start is not None:
-        first.start = first.start + n * as_sizes(call.global_start, "global_start")[0]
-    place_elements(drawn, first, 2, every, ELEMENTS_END, "elements")  # refuses a number that is too large
+        class_call.start = class_call.start + n * as_sizes(call.global_start, "global_start")[0]
+    place_elements(drawn, class_call, 2, class_dims, ELEMENTS_END, "elements")  # refuses a number that is too large
     drawn.laid, drawn.rate, drawn.settings = None, rate(p), work.settings
     make_result(work, call)
-    cdef np.ndarray decided = words_for(every[0] * n), kept = words_for(of.size)
+    cdef np.ndarray decided = words_for(class_dims[0] * n), kept = words_for(of.size)
     cdef const uint64_t *of_classes = <const uint64_t *>np.PyArray_DATA(decided)
     cdef uint64_t *bits = <uint64_t *>np.PyArray_DATA(kept)
     cdef const int64_t *of_part = <const int64_t *>np.PyArray_DATA(classes)
     draw_key(call.seed, call.offset, &work.key)
     drawn.key = work.key
     if of.size:
-        fill_mask(drawn, every[0] * n, decided, True)
+        fill_mask(drawn, class_dims[0] * n, decided, True)
     for i in range(np.PyArray_SIZE(kept)):
         bits[i] = 0
     for i in range(of.size):
         if not 0 <= of_part[i] < n:  # the caller's code may have written to the classes after they were checked
             raise ValueError(f"each class must be in [0, {n}); got {of_part[i]}")
-        at = of_part[i] + (n * (i // each) if per_sample else 0)
+        at = of_part[i] + (n * (i // parts) if per_sample else 0)
         set_bit(bits, i, bit_at(of_classes, at))
     work.op, work.packed, work.laid, work.first = native.FD_SCALE, kept, of.laid, of.first
     work.scale = native.inverted_scale(drawn.rate, work.dtype)
