@@ -237,7 +237,7 @@ cdef int64_t group_at(const Place *place, int k, int64_t i) noexcept:
 
 
 cdef int lay_groups(Laid laid, Place *place, const int64_t *steps) except -1:
-    """Set the layout of a mask with groups: two axes for each axis that is cut: the groups, and the positions in a group.
+    """Set the layout of a mask with groups. An axis that is cut becomes two: the groups, and the positions in a group.
 
     If a group is cut off at an edge of the block, the layout covers whole groups, and `places` says where the block is in them.
     """

@@ -158,7 +158,7 @@ def planes(mask: Mask, size: int) -> PValues:
 
 
 def plane(mask: Mask, n: int, j: int) -> NDArray[np.bool_]:
-    """Return digit j of each element's number: the parity of how many multiples of 2**-(j+1), without 0, it reaches."""
+    """Return digit j of each element's number: the parity of how many positive multiples of 2**-(j+1) it reaches."""
     found = np.zeros(n, bool)
     for multiple in range(1, 2 ** (j + 1)):
         found ^= mask(n, multiple / 2 ** (j + 1), seed=4)
