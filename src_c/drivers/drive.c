@@ -5,7 +5,7 @@
  * guarantee requires, and restores the previous one.
  *
  * OpenMP has two traps, which the right number of workers avoids. Its threads do not survive a fork, and a child that used them
- * would wait for ever: so a forked child uses one worker. And libgomp ends the process if it cannot start a thread: so before the
+ * would wait for ever. So a forked child uses one worker. And libgomp ends the process if it cannot start a thread. So before the
  * pool of the calling thread grows, that many threads are started here on trial.
  */
 #include "drivers/drive.h"

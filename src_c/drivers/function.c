@@ -22,7 +22,7 @@ static const void *operand_at(const function_job *job, int64_t i, int64_t n, dou
   return wide;
 }
 
-/* Writes n values as 16-bit elements i .. i + n - 1 of y, by multiplying ones by them: a kernel then rounds the products. */
+/* Writes n values as 16-bit elements i .. i + n - 1 of y: the kernel that multiplies ones by them rounds the products. */
 static void narrow_to(const function_job *job, const double *values, int64_t i, int64_t n) {
   _Alignas(64) uint16_t ones[FD_NOISE_TILE];
   const fd_function_call *call = job->call;

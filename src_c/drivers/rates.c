@@ -40,7 +40,7 @@ double fd_rounded_factor(double value, int dtype) {
 int fd_is_rate(double p) {
   uint64_t bits;
   memcpy(&bits, &p, sizeof bits);
-  /* Positive numbers have the order of their bits. 0x3FF0... is 1, and 0x8000... is -0.0. */
+  /* Numbers without a sign have the order of their bits. 0x3FF0... is 1, and 0x8000... is -0.0. */
   return bits <= UINT64_C(0x3FF0000000000000) || bits == UINT64_C(0x8000000000000000);
 }
 

@@ -60,7 +60,7 @@ INLINE float exp32(float x) {
   return is_number ? y : x;
 }
 
-/* a where the bits of `mask` are 1, b where they are 0. For ?:, gcc would make two copies of all code that follows. */
+/* a where the bits of `mask` are 1, b where they are 0. With ?:, gcc would make two copies of all code that follows. */
 INLINE int32_t chosen32(int32_t mask, int32_t a, int32_t b) { return (a & mask) | (b & ~mask); }
 INLINE int64_t chosen64(int64_t mask, int64_t a, int64_t b) { return (a & mask) | (b & ~mask); }
 
