@@ -20,8 +20,8 @@ __all__ = ["describe", "processor"]
 
 def describe(threads: int, isa: str | None) -> dict[str, Any]:
     """Return the description of the environment for a record."""
-    versions = {"scikit-learn": "", **{name: text for adapter in adapters() for name, text in adapter.versions().items()}}
-    versions.pop("scikit-learn")
+    versions = {name: text for adapter in adapters() for name, text in adapter.versions().items()}
+    versions.pop("scikit-learn", None)
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "cpu": processor(),

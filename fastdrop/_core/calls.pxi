@@ -481,7 +481,6 @@ cdef class Pass:
         cdef Call call = Call.__new__(Call)
         call.out = out
         call.seed, call.offset = self.key
-        call.out = out
         if is_global:
             call.start, call.global_shape, call.global_start = self.call.start, self.call.global_shape, self.call.global_start
         return call

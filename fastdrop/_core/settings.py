@@ -129,6 +129,11 @@ MOST_CACHED = 8 * 2**20  # bytes; a virtual machine shares the last-level cache 
 VARIABLES = {"backend": "FASTDROP_BACKEND", "isa": "FASTDROP_ISA", "num_threads": "FASTDROP_NUM_THREADS"}
 
 
+def bypass_bytes() -> int:
+    """Return the number of bytes from which on results are written past the caches."""
+    return min(last_level_cache() // 4, MOST_CACHED)
+
+
 def from_environment() -> tuple[plan.Settings, dict[str, Exception]]:
     """Return the initial settings of a process, and the error of each wrong environment variable, whose setting stays open."""
     checks = {"backend": checked_backend, "isa": checked_isa, "num_threads": num_threads_in}
@@ -175,7 +180,7 @@ def set_default(settings: plan.Settings) -> None:
 process, environment_errors = from_environment()
 plan.register_chosen(chosen, refuse_open)
 plan.set_process_settings(process)
-plan.set_bypass_bytes(min(last_level_cache() // 4, MOST_CACHED))
+plan.set_bypass_bytes(bypass_bytes())
 if not is_command():  # the command prints the error itself
     for wrong in environment_errors.values():  # no error at import: a program may choose its own settings, or call no function
         warnings.warn(str(wrong), RuntimeWarning, stacklevel=2)

@@ -20,7 +20,6 @@ from fastdrop._core import plan
 from fastdrop._core.checks import as_finite_number, as_floats, as_positive_count, as_positive_number
 from fastdrop._core.optional import missing, row_of_axes, track
 from fastdrop.random import fold_in
-from fastdrop.tuning.bilevel import Learned, learned_rates
 
 try:
     import optuna
@@ -31,7 +30,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Learned", "Trial", "Tuned", "describe", "distance", "learned_rates", "nearest", "search"]
+__all__ = ["Trial", "Tuned", "describe", "distance", "nearest", "search"]
 
 Choices = dict[str, Any]
 Space = Mapping[str, Any]  # for each name a tuple (low, high) or a list

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastdrop
-from fastdrop._core import machine, native, numbers, plan, settings
+from fastdrop._core import native, numbers, plan, settings
 
 __all__ = [
     "COMPUTED",
@@ -338,7 +338,7 @@ def past_caches() -> Iterator[None]:
     try:
         yield
     finally:
-        plan.set_bypass_bytes(machine.last_level_cache() // 4)
+        plan.set_bypass_bytes(settings.bypass_bytes())
 
 
 def compute(case: Case) -> NDArray[Any]:

@@ -10,7 +10,7 @@ import fastdrop
 from fastdrop import verify
 from fastdrop._core import native, settings
 from fastdrop._core.backends import reference
-from fastdrop.verify import runner
+from fastdrop.verify import cases, runner
 
 
 def failures():
@@ -122,3 +122,13 @@ def test_wrong_known_answers_fail(monkeypatch, name):
     wrong = {name: read(name).replace("9b00dbd8", "9b00dbd9")}
     monkeypatch.setattr(runner, "data_file", lambda wanted: wrong.get(wanted) or read(wanted))
     assert {check for _, check in failures()} == {"known answers"}
+
+
+def test_the_size_from_which_results_are_written_past_the_caches_is_restored(monkeypatch):
+    """Also on a machine that shows a larger last-level cache than the kernels count with."""
+    sizes = []
+    monkeypatch.setattr(settings, "last_level_cache", lambda: 2**30)
+    monkeypatch.setattr(cases.plan, "set_bypass_bytes", sizes.append)
+    with cases.past_caches():
+        pass
+    assert sizes == [0, settings.MOST_CACHED]
