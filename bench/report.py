@@ -490,5 +490,5 @@ SECTIONS: tuple[tuple[str, str, Callable[[Record], str]], ...] = (
     ("equality", "The same bytes", equality_section),
     ("environment", "Environment and versions", environment_section),
     ("method", "Method", method_section),
-    ("bias", "Limits of the comparison", bias_section),
+    ("bias", "Bias of this benchmark", bias_section),
 )  # fmt: skip

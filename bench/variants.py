@@ -258,8 +258,8 @@ ALL_WORDS = "A small call decides about all 10,000 words; dropout_mask takes 10 
 MAP_STEPS = "In a small call, the map of attention and the mask of its places take 3 times as long as numpy.multiply."
 DEVIATIONS = "In a small call, the noise takes 3 times as long as numpy.multiply, and the scales are computed before it."
 MAP_PASSES = (
-    "The backward pass reads two arrays and writes one: one and a half copies of memory. In a small call, the noise of the "
-    "maps and the product take 2.6 and 2.7 times as long as numpy.multiply."
+    "If a map fits in a cache, the backward pass reads two arrays and writes one: one and a half copies of memory. In a small "
+    "call, the noise of the maps and the product take 2.6 and 2.7 times as long as numpy.multiply."
 )
 LEVELS = "In a small call, the keep probabilities and the dropping take 4.8 and 4.3 times as long as numpy.multiply."
 CHANNEL_LEVELS = "In a small call, the keep probabilities and the dropping take 2.7 and 5.3 times as long as numpy.multiply."

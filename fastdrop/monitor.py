@@ -148,7 +148,7 @@ class Monitor:
         Raises
         ------
         TypeError, ValueError
-            An array is not of real numbers, `replacement` has another shape, or another argument is of another type.
+            An array is not of real numbers, `replacement` has another size, or another argument is of another type.
 
         See Also
         --------

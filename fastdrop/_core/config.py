@@ -20,6 +20,8 @@ def encode(value: Any, name: str) -> Any:
     if hasattr(value, "to_config"):
         return value.to_config()
     if isinstance(value, np.ndarray) and value.ndim:
+        if value.dtype == np.longdouble:  # JSON has no such numbers
+            value = value.astype(np.float64)
         return {"array": value.tolist(), "dtype": value.dtype.name}
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.item()

@@ -158,7 +158,7 @@ def is_command() -> bool:
     """Return whether this process runs the command `fastdrop`, which imports the package before its own module."""
     arguments: list[str] = getattr(sys, "argv", None) or [""]  # a program that embeds Python may have none
     if arguments[0] == "-m":  # `runpy` replaces it by the path of the module, but only after it has imported the package
-        return sys.orig_argv[-len(arguments)].removeprefix("-m") == "fastdrop"
+        return [text.removeprefix("-m") for text in sys.orig_argv[-len(arguments) :][:1]] == ["fastdrop"]
     return os.path.basename(arguments[0]) == "fastdrop"
 
 

@@ -91,7 +91,7 @@ cdef bint are_cached_maps(np.ndarray grad, np.ndarray x, np.ndarray y, tuple axe
 
 
 cdef bint is_read_first(np.ndarray a, np.ndarray y):
-    """Return whether an array of y's shape needs no conversion, and element i of y can overwrite only its element i."""
+    """Return whether an array of y's shape needs no conversion, and either is the memory of y or shares none with it."""
     return is_usual(a) and (np.PyArray_DATA(a) == np.PyArray_DATA(y) or not may_overlap(a, y))
 
 
@@ -185,7 +185,7 @@ def noise_of_maps_backward(Call call not None, grad, x, str name, tuple params, 
     cdef np.ndarray ones = ones_of_maps(given, axes), sums
     cdef Call maps = call_of_maps(call, given, axes)
     cdef bint is_one_pass = work.settings.module is None and are_cached_maps(given, values, y, axes)
-    if is_one_pass:
+    if is_one_pass:  # writes y; after that only memory can be missing
         sums = multiply_maps(work.settings, given, values, axes[0], noise(maps, ones, name, params)[0], y)
     else:
         sums = sum_first(given, values, axes)

@@ -298,7 +298,7 @@ typedef struct {
 void fd_divide_rows(const fd_isa *isa, const fd_rows *rows, int threads);
 
 /* Sums along the middle axis of an array of (outer, n, inner), in the same order. With `product`, the elements of
- * each index of the outer axis, a map, are multiplied by their factor after their sums were made. */
+ * each index of the outer axis, a map, are multiplied by their factor after their sums have been made. */
 typedef struct {
   int x_dtype, dtype;           /* dtype: of the terms and the sums: the compute type of x_dtype, or FD_FLOAT64 */
   int64_t outer, n, inner;      /* at least 1 */

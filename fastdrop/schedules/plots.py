@@ -14,7 +14,7 @@ __all__ = ["plot"]
 MOST_POINTS = 1000  # of a curve: more than a figure has pixels
 
 
-def plot(schedules: Mapping[str, StepToRate] | Iterable[StepToRate], steps: int, ax: Any = None) -> Any:
+def plot(schedules: Mapping[str, StepToRate | float] | Iterable[StepToRate | float], steps: int, ax: Any = None) -> Any:
     """Draw the rates of the first steps.
 
     Parameters

@@ -1,4 +1,4 @@
-"""The variance of noise of mean 1, which dropout is."""
+"""The variance of noise of mean 1, such as dropout."""
 
 from __future__ import annotations
 

@@ -68,10 +68,10 @@ def dropout_regularizer(
 
     Notes
     -----
-    The function takes O(k d**3) operations for k layers of d units. For each layer it computes S, the
-    second moment of the output without dropout, and D, the amount that dropout adds to it. A layer with the weights W turns D
-    into W^T D W. Dropout of its output then adds a diag(S + D). The regularizer is the trace of the last D. It equals the
-    paper's sum over all subsets of dropped layers.
+    The function takes O(k d**3) operations for k layers of d units. For each layer it computes S, the second moment of the
+    output without dropout, and D, the amount that dropout adds to it. A layer with the weights W turns D into W^T D W. Dropout
+    of its output then adds a diag(S + D). The regularizer is the trace of the last D. It equals the paper's sum over all
+    subsets of dropped layers.
 
     References
     ----------

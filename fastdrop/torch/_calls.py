@@ -56,11 +56,14 @@ class Placement(NamedTuple):
 
     def is_traceable(self, shape: Sequence[int]) -> bool:
         """Return whether the operator itself will report any mistake."""
-        noise = self.noise_shape
+        noise, shared = self.noise_shape, self.shared_axes
+        given = noise if noise is not None else shared if isinstance(shared, (tuple, list)) else (shared,)
+        if any(isinstance(each, bool) for each in given):  # the operator would take a flag as an integer
+            return False
         return noise is None or (
-            self.shared_axes is None
+            shared is None
             and len(noise) == len(shape)
-            and all(given is None or given in (1, size) for given, size in zip(noise, shape, strict=True))
+            and all(each is None or each in (1, size) for each, size in zip(noise, shape, strict=True))
         )
 
 

@@ -77,8 +77,8 @@ class Seeded(nn.Module):
     def __prepare_scriptable__(self) -> NoReturn:
         """Refuse `torch.jit.script`, which calls this before it compiles a layer."""
         raise RuntimeError(
-            f"torch.jit.script cannot compile {type(self).__name__} of fastdrop.torch: call fastdrop.torch.revert(model) "
-            "first, or use torch.jit.trace or torch.compile"
+            f"torch.jit.script cannot compile {type(self).__name__} of fastdrop.torch: use torch.jit.trace or torch.compile; "
+            "fastdrop.torch.revert(model) restores the layers that convert(model) replaced"
         )
 
     def extra_repr(self) -> str:
@@ -112,6 +112,7 @@ Examples
 """
 
 RATE = "p : float, default 0.5\n    Probability of dropping, in [0, 1]."
+RATE_OF_NOISE = "p : float, default 0.5\n    The rate of the dropout with the same mean and variance, in [0, 1)."
 IN_PLACE = RATE + "\ninplace : bool, default False\n    Whether to write the result to the input."
 
 NOT_IN_PLACE = RATE + "\ninplace : bool, default False\n    Without effect, as in PyTorch's layer: the input is not changed."
@@ -272,7 +273,7 @@ class Rated(Seeded):
         return f"p={self.p}{super().extra_repr()}"
 
 
-@documented("2, 4", RATE)
+@documented("2, 4", RATE_OF_NOISE)
 class GaussianDropout(Rated):
     """Multiply by normal numbers of mean 1 and variance p / (1 - p)."""
 

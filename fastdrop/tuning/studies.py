@@ -340,8 +340,12 @@ def quiet_optuna() -> Iterator[None]:
 def connected(path: Path) -> sqlite3.Connection:
     """Connect to a file such that a killed process loses nothing, without waiting for the disk at each write."""
     connection = sqlite3.connect(path, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
@@ -357,7 +361,9 @@ def open_store(store: Any) -> Iterator[Any]:
     try:
         connected(path.absolute()).close()
     except sqlite3.Error as error:
-        raise ValueError(f"the store {str(path)!r} must be a file that `search` wrote, or a new one: {error}") from None
+        raise ValueError(
+            f"the store {str(path)!r} cannot be opened; it must be a file that `search` wrote, or a new one: {error}"
+        ) from None
     # The address has no path: Optuna would fill in what stands in braces, and SQLAlchemy would read options after a "?".
     storage = optuna.storages.RDBStorage("sqlite:///store", engine_kwargs={"creator": partial(connected, path.absolute())})
     try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.resources
-import importlib.util
 import itertools
 import json
 import os
@@ -16,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,11 +133,20 @@ def check_adapter(name: str, check: Callable[[AdapterCases], str], cases: Adapte
     return outcome(name, check.__name__, partial(check, cases))
 
 
+def configured_backend() -> str:
+    """Return the backend in Keras's file of settings, which Keras writes with its default."""
+    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    try:
+        return str(json.loads((folder / "keras.json").read_text())["backend"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "tensorflow"
+
+
 @contextmanager
 def backend_for_keras() -> Iterator[None]:
     """Name an installed backend to Keras if its default, TensorFlow, is not installed: it could not be imported."""
-    chosen = "KERAS_BACKEND" in os.environ or importlib.util.find_spec("tensorflow") is not None
-    installed = [name for name in ("jax", "torch") if importlib.util.find_spec(name) is not None]
+    chosen = os.environ.get("KERAS_BACKEND") or configured_backend() != "tensorflow" or find_spec("tensorflow")
+    installed = [name for name in ("jax", "torch") if find_spec(name)]
     if chosen or not installed:
         yield
         return

@@ -219,6 +219,17 @@ def test_other_dimensions_warn_as_in_pytorch(name, shape):
     assert torch.equal(y, compiled)
 
 
+@pytest.mark.parametrize("options", [{"shared_axes": True}, {"shared_axes": (0, True)}, {"noise_shape": (True, 4)}], ids=str)
+def test_flags_are_no_axes_and_no_sizes_for_the_compiler_either(options):
+    x = torch.ones(3, 4)
+    with pytest.raises((TypeError, ValueError)) as eager:
+        ft.dropout(x, 0.5, seed=3, **options)
+    torch._dynamo.reset()
+    with pytest.raises((TypeError, ValueError)) as compiled:
+        torch.compile(lambda x: ft.dropout(x, 0.5, seed=3, **options), backend="aot_eager")(x)
+    assert str(eager.value) in str(compiled.value)
+
+
 WRONG = {
     "keys of 3 axes": (lambda x: ft.drop_key(x[0]), ValueError, "input must have four dimensions"),
     "axis": (lambda x: ft.drop_key(x, shared_axes=2), ValueError, "shared_axes must be 0 (the samples), 1 (the heads)"),

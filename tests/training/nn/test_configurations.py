@@ -96,6 +96,11 @@ def test_numbers_that_json_cannot_hold_become_floats_in_a_configuration(make, nu
     nn.Layer.from_config(layer.to_config()).load_state_dict(state)
 
 
+def test_rates_in_long_doubles_become_floats_in_a_configuration():
+    config = nn.Dropout(np.full(3, 0.25, np.longdouble)).to_config()
+    assert json.loads(json.dumps(config)) == config == nn.Dropout(np.full(3, 0.25)).to_config()
+
+
 def test_a_configuration_has_one_class():
     assert nn.Layer.from_config(Scale(2.0).to_config()).factor == 2.0
     with pytest.raises(ValueError, match="no class Dropout is a AlphaDropout"):
