@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdrop._core.checks import as_positive_count, as_positive_number
+from fastdrop._core.checks import as_finite_number, as_positive_count, as_positive_number
 from fastdrop._core.optional import row_of_axes, track
 
 if TYPE_CHECKING:
@@ -77,16 +77,17 @@ class Logits:
     """The logits of the rates, which Adam moves within bounds."""
 
     def __init__(self, initial_rates: Mapping[str, float], learning_rate: float, bounds: tuple[float, float]) -> None:
-        low, high = bounds
-        if not 0 < low < high < 1:
-            raise ValueError(f"bounds must be 0 < low < high < 1; got {bounds!r}")
-        for name, p in initial_rates.items():
+        low, high = checked_bounds(bounds)
+        if not isinstance(initial_rates, Mapping):
+            raise TypeError(f"initial_rates must be a mapping of layers' names to rates; got {initial_rates!r}")
+        rates = {name: as_finite_number(p, f"initial_rates[{name!r}]") for name, p in initial_rates.items()}
+        for name, p in rates.items():
             if not low <= p <= high:
                 raise ValueError(f"rates must start within the bounds {bounds}; initial_rates[{name!r}] is {p!r}")
-        if not initial_rates:
+        if not rates:
             raise ValueError("initial_rates must have a rate for each layer whose rate is trained; it is empty")
         self.low, self.high, self.learning_rate, self.steps = logit(low), logit(high), learning_rate, 0
-        self.values = {name: logit(p) for name, p in initial_rates.items()}
+        self.values = {name: logit(p) for name, p in rates.items()}
         self.moments = dict.fromkeys(initial_rates, (0.0, 0.0))
 
     @property
@@ -104,6 +105,14 @@ class Logits:
             moved = self.values[name] - size * mean / (math.sqrt(square) + 1e-30)
             self.values[name] = min(max(moved, self.low), self.high)
             self.moments[name] = mean, square
+
+
+def checked_bounds(bounds: Any) -> tuple[float, float]:
+    """Return the bounds of the rates, or raise an error that names them."""
+    found = [as_finite_number(each, "each of bounds") for each in bounds] if isinstance(bounds, (tuple, list)) else []
+    if len(found) != 2 or not 0 < found[0] < found[1] < 1:
+        raise ValueError(f"bounds must be (low, high) with 0 < low < high < 1; got {bounds!r}")
+    return found[0], found[1]
 
 
 def logit(p: float) -> float:

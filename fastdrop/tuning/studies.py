@@ -233,6 +233,7 @@ def search(
     total = as_positive_count(trials, "trials") if trials is not None else len(grid) or 50
     searched = {key: [type(values).__name__, *values] for key, values in space.items()}
     described = None if description is None else checked_description(description)
+    maximize = plan.check_flag(maximize, "maximize")
     identity = {"space": searched, "method": method, "points": points, "folds": folds, "seed": seed}
     with quiet_optuna(), open_store(store) as storage:
         study = open_study(storage, name, maximize, identity, described)

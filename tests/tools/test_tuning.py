@@ -330,6 +330,10 @@ def test_bad_learned_rates():
         ({"initial_rates": {}}, "it is empty"),
         ({"initial_rates": {"first": 0.0}}, r"initial_rates\['first'\] is 0.0"),
         ({"initial_rates": {"first": 0.5}, "bounds": (0.6, 0.5)}, "bounds"),
+        ({"initial_rates": {"first": 0.5}, "bounds": 0.5}, r"bounds must be \(low, high\)"),
+        ({"initial_rates": {"first": 0.5}, "bounds": ("a", 0.5)}, "each of bounds must be a finite number"),
+        ({"initial_rates": {"first": "a"}}, r"initial_rates\['first'\] must be a finite number"),
+        ({"initial_rates": [0.5]}, "initial_rates must be a mapping"),
         ({"initial_rates": {"first": 0.5}, "learning_rate": 0.0}, "learning_rate"),
         ({"initial_rates": {"first": 0.5, "second": 0.5}, "every": 0}, "every"),
         ({"initial_rates": {"first": 0.5, "second": 0.5}, "steps": 0}, "steps"),
@@ -339,7 +343,7 @@ def test_bad_learned_rates():
             "train must",
         ),
     ):
-        with pytest.raises(ValueError, match=match):
+        with pytest.raises((TypeError, ValueError), match=match):
             learned_rates(**{**given, **changed})
 
 
@@ -374,6 +378,7 @@ def test_bad_input(tmp_path):
         (lambda: search(train, SPACE, folds=0), ValueError, "folds"),
         (lambda: search(train, SPACE, trials=0), ValueError, "trials"),
         (lambda: search(train, SPACE, seed=-1), ValueError, "seed"),
+        (lambda: search(train, SPACE, maximize="no"), TypeError, "maximize must be True or False; got 'no'"),
         (lambda: search(train, SPACE, method="random"), ValueError, "'tpe' or 'grid'; got 'random'"),
         (lambda: search(lambda fold, p: math.nan, {"p": [1]}), ValueError, "returned nan for {'p': 1}"),
         (lambda: search(train, SPACE, store=tmp_path / "no" / "such.db"), FileNotFoundError, "folder of the store"),
