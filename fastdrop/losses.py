@@ -20,7 +20,6 @@ from fastdrop._core.concrete import concrete_rate
 from fastdrop._core.plan import rounding_to_nearest
 from fastdrop._core.types import Backend
 from fastdrop.elementary import softplus
-from fastdrop.variants._noise import total
 from fastdrop.variants._variational import check_broadcast
 
 __all__ = [
@@ -395,7 +394,7 @@ def variational_kl(
     """
     given, count = check_alphas(log_alpha, approximation, shape)
     sums = numbers.in_float64(approximation, given, backend, num_threads, summed=True)
-    return np.float64(count * float(total(sums)))
+    return np.float64(count * float(numbers.sum_to_shape(sums, ())))
 
 
 @rounding_to_nearest

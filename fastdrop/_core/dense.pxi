@@ -99,8 +99,12 @@ cdef class Linear:
 
     cpdef np.ndarray apply(self, np.ndarray rows, np.ndarray weight):
         """Return rows @ weight + bias."""
+        return self.apply_into(room_of_product(rows, weight), rows, weight)
+
+    cdef np.ndarray apply_into(self, np.ndarray made, np.ndarray rows, np.ndarray weight):
+        """Write rows @ weight + bias to an array, and return it."""
         cdef native.Environment found
-        cdef np.ndarray made = product(rows, weight)
+        multiply_matrices(rows, weight, made)
         if self.bias is not None:
             quiet = begin_in_python(&found)
             try:
@@ -144,10 +148,15 @@ cdef int multiply_matrices(np.ndarray a, np.ndarray b, np.ndarray y) except -1:
 
 cdef np.ndarray product(np.ndarray a, np.ndarray b):
     """Return the product of two matrices."""
-    cdef np.npy_intp[2] dims = [np.PyArray_DIM(a, 0), np.PyArray_DIM(b, 1)]
-    cdef np.ndarray y = np.PyArray_EMPTY(2, dims, np.PyArray_TYPE(a), 0)
+    cdef np.ndarray y = room_of_product(a, b)
     multiply_matrices(a, b, y)
     return y
+
+
+cdef np.ndarray room_of_product(np.ndarray a, np.ndarray b):
+    """Return a new matrix for the product of two."""
+    cdef np.npy_intp[2] dims = [np.PyArray_DIM(a, 0), np.PyArray_DIM(b, 1)]
+    return np.PyArray_EMPTY(2, dims, np.PyArray_TYPE(a), 0)
 
 
 cdef np.ndarray scaled_squares(np.ndarray a, np.ndarray factor):
@@ -229,10 +238,13 @@ cdef int store(np.ndarray values, np.ndarray y) except -1:
     return 0
 
 
-def spread_weights_backward(Call call not None, Linear layer not None, np.ndarray outer not None, log_variance, alpha):
-    """Return the gradients of `spread_weights` with respect to x, the weights, and log_variance or, per weight, log alpha.
+def spread_weights_backward(
+    Call call not None, Linear layer not None, np.ndarray outer not None, log_variance, np.ndarray alpha,
+    np.ndarray log_alpha=None, double most=INFINITY
+):
+    """Return the gradients of `spread_weights` with respect to x, the weights, and log_variance or log_alpha.
 
-    `outer` is the gradient with respect to the result, as rows.
+    `outer` is the gradient with respect to the result, as rows. Where log_alpha is above `most`, its gradient is 0.
     """
     cdef Work work = Work.__new__(Work)
     cdef native.fd_key key
@@ -253,8 +265,36 @@ def spread_weights_backward(Call call not None, Linear layer not None, np.ndarra
     if alpha is not None:
         add_doubled(dweight, layer.weight, alpha, dvariance)
     scale_by(dvariance, variance)
+    if alpha is None:
+        dvariance = layer.rounded(dvariance)
+    else:
+        dvariance = zero_above(sum_to_shape(dvariance, true_shape(alpha)), log_alpha, most)
+    dweight = layer.rounded(dweight)
     store(dx.reshape(true_shape(layer.x)), y)  # at the end, because it may overlap an operand
     return wrapped(layer.x, y, call.out), dweight, dvariance
+
+
+def multiply_noisy(Call call not None, Linear layer not None, np.ndarray alpha not None):
+    """Return the result of a layer whose inputs are multiplied by normal numbers of mean 1 and variance alpha."""
+    cdef Work work = Work.__new__(Work)
+    cdef Call inner
+    cdef native.fd_key key
+    cdef np.ndarray y = layer.result(call), made = room_of_product(layer.rows, layer.weight)
+    cdef np.ndarray x = layer.rows.reshape(true_shape(layer.x)), noisy = new_like(x), scale = roots(alpha)
+    work.dtype = native.FD_FLOAT64 if layer.kind == native.FD_FLOAT64 else native.FD_FLOAT32
+    place_numbers(work, call, np.PyArray_NDIM(x), np.PyArray_DIMS(x))
+    if np.PyArray_NDIM(scale):
+        scale = in_type(scale, np.PyArray_TYPE(layer.rows))
+    draw_key(call.seed, call.offset, &key)
+    inner = call_with_key(call, &key)
+    inner.out = noisy
+    if np.PyArray_NDIM(scale):
+        noise(inner, x, "scaled", (), scale, other_name="log_alpha")
+    else:
+        noise(inner, x, "gaussian", (scale[()],))
+    layer.apply_into(made, noisy.reshape(true_shape(layer.rows)), layer.weight)
+    store(made.reshape(layer.result_shape), y)
+    return y
 
 
 cdef Call call_with_key(Call call, const native.fd_key *key):
@@ -367,14 +407,19 @@ cdef class Connections:
         cdef int64_t each = np.PyArray_DIM(out, 1) * np.PyArray_DIM(out, 2)
         return self.drop(spread(weights, 3, np.PyArray_DIMS(out)), out, first_group, each, &self.key)
 
-    cdef np.ndarray drop_biases(self, np.ndarray biases):
+    cdef np.ndarray room_of_biases(self):
+        """Return memory for the masked biases of all groups."""
+        cdef np.npy_intp[2] dims = [self.groups, np.PyArray_DIM(self.layer.weight, 1)]
+        return np.PyArray_EMPTY(2, dims, np.PyArray_TYPE(self.layer.weight), 0)
+
+    cdef np.ndarray drop_biases(self, np.ndarray biases, np.ndarray out):
         """Return the biases of all groups, of shape (..., out), with the masks of the groups, if biases are dropped."""
-        cdef np.npy_intp[2] dims = [self.groups, np.PyArray_DIM(biases, np.PyArray_NDIM(biases) - 1)]
+        cdef np.ndarray given = spread(biases, 2, np.PyArray_DIMS(out))
         cdef native.fd_key key = self.key
         if not self.drops_bias:
-            return spread(biases, 2, dims)
+            return given
         key.seed = fold_in(key.seed, "bias")
-        return self.drop(spread(biases, 2, dims), np.PyArray_EMPTY(2, dims, np.PyArray_TYPE(biases), 0), 0, dims[1], &key)
+        return self.drop(given, out, 0, np.PyArray_DIM(out, 1), &key)
 
     cdef np.ndarray drop(self, np.ndarray values, np.ndarray out, first_group, int64_t each, const native.fd_key *key):
         """Write the values of the groups from `first_group` on to `out`, with their masks or the mean mask; return it."""
@@ -391,6 +436,7 @@ def connect(Connections masks not None):
     cdef np.ndarray y = layer.result(masks.call), rows = masks.group(layer.rows)
     cdef np.npy_intp[3] dims = [masks.groups, masks.samples, np.PyArray_DIM(layer.weight, 1)]
     cdef np.ndarray made = np.PyArray_EMPTY(3, dims, np.PyArray_TYPE(layer.weight), 0), weights = masks.room()
+    cdef np.ndarray biases = None if layer.bias is None else masks.room_of_biases()
     cdef native.Environment found
     cdef int64_t begin, end
     masks.draw()
@@ -402,7 +448,7 @@ def connect(Connections masks not None):
     if layer.bias is not None:
         quiet = begin_in_python(&found)
         try:
-            made += masks.drop_biases(layer.bias)[:, np.newaxis]
+            made += masks.drop_biases(layer.bias, biases)[:, np.newaxis]
         finally:
             end_in_python(quiet, &found)
     store(made.reshape(layer.result_shape), y)
@@ -432,7 +478,7 @@ def connect_backward(Connections masks not None, np.ndarray outer not None):
             multiply_by_columns(part(rows, begin, end), part(columns, begin, end), dropped)
             add_groups(masks.drop_weights(dropped, dropped, begin), dweight)
         if layer.bias is not None:
-            dbias = layer.rounded(masks.drop_biases(columns.sum(axis=1)).sum(axis=0))
+            dbias = layer.rounded(masks.drop_biases(columns.sum(axis=1), masks.room_of_biases()).sum(axis=0))
         dweight = layer.rounded(dweight)
     finally:
         end_in_python(quiet, &found)

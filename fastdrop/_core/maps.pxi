@@ -59,29 +59,23 @@ def hide_or_stress(Call call not None, x, double p, double threshold, int channe
     """
     cdef Work work = begin(call, x, call.array_name())
     cdef native.fd_key key
-    cdef np.ndarray given = work.x, mapped = given, attention, importance, y
+    cdef np.ndarray given = work.x, mapped = given, attention, y
     if values is not None:
         mapped = operand(values, given, true_shape(given), "x")
     y = result_like(call, given)
     attention = attention_map(mapped, channels)
+    take_mask(work, places_kept(attention, threshold), y)  # before the key is drawn, because it needs memory
     draw_key(call.seed, call.offset, &key)
     if not is_stressed(&key, p):
-        apply_mask(given, places_kept(attention, threshold), 1.0, y, call.backend, call.num_threads)
+        work.op, work.scale, work.y = native.FD_SCALE, 1.0, y
+        perform(work)
         return wrapped(given, y, call.out)
-    importance = elementary("sigmoid", attention, None, call.backend, call.num_threads)
+    elementary("sigmoid", attention, attention, call.backend, call.num_threads)  # now the importance
     if values is None:
-        noise(call_in(call, y), given, "factors", (), importance)
+        noise(call_in(call, y), given, "factors", (), attention)
     else:
-        stress_backward(call_in(call, y), given, sum_along(given, channels, mapped), importance, channels)
+        stress_backward(call_in(call, y), given, sum_along(given, channels, mapped), attention, channels)
     return wrapped(given, y, call.out)
-
-
-cdef np.ndarray result_like(Call call, np.ndarray x):
-    """Return a call's `out`, or a new array like x, after the checks of `out` and the seed."""
-    if call.out is not None:
-        check_out(call.out, x)
-    check_seed(call.seed, call.offset, call.use)
-    return new_like(x) if call.out is None else call.out
 
 
 cdef Call call_in(Call call, np.ndarray y):

@@ -55,13 +55,14 @@ from fastdrop._core.plan cimport (
     size_of,
     spread,
     spread_to,
+    take_mask,
     threads_of,
     to_array,
     true_shape,
     wrapped,
     writable,
 )
-from fastdrop._core.plan import apply_mask, fold_in, locate_block
+from fastdrop._core.plan import fold_in, locate_block
 
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.backends import levels
@@ -227,6 +228,7 @@ cdef class Noise:
     cdef tuple params                        # rounded to the compute type
     cdef np.ndarray shifts                   # float64 or float32, added to the products with given factors; or None
     cdef np.ndarray sums                     # float64, one per tile of FD_NOISE_TILE elements in C order; or None
+    cdef np.ndarray sum                      # memory for the sum of the sums, which is `sums` if there is one; or None
     cdef np.ndarray values                   # like x, if the sums are along the middle axis of (..., length, inner); or None
     cdef int64_t length, inner
 
@@ -240,6 +242,25 @@ def noise(
     others do, but uses no random numbers. It adds `shifts`, which have the shape of `other`. Both then have the compute type
     and C order.
     """
+    cdef Noise noise = checked_noise(call, x, name, params, other, other_name, shifts, with_sums)
+    return finish(noise, call), noise.sums
+
+
+def noise_and_sum(Call call not None, x, str name, params, other, *, str other_name="other"):
+    """Return x with a noise, and the sum of the parameter's gradient."""
+    cdef Noise noise = noise_with_sum(call, x, name, params, other, other_name)
+    return finish(noise, call), total(noise)
+
+
+cdef Noise noise_with_sum(Call call, x, str name, params, other, str other_name="other"):
+    """Return a checked call that has memory for the sum of the parameter's gradient."""
+    cdef Noise noise = checked_noise(call, x, name, params, other, other_name, None, True)
+    noise.sum = noise.sums if np.PyArray_SIZE(noise.sums) == 1 else room_of_sums(noise.sums, 0, np.NPY_FLOAT64)
+    return noise
+
+
+cdef Noise checked_noise(Call call, x, str name, params, other, str other_name, np.ndarray shifts, bint with_sums):
+    """Check a call, and allocate its results."""
     cdef Noise noise = Noise.__new__(Noise)
     cdef Work work = begin(call, x, call.array_name())
     noise.work, noise.name = work, name
@@ -256,20 +277,25 @@ def noise(
         noise.shifts = None if shifts is None else spread_factors(shifts, work, "shifts")
     elif other is not None:
         work.other = operand(other, work.x, true_shape(work.x), other_name)
-    if call.out is not None:
-        check_out(call.out, work.x)
-    check_seed(call.seed, call.offset, call.use)
+    work.y = result_like(call, work.x)
     if with_sums:
         noise.sums = room(-(-np.PyArray_SIZE(work.x) // native.FD_NOISE_TILE), np.NPY_FLOAT64)
-    return finish(noise, call), noise.sums
+    return noise
+
+
+cdef np.ndarray result_like(Call call, np.ndarray x):
+    """Return a call's `out`, or a new array like x, after the checks of `out` and the seed."""
+    if call.out is not None:
+        check_out(call.out, x)
+    check_seed(call.seed, call.offset, call.use)
+    return new_like(x) if call.out is None else call.out
 
 
 cdef object finish(Noise noise, Call call):
     """Draw the key, write the results and the sums, and return the results."""
     cdef Work work = noise.work
-    cdef np.ndarray given = work.x, y = new_like(work.x) if call.out is None else call.out
+    cdef np.ndarray given = work.x, y = work.y
     cdef int64_t n = np.PyArray_SIZE(given)
-    work.y = y
     draw_key(call.seed, call.offset, &work.key)
     check_kept(work)
     if n:

@@ -162,5 +162,6 @@ cdef int place_mask(Work work, Call call, int ndim, np.npy_intp *dims, noise_sha
 cdef int set_rate(Work work, p, int ndim, np.npy_intp *dims) except -1
 cdef int check_kept(Work work) except -1
 cdef int perform(Work work) except -1
+cdef int take_mask(Work work, mask, out) except -1
 cdef int perform_kept(Work work) except -1
 cdef int set_factors(Work work, factors) except -1

@@ -3,24 +3,28 @@
 cdef np.ndarray in_type(np.ndarray a, int type):
     """Return an array in float32 or float64, rounded to nearest, in C order and of NumPy's class."""
     cdef native.Environment found
-    cdef uint64_t state
     cdef np.ndarray made
     if np.PyArray_TYPE(a) == type and np.PyArray_ISNOTSWAPPED(a):
         return flat_numbers(a)
     if np.PyArray_TYPE(a) in (np.NPY_FLOAT32, np.NPY_FLOAT64) and is_plain(a) and np.PyArray_ISNOTSWAPPED(a):
         made = np.PyArray_EMPTY(np.PyArray_NDIM(a), np.PyArray_DIMS(a), type, 0)
-        state = native.float_begin()
-        if type == np.NPY_FLOAT32:
-            narrow(<double *>np.PyArray_DATA(a), <float *>np.PyArray_DATA(made), np.PyArray_SIZE(a))
-        else:
-            widen(<float *>np.PyArray_DATA(a), <double *>np.PyArray_DATA(made), np.PyArray_SIZE(a))
-        native.float_end(state)
+        convert(a, made)
         return made
     quiet = begin_in_python(&found)
     try:
         return np.asarray(a).astype(np.float64 if type == np.NPY_FLOAT64 else np.float32, order="C")
     finally:
         end_in_python(quiet, &found)
+
+
+cdef void convert(np.ndarray a, np.ndarray y) noexcept:
+    """Write the elements of a flat array, of float32 or float64, to one of the other type."""
+    cdef uint64_t state = native.float_begin()
+    if np.PyArray_TYPE(y) == np.NPY_FLOAT32:
+        narrow(<double *>np.PyArray_DATA(a), <float *>np.PyArray_DATA(y), np.PyArray_SIZE(a))
+    else:
+        widen(<float *>np.PyArray_DATA(a), <double *>np.PyArray_DATA(y), np.PyArray_SIZE(a))
+    native.float_end(state)
 
 
 cdef void narrow(const double *x, float *y, int64_t n) noexcept:
@@ -62,6 +66,18 @@ def variances(np.ndarray log_alpha not None, most=None, *, bint roots=False):
     if not are_finite:
         return None
     return made if np.PyArray_NDIM(made) or not roots else made[()]
+
+
+cdef np.ndarray roots(np.ndarray values):
+    """Return the square roots of an array of float64, in C order."""
+    cdef np.ndarray made = np.array(values, order="C")
+    cdef double *each = <double *>np.PyArray_DATA(made)
+    cdef int64_t i
+    cdef uint64_t state = native.float_begin()
+    for i in range(np.PyArray_SIZE(made)):
+        each[i] = sqrt(each[i])
+    native.float_end(state)
+    return made
 
 
 cdef np.ndarray clamped(np.ndarray values, double most):
@@ -129,50 +145,52 @@ def scaled_backward(Call call not None, grad, x, np.ndarray scale not None):
     """Return grad * (1 + scale z), z normal, and scale / 2 times the sums of grad * x * z over the elements of each scale."""
     cdef Noise run = Noise.__new__(Noise)
     cdef Work work = begin(call, grad, call.array_name())
-    cdef np.ndarray given = work.x, other = operand(x, given, true_shape(given), "x"), sums, each
-    cdef uint64_t state
-    cdef int64_t i
+    cdef np.ndarray given = work.x, other = operand(x, given, true_shape(given), "x"), sums
+    cdef tuple shape = true_shape(scale)
     other = np.ndarray.view(other)  # the caller's code, run later, may change the array itself
     run.work, run.name, run.kind, run.params = work, "scaled", KINDS_OF_NOISE["scaled"][0], ()
     place_numbers(work, call, np.PyArray_NDIM(given), np.PyArray_DIMS(given))
     work.other = spread_factors(scale, work, "log_alpha")
-    if call.out is not None:
-        check_out(call.out, given)
-    check_seed(call.seed, call.offset, call.use)
-    if work.settings.module is None:
-        run.values = other
-        first_sums(run, true_shape(scale))
-        dx = finish(run, call)
-        sums = run.sums
-    else:
+    work.y = result_like(call, given)
+    cdef np.ndarray each = flat_numbers(scale)
+    if work.settings.module is not None:
         draw_key(call.seed, call.offset, &work.key)
-        sums = normal_products(work, other)
-        dx = noise(call, given, "scaled", (), scale, other_name="log_alpha")[0]
-    sums, each = sum_to_shape(sums, true_shape(scale)), flat_numbers(scale)
-    cdef double *slope = <double *>np.PyArray_DATA(sums)
-    cdef const double *factor = <const double *>np.PyArray_DATA(each)
-    state = native.float_begin()
-    for i in range(np.PyArray_SIZE(sums)):
-        slope[i] *= factor[i] * 0.5
-    native.float_end(state)
+        sums = sum_to_shape(normal_products(work, other), shape)
+        dx = finish(run, call)
+    else:
+        run.values = other
+        axes = broadcast_axes(given, shape)
+        first_sums(run, axes)
+        rooms = rooms_of_sums(run.sums, axes[1:])  # before the key is drawn
+        dx = finish(run, call)
+        sums = sum_in_rooms(rooms, run.sums, axes[1:], work.settings).reshape(shape)
+    multiply_by_halves(sums, each)
     return dx, sums
 
 
-cdef int first_sums(Noise run, tuple shape) except -1:
-    """Let a pass also sum along an axis: the first one along which an array of this shape was broadcast."""
+cdef void multiply_by_halves(np.ndarray sums, np.ndarray scale) noexcept:
+    """Multiply sums by scale / 2."""
+    cdef double *slope = <double *>np.PyArray_DATA(sums)
+    cdef const double *factor = <const double *>np.PyArray_DATA(scale)
+    cdef int64_t i
+    cdef uint64_t state = native.float_begin()
+    for i in range(np.PyArray_SIZE(sums)):
+        slope[i] *= factor[i] * 0.5
+    native.float_end(state)
+
+
+cdef int first_sums(Noise run, tuple axes) except -1:
+    """Let a pass also sum along the first of these axes."""
     cdef np.ndarray x = run.work.x
-    cdef np.npy_intp dims[native.FD_MAX_DIMS]
-    cdef int ndim = np.PyArray_NDIM(x), missing = ndim - len(shape), k, axis = -1
-    run.length, run.inner = 1, 1
-    for k in range(ndim):
-        dims[k] = np.PyArray_DIM(x, k)
-        if axis >= 0:
-            run.inner *= dims[k]
-        elif dims[k] != 1 and (k < missing or shape[k - missing] == 1):
-            axis, run.length, dims[k] = k, dims[k], 1
-    if axis < 0:
-        run.inner = np.PyArray_SIZE(x)
-    run.sums = np.PyArray_ZEROS(ndim, dims, np.NPY_FLOAT64, 0)
+    cdef int ndim = np.PyArray_NDIM(x), k, axis
+    run.length, run.inner = 1, np.PyArray_SIZE(x)
+    if not axes:
+        run.sums = np.PyArray_ZEROS(ndim, np.PyArray_DIMS(x), np.NPY_FLOAT64, 0)
+        return 0
+    axis, run.inner = axes[0], 1
+    for k in range(axis + 1, ndim):
+        run.inner *= np.PyArray_DIM(x, k)
+    run.length, run.sums = np.PyArray_DIM(x, axis), room_of_sums(x, axis, np.NPY_FLOAT64)
     return 0
 
 
@@ -200,13 +218,3 @@ cdef void multiply_into(floating *z, const floating *a, const floating *b, int64
     for i in range(n):
         z[i] = (a[i] * b[i]) * z[i]
     regain(state)
-
-
-def sum_to_shape(np.ndarray values not None, tuple shape):
-    """Return sums in float64, in a fixed order, over the axes along which an array of a shape was broadcast."""
-    cdef int missing = np.PyArray_NDIM(values) - len(shape), k
-    cdef np.ndarray sums = values
-    for k in range(np.PyArray_NDIM(values)):
-        if k < missing or shape[k - missing] == 1 and np.PyArray_DIM(sums, k) != 1:
-            sums = sum_along(sums, k, wide=True)
-    return (in_type(sums, np.NPY_FLOAT64) if sums is values else sums).reshape(shape)

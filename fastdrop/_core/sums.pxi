@@ -7,48 +7,56 @@ def sum_along(x, int axis, other=None, *, bint wide=False):
     The result has the compute type of x; if `wide`, terms and sums are float64.
     """
     cdef np.ndarray a = flat_numbers(x), b = None if other is None else flat_numbers(other)
-    cdef native.fd_sum_call call
-    cdef np.ndarray y = bind_sums(&call, a, b, axis, wide)
-    if np.PyArray_SIZE(a):
-        add_up(&call, a, b, axis, y)
+    cdef bint is_double = wide or kind_of(a, "x") == native.FD_FLOAT64
+    cdef np.ndarray y = room_of_sums(a, axis, np.NPY_FLOAT64 if is_double else np.NPY_FLOAT32)
+    sum_into(y, a, b, axis, effective())
     return y
 
 
-cdef np.ndarray bind_sums(native.fd_sum_call *call, np.ndarray a, np.ndarray b, int axis, bint wide):
-    """Set the operands of sums of flat arrays, and return an array for the sums, which are 0."""
+cdef np.ndarray room_of_sums(np.ndarray a, int axis, int type):
+    """Return zeros for the sums of an array along an axis, which keeps length 1."""
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
     cdef int ndim = np.PyArray_NDIM(a), k
-    cdef np.ndarray y
     # The caller took the axis from another array, or from one that gave another shape before.
     if not 0 <= axis < ndim:
         raise ValueError(f"the sum needs an axis in [0, {ndim}) of an array of shape {true_shape(a)}; got {axis}")
+    for k in range(ndim):
+        dims[k] = 1 if k == axis else np.PyArray_DIM(a, k)
+    return np.PyArray_ZEROS(ndim, dims, type, 0)
+
+
+cdef int bind_sums(native.fd_sum_call *call, np.ndarray a, np.ndarray b, int axis, np.ndarray y) except -1:
+    """Set the operands of sums of flat arrays, and the array `y` for the sums, which has their type."""
+    cdef int k
     if b is not None and (true_shape(b) != true_shape(a) or np.PyArray_TYPE(b) != np.PyArray_TYPE(a)):
         raise ValueError(f"the sum of products needs two arrays of one shape and dtype; got {true_shape(a)} of {a.dtype} "
                          f"and {true_shape(b)} of {b.dtype}")
-    call.x_dtype, call.outer, call.inner = kind_of(a, "x"), 1, 1
-    call.dtype = native.FD_FLOAT64 if wide or call.x_dtype == native.FD_FLOAT64 else native.FD_FLOAT32
-    for k in range(ndim):
-        dims[k] = 1 if k == axis else np.PyArray_DIM(a, k)
+    call.x_dtype, call.dtype, call.outer, call.inner = kind_of(a, "x"), kind_of(y, "y"), 1, 1
+    for k in range(np.PyArray_NDIM(a)):
         if k < axis:
-            call.outer *= dims[k]
-        else:
-            call.inner *= dims[k]
+            call.outer *= np.PyArray_DIM(a, k)
+        elif k > axis:
+            call.inner *= np.PyArray_DIM(a, k)
     call.n = np.PyArray_DIM(a, axis)
-    y = np.PyArray_ZEROS(ndim, dims, np.NPY_FLOAT64 if call.dtype == native.FD_FLOAT64 else np.NPY_FLOAT32, 0)
+    if np.PyArray_SIZE(y) != call.outer * call.inner:
+        raise ValueError(f"an array must keep its shape during the call; it had {np.PyArray_SIZE(y)} sums, now {true_shape(a)}")
     call.x, call.other, call.y = np.PyArray_DATA(a), NULL if b is None else np.PyArray_DATA(b), np.PyArray_DATA(y)
     call.factors = call.product = NULL
-    return y
+    return 0
 
 
-cdef int add_up(native.fd_sum_call *call, np.ndarray a, np.ndarray b, int axis, np.ndarray y) except -1:
-    """Write the sums."""
-    cdef Settings settings = effective()
+cdef int sum_into(np.ndarray y, np.ndarray a, np.ndarray b, int axis, Settings settings) except -1:
+    """Write the sums of a flat array, or of the products of two, along an axis to zeros."""
+    cdef native.fd_sum_call call
     cdef int64_t n = np.PyArray_SIZE(a)
     cdef native.Environment found
     cdef PyThreadState *state
+    bind_sums(&call, a, b, axis, y)
+    if not n:
+        return 0
     if settings.module is None:
         state = released(n)
-        native.sum_axis(settings.kernels, call, threads_of(settings, n))
+        native.sum_axis(settings.kernels, &call, threads_of(settings, n))
         regain(state)
         return 0
     quiet = begin_in_python(&found)
@@ -58,6 +66,51 @@ cdef int add_up(native.fd_sum_call *call, np.ndarray a, np.ndarray b, int axis, 
     finally:
         end_in_python(quiet, &found)
     return 0
+
+
+cdef list rooms_of_sums(np.ndarray a, tuple axes):
+    """Return zeros in float64 for the sums of an array along some axes, one after the other."""
+    cdef list rooms = []
+    cdef np.ndarray last = a
+    for axis in axes:
+        last = room_of_sums(last, axis, np.NPY_FLOAT64)
+        rooms.append(last)
+    return rooms
+
+
+cdef np.ndarray sum_in_rooms(list rooms, np.ndarray a, tuple axes, Settings settings):
+    """Return the sums of a flat array along some axes, in the arrays of `rooms_of_sums`, or the array if there is no axis."""
+    cdef np.ndarray sums = a
+    cdef int k
+    for k in range(len(axes)):
+        sum_into(rooms[k], sums, None, axes[k], settings)
+        sums = rooms[k]
+    return sums
+
+
+def sum_to_shape(np.ndarray values not None, tuple shape):
+    """Return sums in float64, in a fixed order, over the axes along which an array of a shape was broadcast."""
+    cdef tuple axes = broadcast_axes(values, shape)
+    if not axes:
+        return in_type(values, np.NPY_FLOAT64).reshape(shape)
+    return sum_in_rooms(rooms_of_sums(values, axes), flat_numbers(values), axes, effective()).reshape(shape)
+
+
+cdef tuple broadcast_axes(np.ndarray values, tuple shape):
+    """Return the axes along which an array of a shape was broadcast to that of values."""
+    cdef list axes = []
+    cdef int missing = np.PyArray_NDIM(values) - len(shape), k
+    for k in range(np.PyArray_NDIM(values)):
+        if np.PyArray_DIM(values, k) != 1 and (k < missing or shape[k - missing] == 1):
+            axes.append(k)
+    return tuple(axes)
+
+
+cdef object total(Noise noise):
+    """Return the sum of the tiles' sums of a noise, in a fixed order."""
+    if noise.sum is not noise.sums:
+        sum_into(noise.sum, noise.sums, None, 0, noise.work.settings)
+    return noise.sum[0]
 
 
 def sum_squares(np.ndarray x not None):
@@ -95,34 +148,30 @@ cdef bint is_read_first(np.ndarray a, np.ndarray y):
     return is_usual(a) and (np.PyArray_DATA(a) == np.PyArray_DATA(y) or not may_overlap(a, y))
 
 
-cdef np.ndarray multiply_maps(Settings settings, np.ndarray grad, np.ndarray x, int axis, np.ndarray factors, np.ndarray y):
-    """Write grad times the factor of each map to y. Return the sums of grad * x along the first axis of a map, in float64."""
+cdef int multiply_maps(
+    Settings settings, np.ndarray grad, np.ndarray x, int axis, np.ndarray factors, np.ndarray y, np.ndarray sums
+) except -1:
+    """Write grad times the factor of each map to y, and the sums of grad * x along the first axis of a map to zeros."""
     cdef native.fd_sum_call call
-    cdef np.ndarray sums = bind_sums(&call, grad, x, axis, True)
     cdef int64_t n = np.PyArray_SIZE(grad)
     cdef int threads = threads_of(settings, n)
     cdef PyThreadState *state
+    bind_sums(&call, grad, x, axis, sums)
     if not np.PyArray_SAMESHAPE(grad, y) or np.PyArray_SIZE(factors) != call.outer:  # its shape has changed since the checks
         raise ValueError(f"out must keep its shape {true_shape(grad)} during the call; got {true_shape(y)}")
     call.factors, call.product, call.bypass_bytes = np.PyArray_DATA(factors), np.PyArray_DATA(y), bypass_bytes
     state = released(n)
     native.sum_axis(settings.kernels, &call, threads)
     regain(state)
-    return sums
+    return 0
 
 
-cdef np.ndarray sum_first(np.ndarray grad, np.ndarray x, tuple axes):
-    """Return the sums of grad * x along the first of some axes, which keeps length 1, in float64."""
+cdef int sum_first(np.ndarray grad, np.ndarray x, tuple axes, np.ndarray sums, Settings settings) except -1:
+    """Write the sums of grad * x along the first of some axes, which keeps length 1, to zeros of float64."""
+    cdef np.ndarray a = flat_numbers(grad), b = flat_numbers(x)
     if axes:
-        return sum_along(grad, axes[0], x, wide=True)
-    return sum_along(grad[..., None], np.PyArray_NDIM(grad), x[..., None], wide=True).reshape(true_shape(grad))
-
-
-cdef np.ndarray sum_rest(np.ndarray sums, tuple axes, np.ndarray grad):
-    """Return the sums of these along the other axes, rounded to the compute type of grad."""
-    for axis in axes[1:]:
-        sums = sum_along(sums, axis)
-    return sums if np.PyArray_TYPE(grad) == np.NPY_FLOAT64 else in_type(sums, np.NPY_FLOAT32)
+        return sum_into(sums, a, b, axes[0], settings)
+    return sum_into(sums[..., None], a[..., None], b[..., None], np.PyArray_NDIM(grad), settings)
 
 
 cdef np.ndarray ones_of_maps(np.ndarray x, tuple axes):
@@ -182,21 +231,54 @@ def noise_of_maps_backward(Call call not None, grad, x, str name, tuple params, 
     """
     cdef Work work = begin(call, grad, call.array_name())
     cdef np.ndarray given = work.x, values = operand(x, given, true_shape(given), "x"), y = result_like(call, given)
-    cdef np.ndarray ones = ones_of_maps(given, axes), sums
+    cdef np.ndarray ones = ones_of_maps(given, axes)
     cdef Call maps = call_of_maps(call, given, axes)
+    cdef native.fd_key key
+    draw_key(call.seed, call.offset, &key)  # once, because a SeedSequence needs memory for it
+    maps.seed, maps.offset = key.seed, key.offset
     cdef bint is_one_pass = work.settings.module is None and are_cached_maps(given, values, y, axes)
-    if is_one_pass:  # writes y; after that only memory can be missing
-        sums = multiply_maps(work.settings, given, values, axes[0], noise(maps, ones, name, params)[0], y)
+    # All memory is there before y is written. The two calls take the slopes, which are set later.
+    cdef SumsOfMaps sums = SumsOfMaps.__new__(SumsOfMaps, given, axes)
+    cdef Noise run = noise_with_sum(maps, ones, name, params, sums.rounded)
+    cdef Noise more = None if others is None else noise_with_sum(maps, ones, name, others, sums.rounded)
+    if is_one_pass:
+        multiply_maps(work.settings, given, values, axes[0], noise(maps, ones, name, params)[0], y, sums.first)
     else:
-        sums = sum_first(given, values, axes)
-    sums = sum_rest(sums, axes, given)
-    more = None if others is None else noise(maps, ones, name, others, sums, with_sums=True)[1]
-    factors, tiles = noise(maps, ones, name, params, sums, with_sums=True)
+        sum_first(given, values, axes, sums.first, work.settings)
+    sums.add_up(work.settings)
+    factors, made = finish(run, maps), total(run)
+    kept = None
+    if more is not None:
+        finish(more, maps)
+        kept = total(more)
     if not is_one_pass:
         noise(call_in(call, y), given, "factors", (), factors)
-    return wrapped(given, y, call.out), total(tiles), None if others is None else total(more)
+    return wrapped(given, y, call.out), made, kept
 
 
-cdef object total(np.ndarray sums):
-    """Return the sum of the tiles' sums, in a fixed order."""
-    return sums[0] if np.PyArray_SIZE(sums) == 1 else sum_along(sums, 0)[0]
+cdef class SumsOfMaps:
+    """Memory for the sums over the axes of the maps of an array: along the first axis, along all, and rounded."""
+
+    cdef np.ndarray first, rounded
+    cdef tuple others
+    cdef list rooms
+
+    def __cinit__(self, np.ndarray x, tuple axes):
+        cdef np.ndarray last
+        self.others = axes[1:]
+        if axes:
+            self.first = room_of_sums(x, axes[0], np.NPY_FLOAT64)
+        else:
+            self.first = np.PyArray_ZEROS(np.PyArray_NDIM(x), np.PyArray_DIMS(x), np.NPY_FLOAT64, 0)
+        self.rooms = rooms_of_sums(self.first, self.others)
+        last = self.rooms[len(self.rooms) - 1] if self.rooms else self.first
+        self.rounded = last
+        if np.PyArray_TYPE(x) != np.NPY_FLOAT64:
+            self.rounded = np.PyArray_EMPTY(np.PyArray_NDIM(last), np.PyArray_DIMS(last), np.NPY_FLOAT32, 0)
+
+    cdef int add_up(self, Settings settings) except -1:
+        """Sum the first sums along the other axes, and round."""
+        cdef np.ndarray sums = sum_in_rooms(self.rooms, self.first, self.others, settings)
+        if sums is not self.rounded:
+            convert(sums, self.rounded)
+        return 0

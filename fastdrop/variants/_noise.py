@@ -1,4 +1,4 @@
-"""Shared parts of the variants with continuous noise: variances from their logarithms, noise, ordered sums."""
+"""Shared parts of the variants with continuous noise: variances from their logarithms, noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastdrop._core import numbers, plan
 from fastdrop._core.checks import as_real_array
 from fastdrop._core.plan import Call
 
-__all__ = ["alphas", "multiply_by_normal", "multiply_by_normal_backward", "total"]
+__all__ = ["alphas", "multiply_by_normal", "multiply_by_normal_backward"]
 
 HALF = np.float64(0.5)
 
@@ -44,15 +44,6 @@ def multiply_by_normal_backward(call: Call, grad: ArrayLike, scale: Any, x: Arra
     """Return the gradients with respect to x and log(scale**2); the latter is summed to the shape of scale."""
     if not isinstance(scale, float):
         return numbers.scaled_backward(call, grad, x, scale)
-    dx, sums = numbers.noise(call, grad, "gaussian", (scale,), x, with_sums=True, other_name="x")
+    dx, made = numbers.noise_and_sum(call, grad, "gaussian", (scale,), x, other_name="x")
     with plan.RoundToNearest():
-        return dx, scale * HALF * total(sums)
-
-
-# Sums ---------------------------------------------------------------------------------------------------------------
-
-
-def total(sums: NDArray[np.float64] | None) -> np.float64:
-    """Return the sum of the tiles' sums, in a fixed order."""
-    assert sums is not None
-    return sums[0] if sums.size == 1 else numbers.sum_along(sums, 0)[0]  # type: ignore[no-any-return]
+        return dx, scale * HALF * made

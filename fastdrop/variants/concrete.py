@@ -17,7 +17,6 @@ from fastdrop._core.types import Backend, DataFormat, FixedSeed, Seed
 from fastdrop.elementary import log
 from fastdrop.variants._axes import axes_of_maps
 from fastdrop.variants._backward import backward_of
-from fastdrop.variants._noise import total
 
 __all__ = [
     "concrete_dropout",
@@ -308,9 +307,9 @@ class SoftMask(NamedTuple):
     def backward(self, call: Call, grad: ArrayLike, x: ArrayLike) -> tuple[NDArray[Any], np.float64]:
         """Return the gradients with respect to x and to the logit."""
         more = None if self.correction is None else self.sum_kept(call, grad, x)  # before `out`, maybe grad or x, changes
-        dx, sums = numbers.noise(call, grad, "concrete", self.params, x, with_sums=True, other_name="x")
+        dx, made = numbers.noise_and_sum(call, grad, "concrete", self.params, x, other_name="x")
         with plan.RoundToNearest():
-            return dx, self.slope(total(sums), more)
+            return dx, self.slope(made, more)
 
     def sum_kept(self, call: Call, grad: ArrayLike, x: ArrayLike) -> np.float64:
         """Return the sum of grad x scale kept, of a pass without steepness."""
@@ -318,9 +317,7 @@ class SoftMask(NamedTuple):
         alone = Call(call.seed, call.offset, True, None, *place, call.backend, call.num_threads, True)
         params = self.without_steepness
         assert params is not None
-        _, sums = numbers.noise(alone, grad, "concrete", params, x, with_sums=True, other_name="x")
-        with plan.RoundToNearest():
-            return total(sums)
+        return numbers.noise_and_sum(alone, grad, "concrete", params, x, other_name="x")[1]
 
     def slope(self, made: np.float64, kept: np.float64 | None) -> np.float64:
         """Return the gradient with respect to the logit from the kernels' sum and the sum without steepness."""

@@ -168,8 +168,7 @@ def variational_dense_backward(
     outer = layer.grad_rows(grad)
     if call.is_training:
         dbias = bias_gradient(layer, outer)
-        dx, dweight, dlog_sigma2 = numbers.spread_weights_backward(call, layer, outer, log_variance, None)
-        return dx, layer.rounded(dweight), layer.rounded(dlog_sigma2), dbias
+        return *numbers.spread_weights_backward(call, layer, outer, log_variance, None), dbias
     numbers.check_place(layer.result_shape, layer.compute, call)
     with call.arrays(layer.x, name="x") as run:
         pruned = find_pruned(layer.weight, log_variance, least)
@@ -272,11 +271,11 @@ def variational_dropout(
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     layer, alpha = Linear(x, weight, bias), alphas(log_alpha, largest(max_log_alpha))
     on_input = is_on_input(noise, alpha, layer)
-    if call.is_training and not on_input:
-        return numbers.spread_weights(call, layer, None, alpha)
+    if call.is_training:
+        return numbers.multiply_noisy(call, layer, alpha) if on_input else numbers.spread_weights(call, layer, None, alpha)
     numbers.check_place(layer.x.shape if on_input else layer.result_shape, layer.compute, call)
     with call.arrays(layer.x, shape=layer.result_shape) as run:
-        return run.store(layer.apply(noisy_rows(layer, alpha, run), layer.weight).reshape(layer.result_shape))
+        return run.store(layer.apply(layer.rows, layer.weight).reshape(layer.result_shape))
 
 
 @backward_of(variational_dropout)
@@ -337,9 +336,7 @@ def variational_dropout_backward(
     outer = layer.grad_rows(grad)
     if call.is_training and not on_input:
         dbias = bias_gradient(layer, outer)
-        dx, dweight, each = numbers.spread_weights_backward(call, layer, outer, None, alpha)
-        dlog_alpha = numbers.zero_above(numbers.sum_to_shape(each, alpha.shape), given, bound)
-        return dx, layer.rounded(dweight), dlog_alpha, dbias
+        return *numbers.spread_weights_backward(call, layer, outer, None, alpha, given, bound), dbias
     numbers.check_place(layer.x.shape if on_input else layer.result_shape, layer.compute, call)
     with call.arrays(layer.x, name="x") as run:
         dx, dweight, dlog_alpha = input_noise_backward(layer, outer, alpha, run)
@@ -352,20 +349,15 @@ def input_noise_backward(
     layer: Linear, outer: NDArray[Any], alpha: NDArray[np.float64], run: Pass
 ) -> tuple[NDArray[Any], NDArray[Any], Any]:
     """Return the gradients with respect to rows, weights and log alpha for noise on the inputs, or without noise."""
-    dweight, dnoisy = noisy_rows(layer, alpha, run).T @ outer, outer @ layer.weight.T
+    dnoisy = outer @ layer.weight.T
     if not run.call.is_training:
-        return dnoisy, dweight, np.zeros(alpha.shape)
+        return dnoisy, layer.rows.T @ outer, np.zeros(alpha.shape)
     shape = layer.x.shape  # the alphas broadcast to it
     x, grad = layer.rows.reshape(shape), dnoisy.reshape(shape)
+    noisy = multiply_by_normal(run.own_call(), x, np.sqrt(alpha)).reshape(layer.rows.shape)
+    dweight = noisy.T @ outer
     dx, dlog_alpha = multiply_by_normal_backward(run.own_call(), grad, np.sqrt(alpha), x)
     return dx, dweight, dlog_alpha
-
-
-def noisy_rows(layer: Linear, alpha: NDArray[np.float64], run: Pass) -> NDArray[Any]:
-    """Return the inputs with their noise; outside training the inputs."""
-    if not run.call.is_training:
-        return layer.rows
-    return multiply_by_normal(run.own_call(), layer.rows.reshape(layer.x.shape), np.sqrt(alpha)).reshape(layer.rows.shape)
 
 
 def largest(max_log_alpha: Any) -> float | None:

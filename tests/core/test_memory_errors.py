@@ -1,4 +1,4 @@
-"""When memory runs out, a call raises MemoryError and draws nothing: results are allocated before keys are drawn."""
+"""When memory runs out, a call raises MemoryError, and has drawn and written nothing: arrays are allocated before."""
 
 import inspect
 
@@ -55,6 +55,108 @@ def test_nothing_is_drawn_when_memory_runs_out(run_python, name):
     small = call.replace("{x}", "np.ones((2, 2, 8, 512), np.float32)")
     done = run_python(PROGRAM.format(name=name, small=small, large=call.replace("{x}", "x")))
     assert done.stdout.strip() == "0", done.stdout + done.stderr
+
+
+# NumPy gets its memory from functions that refuse one allocation. Memory is never freed: Python code cannot do it while an
+# exception is raised, so a function of C that does nothing else takes its place.
+FAILING_ARRAYS = """
+import ctypes
+import numpy as np
+import fastdrop
+from fastdrop._core import plan
+
+try:
+    from numpy._core._multiarray_umath import _ARRAY_API
+except ImportError:  # NumPy 1
+    from numpy.core._multiarray_umath import _ARRAY_API
+
+pointer, size = ctypes.c_void_p, ctypes.c_size_t
+
+
+class Handler(ctypes.Structure):  # PyDataMem_Handler of NumPy's C API
+    _fields_ = [
+        ("name", ctypes.c_char * 127),
+        ("version", ctypes.c_uint8),
+        ("context", pointer),
+        ("malloc", ctypes.CFUNCTYPE(pointer, pointer, size)),
+        ("calloc", ctypes.CFUNCTYPE(pointer, pointer, size, size)),
+        ("realloc", ctypes.CFUNCTYPE(pointer, pointer, pointer, size)),
+        ("free", ctypes.CFUNCTYPE(None, pointer, pointer, size)),
+    ]
+
+
+libc, python, left = ctypes.CDLL(None), ctypes.pythonapi, -1
+libc.malloc.restype = libc.calloc.restype = libc.realloc.restype = pointer
+libc.malloc.argtypes, libc.calloc.argtypes, libc.realloc.argtypes = [size], [size, size], [pointer, size]
+python.PyCapsule_New.restype, python.PyCapsule_New.argtypes = ctypes.py_object, [pointer, ctypes.c_char_p, pointer]
+python.PyCapsule_GetPointer.restype, python.PyCapsule_GetPointer.argtypes = pointer, [ctypes.py_object, ctypes.c_char_p]
+
+
+def unless_refused(function):
+    def allocate(context, *arguments):
+        global left
+        left -= 1
+        return None if left == -1 else function(*arguments)
+
+    return allocate
+
+
+types = dict(Handler._fields_)
+functions = [types[name](unless_refused(getattr(libc, name))) for name in ("malloc", "calloc", "realloc")]
+handler = Handler(b"refusing", 1, None, *functions, ctypes.cast(libc.getpid, types["free"]))
+capsule = python.PyCapsule_New(ctypes.addressof(handler), b"mem_handler", None)
+set_handler = ctypes.cast(python.PyCapsule_GetPointer(_ARRAY_API, None), ctypes.POINTER(pointer))[304]
+before = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(set_handler)(capsule)
+
+plan.set_bypass_bytes(0)  # small maps are processed as large ones
+stream, found = fastdrop.Stream(7), []
+for dtype in (np.float32, np.float64, np.float16):
+    x, rows, weight = np.ones((2, 3, 32, 32), dtype), np.ones((6, 5), dtype), np.ones((5, 4), dtype)
+    grad, bias, per_unit = np.ones((6, 4), dtype), np.ones(4, dtype), np.zeros((5, 1))
+    call = lambda out, seed: fastdrop.{call}
+    shape = call(None, 7)
+    out = np.empty_like(shape[0] if isinstance(shape, tuple) else shape)
+    failures = 0
+    for refused in range(60):
+        out.fill(-7)
+        offset, left = stream.offset, refused
+        try:
+            call(out, {seed})
+        except MemoryError:
+            failures += 1
+            if (out != -7).any() or stream.offset != offset:
+                found.append((dtype.__name__, refused))
+        left = -1
+    assert failures, "no allocation was refused"
+print("written or drawn:", found)
+"""
+WITH_ARRAYS = {
+    "spatial_concrete_dropout": "(x, 0.1, seed=seed, out=out)",
+    "spatial_concrete_dropout_backward": "(x, x, 0.1, exact_mean=True, seed=seed, out=out)",
+    "concrete_dropout_backward": "(x, x, 0.1, exact_mean=True, seed=seed, out=out)",
+    "gaussian_dropout_backward": "(x, log_alpha=per_unit.repeat(32, 1)[0], x=x, seed=seed, out=out)",
+    "adl": "(x, 0.5, seed=seed, out=out)",
+    "drop_connect": "(rows, weight, bias=bias, seed=seed, out=out)",
+    "drop_connect_backward": "(grad, rows, weight, bias=bias, seed=seed, out=out)",
+    "variational_dense": "(rows, weight, weight, bias=bias, seed=seed, out=out)",
+    "variational_dense_backward": "(grad, rows, weight, weight, bias=bias, seed=seed, out=out)",
+    "variational_dropout": "(rows, weight, per_unit[:, 0], bias=bias, seed=seed, out=out)",
+    "variational_dropout_backward": "(grad, rows, weight, per_unit[:, 0], bias=bias, seed=seed, out=out)",
+    "variational_dropout ": "(rows, weight, per_unit, 'weight', bias=bias, seed=seed, out=out)",
+    "variational_dropout_backward ": "(grad, rows, weight, per_unit, 'weight', bias=bias, seed=seed, out=out)",
+    "importance_dropout": "(x, x, 0.3, seed=seed, out=out)",
+    "multinomial_dropout": "(rows, 3, seed=seed, out=out)",
+    "targeted_dropout": "(rows, 0.3, seed=seed, out=out)",
+    "attention_dropout": "(x, 0.3, renormalize=True, seed=seed, out=out)",
+    "drop_block": "(x, 0.3, 3, seed=seed, out=out)",
+}
+
+
+@pytest.mark.parametrize("name", WITH_ARRAYS)
+def test_all_arrays_are_allocated_before_a_key_is_drawn_and_anything_is_written(run_python, name):
+    seed = "7" if "backward" in name else "stream"
+    done = run_python(FAILING_ARRAYS.replace("{call}", name.strip() + WITH_ARRAYS[name]).replace("{seed}", seed))
+    assert done.stdout.strip() == "written or drawn: []", done.stdout + done.stderr[-3000:]
 
 
 def test_bits_of_a_repeated_mask_need_no_memory(run_python):
