@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop import dropout_mask, fold_in, words
 from fastdrop._core import plan
-from fastdrop._core.checks import as_positive_count, as_real_array
+from fastdrop._core.checks import as_positive_count, as_real_array, check_mapping
 
 __all__ = ["Update", "aggregate", "client_seed", "extract", "kept_units"]
 
@@ -148,7 +148,7 @@ def kept_units(
     >>> kept_units({"hidden": 8}, 0.5, client_seed(42, round=0, client=1))
     {'hidden': array([1, 3, 5, 6])}
     """
-    require_mapping(units, "units", "layers to their numbers of units")
+    check_mapping(units, "units", "a mapping of layers to their numbers of units")
     rates = p if isinstance(p, Mapping) else dict.fromkeys(units, plan.as_rate(p))
     if rates.keys() != units.keys():
         raise ValueError(f"p must have one rate for each of the layers {sorted(units)}; it has {sorted(rates)}")
@@ -175,16 +175,10 @@ def random_number(size: int, p: float, seed: int) -> NDArray[np.int64]:
     return np.flatnonzero(dropout_mask(size, p, seed=seed))
 
 
-def require_mapping(value: Any, name: str, content: str) -> None:
-    """Raise an error unless a value is a mapping."""
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a mapping of {content}; got {value!r} ({type(value).__name__})")
-
-
 def arrays_of(parameters: Any, axes: Any) -> dict[str, NDArray[Any]]:
     """Return the arrays of a network, or raise an error unless they and their axes are mappings."""
-    require_mapping(parameters, "parameters", "names to arrays")
-    require_mapping(axes, "axes", "the parameters' names to a layer, or None, for each axis")
+    check_mapping(parameters, "parameters", "a mapping of names to arrays")
+    check_mapping(axes, "axes", "a mapping of the parameters' names to a layer, or None, for each axis")
     return {name: np.asarray(plan.to_array(value, f"parameter {name!r}")) for name, value in parameters.items()}
 
 
@@ -299,7 +293,7 @@ def add_update(
     if not isinstance(update, Update):
         raise TypeError(f"updates must be Update objects; got a {type(update).__name__}")
     weight = as_positive_count(update.weight, "weight")
-    require_mapping(update.parameters, "the parameters of an update", "names to arrays")
+    check_mapping(update.parameters, "the parameters of an update", "a mapping of names to arrays")
     if update.parameters.keys() != totals.keys():
         raise ValueError(f"an update must have the parameters {sorted(totals)}; it has {sorted(update.parameters)}")
     for name, given in update.parameters.items():
@@ -323,7 +317,7 @@ def mean(total: NDArray[np.float64], count: NDArray[np.int64], otherwise: NDArra
 
 def kept_index(name: str, shape: tuple[int, ...], axes: Axes, kept: Kept) -> tuple[Any, ...]:
     """Return the index of the kept part of a parameter, or raise an error that names the bad entry."""
-    require_mapping(kept, "kept", "layers to their kept units")
+    check_mapping(kept, "kept", "a mapping of layers to their kept units")
     layers = axes.get(name)
     if isinstance(layers, str) or not isinstance(layers, Sequence) or len(layers) != len(shape):
         raise ValueError(f"axes must name a layer or None for each axis of {name!r}, of shape {shape}; got {layers!r}")

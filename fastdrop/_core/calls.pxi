@@ -75,7 +75,7 @@ cdef class Call:
             raise ValueError(f"losses must broadcast to the shape {shape} of grad; got {true_shape(losses)}")
         work.op, work.scale = ESTIMATORS.index(estimator), parse_mode(mode) == INVERTED
         check_seed(self.seed, self.offset, self.use)
-        work.y = np.empty(shape, np.float64 if work.dtype == native.FD_FLOAT64 else np.float32)
+        work.y = np.empty(shape, compute_type(work.dtype))
         draw_key(self.seed, self.offset, &work.key)
         perform_gate_backward(work)
         return work.y
@@ -199,6 +199,14 @@ cdef class Call:
         else:
             check_place(self, shape_of(placed))
         return Pass(self, work.x, tuple(operands), work.settings, shape)
+
+    cdef Call step(self):
+        """Return a call in training with the seed, the place and the settings of this one, and without an `out`."""
+        cdef Call call = Call.__new__(Call)
+        call.seed, call.offset, call.use, call.start = self.seed, self.offset, self.use, self.start
+        call.global_shape, call.global_start = self.global_shape, self.global_start
+        call.backend, call.num_threads = self.backend, self.num_threads
+        return call
 
     cdef str array_name(self):
         return "grad" if self.use == BACKWARD else "x"
@@ -338,7 +346,7 @@ cdef object without_dropping(Call call, Work work, x, int scaling):
 cdef int scale_by_keep_rates(Work work) except -1:
     """Write (x + bias) (1 - p) + residual, with one p per element. There is no mask, and NumPy rounds as the kernels do."""
     cdef native.Environment found
-    type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
+    type = compute_type(work.dtype)
     quiet = begin_in_python(&found)
     try:
         value = np.asarray(work.x).astype(type)  # not a subclass, which may have its own product
@@ -421,7 +429,7 @@ cdef class Pass:
     def __cinit__(self, Call call, np.ndarray x, tuple others, Settings settings, shape):
         self.call, self.x, self.others = call, x, others
         self.settings = merged(settings, settings)  # a copy, because `__exit__` may have to change it
-        self.compute = np.float64 if np.PyArray_TYPE(x) == np.NPY_FLOAT64 else np.float32
+        self.compute = float64 if np.PyArray_TYPE(x) == np.NPY_FLOAT64 else float32
         if call.out is not None:
             self.y = call.out
         else:
@@ -478,11 +486,9 @@ cdef class Pass:
 
     def own_call(self, bint is_global=True, out=None):
         """Return a call with this key and the settings in force and, if `is_global`, at this place in a larger array."""
-        cdef Call call = Call.__new__(Call)
+        cdef Call call = self.call.step() if is_global else Call.__new__(Call)
         call.out = out
         call.seed, call.offset = self.key
-        if is_global:
-            call.start, call.global_shape, call.global_start = self.call.start, self.call.global_shape, self.call.global_start
         return call
 
 

@@ -225,6 +225,14 @@ cdef bint is_usual(np.ndarray a):
     return np.PyArray_CheckExact(a) and is_plain(a) and np.PyArray_ISNOTSWAPPED(a)
 
 
+cdef np.ndarray flat(a):
+    """Return an array in C order, aligned and of NumPy's class: the array itself, a view of a subclass, or a copy."""
+    cdef np.ndarray given = a
+    if is_plain(given):
+        return given if np.PyArray_CheckExact(given) else np.asarray(given)
+    return np.array(given, order="C", subok=False)
+
+
 cdef np.ndarray room(int64_t n, int type):
     """Return a new flat array of n numbers of a type of NumPy, which are not set."""
     cdef np.npy_intp size = n

@@ -8,7 +8,7 @@ element, such as a learned parameter; a string raises TypeError. A bool is neith
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "as_share",
     "check_indices",
     "check_iterable",
+    "check_mapping",
     "known_sizes",
     "required",
 ]
@@ -163,6 +164,12 @@ def required(value: Any, name: str) -> Any:
     if value is None:
         raise TypeError(f"{name} must be an array of the shape and dtype of the input; got None")
     return value
+
+
+def check_mapping(value: object, name: str, kind: str) -> None:
+    """Raise an error unless a value is a mapping. The message says which kind it must be."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be {kind}; got {value!r} ({type(value).__name__})")
 
 
 def check_iterable(value: Any, name: str) -> None:

@@ -225,11 +225,6 @@ cdef int set_counted_scale(Work work, Decisions of) except -1:
     return 0
 
 
-cdef np.ndarray flat(np.ndarray a):
-    """Return an array itself if it is in C order and aligned, otherwise a copy that is."""
-    return a if is_plain(a) else np.array(a, order="C", subok=False)
-
-
 cdef int divide_rows(Work work, bint is_constant) except -1:
     """Divide each row by the sum of its kept elements. If `other` is set, make the gradient with respect to it instead."""
     cdef native.fd_rows rows
@@ -266,7 +261,7 @@ cdef int divide_rows(Work work, bint is_constant) except -1:
 cdef int divide_rows_in_python(Work work, np.ndarray x, np.ndarray grad, bint is_constant) except -1:
     """Do the same in NumPy, some rows at a time."""
     cdef native.Environment found
-    type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
+    type = compute_type(work.dtype)
     cdef int64_t keys = np.PyArray_DIM(x, np.PyArray_NDIM(x) - 1), begin, end
     cdef int64_t some = max(PYTHON_CHUNK // keys, 1) * keys
     made = np.asarray(work.y).reshape(-1)

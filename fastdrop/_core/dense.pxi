@@ -49,7 +49,7 @@ cdef class Linear:
         if not shape or len(sizes) != 2 or shape[-1] != sizes[0]:
             raise ValueError(f"x must have shape (..., in) and weight (in, out); got {shape} and {sizes}")
         self.x, self.dtype = given, given.descr
-        self.compute = np.float64 if self.kind == native.FD_FLOAT64 else np.float32
+        self.compute = compute_type(self.kind)
         self.result_shape = (*shape[:-1], sizes[1])
         self.rows = self.flat(given)
         self.weight = self.operand(matrix, sizes, "weight")
@@ -192,24 +192,29 @@ cdef void square_into(floating *y, const floating *a, const floating *factor, in
 
 # Normal weights -----------------------------------------------------------------------------------------------------
 
+cdef int check_numbers(Call call, Linear layer, np.ndarray a) except -1:
+    """Raise an error unless the numbers of an array, in a layer's compute type, are inside the stream."""
+    cdef Work work = Work.__new__(Work)
+    work.dtype = native.FD_FLOAT64 if layer.kind == native.FD_FLOAT64 else native.FD_FLOAT32
+    return place_numbers(work, call, np.PyArray_NDIM(a), np.PyArray_DIMS(a))
+
+
 def spread_weights(Call call not None, Linear layer not None, log_variance, alpha):
     """Return the result of a layer whose weights are normal: the layer's weights are the means.
 
     The variances are exp(log_variance) or, if that is None, alpha * weight**2.
     """
-    cdef Work work = Work.__new__(Work)
     cdef Call inner
     cdef native.fd_key key
     cdef np.ndarray y = layer.result(call), mean, spread_by
-    work.dtype = native.FD_FLOAT64 if layer.kind == native.FD_FLOAT64 else native.FD_FLOAT32
-    place_numbers(work, call, np.PyArray_NDIM(y), np.PyArray_DIMS(y))
+    check_numbers(call, layer, y)
     mean = layer.apply(layer.rows, layer.weight)
     spread_by = product(scaled_squares(layer.rows, None), weight_variance(call, layer, log_variance, alpha))
     draw_key(call.seed, call.offset, &key)
     inner = call_with_key(call, &key)
     if np.PyArray_NDIM(y) != 2:
         mean, spread_by = mean.reshape(layer.result_shape), spread_by.reshape(layer.result_shape)
-    inner.out = y if layer.kind == work.dtype else mean
+    inner.out = y if np.PyArray_TYPE(y) == np.PyArray_TYPE(mean) else mean
     noise(inner, mean, "spread", LEAST_VARIANCE, spread_by)
     if inner.out is not y:
         store(mean, y)
@@ -246,12 +251,10 @@ def spread_weights_backward(
 
     `outer` is the gradient with respect to the result, as rows. Where log_alpha is above `most`, its gradient is 0.
     """
-    cdef Work work = Work.__new__(Work)
     cdef native.fd_key key
     cdef np.ndarray grad = outer if len(layer.result_shape) == 2 else outer.reshape(layer.result_shape)
     cdef np.ndarray y, variance, squares, spread_by, slopes, dx, dweight, dvariance
-    work.dtype = native.FD_FLOAT64 if layer.kind == native.FD_FLOAT64 else native.FD_FLOAT32
-    place_numbers(work, call, np.PyArray_NDIM(grad), np.PyArray_DIMS(grad))
+    check_numbers(call, layer, grad)
     y = layer.gradient(call)
     variance, squares = weight_variance(call, layer, log_variance, alpha), scaled_squares(layer.rows, None)
     spread_by = product(squares, variance)
@@ -276,13 +279,11 @@ def spread_weights_backward(
 
 def multiply_noisy(Call call not None, Linear layer not None, np.ndarray alpha not None):
     """Return the result of a layer whose inputs are multiplied by normal numbers of mean 1 and variance alpha."""
-    cdef Work work = Work.__new__(Work)
     cdef Call inner
     cdef native.fd_key key
     cdef np.ndarray y = layer.result(call), made = room_of_product(layer.rows, layer.weight)
     cdef np.ndarray x = layer.rows.reshape(true_shape(layer.x)), noisy = new_like(x), scale = roots(alpha)
-    work.dtype = native.FD_FLOAT64 if layer.kind == native.FD_FLOAT64 else native.FD_FLOAT32
-    place_numbers(work, call, np.PyArray_NDIM(x), np.PyArray_DIMS(x))
+    check_numbers(call, layer, x)
     if np.PyArray_NDIM(scale):
         scale = in_type(scale, np.PyArray_TYPE(layer.rows))
     draw_key(call.seed, call.offset, &key)
@@ -298,10 +299,9 @@ def multiply_noisy(Call call not None, Linear layer not None, np.ndarray alpha n
 
 
 cdef Call call_with_key(Call call, const native.fd_key *key):
-    """Return a call with a drawn key, and the place and the settings of another call."""
-    cdef Call inner = Call.__new__(Call)
-    inner.seed, inner.offset, inner.backend, inner.num_threads = key.seed, key.offset, call.backend, call.num_threads
-    inner.start, inner.global_shape, inner.global_start = call.start, call.global_shape, call.global_start
+    """Return a step of a call with a drawn key."""
+    cdef Call inner = call.step()
+    inner.seed, inner.offset = key.seed, key.offset
     return inner
 
 
@@ -310,7 +310,7 @@ cdef np.ndarray like_matrix(value, np.ndarray y):
     cdef np.ndarray each = spread(in_type(value, np.PyArray_TYPE(y)), 2, np.PyArray_DIMS(y))
     if each is None:  # it has changed its shape since the checks
         raise ValueError(f"an operand must broadcast to the shape {true_shape(y)}; got {true_shape(value)}")
-    return flat_numbers(each)
+    return flat(each)
 
 
 cdef int scale_by(np.ndarray y, np.ndarray factor) except -1:
@@ -492,7 +492,7 @@ cdef int multiply_by_columns(np.ndarray rows, np.ndarray columns, np.ndarray y) 
     cdef int64_t groups = np.PyArray_DIM(y, 0), n = np.PyArray_DIM(y, 1), m = np.PyArray_DIM(y, 2)
     if np.PyArray_DIM(rows, 1) != 1:
         return multiply_matrices(rows.swapaxes(1, 2), columns, y)
-    a, b = flat_numbers(rows), flat_numbers(columns)  # numpy.matmul would take several times as long
+    a, b = flat(rows), flat(columns)  # numpy.matmul would take several times as long
     if np.PyArray_TYPE(y) == np.NPY_FLOAT64:
         outer_products(<double *>np.PyArray_DATA(a), <double *>np.PyArray_DATA(b), groups, n, m, <double *>np.PyArray_DATA(y))
     else:

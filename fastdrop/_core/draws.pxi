@@ -107,7 +107,7 @@ cdef int draw_in_python(Work work, Call call, int64_t k, np.ndarray shares, bint
     cdef native.Environment found
     cdef int64_t features = np.PyArray_SIZE(shares), n = np.PyArray_SIZE(work.x), low, high
     cdef int64_t step = max(1, PYTHON_CHUNK // max(k, features)) * features
-    type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
+    type = compute_type(work.dtype)
     y = np.empty(n, np.asarray(work.y).dtype)
     draw_key(call.seed, call.offset, &work.key)
     check_kept(work)

@@ -38,11 +38,11 @@ cdef np.ndarray as_scores(scores, Settings settings):
             native.environment_end(&found)
     elif not np.PyArray_ISNOTSWAPPED(given):
         given = given.astype(given.dtype.newbyteorder("="))
-    cdef np.ndarray flat = flat_numbers(given)
+    cdef np.ndarray each = flat(given)
     cdef const native.fd_isa *kernels = effective().kernels
-    cdef const void *data = np.PyArray_DATA(flat)
-    cdef bint is_double = np.PyArray_TYPE(flat) == np.NPY_FLOAT64, are_good
-    cdef int64_t n = np.PyArray_SIZE(flat)
+    cdef const void *data = np.PyArray_DATA(each)
+    cdef bint is_double = np.PyArray_TYPE(each) == np.NPY_FLOAT64, are_good
+    cdef int64_t n = np.PyArray_SIZE(each)
     cdef PyThreadState *state = released(n)
     are_good = native.are_scores(kernels, data, is_double, n)
     regain(state)
@@ -55,7 +55,7 @@ cdef np.ndarray as_scores(scores, Settings settings):
 cdef np.ndarray in_rows(np.ndarray moved, int64_t n):
     """Return rows of n scores. Scores of float64 are scaled so that no product overflows, and negligible ones become 0."""
     cdef native.Environment found
-    cdef np.ndarray rows = flat_numbers(moved).reshape(-1, max(n, 1))
+    cdef np.ndarray rows = flat(moved).reshape(-1, max(n, 1))
     if np.PyArray_TYPE(rows) == np.NPY_FLOAT64 and np.PyArray_SIZE(rows):
         quiet = begin_in_python(&found)
         try:

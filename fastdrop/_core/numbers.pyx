@@ -16,6 +16,7 @@ import numpy as np
 
 from fastdrop._core cimport native
 from fastdrop._core.plan cimport (
+    ELEMENTS_END,
     PYTHON_CHUNK,
     REPEATED,
     PyThreadState,
@@ -30,11 +31,13 @@ from fastdrop._core.plan cimport (
     check_out,
     check_seed,
     chunk,
+    compute_type,
     as_count,
     draw_key,
     effective,
     end_in_python,
     first_index,
+    flat,
     is_plain,
     is_usual,
     kind_of,
@@ -74,7 +77,6 @@ from fastdrop._core.backends.indices import indices
 np.import_array()
 
 cdef uint64_t WORDS_END = <uint64_t>1 << 50      # indices of words
-cdef uint64_t ELEMENTS_END = <uint64_t>1 << 55   # indices of elements of a mask, as in the plan
 cdef uint64_t PAIRS_END = <uint64_t>1 << 49      # indices of values that take two words
 
 
@@ -170,11 +172,11 @@ cdef int fill_numbers(Work work, bint is_normal, np.ndarray made, int64_t n) exc
             native.uniform(kernels, &numbers, n, work.dtype, data, threads)
         regain(state)
         return 0
-    flat = np.asarray(made).reshape(-1)
+    each = np.asarray(made).reshape(-1)
     quiet = begin_in_python(&found)
     try:
         for begin in range(0, n, PYTHON_CHUNK):
-            numbers_in_python(work, "normal" if is_normal else "uniform", begin, flat[begin : begin + PYTHON_CHUNK])
+            numbers_in_python(work, "normal" if is_normal else "uniform", begin, each[begin : begin + PYTHON_CHUNK])
     finally:
         end_in_python(quiet, &found)
     return 0
@@ -353,7 +355,7 @@ cdef int perform_noise(Noise noise, int64_t n) except -1:
 
 cdef int perform_noise_in_python(Noise noise, int64_t n) except -1:
     cdef Work work = noise.work
-    type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
+    type = compute_type(work.dtype)
     cdef int64_t low, high, tile = native.FD_NOISE_TILE
     cdef native.Environment found
     y = np.empty(n, np.asarray(work.y).dtype)
@@ -410,8 +412,7 @@ cdef bint is_function_operand(np.ndarray a):
 
 cdef object elementary_of_copy(str name, np.ndarray x, int kind, Settings settings):
     """Return f(x) in C order and in the compute type, which is float32 for the 16-bit types."""
-    cdef int compute = kind if kind == native.FD_FLOAT64 else native.FD_FLOAT32
-    values = np.asarray(x).astype(np.float64 if compute == native.FD_FLOAT64 else np.float32, order="C")
+    values = np.asarray(x).astype(compute_type(kind), order="C")
     if settings.module is None:
         call_function(name, values, values, None, settings)
     else:

@@ -43,6 +43,7 @@ cdef int process_threads(int64_t n) noexcept nogil
 cdef const native.fd_isa *process_kernels() noexcept nogil
 
 # Checks of numbers
+cdef uint64_t ELEMENTS_END
 cdef uint64_t word(value, str name) except? 0xFFFFFFFFFFFFFFFF
 cpdef int64_t as_count(value, str name) except -1
 cdef tuple true_shape(np.ndarray a)
@@ -78,6 +79,7 @@ cdef bint is_usual(np.ndarray a)
 cdef np.ndarray readable(np.ndarray a, np.ndarray y)
 cdef np.ndarray writable(np.ndarray y)
 cdef bint may_overlap(np.ndarray a, np.ndarray b) noexcept
+cdef np.ndarray flat(a)
 cdef np.ndarray room(int64_t n, int type)
 cdef np.ndarray new_array(int ndim, np.npy_intp *dims, np.dtype descr)
 cdef np.ndarray spread(np.ndarray a, int ndim, const np.npy_intp *dims)
@@ -88,6 +90,7 @@ cdef np.ndarray operand(value, np.ndarray x, tuple shape, str name)
 cdef PyThreadState *released(int64_t n) noexcept
 cdef void regain(PyThreadState *state) noexcept
 cdef void bind(np.ndarray a, native.fd_array *to, native.fd_layout *space) noexcept
+cdef object compute_type(int dtype)
 cdef object chunk(np.ndarray a, int64_t begin, int64_t end, object type)
 cdef np.ndarray new_like(np.ndarray x)
 cdef object wrapped(np.ndarray x, np.ndarray y, object out)
@@ -142,6 +145,7 @@ cdef class Call:
     cdef readonly object seed, offset, training, out, start, global_shape, global_start, backend, num_threads
     cdef int use
     cdef str array_name(self)
+    cdef Call step(self)
 
 
 cdef class Pass:

@@ -28,7 +28,7 @@ def as_rate(p):
     return rate(p)
 
 
-cdef np.ndarray as_floats(p):
+cdef np.ndarray as_real_rates(p):
     """Return an array of real numbers as a flat one of float32 or float64, or raise an error that names it."""
     cdef np.ndarray each
     cdef native.Environment found
@@ -50,7 +50,7 @@ cdef np.ndarray rates(np.ndarray p, int ndim, np.npy_intp *dims):
     cdef const native.fd_isa *kernels = effective().kernels
     cdef int dtype
     cdef void *data
-    each = p if is_usual(p) and np.PyArray_TYPE(p) in (np.NPY_FLOAT32, np.NPY_FLOAT64) else as_floats(p)
+    each = p if is_usual(p) and np.PyArray_TYPE(p) in (np.NPY_FLOAT32, np.NPY_FLOAT64) else as_real_rates(p)
     size, data = np.PyArray_SIZE(each), np.PyArray_DATA(each)
     dtype = native.FD_FLOAT32 if np.PyArray_TYPE(each) == np.NPY_FLOAT32 else native.FD_FLOAT64
     cdef PyThreadState *state = released(size)

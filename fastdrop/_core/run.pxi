@@ -175,6 +175,14 @@ cdef int perform_in_c(Work work) except -1:
 
 # The backends in Python: flat chunks of 32- or 64-bit floats
 
+cdef object float32 = np.float32, float64 = np.float64
+
+
+cdef object compute_type(int dtype):
+    """Return NumPy's type in which elements of a type are computed: numpy.float32 or numpy.float64."""
+    return float64 if dtype == native.FD_FLOAT64 else float32
+
+
 cdef object in_c_order(np.ndarray a):
     """Return an object whose slices are elements in C order. Axes of size 1 are left out: `flat` allows only 32 axes."""
     plain = np.asarray(a)
@@ -214,7 +222,7 @@ cdef object bits_in_python(Work work, int64_t begin, int64_t end):
 
 cdef object keep_in_python(Work work, int64_t begin, int64_t end):
     """Return the keep probabilities of logits in the compute type; -0 for a logit that is NaN."""
-    type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
+    type = compute_type(work.dtype)
     argument = type(work.gate.gain) * chunk(work.rates, begin, end, type) + type(work.gate.shift)
     return np.where(np.isnan(argument), type(-0.0), work.settings.module.elementary("sigmoid", argument))
 
@@ -240,7 +248,7 @@ cdef tuple mask_axes(Laid laid):
 
 
 cdef int perform_in_python(Work work) except -1:
-    module, type = work.settings.module, np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
+    module, type = work.settings.module, compute_type(work.dtype)
     cdef tuple shape = true_shape(work.x)
     cdef np.ndarray y = np.asarray(work.y)  # a subclass may define indexing or products differently
     cdef int64_t n = np.PyArray_SIZE(work.x), begin, end
@@ -313,7 +321,7 @@ cdef int perform_gate_backward(Work work) except -1:
 
 cdef int gate_backward_in_python(Work work) except -1:
     cdef native.Environment found
-    type = np.float64 if work.dtype == native.FD_FLOAT64 else np.float32
+    type = compute_type(work.dtype)
     cdef int64_t n = np.PyArray_SIZE(work.x), begin, end
     slopes = work.y.reshape(-1)
     quiet = begin_in_python(&found)

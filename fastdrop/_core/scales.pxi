@@ -5,7 +5,7 @@ cdef np.ndarray in_type(np.ndarray a, int type):
     cdef native.Environment found
     cdef np.ndarray made
     if np.PyArray_TYPE(a) == type and np.PyArray_ISNOTSWAPPED(a):
-        return flat_numbers(a)
+        return flat(a)
     if np.PyArray_TYPE(a) in (np.NPY_FLOAT32, np.NPY_FLOAT64) and is_plain(a) and np.PyArray_ISNOTSWAPPED(a):
         made = np.PyArray_EMPTY(np.PyArray_NDIM(a), np.PyArray_DIMS(a), type, 0)
         convert(a, made)
@@ -152,7 +152,7 @@ def scaled_backward(Call call not None, grad, x, np.ndarray scale not None):
     place_numbers(work, call, np.PyArray_NDIM(given), np.PyArray_DIMS(given))
     work.other = spread_factors(scale, work, "log_alpha")
     work.y = result_like(call, given)
-    cdef np.ndarray each = flat_numbers(scale)
+    cdef np.ndarray each = flat(scale)
     if work.settings.module is not None:
         draw_key(call.seed, call.offset, &work.key)
         sums = sum_to_shape(normal_products(work, other), shape)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["collect", "distribute", "require_entries", "require_mapping"]
+from fastdrop._core.checks import check_mapping
+
+__all__ = ["collect", "distribute", "require_entries", "require_state"]
 
 
 def collect(parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,15 +28,14 @@ def distribute(parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
             part.load_state_dict({key[len(beginning) :]: value for key, value in state.items() if key.startswith(beginning)})
 
 
-def require_mapping(state: object) -> None:
+def require_state(state: object) -> None:
     """Raise an error unless a state is a dictionary."""
-    if not isinstance(state, Mapping):
-        raise TypeError(f"the state must be a dictionary, as state_dict returns it; got {state!r} ({type(state).__name__})")
+    check_mapping(state, "the state", "a dictionary, as state_dict returns it")
 
 
 def require_entries(state: Mapping[str, Any], wanted: Iterable[str], whose: str) -> None:
     """Raise an error unless the state is a dictionary with exactly the wanted entries."""
-    require_mapping(state)
+    require_state(state)
     wanted = set(wanted)
     missing, unknown = sorted(wanted - state.keys()), sorted(state.keys() - wanted)
     if missing or unknown:

@@ -6,7 +6,7 @@ def sum_along(x, int axis, other=None, *, bint wide=False):
     The second half is added to the first, which is one longer if the length is odd, until one is left; the sum of none is 0.
     The result has the compute type of x; if `wide`, terms and sums are float64.
     """
-    cdef np.ndarray a = flat_numbers(x), b = None if other is None else flat_numbers(other)
+    cdef np.ndarray a = flat(x), b = None if other is None else flat(other)
     cdef bint is_double = wide or kind_of(a, "x") == native.FD_FLOAT64
     cdef np.ndarray y = room_of_sums(a, axis, np.NPY_FLOAT64 if is_double else np.NPY_FLOAT32)
     sum_into(y, a, b, axis, effective())
@@ -93,7 +93,7 @@ def sum_to_shape(np.ndarray values not None, tuple shape):
     cdef tuple axes = broadcast_axes(values, shape)
     if not axes:
         return in_type(values, np.NPY_FLOAT64).reshape(shape)
-    return sum_in_rooms(rooms_of_sums(values, axes), flat_numbers(values), axes, effective()).reshape(shape)
+    return sum_in_rooms(rooms_of_sums(values, axes), flat(values), axes, effective()).reshape(shape)
 
 
 cdef tuple broadcast_axes(np.ndarray values, tuple shape):
@@ -115,14 +115,8 @@ cdef object total(Noise noise):
 
 def sum_squares(np.ndarray x not None):
     """Return the sum of all squares in float64: products and sums are rounded to it."""
-    cdef np.ndarray flat = flat_numbers(x).reshape(-1)
-    return sum_along(flat, 0, flat, wide=True)[0]
-
-
-cdef np.ndarray flat_numbers(x):
-    """Return an array itself if it is of no subclass and flat, otherwise a copy that is."""
-    cdef np.ndarray a = x
-    return a if np.PyArray_CheckExact(a) and is_plain(a) else np.array(a, order="C", subok=False)
+    cdef np.ndarray each = flat(x).reshape(-1)
+    return sum_along(each, 0, each, wide=True)[0]
 
 
 # Maps ---------------------------------------------------------------------------------------------------------------
@@ -168,7 +162,7 @@ cdef int multiply_maps(
 
 cdef int sum_first(np.ndarray grad, np.ndarray x, tuple axes, np.ndarray sums, Settings settings) except -1:
     """Write the sums of grad * x along the first of some axes, which keeps length 1, to zeros of float64."""
-    cdef np.ndarray a = flat_numbers(grad), b = flat_numbers(x)
+    cdef np.ndarray a = flat(grad), b = flat(x)
     if axes:
         return sum_into(sums, a, b, axes[0], settings)
     return sum_into(sums[..., None], a[..., None], b[..., None], np.PyArray_NDIM(grad), settings)
@@ -193,12 +187,10 @@ cdef np.ndarray ones_of_maps(np.ndarray x, tuple axes):
 
 
 cdef Call call_of_maps(Call call, np.ndarray x, tuple axes):
-    """Return a call in training, with the same seed and place, on an array with one element per map."""
-    cdef Call maps = Call.__new__(Call)
+    """Return a step of a call on an array with one element per map."""
+    cdef Call maps = call.step()
     cdef list whole, begin
     cdef int k
-    maps.seed, maps.offset, maps.start, maps.use = call.seed, call.offset, call.start, call.use
-    maps.backend, maps.num_threads = call.backend, call.num_threads
     if call.global_shape is not None or call.global_start is not None:
         sizes, first = locate_block(true_shape(x), call.global_shape, call.global_start)
         whole, begin = list(sizes), list(first)

@@ -4,7 +4,7 @@ def find_others(weight, int64_t targets, bint by_column, Call call not None):
     """Return flags that are False for the `targets` weights of least magnitude, in each column (last axis) or among all."""
     cdef Settings settings = settings_of(call.backend, call.num_threads)
     cdef np.ndarray given = np.asarray(weight), spared, counts
-    cdef np.ndarray x = flat_numbers(given if np.PyArray_NDIM(given) else given.reshape(1))
+    cdef np.ndarray x = flat(given if np.PyArray_NDIM(given) else given.reshape(1))
     cdef PyThreadState *state
     cdef native.fd_target_call select
     cdef const native.fd_isa *kernels = settings.kernels
@@ -30,16 +30,14 @@ def find_others(weight, int64_t targets, bint by_column, Call call not None):
 def drop_targets(Call call not None, x, weight, double p, int64_t targets, bint by_column, mode, str name):
     """Return `dropout` of the elements of x whose weights are targets, and the other elements unchanged. For training only."""
     cdef Work work = begin(call, x, name)
-    cdef Call inner = Call.__new__(Call)
+    cdef Call inner = call.step()
     cdef np.ndarray given = work.x, dropped, y
     spared = find_others(weight, targets, by_column, call)
     if call.out is not None:
         check_out(call.out, given)
     y = new_like(given) if call.out is None else call.out
     dropped = np.empty(true_shape(given), given.descr) if may_overlap(given, y) else y
-    inner.seed, inner.offset, inner.use, inner.out, inner.start = call.seed, call.offset, call.use, dropped, call.start
-    inner.global_shape, inner.global_start = call.global_shape, call.global_start
-    inner.backend, inner.num_threads = call.backend, call.num_threads
+    inner.out = dropped
     inner.drop(given, p, mode=mode, name=name)
     work.op, work.flags, work.other, work.y, work.y_is_new = native.FD_SELECT, spared, dropped, y, False
     perform(work)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastdrop._core import plan
 from fastdrop._core.config import decode, differences, encode, find_class, joined
 from fastdrop._core.keys import StreamSeed
-from fastdrop._core.state import require_entries, require_mapping
+from fastdrop._core.state import require_entries, require_state
 from fastdrop.random import Stream
 
 __all__ = ["Layer"]
@@ -337,7 +337,7 @@ class Layer:
     def _require_fit(self, state: Mapping[str, Any], before: Mapping[str, Any]) -> None:
         """Raise an error unless a state has the format, the configuration and the entries of this layer."""
         whose = f"this {type(self).__name__}"
-        require_mapping(state)
+        require_state(state)
         if "format" in state and plan.as_count(np.asarray(state["format"])[()], "format") != FORMAT:
             raise ValueError(f"the state must have the format {FORMAT} of this version of fastdrop; got {state['format']}")
         if "config" in state:
