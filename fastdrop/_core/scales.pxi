@@ -209,4 +209,6 @@ def sum_to_shape(np.ndarray values not None, tuple shape):
     for k in range(np.PyArray_NDIM(values)):
         if k < missing or shape[k - missing] == 1 and np.PyArray_DIM(sums, k) != 1:
             sums = sum_along(sums, k, wide=True)
-    return (in_type(sums, np.NPY_FLOAT64) if sums is values else sums).reshape(shape)
+    if sums is values:
+        sums = in_type(sums, np.NPY_FLOAT64)
+    return sums if true_shape(sums) == shape else sums.reshape(shape)
