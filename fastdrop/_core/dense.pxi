@@ -50,7 +50,7 @@ cdef class Linear:
             raise ValueError(f"x must have shape (..., in) and weight (in, out); got {shape} and {sizes}")
         self.x, self.dtype = given, given.descr
         self.compute = np.float64 if self.kind == native.FD_FLOAT64 else np.float32
-        self.result_shape = (*shape[:-1], sizes[1])
+        self.result_shape = shape[:-1] + sizes[1:]
         self.rows = self.flat(given)
         self.weight = self.operand(matrix, sizes, "weight")
         self.bias = None if bias is None else self.operand(bias, sizes[1:], "bias")
@@ -357,7 +357,10 @@ cdef class Connections:
 
     cdef np.ndarray group(self, np.ndarray rows):
         """Return rows, one per sample, as (groups, samples, columns)."""
-        return rows.reshape(self.groups, self.samples, np.PyArray_DIM(rows, 1))
+        cdef np.npy_intp[3] sizes = [self.groups, self.samples, np.PyArray_DIM(rows, 1)]
+        cdef np.PyArray_Dims dims
+        dims.ptr, dims.len = &sizes[0], 3
+        return np.PyArray_Newshape(rows, &dims, np.NPY_CORDER)
 
     cdef np.ndarray room(self):
         """Return memory for the masked weights of `step` groups."""
@@ -392,8 +395,9 @@ def connect(Connections masks not None):
     """Return the result of a layer without the dropped connections."""
     cdef Linear layer = masks.layer
     cdef np.ndarray y = layer.result(masks.call), rows = masks.group(layer.rows)
-    cdef np.npy_intp[3] dims = [masks.groups, masks.samples, np.PyArray_DIM(layer.weight, 1)]
-    cdef np.ndarray made = np.PyArray_EMPTY(3, dims, np.PyArray_TYPE(layer.weight), 0), weights = masks.room()
+    cdef np.npy_intp[2] dims = [np.PyArray_DIM(layer.rows, 0), np.PyArray_DIM(layer.weight, 1)]
+    cdef np.ndarray made = np.PyArray_EMPTY(2, dims, np.PyArray_TYPE(layer.weight), 0)
+    cdef np.ndarray products = masks.group(made), weights = masks.room()
     cdef native.Environment found
     cdef int64_t begin, end
     masks.draw()
@@ -401,14 +405,14 @@ def connect(Connections masks not None):
         end = min(begin + masks.step, masks.groups)
         multiply_matrices(
             part(rows, begin, end), masks.drop_weights(layer.weight, part(weights, 0, end - begin), begin),
-            part(made, begin, end))
+            part(products, begin, end))
     if layer.bias is not None:
         quiet = begin_in_python(&found)
         try:
-            made += masks.drop_biases(layer.bias)[:, np.newaxis]
+            products += masks.drop_biases(layer.bias)[:, np.newaxis]
         finally:
             end_in_python(quiet, &found)
-    store(made.reshape(layer.result_shape), y)
+    store(made, y)
     return y
 
 
@@ -417,7 +421,7 @@ def connect_backward(Connections masks not None, np.ndarray outer not None):
     cdef Linear layer = masks.layer
     cdef Call call = masks.call
     cdef native.Environment found
-    cdef np.ndarray rows = masks.group(layer.rows), columns = masks.group(outer), dx = np.empty_like(rows)
+    cdef np.ndarray rows = masks.group(layer.rows), columns = masks.group(outer), dx = new_like(rows)
     cdef np.ndarray y, weights, products, dropped, dweight
     cdef int64_t begin, end
     y, weights = layer.gradient(call), masks.room()
@@ -430,7 +434,7 @@ def connect_backward(Connections masks not None, np.ndarray outer not None):
         for begin in range(0, masks.groups, masks.step):
             end = min(begin + masks.step, masks.groups)
             dropped = masks.drop_weights(layer.weight, part(weights, 0, end - begin), begin)
-            multiply_matrices(part(columns, begin, end), dropped.swapaxes(1, 2), part(dx, begin, end))
+            multiply_matrices(part(columns, begin, end), np.PyArray_SwapAxes(dropped, 1, 2), part(dx, begin, end))
             dropped = part(products, 0, end - begin)
             multiply_by_columns(part(rows, begin, end), part(columns, begin, end), dropped)
             add_groups(masks.drop_weights(dropped, dropped, begin), dweight)
@@ -448,7 +452,7 @@ cdef int multiply_by_columns(np.ndarray rows, np.ndarray columns, np.ndarray y) 
     cdef np.ndarray a, b
     cdef int64_t groups = np.PyArray_DIM(y, 0), n = np.PyArray_DIM(y, 1), m = np.PyArray_DIM(y, 2)
     if np.PyArray_DIM(rows, 1) != 1:
-        return multiply_matrices(rows.swapaxes(1, 2), columns, y)
+        return multiply_matrices(np.PyArray_SwapAxes(rows, 1, 2), columns, y)
     a, b = flat_numbers(rows), flat_numbers(columns)  # numpy.matmul would take several times as long
     if np.PyArray_TYPE(y) == np.NPY_FLOAT64:
         outer_products(<double *>np.PyArray_DATA(a), <double *>np.PyArray_DATA(b), groups, n, m, <double *>np.PyArray_DATA(y))
