@@ -184,11 +184,12 @@ def checked_passes(
     counts = None if flags is None and logits.ndim == 2 else check_mask(flags, classes.shape)
     if counts is not None:
         logits, others, classes = logits[counts], others[counts], classes[counts]
-    check_indices(classes, logits.shape[-1], "targets", "the classes")  # in their own dtype: uint64 may be beyond int64
-    chosen = np.ascontiguousarray(classes, np.int64)
-    share = 1.0 / max(chosen.size, 1)
+    if not plan.are_indices(classes, logits.shape[-1]):
+        check_indices(classes, logits.shape[-1], "targets", "the classes")  # in their own dtype: uint64 may be beyond int64
+        classes = np.ascontiguousarray(classes, np.int64)
+    share = 1.0 / max(classes.size, 1)
     factors = (share, weight * share) if form == "paper" else (0.5 * share, weight)
-    return Passes(counts, numbers.log_probabilities(logits, others), chosen, *factors)
+    return Passes(counts, numbers.log_probabilities(logits, others), classes, *factors)
 
 
 def check_mask(flags: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:

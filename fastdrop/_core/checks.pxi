@@ -72,11 +72,7 @@ cpdef bint is_one_of(value, names) except -1:
 
 cdef tuple integers(const int64_t *values, int n):
     """Return C integers as a tuple."""
-    cdef list found = []
-    cdef int k
-    for k in range(n):
-        found.append(values[k])
-    return tuple(found)
+    return PyArray_IntTupleFromIntp(n, <const np.npy_intp *>values)
 
 
 cdef tuple true_shape(np.ndarray a):

@@ -61,16 +61,21 @@ def require(holds: bool, name: str, what: str, value: Any) -> None:
 
 def as_finite_number(value: Any, name: str) -> float:
     """Return a finite number."""
+    number = value if type(value) is float else as_number(value, name)
+    require(math.isfinite(number), name, "a finite number", value)
+    return number
+
+
+def as_number(value: Any, name: str) -> float:
+    """Return a number; NaN for a string, or a number that is too large."""
     try:
         plan.check_scalar(value)
         with plan.RoundToNearest():
-            number = math.nan if isinstance(value, str) else float(value)
+            return math.nan if isinstance(value, str) else float(value)
     except TypeError:
         raise TypeError(f"{name} must be a finite number; got {value!r} ({type(value).__name__})") from None
     except (ValueError, OverflowError):
-        number = math.nan
-    require(math.isfinite(number), name, "a finite number", value)
-    return number
+        return math.nan
 
 
 def as_positive_number(value: Any, name: str) -> float:

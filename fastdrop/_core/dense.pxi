@@ -12,7 +12,7 @@ def set_masked_at_once(int64_t n):
 
 
 cdef extern from "numpy/arrayobject.h":
-    object PyArray_MatrixProduct2(object, object, np.ndarray)
+    object PyArray_MatrixProduct2(object, object, void *)
     object PyArray_View(np.ndarray, void *, void *)
 
 
@@ -50,12 +50,12 @@ cdef class Linear:
             raise ValueError(f"x must have shape (..., in) and weight (in, out); got {shape} and {sizes}")
         self.x, self.dtype = given, given.descr
         self.compute = compute_type(self.kind)
-        self.result_shape = (*shape[:-1], sizes[1])
+        self.result_shape = shape[:-1] + sizes[1:]
         self.rows = self.flat(given)
         self.weight = self.operand(matrix, sizes, "weight")
         self.bias = None if bias is None else self.operand(bias, sizes[1:], "bias")
 
-    def operand(self, value, tuple shape, str name):
+    cpdef np.ndarray operand(self, value, tuple shape, str name):
         """Return an operand in the compute type, or raise an error that names it."""
         cdef np.ndarray array = of_numpy(value, name)
         if kind_of(array, name) != self.kind:
@@ -99,12 +99,11 @@ cdef class Linear:
 
     cpdef np.ndarray apply(self, np.ndarray rows, np.ndarray weight):
         """Return rows @ weight + bias."""
-        return self.apply_into(room_of_product(rows, weight), rows, weight)
+        return self.add_bias(product(rows, weight))
 
-    cdef np.ndarray apply_into(self, np.ndarray made, np.ndarray rows, np.ndarray weight):
-        """Write rows @ weight + bias to an array, and return it."""
+    cdef np.ndarray add_bias(self, np.ndarray made):
+        """Add the bias, if there is one, to an array, and return the array."""
         cdef native.Environment found
-        multiply_matrices(rows, weight, made)
         if self.bias is not None:
             quiet = begin_in_python(&found)
             try:
@@ -138,7 +137,7 @@ cdef int multiply_matrices(np.ndarray a, np.ndarray b, np.ndarray y) except -1:
     quiet = begin_in_python(&found)
     try:
         if np.PyArray_NDIM(a) == 2:  # this calls BLAS as numpy.matmul does, in half the time of a small product
-            PyArray_MatrixProduct2(a, b, y)
+            PyArray_MatrixProduct2(a, b, <void *>y)
         else:
             matmul(a, b, out=y)
     finally:
@@ -148,15 +147,17 @@ cdef int multiply_matrices(np.ndarray a, np.ndarray b, np.ndarray y) except -1:
 
 cdef np.ndarray product(np.ndarray a, np.ndarray b):
     """Return the product of two matrices."""
-    cdef np.ndarray y = room_of_product(a, b)
-    multiply_matrices(a, b, y)
-    return y
+    cdef native.Environment found
+    quiet = begin_in_python(&found)
+    try:
+        return PyArray_MatrixProduct2(a, b, NULL)
+    finally:
+        end_in_python(quiet, &found)
 
 
-cdef np.ndarray room_of_product(np.ndarray a, np.ndarray b):
-    """Return a new matrix for the product of two."""
-    cdef np.npy_intp[2] dims = [np.PyArray_DIM(a, 0), np.PyArray_DIM(b, 1)]
-    return np.PyArray_EMPTY(2, dims, np.PyArray_TYPE(a), 0)
+cdef np.ndarray in_shape_of(np.ndarray like, np.ndarray a):
+    """Return an array in C order in the shape of another one with as many elements."""
+    return a if np.PyArray_SAMESHAPE(a, like) else a.reshape(true_shape(like))
 
 
 cdef np.ndarray scaled_squares(np.ndarray a, np.ndarray factor):
@@ -212,9 +213,8 @@ def spread_weights(Call call not None, Linear layer not None, log_variance, alph
     spread_by = product(scaled_squares(layer.rows, None), weight_variance(call, layer, log_variance, alpha))
     draw_key(call.seed, call.offset, &key)
     inner = call_with_key(call, &key)
-    if np.PyArray_NDIM(y) != 2:
-        mean, spread_by = mean.reshape(layer.result_shape), spread_by.reshape(layer.result_shape)
-    inner.out = y if np.PyArray_TYPE(y) == np.PyArray_TYPE(mean) else mean
+    mean, spread_by = in_shape_of(y, mean), in_shape_of(y, spread_by)
+    inner.out = y if layer.kind == work.dtype else mean
     noise(inner, mean, "spread", LEAST_VARIANCE, spread_by)
     if inner.out is not y:
         store(mean, y)
@@ -260,8 +260,8 @@ def spread_weights_backward(
     spread_by = product(squares, variance)
     draw_key(call.seed, call.offset, &key)
     slopes = noise(
-        call_with_key(call, &key), grad, "spread_slope", LEAST_VARIANCE, spread_by.reshape(true_shape(grad)))[0]
-    slopes = slopes.reshape(true_shape(outer))
+        call_with_key(call, &key), grad, "spread_slope", LEAST_VARIANCE, in_shape_of(grad, spread_by))[0]
+    slopes = in_shape_of(outer, slopes)
     dx, dweight = product(outer, layer.weight.T), product(layer.rows.T, outer)
     add_doubled(dx, layer.rows, None, product(slopes, variance.T))
     dvariance = product(squares.T, slopes)
@@ -273,7 +273,7 @@ def spread_weights_backward(
     else:
         dvariance = zero_above(sum_to_shape(dvariance, true_shape(alpha)), log_alpha, most)
     dweight = layer.rounded(dweight)
-    store(dx.reshape(true_shape(layer.x)), y)  # at the end, because it may overlap an operand
+    store(in_shape_of(layer.x, dx), y)  # at the end, because it may overlap an operand
     return wrapped(layer.x, y, call.out), dweight, dvariance
 
 
@@ -281,7 +281,8 @@ def multiply_noisy(Call call not None, Linear layer not None, np.ndarray alpha n
     """Return the result of a layer whose inputs are multiplied by normal numbers of mean 1 and variance alpha."""
     cdef Call inner
     cdef native.fd_key key
-    cdef np.ndarray y = layer.result(call), made = room_of_product(layer.rows, layer.weight)
+    cdef np.npy_intp[2] dims = [np.PyArray_DIM(layer.rows, 0), np.PyArray_DIM(layer.weight, 1)]
+    cdef np.ndarray y = layer.result(call), made = np.PyArray_EMPTY(2, dims, np.PyArray_TYPE(layer.weight), 0)
     cdef np.ndarray x = layer.rows.reshape(true_shape(layer.x)), noisy = new_like(x), scale = roots(alpha)
     check_numbers(call, layer, x)
     if np.PyArray_NDIM(scale):
@@ -293,7 +294,8 @@ def multiply_noisy(Call call not None, Linear layer not None, np.ndarray alpha n
         noise(inner, x, "scaled", (), scale, other_name="log_alpha")
     else:
         noise(inner, x, "gaussian", (scale[()],))
-    layer.apply_into(made, noisy.reshape(true_shape(layer.rows)), layer.weight)
+    multiply_matrices(noisy.reshape(true_shape(layer.rows)), layer.weight, made)
+    layer.add_bias(made)
     store(made.reshape(layer.result_shape), y)
     return y
 
@@ -394,7 +396,10 @@ cdef class Connections:
 
     cdef np.ndarray group(self, np.ndarray rows):
         """Return rows, one per sample, as (groups, samples, columns)."""
-        return rows.reshape(self.groups, self.samples, np.PyArray_DIM(rows, 1))
+        cdef np.npy_intp[3] sizes = [self.groups, self.samples, np.PyArray_DIM(rows, 1)]
+        cdef np.PyArray_Dims dims
+        dims.ptr, dims.len = &sizes[0], 3
+        return np.PyArray_Newshape(rows, &dims, np.NPY_CORDER)
 
     cdef np.ndarray room(self):
         """Return memory for the masked weights of `step` groups."""
@@ -434,8 +439,9 @@ def connect(Connections masks not None):
     """Return the result of a layer without the dropped connections."""
     cdef Linear layer = masks.layer
     cdef np.ndarray y = layer.result(masks.call), rows = masks.group(layer.rows)
-    cdef np.npy_intp[3] dims = [masks.groups, masks.samples, np.PyArray_DIM(layer.weight, 1)]
-    cdef np.ndarray made = np.PyArray_EMPTY(3, dims, np.PyArray_TYPE(layer.weight), 0), weights = masks.room()
+    cdef np.npy_intp[2] dims = [np.PyArray_DIM(layer.rows, 0), np.PyArray_DIM(layer.weight, 1)]
+    cdef np.ndarray made = np.PyArray_EMPTY(2, dims, np.PyArray_TYPE(layer.weight), 0)
+    cdef np.ndarray products = masks.group(made), weights = masks.room()
     cdef np.ndarray biases = None if layer.bias is None else masks.room_of_biases()
     cdef native.Environment found
     cdef int64_t begin, end
@@ -444,14 +450,14 @@ def connect(Connections masks not None):
         end = min(begin + masks.step, masks.groups)
         multiply_matrices(
             part(rows, begin, end), masks.drop_weights(layer.weight, part(weights, 0, end - begin), begin),
-            part(made, begin, end))
+            part(products, begin, end))
     if layer.bias is not None:
         quiet = begin_in_python(&found)
         try:
-            made += masks.drop_biases(layer.bias, biases)[:, np.newaxis]
+            products += masks.drop_biases(layer.bias, biases)[:, np.newaxis]
         finally:
             end_in_python(quiet, &found)
-    store(made.reshape(layer.result_shape), y)
+    store(made, y)
     return y
 
 
@@ -460,7 +466,7 @@ def connect_backward(Connections masks not None, np.ndarray outer not None):
     cdef Linear layer = masks.layer
     cdef Call call = masks.call
     cdef native.Environment found
-    cdef np.ndarray rows = masks.group(layer.rows), columns = masks.group(outer), dx = np.empty_like(rows)
+    cdef np.ndarray rows = masks.group(layer.rows), columns = masks.group(outer), dx = new_like(rows)
     cdef np.ndarray y, weights, products, dropped, dweight
     cdef int64_t begin, end
     y, weights = layer.gradient(call), masks.room()
@@ -473,7 +479,7 @@ def connect_backward(Connections masks not None, np.ndarray outer not None):
         for begin in range(0, masks.groups, masks.step):
             end = min(begin + masks.step, masks.groups)
             dropped = masks.drop_weights(layer.weight, part(weights, 0, end - begin), begin)
-            multiply_matrices(part(columns, begin, end), dropped.swapaxes(1, 2), part(dx, begin, end))
+            multiply_matrices(part(columns, begin, end), np.PyArray_SwapAxes(dropped, 1, 2), part(dx, begin, end))
             dropped = part(products, 0, end - begin)
             multiply_by_columns(part(rows, begin, end), part(columns, begin, end), dropped)
             add_groups(masks.drop_weights(dropped, dropped, begin), dweight)
@@ -482,7 +488,7 @@ def connect_backward(Connections masks not None, np.ndarray outer not None):
         dweight = layer.rounded(dweight)
     finally:
         end_in_python(quiet, &found)
-    store(dx.reshape(true_shape(layer.x)), y)
+    store(in_shape_of(layer.x, dx), y)
     return y, dweight, dbias
 
 
@@ -491,7 +497,7 @@ cdef int multiply_by_columns(np.ndarray rows, np.ndarray columns, np.ndarray y) 
     cdef np.ndarray a, b
     cdef int64_t groups = np.PyArray_DIM(y, 0), n = np.PyArray_DIM(y, 1), m = np.PyArray_DIM(y, 2)
     if np.PyArray_DIM(rows, 1) != 1:
-        return multiply_matrices(rows.swapaxes(1, 2), columns, y)
+        return multiply_matrices(np.PyArray_SwapAxes(rows, 1, 2), columns, y)
     a, b = flat(rows), flat(columns)  # numpy.matmul would take several times as long
     if np.PyArray_TYPE(y) == np.NPY_FLOAT64:
         outer_products(<double *>np.PyArray_DATA(a), <double *>np.PyArray_DATA(b), groups, n, m, <double *>np.PyArray_DATA(y))

@@ -318,7 +318,7 @@ cdef object finish(Noise noise, Call call):
 
 cdef np.ndarray spread_factors(value, Work work, str name):
     """Return an array of factors, rounded to the compute type and broadcast to x."""
-    cdef np.ndarray factors = np.asarray(value)
+    cdef np.ndarray factors = of_numpy(value, name)
     cdef int type = np.NPY_FLOAT64 if work.dtype == native.FD_FLOAT64 else np.NPY_FLOAT32
     if np.PyArray_TYPE(factors) != type or not np.PyArray_ISNOTSWAPPED(factors):
         factors = in_type(factors, type)
@@ -445,12 +445,14 @@ def in_float64(str name, x, backend, num_threads, *, bint summed=False):
     """Return f(x) in float64, or the sums of f(x) over the tiles of FD_NOISE_TILE elements, in C order."""
     cdef native.Environment found
     cdef Settings settings = settings_of(backend, num_threads)
-    cdef np.ndarray given = np.asarray(x)
+    cdef np.ndarray given = of_numpy(x, "x"), y = None, sums = None
     cdef int64_t n = np.PyArray_SIZE(given), tile = native.FD_NOISE_TILE, low
     if np.PyArray_TYPE(given) != np.NPY_FLOAT32 or not is_usual(given):
-        given = given.astype(np.float64, order="C")  # exact for float16 and bfloat16
-    cdef np.ndarray y = None if summed else np.empty(true_shape(given))
-    cdef np.ndarray sums = np.empty(-(-n // tile)) if summed else None
+        given = in_type(given, np.NPY_FLOAT64)  # exact for float16 and bfloat16
+    if summed:
+        sums = room(-(-n // tile), np.NPY_FLOAT64)
+    else:
+        y = np.PyArray_EMPTY(np.PyArray_NDIM(given), np.PyArray_DIMS(given), np.NPY_FLOAT64, 0)
     if settings.module is None:
         call_function(name, given, y, sums, settings)
         return sums if summed else y

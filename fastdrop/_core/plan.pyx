@@ -55,6 +55,7 @@ cdef extern from "Python.h":
     void PyEval_RestoreThread(PyThreadState *)
 
 cdef extern from "numpy/arrayobject.h":
+    object PyArray_IntTupleFromIntp(int, const np.npy_intp *)
     object PyArray_NewLikeArray(np.ndarray, np.NPY_ORDER, void *, int)
     object PyArray_NewFromDescr(
         PyTypeObject *, np.dtype, int, const np.npy_intp *, const np.npy_intp *, void *, int, PyObject *)

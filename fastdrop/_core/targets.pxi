@@ -3,7 +3,7 @@
 def find_others(weight, int64_t targets, bint by_column, Call call not None):
     """Return flags that are False for the `targets` weights of least magnitude, in each column (last axis) or among all."""
     cdef Settings settings = settings_of(call.backend, call.num_threads)
-    cdef np.ndarray given = np.asarray(weight), spared, counts
+    cdef np.ndarray given = of_numpy(weight, "weight"), spared, counts
     cdef np.ndarray x = flat(given if np.PyArray_NDIM(given) else given.reshape(1))
     cdef PyThreadState *state
     cdef native.fd_target_call select
