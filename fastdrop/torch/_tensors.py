@@ -35,7 +35,7 @@ def is_transformed() -> bool:
 
 
 def is_functionalized() -> bool:
-    """Return whether `torch.func.functionalize` is running. It has no rule for an `autograd.Function`, so operators are called."""
+    """Return whether `torch.func.functionalize` is running, which has no rule for an `autograd.Function`."""
     layers = torch._C._functorch.get_interpreter_stack() or ()
     return any(layer.key() == TransformType.Functionalize for layer in layers)
 
