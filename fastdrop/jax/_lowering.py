@@ -121,6 +121,8 @@ def write_sharding_rule(rows: int, mesh: Any, operands: Sequence[Any], results: 
 
 def divisions(mesh: Any, shape: Sequence[int], sharding: Any) -> tuple[Any, ...]:
     """Return the names of the mesh axes along which each axis is divided."""
+    if sharding.is_fully_replicated:  # of another class if no operand is on the mesh of `jax.set_mesh`
+        return (None,) * len(shape)
     if not isinstance(sharding, NamedSharding):
         raise NotImplementedError(f"fastdrop.jax on the platform cpu needs a NamedSharding; got {sharding}")
     spec = tuple(sharding.spec) + (None,) * (len(shape) - len(sharding.spec))

@@ -83,6 +83,10 @@ def batch(operands: Any, axes: Any, *, rule: Rule, local: bool) -> tuple[Any, in
     if len(rule.whole) >= MOST_AXES:
         raise ValueError(f"a batch must have at most {MOST_AXES} axes in all; got {len(rule.whole) + 1}")
     of_x, of_keys, of_begin, of_rate = axes
+    if rule.p is not None:  # an operand without elements stays so; `jax.lax.cond` gives it an axis, too
+        rate, of_rate = rate.reshape(0), None
+    if not begin.size:
+        begin, of_begin = begin.reshape(0), None
     if of_rate is not None:
         raise NotImplementedError("jax.vmap over p is not supported: all rows of a call have one p")
     if of_begin is not None:

@@ -273,7 +273,7 @@ def reduces_in_half() -> bool:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float, scale: float | None, options: Any) -> Tensor:
     """Return attention by PyTorch's documented formula for checked tensors, in their dtype."""
-    scores = torch.matmul(q * (q.size(-1) ** -0.5 if scale is None else scale), k.transpose(-2, -1))
+    scores = torch.matmul(q * (max(q.size(-1), 1) ** -0.5 if scale is None else scale), k.transpose(-2, -1))
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.to(scores.dtype)
     weights = torch.softmax(scores, -1) if mask is None else torch.ops.aten._safe_softmax(scores, -1)

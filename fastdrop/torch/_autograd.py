@@ -20,7 +20,7 @@ from fastdrop.torch._operators import (
     keep_for_variant,
     new_rule,
 )
-from fastdrop.torch._tensors import is_batch, is_transformed
+from fastdrop.torch._tensors import is_batch, is_functionalized, is_transformed
 
 __all__ = ["by_operator", "eager", "one_by_one", "variant"]
 
@@ -109,7 +109,7 @@ def eager(x: Tensor, rule: Rule, in_place: bool = False, more: Operands = NO_OPE
 def by_operator(x: Tensor, seed: Tensor, rule: Rule, more: Operands = NO_OPERANDS) -> Tensor:
     """Return the result of `eager` with a tensor as seed, by an operator: for compilers, tensors without memory, transforms."""
     place = rule.place or ((), None, None)
-    function = Transformed.apply if is_transformed() else ops.dropout
+    function = Transformed.apply if is_transformed() and not is_functionalized() else ops.dropout
     arguments = (x, *more, seed, as_signed(rule.offset), rule.p, list(rule.factors), list(place[0]), *place[1:])
     return function(*arguments)  # type: ignore[no-any-return]
 
@@ -192,5 +192,5 @@ class Variant(Function):  # type: ignore[misc]
 
 def variant(x: Tensor, key: tuple[Tensor, int], name: str, numbers: Sequence[float], other: Tensor | None) -> Tensor:
     """Return the result of a function of fastdrop that is elementwise, and linear apart from a constant."""
-    function = ops.variant if is_compiling() else Variant.apply
+    function = ops.variant if is_compiling() or is_functionalized() else Variant.apply
     return function(x, *key, name, [float(number) for number in numbers], other)  # type: ignore[no-any-return]

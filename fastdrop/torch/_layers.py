@@ -32,6 +32,11 @@ __all__ = [
 ]
 
 
+def has_numbers(key: Tensor | None) -> bool:
+    """Return whether a key can be read: a batch, or a shape without memory, cannot."""
+    return type(key) is Tensor and not key.is_meta
+
+
 class Seeded(nn.Module):
     """A layer that draws from PyTorch's generator, or counts its calls under its own seed.
 
@@ -60,8 +65,7 @@ class Seeded(nn.Module):
         key = self._buffers.get("key")
         if key is None or not self.training or p == 0:
             return self.options
-        has_numbers = type(key) is Tensor and not key.is_meta  # which a batch, or a shape without memory, has not
-        if torch.compiler.is_compiling() or is_tracing() or is_transformed() or not has_numbers:
+        if torch.compiler.is_compiling() or is_tracing() or is_transformed() or not has_numbers(key):
             found: dict[str, Any] = {"seed": key.clone()}
         else:
             if torch._C._current_graph_task_id() != -1:
@@ -85,7 +89,7 @@ class Seeded(nn.Module):
         """Return the text of PyTorch's layer, and the seed."""
         known = super().extra_repr()
         key = self._buffers.get("key")
-        return known if key is None else f"{known}, seed={int(key[0]) % 2**64}, calls={int(key[1])}"
+        return f"{known}, seed={int(key[0]) % 2**64}, calls={int(key[1])}" if has_numbers(key) else known
 
 
 DOCSTRING = """{summary}

@@ -105,13 +105,14 @@ def _(number: int, *, device: torch.device) -> Tensor:
 
 
 @operator(
-    "(Tensor x, Tensor? bias, Tensor? residual, Tensor seed, SymInt offset, float p, float[] factors, int[] shared_axes, "
+    "(Tensor x, Tensor? bias, Tensor? residual, Tensor seed, SymInt offset, float p, float[]? factors, int[]? shared_axes, "
     "SymInt[]? global_shape, SymInt[]? global_start) -> Tensor"
 )
 def dropout(x: Tensor, bias: Tensor | None, residual: Tensor | None, seed: Tensor, offset: int, *numbers: Any) -> Tensor:
-    """Return ``residual + dropout(x + bias)``."""
-    p, factors, *place = numbers
-    return drop_memory(x, torch.empty_like(x), Rule(p, *words_of(seed, offset), factors, tuple(place)), (bias, residual))
+    """Return ``residual + dropout(x + bias)``. AOTInductor gives None for a list without elements."""
+    p, factors, shared_axes, *place = numbers
+    rule = Rule(p, *words_of(seed, offset), factors or (), (shared_axes or (), *place))
+    return drop_memory(x, torch.empty_like(x), rule, (bias, residual))
 
 
 dropout.register_fake(empty_like_first)

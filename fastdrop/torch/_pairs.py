@@ -14,6 +14,7 @@ from torch import Tensor, library
 
 from fastdrop.torch._autograd import one_by_one
 from fastdrop.torch._operators import backward_of_pair, keep_for_pair
+from fastdrop.torch._tensors import is_functionalized
 
 __all__ = ["concrete", "renormalized"]
 
@@ -87,7 +88,7 @@ def differentiable(operator: Any, gradient_operator: Any, formula: Formula) -> C
             return one_by_one(Value.apply, info.batch_size, in_dims, inputs)
 
     def call(*arguments: Any) -> Tensor:
-        function = operator if is_compiling() else Value.apply
+        function = operator if is_compiling() or is_functionalized() else Value.apply
         return function(*arguments)  # type: ignore[no-any-return]
 
     return call

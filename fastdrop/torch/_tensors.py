@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType
 
 from fastdrop._core import pointers
 
@@ -15,6 +16,7 @@ __all__ = [
     "check_tensor",
     "is_acceptable",
     "is_batch",
+    "is_functionalized",
     "is_sharded",
     "is_tracing",
     "is_transformed",
@@ -30,6 +32,12 @@ is_batch = torch._C._functorch.is_legacy_batchedtensor  # as `torch.autograd.gra
 def is_transformed() -> bool:
     """Return whether a transform of `torch.func` is running; the compiler can trace this."""
     return torch._C._functorch.get_dynamic_layer_stack_depth() > 0
+
+
+def is_functionalized() -> bool:
+    """Return whether `torch.func.functionalize` is running, which has no rule for an `autograd.Function`."""
+    layers = torch._C._functorch.get_interpreter_stack() or ()
+    return any(layer.key() == TransformType.Functionalize for layer in layers)
 
 
 def is_tracing() -> bool:

@@ -217,6 +217,15 @@ def test_nested_vmap():
         same(outer[i], fastdrop.dropout(numpy(x[i]), P, **words(keys[i, 0]), shared_axes=0))
 
 
+def test_vmap_of_a_condition():
+    """JAX then gives all operands of the branch an axis, also those without elements."""
+    key, x = jax.random.key(42), array("float32", 4, 6)
+    run = jax.vmap(lambda drops, x: jax.lax.cond(drops, lambda x: fastdrop.jax.dropout(x, P, key=key), lambda x: x, x))
+    drops = np.array([True, False, True, True])
+    dropped = [fastdrop.dropout(row, P, seed=42) for row in numpy(x)]
+    same(run(jnp.asarray(drops), x), np.where(drops[:, None], dropped, numpy(x)))
+
+
 def test_vmap_with_a_traced_start():
     x, key = array("float32", 2, 3, 4), jax.random.key(1)
     place = {"global_shape": (6, 4), "global_start": (2, 0)}

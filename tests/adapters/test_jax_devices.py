@@ -112,6 +112,17 @@ with jax.set_mesh(explicit):
 """)
 
 
+def test_no_operand_on_the_mesh():
+    """The gradient of a sum needs the shape of x alone, so nothing says how the axes of the mesh are used."""
+    run("""
+for kind in (AxisType.Auto, AxisType.Explicit):
+    with jax.set_mesh(jax.make_mesh((2,), ("a",), axis_types=(kind,))):
+        ones = fastdrop.dropout(np.ones((8, 12), np.float32), 0.3, seed=42)
+        equal(jax.jit(lambda: fastdrop.jax.dropout(jnp.ones((8, 12)), 0.3, key=key))(), ones)
+        equal(jax.jit(jax.grad(lambda x: fastdrop.jax.dropout(x, 0.3, key=key).sum()))(x), ones)
+""")
+
+
 def test_shard_map():
     """A part has the mask of its own shape and key, unless it is told its place in the whole."""
     run("""

@@ -56,6 +56,31 @@ def test_transforms(name):
     assert torch.allclose(hessian, torch.autograd.functional.hessian(lambda x: (function(x) ** 3).sum(), x).reshape(12, 12))
 
 
+@pytest.mark.parametrize("name", [*CALLS, "concrete", "rows"])
+def test_functionalize(name):
+    calls = {
+        "concrete": lambda x: ft.concrete_dropout(x, torch.zeros((), dtype=x.dtype), seed=3),
+        "rows": lambda x: ft.attention_dropout(x[None, None], 0.4, unit="key", seed=3),
+    }
+    function = {**CALLS, **calls}[name]
+    x, leaf = (randn(3, 4, dtype=torch.float64).requires_grad_() for _ in range(2))
+    y, wanted = torch.func.functionalize(function)(x), function(leaf)
+    y.sum().backward()
+    wanted.sum().backward()
+    assert torch.equal(y, wanted)
+    assert torch.equal(x.grad, leaf.grad)
+
+
+def test_functionalize_draws_as_eager_code():
+    torch.manual_seed(0)
+    y = torch.func.functionalize(ft.dropout)(torch.ones(64))
+    torch.manual_seed(0)
+    assert torch.equal(y, ft.dropout(torch.ones(64)))
+    x = torch.ones(64)
+    torch.func.functionalize(lambda x: ft.dropout(x, 0.5, inplace=True, seed=42))(x)
+    assert torch.equal(x, ft.dropout(torch.ones(64), 0.5, seed=42))
+
+
 def test_nothing_is_saved():
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x):

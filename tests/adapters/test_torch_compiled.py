@@ -210,6 +210,13 @@ def test_opcheck():
     assert torch.Tag.nondeterministic_seeded in ops.draw.default.tags
 
 
+def test_lists_without_elements():
+    """AOTInductor gives the operator None for them."""
+    x = torch.ones(3, 4)
+    y = torch.ops.fastdrop.dropout(x, None, None, torch.tensor(42), 0, 0.5, None, None, None, None)
+    assert torch.equal(y, ft.dropout(x, 0.5, seed=42))
+
+
 @pytest.mark.parametrize("strict", [True, False])
 def test_export(strict):
     class Model(torch.nn.Module):

@@ -86,8 +86,12 @@ def test_seeded_layers_without_numbers():
 
     x = torch.ones(3, 4)
     with FakeTensorMode():
-        assert ft.Dropout(seed=1)(torch.ones(3, 4)).shape == (3, 4)
-    assert ft.Dropout(seed=1).to("meta")(x.to("meta")).shape == (3, 4)
+        layer = ft.Dropout(seed=1)
+        assert layer(torch.ones(3, 4)).shape == (3, 4)
+        assert repr(layer) == "Dropout(p=0.5, inplace=False)"
+    layer = ft.Dropout(seed=1).to("meta")
+    assert layer(x.to("meta")).shape == (3, 4)
+    assert repr(layer) == "Dropout(p=0.5, inplace=False)"
     layers = [ft.Dropout(seed=seed) for seed in range(3)]
     _, buffers = torch.func.stack_module_state(layers)
     for _ in range(2):

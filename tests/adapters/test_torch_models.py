@@ -264,6 +264,12 @@ def test_biases_of_pytorch(bias, p):
         assert torch.allclose(F.scaled_dot_product_attention(q, k, k, mask, p), wanted, atol=1e-6)
 
 
+def test_attention_without_features():
+    q, v = torch.ones(2, 3, 0), torch.arange(24.0).reshape(2, 3, 4)
+    wanted = F.scaled_dot_product_attention(q, q, v, dropout_p=1e-18)
+    assert torch.allclose(ft.scaled_dot_product_attention(q, q, v, dropout_p=1e-18), wanted)
+
+
 def test_attention_refuses_before_it_draws():
     q, state = torch.randn(2, 4, 5, 8), torch.get_rng_state()
     refused = [
