@@ -19,6 +19,7 @@ from pathlib import Path
 
 from _record import ROOT, Run, parser, progress_bar
 
+LINES = {"CFLAGS": "-O3 -g"}  # reports then name the lines of the source
 ARCHER = "/usr/lib/llvm-14/lib/libarcher.so"  # tells ThreadSanitizer how OpenMP's threads wait for one another
 
 
@@ -32,14 +33,15 @@ def emulated(machine, package=None):
 RUNS = {
     "gcc": {"CC": "gcc"},
     "clang": {"CC": "clang"},
-    "gcc, address and undefined": {"CC": "gcc", "SANITIZE": "address,undefined"},
-    "clang, address and undefined": {"CC": "clang", "SANITIZE": "address,undefined"},
+    "gcc, address and undefined": {"CC": "gcc", "SANITIZE": "address,undefined", **LINES},
+    "clang, address and undefined": {"CC": "clang", "SANITIZE": "address,undefined", **LINES},
     "clang, tsan with archer": {
         "CC": "clang",
         "SANITIZE": "thread",
+        **LINES,
         "RUN": f"env OMP_TOOL_LIBRARIES={ARCHER} TSAN_OPTIONS=ignore_noninstrumented_modules=1",
     },
-    "valgrind": {"CC": "gcc", "RUN": "valgrind --leak-check=full --errors-for-leak-kinds=definite"},
+    "valgrind": {"CC": "gcc", **LINES, "RUN": "valgrind --leak-check=full --errors-for-leak-kinds=definite"},
     "x86-64 without AVX": {"CC": "gcc", "RUN": "qemu-x86_64-static -cpu qemu64"},
     "aarch64": emulated("aarch64"),
     "s390x": emulated("s390x"),

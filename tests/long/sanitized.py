@@ -12,29 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _record import ROOT, Run, parser, text_of
+from _copies import UNOPTIMISED, build, copy, run_tests
+from _record import Run, parser, text_of
 
 SANITIZE = "-fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined"
 # These start processes that limit their memory, or look for threads and symbols: they do not work under a sanitizer.
 LEFT_OUT = "limit or few_threads or small_stacks or no_memory or stack or symbols or interrupt"
-
-
-def build(folder):
-    """Build the modules in a copy of the checkout. Only what has changed since the last run is copied and compiled."""
-    for name in text_of("git", "ls-files").splitlines():
-        source = (ROOT / name).read_bytes()
-        if name == "setup.py":  # sanitized functions need more stack; at -O3 the modules take many minutes to compile
-            source = source.replace(b"FRAME = 26624", b"FRAME = 2**20").replace(b'"-O3"', b'"-O1"').replace(b'"-O2"', b'"-O1"')
-        copy = folder / name
-        if not copy.exists() or copy.read_bytes() != source:
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(source)
-    subprocess.run(
-        [sys.executable, "setup.py", "-q", "egg_info", "build_ext", "--inplace"],  # fastdrop.config() reads the version
-        cwd=folder,
-        check=True,
-        env={**os.environ, "CC": f"gcc {SANITIZE}"},
-    )
 
 
 def environment(folder, log):
@@ -72,23 +55,12 @@ def main():
     given = options.parse_args()
     run = Run(given.record)
     folder = given.folder.resolve()
-    build(folder)
+    copy(folder, {"setup.py": UNOPTIMISED})
+    build(folder, {**os.environ, "CC": f"gcc {SANITIZE}"})
     with tempfile.TemporaryDirectory() as logs:
         variables = environment(folder, Path(logs, "sanitizer"))
         if given.tests:
-            chosen = ["-m", "not slow", "-k", f"not ({LEFT_OUT})", "-n", "0", "-p", "no:cacheprovider"]
-            done = subprocess.run(
-                [sys.executable, "-m", "pytest", *chosen, *given.tests],
-                cwd=folder,
-                env=variables,
-                capture_output=True,
-                text=True,
-            )
-            lines = done.stdout.strip().splitlines()
-            run.figures["tests"] = lines[-1] if lines else f"ended with {done.returncode}: {done.stderr[-300:]}"
-            for line in lines:
-                if line.startswith(("FAILED", "ERROR")):
-                    run.found(line[:300])
+            run_tests(run, folder, given.tests, f"not ({LEFT_OUT})", variables)
         if given.count:
             words = {"--seed": given.seed, "--count": given.count, "--from": given.first, "--minutes": given.minutes}
             command = [
