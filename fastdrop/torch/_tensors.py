@@ -36,8 +36,9 @@ def is_transformed() -> bool:
 
 def is_functionalized() -> bool:
     """Return whether `torch.func.functionalize` is running, which has no rule for an `autograd.Function`."""
-    layers = torch._C._functorch.get_interpreter_stack() or ()
-    return any(layer.key() == TransformType.Functionalize for layer in layers)
+    if not is_transformed():
+        return False
+    return any(layer.key() == TransformType.Functionalize for layer in torch._C._functorch.get_interpreter_stack())
 
 
 def is_tracing() -> bool:
