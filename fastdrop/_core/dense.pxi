@@ -214,7 +214,7 @@ def spread_weights(Call call not None, Linear layer not None, log_variance, alph
     draw_key(call.seed, call.offset, &key)
     inner = call_with_key(call, &key)
     mean, spread_by = in_shape_of(y, mean), in_shape_of(y, spread_by)
-    inner.out = y if layer.kind == work.dtype else mean
+    inner.out = y if np.PyArray_TYPE(y) == np.PyArray_TYPE(mean) else mean
     noise(inner, mean, "spread", LEAST_VARIANCE, spread_by)
     if inner.out is not y:
         store(mean, y)
