@@ -223,11 +223,18 @@ def spread_weights(Call call not None, Linear layer not None, log_variance, alph
 
 cdef np.ndarray weight_variance(Call call, Linear layer, log_variance, np.ndarray alpha):
     """Return the variance of each weight."""
+    cdef native.Environment found
+    cdef np.ndarray factors
     if log_variance is not None:
         return elementary("exp", log_variance, None, call.backend, call.num_threads)
     if is_plain(alpha):
         return scaled_squares(layer.weight, in_type(alpha, np.PyArray_TYPE(layer.weight)))
-    return scaled_squares(layer.weight, alpha.astype(layer.compute))  # which keeps the order
+    quiet = begin_in_python(&found)
+    try:
+        factors = alpha.astype(layer.compute)  # which keeps the order
+    finally:
+        end_in_python(quiet, &found)
+    return scaled_squares(layer.weight, factors)
 
 
 cdef int store(np.ndarray values, np.ndarray y) except -1:

@@ -81,6 +81,6 @@ cdef class Pass:
     def own_call(self, bint is_global=True, out=None):
         """Return a call with this key and the settings in force and, if `is_global`, at this place in a larger array."""
         cdef Call call = self.call.step() if is_global else Call.__new__(Call)
-        call.out = out
+        call.out, call.backend, call.num_threads = out, None, None  # the settings are in force
         call.seed, call.offset = self.key
         return call

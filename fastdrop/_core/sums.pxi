@@ -39,14 +39,15 @@ cdef int bind_sums(native.fd_sum_call *call, np.ndarray a, np.ndarray b, int axi
             call.inner *= np.PyArray_DIM(a, k)
     call.n = np.PyArray_DIM(a, axis)
     if np.PyArray_SIZE(y) != call.outer * call.inner:
-        raise ValueError(f"an array must keep its shape during the call; it had {np.PyArray_SIZE(y)} sums, now {true_shape(a)}")
+        raise ValueError(f"an array must keep its shape during the call; it had {np.PyArray_SIZE(y)} sums, and now has the "
+                         f"shape {true_shape(a)}")
     call.x, call.other, call.y = np.PyArray_DATA(a), NULL if b is None else np.PyArray_DATA(b), np.PyArray_DATA(y)
     call.factors = call.product = NULL
     return 0
 
 
 cdef int sum_into(np.ndarray y, np.ndarray a, np.ndarray b, int axis, Settings settings) except -1:
-    """Write the sums of a flat array, or of the products of two, along an axis to zeros."""
+    """Write the sums of a flat array, or of the products of two, along an axis to y, whose elements are 0."""
     cdef native.fd_sum_call call
     cdef int64_t n = np.PyArray_SIZE(a)
     cdef native.Environment found
@@ -92,7 +93,7 @@ def sum_to_shape(np.ndarray values not None, tuple shape):
     """Return sums in float64, in a fixed order, over the axes along which an array of a shape was broadcast."""
     cdef tuple axes = broadcast_axes(values, shape)
     if not axes:
-        return in_type(values, np.NPY_FLOAT64).reshape(shape)
+        return in_type(values, np.NPY_FLOAT64).copy().reshape(shape)  # not the caller's memory
     return sum_in_rooms(rooms_of_sums(values, axes), flat(values), axes, effective()).reshape(shape)
 
 
@@ -145,7 +146,10 @@ cdef bint is_read_first(np.ndarray a, np.ndarray y):
 cdef int multiply_maps(
     Settings settings, np.ndarray grad, np.ndarray x, int axis, np.ndarray factors, np.ndarray y, np.ndarray sums
 ) except -1:
-    """Write grad times the factor of each map to y, and the sums of grad * x along the first axis of a map to zeros."""
+    """Write grad times the factor of each map to y, and the sums of grad * x along the first axis of a map to `sums`.
+
+    The elements of `sums` must be 0.
+    """
     cdef native.fd_sum_call call
     cdef int64_t n = np.PyArray_SIZE(grad)
     cdef int threads = threads_of(settings, n)
@@ -161,7 +165,7 @@ cdef int multiply_maps(
 
 
 cdef int sum_first(np.ndarray grad, np.ndarray x, tuple axes, np.ndarray sums, Settings settings) except -1:
-    """Write the sums of grad * x along the first of some axes, which keeps length 1, to zeros of float64."""
+    """Write the sums of grad * x along the first of some axes, which keeps length 1, to float64 elements that are 0."""
     cdef np.ndarray a = flat(grad), b = flat(x)
     if axes:
         return sum_into(sums, a, b, axes[0], settings)

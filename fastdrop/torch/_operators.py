@@ -130,7 +130,7 @@ def backward_of_dropout(ctx: Any, grad: Tensor, function: Any) -> tuple[Any, ...
     (seed,) = ctx.saved_tensors
     offset, p, factors, *place = ctx.numbers
     of_x, of_bias, of_residual = ctx.needs_input_grad[:3]
-    dx = function(grad, None, None, seed, offset, p, factors[:1], *place) if of_x or of_bias else None
+    dx = function(grad, None, None, seed, offset, p, (factors or ())[:1], *place) if of_x or of_bias else None
     dbias = dx.sum_to_size(ctx.bias_shape) if of_bias and dx is not None else None
     return dx, dbias, grad if of_residual else None, *[None] * 7
 

@@ -212,9 +212,11 @@ def test_opcheck():
 
 def test_lists_without_elements():
     """AOTInductor gives the operator None for them."""
-    x = torch.ones(3, 4)
+    x = torch.ones(3, 4, requires_grad=True)
     y = torch.ops.fastdrop.dropout(x, None, None, torch.tensor(42), 0, 0.5, None, None, None, None)
-    assert torch.equal(y, ft.dropout(x, 0.5, seed=42))
+    y.sum().backward()
+    assert torch.equal(y, ft.dropout(torch.ones(3, 4), 0.5, seed=42))
+    assert torch.equal(x.grad, y.detach())
 
 
 @pytest.mark.parametrize("strict", [True, False])

@@ -57,8 +57,8 @@ def test_nothing_is_drawn_when_memory_runs_out(run_python, name):
     assert done.stdout.strip() == "0", done.stdout + done.stderr
 
 
-# NumPy gets its memory from functions that refuse one allocation. Memory is never freed: Python code cannot do it while an
-# exception is raised, so a function of C that does nothing else takes its place.
+# NumPy gets its memory from functions that refuse one allocation. The function that should free memory is `getpid`, which does
+# nothing to it, because Python code cannot run while an exception is raised.
 FAILING_ARRAYS = """
 import ctypes
 import numpy as np

@@ -434,3 +434,31 @@ def test_gradient_may_overwrite_the_input(training):
         mine = x.copy()
         for found, want in zip(call(mine, out=mine)[:3], call(x)[:3], strict=True):
             assert_same_bytes(found, want)
+
+
+BACKWARD = {
+    "dense": lambda grad, x, weight, **more: fastdrop.variational_dense_backward(grad, x, weight, weight - 3, **more),
+    "input": lambda grad, x, weight, **more: fastdrop.variational_dropout_backward(grad, x, weight, -1.0, **more),
+    "weight": lambda grad, x, weight, **more: fastdrop.variational_dropout_backward(grad, x, weight, -1.0, "weight", **more),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", BACKWARD)
+def test_gradient_of_the_bias_has_its_own_memory(name, training):
+    """The gradient of one sample is also the sum over the samples, but it may be overwritten."""
+    x, weight, grad = (np.random.default_rng(0).standard_normal(shape) for shape in ((1, 4), (4, 4), (1, 4)))
+    keywords = {"bias": np.ones(4), "seed": 3, "training": training}
+    want = grad[0].copy()
+    dbias = BACKWARD[name](grad, x, weight, out=grad, **keywords)[-1]
+    assert not np.shares_memory(dbias, grad)
+    assert_same_bytes(dbias, want)
+
+
+def test_rates_in_another_order_are_converted_under_own_settings():
+    """exp(100) is no float32 number. NumPy would raise an error."""
+    x, weight = np.ones((2, 3), np.float32), np.ones((3, 2), np.float32)
+    large = np.asfortranarray(np.full((3, 2), 100.0))
+    with np.errstate(all="raise"):
+        y = fastdrop.variational_dropout(x, weight, large, "weight", max_log_alpha=None, seed=1)
+    assert y.shape == (2, 2)
