@@ -152,7 +152,7 @@ cdef Work decide_classes(Call call, x, Decisions of, p, np.ndarray classes, int6
     place_elements(drawn, call, len(of.shape), <np.npy_intp *>of.dims, ELEMENTS_END, "elements")
     class_call.start = call.start
     if per_sample and call.global_start is not None:
-        class_call.start = class_call.start + n * as_sizes(call.global_start, "global_start")[0]
+        class_call.start = as_integer(call.start) + n * as_sizes(call.global_start, "global_start")[0]
     place_elements(drawn, class_call, 2, class_dims, ELEMENTS_END, "elements")  # refuses a number that is too large
     drawn.laid, drawn.rate, drawn.settings = None, rate(p), work.settings
     make_result(work, call)

@@ -390,9 +390,17 @@ cdef class Connections:
         dims[0] = self.samples if per_sample else 1
         dims[1], dims[2] = np.PyArray_DIM(layer.weight, 0), np.PyArray_DIM(layer.weight, 1)
         place_elements(Work.__new__(Work), call, 3, dims, ELEMENTS_END, "elements")
+        if not dims[1] and self.drops_bias and layer.bias is not None:
+            self.place_biases([dims[0], dims[2]])
         if per_sample and call.is_training:
             self.groups, self.samples = self.samples, 1
         self.step = max(1, masked_at_once // max(1, np.PyArray_SIZE(layer.weight)))
+
+    cdef int place_biases(self, np.npy_intp *dims) except -1:
+        """Check the place of the biases of a layer without inputs. With inputs, the indices of the weights end later."""
+        cdef Call biases = Call.__new__(Call)
+        biases.start = self.first_sample * dims[1]
+        return place_elements(Work.__new__(Work), biases, 2, dims, ELEMENTS_END, "elements")
 
     cdef int draw(self) except -1:
         """Draw the key of the masks."""

@@ -18,7 +18,7 @@ cdef int64_t times(int64_t a, int64_t b) noexcept:
 
 
 cdef int64_t plus(int64_t a, int64_t b) noexcept:
-    return min(a + b, TOO_FAR)
+    return TOO_FAR if a > TOO_FAR - b else a + b
 
 
 def as_sizes(value, str name):

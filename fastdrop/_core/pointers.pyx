@@ -154,6 +154,8 @@ cdef bint are_apart(const Addresses *at, int64_t size, int64_t alignment) noexce
     """Return whether operands of this size in bytes are aligned, and none is overwritten before it is read."""
     if (at.x | at.y | at.bias | at.residual) & <uintptr_t>(alignment - 1):
         return False
+    if at.bias and at.bias == at.y:  # every row reads all biases
+        return False
     return is_apart(at.x, at.y, size) and is_apart(at.bias, at.y, size) and is_apart(at.residual, at.y, size)
 
 

@@ -209,3 +209,9 @@ def test_bad_input():
         elementary.exp(np.ones(3), out=np.ones(2))
     with pytest.raises(ValueError, match="backend"):
         elementary.exp(np.ones(3), backend="cobol")
+
+
+def test_a_hard_mask_does_not_keep_a_result_from_being_written(engine):
+    out = np.ma.MaskedArray(np.full(3, 7.0), [True, False, False], hard_mask=True)
+    assert elementary.exp(np.zeros(3), out=out) is out
+    assert out.data.tolist() == [1.0, 1.0, 1.0]

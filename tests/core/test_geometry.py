@@ -420,6 +420,14 @@ def test_located_masks_have_the_bits_of_masks(shared, start):
         assert (wanted[indices] != 0) == line[first + sum(step * index for step, index in zip(steps, indices, strict=True))]
 
 
+def test_a_place_past_the_end_along_several_axes():
+    """The index of each axis is past the end; their sum is not 0 again."""
+    stream, place = fastdrop.Stream(1), {"global_shape": (2**40,) * 6, "global_start": (1, 1, 1, 1, 0, 0)}
+    with pytest.raises(OverflowError, match=r"stream 1 has 2\*\*55 elements; this mask would reach index 2\*\*62 or more"):
+        fastdrop.dropout(np.ones((1, 1, 1, 1, 1, 4), np.float32), 0.5, seed=stream, **place)
+    assert stream.offset == 0
+
+
 def test_places_that_no_array_has():
     with pytest.raises(ValueError, match="must have at most 64 dimensions"):
         plan.locate_mask((2,) * 128, None, 0, (2,) * 128, None)

@@ -86,6 +86,15 @@ def test_overlap_and_place(engine, shift):
     assert equal_bytes(drop(other, y, residual=operand.ctypes.data), wanted)
 
 
+@pytest.mark.parametrize("shape", [(100,), (5000, 2), (3, 5000)])
+def test_a_bias_in_the_memory_of_the_result(engine, shape):
+    """Each row reads all biases, so the first row must not overwrite them."""
+    x, y = values(shape, np.float32), values(shape, np.float32, 1)
+    bias = y.reshape(-1)[: shape[-1]]
+    wanted = fastdrop.dropout(x, 0.3, seed=KEY[0], offset=KEY[1], bias=bias.copy())
+    assert equal_bytes(drop(x, y, bias=bias.ctypes.data), wanted)
+
+
 def test_misaligned(engine, dtype):
     room = np.zeros(100 * dtype.itemsize + 2, np.uint8)
     x, y = room[1:-1].view(dtype), np.zeros_like(room)[1:-1].view(dtype)

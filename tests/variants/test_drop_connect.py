@@ -112,6 +112,16 @@ def test_drop_connect_at_the_ends():
     assert fastdrop.drop_connect(np.ones((3, 0)), np.ones((0, 2)), 0.5, seed=1).tolist() == [[0.0, 0.0]] * 3
 
 
+def test_biases_past_the_end_of_the_stream_draw_nothing():
+    """Weights without inputs have no indices, but their biases do."""
+    stream, x, weight, bias = fastdrop.Stream(1), np.ones((2, 0)), np.ones((0, 4)), np.ones(4)
+    with pytest.raises(OverflowError, match="goes past the end"):
+        fastdrop.drop_connect(x, weight, bias=bias, start=2**53 - 1, seed=stream)
+    assert stream.offset == 0
+    assert fastdrop.drop_connect(x, weight, bias=bias, start=2**53 - 2, seed=stream).shape == (2, 4)
+    assert fastdrop.drop_connect(x, weight, bias=bias, drop_bias=False, start=2**53, seed=stream).all()
+
+
 @pytest.mark.parametrize(
     ("error", "words", "arguments"),
     [

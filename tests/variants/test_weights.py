@@ -134,6 +134,11 @@ def test_shakeout_without_c_is_dropout():
     assert_same_bytes(fastdrop.shakeout(weight, 0.3, 0.0, unit="weight", seed=1), fastdrop.dropout(weight, 0.3, seed=1))
 
 
+def test_a_negative_zero_is_no_dropped_weight(engine):
+    for c in (0.0, -0.0):
+        assert_same_bytes(fastdrop.shakeout(-np.ones((8, 2)), 1.0, c, **KEY), np.zeros((8, 2)))
+
+
 def test_moments_of_shakeout():
     n, p, c, w = 40_000, 0.3, 0.5, -0.8
     y = fastdrop.shakeout(np.full(n, w), p, c, unit="weight", seed=2)

@@ -46,6 +46,16 @@ def test_word_types_of_what_was_looked_up(engine, dtype, per):
     assert_same_bytes(out, want)
 
 
+@pytest.mark.parametrize("start", [np.uint8(200), np.int8(100)], ids=repr)
+def test_the_classes_of_a_block_begin_at_a_number_of_any_type(start):
+    """The sum of start and the index of the block's first class is larger than the type of start."""
+    place = {"global_shape": (30, 8, 5), "global_start": (20, 0, 0)}
+    rule = {"tokens": TOKENS, "num_embeddings": 11, "per": "sample", **place, **KEY}
+    x = normal((3, 8, 5))
+    want = fastdrop.embedding_dropout(x, 0.4, start=int(start), **rule)
+    assert_same_bytes(fastdrop.embedding_dropout(x, 0.4, start=start, **rule), want)
+
+
 def test_dropping_before_and_after_looking_up_is_the_same():
     weight = normal((11, 3))
     before = fastdrop.embedding_dropout(weight, 0.5, **KEY)[TOKENS]

@@ -138,7 +138,7 @@ def signed(x: Floats, out: Floats, bits: NDArray[np.uint8], factor: Any, shift: 
     """Write keep ? x * factor + sgn(x) shift : -sgn(x) fill. 0 and NaN have no sign: for them, keep ? x * factor : 0."""
     product, zero = x * factor, x.dtype.type(0)
     kept = np.where(x > 0, product + shift, np.where(x < 0, product - shift, product))
-    dropped = np.where(x > 0, zero - fill, np.where(x < 0, fill, zero))
+    dropped = np.where(x > 0, zero - fill, np.where(x < 0, zero + fill, zero))
     out[:] = np.where(unpacked(bits, x.size), kept, dropped)
 
 
