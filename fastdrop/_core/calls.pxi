@@ -144,8 +144,8 @@ cdef class Call:
         cdef int64_t keys = mask.sizes[mask.ndim - 1]
         if keeps_empty_rows and mask.size:
             native.keep_empty_rows(<uint64_t *>np.PyArray_DATA(work.packed), mask.size // keys, keys)
-        work.op = native.FD_SCALE if fill == 0.0 and copysign(1.0, fill) > 0.0 else native.FD_AFFINE
         work.shift, work.fill = -0.0, round_to_compute(fill, work.dtype)
+        work.op = native.FD_AFFINE if bits_of(work.fill) else native.FD_SCALE
         perform(work)
         return wrapped(given, y, self.out)
 
@@ -237,7 +237,7 @@ cdef Work begin(Call call, x, str name):
 cdef bint runs_no_code(value):
     """Return whether the conversion of an argument runs none of the caller's code."""
     return (value is None or PyLong_CheckExact(value) or PyFloat_CheckExact(value) or PyUnicode_CheckExact(value)
-            or type(value) is np.ndarray)
+            or type(value) is np.ndarray and np.PyArray_TYPE(value) != np.NPY_OBJECT)
 
 
 cdef bint has_plain_axes(axes):

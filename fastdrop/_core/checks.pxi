@@ -55,6 +55,21 @@ cdef uint64_t first_index(start, int64_t n, uint64_t end, str what) except? 0xFF
     return first
 
 
+cdef uint64_t bits_of(double number) noexcept:
+    """Return the bits of a number: 0 for +0.0 alone."""
+    cdef uint64_t bits
+    memcpy(&bits, &number, sizeof(bits))
+    return bits
+
+
+cpdef int sign(double number) noexcept:
+    """Return -1, 0 or 1, also where the caller's settings make subnormals equal to 0."""
+    cdef uint64_t bits = bits_of(number)
+    if not bits << 1:
+        return 0
+    return -1 if bits >> 63 else 1
+
+
 cpdef int check_scalar(value) except -1:
     """Raise TypeError for values that `float` may accept but that are no real number: a bool, NumPy's strings, arrays."""
     if isinstance(value, (bool, np.bool_)):
@@ -303,13 +318,13 @@ cdef np.ndarray operand(value, np.ndarray x, tuple shape, str name):
     if isinstance(value, np.ndarray):
         array = value
     else:
-        native.environment_begin(&found)  # a list is rounded to the dtype of x
+        quiet = begin_in_python(&found)  # a list is rounded to the dtype of x
         try:
             array = np.asarray(value, x.descr)
         except (TypeError, ValueError, OverflowError):
             raise TypeError(f"{name} must be an array of the dtype of the input, {x.descr.str!r}; got {value!r}") from None
         finally:
-            native.environment_end(&found)
+            end_in_python(quiet, &found)
     if np.PyArray_TYPE(array) != np.PyArray_TYPE(x) or not np.PyArray_ISNOTSWAPPED(array):
         raise TypeError(f"{name} must have the dtype of the input, {x.descr.str!r}; got {array.descr.str!r}")
     cdef np.ndarray each = spread(array, np.PyArray_NDIM(x), np.PyArray_DIMS(x))

@@ -81,14 +81,14 @@ def as_number(value: Any, name: str) -> float:
 def as_positive_number(value: Any, name: str) -> float:
     """Return a finite number above 0."""
     number = as_finite_number(value, name)
-    require(number > 0, name, "above 0", value)
+    require(plan.sign(number) > 0, name, "above 0", value)
     return number
 
 
 def as_non_negative_number(value: Any, name: str) -> float:
     """Return a finite number that is 0 or more."""
     number = as_finite_number(value, name)
-    require(number >= 0, name, ">= 0", value)
+    require(plan.sign(number) >= 0, name, ">= 0", value)
     return number
 
 
@@ -130,14 +130,14 @@ def as_finite_scalar(value: Any, name: str) -> float:
 def as_positive_scalar(value: Any, name: str) -> float:
     """Return a finite number above 0, given as such or as an array of one element."""
     number = scalar(value, name)
-    require(math.isfinite(number) and number > 0, name, "finite and above 0", value)
+    require(math.isfinite(number) and plan.sign(number) > 0, name, "finite and above 0", value)
     return number
 
 
 def as_non_negative_scalar(value: Any, name: str) -> float:
     """Return a finite number that is 0 or more, given as such or as an array of one element."""
     number = scalar(value, name)
-    require(math.isfinite(number) and number >= 0, name, "finite and >= 0", value)
+    require(math.isfinite(number) and plan.sign(number) >= 0, name, "finite and >= 0", value)
     return number
 
 

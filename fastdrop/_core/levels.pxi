@@ -31,11 +31,11 @@ cdef np.ndarray as_scores(scores, Settings settings):
     cdef native.Environment found
     cdef np.ndarray given = np.asarray(scores)
     if np.PyArray_TYPE(given) not in (np.NPY_FLOAT32, np.NPY_FLOAT64):
-        native.environment_begin(&found)
+        quiet = begin_in_python(&found)
         try:
             given = given.astype(np.float64)
         finally:
-            native.environment_end(&found)
+            end_in_python(quiet, &found)
     elif not np.PyArray_ISNOTSWAPPED(given):
         given = given.astype(given.dtype.newbyteorder("="))
     cdef np.ndarray each = flat(given)
@@ -47,7 +47,11 @@ cdef np.ndarray as_scores(scores, Settings settings):
     are_good = native.are_scores(kernels, data, is_double, n)
     regain(state)
     if not are_good:
-        index = tuple(map(int, np.argwhere(~((given >= 0) & (given < np.inf)))[0]))
+        quiet = begin_in_python(&found)
+        try:
+            index = tuple(map(int, np.argwhere(~((given >= 0) & (given < np.inf)))[0]))
+        finally:
+            end_in_python(quiet, &found)
         raise ValueError(f"scores must be finite and >= 0; got {np.asarray(scores)[index]} at index {index}")
     return given
 

@@ -36,8 +36,10 @@ cdef object make_mask(Call call, shape, p, noise_shape, shared_axes, bint packed
     place_mask(work, call, len(sizes), dims, noise_shape, shared_axes)
     work.settings = settings_of(call.backend, call.num_threads)
     check_seed(call.seed, call.offset, call.use)
-    out = mask_result(((n + 7) // 8,) if packed else sizes, np.dtype(np.uint8 if packed else np.bool_), call.out)
+    out = mask_result((n // 8 + (n % 8 != 0),) if packed else sizes, np.dtype(np.uint8 if packed else np.bool_), call.out)
     made = out if is_plain(out) else np.empty(true_shape(out), out.descr)
+    if work.rates is not None and may_overlap(work.rates, made):
+        work.rates = work.rates.copy()
     if is_true(call.training, "training"):
         draw_key(call.seed, call.offset, &work.key)
     else:
@@ -105,8 +107,8 @@ def apply_mask(x, mask, scale, out, backend, num_threads, fill=0.0):
     cdef Call call = Call.__new__(Call)
     call.seed, call.out, call.backend, call.num_threads = 0, out, backend, num_threads
     cdef Work work = begin(call, x, "x")
-    work.op = native.FD_SCALE if fill == 0.0 and copysign(1.0, fill) > 0.0 else native.FD_AFFINE
     work.scale, work.shift, work.fill = round_to_compute(scale, work.dtype), -0.0, round_to_compute(fill, work.dtype)
+    work.op = native.FD_AFFINE if bits_of(work.fill) else native.FD_SCALE
     take_mask(work, mask, out)
     return finish(call, work)
 

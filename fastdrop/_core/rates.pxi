@@ -35,11 +35,11 @@ cdef np.ndarray as_real_rates(p):
     p = np.asarray(p)
     if p.dtype.kind not in "fiu" and p.dtype.name != "bfloat16":
         raise TypeError(f"p must be a number or an array of real numbers in [0, 1]; got an array of {p.dtype}")
-    native.environment_begin(&found)
+    quiet = begin_in_python(&found)
     try:
         each = flat(np.asarray(p, p.dtype if p.dtype in (np.float32, np.float64) else np.float64))
     finally:
-        native.environment_end(&found)
+        end_in_python(quiet, &found)
     return each
 
 

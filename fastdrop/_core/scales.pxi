@@ -133,11 +133,14 @@ def zero_above(np.ndarray values not None, np.ndarray logs not None, double most
     cdef np.ndarray each = in_type(logs, np.NPY_FLOAT64)
     cdef double *value = <double *>np.PyArray_DATA(values)
     cdef const double *log = <const double *>np.PyArray_DATA(each)
+    cdef uint64_t state
     cdef int64_t i
     if not np.PyArray_SAMESHAPE(values, each):  # it has changed its shape since the checks
         raise ValueError(f"log_alpha must keep its shape {true_shape(values)} during the call; got {true_shape(each)}")
+    state = native.float_begin()
     for i in range(np.PyArray_SIZE(values)):
         value[i] = value[i] if log[i] <= most else 0.0
+    native.float_end(state)
     return values
 
 

@@ -1,22 +1,34 @@
 # The weights of least magnitude.
 
+cdef int64_t MOST_COMPARED = 0xFFFFFFFF  # the counts of the kernels have 32 bits
+
+
 def find_others(weight, int64_t targets, bint by_column, Call call not None):
     """Return flags that are False for the `targets` weights of least magnitude, in each column (last axis) or among all."""
     cdef Settings settings = settings_of(call.backend, call.num_threads)
-    cdef np.ndarray given = of_numpy(weight, "weight"), spared, counts
-    cdef np.ndarray x = flat(given if np.PyArray_NDIM(given) else given.reshape(1))
+    cdef np.ndarray given = of_numpy(weight, "weight"), x, spared, counts
+    cdef int last = np.PyArray_NDIM(given) - 1
+    cdef native.Environment found
     cdef PyThreadState *state
     cdef native.fd_target_call select
     cdef const native.fd_isa *kernels = settings.kernels
-    cdef int threads = threads_of(settings, np.PyArray_SIZE(x))
+    cdef int threads = threads_of(settings, np.PyArray_SIZE(given))
     if not targets:
         return np.ones(true_shape(given), np.bool_)
+    select.dtype, select.targets = kind_of(given, "weight"), targets
+    select.columns = np.PyArray_DIM(given, last) if by_column and last >= 0 else 1
+    select.rows = np.PyArray_SIZE(given) // select.columns
+    if select.rows > MOST_COMPARED:
+        raise OverflowError(f"at most 2**32 - 1 weights can be compared with each other; got {select.rows}")
+    x = flat(given)
     spared = np.PyArray_EMPTY(np.PyArray_NDIM(given), np.PyArray_DIMS(given), np.NPY_BOOL, 0)
-    select.dtype, select.targets, select.columns = kind_of(x, "weight"), targets, x.shape[x.ndim - 1] if by_column else 1
-    select.rows = np.PyArray_SIZE(x) // select.columns
     if settings.module is not None:
-        found = find_targets(x.reshape(select.rows, select.columns), targets)
-        np.logical_not(found.reshape(true_shape(given)), out=spared)
+        quiet = begin_in_python(&found)
+        try:
+            targeted = find_targets(x.reshape(select.rows, select.columns), targets)
+        finally:
+            end_in_python(quiet, &found)
+        np.logical_not(targeted.reshape(true_shape(given)), out=spared)
         return spared
     counts = room(threads * native.target_counts(select.rows, select.columns), np.NPY_UINT32)
     select.x, select.spared = np.PyArray_DATA(x), <uint8_t *>np.PyArray_DATA(spared)

@@ -13,8 +13,6 @@ from fastdrop._core.plan import Call
 
 __all__ = ["alphas", "multiply_by_normal", "multiply_by_normal_backward"]
 
-HALF = np.float64(0.5)
-
 
 # Logarithms of variances --------------------------------------------------------------------------------------------
 
@@ -46,4 +44,4 @@ def multiply_by_normal_backward(call: Call, grad: ArrayLike, scale: Any, x: Arra
         return numbers.scaled_backward(call, grad, x, scale)
     dx, made = numbers.noise_and_sum(call, grad, "gaussian", (scale,), x, other_name="x")
     with plan.RoundToNearest():
-        return dx, scale * HALF * made
+        return dx, np.float64(float(scale) * 0.5 * float(made))  # Python's floats raise no errors of NumPy

@@ -227,7 +227,7 @@ def factors_of_floats(p: float, mean: float, var: float, sign_of_mean: float) ->
 def compute_factors(p: Any, mean: Any, var: Any) -> Factors:
     """Check the numbers, and return their factors."""
     p, mean, var = plan.as_rate(p), as_finite_number(mean, "mean"), as_positive_number(var, "var")
-    if p == 0:
+    if not plan.sign(p):
         return 1.0, -0.0, mean  # adding -0.0 changes no number: 0.0 would change -0.0
     if p == 1:
         return 0.0, mean, mean  # c tends to the mean as p tends to 1

@@ -262,7 +262,7 @@ def check_heads(x: NDArray[Any], name: str) -> tuple[int, ...]:
 def renormalizes(x: NDArray[Any], name: str, rule: Rule, call: Call) -> bool:
     """Return whether rows are divided by their sums. They are not outside training, nor for p = 0."""
     shape = check_heads(x, name)
-    if not rule.renormalize or not rule.p or not call.is_training:
+    if not rule.renormalize or not plan.sign(rule.p) or not call.is_training:
         return False
     if call.global_shape is not None:
         check_whole_axes(call, shape, [KEYS], "rows are divided by their sums")
@@ -495,7 +495,7 @@ def drop_keys(x: NDArray[Any], rule: KeyRule, fill: float, call: Call) -> NDArra
     """Return x with `fill` in place of dropped keys."""
     if rule.keeps_empty_rows:
         check_whole_axes(call, rule.shape, [KEYS], "a row that would lose all its keys keeps them")
-    if fill != 0.0 and math.isfinite(fill):
+    if plan.sign(fill) and math.isfinite(fill):
         dtype = plan.as_array(x, "x").dtype
         with plan.RoundToNearest(), np.errstate(all="ignore"):
             fill = float(np.asarray(fill).astype(dtype))  # of the dtype, not of the compute type

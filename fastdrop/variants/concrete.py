@@ -321,8 +321,10 @@ class SoftMask(NamedTuple):
 
     def slope(self, made: np.float64, kept: np.float64 | None) -> np.float64:
         """Return the gradient with respect to the logit from the kernels' sum and the sum without steepness."""
-        slope = np.float64(self.slope_of_rate) * made
-        return slope if kept is None else slope + np.float64(self.correction) * kept
+        slope = self.slope_of_rate * float(made)  # Python's floats raise no errors of NumPy
+        if self.correction is not None and kept is not None:
+            slope += self.correction * float(kept)
+        return np.float64(slope)
 
 
 def soften(p_logit: Any, temperature: Any, epsilon: Any, exact_mean: Any) -> SoftMask:

@@ -291,7 +291,7 @@ def make_choice(
         raise ValueError(f"num_prefix_tokens must be at most the {shape[1]} tokens of {name}; got {before}")
     free, (in_order, gathers) = number - before, flags
     kept = min(free, max(1, whole_part(free, rate, rest=True)))
-    return Choice(rate, before, gathers, number, kept, (free, kept, rate == 0.0, in_order))
+    return Choice(rate, before, gathers, number, kept, (free, kept, not plan.sign(rate), in_order))
 
 
 def keep_in_place(x: NDArray[Any], choice: Choice, call: Call) -> tuple[NDArray[Any], NDArray[np.int64]]:

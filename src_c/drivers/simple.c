@@ -21,7 +21,7 @@ static const fd_isa *best_isa(void) {
 }
 
 static int check_stream(int64_t n, double p, uint64_t start, int threads) {
-  if (!(p >= 0 && p <= 1)) return FD_BAD_P;
+  if (!fd_is_rate(p)) return FD_BAD_P;
   if (n < 0) return FD_BAD_N;
   if (start > elements_end || (uint64_t)n > elements_end - start) return FD_BAD_START;
   return threads < 1 ? FD_BAD_THREADS : FD_OK;

@@ -13,7 +13,7 @@ import pytest
 
 import fastdrop
 from fastdrop._core import native
-from fastdrop.verify.cases import equal_bytes
+from fastdrop.verify.cases import equal_bytes, spoiled
 
 ROOT = Path(__file__).parents[2]
 NEEDS_C = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
@@ -125,6 +125,11 @@ def test_bad_input(name):
         bits |= {"threads": 1} | {name: value for name, value in options.items() if name != "y"}
         assert fd_keep_bits(*bits.values()) == error
         assert (ROOM == 7).all()
+
+
+def test_a_negative_subnormal_does_not_pass_for_the_rate_0():
+    with spoiled():
+        assert fd_drop(*{**CALL, "threads": 1, "p": -1e-310}.values()) == 2
 
 
 def test_error_numbers_that_do_not_exist():

@@ -93,6 +93,18 @@ CALLS = {
         function(GRAD, np.ones((5, 4), np.float32), WEIGHT, -WEIGHT, *more, bias=WEIGHT[0], **KEY)[3]
         for function, *more in ((fastdrop.variational_dense_backward,), (fastdrop.variational_dropout_backward, "weight"))
     ],
+    "subnormal rate of attention": lambda: fastdrop.attention_dropout(IMAGE, 5e-324, renormalize=True, **KEY),
+    "subnormal rate of tokens": lambda: fastdrop.token_dropout(X, 5e-324, ordered=False, return_indices=True, **KEY),
+    "subnormal rate of alpha_dropout": lambda: fastdrop.alpha_dropout(SMALL, 5e-324, mean=-0.0, **KEY),
+    "subnormal variance": lambda: fastdrop.alpha_dropout(SMALL, 0.5, var=1e-310, **KEY),
+    "subnormal fill": lambda: fastdrop.drop_key(SMALL[np.newaxis], 0.5, fill=5e-324, **KEY),
+    "subnormal fill of a given mask": lambda: fastdrop.drop_key(
+        SMALL[np.newaxis], 0.5, allowed=np.ones(SMALL.shape, bool)[np.newaxis], fill=5e-324, **KEY
+    ),
+    "subnormal weights": lambda: fastdrop.targeted_dropout(SMALL[0, :, ::-1], 1.0, fraction=0.5, among="layer", **KEY),
+    "subnormal log alpha above the largest": lambda: fastdrop.variational_dropout_backward(
+        np.ones((4, 4)), np.ones((4, 30)), SMALL[0, :4].T, np.full((30, 4), 1e-310), "weight", max_log_alpha=0.0, **KEY
+    ),
     "exp": lambda: elementary.exp(X),
     "log": lambda: elementary.log(SMALL),
     "sigmoid of half": lambda: elementary.sigmoid(HALF),
@@ -151,6 +163,21 @@ def test_setting(setting, backend):
     assert before[1] & SETTINGS[setting][0] == SETTINGS[setting][0]
 
 
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: theory.keep_probabilities([1.0, -1e-310], 0.5), r"scores must be finite and >= 0; .* at index \(1,\)"),
+        (lambda: fastdrop.gaussian_noise(SMALL, -1e-310, **KEY), "stddev must be .* >= 0"),
+        (lambda: fastdrop.alpha_dropout(SMALL, var=-1e-310, **KEY), "var must be above 0"),
+    ],
+    ids=["scores", "stddev", "var"],
+)
+def test_a_negative_subnormal_does_not_pass_for_0(call, sentence):
+    forget()
+    with environment("denormals are zero"), pytest.raises(ValueError, match=sentence):
+        call()
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_setting_with_kernels_of_each_kind(setting):
     cases = [Case(op, n, 77, 0.3) for op in OPS for n in (1000, THREADED_SIZE)]
@@ -199,6 +226,7 @@ def test_traps_in_the_threads_of_the_pool(run_python):
 
 WILD = np.float32([[3e38, -3e38], [1e-44, np.inf]])  # products of these overflow, underflow and are invalid
 HALVES = np.full((4, 2, 2), 60_000, np.float16)
+LEAST = np.array([np.longdouble("1e-4000"), np.longdouble(1)])  # 0 in float64
 TINY, FAR = np.array([1e-300, 5e-324, 1e-160, 1.0]), [[1e5, -1e5]]
 
 
@@ -224,6 +252,19 @@ LOUD = {
     "r_drop_loss_backward": lambda: losses.r_drop_loss_backward(FAR, [[0.0, 1.0]], [0]),
     "entropy": lambda: uncertainty.entropy([[1e-310, 1.0]]),
     "regression": regression,
+    "residual of a list": lambda: fastdrop.dropout(np.ones((1, 1), np.float32), 0.5, residual=[[1e300]], **KEY),
+    "rates": lambda: fastdrop.dropout(np.ones(2, np.float32), LEAST, **KEY),
+    "scores": lambda: theory.keep_probabilities(LEAST, 0.5),
+    "gaussian_dropout_backward": lambda: fastdrop.gaussian_dropout_backward(
+        np.full(8, 1e-300), log_alpha=-200.0, x=np.ones(8), **KEY
+    ),
+    "concrete_dropout_backward": lambda: fastdrop.concrete_dropout_backward(np.full(8, 1e-304), np.ones(8), -16.0, **KEY),
+    "concrete_dropout_backward, mean": lambda: fastdrop.concrete_dropout_backward(
+        np.full(8, np.inf), np.ones(8), 0.0, 2.0, exact_mean=True, **KEY
+    ),
+    "spatial_concrete_dropout_backward": lambda: fastdrop.spatial_concrete_dropout_backward(
+        np.full((2, 2, 2), 1e-304), np.ones((2, 2, 2)), -16.0, **KEY
+    ),
 }
 
 

@@ -214,6 +214,15 @@ def test_an_argument_that_changes_the_array_changes_no_result(name, change, argu
         assert (y.shape, y.dtype, y.tobytes()) == (wanted.shape, wanted.dtype, wanted.tobytes())
 
 
+@pytest.mark.filterwarnings("ignore:Setting the:DeprecationWarning")
+def test_a_number_in_an_array_of_objects_changes_no_result():
+    x, p = np.ones((4, 2, 512), np.float32), np.empty((), object)
+    wanted = fastdrop.dropout(x, 0.0, seed=1)
+    p[()] = Meddler(x, 0, "shape", (-1,))
+    y = fastdrop.dropout(x, p, seed=1)
+    assert (y.shape, y.tobytes()) == (wanted.shape, wanted.tobytes())
+
+
 @pytest.mark.parametrize("gather", [True, False])
 @pytest.mark.parametrize("argument", ["num_prefix_tokens", "seed", "offset"])
 def test_tokens_of_an_array_that_an_argument_changes(argument, gather):

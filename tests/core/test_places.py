@@ -99,3 +99,8 @@ def test_operand_that_the_result_overlaps(engine, name, n, shift):
             inside, out = now[operand], now[place][::reverse]
             found = NOISE[name](*((x, inside) if k == 0 else (inside, x)), out)
             assert found.tobytes() == wanted[k].tobytes(), (k, reverse)
+
+
+def test_packed_mask_of_all_indices_that_a_size_can_have():
+    with pytest.raises(MemoryError):
+        fastdrop.dropout_mask(2**63 - 1, 0.5, shared_axes=0, packed=True, **KEY)

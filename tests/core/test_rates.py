@@ -192,6 +192,19 @@ def test_rates_may_be_overwritten_by_the_result(engine):
         assert equal_bytes(single, z)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("packed", [False, True])
+def test_rates_may_be_overwritten_by_the_mask(engine, dtype, packed):
+    shape, size = (1, 8192), 1024 if packed else 8192
+    p = np.resize(np.array([0.25, 0.5, 0.9], dtype), shape)
+    wanted = fastdrop.dropout_mask(shape, p, packed=packed, **KEY)
+    for begin in (0, 3 * size, p.nbytes - size):
+        given = p.copy()
+        out = given.view(np.uint8)[0, begin : begin + size]
+        out = out if packed else out.view(np.bool_).reshape(shape)
+        assert equal_bytes(fastdrop.dropout_mask(shape, given, packed=packed, out=out, **KEY), wanted)
+
+
 # In the mean, and the gradient --------------------------------------------------------------------------------------
 
 

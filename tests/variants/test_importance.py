@@ -406,6 +406,15 @@ def test_targeted_dropout_at_the_ends():
         assert fastdrop.targeted_dropout(np.ones(shape), 0.5, seed=1).shape == shape
 
 
+@pytest.mark.parametrize("backend", ["c", "numpy"])
+def test_more_weights_than_are_counted(backend):
+    """The counts have 32 bits. This is refused before memory is taken: the weights repeat one number."""
+    stream, weight = fastdrop.Stream(1), np.broadcast_to(np.float16(0), 2**32)
+    with pytest.raises(OverflowError, match=r"at most 2\*\*32 - 1 weights can be compared with each other; got 4294967296"):
+        fastdrop.targeted_dropout(weight, among="layer", seed=stream, backend=backend)
+    assert stream.offset == 0
+
+
 @pytest.mark.parametrize(
     ("error", "words", "arguments"),
     [
