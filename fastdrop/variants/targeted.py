@@ -64,8 +64,8 @@ def targeted_dropout(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; for a bad `fraction`, `among` or `mode`, a 0-d array with ``among="output"``, or a block without all
-        weights that are compared.
+        As in `dropout`; for a bad `fraction`, `among` or `mode`, a 0-d array with ``among="output"``, a block without all
+        weights that are compared, or 2**32 or more of them.
 
     Notes
     -----
