@@ -246,7 +246,7 @@ class Monitor:
                 entry[f"mean_{when}"] = values.mean() if values.size else None
                 entry[f"variance_{when}"] = values.var() if values.size else None
             earlier, later = entry["variance_before"], entry["variance_after"]
-            entry["variance_shift"] = earlier / later if later else None
+            entry["variance_shift"] = earlier / later if later and earlier is not None else None
         return self._write(entry)
 
     def _write_gradient(self, name: str, after: Sample, before: Sample) -> Entry:

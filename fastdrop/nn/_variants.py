@@ -13,6 +13,7 @@ from fastdrop._core import plan
 from fastdrop._core.checks import as_floats
 from fastdrop._core.types import FixedSeed, Seed
 from fastdrop.nn.variant import Record, Variant
+from fastdrop.variants.variational import largest
 
 __all__ = [
     "ADL",
@@ -450,8 +451,9 @@ class VariationalDropout(
 
     @property
     def rate(self) -> Any:
-        """The learned rate: the p of dropout with the same variance, p / (1 - p)."""
-        return learned_rate(np.asarray(self.own_parameters["log_alpha"], np.float64))
+        """The learned rate: the p of dropout with the same variance, p / (1 - p). `max_log_alpha` bounds the variance."""
+        log_alpha, most = np.asarray(self.own_parameters["log_alpha"], np.float64), largest(self.options["max_log_alpha"])
+        return learned_rate(log_alpha if most is None else np.minimum(log_alpha, most))
 
     def kl(self, factor: float = 1.0) -> float:
         """Return the divergence of the weights from their prior times a factor, and add its gradient to that of log alpha.

@@ -197,6 +197,9 @@ def test_learned_rates():
     assert concrete.rate == 0.5
     variational = nn.VariationalDropout(np.ones((2, 2)), np.array(0.0))
     assert (variational.rate, variational.noise, hasattr(variational, "p")) == (0.5, "input", False)
+    for most, rate in ((0.0, 0.5), (-np.log(3.0), 0.25), (None, 0.75)):
+        bounded = nn.VariationalDropout(np.ones((2, 2)), np.array([np.log(3.0), -np.log(4.0)]), max_log_alpha=most)
+        np.testing.assert_allclose(bounded.rate, [rate, 0.2], rtol=1e-15)
     assert nn.GaussianDropout(log_alpha=0.0).rate == 0.5
     with pytest.raises(AttributeError, match=r"GaussianNoise has no rate; its stddev is 1\.5"):
         nn.GaussianNoise(1.5).rate  # noqa: B018
