@@ -337,6 +337,7 @@ def test_bad_learned_rates():
         ({"initial_rates": {"first": 0.5}, "learning_rate": 0.0}, "learning_rate"),
         ({"initial_rates": {"first": 0.5, "second": 0.5}, "every": 0}, "every"),
         ({"initial_rates": {"first": 0.5, "second": 0.5}, "steps": 0}, "steps"),
+        ({"initial_rates": {"first": 0.5, "second": 0.5}, "progress": "no"}, "progress must be True or False; got 'no'"),
         ({"initial_rates": {"first": 0.5, "second": 0.5}, "validate": lambda step: (0.0, {})}, "validate must return"),
         (
             {"initial_rates": {"first": 0.5, "second": 0.5}, "train": lambda rates, step: (task.train(rates, step)[0], {})},
