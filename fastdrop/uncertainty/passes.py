@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -137,7 +136,8 @@ def mc_predict(
         A function of (x, stream). It passes the stream as the seed to the functions that it calls, for example
         ``fastdrop.dropout(x, 0.1, seed=stream)``, any number of times. Or a layer of `fastdrop.nn`, whose ``forward(x)``
         draws from its own streams: it is put into ``eval(sampling=True)``, and afterwards each layer inside is put back into
-        its mode. It forgets the forward passes that wait for a backward pass, as with every ``eval``. Other objects with a method ``forward(x)`` are called in their current mode.
+        its mode. As with every ``eval``, forward passes that wait for a backward pass are forgotten. Other objects with a
+        method ``forward(x)`` are called in their current mode.
     x : array_like
         The input of `forward`. If `batch` is 1, it may be anything that `forward` takes.
     samples : int, default 100

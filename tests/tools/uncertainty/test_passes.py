@@ -205,8 +205,8 @@ def test_passes_of_layers():
         assert_same_bytes(y, fastdrop.dropout(x, 0.5, seed=3, offset=t))
     with pytest.raises(TypeError, match="their own streams"):
         mc_predict(layers, x, 1, seed=1)
-    for offset, error, match in ((2, ValueError, "offset must be 0 with layers"), ("a", TypeError, "offset must be an integer")):
-        with pytest.raises(error, match=match):
+    for offset, error in ((2, ValueError), ("a", TypeError)):
+        with pytest.raises(error, match="offset must be"):
             mc_predict(layers, x, 1, offset=offset)
     assert layers.stream.offset == 6
 
