@@ -311,22 +311,22 @@ def mc_dropout(
     """
     values = np.asarray(plan.as_array(x, "x"))  # a masked array may have a base that is never flat
     rate = plan.as_rate(p)
-    count = as_positive_count(samples, "samples")
+    samples = as_positive_count(samples, "samples")
     check_progress(progress)
     shared = () if shared_axes is None else plan.as_axes(shared_axes, values.ndim, "shared_axes")
     shape = [1 if axis in shared else size for axis, size in enumerate(values.shape)]
     found = Moments()
     found.begin(values.shape, compute_type(values.dtype))
-    found.count = count
-    kept = np.empty(shape, np.min_scalar_type(count))
+    found.count = samples
+    kept = np.empty(shape, np.min_scalar_type(samples))
     with using(backend=backend, num_threads=num_threads):  # which are checked before the key is drawn
-        count_kept(kept.reshape(-1), rate, plan.find_key(seed, offset), count, progress)
+        count_kept(kept.reshape(-1), rate, plan.find_key(seed, offset), samples, progress)
     with plan.RoundToNearest(), np.errstate(all="ignore"):
         scale = 1.0 / (1.0 - rate) if rate < 1.0 else 0.0
         flat, times = values.reshape(-1), np.broadcast_to(kept, values.shape).reshape(-1)
         for at in range(0, flat.size, CHUNK):
             part = slice(at, at + CHUNK)
-            fill_moments(flat[part], times[part], scale, count, found.mean.reshape(-1)[part], found.m2.reshape(-1)[part])
+            fill_moments(flat[part], times[part], scale, samples, found.mean.reshape(-1)[part], found.m2.reshape(-1)[part])
     return found
 
 
