@@ -1473,7 +1473,7 @@ def multinomial_dropout(
 def multinomial_dropout_backward(
     grad: NDArray[T],
     k: int,
-    probabilities: ArrayLike,
+    probabilities: ArrayLike | None,
     *,
     per: Per = "sample",
     seed: FixedSeed,
@@ -1490,7 +1490,7 @@ def multinomial_dropout_backward(
 def multinomial_dropout_backward(
     grad: ArrayLike,
     k: int,
-    probabilities: ArrayLike,
+    probabilities: ArrayLike | None,
     *,
     per: Per = "sample",
     seed: FixedSeed,

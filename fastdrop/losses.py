@@ -177,7 +177,7 @@ def checked_passes(
             "first and second must have the same shape (..., classes), and targets the shape (...); "
             f"got {logits.shape}, {others.shape} and {classes.shape}"
         )
-    if classes.dtype.kind not in "iu":
+    if classes.dtype.kind not in "iu" and classes.size:  # an empty list makes an array of float64
         raise TypeError(f"targets must be integers; got {classes.dtype}")
     if not plan.is_one_of(form, ("paper", "code")):
         raise ValueError(f"form must be 'paper' or 'code'; got {form!r}")
@@ -196,11 +196,11 @@ def check_mask(flags: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np
     """Return the flags of the samples that count, or raise an error for bad flags."""
     if flags is None:
         return np.ones(shape, np.bool_)
-    if flags.dtype != np.bool_:
+    if flags.dtype != np.bool_ and flags.size:
         raise TypeError(f"mask must be of bool, True for samples that count; got {flags.dtype}")
     if flags.shape != shape:
         raise ValueError(f"mask must have the shape of targets, {shape}; got {flags.shape}")
-    return flags
+    return flags.astype(np.bool_, copy=False)
 
 
 # Concrete dropout ---------------------------------------------------------------------------------------------------

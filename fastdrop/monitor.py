@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import as_positive_count, as_real_array, scalar
+from fastdrop._core.checks import as_positive_count, as_real_array, check_string, scalar
 from fastdrop._core.optional import row_of_axes
 from fastdrop.nn._measures import Pass, dropped_share, nominal_rate, replaced_share
 from fastdrop.nn.variant import Variant
@@ -139,8 +139,8 @@ class Monitor:
             The entry. A number that is not finite is None in it.
 
             - ``rate``: the rate that was meant.
-            - ``dropped``: the share that was dropped: of the elements that are equal to `replacement` after and were not
-              before; if the array became smaller, the share that is missing.
+            - ``dropped``: of the elements that differed from `replacement` before, the share that equals it after; if the
+              array became smaller, the share that is missing.
             - ``mean_before``, ``variance_before``, ``mean_after``, ``variance_after``: over all elements.
             - ``variance_shift``: the variance before divided by the variance after. It is the ratio of the variances that the
               next layers see in evaluation and in training.
@@ -159,7 +159,7 @@ class Monitor:
         .. [1] X. Li, S. Chen, X. Hu, J. Yang, "Understanding the disharmony between dropout and batch normalization by
            variance shift", CVPR 2019.
         """
-        check_name(name)
+        check_string(name, "name")
         given, meant = as_real_array(before, "before"), None if rate is None else scalar(rate, "rate")
         x, y, is_training = self._look(given), self._look(as_real_array(after, "after")), plan.check_flag(training, "training")
         if replacement is not None:
@@ -201,7 +201,7 @@ class Monitor:
         >>> entry["norm_after"], entry["norm_before"], entry["zeros"]
         (5.0, 6.0, 0.5)
         """
-        check_name(name)
+        check_string(name, "name")
         later, earlier = as_real_array(after, "after"), as_real_array(before, "before")
         return self._write_gradient(name, self._look(later), self._look(earlier))
 
@@ -221,7 +221,7 @@ class Monitor:
         Raises
         ------
         TypeError, ValueError
-            A loss is not a number.
+            A loss is not a number, or is an integer beyond float64.
         """
         training, validation = as_loss(training, "training"), as_loss(validation, "validation")
         return self._write({"kind": "losses", "training": training, "validation": validation, "gap": validation - training})
@@ -246,7 +246,7 @@ class Monitor:
                 entry[f"mean_{when}"] = values.mean() if values.size else None
                 entry[f"variance_{when}"] = values.var() if values.size else None
             earlier, later = entry["variance_before"], entry["variance_after"]
-            entry["variance_shift"] = earlier / later if later else None
+            entry["variance_shift"] = earlier / later if later and earlier is not None else None
         return self._write(entry)
 
     def _write_gradient(self, name: str, after: Sample, before: Sample) -> Entry:
@@ -394,7 +394,10 @@ class Monitor:
 
 
 class Watched:
-    """A method of one object that also records the pass. A copy of the object gets the method itself: it is not watched."""
+    """A method of one object that also records the pass.
+
+    A deep copy or a pickle of the object gets the method itself: it is not watched.
+    """
 
     def __init__(self, monitor: Monitor, layer: Any, method: str, seeing: Callable[..., Any]) -> None:
         self.monitor, self.layer, self.method, self.seeing = monitor, layer, method, seeing
@@ -438,20 +441,15 @@ def lost_share(before: Sample, after: Sample, replacement: Any) -> float | None:
     return 1 - after.size / before.size if after.size < before.size else None
 
 
-def check_name(name: Any) -> None:
-    """Raise an error unless the name of a layer is a string."""
-    if not isinstance(name, str):
-        raise TypeError(f"name must be a string; got {name!r} ({type(name).__name__})")
-
-
 def as_loss(value: Any, name: str) -> float:
     """Return a loss, which may be the number of any library, NaN or infinite."""
     try:
-        if isinstance(value, (str, bytes)):
+        if isinstance(value, (bool, np.bool_, str, bytes, bytearray, memoryview)):
             raise ValueError  # float would read a number in it
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise type(error)(f"{name} must be a number, the loss; got {value!r} ({type(value).__name__})") from None
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} must be a number, the loss; got {value!r} ({type(value).__name__})") from None
 
 
 def json_value(value: Any) -> Any:

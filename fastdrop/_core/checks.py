@@ -31,6 +31,7 @@ __all__ = [
     "check_indices",
     "check_iterable",
     "check_mapping",
+    "check_string",
     "known_sizes",
     "required",
 ]
@@ -175,6 +176,12 @@ def check_mapping(value: object, name: str, kind: str) -> None:
     """Raise an error unless a value is a mapping. The message says which kind it must be."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be {kind}; got {value!r} ({type(value).__name__})")
+
+
+def check_string(value: object, name: str) -> None:
+    """Raise an error unless a value is a string."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string; got {value!r} ({type(value).__name__})")
 
 
 def check_iterable(value: Any, name: str) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fastdrop._core import plan
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["axes", "missing", "row_of_axes", "track"]
+__all__ = ["axes", "check_progress", "missing", "row_of_axes", "track"]
 
 T = TypeVar("T")
 
@@ -43,12 +45,19 @@ def row_of_axes(number: int) -> Sequence[Axes]:
     return list(new[0])
 
 
+def check_progress(progress: Any) -> None:
+    """Raise an error unless `track` can follow this flag. Call it before a key is drawn or a file is written."""
+    if plan.check_flag(progress, "progress"):
+        try:
+            import rich.progress  # noqa: F401
+        except ImportError as error:
+            raise missing("a progress bar", error, "cli") from error
+
+
 def track(items: Iterable[T], what: str, progress: bool, total: int | None = None) -> Iterable[T]:
-    """Return the items, with a progress bar if `progress` is true."""
+    """Return the items, with a progress bar if `progress` is true, after `check_progress`."""
     if not progress:
         return items
-    try:
-        from rich.progress import track as with_bar
-    except ImportError as error:
-        raise missing("a progress bar", error, "cli") from error
+    from rich.progress import track as with_bar
+
     return with_bar(items, description=what, total=total)

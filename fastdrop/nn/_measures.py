@@ -12,6 +12,7 @@ import fastdrop
 from fastdrop.nn import _variants as layers
 from fastdrop.nn.variant import Record, Variant
 from fastdrop.variants.alpha import alpha_factors
+from fastdrop.variants.concrete import soften
 
 __all__ = ["Pass", "dropped_share", "nominal_rate", "replaced_share"]
 
@@ -33,9 +34,13 @@ class Pass(NamedTuple):
 
 def replaced_share(x: NDArray[Any], y: NDArray[Any], value: ArrayLike) -> float | None:
     """Return the share of elements that became `value`, among those with another value before; None if there were none."""
-    others = x != value
+    return share_among(y == value, x != value)
+
+
+def share_among(found: NDArray[np.bool_], others: NDArray[np.bool_]) -> float | None:
+    """Return the share of true flags among those of some elements; None if there are none."""
     count = np.count_nonzero(others)
-    return float(np.count_nonzero((y == value) & others) / count) if count else None
+    return float(np.count_nonzero(found & others) / count) if count else None
 
 
 # Intended rates -----------------------------------------------------------------------------------------------------
@@ -67,7 +72,7 @@ def _(layer: layers.ADL) -> float | None:
 @functools.singledispatch
 def dropped_share(layer: Any, seen: Pass) -> float | None:
     """Return the share that a pass dropped; None for a technique that drops nothing, such as multiplicative noise."""
-    return replaced_share(seen.x, seen.y, seen.others.get("residual", 0.0))
+    return share_among(seen.y == seen.others.get("residual", 0.0), seen.x != 0)
 
 
 @dropped_share.register(layers.GaussianDropout)
@@ -89,12 +94,13 @@ def _(layer: Variant, seen: Pass) -> float | None:
 
 @dropped_share.register
 def _(layer: layers.ConcreteDropout, seen: Pass) -> float | None:
-    """Return the mean of the soft decisions to drop: y = x (1 - s) / (1 - p)."""
+    """Return the mean of the soft decisions s to drop: y = x (1 - s) scale."""
     if not seen.record.dropping:
         return 0.0
     x, y = seen.x.astype(np.float64), seen.y.astype(np.float64)
     there = (x != 0) & np.isfinite(x) & np.isfinite(y)
-    return float(np.mean(1.0 - y[there] / x[there] * (1.0 - layer.rate))) if there.any() else None
+    soft = soften(layer.own_parameters["p_logit"], seen.record.value, layer.options["epsilon"], layer.options["exact_mean"])
+    return float(np.mean(1.0 - y[there] / x[there] / soft.scale)) if there.any() else None
 
 
 @dropped_share.register

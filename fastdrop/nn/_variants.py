@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 import fastdrop
 from fastdrop import elementary, losses, theory
 from fastdrop._core import plan
-from fastdrop._core.checks import as_floats
+from fastdrop._core.checks import as_finite_scalar, as_floats
 from fastdrop._core.types import FixedSeed, Seed
 from fastdrop.nn.variant import Record, Variant
+from fastdrop.variants.variational import largest
 
 __all__ = [
     "ADL",
@@ -400,7 +401,7 @@ class VariationalDense(
         over examples, pass 1 / (number of examples in the data set) as the factor.
         """
         given = self.own_parameters["weight"], self.own_parameters["log_sigma2"]
-        log_alpha = theory.log_alpha(*given)
+        log_alpha, factor = theory.log_alpha(*given), as_finite_scalar(factor, "factor")
         slopes = factor * losses.variational_kl_backward(log_alpha)
         for name, part in zip(("weight", "log_sigma2"), theory.log_alpha_backward(slopes, *given), strict=True):
             self.own_gradients[name] += part
@@ -450,8 +451,9 @@ class VariationalDropout(
 
     @property
     def rate(self) -> Any:
-        """The learned rate: the p of dropout with the same variance, p / (1 - p)."""
-        return learned_rate(np.asarray(self.own_parameters["log_alpha"], np.float64))
+        """The learned rate: the p of dropout with the same variance, p / (1 - p). `max_log_alpha` bounds the variance."""
+        log_alpha, most = np.asarray(self.own_parameters["log_alpha"], np.float64), largest(self.options["max_log_alpha"])
+        return learned_rate(log_alpha if most is None else np.minimum(log_alpha, most))
 
     def kl(self, factor: float = 1.0) -> float:
         """Return the divergence of the weights from their prior times a factor, and add its gradient to that of log alpha.
@@ -459,6 +461,7 @@ class VariationalDropout(
         See `fastdrop.losses.variational_kl`, with the approximation "kingma". The loss of a whole data set contains the
         divergence once. If the loss is a mean over examples, pass 1 / (number of examples in the data set) as the factor.
         """
+        factor = as_finite_scalar(factor, "factor")
         log_alpha, shape = self.own_parameters["log_alpha"], self.own_parameters["weight"].shape
         self.own_gradients["log_alpha"] += factor * losses.variational_kl_backward(log_alpha, "kingma", shape=shape)
         return factor * float(losses.variational_kl(log_alpha, "kingma", shape=shape))
@@ -528,7 +531,9 @@ class MultinomialDropout(
 
     def record(self, x: Any, **more: Any) -> tuple[Any, Record]:
         """Return the output and a record; see `Layer.record`."""
-        if more.get("probabilities") is None:
+        again = more.get("again")
+        dropping = self.training or self.sampling if again is None else again.dropping
+        if more.setdefault("probabilities", None) is None and dropping:
             more["probabilities"] = theory.multinomial_probabilities(x)
         return super().record(x, **more)
 

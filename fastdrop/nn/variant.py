@@ -91,8 +91,13 @@ def whole_signature(cls: type[Variant]) -> inspect.Signature:
     return inspect.Signature(sorted([*named, *rest], key=lambda parameter: parameter.kind))
 
 
-def plain_number(value: Any) -> Any:
-    """Return a `Fraction` or a `Decimal`, which no configuration can hold, as a float, and another value as it is."""
+def own_value(value: Any) -> Any:
+    """Return an argument for a layer to keep: a `Fraction` or a `Decimal`, which no configuration can hold, as a float.
+
+    An array is copied, so that changes of the caller's array do not reach a backward pass.
+    """
+    if isinstance(value, np.ndarray):
+        return value.copy()
     return float(value) if isinstance(value, (Fraction, Decimal)) else value
 
 
@@ -167,8 +172,8 @@ class Variant(Layer):
         seed, value = bound.arguments.pop("seed"), bound.arguments.pop(self.scheduled)
         if self.scheduled == "p" and not callable(value) and not (isinstance(value, np.ndarray) and value.ndim):
             plan.as_rate(value)
-        setattr(self, self.scheduled, plain_number(value))
-        self.options: dict[str, Any] = {name: plain_number(option) for name, option in bound.arguments.items()}
+        setattr(self, self.scheduled, own_value(value))
+        self.options: dict[str, Any] = {name: own_value(option) for name, option in bound.arguments.items()}
         self.step = 0
         self._stream = None if seed is None else seed if isinstance(seed, Stream) else Stream(seed)
 
@@ -216,7 +221,7 @@ class Variant(Layer):
     def _begin(self) -> Record:
         dropping = self.training or self.sampling
         seed, offset = self.stream.key() if dropping else (0, 0)
-        return Record(self.current, seed, offset, dropping, {})
+        return Record(own_value(self.current), seed, offset, dropping, {})
 
     def remember(self, *inputs: Any, **more: Any) -> dict[str, Any]:
         """Return the arguments of the backward function that only the forward pass knows."""

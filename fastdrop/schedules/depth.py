@@ -23,7 +23,7 @@ def drop_path_rates(p: float, depth: int, rule: Literal["paper", "timm"] = "pape
     p : float
         The rate of the last block, in [0, 1].
     depth : int
-        The number of blocks, >= 0.
+        The number of blocks, in [0, 2**32).
     rule : {"paper", "timm"}
         ``"paper"``: l / depth * p for l = 1 .. depth, so that the input has rate 0. ``"timm"``:
         l / (depth - 1) * p for l = 0 .. depth - 1, so that the first block has rate 0, even if it is the only one.
@@ -36,7 +36,7 @@ def drop_path_rates(p: float, depth: int, rule: Literal["paper", "timm"] = "pape
     Raises
     ------
     TypeError, ValueError
-        `p` is not a number in [0, 1], `depth` is negative or not an integer, or `rule` is unknown.
+        `p` is not a number in [0, 1], `depth` is out of range or not an integer, or `rule` is unknown.
 
     References
     ----------
@@ -51,6 +51,8 @@ def drop_path_rates(p: float, depth: int, rule: Literal["paper", "timm"] = "pape
     array([0.  , 0.25, 0.5 ])
     """
     last, count = plan.as_rate(p), plan.as_count(depth, "depth")
+    if count >= 2**32:
+        raise ValueError(f"depth must be below 2**32; got {count}")
     if not plan.is_one_of(rule, ("paper", "timm")):
         raise ValueError(f"rule must be 'paper' or 'timm'; got {rule!r}")
     begin = 1 if rule == "paper" else 0

@@ -32,13 +32,17 @@ def linear_moments(
     """Return the mean and the variance of a linear layer whose inputs or connections are dropped: the moments are the same.
 
     `weight` has shape (out, in). The function checks nothing and keeps the dtype of the operands. In inverted mode the
-    moments are 0 where p is 1.
+    moments are 0 where p is 1. Infinity and NaN times a factor of 0 are 0.
     """
     kept, dropped = moment_factors(p, mode)
-    mean, variance = (rows @ weight.T) * kept, (rows * rows) @ (weight * weight).T * dropped
-    if bias is not None:
-        mean += bias * kept if drop_bias else bias
-        variance += bias * bias * dropped if drop_bias else 0
+    zeros = np.zeros((*rows.shape[:-1], len(weight)), rows.dtype)
+    mean = (rows @ weight.T) * kept if kept else zeros
+    variance = (rows * rows) @ (weight * weight).T * dropped if dropped else zeros.copy()
+    if bias is not None and not drop_bias:
+        mean += bias
+    elif bias is not None:
+        mean += bias * kept if kept else 0
+        variance += bias * bias * dropped if dropped else 0
     return mean, variance
 
 
@@ -163,9 +167,13 @@ def fast_dropout_moments_backward(
     if dmean.shape != shape or dvar.shape != shape:
         raise ValueError(f"grad_mean and grad_var must have shape {shape}; got {dmean.shape} and {dvar.shape}")
     kept, dropped = moment_factors(rate, mode)
-    dx = kept * (dmean @ matrix.T) + 2.0 * dropped * rows * (dvar @ (matrix * matrix).T)
-    flat, means, variances = (array.reshape(-1, array.shape[-1]) for array in (rows, dmean, dvar))
-    dweight = kept * (flat.T @ means) + 2.0 * dropped * matrix * ((flat * flat).T @ variances)
+    samples = math.prod(shape[:-1])
+    flat, means, variances = (array.reshape(samples, array.shape[-1]) for array in (rows, dmean, dvar))
+    dx = kept * (dmean @ matrix.T) if kept else np.zeros_like(rows)
+    dweight = kept * (flat.T @ means) if kept else np.zeros_like(matrix)
+    if dropped:  # infinity times a factor of 0 is 0 here too
+        dx += 2.0 * dropped * rows * (dvar @ (matrix * matrix).T)
+        dweight += 2.0 * dropped * matrix * ((flat * flat).T @ variances)
     return dx, dweight, None if biases is None else means.sum(axis=0)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastdrop._core import plan
-from fastdrop._core.checks import as_floats, check_iterable
+from fastdrop._core.checks import as_floats, check_iterable, require
 from fastdrop._core.plan import rounding_to_nearest
 from fastdrop.theory.noise import Floats, noise_variance, rate_array
 
@@ -59,7 +59,8 @@ def dropout_regularizer(
     TypeError
         An argument is not a real number, or an index is not an integer.
     ValueError
-        Shapes do not fit together, `cov` is not symmetric, `p` is outside [0, 1), or `layers` are not increasing indices.
+        Shapes do not fit together, `cov` is not finite and symmetric, `p` is outside [0, 1), or `layers` are not increasing
+        indices.
 
     See Also
     --------
@@ -174,6 +175,7 @@ def second_moment(cov: ArrayLike | None, features: int) -> Floats:
     if cov is None:
         return np.eye(features)
     matrix = as_floats(cov, "cov")
+    require(bool(np.isfinite(matrix).all()), "cov", "finite", cov)
     if matrix.shape != (features, features):
         raise ValueError(f"cov must have shape {(features, features)}, one row per input; got {matrix.shape}")
     if not np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-6 * np.abs(matrix).max(initial=0.0)):
@@ -218,7 +220,7 @@ def nuclear_norm_envelope(
     Raises
     ------
     TypeError, ValueError
-        As in `dropout_regularizer`; or a width is below 1, or `cov` has negative eigenvalues.
+        As in `dropout_regularizer`; or `weight` is not finite, a width is below 1, or `cov` has negative eigenvalues.
 
     Notes
     -----
@@ -236,6 +238,7 @@ def nuclear_norm_envelope(
     4.0
     """
     matrix = as_floats(weight, "weight", 2).T
+    require(bool(np.isfinite(matrix).all()), "weight", "finite", weight)
     is_one = not isinstance(widths, (list, tuple)) and np.ndim(widths) == 0
     each: Any = [widths] if is_one else widths
     check_iterable(each, "widths")

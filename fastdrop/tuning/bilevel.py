@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdrop._core.checks import as_finite_number, as_positive_count, as_positive_number
-from fastdrop._core.optional import row_of_axes, track
+from fastdrop._core.optional import check_progress, row_of_axes, track
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,7 +175,10 @@ def learned_rates(
     Raises
     ------
     TypeError, ValueError
-        A number is out of range, a rate does not start within the bounds, or gradients are missing or not finite.
+        A number is out of range, a rate does not start within the bounds, `progress` is not a bool, or gradients are missing
+        or not finite.
+    ImportError
+        `progress` is True and rich is not installed.
 
     Notes
     -----
@@ -209,11 +212,12 @@ def learned_rates(
     >>> round(learned_rates({"w": w}, train, update, validate, {"hidden": 0.1}, steps=1000).rates["hidden"], 2)
     0.4
     """
-    every = as_positive_count(every, "every")
+    every, steps = as_positive_count(every, "every"), as_positive_count(steps, "steps")
+    check_progress(progress)
     logits = Logits(initial_rates, as_positive_number(learning_rate, "learning_rate"), bounds)
     history: list[Rates] = []
     losses: list[float] = []
-    for step in track(range(as_positive_count(steps, "steps")), "steps", progress):
+    for step in track(range(steps), "steps", progress):
         update(train(logits.rates, step)[0])
         if (step + 1) % every == 0:
             loss, direction = validate(step)

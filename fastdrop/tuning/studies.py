@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastdrop._core import plan
-from fastdrop._core.checks import as_finite_number, as_floats, as_positive_count, as_positive_number
-from fastdrop._core.optional import missing, row_of_axes, track
+from fastdrop._core.checks import as_finite_number, as_floats, as_positive_count, as_positive_number, check_string
+from fastdrop._core.optional import check_progress, missing, row_of_axes, track
 from fastdrop.random import fold_in
 
 try:
@@ -210,6 +210,8 @@ def search(
     TypeError, ValueError
         The space is empty or has a bad entry, another argument is out of range, a score is not a finite number, the store is
         another file, or it has a study of this name that searches for something else.
+    ImportError
+        `progress` is True and rich is not installed.
 
     References
     ----------
@@ -225,11 +227,13 @@ def search(
     ([0.0, 0.125, 0.25, 0.375, 0.5], {'p': 0.25})
     """
     space = checked_space(space)
-    folds = as_positive_count(folds, "folds")
-    seed = plan.as_word(seed, "seed")
+    folds, points = as_positive_count(folds, "folds"), as_positive_count(points, "points")
+    seed, warm = plan.as_word(seed, "seed"), plan.as_count(warm, "warm")
+    check_string(name, "name")
+    check_progress(progress)
     if not plan.is_one_of(method, ("tpe", "grid")):
         raise ValueError(f"method must be 'tpe' or 'grid'; got {method!r}")
-    grid = list(combinations(space, as_positive_count(points, "points"))) if method == "grid" else []
+    grid = list(combinations(space, points)) if method == "grid" else []
     total = as_positive_count(trials, "trials") if trials is not None else len(grid) or 50
     searched = {key: [type(values).__name__, *values] for key, values in space.items()}
     described = None if description is None else checked_description(description)
@@ -408,7 +412,7 @@ def plan_trials(
         for entry in found:
             if fits(entry["choice"], space) and all(entry["choice"] != other["choice"] for other in fitting):
                 fitting.append(entry)
-        study.set_user_attr("planned", fitting[: plan.as_count(warm, "warm")])
+        study.set_user_attr("planned", fitting[:warm])
     planned: list[dict[str, Any]] = study.user_attrs["planned"]
     return planned
 

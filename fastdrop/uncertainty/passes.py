@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -16,7 +15,7 @@ from fastdrop import dropout_mask
 from fastdrop._core import plan
 from fastdrop._core.arithmetic import compute_type
 from fastdrop._core.checks import as_positive_count
-from fastdrop._core.optional import track
+from fastdrop._core.optional import check_progress, track
 from fastdrop._core.settings import using
 from fastdrop._core.types import Backend, Seed
 from fastdrop.random import Stream, fold_in
@@ -66,6 +65,8 @@ def pass_runner(forward: Any, seed: Seed | None, offset: int) -> Callable[[Any, 
     if callable(own):
         if seed is not None:
             raise TypeError("seed must not be given with layers, which draw from their own streams")
+        if plan.as_word(offset, "offset"):
+            raise ValueError(f"offset must be 0 with layers, which draw from their own streams; got {offset!r}")
         return lambda x, number: own(x)
     if not callable(forward):
         raise TypeError(f"forward must be a function of (x, stream), or have a method forward(x); got {forward!r}")
@@ -135,7 +136,8 @@ def mc_predict(
         A function of (x, stream). It passes the stream as the seed to the functions that it calls, for example
         ``fastdrop.dropout(x, 0.1, seed=stream)``, any number of times. Or a layer of `fastdrop.nn`, whose ``forward(x)``
         draws from its own streams: it is put into ``eval(sampling=True)``, and afterwards each layer inside is put back into
-        its mode. Other objects with a method ``forward(x)`` are called in their current mode.
+        its mode. As with every ``eval``, forward passes that wait for a backward pass are forgotten. Other objects with a
+        method ``forward(x)`` are called in their current mode.
     x : array_like
         The input of `forward`. If `batch` is 1, it may be anything that `forward` takes.
     samples : int, default 100
@@ -155,7 +157,7 @@ def mc_predict(
         As in `fastdrop.dropout`. It is drawn from once. Pass k has its own stream, which depends on (seed, offset) and k
         alone (`pass_seed`). A seed must not be given for layers.
     offset : int, default 0
-        The number of the run under the seed, in [0, 2**64).
+        The number of the run under the seed, in [0, 2**64); 0 for layers.
 
     Returns
     -------
@@ -165,10 +167,13 @@ def mc_predict(
     Raises
     ------
     TypeError
-        `forward` is neither a function nor has a method ``forward``, `reduce` has no ``update`` or no ``count``, or a seed is
-        given for layers.
+        `forward` is neither a function nor has a method ``forward``, `reduce` has no ``update`` or no ``count``, `progress` is
+        not a bool, or a seed is given for layers.
     ValueError
-        `samples` or `batch` is below 1, the results change their shape, or `batch` is above 1 and `x` has no axis.
+        `samples` or `batch` is below 1, the results change their shape, `batch` is above 1 and `x` has no axis, or an offset
+        is given for layers.
+    ImportError
+        `progress` is True and rich is not installed.
 
     See Also
     --------
@@ -199,6 +204,7 @@ def mc_predict(
     3
     """
     samples, batch = as_positive_count(samples, "samples"), as_positive_count(batch, "batch")
+    check_progress(progress)
     found: Any = Moments() if reduce is None else check_reduction(reduce)
     values = as_repeatable(x) if min(samples, batch) > 1 else x  # before a key is drawn
     run = pass_runner(forward, seed, offset)
@@ -284,7 +290,9 @@ def mc_dropout(
     Raises
     ------
     TypeError, ValueError
-        As in `fastdrop.dropout`; or `samples` is below 1.
+        As in `fastdrop.dropout`; or `samples` is below 1, or `progress` is not a bool.
+    ImportError
+        `progress` is True and rich is not installed.
 
     Notes
     -----
@@ -303,28 +311,30 @@ def mc_dropout(
     """
     values = np.asarray(plan.as_array(x, "x"))  # a masked array may have a base that is never flat
     rate = plan.as_rate(p)
-    count = as_positive_count(samples, "samples")
+    samples = as_positive_count(samples, "samples")
+    check_progress(progress)
     shared = () if shared_axes is None else plan.as_axes(shared_axes, values.ndim, "shared_axes")
     shape = [1 if axis in shared else size for axis, size in enumerate(values.shape)]
     found = Moments()
     found.begin(values.shape, compute_type(values.dtype))
-    found.count = count
+    found.count = samples
+    kept = np.empty(shape, np.min_scalar_type(samples))
     with using(backend=backend, num_threads=num_threads):  # which are checked before the key is drawn
-        kept = kept_counts(math.prod(shape), rate, plan.find_key(seed, offset), count, progress).reshape(shape)
+        count_kept(kept.reshape(-1), rate, plan.find_key(seed, offset), samples, progress)
     with plan.RoundToNearest(), np.errstate(all="ignore"):
         scale = 1.0 / (1.0 - rate) if rate < 1.0 else 0.0
         flat, times = values.reshape(-1), np.broadcast_to(kept, values.shape).reshape(-1)
         for at in range(0, flat.size, CHUNK):
             part = slice(at, at + CHUNK)
-            fill_moments(flat[part], times[part], scale, count, found.mean.reshape(-1)[part], found.m2.reshape(-1)[part])
+            fill_moments(flat[part], times[part], scale, samples, found.mean.reshape(-1)[part], found.m2.reshape(-1)[part])
     return found
 
 
-def kept_counts(size: int, p: float, key: tuple[int, int], samples: int, progress: bool) -> NDArray[Any]:
-    """Return how many of the masks of these passes keep each element."""
-    counts = np.empty(size, np.min_scalar_type(samples))
-    steps = ((at, pass_seed(*key, number)) for at in range(0, size, RUN) for number in range(samples))  # may be very many
-    total = -(-size // RUN) * samples
+def count_kept(counts: NDArray[Any], p: float, key: tuple[int, int], samples: int, progress: bool) -> None:
+    """Write how many of the masks of these passes keep each element."""
+    places = range(0, counts.size, RUN)
+    steps = ((at, pass_seed(*key, number)) for at in places for number in range(samples))  # may be very many
+    total = len(places) * samples
     for at, group in groupby(track(steps, "masks", progress, total), key=itemgetter(0)):
         part = counts[at : at + RUN]
         padded = -(-part.size // (8 * WORD_BYTES)) * 8 * WORD_BYTES
@@ -332,7 +342,6 @@ def kept_counts(size: int, p: float, key: tuple[int, int], samples: int, progres
         for _, seed in group:
             counters.add(dropout_mask(padded, p, seed=seed, packed=True, start=at))
         part[:] = counters.counts(part.size)
-    return counts
 
 
 def fill_moments(x: NDArray[Any], kept: NDArray[Any], scale: float, samples: int, mean: NDArray[Any], m2: NDArray[Any]) -> None:

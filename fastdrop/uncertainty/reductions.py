@@ -344,8 +344,8 @@ class Regression(Moments):
         if self.targets is None or not self.count:
             raise ValueError("the log likelihood needs targets, and at least one pass")
         size = 1 if self.targets.ndim == 1 else self.targets.shape[1]
-        logs = elementary.log(np.array([self.count, 2 * math.pi / self.precision]))
         with plan.RoundToNearest():
+            logs = elementary.log(np.array([self.count, 2 * math.pi / self.precision]))
             likelihood: NDArray[np.float64] = self._largest + elementary.log(self._total) - (logs[0] + 0.5 * size * logs[1])
         return likelihood
 

@@ -192,9 +192,7 @@ def ood_auroc(known: ArrayLike, unknown: ArrayLike) -> float:
         from sklearn.metrics import roc_auc_score
     except ImportError as error:
         raise missing("the AUROC", error, "bench") from error
-    scores = [
-        as_real_array(given, name).astype(np.float64).reshape(-1) for given, name in ((known, "known"), (unknown, "unknown"))
-    ]
+    scores = [as_scores(given, name) for given, name in ((known, "known"), (unknown, "unknown"))]
     if not all(part.size and not np.isnan(part).any() for part in scores):
         raise ValueError("known and unknown must each have at least one score, and no NaN")
     ranks = np.unique(np.concatenate(scores), return_inverse=True)[1]  # scikit-learn takes no infinite scores
@@ -241,6 +239,8 @@ def plot_histograms(
         raise TypeError(f"scores must be a mapping of names to arrays; got {scores!r}")
     count = as_positive_count(bins, "bins")
     arrays: dict[str, Any] = {name: as_scores(given, f"the scores of {name!r}") for name, given in scores.items()}
+    for name, values in arrays.items():
+        require(bool(np.isfinite(values).all()), f"the scores of {name!r}", "finite", scores[name])
     edges = np.histogram_bin_edges(np.concatenate([*arrays.values(), np.empty(0)]), count)
     ax = axes(ax)
     for number, (name, values) in enumerate(arrays.items()):
@@ -253,10 +253,5 @@ def plot_histograms(
 
 
 def as_scores(given: ArrayLike, name: str) -> NDArray[np.float64]:
-    """Return finite scores as one row."""
-    try:
-        scores = np.asarray(given, np.float64).reshape(-1)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be real numbers; got {given!r}") from None
-    require(bool(np.isfinite(scores).all()), name, "finite", given)
-    return scores
+    """Return scores as one row."""
+    return as_real_array(given, name).astype(np.float64).reshape(-1)

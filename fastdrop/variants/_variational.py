@@ -22,8 +22,8 @@ def unclipped_log_alpha(weight: NDArray[Any], log_sigma2: NDArray[Any]) -> NDArr
 
 
 def find_pruned(weight: NDArray[Any], log_sigma2: NDArray[Any], prune_above: float) -> NDArray[np.bool_]:
-    """Return the flags of the pruned weights: those whose log alpha is not below `prune_above`. A NaN is not pruned."""
-    return np.asarray(np.clip(unclipped_log_alpha(weight, log_sigma2), *BOUNDS) >= prune_above)
+    """Return the flags of the pruned weights: those whose log alpha, not clipped, is not below `prune_above`, nor NaN."""
+    return np.asarray(unclipped_log_alpha(weight, log_sigma2) >= prune_above)
 
 
 def check_broadcast(log_alpha: NDArray[Any], shape: tuple[int, ...], name: str) -> None:

@@ -116,7 +116,7 @@ def adaptive_dropout(
         return call.gate(x, given, line.gain, line.shift, mode=line.mode, antithetic=antithetic)
     call.check_place(x.shape)
     with call.arrays(x, logits=given) as run:
-        return Gate(run, line).mean()
+        return Gate(run, line).mean(x)
 
 
 @backward_of(adaptive_dropout)
@@ -150,7 +150,8 @@ def adaptive_dropout_backward(
         the losses and L' the antithetic ones, the gradient with respect to l = gain * logits + shift is
 
         - ``"none"``: not computed, as in public code.
-        - ``"straight_through"`` [2]_: grad x P (1 - P), as if the result were P x. Biased unless the loss is linear.
+        - ``"straight_through"`` [2]_: grad x P (1 - P), as if the result were P x; in inverted mode it is divided by P:
+          grad x (1 - P). Biased unless the loss is linear.
         - ``"score_function"`` [3]_: L (m - P). Subtract a baseline from the losses to reduce its variance.
         - ``"arm"`` [4]_: (L - L') (u - 1/2). It costs 24 masks, one for each digit of u that is used.
         - ``"disarm"`` [5]_: the mean of ARM given both masks, (L - L') (m - m') max(P, 1 - P) / 2, where m' is the antithetic
@@ -223,7 +224,7 @@ def adaptive_dropout_backward(
         gate = Gate(run, line)
         # First, because the result may be written over an operand.
         dlogits = None if estimator == "none" else gate.slopes(estimator, losses, antithetic_losses)
-        return gate.drop() if call.is_training else gate.mean(), dlogits
+        return gate.drop() if call.is_training else gate.mean(grad), dlogits
 
 
 def check_estimator(estimator: Any, training: bool, mode: str, given: dict[str, Any]) -> None:
@@ -243,7 +244,7 @@ def each_sample(losses: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any] 
     if losses is None:
         return None
     given = as_real_array(losses, name, flags=False)
-    if given.shape != shape[: given.ndim]:
+    if given.ndim and given.shape != shape[:1]:
         raise ValueError(
             f"{name} must have the shape {shape[:1]}, one loss per sample, or be one number; got shape {given.shape}"
         )
@@ -276,11 +277,14 @@ class Gate:
         run.own_call(out=run.y).gate(run.x, self.logits, line.gain, line.shift, mode=line.mode)
         return run.result()
 
-    def mean(self) -> NDArray[Any]:
-        """Return the call's array times the mean of the mask, the result outside training."""
+    def mean(self, given: NDArray[Any]) -> NDArray[Any]:
+        """Return the call's array times the mean of the mask, the result outside training. In inverted mode that is `given`.
+
+        The pass may have a view of the array that was given.
+        """
         run, line = self.run, self.line
         if line.mode == "inverted":
-            return run.call.unchanged(run.x)
+            return run.call.unchanged(given)
         self.logits = apart(self.logits, run.y)
         x, y = apart(run.x, run.y), np.asarray(run.y)
         for block in row_blocks(x.shape):

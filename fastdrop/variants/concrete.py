@@ -300,6 +300,11 @@ class SoftMask(NamedTuple):
     correction: float | None  # the term of the derivative of 1 / scale, per kept; None if scale is 1 / (1 - p)
 
     @property
+    def scale(self) -> float:
+        """The factor of 1 - s."""
+        return self.params[3]
+
+    @property
     def without_steepness(self) -> tuple[float, ...] | None:
         """The parameters with which the kernels sum scale kept alone; None if the slope does not need this sum."""
         return None if self.correction is None else (*self.params[:-1], 0.0)

@@ -92,7 +92,7 @@ def multinomial_dropout(
 def multinomial_dropout_backward(
     grad: ArrayLike,
     k: int,
-    probabilities: ArrayLike,
+    probabilities: ArrayLike | None,
     *,
     per: Per = "sample",
     seed: FixedSeed,
@@ -110,7 +110,8 @@ def multinomial_dropout_backward(
     Parameters
     ----------
     probabilities : array_like of real numbers
-        As in the forward pass; if none were given there, ``fastdrop.theory.multinomial_probabilities(x)``.
+        As in the forward pass; if none were given there, ``fastdrop.theory.multinomial_probabilities(x)``. Outside training
+        they are not used, and may be None.
 
     Examples
     --------
@@ -121,7 +122,7 @@ def multinomial_dropout_backward(
     """
     grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    if probabilities is None:
+    if probabilities is None and call.is_training:
         raise TypeError("probabilities must be given: those of the forward pass, by default multinomial_probabilities(x)")
     return draw_features(grad, k, probabilities, per, call, "grad")
 
@@ -139,7 +140,7 @@ def draw_features(x: NDArray[Any], k: Any, probabilities: Any, per: Any, call: C
         return call.unchanged(x)
     check_whole_axes(call, shape, [len(shape) - 1], "features are drawn from all of them")
     if probabilities is None:
-        if not (call.start == 0 and call.global_shape is None):
+        if plan.as_count(call.start, "start") or call.global_shape is not None:
             raise ValueError("probabilities must be given for a block of a larger array: by default they come from all of x")
         probabilities = multinomial_probabilities(x)
     return numbers.multiply_draws(call, x, trials, probabilities, per == "batch")

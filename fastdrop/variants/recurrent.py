@@ -188,9 +188,10 @@ def zoneout(
     array([0.5, 1. , 1.5, 2. ])
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    previous = required(previous, "previous")
     if call.is_training:
         return call.select(new, p, previous, names=("new", "previous"))
-    with call.arrays(new, name="new", p=p, previous=required(previous, "previous")) as run:
+    with call.arrays(new, name="new", p=p, previous=previous) as run:
         to_new, to_previous = weights_of_states(p, run.compute)
         return run.store(weighted(run.others[0], to_previous) + weighted(run.x, to_new))
 

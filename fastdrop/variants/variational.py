@@ -52,7 +52,8 @@ def variational_dense(
     bias : array_like, optional
         Of shape (out,) and the dtype of `x`; it has no noise.
     prune_above : float, default 3
-        Outside training, weights whose log alpha (see `fastdrop.theory.log_alpha`) is not below this number count as 0.
+        Outside training, weights whose log alpha (see `fastdrop.theory.log_alpha`), not clipped, is not below this number
+        count as 0.
     seed, offset, backend, num_threads
         As in `dropout`.
     training : bool, default True

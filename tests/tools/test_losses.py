@@ -105,12 +105,24 @@ def test_a_class_that_both_passes_mask_does_not_count(passes, form):
         np.testing.assert_allclose(np.delete(found, 2, axis=1), want, rtol=1e-13, atol=1e-16)
 
 
+@pytest.mark.parametrize("form", ["paper", "code"])
+@pytest.mark.parametrize("mask", [None, []])
+def test_no_samples_have_no_loss(form, mask):
+    """An empty list has no integers and no flags, and no others either."""
+    nothing = np.zeros((0, 3))
+    for targets in ([], np.zeros(0, np.uint8)):
+        assert fastdrop.losses.r_drop_loss(nothing, nothing, targets, mask=mask, form=form) == 0
+        gradients = fastdrop.losses.r_drop_loss_backward(nothing, nothing, targets, mask=mask, form=form)
+        assert [gradient.shape for gradient in gradients] == [(0, 3), (0, 3)]
+
+
 @pytest.mark.parametrize(
     ("error", "words", "arguments"),
     [
         (ValueError, "first and second must have the same shape", {"second": np.ones((2, 4))}),
         (ValueError, "first and second must have the same shape", {"targets": [0, 1, 2]}),
         (TypeError, "targets must be integers", {"targets": [0.0, 1.0]}),
+        (ValueError, "mask must have the shape of targets", {"mask": []}),
         (ValueError, r"targets must be in \[0, 3\)", {"targets": [0, 3]}),
         (ValueError, r"targets must be in \[0, 3\)", {"targets": [-1, 0]}),
         (TypeError, "first must be real numbers", {"first": [[1j] * 3] * 2}),

@@ -77,6 +77,8 @@ def test_awkward_arrays():
     assert (gone["dropped"], gone["variance_after"], gone["variance_shift"]) == (1, 0, None)
     assert monitor.layer("none", np.zeros(3), np.zeros(3))["dropped"] is None
     assert monitor.layer("empty", np.zeros(0), np.zeros(0))["mean_before"] is None
+    grown = monitor.layer("grown", np.zeros(0), np.array([1.0, 2.0]))
+    assert (grown["dropped"], grown["variance_after"], grown["variance_shift"]) == (None, 0.25, None)
     assert monitor.layer("nan", np.array([np.nan, 1]), np.array([0.0, 1]))["mean_before"] is None
     assert monitor.layer("tokens", np.ones((2, 8, 3)), np.ones((2, 6, 3)))["dropped"] == 0.25
     assert monitor.layer("dense", np.ones((2, 8)), np.ones((2, 16)))["dropped"] is None
@@ -106,7 +108,7 @@ def test_a_shift_beyond_float64_warns_of_nothing(scale):
     assert entry["variance_shift"] is None
 
 
-@pytest.mark.parametrize("bad", ["x", None, [1.0, 2.0], 1j])
+@pytest.mark.parametrize("bad", ["x", None, [1.0, 2.0], 1j, True, np.True_, b"1", bytearray(b"1"), memoryview(b"1"), 10**400])
 def test_a_loss_that_is_no_number_is_named(bad):
     monitor = Monitor()
     with pytest.raises((TypeError, ValueError), match="validation must be a number, the loss; got"):
@@ -122,7 +124,7 @@ def test_bad_input(tmp_path):
         (lambda: Monitor().watch(3), TypeError, r"forward\(x\); got 3"),
         (lambda: Monitor().losses("much", 1), ValueError, "much"),
         (lambda: Monitor().losses("0.5", 1), ValueError, "training must be a number, the loss; got '0.5'"),
-        (lambda: Monitor().losses(10**400, 1), OverflowError, "training must be a number, the loss; got 1000"),
+        (lambda: Monitor().losses(10**400, 1), ValueError, "training must be a number, the loss; got 1000"),
         (lambda: Monitor().layer(3, x, x), TypeError, "name must be a string; got 3"),
         (lambda: Monitor().layer("a", x * 1j, x), TypeError, "before must be real numbers; got an array of complex128"),
         (lambda: Monitor().layer("a", x, ["b"]), TypeError, "after must be real numbers"),
@@ -311,6 +313,7 @@ MAPS = (16, 8, 16, 16)
         (lambda nn: nn.FeatureAlphaDropout(0.3), (200, 200, 2), 0.3, 0.3),
         (lambda nn: nn.ConcreteDropout(0.27), (200, 200), 0.27, 0.27),
         (lambda nn: nn.ConcreteDropout(0.27, 2 / 3), (200, 200), 0.27, 0.312),  # the mean of its soft decisions is above p
+        (lambda nn: nn.ConcreteDropout(0.27, 2 / 3, exact_mean=True), (200, 200), 0.27, 0.312),
         (lambda nn: nn.DropKey(0.3), (50, 4, 10, 10), 0.3, 0.3),
         (lambda nn: nn.DropKey(0.3, fill=-3.0), (50, 4, 10, 10), 0.3, 0.3),
         (lambda nn: nn.Dropout2d(0.3), (64, 64, 3, 3), 0.3, 0.3),
@@ -371,6 +374,14 @@ def test_a_residual_hides_no_dropped_element():
         monitor, x = Monitor(), normal((400, 50), np.float32)
         monitor.watch(layer).forward(x, residual=normal((400, 50), np.float32, seed=1))
         assert monitor.entries()[0]["dropped"] == pytest.approx(0.3, abs=0.05)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.5])
+def test_with_a_residual_a_zero_does_not_count_as_dropped(p):
+    nn = pytest.importorskip("fastdrop.nn")
+    monitor, x = Monitor(), np.maximum(normal((100, 100)), 0)  # as after a ReLU
+    y = monitor.watch(nn.Dropout(p, seed=1)).forward(x, residual=np.ones((100, 100)))
+    assert monitor.entries()[0]["dropped"] == pytest.approx((y[x > 0] == 1).mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize(

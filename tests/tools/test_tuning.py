@@ -337,6 +337,7 @@ def test_bad_learned_rates():
         ({"initial_rates": {"first": 0.5}, "learning_rate": 0.0}, "learning_rate"),
         ({"initial_rates": {"first": 0.5, "second": 0.5}, "every": 0}, "every"),
         ({"initial_rates": {"first": 0.5, "second": 0.5}, "steps": 0}, "steps"),
+        ({"initial_rates": {"first": 0.5, "second": 0.5}, "progress": "no"}, "progress must be True or False; got 'no'"),
         ({"initial_rates": {"first": 0.5, "second": 0.5}, "validate": lambda step: (0.0, {})}, "validate must return"),
         (
             {"initial_rates": {"first": 0.5, "second": 0.5}, "train": lambda rates, step: (task.train(rates, step)[0], {})},
@@ -355,9 +356,23 @@ def test_a_store_of_any_name(tmp_path, name):
     assert len(nearest(path, {"samples": 5})) == 1
 
 
+def test_a_bad_argument_leaves_no_study(tmp_path):
+    for changed, match in (
+        ({"warm": "x"}, "warm must be an integer"),
+        ({"warm": -1}, "warm must be >= 0"),
+        ({"name": 3}, "name must be a string; got 3"),
+        ({"progress": "no"}, "progress must be True or False"),
+        ({"points": 0}, "points must be at least 1"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=match):
+            search(train, SPACE, trials=1, store=tmp_path / "studies.db", description={"samples": 5}, **changed)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_store_keeps_numpys_numbers(tmp_path):
     space = {"p": (np.float32(0.0), Fraction(1, 2)), "units": list(np.arange(16, 18)), "share": [np.float32(0.5)]}
     given = {"trials": 3, "folds": 1, "store": tmp_path / "store.db", "description": {"samples": np.int64(5)}}
+    given["points"] = np.int64(5)
     found = search(lambda fold, p, units, share: p + units, space, **given)
     assert found == search(lambda fold, p, units, share: p + units, space, **given)
     assert {(type(trial.choice["units"]), trial.choice["share"]) for trial in found.trials} == {(int, 0.5)}
@@ -378,6 +393,8 @@ def test_bad_input(tmp_path):
         (lambda: search(train, SPACE, folds=0), ValueError, "folds"),
         (lambda: search(train, SPACE, trials=0), ValueError, "trials"),
         (lambda: search(train, SPACE, seed=-1), ValueError, "seed"),
+        (lambda: search(train, SPACE, points=-1), ValueError, "points must be >= 0; got -1"),
+        (lambda: search(train, SPACE, points="x"), TypeError, "points must be an integer"),
         (lambda: search(train, SPACE, maximize="no"), TypeError, "maximize must be True or False; got 'no'"),
         (lambda: search(train, SPACE, method="random"), ValueError, "'tpe' or 'grid'; got 'random'"),
         (lambda: search(lambda fold, p: math.nan, {"p": [1]}), ValueError, "returned nan for {'p': 1}"),

@@ -405,7 +405,7 @@ def test_rates_of_paths():
         assert paper[-1] == 0.3
         assert np.allclose(schedules.drop_path_rates(0.3, depth, "timm"), np.linspace(0, 0.3, depth), rtol=1e-15)
     assert schedules.drop_path_rates(0.3, 0).shape == schedules.drop_path_rates(0.3, 0, "timm").shape == (0,)
-    for bad in ((1.5, 3), (0.5, -1), (0.5, 3, "linear")):
+    for bad in ((1.5, 3), (0.5, -1), (0.5, 3, "linear"), (0.5, 2**32), (0.5, 2**62)):
         with pytest.raises(ValueError, match=r"must be"):
             schedules.drop_path_rates(*bad)
 

@@ -71,9 +71,10 @@ def test_outside_training(engine, dtype):
     assert np.allclose(dx.astype(float), compute * wide, rtol=RELATIVE[str(dtype)], atol=0)
     exact = 2.0 * compute * x.astype(float) * wide * (1 - wide)
     assert np.allclose(dlogits.astype(float), exact, rtol=4 * RELATIVE[str(dtype)], atol=0)
-    assert fastdrop.adaptive_dropout(x, logits, training=False) is x
-    dx, dlogits = fastdrop.adaptive_dropout_backward(grad, logits, **rule)
-    assert dx is grad
+    for offset in (0, np.int64(0)):
+        assert fastdrop.adaptive_dropout(x, logits, training=False, offset=offset) is x
+        dx, dlogits = fastdrop.adaptive_dropout_backward(grad, logits, **rule, offset=offset)
+        assert dx is grad
     assert_same_bytes(dlogits, np.zeros((7, 9), dtype))
 
 
@@ -359,6 +360,8 @@ def test_bad_adaptive_dropout(error, words, arguments):
         (ValueError, "'arm' needs antithetic_losses here", {"estimator": "arm", "losses": np.ones(2)}),
         (ValueError, "'disarm' needs losses and antithetic_losses here", {"estimator": "disarm"}),
         (ValueError, r"losses must have the shape \(2,\)", {"estimator": "score_function", "losses": np.ones(3)}),
+        (ValueError, r"losses must have the shape \(2,\)", {"estimator": "score_function", "losses": np.ones((2, 3))}),
+        (ValueError, r"antithetic_losses must have", {"estimator": "arm", "losses": 1.0, "antithetic_losses": np.ones((2, 3))}),
         (TypeError, "losses must be real", {"estimator": "score_function", "losses": ["a", "b"]}),
         (ValueError, "x must have the shape", {"estimator": "straight_through", "x": np.ones(3)}),
         (ValueError, "estimator must be one of", {"estimator": ["arm"]}),

@@ -348,6 +348,8 @@ def test_multinomial_dropout_at_the_ends():
         (TypeError, "x must have a floating-point dtype", {"x": np.ones((2, 3), int)}),
         (ValueError, "out must have the shape", {"out": np.ones(2)}),
         (ValueError, "unknown backend", {"backend": "cuda"}),
+        (TypeError, r"start must be an integer >= 0; got array\(\[0, 1\]\)", {"start": np.array([0, 1])}),
+        (TypeError, "start must be an integer >= 0; got 'a'", {"start": "a"}),
     ],
 )
 def test_bad_multinomial_dropout(error, words, arguments):

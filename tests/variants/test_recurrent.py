@@ -209,6 +209,9 @@ def test_bad_input(training):
         if not options.keys() & {"new", "previous", "out"}:
             with pytest.raises(error, match=message):
                 fastdrop.zoneout_backward(X, **{"p": 0.5, "seed": 1, "training": training, **options})
+    for new in (X, np.array(1.0)):  # NumPy would make NaN of None for an array without axes
+        with pytest.raises(TypeError, match="previous must be an array of the shape and dtype of the input; got None"):
+            fastdrop.zoneout(new, None, 0.5, seed=1, training=training)
     with pytest.raises(TypeError, match="training must be True or False; got 'no'"):
         fastdrop.zoneout(X, X, 0.5, seed=1, training="no")
     with pytest.raises(TypeError, match="training must be True or False; got 'no'"):

@@ -96,6 +96,31 @@ def test_moments_at_the_ends():
             assert not moment.any()
 
 
+def test_gradients_without_inputs_or_outputs():
+    for n, inputs, outputs in ((3, 0, 2), (3, 2, 0), (0, 2, 3)):
+        x, weight, bias, grad = np.zeros((n, inputs)), np.zeros((inputs, outputs)), np.zeros(outputs), np.zeros((n, outputs))
+        found = theory.fast_dropout_moments_backward(grad, grad, x, weight, 0.5, bias)
+        assert [each.shape for each in found] == [x.shape, weight.shape, bias.shape]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("large", [1e30, 1e200, math.inf, math.nan])
+def test_a_factor_of_zero_makes_zero_of_anything(dtype, large):
+    """Without masks there is no variance, and what is always dropped has no moments. Squares of large numbers are infinite."""
+    with np.errstate(over="ignore"):
+        x, weight, bias = (np.array(each).astype(dtype) for each in ([[large]], [[2.0]], [large]))
+    for mode in ("inverted", "standard"):
+        mean, variance = theory.drop_connect_moments(x, weight, 0.0, bias=bias, mode=mode)
+        np.testing.assert_array_equal(mean, x * 2 + bias)
+        assert variance == 0
+        assert theory.drop_connect_moments(x, weight, 1.0, bias=bias, mode=mode) == (0, 0)
+        assert theory.fast_dropout_moments(x, weight, 1.0, [3.0], mode=mode) == (3, 0)
+        dx, dweight, _ = theory.fast_dropout_moments_backward([[1.0]], [[1.0]], x, weight, 0.0, mode=mode)
+        np.testing.assert_array_equal([dx, dweight], [[[2.0]], x.astype(np.float64)])
+        dx, dweight, dbias = theory.fast_dropout_moments_backward([[1.0]], [[1.0]], x, weight, 1.0, [3.0], mode=mode)
+        assert (dx, dweight, dbias) == (0, 0, 1)
+
+
 # Activation functions -----------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from comparisons import DTYPES, assert_same_bytes, normal
 
+import fastdrop
 from fastdrop import losses, theory
 from fastdrop.verify.cases import spoiled
 
@@ -38,6 +39,15 @@ def test_pruning_keeps_what_is_not_a_number():
     made, kept = theory.prune(np.array([np.nan, 1.0]), np.array([0.0, 5.0]))
     assert np.isnan(made[0])
     assert kept.tolist() == [True, False]
+
+
+def test_pruning_compares_what_is_not_clipped():
+    """A bound outside [-8, 8] is a bound too."""
+    weight, log_sigma2, x = np.array([1e-9, 1.0, 1e3]), np.array([0.0, 0.0, 0.0]), np.ones((1, 3))
+    for prune_above, want in ((9.0, [0, 1, 1e3]), (50.0, weight), (-9.0, [0, 0, 1e3])):
+        assert theory.prune(weight, log_sigma2, prune_above)[0].tolist() == list(want)
+        layer = {"weight": weight[:, None], "log_sigma2": log_sigma2[:, None], "prune_above": prune_above, "training": False}
+        assert fastdrop.variational_dense(x, **layer).tolist() == [[np.sum(want)]]
 
 
 def without_products(weight, log_sigma2):

@@ -1,6 +1,7 @@
 """Monte Carlo passes, and the counts of masks of a bare activation: their formulas, their seeds, their bits over engines."""
 
 import math
+import sys
 
 import numpy as np
 import oracle
@@ -204,6 +205,10 @@ def test_passes_of_layers():
         assert_same_bytes(y, fastdrop.dropout(x, 0.5, seed=3, offset=t))
     with pytest.raises(TypeError, match="their own streams"):
         mc_predict(layers, x, 1, seed=1)
+    for offset, error in ((2, ValueError), ("a", TypeError)):
+        with pytest.raises(error, match="offset must be"):
+            mc_predict(layers, x, 1, offset=offset)
+    assert layers.stream.offset == 6
 
 
 def test_passes_of_a_model():
@@ -254,6 +259,8 @@ def test_bad_input():
         (lambda: mc_dropout(x, 0.5, 0, seed=stream), ValueError, "samples"),
         (lambda: mc_dropout(x.astype(int), 0.5, 5, seed=stream), TypeError, "int64"),
         (lambda: mc_dropout(x, 0.5, 5, seed=stream, shared_axes=4), ValueError, "shared_axes"),
+        (lambda: mc_predict(drop, x, 5, seed=stream, progress="no"), TypeError, "progress must be True or False; got 'no'"),
+        (lambda: mc_dropout(x, 0.5, 5, seed=stream, progress=np.ones(2)), TypeError, "progress must be True or False; got"),
     ):
         with pytest.raises(error, match=match):
             call()
@@ -278,6 +285,30 @@ def test_progress(capsys):
     assert "masks" in shown
     mc_predict(drop, np.ones(3), 4, seed=1)
     assert capsys.readouterr().out == ""
+
+
+def test_without_rich_no_key_is_drawn(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich.progress", None)
+    stream = fastdrop.Stream(1)
+    for call in (lambda **given: mc_predict(drop, np.ones(3), 4, **given), lambda **given: mc_dropout(np.ones(3), **given)):
+        with pytest.raises(ImportError, match=r"a progress bar needs rich: pip install"):
+            call(seed=stream, progress=True)
+    assert stream.offset == 0
+
+
+def test_without_memory_for_the_counts_no_key_is_drawn(monkeypatch):
+    allocated = np.empty
+
+    def empty(shape, dtype=float, **more):
+        if np.dtype(dtype) == np.uint8:
+            raise MemoryError
+        return allocated(shape, dtype, **more)
+
+    stream = fastdrop.Stream(1)
+    monkeypatch.setattr(np, "empty", empty)
+    with pytest.raises(MemoryError):
+        mc_dropout(np.ones(3), 0.5, 4, seed=stream)
+    assert stream.offset == 0
 
 
 @pytest.mark.slow

@@ -123,6 +123,16 @@ def test_measures_have_the_same_bytes_by_every_engine(engine):
         assert_same_bytes(hostile, expected)
 
 
+@pytest.mark.parametrize("precision", range(1, 21))
+def test_the_log_likelihood_in_a_hostile_environment(precision):
+    found = Regression(precision, normal(5))
+    found.update(normal(5, seed=1))
+    want = found.log_likelihood
+    with spoiled():
+        rough = found.log_likelihood
+    assert_same_bytes(rough, want)
+
+
 def test_certain_classifiers_that_disagree():
     found = Classification()
     for k in (0, 0, 1, 2):

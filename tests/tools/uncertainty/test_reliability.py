@@ -164,6 +164,8 @@ def test_plots():
             call(ax=3)
     for scores, bins, exception, message in (
         ({"a": ["x"]}, 3, TypeError, "the scores of 'a' must be real numbers; got"),
+        ({"a": ["0.5"]}, 3, TypeError, "the scores of 'a' must be real numbers; got"),
+        ({"a": [0.5 + 1j]}, 3, TypeError, "the scores of 'a' must be real numbers; got"),
         ({"a": [1.0, np.nan]}, 3, ValueError, "the scores of 'a' must be finite; got"),
         ({"a": [1.0]}, "auto", TypeError, "bins must be an integer"),
         ({"a": [1.0]}, 0, ValueError, "bins must be at least 1"),

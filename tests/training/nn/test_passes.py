@@ -103,8 +103,9 @@ def test_between_the_passes_there_are_numbers_only(name):
     """No mask is stored: what a record holds on to is an argument of the forward pass."""
     layer, arrays, more = made(name)
     _, record = layer.record(*arrays, **more)
-    given = {id(value) for value in [*arrays, *more.values(), *layer.parameters.values(), layer.current]}
-    held = [value for value in [*record, *record.remembered.values()] if isinstance(value, np.ndarray)]
+    given = {id(value) for value in [*arrays, *more.values(), *layer.parameters.values()]}
+    np.testing.assert_array_equal(record.value, layer.current)
+    held = [value for value in [*record[1:], *record.remembered.values()] if isinstance(value, np.ndarray)]
     assert {id(value) for value in held} <= given
 
 
@@ -197,6 +198,9 @@ def test_learned_rates():
     assert concrete.rate == 0.5
     variational = nn.VariationalDropout(np.ones((2, 2)), np.array(0.0))
     assert (variational.rate, variational.noise, hasattr(variational, "p")) == (0.5, "input", False)
+    for most, rate in ((0.0, 0.5), (-np.log(3.0), 0.25), (None, 0.75)):
+        bounded = nn.VariationalDropout(np.ones((2, 2)), np.array([np.log(3.0), -np.log(4.0)]), max_log_alpha=most)
+        np.testing.assert_allclose(bounded.rate, [rate, 0.2], rtol=1e-15)
     assert nn.GaussianDropout(log_alpha=0.0).rate == 0.5
     with pytest.raises(AttributeError, match=r"GaussianNoise has no rate; its stddev is 1\.5"):
         nn.GaussianNoise(1.5).rate  # noqa: B018
@@ -239,6 +243,22 @@ def test_a_backward_pass_has_the_rate_of_its_forward_pass():
         assert_same_bytes(layer.backward(x), want)
 
 
+def test_a_backward_pass_has_the_rates_of_its_forward_pass_whatever_becomes_of_their_array():
+    p, x = np.full(50, 0.5), normal(50)
+    for layer in (nn.Dropout(p, seed=1), nn.Dropout(lambda step: p, seed=1)):
+        p[:] = 0.5
+        layer.forward(x)
+        p[:] = 0
+        layer.forward(x)
+        later = 0.0 if callable(layer.p) else 0.5
+        for offset, rate in ((1, later), (0, 0.5)):
+            assert_same_bytes(layer.backward(x), fastdrop.dropout_backward(x, rate, seed=1, offset=offset))
+    layer = nn.Dropout(np.full(50, 0.5), seed=1)
+    layer.forward(x)
+    layer.p[:] = 0
+    assert_same_bytes(layer.backward(x), fastdrop.dropout_backward(x, 0.5, seed=1))
+
+
 def shifted(x, scores, beta=0.1, *, seed=None, offset=0, training=True):
     return x + beta * scores * offset
 
@@ -270,6 +290,19 @@ def test_probabilities_come_from_what_is_dropped_by_default():
     assert_same_bytes(layer.forward(x), fastdrop.multinomial_dropout(x, 5, seed=42))
     want = fastdrop.multinomial_dropout_backward(x, 5, theory.multinomial_probabilities(x), seed=42)
     assert_same_bytes(layer.backward(x), want)
+    y, record = layer.record(x)
+    layer.eval()
+    assert_same_bytes(layer.record(x, again=record)[0], y)
+
+
+def test_outside_training_no_probabilities_are_computed():
+    layer, x = nn.MultinomialDropout(2).eval(), np.array([[np.inf, 1.0]])  # infinity has no share
+    y, record = layer.record(x)
+    assert y is x
+    assert layer.backward(x, record) is x
+    assert layer.eval(sampling=True)(x[:, 1:]) == 1
+    with pytest.raises(ValueError, match="x must be finite"):
+        layer(x)
 
 
 def test_a_learned_rate_and_its_regularizer():
@@ -306,6 +339,14 @@ def test_divergences_add_their_gradients(factor):
             below = layer.kl(factor)
             value[...] = kept
             assert (above - below) / (2 * h) == pytest.approx(float((found[name] * direction).sum()), rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("factor", [np.nan, np.inf, True, "2", None])
+def test_the_factor_of_a_divergence_is_a_number(factor):
+    for layer in (nn.VariationalDense(normal((4, 3)), normal((4, 3))), nn.VariationalDropout(normal((4, 3)), np.array(-1.5))):
+        with pytest.raises((TypeError, ValueError), match="factor must be"):
+            layer.kl(factor)
+        assert not any(value.any() for value in layer.gradients.values())
 
 
 def test_the_gradient_of_logits_is_to_be_had():
