@@ -123,6 +123,8 @@ cpdef object drop_memory(x, out, rule, more):
         if drop_flat(&at, n, dtype, <tuple>rule, threads, is_new):
             return out
     shared_axes, global_shape, global_start = place or ((), None, None)
+    if bias is not None:
+        bias = bias.contiguous()  # held until the kernels have read it
     steps = None
     if not (is_contiguous and (residual is None or residual.is_contiguous())):
         steps = (x.stride(), out.stride()) if residual is None else (x.stride(), out.stride(), residual.stride())
@@ -138,7 +140,7 @@ cpdef object drop_memory(x, out, rule, more):
         threads,
         factors,
         is_new,
-        bias=0 if bias is None else bias.contiguous().data_ptr(),
+        bias=0 if bias is None else bias.data_ptr(),
         residual=0 if residual is None else residual.data_ptr(),
         shared_axes=tuple(shared_axes),
         global_shape=global_shape,

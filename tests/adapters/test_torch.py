@@ -51,6 +51,15 @@ def test_places(dtype, place):
     assert equal(x.grad, fastdrop.dropout(to_numpy(torch.ones_like(x)), 0.4, seed=3, **place))
 
 
+@pytest.mark.parametrize("n", [4, 50, 1000])
+def test_a_bias_that_is_not_contiguous(n):
+    """The kernels read a copy of it, which must live until they are done."""
+    bias, x, residual = randn(2 * n)[::2], randn(3, n), randn(3, n)
+    for p in (0.0, 0.4):
+        wanted = ft.dropout_add(x, residual, p, bias.contiguous(), seed=3)
+        assert torch.equal(ft.dropout_add(x, residual, p, bias, seed=3), wanted)
+
+
 USUAL = {
     "requires no gradient": lambda: randn(3, 5),
     "requires a gradient": lambda: randn(3, 5).requires_grad_(),
