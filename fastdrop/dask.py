@@ -19,7 +19,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,7 @@ __all__ = [
 
 Arguments: TypeAlias = dict[str, Any]
 Lifted: TypeAlias = Callable[..., Any]
+T = TypeVar("T")
 
 FUNCTIONS: dict[str, Callable[..., NDArray[Any]]] = {}  # of NumPy arrays, by name: a task names its function
 OF_BLOCKS = {"out", "start", "global_shape", "global_start", "num_threads"}  # arguments that each block has for itself
@@ -173,7 +174,7 @@ def last_element(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(min(size, 1) for size in shape)
 
 
-def draw_key(arguments: Arguments, attempt: Callable[[Arguments], NDArray[Any]]) -> tuple[random.Key | None, NDArray[Any]]:
+def draw_key(arguments: Arguments, attempt: Callable[[Arguments], T]) -> tuple[random.Key | None, T]:
     """Return the key of the graph, and the result of `attempt` with these arguments, whose checks come before the draw."""
     if "seed" not in arguments:
         return None, attempt(arguments)
@@ -203,9 +204,14 @@ def fill_blocks(function: str, arguments: Arguments) -> Any:
     """Make each block of a new Dask array."""
     shape, chunks = check_shape(arguments.pop("shape")), arguments.pop("chunks")
     check_rate(arguments)
-    key, made = draw_key(arguments, lambda arguments: try_last_element(function, [last_element(shape)], shape, arguments))
-    layout = {"chunks": da.core.normalize_chunks(chunks, shape, dtype=made.dtype), "dtype": made.dtype}
-    return make_graph(function, [], key, without_key(arguments), {**layout, "meta": np.empty((0,) * len(shape), made.dtype)})
+
+    def attempt(arguments: Arguments) -> Arguments:
+        dtype = try_last_element(function, [last_element(shape)], shape, arguments).dtype
+        sizes = da.core.normalize_chunks(chunks, shape, dtype=dtype)
+        return {"chunks": sizes, "dtype": dtype, "meta": np.empty((0,) * len(shape), dtype)}
+
+    key, layout = draw_key(arguments, attempt)
+    return make_graph(function, [], key, without_key(arguments), layout)
 
 
 def without_key(arguments: Arguments) -> Arguments:

@@ -225,6 +225,13 @@ def test_streams_are_drawn_from_once(name):
     assert stream.offset == 4
 
 
+def test_chunks_are_checked_before_the_draw():
+    stream = fastdrop.Stream(7)
+    with pytest.raises(ValueError, match="Chunks do not add up to shape"):
+        fd.normal((4, 6), chunks=((1, 1), (6,)), seed=stream)
+    assert stream.offset == 0
+
+
 def test_fresh_entropy_is_drawn_once():
     x = da.ones((8, 8), chunks=2, dtype="float32")
     made = fd.dropout(x)
