@@ -95,9 +95,10 @@ class FastdropOps(NumpyOps):  # type: ignore[misc]
         if drop >= 1:
             return np.zeros(sizes, np.float32)
         n = math.prod(sizes)
-        if len(self.ones) < n:  # never written, so threads may share it
-            self.ones = np.ones(n, np.float32)
-        return dropout(self.ones[:n].reshape(sizes), drop, seed=self.stream, num_threads=1)  # as all of thinc does
+        ones = self.ones
+        if len(ones) < n:  # never written, so threads may share it; another thread may put a smaller one there
+            self.ones = ones = np.ones(n, np.float32)
+        return dropout(ones[:n].reshape(sizes), drop, seed=self.stream, num_threads=1)  # as all of thinc does
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "ones": np.ones(0, np.float32)}

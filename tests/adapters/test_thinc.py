@@ -72,6 +72,13 @@ def test_masks_may_be_written_to():
     assert equal_bytes(ops.get_dropout_mask((20, 6), 0.3), fastdrop.dropout(ONES, 0.3, seed=7, offset=1))
 
 
+def test_threads_may_put_smaller_ones_in_between():
+    class Raced(ft.FastdropOps):
+        ones = property(lambda self: np.ones(1, np.float32), lambda self, value: None)
+
+    assert equal_bytes(Raced(seed=7).get_dropout_mask((20, 6), 0.3), WANTED)
+
+
 def test_by_name():
     assert isinstance(get_ops("fastdrop", seed=7), ft.FastdropOps)
     before = get_current_ops()
