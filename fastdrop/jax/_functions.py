@@ -108,6 +108,8 @@ def check_key(key: Any) -> jax.Array:
 def place(shape: tuple[int, ...], p: float | None, row: Row, placement: Placement) -> tuple[Rule, Any]:
     """Return the rule of a call, and the part of the place that is known only when the call runs."""
     shared, noise_shape, start, whole, begin = placement
+    if begin is not None and not np.iterable(begin):
+        raise TypeError(f"global_start must be a sequence of integers; got {begin!r}")
     indices = [] if begin is None else [index_or_tracer(index) for index in begin]
     traced = any(isinstance(index, jax.core.Tracer) for index in indices)
     known = None if begin is None else tuple(0 if isinstance(index, jax.core.Tracer) else index for index in indices)

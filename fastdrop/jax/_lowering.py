@@ -133,6 +133,10 @@ def divisions(mesh: Any, shape: Sequence[int], sharding: Any) -> tuple[Any, ...]
                 f"fastdrop.jax on the platform cpu needs equal shards: an axis of {size} elements is divided among {number} "
                 "devices"
             )
+        if number > 1 and size > 2**32:  # the handler gets the first index of a part as uint32
+            raise NotImplementedError(
+                f"fastdrop.jax divides axes of at most 2**32 elements among devices; got one of {size} elements"
+            )
     return spec
 
 

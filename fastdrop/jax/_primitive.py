@@ -77,7 +77,7 @@ def transpose(cotangent: Any, x: Any, *others: Any, rule: Rule, local: bool) -> 
     return [primitive.bind(cotangent, *others, rule=rule, local=local), None, None, None]
 
 
-def batch(operands: Any, axes: Any, *, rule: Rule, local: bool) -> tuple[Any, int]:
+def batch(operands: Any, axes: Any, *, rule: Rule, local: bool) -> tuple[Any, int | None]:
     """Return the results of a batch in one call: one row per key, or, with a single key, an axis that shares its decisions."""
     x, keys, begin, rate = operands
     if len(rule.whole) >= MOST_AXES:
@@ -91,6 +91,8 @@ def batch(operands: Any, axes: Any, *, rule: Rule, local: bool) -> tuple[Any, in
         raise NotImplementedError("jax.vmap over p is not supported: all rows of a call have one p")
     if of_begin is not None:
         raise NotImplementedError("jax.vmap over global_start is not supported: all rows of a call have one place")
+    if of_x is None and of_keys is None:  # only an operand without elements had the axis
+        return primitive.bind(x, keys, begin, rate, rule=rule, local=local), None
     if of_keys is None:
         rows = keys.ndim - 1
         if begin.shape[0]:

@@ -226,6 +226,15 @@ def test_vmap_of_a_condition():
     same(run(jnp.asarray(drops), x), np.where(drops[:, None], dropped, numpy(x)))
 
 
+def test_vmap_of_a_condition_without_operands():
+    def drop():
+        return fastdrop.jax.dropout(jnp.ones(6, "float32"), P, key=jax.random.key(42))
+
+    run = jax.vmap(lambda drops: jax.lax.cond(drops, drop, lambda: jnp.zeros(6, "float32")))
+    found = run(jnp.array([True, False]))
+    same(found, np.stack([fastdrop.dropout(np.ones(6, np.float32), P, seed=42), np.zeros(6, np.float32)]))
+
+
 def test_vmap_with_a_traced_start():
     x, key = array("float32", 2, 3, 4), jax.random.key(1)
     place = {"global_shape": (6, 4), "global_start": (2, 0)}
@@ -288,6 +297,7 @@ BAD = [
     ({"start": 2**55}, OverflowError, None),
     ({"global_start": (0,)}, ValueError, None),
     ({"global_shape": (2,)}, ValueError, None),
+    ({"global_shape": (9,), "global_start": 3}, TypeError, None),
     ({"global_shape": (9,), "global_start": [jnp.int32(100)]}, ValueError, None),
     ({"global_shape": (9,), "global_start": [jnp.int32(-1)]}, ValueError, None),
     (

@@ -160,6 +160,24 @@ else:
 """)
 
 
+def test_long_axes_are_refused():
+    """The first index of a part would not fit in 32 bits. Shardy itself refuses such axes."""
+    run("""
+from fastdrop.jax._lowering import divisions
+divided = NamedSharding(mesh(2), P("a"))
+assert divisions(mesh(2), (2**32,), divided) == ("a",)
+assert divisions(mesh(2), (2, 2**33), divided) == ("a", None)
+jax.config.update("jax_use_shardy_partitioner", False)
+function = jax.jit(lambda x: fastdrop.jax.dropout(x, 0.3, key=key))
+try:
+    function.lower(jax.ShapeDtypeStruct((2**33,), np.float16, sharding=divided)).compile()
+except jax.errors.JaxRuntimeError as error:
+    assert "at most 2**32 elements among devices; got one of 8589934592 elements" in str(error)
+else:
+    raise AssertionError("no error")
+""")
+
+
 def test_the_partitioner_before_shardy():
     run("""
 jax.config.update("jax_use_shardy_partitioner", False)
