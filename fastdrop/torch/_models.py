@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ContextDecorator
 from dataclasses import dataclass, field
 from typing import Any, Optional, TypeVar
@@ -92,6 +93,11 @@ def convert(model: nn.Module, *, example_inputs: Any = None) -> Report:
     >>> fastdrop.torch.convert(model).swapped
     ['1']
     """
+    if not (example_inputs is None or isinstance(example_inputs, (tuple, list, Mapping))):
+        raise TypeError(
+            "example_inputs must be a tuple of positional arguments or a dictionary of keywords; "
+            f"got {type(example_inputs).__name__}"
+        )
     report = Report()
     for name, module in model.named_modules():
         kind = type(module)
@@ -146,7 +152,7 @@ def functions_called(model: nn.Module, example_inputs: Any) -> dict[str, int]:
         return call
 
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    args, kwargs = ((), example_inputs) if isinstance(example_inputs, dict) else (tuple(example_inputs), {})
+    args, kwargs = ((), dict(example_inputs)) if isinstance(example_inputs, Mapping) else (tuple(example_inputs), {})
     before = {name: getattr(nn.functional, name) for name in FUNCTIONS}
     replace({name: counted(name, function) for name, function in before.items()})
     try:

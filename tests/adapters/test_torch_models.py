@@ -1,5 +1,6 @@
 """Whole models: convert, revert, patched; a BERT of transformers, a ViT, PyTorch's own encoder."""
 
+import collections
 import io
 import math
 import pickle
@@ -85,6 +86,15 @@ def test_example_inputs():
     assert torch.equal(state, torch.get_rng_state())
     assert torch.equal(mean, model[0].norm.running_mean)
     assert "patched()" in report.left["1.self_attn"]
+
+
+def test_example_inputs_are_checked_before_anything_is_swapped():
+    model = nn.Sequential(nn.Dropout(0.1))
+    with pytest.raises(TypeError, match=r"must be a tuple of positional arguments or a dictionary of keywords; got Tensor"):
+        ft.convert(model, example_inputs=torch.ones(3, 4))
+    assert type(model[0]) is nn.Dropout
+    x = collections.UserDict(input=torch.ones(3, 4))  # as tokenizers return it
+    assert ft.convert(model, example_inputs=x).functions == {}
 
 
 def test_recurrent_layers_are_not_said_to_call_functions():
