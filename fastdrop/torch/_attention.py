@@ -172,7 +172,7 @@ def drop_key(
     """
     numbers = (constant_numbers if is_compiling() else numbers_of_keys)(fill, empty_rows, shared_axes)
     if allowed is not None:
-        check_other(allowed, "allowed")
+        check_other(allowed, "allowed", input)
     if is_compiling() and not (
         numbers is not None and is_usual((input,), p, training, source_of(options)) and fits(allowed, input)
     ):

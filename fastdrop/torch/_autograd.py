@@ -144,6 +144,8 @@ class Transformed(Function):  # type: ignore[misc]
         x = x.movedim(in_dims[0], 0)
         if residual is not None:
             residual = residual.expand_as(x) if in_dims[2] is None else residual.movedim(in_dims[2], 0)
+        if bias is not None:
+            bias = bias.expand(x.shape[-1:])  # of 0-d examples, whose only axis is the batch now
         shared = [0, *(axis + 1 for axis in shared)]
         if whole is not None:
             whole, begin = [info.batch_size, *whole], None if begin is None else [0, *begin]
@@ -155,12 +157,16 @@ def one_by_one(function: Any, size: int, in_dims: tuple[Any, ...], inputs: tuple
 
     def example(i: int) -> list[Any]:
         pairs = zip(inputs, in_dims, strict=True)
-        return [each if dim is None or not isinstance(each, Tensor) else each.select(dim, i) for each, dim in pairs]
+        return [each if dim is None or not isinstance(each, Tensor) else select(each, dim, i) for each, dim in pairs]
 
-    found = [function(*example(i)) for i in range(size)]
+    def select(batch: Tensor, dim: int, i: int) -> Tensor:
+        """Return an element; of an empty batch zeros, whose results have the right shapes."""
+        return batch.select(dim, i) if size else batch.new_zeros(batch.movedim(dim, 0).shape[1:])
+
+    found = [function(*example(i)) for i in range(max(size, 1))]
     if isinstance(found[0], Tensor):
-        return torch.stack(found), 0
-    return tuple(torch.stack(each) for each in zip(*found, strict=True)), (0,) * len(found[0])
+        return torch.stack(found)[:size], 0
+    return tuple(torch.stack(each)[:size] for each in zip(*found, strict=True)), (0,) * len(found[0])
 
 
 # Variants -----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,15 @@ from fastdrop.random import Key
 from fastdrop.torch._autograd import by_operator
 from fastdrop.torch._keys import DEFAULT, Source, check_source, draw_key, draw_tensor
 from fastdrop.torch._operators import NO_OPERANDS, Operands, Place, Rule, new_rule
-from fastdrop.torch._tensors import check_in_place, check_tensor, is_acceptable, is_sharded, is_transformed
+from fastdrop.torch._tensors import (
+    check_in_place,
+    check_memory,
+    check_tensor,
+    is_acceptable,
+    is_sharded,
+    is_transformed,
+    lacks_memory,
+)
 
 __all__ = ["NOTHING", "Given", "Placement", "Target", "drop", "given_of", "is_usual", "source_of"]
 
@@ -50,20 +58,32 @@ class Placement(NamedTuple):
         if noise is not None:
             axes = [k for k, size in enumerate(noise) if size == 1]
         else:
-            given = () if shared is None else (shared,) if isinstance(shared, int) else tuple(shared)
+            given = () if shared is None else (shared,) if isinstance(shared, int) else shared
+            if not isinstance(given, (tuple, list)):
+                given = plan.as_axes(given, ndim, "shared_axes")
             axes = [axis + ndim if axis < 0 else axis for axis in given]
         return tuple(axes), None if whole is None else tuple(whole), None if begin is None else tuple(begin)
 
     def is_traceable(self, shape: Sequence[int]) -> bool:
-        """Return whether the operator itself will report any mistake."""
-        noise, shared = self.noise_shape, self.shared_axes
-        given = noise if noise is not None else shared if isinstance(shared, (tuple, list)) else (shared,)
-        if any(isinstance(each, bool) for each in given):  # the operator would take a flag as an integer
-            return False
-        return noise is None or (
-            shared is None
-            and len(noise) == len(shape)
-            and all(each is None or each in (1, size) for each, size in zip(noise, shape, strict=True))
+        """Return whether a graph can contain the place, and the place is right; the compiler traces this."""
+        noise, shared, whole, begin = self
+        ndim, sizes = len(shape), shape if whole is None else whole
+        axes = () if shared is None else (shared,) if type(shared) is int else shared
+        entries = (1,) * ndim if noise is None else noise
+        starts = (0,) * ndim if begin is None else begin
+        return (
+            (noise is None or shared is None)
+            and (begin is None or whole is not None)
+            and are_integers(axes)
+            and all(-ndim <= axis < ndim for axis in axes)
+            and len({axis % ndim for axis in axes}) == len(axes)
+            and (whole is None or (are_integers(whole) and len(whole) == ndim))
+            and are_integers(starts)
+            and len(starts) == ndim
+            and all(b >= 0 and b + n <= w for b, n, w in zip(starts, shape, sizes, strict=True))
+            and isinstance(entries, (tuple, list))
+            and len(entries) == ndim
+            and all(each is None or (type(each) is int and each in (1, w)) for each, w in zip(entries, sizes, strict=True))
         )
 
 
@@ -76,6 +96,7 @@ class Given(NamedTuple):
 
 
 NOTHING = Given()
+NO_DRAW: Source = (0, 0, None)
 
 is_compiling, unwrap_if_dead = torch.compiler.is_compiling, torch._C._functorch.unwrap_if_dead
 
@@ -117,7 +138,7 @@ def drop(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, give
     if in_place:
         check_in_place(x)
     if source is not DEFAULT:
-        check_source(source)
+        check_source(source, x)
     if not (training is True or plan.check_flag(training, "training")) or not rate:
         return x if more is NO_OPERANDS else added(x, more, plain)
     factors = () if function.factors is None else function.factors(rate)
@@ -131,6 +152,7 @@ def drop(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, give
 def check_operands(x: Tensor, more: Operands, function: Target) -> bool:
     """Raise an error unless the tensors fit together; return whether all of them are plain."""
     check_tensor(x, "input", function.instead, function.name)
+    plain = True
     for tensor, name, shape in zip(more, ("bias", "residual"), (x.shape[-1:], x.shape), strict=True):
         if tensor is not None:
             check_tensor(tensor, name, function.instead, function.name)
@@ -138,13 +160,18 @@ def check_operands(x: Tensor, more: Operands, function: Target) -> bool:
                 raise TypeError(f"{name} must have the dtype of input, {x.dtype}; got {tensor.dtype}")
             if tensor.shape != shape:
                 raise ValueError(f"{name} must have the shape {tuple(shape)}; got {tuple(tensor.shape)}")
-    return all(tensor is None or is_plain(tensor) for tensor in more)
+            if not is_plain(tensor):
+                check_memory(tensor, name, x)
+                if is_sharded(tensor) and not is_sharded(x):
+                    raise ValueError(f"{name} must be no DTensor, because input is none")
+                plain = False
+    return plain
 
 
 def added(x: Tensor, more: Operands, plain: bool) -> Tensor:
     """Return ``residual + (x + bias)``, without dropping."""
     rule = Rule(0.0, 0, 0)
-    return eager_plain(x, rule, False, more) if plain else by_operator(x, torch.zeros((), dtype=torch.int64), rule, more)
+    return eager_plain(x, rule, False, more) if plain else elsewhere(x, False, NO_DRAW, rule, more)
 
 
 def elsewhere(x: Tensor, in_place: bool, source: Source, rule: Rule, more: Operands) -> Tensor:
@@ -168,8 +195,8 @@ def traced(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, gi
         is_usual((x, *more), p, training, source)
         and not is_transformed()
         and (placement is None or placement.is_traceable(x.shape))
-        and (more[0] is None or more[0].shape == x.shape[-1:])
-        and (more[1] is None or more[1].shape == x.shape)
+        and (more[0] is None or (more[0].dtype == x.dtype and more[0].shape == x.shape[-1:]))
+        and (more[1] is None or (more[1].dtype == x.dtype and more[1].shape == x.shape))
     ):
         return untraced(x, p, training, in_place, function, given)  # type: ignore[no-any-return]
     if not training or p == 0:
@@ -193,10 +220,11 @@ untraced: Any = torch.compiler.disable(  # type: ignore[no-untyped-call]
 )
 
 
-def is_usual(tensors: Sequence[Tensor | None], p: Any, training: Any, source: Source) -> bool:
+def is_usual(tensors: Sequence[Any], p: Any, training: Any, source: Source) -> bool:
     """Return whether the arguments are right and a graph can contain the call; the compiler traces this."""
     return (
         all(tensor is None or (is_acceptable(tensor) and not is_sharded(tensor)) for tensor in tensors)
+        and not any(isinstance(each, Tensor) and lacks_memory(each, tensors[0]) for each in (*tensors[1:], source[0]))
         and isinstance(p, (int, float))
         and not isinstance(p, bool)
         and 0 <= p <= 1
@@ -213,6 +241,11 @@ def is_traceable(source: Source) -> bool:
     if isinstance(seed, Tensor):
         return seed.dtype in (torch.int64, torch.uint64) and (seed.ndim == 0 or (seed.shape == (2,) and offset == 0))
     return seed is None or is_word(seed) or (isinstance(seed, Key) and offset == 0)
+
+
+def are_integers(values: Any) -> bool:
+    """Return whether all of a sequence are Python integers and no flags; the compiler traces this."""
+    return isinstance(values, (tuple, list)) and all(type(each) is int for each in values)
 
 
 def is_word(value: Any) -> bool:

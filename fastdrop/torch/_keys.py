@@ -15,7 +15,7 @@ from torch._guards import TracingContext
 from fastdrop._core import plan, pointers
 from fastdrop._core.pointers import draw_word
 from fastdrop.random import Key, Stream
-from fastdrop.torch._tensors import is_tracing, is_transformed
+from fastdrop.torch._tensors import check_memory, is_tracing, is_transformed
 
 __all__ = ["DEFAULT", "Source", "as_signed", "check_source", "draw_key", "draw_tensor", "words_of"]
 
@@ -31,7 +31,8 @@ class Scratch(threading.local):
     """A tensor per thread that takes a drawn number, and its NumPy view, which is read faster."""
 
     def __init__(self) -> None:
-        word = torch.zeros((), dtype=torch.int64, device="cpu")
+        with torch.inference_mode(False):  # a tensor of that mode could be written to only within it
+            word = torch.zeros((), dtype=torch.int64, device="cpu")
         self.both: tuple[Tensor, Any] = word, word.numpy().view(np.uint64)
 
 
@@ -44,8 +45,8 @@ def as_signed(word: int) -> int:
     return word - WORD if word > TO else word
 
 
-def check_source(source: Source) -> None:
-    """Raise an error for a wrong seed, offset or generator; no key is drawn."""
+def check_source(source: Source, x: Tensor) -> None:
+    """Raise an error for a wrong seed, offset or generator of a call on x; no key is drawn."""
     seed, offset, generator = source
     if generator is not None:
         if seed is not None:
@@ -56,6 +57,7 @@ def check_source(source: Source) -> None:
             raise ValueError(f"generator must be one of the CPU, where the tensors are; got one of {generator.device}")
     if isinstance(seed, Tensor):
         check_seed_tensor(seed)
+        check_memory(seed, "a tensor as seed", x)
         plan.as_word(offset, "offset")
     elif seed is None or isinstance(seed, HAVE_STATE):
         plan.as_word(offset, "offset")
@@ -101,13 +103,14 @@ def draw_tensor(source: Source, device: torch.device) -> tuple[Tensor, int]:
     """Return the key of a call as a seed tensor and an offset, for the operators. The source must be checked before."""
     seed, offset, generator = source
     if isinstance(seed, Tensor):
-        return seed.view(torch.int64) if seed.dtype == torch.uint64 else seed, as_signed(offset)
+        # A copy, which the caller cannot change before the backward pass.
+        return (seed.view(torch.int64) if seed.dtype == torch.uint64 else seed).clone(), as_signed(offset)
     if seed is not None:
         word, offset = draw_key(source)
         return torch.full((), as_signed(word), dtype=torch.int64, device=device), as_signed(offset)
     if is_transformed() or is_tracing():  # torch.jit.trace cannot record a device
         return torch.randint(FROM, TO, (), dtype=torch.int64, device=device, generator=generator), as_signed(offset)
-    if generator is not None:
+    if generator is not None and device.type != "meta":
         return torch.full((), as_signed(draw_word(generator)), dtype=torch.int64, device=device), as_signed(offset)
     return torch.ops.fastdrop.draw(count_draw(), device=device), as_signed(offset)
 

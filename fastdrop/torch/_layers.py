@@ -60,13 +60,13 @@ class Seeded(nn.Module):
         word = plan.as_word(seed, "seed") if name is None else fold_in(seed, name)
         self.register_buffer("key", torch.tensor([as_signed(word), 0]))
 
-    def next_key(self, p: Any) -> Mapping[str, Any]:
-        """Return the options of one call; count the call if it draws."""
+    def call(self, function: Callable[..., Any], p: Any, *arguments: Any) -> Any:
+        """Return the result of a function with the layer's options. If it draws under the layer's seed, count the call."""
         key = self._buffers.get("key")
         if key is None or not self.training or p == 0:
-            return self.options
+            return function(*arguments, **self.options)
         if torch.compiler.is_compiling() or is_tracing() or is_transformed() or not has_numbers(key):
-            found: dict[str, Any] = {"seed": key.clone()}
+            found: dict[str, Any] = {"seed": key}
         else:
             if torch._C._current_graph_task_id() != -1:
                 raise RuntimeError(
@@ -75,8 +75,9 @@ class Seeded(nn.Module):
                 )
             seed, calls = key.tolist()
             found = {"seed": seed % 2**64, "offset": calls % 2**64}
-        key[1] += 1
-        return {**self.options, **found}
+        made = function(*arguments, **self.options, **found)
+        key[1] += 1  # last: an input that the function refuses does not count
+        return made
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Refuse `torch.jit.script`, which calls this before it compiles a layer."""
@@ -175,7 +176,7 @@ class Plain(Seeded):
     def forward(self, input: Tensor) -> Tensor:
         """Drop from the input, in training."""
         in_place = self.inplace and self.obeys_inplace
-        return self.function(input, self.p, self.training, in_place, **self.next_key(self.p))  # type: ignore[no-any-return]
+        return self.call(self.function, self.p, input, self.p, self.training, in_place)  # type: ignore[no-any-return]
 
 
 @documented("2, 4", IN_PLACE + OPTIONS)
@@ -249,7 +250,8 @@ class DropPath(Seeded):
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop the paths, in training."""
-        return functions.drop_path(input, self.drop_prob, self.training, self.scale_by_keep, **self.next_key(self.drop_prob))
+        arguments = (input, self.drop_prob, self.training, self.scale_by_keep)
+        return self.call(functions.drop_path, self.drop_prob, *arguments)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """Return the rate."""
@@ -283,7 +285,7 @@ class GaussianDropout(Rated):
 
     def forward(self, input: Tensor) -> Tensor:
         """Multiply, in training."""
-        return noise.gaussian_dropout(input, self.p, self.training, **self.next_key(self.p))
+        return self.call(noise.gaussian_dropout, self.p, input, self.p, self.training)  # type: ignore[no-any-return]
 
 
 @documented("2, 3, 8, 8", RATE_AND_BLOCK, "0.2, 3")
@@ -296,7 +298,8 @@ class DropBlock2d(Rated):
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop blocks, in training."""
-        return noise.drop_block2d(input, self.p, self.block_size, self.training, **self.next_key(self.p))
+        arguments = (input, self.p, self.block_size, self.training)
+        return self.call(noise.drop_block2d, self.p, *arguments)  # type: ignore[no-any-return]
 
 
 @documented("2, 4", RATE_AND_TEMPERATURE)
@@ -315,7 +318,8 @@ class ConcreteDropout(Rated):
 
     def forward(self, input: Tensor) -> Tensor:
         """Multiply by the mask, in training."""
-        return noise.concrete_dropout(input, self.p_logit, self.temperature, self.training, **self.next_key(None))
+        arguments = (input, self.p_logit, self.temperature, self.training)
+        return self.call(noise.concrete_dropout, None, *arguments)  # type: ignore[no-any-return]
 
 
 class WeightDrop(Rated):
@@ -353,5 +357,5 @@ class WeightDrop(Rated):
         if not self.training:
             return self.module(*inputs, **keywords)
         known = dict(self.module.named_parameters())
-        dropped = {name: functions.weight_drop(known[name], self.p, True, **self.next_key(self.p)) for name in self.weights}
+        dropped = {name: self.call(functions.weight_drop, self.p, known[name], self.p, True) for name in self.weights}
         return torch.func.functional_call(self.module, dropped, inputs, keywords)

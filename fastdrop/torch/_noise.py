@@ -15,7 +15,7 @@ from fastdrop.torch._functions import drop_word_types
 from fastdrop.torch._keys import check_source, draw_tensor
 from fastdrop.torch._operators import PER
 from fastdrop.torch._pairs import concrete
-from fastdrop.torch._tensors import check_tensor, ndim_of
+from fastdrop.torch._tensors import check_memory, check_tensor, ndim_of
 from fastdrop.torch._variants import Arguments, check_other, placeholder, refuse_shards, untraced, values_of, vary
 from fastdrop.variants.words import Lookup
 
@@ -149,7 +149,7 @@ def embedding_dropout(
         raise ValueError(f"per must be 'batch' or 'sample'; got {per!r}")
     if num_embeddings is None:
         raise ValueError("num_embeddings must be given with tokens; it is the size of the vocabulary")
-    check_other(tokens, "tokens")
+    check_other(tokens, "tokens", input)
     if is_compiling() and not (is_usual((input,), p, training, source_of(options)) and fit(tokens, num_embeddings, input)):
         keywords = {"tokens": tokens, "num_embeddings": num_embeddings, "per": per, **options}
         return untraced(embedding_dropout, input, p, training, **keywords)  # type: ignore[no-any-return]
@@ -208,7 +208,8 @@ def concrete_dropout(input: Tensor, p_logit: Tensor, temperature: float = 0.1, t
         for tensor, name in ((input, "input"), (p_logit, "p_logit")):
             check_tensor(tensor, name, "call input.cpu() first", "fastdrop.torch.concrete_dropout")
             refuse_shards(tensor, "fastdrop.torch.concrete_dropout")
-        check_source(source)
+        check_memory(p_logit, "p_logit", input)
+        check_source(source, input)
         plan.check_flag(training, "training")
         as_positive_number(temperature, "temperature")
         if p_logit.numel() == 1:

@@ -18,6 +18,7 @@ import fastdrop
 from fastdrop._core.pointers import draw_word, drop_memory
 from fastdrop.random import Key
 from fastdrop.torch._keys import as_signed, words_of
+from fastdrop.torch._tensors import check_memory
 
 __all__ = [
     "EMPTY_ROWS",
@@ -69,6 +70,9 @@ def operator(schema: str) -> Callable[[Callable[..., Any]], Any]:
 
 def empty_like_first(x: Tensor, *rest: Any) -> Tensor:
     """Return the result of an operator for a tensor without memory."""
+    for each in rest:
+        if isinstance(each, Tensor):
+            check_memory(each, "each operand", x)  # of tensors with and without memory, PyTorch calls this function
     return torch.empty_like(x)
 
 
@@ -111,6 +115,12 @@ def _(number: int, *, device: torch.device) -> Tensor:
 def dropout(x: Tensor, bias: Tensor | None, residual: Tensor | None, seed: Tensor, offset: int, *numbers: Any) -> Tensor:
     """Return ``residual + dropout(x + bias)``. AOTInductor gives None for a list without elements."""
     p, factors, shared_axes, *place = numbers
+    for operand, shape in ((bias, x.shape[-1:]), (residual, x.shape)):
+        if operand is not None and (operand.dtype != x.dtype or operand.shape != shape):
+            raise ValueError(
+                f"each operand must have the dtype and the shape of x, {x.dtype} and {tuple(x.shape)}, or of its last axis for "
+                f"bias; got {operand.dtype} and {tuple(operand.shape)}"
+            )
     rule = Rule(p, *words_of(seed, offset), factors or (), (shared_axes or (), *place))
     return drop_memory(x, torch.empty_like(x), rule, (bias, residual))
 

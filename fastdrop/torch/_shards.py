@@ -45,8 +45,10 @@ def check(x: DTensor, bias: Any, residual: Any, rule: Rule) -> None:
         raise ValueError("a DTensor knows its place in the whole: global_shape and global_start are for plain tensors")
     if bias is not None:
         raise NotImplementedError("dropout_add of a DTensor takes no bias: add it to x first")
-    if residual is not None and (not isinstance(residual, DTensor) or residual.placements != x.placements):
-        raise ValueError("residual must be a DTensor with the placements of input")
+    if residual is not None and not (
+        isinstance(residual, DTensor) and residual.device_mesh == x.device_mesh and residual.placements == x.placements
+    ):
+        raise ValueError("residual must be a DTensor with the mesh and the placements of input")
 
 
 def agree(source: Source, mesh: DeviceMesh) -> tuple[int, int]:

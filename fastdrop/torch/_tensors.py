@@ -13,6 +13,7 @@ from fastdrop._core import pointers
 __all__ = [
     "DTYPES",
     "check_in_place",
+    "check_memory",
     "check_tensor",
     "is_acceptable",
     "is_batch",
@@ -20,11 +21,13 @@ __all__ = [
     "is_sharded",
     "is_tracing",
     "is_transformed",
+    "lacks_memory",
     "ndim_of",
 ]
 
 DTYPES = {getattr(torch, name): number for name, number in pointers.DTYPES.items()}
 
+CreationMeta, creation_of = torch._C._autograd.CreationMeta, torch._C._autograd._get_creation_meta
 is_traced = torch._C._is_tracing
 is_batch = torch._C._functorch.is_legacy_batchedtensor  # as `torch.autograd.grad` makes them with is_grads_batched=True
 
@@ -63,6 +66,17 @@ def is_acceptable(x: Any) -> bool:
     )
 
 
+def lacks_memory(tensor: Tensor, x: Tensor) -> bool:
+    """Return whether an operand is a shape without memory, and the input x is not; the compiler traces this."""
+    return tensor.device.type == "meta" and x.device.type != "meta"
+
+
+def check_memory(tensor: Tensor, name: str, x: Tensor) -> None:
+    """Raise an error for an operand without values. The result would have memory, and nothing would be written to it."""
+    if lacks_memory(tensor, x):
+        raise ValueError(f"{name} must be on {x.device}, where input is; got one on {tensor.device}")
+
+
 def is_sharded(x: Any) -> bool:
     """Return whether x is a `DTensor`, whose parts lie on several processes; the compiler traces this."""
     return type(x).__name__ == "DTensor"
@@ -91,6 +105,11 @@ def check_in_place(x: Tensor) -> None:
     if torch.is_grad_enabled() and x.requires_grad:
         if x.is_leaf:
             raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+        if x._is_view() and creation_of(x) != CreationMeta.DEFAULT:
+            raise RuntimeError(
+                "input is a view and is being modified inplace. It was made by a function that returns multiple views, or in "
+                "no_grad or inference mode. You should replace the inplace operation by an out-of-place one."
+            )
         if x._is_view() and x._base is not None and x._base.is_leaf:
             raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
     if x.is_inference() and not torch.is_inference_mode_enabled():

@@ -17,7 +17,7 @@ from fastdrop._core import plan
 from fastdrop.torch._autograd import variant
 from fastdrop.torch._calls import is_compiling, source_of
 from fastdrop.torch._keys import check_source, draw_tensor
-from fastdrop.torch._tensors import check_tensor, is_sharded, is_transformed, ndim_of
+from fastdrop.torch._tensors import check_memory, check_tensor, is_sharded, is_transformed, ndim_of
 
 __all__ = ["Arguments", "check_other", "constant", "key_of", "placeholder", "refuse_shards", "untraced", "values_of", "vary"]
 
@@ -43,7 +43,7 @@ def key_of(input: Tensor, function: str, p: Any, given: Arguments) -> tuple[Tens
     if not is_compiling():
         check_tensor(input, "input", "call input.cpu() first", function)
         refuse_shards(input, function)
-        check_source(source)
+        check_source(source, input)
         plan.as_rate(p)
         plan.check_flag(training, "training")
         if given.check is not None:
@@ -82,11 +82,13 @@ def refuse_shards(input: Tensor, function: str) -> None:
         )
 
 
-def check_other(tensor: Any, name: str) -> None:
+def check_other(tensor: Any, name: str, input: Any) -> None:
     """Raise an error for an operand without a gradient that an operator does not accept."""
     ndim_of(tensor, name)  # raises for other things than tensors
     if tensor.device.type not in ("cpu", "meta"):
         raise NotImplementedError(f"{name} must be on the CPU; it is on {tensor.device}")
+    ndim_of(input)
+    check_memory(tensor, name, input)
 
 
 def values_of(tensor: Tensor) -> Any:

@@ -51,6 +51,14 @@ def test_places(dtype, place):
     assert equal(x.grad, fastdrop.dropout(to_numpy(torch.ones_like(x)), 0.4, seed=3, **place))
 
 
+@pytest.mark.parametrize("axes", [np.int64(1), (np.int64(1),), np.array([1])], ids=repr)
+def test_axes_of_numpy(axes):
+    x = randn(3, 5, 4)
+    wanted = ft.dropout(x, 0.4, seed=3, shared_axes=1)
+    assert torch.equal(ft.dropout(x, 0.4, seed=3, shared_axes=axes), wanted)
+    assert torch.equal(torch.func.vmap(lambda x: ft.dropout(x, 0.4, seed=3, shared_axes=axes))(x[None])[0], wanted)
+
+
 @pytest.mark.parametrize("n", [4, 50, 1000])
 def test_a_bias_that_is_not_contiguous(n):
     """The kernels read a copy of it, which must live until they are done."""

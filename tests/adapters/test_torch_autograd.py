@@ -1,5 +1,7 @@
 """Gradients of any order, transforms, checkpoints, results in place."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -132,6 +134,37 @@ def test_vmap_over_seeds_and_places():
     assert torch.equal(y[1], ft.dropout_add(2 * x, x, 0.5, 2 * x[0], seed=3))
 
 
+def test_vmap_of_examples_without_axes():
+    """Each has the bias, which is one number."""
+    x, residual, bias = randn(1000), randn(1000) + 1, torch.tensor(3.0)
+    y = torch.vmap(lambda x, residual: ft.dropout_add(x, residual, 0.5, bias, seed=1))(x, residual)
+    wanted = [ft.dropout_add(x[i], residual[i], 0.5, bias, seed=1) for i in range(1000)]
+    assert torch.equal(y, torch.stack(wanted))
+    assert not torch.equal(y, residual)
+
+
+def test_vmap_of_nothing():
+    """A batch without elements has the shapes of the results."""
+    x, y = torch.zeros(0, 3), torch.zeros(2, 0, 3)
+    assert torch.vmap(lambda x: ft.gaussian_dropout(x, 0.5, seed=1))(x).shape == (0, 3)
+    assert torch.vmap(lambda x: ft.concrete_dropout(x, torch.zeros(()), seed=1), 1)(y).shape == (0, 2, 3)
+    assert torch.vmap(lambda seed: ft.dropout(torch.ones(3), 0.5, seed=seed))(torch.arange(0)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("function", [ft.dropout, ft.gaussian_dropout])
+@pytest.mark.parametrize("way", [lambda function: function, lambda function: torch.compile(function, backend="aot_eager")])
+def test_a_seed_may_change_before_the_backward_pass(function, way):
+    call = way(lambda x, key: function(x, 0.5, seed=key))
+    key, leaf = torch.tensor([3, 0]), torch.ones(64, requires_grad=True)
+    y = call(leaf, key)
+    key[1] += 1
+    y.sum().backward()
+    assert torch.equal(leaf.grad, y.detach())
+    y, pull = torch.func.vjp(lambda x: function(x, 0.5, seed=key), torch.ones(64))
+    key[1] += 1
+    assert torch.equal(pull(torch.ones(64))[0], y)
+
+
 def test_gradients_of_each_sample():
     x, weight = randn(5, 4), randn(4, 3)
     each = torch.vmap(torch.func.grad(lambda weight, x: ft.dropout(x @ weight, 0.5, seed=3).pow(2).sum()), (None, 0))(weight, x)
@@ -182,6 +215,20 @@ def test_inference_mode():
         ft.dropout(x, 0.4, inplace=True)
     assert torch.equal(x, wanted)
     assert torch.equal(before, state())
+
+
+def test_a_thread_that_begins_in_inference_mode():
+    made = []
+
+    def run():
+        with torch.inference_mode():
+            ft.dropout(torch.ones(3))
+        made.append(ft.dropout(torch.ones(3)))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert len(made) == 1
 
 
 def test_tensors_that_outlived_their_transform():

@@ -1,6 +1,7 @@
 """What is refused: the kind of error, its sentence, and that nothing is drawn or written."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -128,6 +129,10 @@ def test_shapes_without_memory():
             x = torch.empty(SHAPES.get(name, (3, 5)))
             assert getattr(ft, name)(x, 0.5, True).shape == x.shape
     assert torch.equal(before, state())
+    generator = torch.Generator()
+    before = generator.get_state()
+    ft.dropout(torch.empty(3, device="meta"), generator=generator)
+    assert torch.equal(before, generator.get_state())
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -160,6 +165,90 @@ def test_operands_that_do_not_fit():
     with pytest.raises(TypeError, match="there is no option sede"):
         ft.dropout_add(x, x, 0.5, sede=3)
     assert torch.equal(before, state())
+
+
+def test_operands_of_another_dtype_in_compiled_code():
+    """The kernel would read them past their end."""
+    x, before = torch.ones(4), state()
+    for more in ({"residual": x.half()}, {"residual": x, "bias": x.half()}):
+        torch._dynamo.reset()
+        with pytest.raises(TypeError, match=r"must have the dtype of input, torch.float32; got torch.float16"):
+            torch.compile(lambda x, more: ft.dropout_add(x, p=0.5, **more), backend="aot_eager")(x, more)
+    for bias, residual in ((x.half(), None), (x[:2], None), (None, x.half()), (None, x[:2])):
+        with pytest.raises(ValueError, match="each operand must have the dtype and the shape of x"):
+            torch.ops.fastdrop.dropout(x, bias, residual, torch.tensor(1), 0, 0.5, None, None, None, None)
+    assert torch.equal(before, state())
+
+
+META = {"device": "meta"}
+WITHOUT_MEMORY = {
+    "residual": lambda x: ft.dropout_add(x, x.to("meta"), 0.5),
+    "bias": lambda x: ft.dropout_add(x, x, 0.5, torch.ones(4, **META)),
+    "allowed": lambda x: ft.drop_key(x, allowed=torch.ones(4, dtype=torch.bool, **META)),
+    "tokens": lambda x: ft.embedding_dropout(x[0], tokens=torch.zeros(1, 2, dtype=torch.int64, **META), num_embeddings=3),
+    "p_logit": lambda x: ft.concrete_dropout(x, torch.ones((), **META)),
+    "a tensor as seed": lambda x: ft.dropout(x, seed=torch.zeros((), dtype=torch.int64, **META)),
+}
+SEEDS_WITHOUT_MEMORY = {
+    "noise": lambda x, seed: ft.gaussian_dropout(x, seed=seed),
+    "rows": lambda x, seed: ft.attention_dropout(x, unit="key", seed=seed),
+    "concrete": lambda x, seed: ft.concrete_dropout(x, torch.ones(()), seed=seed),
+}
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+@pytest.mark.parametrize("name", [*WITHOUT_MEMORY, *SEEDS_WITHOUT_MEMORY])
+def test_operands_without_memory(name, compiles):
+    """PyTorch would return a result that nothing has been written to."""
+    seed = torch.zeros((), dtype=torch.int64, device="meta")
+    call = WITHOUT_MEMORY.get(name) or (lambda x: SEEDS_WITHOUT_MEMORY[name](x, seed))
+    sentence = f"{name if name in WITHOUT_MEMORY else 'a tensor as seed'} must be on cpu, where input is; got one on meta"
+    if compiles:
+        torch._dynamo.reset()
+        call = torch.compile(call, backend="aot_eager")
+    before = state()
+    with pytest.raises(ValueError, match=sentence):
+        call(torch.ones(1, 1, 2, 4))
+    assert torch.equal(before, state())
+
+
+def test_operators_of_operands_without_memory():
+    x, seed = torch.ones(4), torch.zeros((), dtype=torch.int64, device="meta")
+    with pytest.raises(ValueError, match="must be on cpu, where input is; got one on meta"):
+        torch.ops.fastdrop.dropout(x, None, None, seed, 0, 0.5, None, None, None, None)
+    with pytest.raises(ValueError, match="must be on cpu, where input is; got one on meta"):
+        ft.Dropout(0.5, seed=1).to("meta")(x)
+
+
+WRONG_PLACES = [
+    {"shared_axes": 5}, {"shared_axes": (0, -2)}, {"shared_axes": 0, "noise_shape": (1, 4)}, {"noise_shape": (3, 2)},
+    {"noise_shape": (3,)}, {"noise_shape": (3, 1), "global_shape": (6, 4)}, {"global_shape": (2, 4)}, {"global_shape": (3,)},
+    {"global_shape": (6, 4), "global_start": (4, 0)}, {"global_shape": (6, 4), "global_start": (-1, 0)},
+    {"global_shape": (6, 4), "global_start": (0,)}, {"global_start": (0, 0)},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", WRONG_PLACES, ids=str)
+def test_wrong_places_in_compiled_code(place):
+    """The errors of eager code, before a draw."""
+    x, before = torch.ones(3, 4), state()
+    with pytest.raises(ValueError, match=r"shared_axes|noise_shape|global_s") as eager:
+        ft.dropout(x, **place)
+    torch._dynamo.reset()
+    with pytest.raises(ValueError, match=re.escape(str(eager.value))):
+        torch.compile(lambda x: ft.dropout(x, **place), backend="aot_eager")(x)
+    assert torch.equal(before, state())
+
+
+def test_in_place_on_views_of_a_function_with_several_results():
+    for halves in (lambda x: x.split(2), lambda x: x.unbind(0)):
+        x, before = halves(torch.ones(4, requires_grad=True) * 1)[0], state()
+        with pytest.raises(RuntimeError, match="a view and is being modified inplace"):
+            ft.dropout(x, 0.5, inplace=True)
+        assert (x == 1).all()
+        assert torch.equal(before, state())
+        with torch.no_grad():
+            assert ft.dropout(x, 0.5, inplace=True) is x
 
 
 @pytest.mark.parametrize("name", ["dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"])

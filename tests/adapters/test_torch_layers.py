@@ -59,6 +59,14 @@ def test_layers_count_their_calls(name):
     assert torch.equal(before, state())
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_do_not_count_what_is_refused(name):
+    layer = getattr(ft, name)(0.5, seed=SEED)
+    with pytest.raises(TypeError, match="must have dtype"):
+        layer(torch.ones(LAYERS[name], dtype=torch.int64))
+    assert layer.key[1] == 0
+
+
 def test_layers_with_names_and_options():
     x = randn(3, 4)
     assert torch.equal(ft.Dropout(seed=7, name="a")(x), ft.dropout(x, seed=fastdrop.fold_in(7, "a")))

@@ -86,10 +86,13 @@ def test_shards_of_more(tmp_path):
 residual = place(grad, Shard(0))
 y = ft.dropout_add(place(x, Shard(0)), residual, 0.4, seed=3)
 assert torch.equal(y.full_tensor(), ft.dropout_add(x, grad, 0.4, seed=3))
+for nothing in ({"training": False}, {"p": 0.0}):
+    assert torch.equal(ft.dropout_add(place(x, Shard(0)), residual, **nothing).full_tensor(), x + grad)
 compiled = torch.compile(lambda x: ft.dropout(x, 0.4, seed=3), backend="aot_eager")
 assert torch.equal(compiled(place(x, Shard(0))).full_tensor(), ft.dropout(x, 0.4, seed=3))
 few = place(x[:1], Shard(0))  # the second process has none
 assert torch.equal(ft.dropout(few, 0.4, seed=3).full_tensor(), ft.dropout(x[:1], 0.4, seed=3))
+other = init_device_mesh("cpu", (2,), mesh_dim_names=("other",))
 state = torch.get_rng_state()
 for wrong, sentence in (
     (lambda: ft.gaussian_dropout(place(x, Shard(0)), 0.4), "gaussian_dropout takes no DTensor"),
@@ -98,6 +101,10 @@ for wrong, sentence in (
     (lambda: ft.concrete_dropout(place(x, Shard(0)), torch.tensor(0.0)), "concrete_dropout takes no DTensor"),
     (lambda: ft.dropout(DTensor.from_local(x, mesh, [Partial()]), 0.4), "Partial placement"),
     (lambda: ft.dropout(place(x, Shard(0)), 0.4, global_shape=(5, 6)), "knows its place"),
+    (lambda: ft.dropout_add(x, residual, 0.4), "residual must be no DTensor, because input is none"),
+    (lambda: ft.dropout_add(x, grad, 0.4, place(x[0], Replicate())), "bias must be no DTensor, because input is none"),
+    (lambda: ft.dropout_add(place(x, Shard(0)), place(grad, Shard(1)), 0.4), "the mesh and the placements of input"),
+    (lambda: ft.dropout_add(place(x, Shard(0)), distribute_tensor(grad, other, [Shard(0)]), 0.4), "the mesh and"),
 ):
     try:
         wrong()
