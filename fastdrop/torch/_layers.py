@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-def has_numbers(key: Tensor | None) -> bool:
+def has_numbers(key: Tensor | None) -> TypeGuard[Tensor]:
     """Return whether a key can be read: a batch, or a shape without memory, cannot."""
     return type(key) is Tensor and not key.is_meta
 
