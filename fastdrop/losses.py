@@ -172,6 +172,9 @@ def checked_passes(
     classes = np.asarray(plan.to_array(targets, "targets"))
     flags = None if mask is None else np.asarray(plan.to_array(mask, "mask"))
     weight = as_non_negative_number(strength, "strength")  # before the checks of shapes: this may run the caller's code
+    if not plan.is_one_of(form, ("paper", "code")):
+        raise ValueError(f"form must be 'paper' or 'code'; got {form!r}")
+    is_paper = form == "paper"
     if logits.shape != others.shape or not logits.ndim or classes.shape != logits.shape[:-1]:
         raise ValueError(
             "first and second must have the same shape (..., classes), and targets the shape (...); "
@@ -179,16 +182,16 @@ def checked_passes(
         )
     if classes.dtype.kind not in "iu" and classes.size:  # an empty list makes an array of float64
         raise TypeError(f"targets must be integers; got {classes.dtype}")
-    if not plan.is_one_of(form, ("paper", "code")):
-        raise ValueError(f"form must be 'paper' or 'code'; got {form!r}")
     counts = None if flags is None and logits.ndim == 2 else check_mask(flags, classes.shape)
     if counts is not None:
         logits, others, classes = logits[counts], others[counts], classes[counts]
+    else:
+        classes = classes.copy()  # another thread may write to the caller's
     if not plan.are_indices(classes, logits.shape[-1]):
         check_indices(classes, logits.shape[-1], "targets", "the classes")  # in their own dtype: uint64 may be beyond int64
         classes = np.ascontiguousarray(classes, np.int64)
     share = 1.0 / max(classes.size, 1)
-    factors = (share, weight * share) if form == "paper" else (0.5 * share, weight)
+    factors = (share, weight * share) if is_paper else (0.5 * share, weight)
     return Passes(counts, numbers.log_probabilities(logits, others), classes, *factors)
 
 

@@ -6,8 +6,8 @@
  *   keys   uint32 (rows..., 2 or 4): the words of seed and, if there are four, offset; the high word first
  *   begin  uint32 (axes of shape) or (0): the block's first index along each axis
  *   rate   float32 () or (0): p, unless the attribute has it
- * and the attributes are kind (int32), p (float64), factors (float64[3]) and place (int64[1 + axes]: the mask's first index, and
- * its step along each axis).
+ * and the attributes are kind (int32), p (float64), factors (float64[3]) and place (int64[1 + 2 axes]: the mask's first index,
+ * its step along each axis, and the size of the whole behind the block's known first index).
  */
 #include "xla.h"
 
@@ -159,7 +159,7 @@ static int read_attributes(xla_call *call, const xla_attributes *attributes) {
   call->p = *(const double *)p->value;
   call->factors = factors->data;
   call->place = place->data;
-  return (int64_t)place->length == 1 + call->x->rank - (call->keys->rank - 1);
+  return (int64_t)place->length == 1 + 2 * (call->x->rank - (call->keys->rank - 1));
 }
 
 static int read_dtype(xla_call *call) {
@@ -190,9 +190,10 @@ static const char *read_call(xla_call *call, const xla_frame *frame) {
   return 0;
 }
 
-static void lay(xla_call *call, const fd_xla_kernels *kernels) {
+/* Returns what is wrong with the place, or 0. */
+static const char *lay(xla_call *call, const fd_xla_kernels *kernels) {
   int batch = (int)call->keys->rank - 1, ndim = (int)call->x->rank - batch;
-  const int64_t *shape = call->x->dims + batch, *steps = call->place + 1;
+  const int64_t *shape = call->x->dims + batch, *steps = call->place + 1, *room = steps + ndim;
   const uint32_t *begin = call->begin->data;
   call->words = call->keys->dims[batch];
   call->rows = call->row = 1;
@@ -202,10 +203,14 @@ static void lay(xla_call *call, const fd_xla_kernels *kernels) {
     call->row *= shape[k];
   call->first = (uint64_t)call->place[0];
   if (call->begin->dims[0])
-    for (int k = 0; k < ndim; ++k)
+    for (int k = 0; k < ndim; ++k) {
+      if (begin[k] > room[k] - shape[k])
+        return "global_start must place the array inside global_shape";
       call->first += (uint64_t)steps[k] * begin[k];
+    }
   kernels->layout_of(&call->elements, 1, &call->row, &call->itemsize, call->itemsize);
   kernels->layout_of(&call->mask, ndim, shape, steps, 1);
+  return 0;
 }
 
 static fd_key key_of_row(const xla_call *call, int64_t row) {
@@ -259,7 +264,9 @@ void *fd_xla_dropout(const void *given, const fd_xla_kernels *kernels) {
     return fail(frame, XLA_INVALID_ARGUMENT, wrong);
   if (!kernels->isa)
     return fail(frame, XLA_FAILED_PRECONDITION, "fastdrop: no instruction set is set; FASTDROP_ISA has a wrong value");
-  lay(&call, kernels);
+  wrong = lay(&call, kernels);
+  if (wrong)
+    return fail(frame, XLA_INVALID_ARGUMENT, wrong);
   if (!call.rows || !call.row)
     return 0;
   int64_t size = call.row * call.itemsize;

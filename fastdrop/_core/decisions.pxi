@@ -167,9 +167,10 @@ cdef Work decide_classes(Call call, x, Decisions of, p, np.ndarray classes, int6
     for i in range(np.PyArray_SIZE(kept)):
         bits[i] = 0
     for i in range(of.size):
-        if not 0 <= of_part[i] < n:  # the caller's code may have written to the classes after they were checked
-            raise ValueError(f"each class must be in [0, {n}); got {of_part[i]}")
-        at = of_part[i] + (n * (i // parts) if per_sample else 0)
+        at = of_part[i]
+        if not 0 <= at < n:  # the caller's code may have written to the classes after they were checked
+            raise ValueError(f"each class must be in [0, {n}); got {at}")
+        at += n * (i // parts) if per_sample else 0
         set_bit(bits, i, bit_at(of_classes, at))
     work.op, work.packed, work.laid, work.first = native.FD_SCALE, kept, of.laid, of.first
     work.scale = native.inverted_scale(drawn.rate, work.dtype)

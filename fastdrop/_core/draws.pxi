@@ -43,6 +43,7 @@ def multiply_draws(Call call not None, x, int64_t k, probabilities, bint shared)
     first k words.
     """
     cdef Work work = begin(call, x, call.array_name())
+    work.x = np.ndarray.view(work.x)  # the code of `probabilities` may change the array itself
     cdef np.ndarray given = work.x, shares = share_words(probabilities, true_shape(work.x)[-1])
     place_draws(work, call, k, shared)
     if call.out is not None:

@@ -91,6 +91,8 @@ def words(n, Call call not None):
     cdef np.ndarray out = random_result((count,), np.dtype(np.uint32), call)
     cdef np.ndarray made = out if is_plain(out) else np.empty(count, np.uint32)
     draw_key(call.seed, call.offset, &key)
+    if np.PyArray_SIZE(made) != count:
+        raise ValueError(f"out must keep its shape {(count,)} during the call; got {true_shape(made)}")
     fill_words(settings, key, first, made)
     if made is not out:
         np.copyto(out, made)

@@ -10,6 +10,8 @@ def log_probabilities(np.ndarray first not None, np.ndarray second not None):
     cdef np.npy_intp[3] dims = [3, rows, classes]
     cdef np.ndarray logs = np.PyArray_EMPTY(3, dims, np.NPY_FLOAT64, 0), sums
     cdef double *p = <double *>np.PyArray_DATA(logs)
+    if not np.PyArray_SAMESHAPE(a, b):
+        raise ValueError(f"first and second must keep their shapes during the call; got {true_shape(a)} and {true_shape(b)}")
     if not rows * classes:
         return logs
     check_masks(<double *>np.PyArray_DATA(a), <double *>np.PyArray_DATA(b), rows, classes)

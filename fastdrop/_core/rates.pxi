@@ -64,7 +64,7 @@ cdef np.ndarray rates(np.ndarray p, int ndim, np.npy_intp *dims):
     if broadcast is None:
         raise ValueError(f"p has shape {true_shape(p)}, which does not broadcast to the shape "
                          f"{integers(<int64_t *>dims, ndim)} of the elements")
-    return broadcast
+    return np.ndarray.view(broadcast) if broadcast is p else broadcast  # the caller's code may change the array itself
 
 
 cdef int set_rate(Work work, p, int ndim, np.npy_intp *dims) except -1:

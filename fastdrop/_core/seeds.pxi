@@ -111,7 +111,7 @@ cdef int check_seed(seed, offset, int use) except -1:
         if number and isinstance(seed, Counter):
             raise ValueError(f"offset must not be given with a stream, which has one; got offset {number} and seed {seed!r}")
         return 0
-    if isinstance(seed, key_type):
+    if isinstance(seed, tuple) and isinstance(seed, key_type):
         if number:
             raise ValueError(f"offset must not be given with a key, which has one; got offset {number} and seed {seed!r}")
         return 0
@@ -132,7 +132,7 @@ cdef int draw_key(seed, offset, native.fd_key *out) except -1:
         return 0
     if type(seed) is not key_type and isinstance(seed, Counter):
         return (<Counter>seed).draw(out)
-    if isinstance(seed, key_type):
+    if isinstance(seed, tuple) and isinstance(seed, key_type):  # an object may only claim to be a key
         out.seed, out.offset = word((<tuple>seed)[0], "seed"), word((<tuple>seed)[1], "offset")
         return 0
     if seed is None:

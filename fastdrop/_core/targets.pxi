@@ -15,9 +15,10 @@ def find_others(weight, int64_t targets, bint by_column, Call call not None):
     cdef int threads = threads_of(settings, np.PyArray_SIZE(given))
     if not targets:
         return np.ones(true_shape(given), np.bool_)
-    select.dtype, select.targets = kind_of(given, "weight"), targets
+    select.dtype = kind_of(given, "weight")
     select.columns = np.PyArray_DIM(given, last) if by_column and last >= 0 else 1
     select.rows = np.PyArray_SIZE(given) // select.columns
+    select.targets = targets = min(targets, select.rows)  # they were counted by `shape`, which the array may have changed
     if select.rows > MOST_COMPARED:
         raise OverflowError(f"at most 2**32 - 1 weights can be compared with each other; got {select.rows}")
     x = flat(given)

@@ -114,6 +114,10 @@ def place(shape: tuple[int, ...], p: float | None, row: Row, placement: Placemen
     traced = any(isinstance(index, jax.core.Tracer) for index in indices)
     known = None if begin is None else tuple(0 if isinstance(index, jax.core.Tracer) else index for index in indices)
     pointers.check(known_sizes(shape), 0.5 if p is None else p, noise_shape, shared, whole, known, start)
+    if traced:  # the last place must be inside the stream, too: the handler only checks that the place is inside the whole
+        ends = zip(whole, known_sizes(shape), indices, strict=True)
+        last = [size - n if isinstance(index, jax.core.Tracer) else index for size, n, index in ends]
+        pointers.check(known_sizes(shape), 0.5 if p is None else p, noise_shape, shared, whole, last, start)
     if noise_shape is not None:
         shared = tuple(axis for axis, size in enumerate(noise_shape) if size == 1)
     axes = () if shared is None else plan.as_axes(shared, len(shape), "shared_axes")

@@ -67,11 +67,12 @@ def lower(ctx: Any, *operands: Any, rule: Rule, local: bool) -> Any:
         return mlir.lower_fun(divided(rule, rows), multiple_results=False)(ctx, *operands)
     first, steps = plan.locate_mask(rule.whole, rule.shared, rule.start, rule.whole, None)
     first += sum(step * begin for step, begin in zip(steps, rule.begin, strict=True))
+    room = (size - begin for size, begin in zip(rule.whole, rule.begin, strict=True))
     attributes = {
         "kind": np.int32(rule.kind),
         "p": np.float64(math.nan if rule.p is None else rule.p),
         "factors": np.array(rule.factors),
-        "place": np.array([first, *steps], np.int64),
+        "place": np.array([first, *steps, *room], np.int64),
     }
     return call_handler(ctx, *operands, **attributes)
 

@@ -73,7 +73,7 @@ static int usable_workers(int wanted) {
   if (is_fork || wanted <= 1) return 1;
   if (omp_get_level()) pool = 1; /* within another parallel region there is no pool */
   if (wanted > pool) wanted = pool + startable_threads(wanted - pool);
-  pool = wanted;
+  if (!omp_get_level()) pool = wanted;
   return wanted;
 }
 #else

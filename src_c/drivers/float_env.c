@@ -33,8 +33,8 @@ uint64_t fd_float_spoil(void) {
 
 #elif defined(__aarch64__)
 /* FPCR: flush-to-zero (24), rounding (22, 23), half-precision flush-to-zero (19); alternative half precision (26), traps
- * (8..12, 15). */
-enum { SPOILED = 0x01C80000, TRAPS = 0x04009F00 };
+ * (8..12, 15) and, since Armv8.7, flush-to-zero of inputs, alternative handling, and results in other elements (0, 1, 2). */
+enum { SPOILED = 0x01C80000, OTHERS = 0x04009F07 };
 
 static uint64_t get_fpcr(void) {
   uint64_t value;
@@ -45,13 +45,13 @@ static void set_fpcr(uint64_t value) { __asm__ volatile("msr fpcr, %0" : : "r"(v
 
 uint64_t fd_float_begin(void) {
   const uint64_t found = get_fpcr();
-  if (found & (SPOILED | TRAPS)) set_fpcr(found & ~(uint64_t)(SPOILED | TRAPS));
+  if (found & (SPOILED | OTHERS)) set_fpcr(found & ~(uint64_t)(SPOILED | OTHERS));
   return found;
 }
 void fd_float_end(uint64_t found) {
-  if ((get_fpcr() ^ found) & (SPOILED | TRAPS)) set_fpcr(found);
+  if ((get_fpcr() ^ found) & (SPOILED | OTHERS)) set_fpcr(found);
 }
-int fd_float_is_default(void) { return (get_fpcr() & (SPOILED | TRAPS)) == 0; }
+int fd_float_is_default(void) { return (get_fpcr() & (SPOILED | OTHERS)) == 0; }
 uint64_t fd_float_spoil(void) {
   const uint64_t found = get_fpcr();
   set_fpcr(found | SPOILED);

@@ -118,6 +118,13 @@ def test_a_start_may_be_traced():
     run = jax.jit(lambda i: fastdrop.jax.dropout(x, P, key=key, global_shape=(9, 8, 10), global_start=(i, 2, 2 * i)))
     for i in (0, 2):
         same(run(i), fastdrop.dropout(numpy(x), P, seed=1, global_shape=(9, 8, 10), global_start=(i, 2, 2 * i)))
+    for i in (-1, 3, 7):
+        with pytest.raises(ValueError, match="global_start must place the array inside global_shape"):
+            run(i).block_until_ready()
+    with pytest.raises(OverflowError, match="elements"):
+        jax.jit(
+            lambda i: fastdrop.jax.dropout(x, P, key=key, global_shape=(2**10, 2**32, 2**31), global_start=(i, 0, 0)),
+        )(0)
 
 
 CHANNELS = [

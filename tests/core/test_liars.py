@@ -2,6 +2,7 @@
 
 import contextlib
 from pathlib import Path
+from unittest import mock
 
 import lying_arrays
 import numpy as np
@@ -304,3 +305,71 @@ def test_no_argument_that_changes_another_array_ends_or_hangs_the_process(run_py
     """Operands and outputs too: after a change of the dtype, a call read past them, wrote past them, or did not return."""
     done = run_python(MEDDLED.format(tests=TESTS))
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr[-500:]
+
+
+class Acting:
+    """An integer that runs code while it is converted."""
+
+    def __init__(self, value, act):
+        self.value, self.act = value, act
+
+    def __index__(self):
+        self.act()
+        return self.value
+
+
+def test_words_are_not_written_past_an_output_that_has_changed():
+    out = np.empty(1000, np.uint32)
+
+    class Shortening(np.random.Generator):
+        def integers(self, *arguments, **keywords):
+            out.dtype = np.uint8
+            return 1
+
+    with pytest.raises(ValueError, match=r"out must keep its shape \(1000,\)"):
+        fastdrop.random.words(1000, seed=Shortening(np.random.PCG64()), out=out)
+
+
+def test_rates_of_a_mask_are_those_that_were_checked():
+    p = np.full(4096, 0.5, np.float32)
+    want = fastdrop.dropout_mask(4096, p.copy(), seed=1)
+    found = fastdrop.dropout_mask(4096, p, seed=1, start=Acting(0, lambda: setattr(p, "dtype", np.float64)))
+    assert np.array_equal(found, want)
+
+
+def test_at_most_all_weights_are_targets():
+    weight = np.ones((1000, 2), np.float32)
+    with pytest.raises(ValueError, match="must keep their shapes"):
+        fastdrop.targeted_dropout(weight, seed=1, num_threads=Acting(1, lambda: setattr(weight, "shape", (2, 1000))))
+
+
+def test_an_object_that_claims_to_be_a_key_is_no_seed():
+    claiming = mock.Mock(spec=fastdrop.Key)
+    assert isinstance(claiming, fastdrop.Key)
+    with pytest.raises(TypeError, match="seed must be"):
+        fastdrop.dropout(np.ones(4), seed=claiming)
+
+
+def test_features_are_those_that_were_checked():
+    x = np.ones(1, np.float32)
+
+    class Probabilities:
+        def __array__(self, dtype=None, copy=None):
+            x.shape = ()
+            return np.ones(1)
+
+    assert fastdrop.multinomial_dropout(x, 3, Probabilities(), seed=1).shape == (1,)
+
+
+def test_targets_of_a_loss_are_those_that_were_checked():
+    logits, targets = np.zeros((2, 3)), np.zeros(2, np.int64)
+
+    class Form(str):
+        def __eq__(self, other):
+            targets[:] = -(10**12)
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    with contextlib.suppress(ValueError):
+        assert np.isfinite(fastdrop.losses.r_drop_loss(logits, logits, targets, form=Form("paper")))
