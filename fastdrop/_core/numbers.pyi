@@ -37,6 +37,10 @@ class Linear:
     def apply(self, rows: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]: ...
 
 @disjoint_base
+class SumsOfMaps:
+    def __init__(self, x: NDArray[Any], axes: tuple[int, ...]) -> None: ...
+
+@disjoint_base
 class Connections:
     def __init__(self, call: Call, layer: Linear, rule: tuple[float, bool, str, bool, int]) -> None: ...
 
