@@ -37,8 +37,7 @@ class Linear:
     def apply(self, rows: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]: ...
 
 @disjoint_base
-class SumsOfMaps:
-    def __init__(self, x: NDArray[Any], axes: tuple[int, ...]) -> None: ...
+class SumsOfMaps: ...
 
 @disjoint_base
 class Connections:
