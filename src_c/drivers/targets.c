@@ -54,13 +54,14 @@ static void count_digits(selection *with) {
 static int choose_digits(selection *with) {
   int64_t undecided = 0;
   for (int64_t k = 0; k < with->columns; k++) {
-    const uint32_t *counts = with->rows.counts + k * with->rows.counts_step;
-    const uint64_t most = (UINT64_C(1) << with->rows.width) - 1;
-    uint64_t digit = 0; /* at most `most`, also if another thread has changed the weights since the last count */
-    for (; digit < most && with->left[k] > counts[digit]; digit++) with->left[k] -= counts[digit];
+    uint32_t *counts = with->rows.counts + k * with->rows.counts_step, *last = counts + (1 << with->rows.width) - 1;
+    const uint32_t of_last = *last;
+    uint64_t digit = 0;
+    *last = UINT32_MAX; /* the search ends here, also if another thread has changed the weights since they were counted */
+    for (; with->left[k] > counts[digit]; digit++) with->left[k] -= counts[digit];
+    *last = of_last;
     with->digits[k] = with->digits[k] << with->rows.width | digit;
-    with->surplus[k] = counts[digit] > with->left[k] ? counts[digit] - with->left[k] : 0;
-    undecided |= with->surplus[k];
+    undecided |= with->surplus[k] = counts[digit] - with->left[k];
   }
   for (int64_t k = with->columns; k < with->rows.lanes; k++) with->digits[k] = with->digits[0];
   return !undecided;
