@@ -186,7 +186,7 @@ def checked_passes(
     if counts is not None:
         logits, others, classes = logits[counts], others[counts], classes[counts]
     else:
-        classes = classes.copy()  # another thread may write to the caller's
+        classes = classes.copy()  # another thread may write to the caller's array
     if not plan.are_indices(classes, logits.shape[-1]):
         check_indices(classes, logits.shape[-1], "targets", "the classes")  # in their own dtype: uint64 may be beyond int64
         classes = np.ascontiguousarray(classes, np.int64)

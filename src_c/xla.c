@@ -7,7 +7,7 @@
  *   begin  uint32 (axes of shape) or (0): the block's first index along each axis
  *   rate   float32 () or (0): p, unless the attribute has it
  * and the attributes are kind (int32), p (float64), factors (float64[3]) and place (int64[1 + 2 axes]: the mask's first index,
- * its step along each axis, and the size of the whole behind the block's known first index).
+ * its step along each axis, and the size of the whole minus the block's known first index).
  */
 #include "xla.h"
 

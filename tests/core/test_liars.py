@@ -337,7 +337,7 @@ def test_rates_of_a_mask_are_those_that_were_checked():
     assert np.array_equal(found, want)
 
 
-def test_at_most_all_weights_are_targets():
+def test_weights_whose_shape_changes_are_refused():
     weight = np.ones((1000, 2), np.float32)
     with pytest.raises(ValueError, match="must keep their shapes"):
         fastdrop.targeted_dropout(weight, seed=1, num_threads=Acting(1, lambda: setattr(weight, "shape", (2, 1000))))
