@@ -1,5 +1,8 @@
 # Draws of features with replacement: the share of the words per feature, the counts per row, and the products with the factors.
 
+cdef int64_t MOST_FEATURES = 0x100000000  # each takes at least one of the words
+
+
 def share_words(probabilities, int64_t features):
     """Return how many of the 2**32 words draw each feature; at least one, unless the feature's probability is 0.
 
@@ -7,6 +10,8 @@ def share_words(probabilities, int64_t features):
     """
     cdef np.ndarray weights = as_weights(probabilities, features), shares = room(features, np.NPY_UINT64)
     cdef uint64_t state
+    if features > MOST_FEATURES:
+        raise OverflowError(f"at most 2**32 features can be drawn from; got {features}")
     if features:
         state = native.float_begin()
         native.share_words(<const double *>np.PyArray_DATA(weights), features, <uint64_t *>np.PyArray_DATA(shares))
@@ -22,7 +27,7 @@ cdef np.ndarray as_weights(probabilities, int64_t features):
             f"probabilities must be real numbers; got {f'an array of {given.dtype}' if given.ndim else repr(probabilities)}")
     if np.PyArray_NDIM(given) != 1 or np.PyArray_DIM(given, 0) != features:
         raise ValueError(f"probabilities must have shape {(features,)}, one per feature; got {true_shape(given)}")
-    cdef np.ndarray weights = in_type(given, np.NPY_FLOAT64)
+    cdef np.ndarray weights = np.array(in_type(given, np.NPY_FLOAT64))  # another thread may write to the caller's array
     cdef const double *each = <const double *>np.PyArray_DATA(weights)
     cdef bint are_good = True, any_positive = not features
     cdef int64_t i

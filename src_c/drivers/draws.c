@@ -21,7 +21,7 @@ void fd_share_words(const double *weights, int64_t features, uint64_t *shares) {
     given += shares[i];
   }
   uint64_t left = (UINT64_C(1) << 32) - given; /* less than one for each positive weight */
-  for (int64_t i = 0; left; i++)
+  for (int64_t i = 0; left && i < features; i++)
     if (weights[i] > 0) shares[i]++, left--;
 }
 

@@ -373,3 +373,30 @@ def test_targets_of_a_loss_are_those_that_were_checked():
 
     with contextlib.suppress(ValueError):
         assert np.isfinite(fastdrop.losses.r_drop_loss(logits, logits, targets, form=Form("paper")))
+
+
+RACE = """
+import threading, time
+import numpy as np
+import fastdrop
+weights, ones, some, x = np.ones(10**6), np.ones(10**6), np.linspace(0.5, 1, 10**6), np.ones((1, 10**6), np.float16)
+def write():
+    while True:
+        np.copyto(weights, some)
+        np.arccosh(ones, out=weights)  # zeros
+threading.Thread(target=write, daemon=True).start()
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    try:
+        fastdrop.multinomial_dropout(x, 1, weights, seed=1)
+    except ValueError as error:
+        assert "not all of them 0" in str(error)
+print("still here")
+"""
+
+
+@pytest.mark.slow
+def test_probabilities_that_another_thread_changes(run_python):
+    """They are checked and used in one copy. NumPy writes without the interpreter's lock."""
+    done = run_python(RACE)
+    assert (done.returncode, done.stdout) == (0, "still here\n"), done.stderr[-500:]
