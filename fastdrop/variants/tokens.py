@@ -309,9 +309,12 @@ def keep_tokens(x: NDArray[Any], choice: Choice, call: Call) -> tuple[NDArray[An
     """Return the kept tokens, gathered or in place, and their positions after the prefix."""
     if not call.is_training:
         return call.unchanged(x), np.tile(np.arange(choice.counts[0]), (x.shape[0], 1))
-    if choice.gather:
-        return numbers.move_tokens(call, x, choice.prefix, choice.counts)
-    return keep_in_place(x, choice, call)
+    if not choice.gather:
+        return keep_in_place(x, choice, call)
+    kept, chosen = numbers.move_tokens(call, x, choice.prefix, choice.counts)
+    if is_masked(x, kept):
+        kept.mask = np.ma.getmaskarray(x)[positions(chosen, choice.prefix)]
+    return kept, chosen
 
 
 def scatter_tokens(grad: NDArray[Any], choice: Choice, call: Call) -> NDArray[Any]:
@@ -325,6 +328,23 @@ def scatter_tokens(grad: NDArray[Any], choice: Choice, call: Call) -> NDArray[An
             f"grad must have {max(expected, 0)} tokens, as the result of the forward pass with num_tokens {choice.tokens}, "
             f"p {choice.p} and num_prefix_tokens {choice.prefix}; got {given}"
         )
-    if choice.gather:
-        return numbers.move_tokens(call, grad, choice.prefix, choice.counts, scatter=True)[0]
-    return keep_in_place(grad, choice, call)[0]
+    if not choice.gather:
+        return keep_in_place(grad, choice, call)[0]
+    moved, chosen = numbers.move_tokens(call, grad, choice.prefix, choice.counts, scatter=True)
+    if is_masked(grad, moved):
+        mask = np.zeros(moved.shape, np.bool_)
+        mask[positions(chosen, choice.prefix)] = np.ma.getmaskarray(grad)
+        moved.mask = mask
+    return moved
+
+
+def is_masked(x: NDArray[Any], result: NDArray[Any]) -> bool:
+    """Return whether both are masked arrays. NumPy does not keep the mask where the shape changes."""
+    return isinstance(x, np.ma.MaskedArray) and isinstance(result, np.ma.MaskedArray)
+
+
+def positions(chosen: NDArray[np.int64], prefix: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the indices of the prefix and the chosen tokens, along the axes of samples and tokens."""
+    samples = len(chosen)
+    first = np.broadcast_to(np.arange(prefix), (samples, prefix))
+    return np.arange(samples)[:, np.newaxis], np.concatenate([first, chosen + prefix], axis=1)
