@@ -58,7 +58,7 @@ cdef np.ndarray chosen(const Tokens *of, Call call):
         return made
     if of.samples and of.free > WORDS_END // 2 // <uint64_t>of.samples:
         raise OverflowError(f"stream 1 has 2**50 words, two per token; {of.samples} samples of {of.free} tokens need more")
-    random, ranked = room(2 * of.samples * of.free, np.NPY_UINT32), room(2 * of.free, np.NPY_UINT64)
+    random, ranked = room(2 * of.samples * of.free, np.NPY_UINT32), room(2 * of.free if of.samples else 0, np.NPY_UINT64)
     draw_key(call.seed, call.offset, &key)
     fill_words(settings, key, 0, random)
     rank_tokens(of, random, ranked, made)

@@ -227,7 +227,8 @@ cdef int lay(Work work, Place *place, uint64_t start, uint64_t end) except -1:
     work.laid.is_cut_off = False
     if is_cut and not is_empty:
         return lay_groups(work.laid, place, steps)
-    native.layout_of(&work.laid.layout, place.ndim, place.sizes, steps, 1)
+    # Without elements, the layout is not read, and the product of two of its sizes may be too large.
+    native.layout_of(&work.laid.layout, 0 if is_empty else place.ndim, place.sizes, steps, 1)
     return 0
 
 

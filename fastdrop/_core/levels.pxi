@@ -1,6 +1,6 @@
 # Keep probabilities with a given mean that are proportional to scores, except where they reach the floor or 1.
 
-cdef double NEGLIGIBLE = 2.0**-1000  # times the largest score; smaller scores count as 0
+cdef double NEGLIGIBLE = 2.0**-1000  # times the power of two above the largest score; smaller scores count as 0
 
 
 def keep_probabilities(scores, double p, tuple axes, double floor, Call call not None, *, bint drop=False):

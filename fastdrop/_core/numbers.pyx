@@ -153,7 +153,7 @@ cdef np.ndarray random_result(tuple shape, dtype, Call call):
     check_seed(call.seed, call.offset, REPEATED)
     if call.out is None:
         return np.empty(shape, dtype)
-    check_out(call.out, spread_to(np.empty((), dtype), shape))
+    check_out(call.out, spread_to(np.empty((), dtype), shape), "result")
     return call.out
 
 

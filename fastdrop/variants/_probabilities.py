@@ -58,7 +58,7 @@ def keep_probabilities(
     -----
     Equal scores get equal probabilities. A score of 0 gets `floor`, unless the mean is below 1 - p even though all others are
     kept with probability 1; then all zeros get the same larger probability. So if all scores are 0, each is kept with
-    probability 1 - p. Scores below 2**-1000 of the largest count as 0.
+    probability 1 - p. Scores below 2**-1000 times the power of two above the largest count as 0.
 
     The level is the least float64 for which the sum of the differences from 1 - p is not negative. The differences are rounded
     to multiples that make their sum exact: for n < 2**d scores, to multiples of 2**(d - 51), and the remainders to multiples of

@@ -286,7 +286,7 @@ class Gate:
         if line.mode == "inverted":
             return run.call.unchanged(given)
         self.logits = apart(self.logits, run.y)
-        x, y = apart(run.x, run.y), np.asarray(run.y)
+        x, y = apart(np.asarray(run.x), np.asarray(run.y)), np.asarray(run.y)
         for block in row_blocks(x.shape):
             keep = self.keep(block)
             y[block] = np.where(keep == 0, run.compute(0), x[block].astype(run.compute) * keep)  # infinity times 0 is 0 here

@@ -213,6 +213,12 @@ def test_words(name, value, exception, pattern):
     refuses(fastdrop.words, {"n": 6, name: value}, exception, pattern)
 
 
+@pytest.mark.parametrize(("function", "dtype"), [("words", np.uint32), ("uniform", np.float32), ("normal", np.float32)])
+def test_an_output_of_random_numbers_of_another_shape(function, dtype):
+    with pytest.raises(ValueError, match=r"out must have the shape of the result, \(5,\); got \(3,\)"):
+        getattr(fastdrop.random, function)(5, seed=1, out=np.empty(3, dtype))
+
+
 @pytest.mark.parametrize("function", [fastdrop.dropout_backward, fastdrop.dropout_mask, fastdrop.words, fastdrop.uniform])
 def test_none_is_no_seed_where_a_result_must_be_made_again(function):
     with pytest.raises(TypeError, match="seed is required here"):

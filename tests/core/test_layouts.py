@@ -227,6 +227,23 @@ def test_masked_arrays_stay_masked(engine):
     assert np.array_equal(x.mask, ~np.isfinite(values))  # its own mask, not the input's
 
 
+class Aloof(np.ndarray):
+    """An array for which no NumPy function is defined."""
+
+    def __array_function__(self, function, types, arguments, keywords):
+        return NotImplemented
+
+
+def test_a_class_without_numpys_functions():
+    x, out = np.ones(6).view(Aloof), np.zeros(6).view(Aloof)
+    for change in (fastdrop.dropout, fastdrop.gaussian_dropout):
+        assert change(x, 0.5, training=False, out=out) is out
+        assert list(out) == [1.0] * 6
+        out[...] = 0
+    y = fastdrop.adaptive_dropout(x, np.zeros(6), mode="standard", training=False)
+    assert list(y) == [0.5] * 6
+
+
 def test_memory_maps(engine, tmp_path):
     x = awkward(10_000, "float32").reshape(100, 100)
     np.save(tmp_path / "x.npy", x)

@@ -180,3 +180,23 @@ def test_a_shape_that_changes_is_an_error_or_changes_nothing(drop, lies):
     x.lies = lies
     with pytest.raises(ValueError, match=r"must h(ave|old)|there must be|tokens"):
         drop(x, 0.5, seed=1)
+
+
+def test_the_mask_of_a_masked_array_goes_with_its_tokens():
+    """NumPy leaves the mask out where the shape changes, so that a masked value would become a valid one."""
+    x = np.ma.masked_array(np.arange(48, dtype=np.float32).reshape(3, 8, 2))
+    x[0, 1], x[1, 2:7, 1] = np.ma.masked, np.ma.masked
+    call = {"p": 0.5, "seed": 42, "num_prefix_tokens": 1}
+    y, tokens = fastdrop.token_dropout(x, return_indices=True, **call)
+    kept = np.concatenate([np.zeros((3, 1), np.int64), tokens + 1], axis=1)[..., np.newaxis]
+    assert y.mask.any()
+    assert np.array_equal(y.mask, np.take_along_axis(x.mask, kept, axis=1))
+    back = fastdrop.token_dropout_backward(y, num_tokens=8, **call)
+    assert np.array_equal(np.take_along_axis(back.mask, kept, axis=1), y.mask)
+    assert back.mask.sum() == y.mask.sum()
+    plain = fastdrop.token_dropout(np.ma.masked_array(x.data), **call)
+    assert not np.ma.getmaskarray(plain).any()
+
+
+def test_no_samples_need_no_memory():
+    assert fastdrop.patch_dropout(np.empty((0, 10**12, 1), np.float32), 0.5, seed=1).shape == (0, 5 * 10**11, 1)
