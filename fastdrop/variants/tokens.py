@@ -312,7 +312,7 @@ def keep_tokens(x: NDArray[Any], choice: Choice, call: Call) -> tuple[NDArray[An
     if not choice.gather:
         return keep_in_place(x, choice, call)
     kept, chosen = numbers.move_tokens(call, x, choice.prefix, choice.counts)
-    if is_masked(x, kept):
+    if isinstance(x, np.ma.MaskedArray) and isinstance(kept, np.ma.MaskedArray):  # NumPy keeps no mask of another shape
         kept.mask = np.ma.getmaskarray(x)[positions(chosen, choice.prefix)]
     return kept, chosen
 
@@ -331,16 +331,11 @@ def scatter_tokens(grad: NDArray[Any], choice: Choice, call: Call) -> NDArray[An
     if not choice.gather:
         return keep_in_place(grad, choice, call)[0]
     moved, chosen = numbers.move_tokens(call, grad, choice.prefix, choice.counts, scatter=True)
-    if is_masked(grad, moved):
+    if isinstance(grad, np.ma.MaskedArray) and isinstance(moved, np.ma.MaskedArray):
         mask = np.zeros(moved.shape, np.bool_)
         mask[positions(chosen, choice.prefix)] = np.ma.getmaskarray(grad)
         moved.mask = mask
     return moved
-
-
-def is_masked(x: NDArray[Any], result: NDArray[Any]) -> bool:
-    """Return whether both are masked arrays. NumPy does not keep the mask where the shape changes."""
-    return isinstance(x, np.ma.MaskedArray) and isinstance(result, np.ma.MaskedArray)
 
 
 def positions(chosen: NDArray[np.int64], prefix: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
