@@ -13,7 +13,9 @@ __all__ = ["complete"]
 SCHEDULE = "    Or a schedule: a callable step -> value, such as those of `fastdrop.schedules`."
 SEED = (
     "int, Key, Stream, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None",
-    "    The seed of the layer's own stream. `Layer.seed` replaces it. None, the default, takes fresh entropy.",
+    "    The seed of the layer's own stream. `Layer.seed` replaces it. None, the default, takes fresh entropy. A Key sets the\n"
+    "    offset of the first pass, and each pass advances the offset by one. So layers must not get the keys of one stream,\n"
+    "    whose offsets overlap: give them the Stream itself, or seed the model.",
 )
 
 

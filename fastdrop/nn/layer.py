@@ -222,11 +222,14 @@ class Layer:
     def seed(self: Self, seed: StreamSeed) -> Self:
         """Give each layer inside a stream that is derived from a seed and its full name, and return this layer.
 
-        A layer called ``encoder.0`` gets ``Stream(seed).fold_in("encoder.0")``; this layer gets ``Stream(seed)``.
+        A layer called ``encoder.0`` gets ``Stream(seed).fold_in("encoder.0")``; this layer gets ``Stream(seed)``. If the seed
+        is a `Key` with an offset above 0, the layers inside derive theirs from ``fold_in(key.seed, key.offset)``. So models
+        that get the keys of one stream drop independently. This layer itself begins at the offset.
         """
         root = Stream(seed)
+        parent = root.fold_in(root.offset) if root.offset else root
         for name, layer in self.walk():
-            layer.set_stream(root.fold_in(name) if name else Stream(root.seed, root.offset))
+            layer.set_stream(parent.fold_in(name) if name else root)
         return self
 
     def set_stream(self, stream: Stream) -> None:

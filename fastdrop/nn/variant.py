@@ -124,7 +124,8 @@ class Variant(Layer):
     **options
         The keywords of the function that are the same in all calls.
     seed : int, Key, Stream, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None
-        The seed of the layer's own stream. A model with a seed sets it (`Layer.seed`). None takes fresh entropy.
+        The seed of the layer's own stream. A model with a seed sets it (`Layer.seed`). None takes fresh entropy. A Key sets the
+        offset of the first pass.
 
     Attributes
     ----------

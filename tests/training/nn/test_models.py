@@ -20,6 +20,15 @@ def test_each_layer_has_a_stream_of_its_full_name():
     assert own.children["0"].stream == fastdrop.Stream(7)  # a model without a seed leaves its layers theirs
 
 
+def test_models_of_two_keys_of_one_stream_drop_independently():
+    stream, x = fastdrop.Stream(42), np.ones((3, 64))
+    first, second, third = (nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.2), seed=stream.next()) for _ in range(3))
+    assert first[0].stream == fastdrop.Stream(42).fold_in("0")  # offset 0 is the seed itself
+    assert second["1"].stream == fastdrop.Stream(42).fold_in(1).fold_in("1")
+    assert len({layer.stream.seed for net in (first, second, third) for layer in net}) == 6
+    assert len({net(x).tobytes() for net in (first, second, third) for _ in range(2)}) == 6
+
+
 def test_layers_share_a_stream_after_loading_if_they_did_before():
     stream, x = fastdrop.Stream(42), np.ones(64)
     net = nn.Sequential(nn.Dropout(0.5, seed=stream), nn.Dropout(0.5, seed=stream), nn.Dropout(0.5, seed=42))
