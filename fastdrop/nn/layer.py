@@ -16,6 +16,7 @@ from fastdrop._core import plan
 from fastdrop._core.config import decode, differences, encode, find_class, joined
 from fastdrop._core.keys import StreamSeed
 from fastdrop._core.state import require_entries, require_state
+from fastdrop.nn.sharing import SHARED, share, shared_parts
 from fastdrop.random import Stream
 
 __all__ = ["Layer"]
@@ -253,8 +254,9 @@ class Layer:
     def to_config(self) -> dict[str, Any]:
         """Return the configuration: a dictionary that JSON can hold, from which `from_config` makes such a layer again.
 
-        It has the class, its arguments, the shapes and dtypes of the parameters, and the layers inside. Seeds, steps and the
-        values of the parameters belong to the state: see `state_dict`.
+        It has the class, its arguments, the shapes and dtypes of the parameters, and the layers inside. If layers share a
+        stream, or a schedule with a state, it has their names. Seeds, steps and the values of the parameters belong to the
+        state: see `state_dict`.
         """
         config = {"class": type(self).__name__, **{key: encode(value, key) for key, value in self.own_config().items()}}
         if self.own_parameters:
@@ -263,7 +265,8 @@ class Layer:
             }
         if self.children:
             config["layers"] = {key: child.to_config() for key, child in self.children.items()}
-        return config
+        shared = shared_parts(self)
+        return config | {SHARED: shared} if shared else config
 
     @classmethod
     def from_config(cls: type[Self], config: Mapping[str, Any]) -> Self:
@@ -276,7 +279,10 @@ class Layer:
         TypeError, ValueError
             The class is not this class nor derived from it, or no such layer can be made from the configuration.
         """
-        layer: Self = find_class(cls, config).build({key: value for key, value in config.items() if key != "class"})
+        own = {key: value for key, value in config.items() if key not in ("class", SHARED)}
+        layer: Self = find_class(cls, config).build(own)
+        if SHARED in config:
+            layer = share(layer, config[SHARED])
         different = sentence(layer.to_config(), config, "the configuration")
         if different:
             raise ValueError(f"{type(layer).__name__} cannot be made from this configuration: {different}")
@@ -292,6 +298,11 @@ class Layer:
             raise TypeError(f"{cls.__name__} must define own_config() and build(config) for its arguments: {error}") from None
 
     # State
+
+    def own_parts(self) -> dict[str, Any]:
+        """Return the stream and the schedule of this layer, by name, if it has any: parts that several layers may share."""
+        stream = getattr(self, "stream", None)
+        return {"stream": stream} if isinstance(stream, Stream) else {}
 
     def own_state(self) -> dict[str, Any]:
         """Return the state of this layer without its children's: numbers, and copies of arrays."""

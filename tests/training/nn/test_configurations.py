@@ -41,6 +41,46 @@ def test_a_model_is_made_again_from_its_configuration():
     assert "GroupDropout" in repr(again)
 
 
+def net_that_shares(stream=None):
+    """Return layers that share a stream, and a controller deep inside their schedules."""
+    stream, rates = stream or fastdrop.Stream(4), schedules.layerwise(schedules.ValidationDriven(0.4, target=0.1), 2)
+    inner = nn.Sequential(nn.Dropout(rates[1], seed=stream), nn.Dropout(rates[0], seed=5))
+    return nn.Sequential(nn.Dropout(0.5, seed=stream), inner, nn.Dropout(0.5, seed=4))
+
+
+def test_what_layers_share_is_shared_again():
+    net, x = net_that_shares(), np.ones(64)
+    config = json.loads(json.dumps(net.to_config(), allow_nan=False))
+    assert config["shared parts"] == [["0.stream", "1.0.stream"], ["1.0.p.schedule", "1.1.p.schedule"]]
+    net(x)
+    net[1][1].p.schedule.update(1.0, 2.0)
+    again = nn.Layer.from_config(config)
+    again.load_state_dict(net.state_dict())
+    assert again[0].stream is again["1.0"].stream is not again[2].stream
+    for _ in range(3):
+        assert_same_bytes(again(x), net(x))
+        for each in (net, again):
+            each["1.0"].p.schedule.update(1.0, 1.0)
+        assert again["1.1"].rate == net["1.1"].rate
+    assert "shared parts" not in nn.Layer.from_config(config).seed(1)[2].to_config()
+
+
+@pytest.mark.parametrize(
+    ("groups", "sentence"),
+    [
+        (3, "must be lists of names such as ['0.stream', '1.0.stream']; got 3"),
+        ([[]], "must be lists of names such as"),
+        ([["0.stream", "3.stream"]], "must be lists of names such as"),
+        ([["0.stream", "1.0.p.schedule"]], "must name parts of one class in each list; got [['0.stream', '1.0.p.schedule']]"),
+        ([["0.stream", "2.stream"]], "shared parts is [['0.stream', '2.stream'], ['1.0.p.schedule', '1.1.p.schedule']] here"),
+    ],
+)
+def test_names_of_shared_parts_that_cannot_be_followed(groups, sentence):
+    with pytest.raises(ValueError, match="shared parts") as caught:
+        nn.Layer.from_config(net_that_shares().to_config() | {"shared parts": groups})
+    assert sentence in str(caught.value)
+
+
 class Scale(nn.Layer):
     """A layer of one's own, with an argument."""
 

@@ -81,6 +81,16 @@ def test_a_state_of_another_schedule_is_refused():
         linear.load_state_dict(nn.Dropout(schedules.Linear(0.0, 0.5, 50)).state_dict())
 
 
+def test_a_state_of_layers_that_share_a_stream_is_for_such_layers():
+    stream = fastdrop.Stream(1)
+    shared = nn.Sequential(nn.Dropout(0.5, seed=stream), nn.Dropout(0.5, seed=stream))
+    apart = nn.Sequential(nn.Dropout(0.5, seed=1), nn.Dropout(0.5, seed=1))
+    with pytest.raises(ValueError, match=r"shared parts is None here, \[\['0\.stream', '1\.stream'\]\] in the state"):
+        apart.load_state_dict(shared.state_dict())
+    with pytest.raises(ValueError, match=r"shared parts is \[\['0\.stream', '1\.stream'\]\] here, None in the state"):
+        shared.load_state_dict(apart.state_dict())
+
+
 def test_a_state_of_another_format_is_refused():
     layer = nn.Dropout(0.5)
     with pytest.raises(ValueError, match="must have the format 1 of this version of fastdrop; got 2"):
