@@ -171,6 +171,7 @@ class GaussianDropout(Variant, forward=fastdrop.gaussian_dropout, backward=fastd
     """
 
     scaling = "mean 1"
+    learned = ("log_alpha",)
 
     def __init__(self, p: Any = 0.5, *, log_alpha: ArrayLike | None = None, seed: Seed | None = None) -> None:
         super().__init__(p, seed=seed)
@@ -300,6 +301,7 @@ class ConcreteDropout(
     """
 
     scaling = "inverted, of the mean"
+    learned = ("p_logit",)
 
     def __init__(self, p: float = 0.1, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -435,6 +437,7 @@ class VariationalDropout(
     """
 
     scaling = "mean 1"
+    learned = ("log_alpha",)
 
     def __init__(
         self,

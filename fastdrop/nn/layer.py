@@ -133,7 +133,8 @@ class Layer:
     def record(self, *inputs: Any, **more: Any) -> tuple[Any, Any]:
         """Return the output, and a record of the pass for `backward`; the layer itself stores nothing.
 
-        With ``again=record`` the recorded pass is repeated with the same rates and masks: no key is drawn.
+        With ``again=record`` the recorded pass is repeated with the same rates, learned ones too, and the same masks: no key is
+        drawn. A record has no copies of inputs and weights; they must not change before the backward pass.
         """
         raise NotImplementedError(f"{type(self).__name__} must define record(x)")
 

@@ -44,7 +44,8 @@ class Record(NamedTuple):
     dropping : bool
         Whether the pass dropped.
     remembered : dict
-        Arguments of the backward function that only the forward pass knows.
+        Arguments of the backward function that only the forward pass knows: copies of learned rates, and the inputs and the
+        weights themselves, which must not change before the backward pass.
     shape : tuple of int
         The shape of the output.
     """
@@ -94,10 +95,12 @@ def whole_signature(cls: type[Variant]) -> inspect.Signature:
 def own_value(value: Any) -> Any:
     """Return an argument for a layer to keep: a `Fraction` or a `Decimal`, which no configuration can hold, as a float.
 
-    An array is copied, so that changes of the caller's array do not reach a backward pass.
+    An array is copied, and a list becomes a tuple, so that changes by the caller do not reach a backward pass.
     """
     if isinstance(value, np.ndarray):
         return value.copy()
+    if isinstance(value, list):
+        return tuple(map(own_value, value))
     return float(value) if isinstance(value, (Fraction, Decimal)) else value
 
 
@@ -152,6 +155,7 @@ class Variant(Layer):
     scheduled: ClassVar[str]
     arrays: ClassVar[list[str]]
     arguments: ClassVar[inspect.Signature]
+    learned: ClassVar[tuple[str, ...]] = ()  # the parameters that are rates: a record has copies of them
     scaling: ClassVar[str] = "inverted"  # the scaling of kept values, for functions without the keyword `mode`
 
     def __init_subclass__(cls, forward: Function | None = None, backward: Function | None = None, scheduled: str = "p") -> None:
@@ -212,8 +216,9 @@ class Variant(Layer):
     def record(self, *inputs: Any, **more: Any) -> tuple[Any, Record]:
         """Return the output and a record; see `Layer.record`."""
         again = more.pop("again", None)
-        more = self.own_parameters | more
         made: Record = self._begin() if again is None else again
+        learned = {name: value for name, value in made.remembered.items() if name in self.learned}
+        more = self.own_parameters | learned | more
         result = self._call(self.functions[0], inputs, made, more)
         if again is None and made.dropping:
             self.stream.next()  # only now, so that a pass that failed draws no key
@@ -222,7 +227,8 @@ class Variant(Layer):
     def _begin(self) -> Record:
         dropping = self.training or self.sampling
         seed, offset = self.stream.key() if dropping else (0, 0)
-        return Record(own_value(self.current), seed, offset, dropping, {})
+        learned = {name: value.copy() for name, value in self.own_parameters.items() if name in self.learned}
+        return Record(own_value(self.current), seed, offset, dropping, learned)
 
     def remember(self, *inputs: Any, **more: Any) -> dict[str, Any]:
         """Return the arguments of the backward function that only the forward pass knows."""

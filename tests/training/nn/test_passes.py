@@ -51,7 +51,7 @@ def test_gradients_are_finite_differences(name):
     y, record = layer.record(*arrays, **more)
     layer.stream.next()
     cotangent = normal(np.shape(y), seed=3)
-    values = [*arrays, *layer.parameters.values()]
+    values = [*arrays, *(record.remembered[name] for name in layer.parameters)]  # a learned rate is that of the record
     grads = layer.backward(cotangent, record)
     grads = [*(grads if isinstance(grads, tuple) else (grads,)), *layer.gradients.values()]
     assert len(grads) == len(values)
@@ -105,8 +105,10 @@ def test_between_the_passes_there_are_numbers_only(name):
     _, record = layer.record(*arrays, **more)
     given = {id(value) for value in [*arrays, *more.values(), *layer.parameters.values()]}
     np.testing.assert_array_equal(record.value, layer.current)
+    learned = {name: record.remembered[name] for name in layer.learned if name in layer.parameters}
+    np.testing.assert_equal(learned, {name: layer.parameters[name] for name in learned})
     held = [value for value in [*record[1:], *record.remembered.values()] if isinstance(value, np.ndarray)]
-    assert {id(value) for value in held} <= given
+    assert {id(value) for value in held} - {id(value) for value in learned.values()} <= given
 
 
 @ALL
@@ -257,6 +259,35 @@ def test_a_backward_pass_has_the_rates_of_its_forward_pass_whatever_becomes_of_t
     layer.forward(x)
     layer.p[:] = 0
     assert_same_bytes(layer.backward(x), fastdrop.dropout_backward(x, 0.5, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: nn.ConcreteDropout(0.3), "p_logit"),
+        (lambda: nn.SpatialConcreteDropout(0.3), "p_logit"),
+        (lambda: nn.GaussianDropout(log_alpha=np.linspace(-2, 0, 5)), "log_alpha"),
+        (lambda: nn.VariationalDropout(normal((5, 4)), np.full(5, -1.0)), "log_alpha"),
+    ],
+)
+def test_a_pass_keeps_the_learned_rates_that_it_had(make, name):
+    layer, same, x = make().seed(1), make().seed(1), normal((6, 5))
+    y, record = layer.record(x)
+    layer.forward(x)
+    same.forward(x)
+    layer.parameters[name][...] += 0.5
+    assert_same_bytes(layer.record(x, again=record)[0], y)
+    assert_same_bytes(layer.backward(y), same.backward(y, same.record(x)[1]._replace(offset=1)))
+    assert_same_bytes(layer.gradients[name], same.gradients[name])
+
+
+def test_a_pass_keeps_the_options_that_it_had():
+    axes, x = [0], np.ones((40, 30))
+    layer = nn.Dropout(0.5, shared_axes=axes, seed=1)
+    y = layer.forward(x)
+    axes[0] = 1
+    assert_same_bytes(layer.backward(x), y)
+    assert layer.to_config()["shared_axes"] == [0]
 
 
 def shifted(x, scores, beta=0.1, *, seed=None, offset=0, training=True):
