@@ -174,9 +174,8 @@ class GaussianDropout(Variant, forward=fastdrop.gaussian_dropout, backward=fastd
     learned = ("log_alpha",)
 
     def __init__(self, p: Any = 0.5, *, log_alpha: ArrayLike | None = None, seed: Seed | None = None) -> None:
-        super().__init__(p, seed=seed)
-        if log_alpha is not None:
-            self.add_parameter("log_alpha", as_floats(log_alpha, "log_alpha"))
+        parameters = {} if log_alpha is None else {"log_alpha": as_floats(log_alpha, "log_alpha")}
+        super().__init__(p, seed=seed, parameters=parameters)
 
     @property
     def rate(self) -> Any:
@@ -304,11 +303,10 @@ class ConcreteDropout(
     learned = ("p_logit",)
 
     def __init__(self, p: float = 0.1, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
         self._first_rate = plan.as_rate(p)
         if self._first_rate in (0.0, 1.0):
             raise ValueError(f"p, the initial rate, must be above 0 and below 1; got {p!r}")
-        self.add_parameter("p_logit", elementary.logit(np.array(self._first_rate)))
+        super().__init__(*arguments, parameters={"p_logit": elementary.logit(np.array(self._first_rate))}, **options)
 
     @property
     def rate(self) -> float:
@@ -393,8 +391,8 @@ class VariationalDense(
         bias: NDArray[Any] | None = None,
         seed: Seed | None = None,
     ) -> None:
-        super().__init__(prune_above=prune_above, seed=seed)
-        self.add_parameters(weight=weight, log_sigma2=log_sigma2, bias=bias)
+        parameters = {"weight": weight, "log_sigma2": log_sigma2, "bias": bias}
+        super().__init__(prune_above=prune_above, seed=seed, parameters=parameters)
 
     def kl(self, factor: float = 1.0) -> float:
         """Return the divergence of the weights from their prior times a factor, and add its gradients to the parameters'.
@@ -449,8 +447,8 @@ class VariationalDropout(
         seed: Seed | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(noise, seed=seed, **options)
-        self.add_parameters(weight=weight, log_alpha=log_alpha, bias=bias)
+        parameters = {"weight": weight, "log_alpha": log_alpha, "bias": bias}
+        super().__init__(noise, seed=seed, parameters=parameters, **options)
 
     @property
     def rate(self) -> Any:
@@ -774,5 +772,4 @@ class DropConnect(Variant, forward=fastdrop.drop_connect, backward=fastdrop.drop
     def __init__(
         self, weight: NDArray[Any], p: Any = 0.5, *, bias: NDArray[Any] | None = None, seed: Seed | None = None, **options: Any
     ) -> None:
-        super().__init__(p, seed=seed, **options)
-        self.add_parameters(weight=weight, bias=bias)
+        super().__init__(p, seed=seed, parameters={"weight": weight, "bias": bias}, **options)

@@ -10,7 +10,6 @@ from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastdrop._core import plan
 from fastdrop._core.config import decode, entries, zeros
@@ -85,7 +84,7 @@ def layer_signature(forward: Function, backward: Function, scheduled: str) -> in
 
 def whole_signature(cls: type[Variant]) -> inspect.Signature:
     """Return the signature of a class: that of its own ``__init__``, with the function's arguments for ``**options``."""
-    own = [one for name, one in inspect.signature(cls.__init__).parameters.items() if name != "self"]
+    own = [one for name, one in inspect.signature(cls.__init__).parameters.items() if name not in ("self", "parameters")]
     named = [one for one in own if one.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)]
     names = {one.name for one in named}
     rest = [one for one in cls.arguments.parameters.values() if one.name not in names] if len(named) < len(own) else []
@@ -116,8 +115,9 @@ class Variant(Layer):
     A subclass names the functions of its passes:
     ``class Dropout(Variant, forward=fastdrop.dropout, backward=fastdrop.dropout_backward)``. One argument may have a schedule:
     ``scheduled=...`` names it; the default is p. The arguments before it are arrays. Between the passes, the layer stores the
-    arrays that both functions take. It passes its parameters to the functions under their names. The backward function must
-    return the gradient of the input first, and then those of the parameters in their order.
+    arrays that both functions take. A subclass with parameters calls ``super().__init__(..., parameters=...)`` with the arrays
+    by name; the layer passes them to the functions under these names. The backward function must return the gradient of the
+    input first, and then those of the parameters in their order.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ class Variant(Layer):
             cls.__signature__ = whole_signature(cls)  # type: ignore[attr-defined]  # for help() and for error messages
             complete(cls)
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, parameters: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__()
         if not hasattr(self, "functions"):
             raise TypeError(f"{type(self).__name__} has no forward and backward function: use a subclass that names them")
@@ -180,14 +180,11 @@ class Variant(Layer):
         setattr(self, self.scheduled, own_value(value))
         self.options: dict[str, Any] = {name: own_value(option) for name, option in bound.arguments.items()}
         self.step = 0
+        for name, array in (parameters or {}).items():
+            if name != "bias" or array is not None:  # all others are required
+                self.add_parameter(name, array)
+        # last, because a generator must not be drawn from if a check fails
         self._stream = None if seed is None else seed if isinstance(seed, Stream) else Stream(seed)
-
-    def add_parameters(self, bias: NDArray[Any] | None, **arrays: NDArray[Any]) -> None:
-        """Add the arrays as parameters, and the bias unless it is None."""
-        for name, array in arrays.items():
-            self.add_parameter(name, array)
-        if bias is not None:
-            self.add_parameter("bias", bias)
 
     # Numbers
 

@@ -242,6 +242,26 @@ def test_bad_input_is_answered_by_a_sentence(make, error, sentence):
     assert sentence in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda seed: nn.Dropout(1.5, seed=seed),
+        lambda seed: nn.ConcreteDropout(1.5, seed=seed),
+        lambda seed: nn.SpatialConcreteDropout("x", seed=seed),
+        lambda seed: nn.GaussianDropout(log_alpha="bad", seed=seed),
+        lambda seed: nn.VariationalDense(np.ones((2, 2)), [1.0], seed=seed),
+        lambda seed: nn.VariationalDropout([1.0], np.array(1.0), seed=seed),
+        lambda seed: nn.DropConnect(np.ones((2, 2)), bias=[1.0], seed=seed),
+        lambda seed: nn.Sequential(nn.Dropout(), 0.5, seed=seed),
+    ],
+)
+def test_a_layer_that_cannot_be_made_draws_no_seed(make):
+    generator = np.random.default_rng(1)
+    with pytest.raises((TypeError, ValueError)):
+        make(generator)
+    assert generator.bit_generator.state == np.random.default_rng(1).bit_generator.state
+
+
 def test_a_layer_says_what_it_is():
     assert repr(nn.DropBlock(0.1, 5)).startswith("DropBlock(0.1, block_size=5, exact_rate=False")
     assert "group_size" in str(inspect.signature(nn.GroupDropout))
