@@ -35,9 +35,10 @@ class Layer:
     Attributes
     ----------
     training : bool
-        Whether the layer drops, and `forward` stores a record for `backward`. `train` and `eval` set it.
+        Whether the layer drops, and `forward` stores a record for `backward`. `train` and `eval` set it. An
+        assignment reaches all layers inside.
     sampling : bool
-        Whether the layer also drops outside training. `eval` sets it.
+        Whether the layer also drops outside training. `eval` sets it. An assignment reaches all layers inside.
     max_pending : int
         The largest number of forward passes that wait for their backward passes: 32, unless you set another number on the
         layer. At the next forward pass the layer warns once and forgets the oldest record.
@@ -60,12 +61,14 @@ class Layer:
     """
 
     max_pending: int = 32
+    _training: bool
+    _sampling: bool
 
     def __init__(self) -> None:
         self._pending: deque[tuple[Any, Any]] = deque()  # records of forward passes, with the shapes of their outputs
         self._has_warned = False
-        self.training, self.sampling = True, False
         self.children: dict[str, Layer] = {}
+        self.training, self.sampling = True, False
         self.own_parameters: dict[str, NDArray[Any]] = {}
         self.own_gradients: dict[str, NDArray[Any]] = {}
 
@@ -192,9 +195,11 @@ class Layer:
 
     @training.setter
     def training(self, value: bool) -> None:
-        self._training = plan.check_flag(value, "training")
-        if not self._training:
-            self._pending.clear()  # a later backward pass must not use a record of training
+        flag = plan.check_flag(value, "training")
+        for _, layer in self.walk():
+            layer._training = flag
+        if not flag:
+            self.forget()  # a later backward pass must not use a record of training
 
     @property
     def sampling(self) -> bool:
@@ -203,7 +208,9 @@ class Layer:
 
     @sampling.setter
     def sampling(self, value: bool) -> None:
-        self._sampling = plan.check_flag(value, "sampling")
+        flag = plan.check_flag(value, "sampling")
+        for _, layer in self.walk():
+            layer._sampling = flag
 
     def train(self: Self) -> Self:
         """Switch to training, and return the layer."""
@@ -217,8 +224,7 @@ class Layer:
         return self._set_mode(False, plan.check_flag(sampling, "sampling"))
 
     def _set_mode(self: Self, training: bool, sampling: bool) -> Self:
-        for _, layer in self.walk():
-            layer.training, layer.sampling = training, sampling
+        self.training, self.sampling = training, sampling
         return self
 
     def seed(self: Self, seed: StreamSeed) -> Self:

@@ -93,7 +93,7 @@ class Sequential(Layer):
             return found
         if isinstance(key, slice):
             part = Sequential(dict(list(self.children.items())[key]))
-            part.training, part.sampling = self.training, self.sampling
+            part._training, part._sampling = self.training, self.sampling  # and the layers inside keep their own
             return part
         return list(self)[key]
 

@@ -105,6 +105,22 @@ def test_modes_reach_all_layers():
     assert {(layer.training, layer.sampling) for _, layer in net.walk()} == {(True, False)}
 
 
+def test_modes_that_are_set_reach_all_layers():
+    net, x = model(), normal((4, 7))
+    net["middle"](x)
+    net.training = False
+    assert {layer.training for _, layer in net.walk()} == {False}
+    assert not net["middle"]._pending
+    net.sampling = True
+    assert {layer.sampling for _, layer in net.walk()} == {True}
+    net["middle"].training, net["middle"].sampling = True, False
+    modes = {name: (layer.training, layer.sampling) for name, layer in net.walk()}
+    assert [name for name, mode in modes.items() if mode == (True, False)] == ["middle", "middle.0", "middle.1"]
+    part = net[1:]
+    assert (part.training, part.sampling, part["middle"].training) == (False, True, True)
+    assert {name: (layer.training, layer.sampling) for name, layer in net.walk()} == modes
+
+
 def test_forgetting_reaches_all_layers():
     net = model()
     net.forward(normal((4, 7)))
