@@ -9,7 +9,7 @@ Examples
 >>> from fastdrop.monitor import Monitor
 >>> monitor = Monitor()  # with a path: writes to a file
 >>> x = np.arange(1, 1001, dtype=np.float32)
->>> seen = monitor.layer("hidden", x, fastdrop.dropout(x, 0.2, seed=42), rate=0.2)
+>>> seen = monitor.layer("hidden", before=x, after=fastdrop.dropout(x, 0.2, seed=42), rate=0.2)
 >>> seen["rate"], round(seen["dropped"], 2), round(seen["variance_shift"], 2)
 (0.2, 0.18, 0.51)
 >>> monitor.losses(training=0.3, validation=0.5)["gap"]
@@ -67,7 +67,7 @@ class Monitor:
         The file of JSON lines to write. If it exists, it is continued; an incomplete last line, which a killed process
         leaves, is cut off. Without a path the entries are kept in memory.
     every : int, default 1
-        Record layers in every `every`-th step only.
+        Record watched layers (`watch`) in every `every`-th step only. `layer`, `gradient` and `losses` record at each call.
     sample : int, default 16384
         The largest number of elements of an array to look at; they are evenly spaced. Shares are then accurate to about
         0.01, and an entry takes a fraction of a millisecond for arrays of any size.
@@ -110,9 +110,9 @@ class Monitor:
     def layer(
         self,
         name: str,
+        *,
         before: ArrayLike,
         after: ArrayLike,
-        *,
         training: bool = True,
         rate: float | None = None,
         replacement: ArrayLike | None = 0.0,
@@ -173,15 +173,15 @@ class Monitor:
             name, (x, y), is_training, meant, None if replacement is None else lost_share(x, y, replacement)
         )
 
-    def gradient(self, name: str, after: ArrayLike, before: ArrayLike) -> Entry:
+    def gradient(self, name: str, *, before: ArrayLike, after: ArrayLike) -> Entry:
         """Record a backward pass of a layer.
 
         Parameters
         ----------
         name : str
             The name of the layer.
-        after, before : array_like
-            The gradients with respect to the output and to the input of the layer. They are read and not kept.
+        before, after : array_like
+            The gradients with respect to the input and to the output of the layer. They are read and not kept.
 
         Returns
         -------
@@ -197,7 +197,7 @@ class Monitor:
         Examples
         --------
         >>> from fastdrop.monitor import Monitor
-        >>> entry = Monitor().gradient("hidden", [3.0, 4.0], [6.0, 0.0])
+        >>> entry = Monitor().gradient("hidden", before=[6.0, 0.0], after=[3.0, 4.0])
         >>> entry["norm_after"], entry["norm_before"], entry["zeros"]
         (5.0, 6.0, 0.5)
         """

@@ -79,21 +79,25 @@ CALLS = {
         "parameter 'w' must be an array, or lists",
     ),
     "ragged input of a watched layer": (
-        lambda: Monitor().layer("a", RAGGED, X),
+        lambda: Monitor().layer("a", before=RAGGED, after=X),
         ValueError,
         "before must be an array, or lists",
     ),
     "ragged output of a watched layer": (
-        lambda: Monitor().layer("a", X, RAGGED),
+        lambda: Monitor().layer("a", before=X, after=RAGGED),
         ValueError,
         "after must be an array, or lists",
     ),
     "ragged replacement": (
-        lambda: Monitor().layer("a", X, X, replacement=RAGGED),
+        lambda: Monitor().layer("a", before=X, after=X, replacement=RAGGED),
         ValueError,
         "replacement must be an array, or lists",
     ),
-    "ragged gradient": (lambda: Monitor().gradient("a", RAGGED, X), ValueError, "after must be an array, or lists"),
+    "ragged gradient": (
+        lambda: Monitor().gradient("a", after=RAGGED, before=X),
+        ValueError,
+        "after must be an array, or lists",
+    ),
     "targets beyond int64": (
         lambda: losses.r_drop_loss([RAGGED[0]], [RAGGED[0]], np.array([2**64 - 1], np.uint64)),
         ValueError,

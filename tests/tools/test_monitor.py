@@ -36,7 +36,7 @@ def test_an_entry_against_its_formulas(dtype):
     x[:10] = 0  # not counted as dropped
     y, monitor = drop(x), Monitor()
     monitor.step = 7
-    entry = monitor.layer("hidden", x, y, rate=0.25)
+    entry = monitor.layer("hidden", before=x, after=y, rate=0.25)
     mask = fastdrop.dropout_mask(x.shape, 0.25, seed=4)
     a, b = x.astype(np.float64), y.astype(np.float64)
     assert entry["dropped"] == (~mask[10:]).mean()
@@ -58,7 +58,7 @@ def test_the_shift_is_that_of_the_paper():
     """v / ((c**2 + v) / q - c**2) for activations of mean c and variance v; 3 standard errors are about 2 %."""
     c, v, q = 0.7, 1.3, 0.6
     x = c + v**0.5 * normal((200, 300))
-    shift = Monitor(sample=x.size).layer("hidden", x, drop(x, 1 - q))["variance_shift"]
+    shift = Monitor(sample=x.size).layer("hidden", before=x, after=drop(x, 1 - q))["variance_shift"]
     assert shift == pytest.approx(v / ((c * c + v) / q - c * c), rel=0.02)
     assert shift == pytest.approx(fastdrop.theory.variance_shift(1 - q, mean=c, var=v), rel=0.02)
 
@@ -66,26 +66,26 @@ def test_the_shift_is_that_of_the_paper():
 def test_a_sample_of_a_large_array_misses_no_column():
     x = np.zeros((4096, 64), np.float32)
     x[:, 5] = 1.0
-    entry = Monitor(sample=1024).layer("hidden", x, x)
+    entry = Monitor(sample=1024).layer("hidden", before=x, after=x)
     assert entry["mean_before"] == pytest.approx(1 / 64, rel=0.1)
     assert entry["size"] == x.size
 
 
 def test_awkward_arrays():
     monitor, x = Monitor(), normal(100)
-    gone = monitor.layer("all", x, np.zeros(100))
+    gone = monitor.layer("all", before=x, after=np.zeros(100))
     assert (gone["dropped"], gone["variance_after"], gone["variance_shift"]) == (1, 0, None)
-    assert monitor.layer("none", np.zeros(3), np.zeros(3))["dropped"] is None
-    assert monitor.layer("empty", np.zeros(0), np.zeros(0))["mean_before"] is None
-    grown = monitor.layer("grown", np.zeros(0), np.array([1.0, 2.0]))
+    assert monitor.layer("none", before=np.zeros(3), after=np.zeros(3))["dropped"] is None
+    assert monitor.layer("empty", before=np.zeros(0), after=np.zeros(0))["mean_before"] is None
+    grown = monitor.layer("grown", before=np.zeros(0), after=np.array([1.0, 2.0]))
     assert (grown["dropped"], grown["variance_after"], grown["variance_shift"]) == (None, 0.25, None)
-    assert monitor.layer("nan", np.array([np.nan, 1]), np.array([0.0, 1]))["mean_before"] is None
-    assert monitor.layer("tokens", np.ones((2, 8, 3)), np.ones((2, 6, 3)))["dropped"] == 0.25
-    assert monitor.layer("dense", np.ones((2, 8)), np.ones((2, 16)))["dropped"] is None
-    assert monitor.layer("noise", x, x * 0, replacement=None)["dropped"] is None
+    assert monitor.layer("nan", before=np.array([np.nan, 1]), after=np.array([0.0, 1]))["mean_before"] is None
+    assert monitor.layer("tokens", before=np.ones((2, 8, 3)), after=np.ones((2, 6, 3)))["dropped"] == 0.25
+    assert monitor.layer("dense", before=np.ones((2, 8)), after=np.ones((2, 16)))["dropped"] is None
+    assert monitor.layer("noise", before=x, after=x * 0, replacement=None)["dropped"] is None
     state = normal(100, seed=1)
     kept = np.where(np.arange(100) < 30, state, x)
-    assert monitor.layer("state", x, kept, replacement=state)["dropped"] == 0.3
+    assert monitor.layer("state", before=x, after=kept, replacement=state)["dropped"] == 0.3
     json.dumps(monitor.entries(), allow_nan=False)
 
 
@@ -104,7 +104,7 @@ def test_a_shift_beyond_float64_warns_of_nothing(scale):
     before, after = (np.array([1.0, -1.0]) * factor for factor in scale)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        entry = Monitor().layer("a", before, after)
+        entry = Monitor().layer("a", before=before, after=after)
     assert entry["variance_shift"] is None
 
 
@@ -125,14 +125,22 @@ def test_bad_input(tmp_path):
         (lambda: Monitor().losses("much", 1), ValueError, "much"),
         (lambda: Monitor().losses("0.5", 1), ValueError, "training must be a number, the loss; got '0.5'"),
         (lambda: Monitor().losses(10**400, 1), ValueError, "training must be a number, the loss; got 1000"),
-        (lambda: Monitor().layer(3, x, x), TypeError, "name must be a string; got 3"),
-        (lambda: Monitor().layer("a", x * 1j, x), TypeError, "before must be real numbers; got an array of complex128"),
-        (lambda: Monitor().layer("a", x, ["b"]), TypeError, "after must be real numbers"),
-        (lambda: Monitor().layer("a", x, x, training="no"), TypeError, "training must be True or False; got 'no'"),
-        (lambda: Monitor().layer("a", x, x, rate="0.5"), TypeError, "rate must be a number; got '0.5'"),
-        (lambda: Monitor().layer("a", x, x, replacement=[0, 1]), ValueError, r"replacement must be one number, .* \(3,\)"),
-        (lambda: Monitor().gradient(None, x, x), TypeError, "name must be a string"),
-        (lambda: Monitor().gradient("a", x, [[1], [1, 2]]), ValueError, "before must be an array, or lists"),
+        (lambda: Monitor().layer(3, before=x, after=x), TypeError, "name must be a string; got 3"),
+        (
+            lambda: Monitor().layer("a", before=x * 1j, after=x),
+            TypeError,
+            "before must be real numbers; got an array of complex128",
+        ),
+        (lambda: Monitor().layer("a", before=x, after=["b"]), TypeError, "after must be real numbers"),
+        (lambda: Monitor().layer("a", before=x, after=x, training="no"), TypeError, "training must be True or False; got 'no'"),
+        (lambda: Monitor().layer("a", before=x, after=x, rate="0.5"), TypeError, "rate must be a number; got '0.5'"),
+        (
+            lambda: Monitor().layer("a", before=x, after=x, replacement=[0, 1]),
+            ValueError,
+            r"replacement must be one number, .* \(3,\)",
+        ),
+        (lambda: Monitor().gradient(None, after=x, before=x), TypeError, "name must be a string"),
+        (lambda: Monitor().gradient("a", after=x, before=[[1], [1, 2]]), ValueError, "before must be an array, or lists"),
     ):
         with pytest.raises(error, match=match):
             call()
@@ -150,7 +158,7 @@ def test_bad_input(tmp_path):
 def test_a_file_has_the_entries_at_once(tmp_path):
     path = tmp_path / "run.jsonl"
     with Monitor(path) as monitor:
-        first = monitor.layer("hidden", normal(50), drop(normal(50)))
+        first = monitor.layer("hidden", before=normal(50), after=drop(normal(50)))
         assert list(read(path)) == [first]
         second = monitor.losses(1, 2)
         assert list(read(path)) == monitor.entries() == [first, second]
@@ -431,12 +439,19 @@ def test_gradients_are_recorded():
     assert len(monitor.entries()) == 6  # not in this step
 
 
+def test_before_and_after_are_named():
+    """A call that swaps two arrays of the same shape would go unnoticed."""
+    for record in (Monitor().layer, Monitor().gradient):
+        with pytest.raises(TypeError, match="positional argument"):
+            record("hidden", np.ones(3), np.ones(3))
+
+
 def test_norms_of_large_gradients_are_estimated():
     grad = normal((1000, 1000), np.float32)
-    entry = Monitor().gradient("hidden", grad, drop(grad))
+    entry = Monitor().gradient("hidden", after=grad, before=drop(grad))
     assert entry["norm_after"] == pytest.approx(np.linalg.norm(grad), rel=0.03)
     assert entry["zeros"] == pytest.approx(0.25, abs=0.02)
-    empty = Monitor().gradient("hidden", [], [np.nan])
+    empty = Monitor().gradient("hidden", after=[], before=[np.nan])
     assert (empty["norm_after"], empty["norm_before"], empty["zeros"]) == (None, None, 0)
 
 
@@ -468,10 +483,10 @@ def test_plot():
     for step in range(4):
         monitor.step = step
         for name, p in (("first", 0.1), ("second", 0.2 * step)):
-            monitor.layer(name, x, drop(x, p), rate=p)
-        monitor.layer("first", x, x, training=False)  # not drawn
+            monitor.layer(name, before=x, after=drop(x, p), rate=p)
+        monitor.layer("first", before=x, after=x, training=False)  # not drawn
         monitor.losses(1 / (step + 1), 1)
-        monitor.gradient("first", x, x)
+        monitor.gradient("first", after=x, before=x)
     axes = monitor.plot()
     seen = [entry for entry in monitor.entries() if entry["kind"] == "layer" and entry["training"]]
     for line, name in zip(axes[0].lines[:2], ("first", "second"), strict=True):
