@@ -156,8 +156,8 @@ class GaussianDropout(Variant, forward=fastdrop.gaussian_dropout, backward=fastd
     Parameters
     ----------
     log_alpha : float or numpy.ndarray, optional
-        The logarithm of the variance, which is trained instead of `p`. It becomes the parameter ``log_alpha``, of float64, and
-        `rate` is the learned rate.
+        The logarithm of the variance, which is trained instead of `p`; `p` is then not used and has no schedule. It becomes the
+        parameter ``log_alpha``, of float64, and `rate` is the learned rate.
 
     Examples
     --------
@@ -175,12 +175,21 @@ class GaussianDropout(Variant, forward=fastdrop.gaussian_dropout, backward=fastd
 
     def __init__(self, p: Any = 0.5, *, log_alpha: ArrayLike | None = None, seed: Seed | None = None) -> None:
         parameters = {} if log_alpha is None else {"log_alpha": as_floats(log_alpha, "log_alpha")}
+        if parameters and callable(p):
+            raise ValueError(f"p must have no schedule if log_alpha is given, which is trained instead of p; got {p!r}")
         super().__init__(p, seed=seed, parameters=parameters)
 
     @property
     def rate(self) -> Any:
         """The rate p of dropout with the same variance, p / (1 - p); the learned rate if it is trained."""
         return learned_rate(self.own_parameters["log_alpha"]) if self.own_parameters else super().rate
+
+    def describe_arguments(self) -> str:
+        """Return the rate or the logarithm, as `repr` shows it."""
+        trained = self.own_parameters.get("log_alpha")
+        return (
+            super().describe_arguments() if trained is None else f"log_alpha={(trained if trained.ndim else trained.item())!r}"
+        )
 
     def remember(self, x: Any, **more: Any) -> dict[str, Any]:
         """Return the input and the logarithm if the variance is trained."""

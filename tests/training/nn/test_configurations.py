@@ -218,6 +218,11 @@ SHARED = nn.Dropout(0.1)
         (lambda: nn.Dropout("0.5"), TypeError, "p must be"),
         (lambda: nn.Dropout(None), TypeError, "p must be"),
         (
+            lambda: nn.GaussianDropout(schedules.Late(0.5, 3), log_alpha=2.0),
+            ValueError,
+            "p must have no schedule if log_alpha is given, which is trained instead of p; got Late(p=0.5, cutoff=3)",
+        ),
+        (
             lambda: nn.Dropout(0.5, axes=2),
             TypeError,
             "Dropout: got an unexpected keyword argument 'axes'; it takes (p=0.5, *, mode=",
@@ -265,6 +270,9 @@ def test_a_layer_that_cannot_be_made_draws_no_seed(make):
 def test_a_layer_says_what_it_is():
     assert repr(nn.DropBlock(0.1, 5)).startswith("DropBlock(0.1, block_size=5, exact_rate=False")
     assert "group_size" in str(inspect.signature(nn.GroupDropout))
+    assert repr(nn.GaussianDropout(0.2)) == "GaussianDropout(0.2)"
+    assert repr(nn.GaussianDropout(log_alpha=1)) == "GaussianDropout(log_alpha=1.0)"
+    assert repr(nn.GaussianDropout(log_alpha=np.zeros(2))) == "GaussianDropout(log_alpha=array([0., 0.]))"
     inner = nn.Sequential({"drop": nn.DropHead(0.2)})
     assert repr(nn.Sequential(nn.DropHead(0.1), inner)).splitlines() == [
         "Sequential(",
