@@ -373,8 +373,10 @@ class VariationalDense(
 
     Parameters
     ----------
-    weight, log_sigma2 : numpy.ndarray
-        The means and the logarithms of the variances, of shape (in, out). They become parameters, which are trained in place.
+    weight : numpy.ndarray
+        The means of the weights, of shape (in, out). It becomes the parameter ``weight``, which is trained in place.
+    log_sigma2 : numpy.ndarray
+        The logarithms of the weights' variances, of the same shape: the parameter ``log_sigma2``.
     bias : numpy.ndarray, optional
         Of shape (out,): the parameter ``bias``.
 
@@ -424,9 +426,10 @@ class VariationalDropout(
 
     Parameters
     ----------
-    weight, log_alpha : numpy.ndarray
-        The weights, of shape (in, out), and the logarithms of the noise's variance. They become parameters, which are trained
-        in place.
+    weight : numpy.ndarray
+        Of shape (in, out). It becomes the parameter ``weight``, which is trained in place.
+    log_alpha : numpy.ndarray
+        The logarithms of the noise's variance, of a shape that the function takes: the parameter ``log_alpha``.
     noise : {"input", "weight"}
         Whether the inputs or the weights have the noise.
     bias : numpy.ndarray, optional
@@ -528,6 +531,12 @@ class MultinomialDropout(
 
     ``forward(x)`` computes the probabilities from the features; ``forward(x, probabilities=...)`` uses the given ones.
 
+    Parameters
+    ----------
+    k : int or callable
+        The number of draws per sample, at least 1. Or a callable step -> k that returns an integer; the schedules of
+        `fastdrop.schedules` return rates.
+
     Examples
     --------
     >>> import numpy as np
@@ -578,12 +587,20 @@ class AttentionDropout(Variant, forward=fastdrop.attention_dropout, backward=fas
     >>> dx = layer.backward(np.ones_like(y))
     """
 
+    @property
+    def renormalizes(self) -> bool:
+        """Whether each row is divided by its sum."""
+        given = self.options["renormalize"]
+        return bool(self.options["unit"] == "key" or self.options["window"] > 1 if given is None else given)
+
+    @property
+    def scaling(self) -> str:
+        """The scaling of kept values."""
+        return "by row sums" if self.renormalizes else "inverted"
+
     def remember(self, x: Any, **more: Any) -> dict[str, Any]:
         """Return the probabilities, which the gradient of a renormalized row needs."""
-        renormalized = self.options["renormalize"]
-        if renormalized is None:
-            renormalized = self.options["unit"] == "key" or self.options["window"] > 1
-        return {"x": x} if renormalized else {}
+        return {"x": x} if self.renormalizes else {}
 
 
 class DropHead(Variant, forward=fastdrop.drop_head, backward=fastdrop.drop_head_backward):

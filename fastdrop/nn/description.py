@@ -33,6 +33,7 @@ class Row:
     scaling: str
     options: dict[str, Any]
     seed: int
+    offset: int
     stream: int
     version: str
 
@@ -89,10 +90,10 @@ def describe(model: Layer) -> Description:
     -------
     Description
         One row per layer that drops, with ``to_markdown()`` and ``to_json()``. A row has the full name of the layer, the
-        technique and its paper, the current rate and its schedule, the scaling of kept values, the other arguments, the seed,
-        and the versions of the random stream (`docs/stream.md`) and of fastdrop. If each element has its own rate, the row has
-        all rates, and its text shows the smallest and the largest. If a layer has no rate, the rate is None, and the argument
-        of the layer is among the other arguments.
+        technique and its paper, the current rate and its schedule, the scaling of kept values, the other arguments, the seed
+        and the offset of the next pass, and the versions of the random stream (`docs/stream.md`) and of fastdrop. If each
+        element has its own rate, the row has all rates, and its text shows the smallest and the largest. If a layer has no
+        rate, the rate is None, and the argument of the layer is among the other arguments.
 
     Examples
     --------
@@ -104,7 +105,7 @@ def describe(model: Layer) -> Description:
     >>> table[0].paper.split(",")[0]
     'N. Srivastava'
     >>> table.to_markdown().splitlines()[0]
-    '| layer | technique | paper | rate | schedule | scaling | options | seed | stream | version |'
+    '| layer | technique | paper | rate | schedule | scaling | options | seed | offset | stream | version |'
     """
     if not isinstance(model, Layer):
         raise TypeError(f"model must be a fastdrop.nn.Layer; got {model!r}")
@@ -127,6 +128,7 @@ def describe_layer(name: str, layer: Variant) -> Row:
         scaling=options.pop("mode") if mode in MODES else layer.scaling,
         options=options,
         seed=layer.stream.seed,
+        offset=layer.stream.offset,
         stream=plan.STREAM,
         version=fastdrop.__version__,
     )

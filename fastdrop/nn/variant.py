@@ -156,7 +156,6 @@ class Variant(Layer):
     arrays: ClassVar[list[str]]
     arguments: ClassVar[inspect.Signature]
     learned: ClassVar[tuple[str, ...]] = ()  # the parameters that are rates: a record has copies of them
-    scaling: ClassVar[str] = "inverted"  # the scaling of kept values, for functions without the keyword `mode`
 
     def __init_subclass__(cls, forward: Function | None = None, backward: Function | None = None, scheduled: str = "p") -> None:
         if forward is not None and backward is not None:
@@ -200,6 +199,11 @@ class Variant(Layer):
         if self.scheduled != "p":
             raise AttributeError(f"{type(self).__name__} has no rate; its {self.scheduled} is {self.current!r}")
         return self.current
+
+    @property
+    def scaling(self) -> str:
+        """The scaling of kept values, for a function without the keyword `mode`."""
+        return "inverted"
 
     @property
     def stream(self) -> Stream:

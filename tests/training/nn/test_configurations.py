@@ -178,7 +178,7 @@ def test_a_description_has_what_a_model_card_needs():
     assert rows[5]["paper"].endswith("JMLR 15 (2014) 1929-1958.")
     lines = table.to_markdown().splitlines()
     assert len(lines) == 2 + len(rows) == 2 + len(table)
-    assert {line.count(" | ") for line in lines} == {9}
+    assert {line.count(" | ") for line in lines} == {10}
     assert "Clipped(schedule=Linear(start=0.0, end=0.2, steps=10, begin=0), low=0.1, high=1.0)" in lines[3]
     assert "| 0 to 0.5 |" in lines[2]
     assert (
@@ -192,6 +192,32 @@ def test_a_description_has_what_a_model_card_needs():
     )
     with pytest.raises(TypeError, match=r"model must be a fastdrop.nn.Layer; got 0.5"):
         nn.describe(0.5)
+
+
+def test_a_description_has_the_key_of_the_next_pass():
+    layer = nn.Dropout(0.5, seed=fastdrop.Key(1, 2))
+    layer(np.ones(3))
+    (row,) = nn.describe(layer)
+    assert_same_bytes(layer(np.ones(64)), fastdrop.dropout(np.ones(64), row.rate, seed=row.seed, offset=row.offset))
+    assert (row.seed, row.offset) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "scaling"),
+    [
+        ({}, "inverted"),
+        ({"unit": "key"}, "by row sums"),
+        ({"window": 2}, "by row sums"),
+        ({"renormalize": True}, "by row sums"),
+        ({"unit": "key", "renormalize": False}, "inverted"),
+    ],
+)
+def test_the_scaling_of_attention_is_described(options, scaling):
+    layer, x = nn.AttentionDropout(0.1, seed=1, **options), np.full((2, 2, 50, 50), 1 / 50)
+    assert nn.describe(layer)[0].scaling == scaling
+    y = layer(x)
+    assert np.allclose(y.sum(-1), 1) == (scaling == "by row sums")
+    assert np.allclose(y[y > 0], 1 / 50 / 0.9) == (scaling == "inverted")
 
 
 def test_a_rate_that_became_nan_is_described():
@@ -297,6 +323,20 @@ def test_docstrings_of_classes(name):
         headings = [line.partition(" : ")[0] for line in section.splitlines() if line[:1].strip()]
         assert headings == list(inspect.signature(cls).parameters)
         assert "As in the function." not in section
+
+
+def test_arguments_have_descriptions_of_their_own():
+    for cls, second in ((nn.VariationalDense, "log_sigma2"), (nn.VariationalDropout, "log_alpha")):
+        section = sections(cls.__doc__)[1]["Parameters"]
+        weight, other = (
+            section.partition(f"{name} : ")[2].partition("\n")[2].partition(" : ")[0] for name in ("weight", second)
+        )
+        assert "logarithm" in other
+        assert "logarithm" not in weight
+    assert "a callable step -> k that returns an integer" in " ".join(nn.MultinomialDropout.__doc__.split())
+    assert "such as those of `fastdrop.schedules`" not in nn.MultinomialDropout.__doc__
+    with pytest.raises(TypeError, match="k must be an integer"):
+        nn.MultinomialDropout(schedules.Linear(0.0, 1.0, 2))(np.ones((2, 3)))
 
 
 def test_docstring_of_the_module():
