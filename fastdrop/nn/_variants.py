@@ -12,7 +12,8 @@ from fastdrop import elementary, losses, theory
 from fastdrop._core import plan
 from fastdrop._core.checks import as_finite_scalar, as_floats
 from fastdrop._core.types import FixedSeed, Seed
-from fastdrop.nn.variant import Record, Variant
+from fastdrop.nn.variant import Record, Variant, as_record
+from fastdrop.variants.attention import check_rule
 from fastdrop.variants.variational import largest
 
 __all__ = [
@@ -551,7 +552,7 @@ class MultinomialDropout(
     def record(self, x: Any, **more: Any) -> tuple[Any, Record]:
         """Return the output and a record; see `Layer.record`."""
         again = more.get("again")
-        dropping = self.training or self.sampling if again is None else again.dropping
+        dropping = self.training or self.sampling if again is None else as_record(again, "again").dropping
         if more.setdefault("probabilities", None) is None and dropping:
             more["probabilities"] = theory.multinomial_probabilities(x)
         return super().record(x, **more)
@@ -590,8 +591,8 @@ class AttentionDropout(Variant, forward=fastdrop.attention_dropout, backward=fas
     @property
     def renormalizes(self) -> bool:
         """Whether each row is divided by its sum."""
-        given = self.options["renormalize"]
-        return bool(self.options["unit"] == "key" or self.options["window"] > 1 if given is None else given)
+        rule = {name: value for name, value in self.options.items() if name != "through_sum"}
+        return check_rule(0.0, **rule).renormalize
 
     @property
     def scaling(self) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from operator import index
+from typing import Any, SupportsIndex, TypeVar, overload
 
 from fastdrop._core.config import entries
 from fastdrop._core.keys import StreamSeed
@@ -95,23 +96,34 @@ class Sequential(Layer):
             part = Sequential(dict(list(self.children.items())[key]))
             part._training, part._sampling = self.training, self.sampling  # and the layers inside keep their own
             return part
+        if not isinstance(key, SupportsIndex):
+            raise TypeError(f"a layer is found by its index, its name or a slice; got {key!r}")
+        if not -len(self) <= index(key) < len(self):
+            raise IndexError(f"the index of a layer must be in [{-len(self)}, {len(self)}); got {key!r}")
         return list(self)[key]
 
     # Passes
 
     def record(self, x: Any, again: Any = None) -> tuple[Any, Any]:
         """Return the output, and the records of all layers; see `Layer.record`."""
+        earlier = [None] * len(self) if again is None else self._as_records(again, "again")
         records = []
-        for number, layer in enumerate(self):
-            x, made = layer.record(x, again=None if again is None else again[number])
+        for layer, one in zip(self, earlier, strict=True):
+            x, made = layer.record(x, again=one)
             records.append(made)
         return x, records
 
     def gradient(self, grad: Any, record: Any) -> Any:
         """Return the gradient with respect to the input of the first layer."""
-        for layer, made in zip(reversed(self.children.values()), reversed(record), strict=True):
+        records = self._as_records(record, "record")
+        for layer, made in zip(reversed(self.children.values()), reversed(records), strict=True):
             grad = layer.gradient(grad, made)
         return grad
+
+    def _as_records(self, value: Any, name: str) -> list[Any]:
+        if not isinstance(value, list) or len(value) != len(self):
+            raise TypeError(f"{name} must be the list of {len(self)} records that record() returned; got {value!r}")
+        return value
 
     @classmethod
     def build(cls: type[Self], config: Mapping[str, Any]) -> Self:

@@ -103,6 +103,13 @@ def own_value(value: Any) -> Any:
     return float(value) if isinstance(value, (Fraction, Decimal)) else value
 
 
+def as_record(value: Any, name: str) -> Record:
+    """Return a record of a layer that drops, or raise an error that names the argument."""
+    if not isinstance(value, Record):
+        raise TypeError(f"{name} must be the record that record() returned; got {value!r}")
+    return value
+
+
 def short_signature(cls: type) -> inspect.Signature:
     """Return the signature of a class in a form short enough for a message."""
     found = inspect.signature(cls)
@@ -217,7 +224,7 @@ class Variant(Layer):
     def record(self, *inputs: Any, **more: Any) -> tuple[Any, Record]:
         """Return the output and a record; see `Layer.record`."""
         again = more.pop("again", None)
-        made: Record = self._begin() if again is None else again
+        made = self._begin() if again is None else as_record(again, "again")
         learned = {name: value for name, value in made.remembered.items() if name in self.learned}
         more = self.own_parameters | learned | more
         result = self._call(self.functions[0], inputs, made, more)
@@ -238,7 +245,7 @@ class Variant(Layer):
 
     def gradient(self, grad: Any, record: Record) -> Any:
         """Return the gradient with respect to the input, and add those of the parameters; see `Layer.gradient`."""
-        require_shape(grad, record.shape)
+        require_shape(grad, as_record(record, "record").shape)
         result = self._call(self.functions[1], (grad,), record, record.remembered)
         if not self.own_parameters:  # the gradient of an operand that was not given is None
             return result[0] if isinstance(result, tuple) and result[1] is None else result

@@ -87,8 +87,15 @@ def test_a_model_is_a_sequence_of_layers():
     part = net.eval()[1:]
     assert list(part.children) == ["1", "2"]
     assert (part.training, part[1]) == (False, c)
-    for key, error in (("3", KeyError), ("", KeyError), (3, IndexError)):
-        with pytest.raises(error):
+    for key, error, sentence in (
+        ("3", KeyError, "no layer is called '3'"),
+        ("", KeyError, "no layer is called ''"),
+        (3, IndexError, r"the index of a layer must be in \[-3, 3\); got 3"),
+        (-4, IndexError, r"must be in \[-3, 3\); got -4"),
+        (1.5, TypeError, r"by its index, its name or a slice; got 1\.5"),
+        (None, TypeError, "by its index, its name or a slice; got None"),
+    ):
+        with pytest.raises(error, match=sentence):
             net[key]
     x = normal(5)
     net.train()

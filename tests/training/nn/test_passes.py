@@ -148,6 +148,30 @@ def test_evaluation_forgets_the_passes_of_training(name):
             switched.backward(np.ones_like(y))
 
 
+@pytest.mark.parametrize(
+    ("make", "records", "sentence"),
+    [
+        (lambda: nn.Dropout(0.5, seed=1), [5, [], (0.5, 1, 0, True, {}, (3,))], "the record that record"),
+        (
+            lambda: nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5), seed=1),
+            [5, [], [1, 2, 3]],
+            "the list of 2 records that record",
+        ),
+        (lambda: nn.Sequential(nn.Dropout(0.5), seed=1), [[5]], "the record that record"),
+        (lambda: nn.MultinomialDropout(2, seed=1), [5], "the record that record"),
+    ],
+)
+def test_a_record_of_another_kind_is_refused(make, records, sentence):
+    layer, x = make(), np.ones(3)
+    before = bytes_of(layer.state_dict())
+    for record in records:
+        with pytest.raises(TypeError, match=f"again must be {sentence}"):
+            layer.record(x, again=record)
+        with pytest.raises(TypeError, match=f"record must be {sentence}"):
+            layer.backward(x, record=record)
+    assert bytes_of(layer.state_dict()) == before
+
+
 def test_forward_passes_without_backward_passes_are_bounded():
     model, x = nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.1), seed=42), normal(8)
     for _ in range(32):
