@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from fastdrop.random import Stream
 __all__ = ["Layer"]
 
 Self = TypeVar("Self", bound="Layer")
+LAMBDA = re.compile(r'"function": "[^"]*<lambda>"')  # in a configuration
 FORMAT = 1  # the version of states: it changes when an older state can no longer be loaded
 
 
@@ -338,6 +340,9 @@ class Layer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state that `state_dict` returned, or ``numpy.load`` of it. After an error the layer is unchanged.
 
+        A function in place of a schedule is compared by its module and name. If it is a lambda, which has no name, a
+        RuntimeWarning says so.
+
         Raises
         ------
         TypeError
@@ -365,6 +370,13 @@ class Layer:
             different = sentence(json.loads(before["config"]), config_of(state), "the state")
             if different:
                 raise ValueError(f"the state does not fit {whose}: {different}")
+            if LAMBDA.search(before["config"]):
+                warnings.warn(
+                    "the state has a schedule that is a lambda, which may be another one than the layer's: all lambdas have "
+                    "the same name. Use a schedule of fastdrop.schedules or a function with a name",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
         require_entries(state, before, whose)
 
     def _load(self, state: Mapping[str, Any]) -> None:

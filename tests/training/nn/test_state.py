@@ -81,6 +81,20 @@ def test_a_state_of_another_schedule_is_refused():
         linear.load_state_dict(nn.Dropout(schedules.Linear(0.0, 0.5, 50)).state_dict())
 
 
+def falling(step):
+    return 0.5 / (1 + step)
+
+
+@pytest.mark.parametrize("wrapped", [lambda p: p, lambda p: schedules.Clipped(p, 0.1, 0.4)])
+def test_a_schedule_that_is_a_lambda_is_not_loaded_in_silence(wrapped):
+    """Nothing tells one lambda from another."""
+    net = nn.Sequential(nn.Dropout(wrapped(lambda step: 0.9)))
+    with pytest.warns(RuntimeWarning, match="a schedule that is a lambda, which may be another one than the layer's"):
+        net.load_state_dict(nn.Sequential(nn.Dropout(wrapped(lambda step: 0.1))).state_dict())
+    named = nn.Dropout(wrapped(falling))
+    named.load_state_dict(nn.Dropout(wrapped(falling)).state_dict())  # warns of nothing: a warning is an error here
+
+
 def test_a_state_of_layers_that_share_a_stream_is_for_such_layers():
     stream = fastdrop.Stream(1)
     shared = nn.Sequential(nn.Dropout(0.5, seed=stream), nn.Dropout(0.5, seed=stream))
