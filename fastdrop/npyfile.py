@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdrop._core.keys import Key, Seed
 from fastdrop.variants.dropout import dropout, dropout_mask
 
 __all__ = ["Applied", "apply_file", "leftovers", "replacement"]
@@ -52,16 +53,15 @@ class Mask:
     """The arguments of a mask, and the operations with it."""
 
     p: float
-    seed: int
-    offset: int
+    key: Key
 
     def apply(self, x: NDArray[Any], out: NDArray[Any], start: int) -> None:
         """Drop and scale the elements from index `start` on."""
-        dropout(x, self.p, seed=self.seed, offset=self.offset, start=start, out=out)
+        dropout(x, self.p, seed=self.key, start=start, out=out)
 
     def dropped(self, start: int, n: int) -> int:
         """Count the dropped among `n` elements. The mask is counted, because values may have been 0 before."""
-        kept = dropout_mask(n, self.p, seed=self.seed, offset=self.offset, start=start, packed=True)
+        kept = dropout_mask(n, self.p, seed=self.key, start=start, packed=True)
         return n - int.from_bytes(kept.tobytes(), "little").bit_count()
 
 
@@ -134,7 +134,7 @@ def apply_file(
     target: Path,
     p: float,
     *,
-    seed: int,
+    seed: Seed | None,
     offset: int = 0,
     progress: Callable[[int, int], None] = lambda done, size: None,
 ) -> Applied:
@@ -164,12 +164,12 @@ def apply_file(
         Reading or writing failed.
     """
     began = time.perf_counter()
-    dropout(np.empty(0, np.float32), p, seed=seed, offset=offset)  # the arguments are checked before a file is made
+    dropout(np.empty(0, np.float32), p, seed=0)  # checks p
     layout = read_layout(source)
-    mask = Mask(p, seed, offset)
     digest = hashlib.sha256()
     dropped = done = 0
     with open(source, "rb") as reading, replacement(target) as writing:
+        mask = Mask(p, Key(seed, offset))  # one key for all chunks, drawn after all checks
         work = process_by_blocks if layout.fortran else process_in_order
         for n in work(layout, mask, reading, writing, digest.update):
             dropped += mask.dropped(done, n)  # blocks write other elements than these n, but the sum is that of all

@@ -48,6 +48,39 @@ def test_file_has_the_bytes_of_the_array(tmp_path, shape, order, dtype):
     assert list(tmp_path.iterdir()) in ([source, target], [target, source])
 
 
+SOURCES = {
+    "stream": lambda: fastdrop.Stream(5, 6),
+    "generator": lambda: np.random.default_rng(5),
+    "key": lambda: fastdrop.Key(5, 6),
+    "seed sequence": lambda: np.random.SeedSequence(5),
+}
+
+
+@pytest.mark.usefixtures("tiny_chunks")
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+def test_all_chunks_have_the_mask_of_one_key(tmp_path, source):
+    x = np.arange(1, 1001).reshape(50, 20)
+    np.save(tmp_path / "in.npy", x.astype(np.float64))
+    seed, same = source(), source()
+    applied = npyfile.apply_file(tmp_path / "in.npy", tmp_path / "out.npy", 0.3, seed=seed)
+    expected = fastdrop.dropout(np.load(tmp_path / "in.npy"), 0.3, seed=same)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
+    assert applied.dropped == (expected == 0).sum()
+    assert fastdrop.Key(seed) == fastdrop.Key(same)  # one key was drawn
+
+
+@pytest.mark.parametrize("source", ["in.npy", "absent.npy", "text.npy"])
+def test_an_error_draws_no_key(tmp_path, source):
+    np.save(tmp_path / "in.npy", np.ones(9))
+    (tmp_path / "text.npy").write_text("1 2 3")
+    stream = fastdrop.Stream(5)
+    with pytest.raises((OSError, ValueError)):
+        npyfile.apply_file(tmp_path / source, tmp_path / "absent" / "out.npy", 0.3, seed=stream)
+    with pytest.raises(ValueError, match="p must be in"):
+        npyfile.apply_file(tmp_path / "in.npy", tmp_path / "out.npy", 1.5, seed=stream)
+    assert stream.offset == 0
+
+
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
 def test_every_version_of_the_format(tmp_path, version):
     x = np.linspace(-1, 1, 1000, dtype=np.float32)
