@@ -68,6 +68,7 @@ def checked_backend(name: Any) -> str:
     package = BACKENDS[name][1]
     if package is not None and package not in sys.modules and importlib.util.find_spec(package) is None:
         raise ImportError(f'backend {name!r} needs {package}: pip install "fastdrop-kernels[{package}]"')
+    backend_module(name)
     return str(name)
 
 
@@ -107,7 +108,10 @@ def num_threads_in(text: str) -> int:
 @functools.lru_cache
 def backend_module(name: str) -> types.ModuleType | None:
     module = BACKENDS[name][0]
-    return None if module is None else importlib.import_module(module)
+    try:
+        return None if module is None else importlib.import_module(module)
+    except Exception as error:  # a package that is installed may be broken, or may not fit another one
+        raise ImportError(f"backend {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def chosen(backend: Any = None, isa: Any = None, num_threads: Any = None) -> plan.Settings:
@@ -199,7 +203,7 @@ def set_backend(name: Backend) -> None:
     ValueError
         An unknown name.
     ImportError
-        ``"numba"`` without Numba installed.
+        ``"numba"`` without Numba installed, or with one that cannot be imported.
 
     See Also
     --------

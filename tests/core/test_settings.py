@@ -353,6 +353,31 @@ def test_a_program_that_chooses_for_itself_needs_no_environment(run_python):
     assert done.stdout.split("\n") == ["3", "numpy", "still wrong", "c", ""], done.stderr
 
 
+BROKEN_NUMBA = """
+import fastdrop
+def said(act):
+    try:
+        act()
+    except ImportError as error:
+        print(error)
+said(lambda: fastdrop.dropout_mask(3, seed=1)); said(fastdrop.get_backend); said(lambda: fastdrop.set_backend("numba"))
+with fastdrop.using(backend="c"):
+    print(fastdrop.get_backend())
+"""
+
+
+@pytest.mark.parametrize("kind", ["ImportError", "AttributeError"])
+def test_a_backend_that_cannot_be_loaded_is_no_error_at_import(run_python, tmp_path, kind):
+    """As an installed Numba that does not fit the installed NumPy."""
+    (tmp_path / "numba.py").write_text(f"raise {kind}('it needs another NumPy')\n")
+    done = run_python(BROKEN_NUMBA, FASTDROP_BACKEND="numba")
+    why = f"backend 'numba' cannot be loaded: {kind}: it needs another NumPy"
+    sentence = f"environment variable FASTDROP_BACKEND: {why}"
+    assert done.stdout.splitlines() == [sentence, sentence, why, "c"], done.stderr
+    assert f"RuntimeWarning: {sentence}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 # Unavailable settings -----------------------------------------------------------------------------------------------
 
 
