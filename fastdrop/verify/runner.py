@@ -112,8 +112,12 @@ def outcome(engine: str, check: str, run: Callable[[], str]) -> Outcome:
     try:
         detail, passed = run(), True
     except Exception as error:  # a broken build may raise any exception; the other checks continue
-        detail, passed = str(error) if isinstance(error, Mismatch) else f"{type(error).__name__}: {error}", False
+        detail, passed = described(error), False
     return Outcome(engine, check.replace("_", " "), passed, detail, time.perf_counter() - began)
+
+
+def described(error: Exception) -> str:
+    return str(error) if isinstance(error, Mismatch) else f"{type(error).__name__}: {error}"
 
 
 # Adapters -----------------------------------------------------------------------------------------------------------
@@ -130,6 +134,8 @@ def check_adapter(name: str, check: Callable[[AdapterCases], str], cases: Adapte
             importlib.import_module(name)
     except ImportError as error:  # it is missing, or, for Keras, its backend is
         return Outcome(name, "installed", None, str(error), 0.0)
+    except Exception as error:  # it is broken; the other checks continue
+        return Outcome(name, "installed", False, described(error), 0.0)
     return outcome(name, check.__name__, partial(check, cases))
 
 

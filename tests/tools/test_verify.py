@@ -98,6 +98,15 @@ def test_backend_that_does_not_load_is_skipped(monkeypatch):
     assert "fastdrop._core.backends.absent" in outcome.detail
 
 
+def test_a_library_that_is_broken_fails_alone(monkeypatch, tmp_path):
+    (tmp_path / "broken_library.py").write_text("raise ValueError('unknown backend: foo')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(runner, "ADAPTERS", {"broken_library": None, "json": lambda cases: "fine"})
+    *_, broken, after = verify.checks()
+    assert (broken.engine, broken.passed, broken.detail) == ("broken_library", False, "ValueError: unknown backend: foo")
+    assert (after.engine, after.passed, after.detail) == ("json", True, "fine")
+
+
 def test_contraction_fails(monkeypatch):
     monkeypatch.setattr(native, "contracts", lambda isa: isa == "portable")
     assert failures().keys() == {("c-portable", "contraction")}
