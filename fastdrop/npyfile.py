@@ -100,7 +100,7 @@ def read_layout(path: Path) -> Layout:
     """Read a file's header, of any version. No data are read; an array of objects is refused and not unpickled."""
     if path.exists() and not path.is_file():  # a pipe may keep its reader waiting for ever
         raise ValueError(f"{path} must be a regular file")
-    if zipfile.is_zipfile(path):
+    if not begins_as_npy(path) and zipfile.is_zipfile(path):
         raise ValueError(
             f"{path} is an archive (.npz) of arrays, not a .npy file of one: write the array to its own file, "
             f"numpy.save('x.npy', numpy.load({path.name!r})[name])"
@@ -117,6 +117,12 @@ def read_layout(path: Path) -> Layout:
     except TypeError as error:
         raise TypeError(f"{path}: {error}") from error
     return Layout(x.shape, x.dtype, x.flags.f_contiguous and not x.flags.c_contiguous, x.offset)
+
+
+def begins_as_npy(path: Path) -> bool:
+    """Return whether a file begins as a ``.npy`` file does. Its data may look like the end of an archive."""
+    with open(path, "rb") as file:
+        return file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
 
 
 def check_header(path: Path, end: int) -> None:

@@ -90,6 +90,14 @@ def test_every_version_of_the_format(tmp_path, version):
     assert (tmp_path / "out.npy").read_bytes() == saved(fastdrop.dropout(x, 0.5, seed=3))
 
 
+def test_data_that_look_like_an_archive(tmp_path):
+    """Python's zipfile finds the end of an archive anywhere in the last 64 KiB."""
+    x = np.frombuffer(b"PK\5\6" + bytes(60), np.float32)
+    np.save(tmp_path / "in.npy", x)
+    npyfile.apply_file(tmp_path / "in.npy", tmp_path / "out.npy", 0.5, seed=3)
+    assert (tmp_path / "out.npy").read_bytes() == saved(fastdrop.dropout(x, 0.5, seed=3))
+
+
 @pytest.mark.parametrize("shape", [(5, 7), (7, 5, 3), (64, 2), (2, 64), (13, 11, 3, 2), (40,), (3, 1, 50)], ids=str)
 @pytest.mark.parametrize("size", [4, 9, 64, 10_000])
 def test_blocks_and_their_runs_cover_an_array_once(monkeypatch, shape, size):
