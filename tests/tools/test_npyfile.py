@@ -90,6 +90,21 @@ def test_every_version_of_the_format(tmp_path, version):
     assert (tmp_path / "out.npy").read_bytes() == saved(fastdrop.dropout(x, 0.5, seed=3))
 
 
+def write_header(path, text, data):
+    """Write a file of version 1.0 with this text as the header."""
+    header = text.ljust(117) + "\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data)
+
+
+def test_a_file_of_python_2(tmp_path):
+    """Its shape is written in long integers."""
+    x = np.linspace(-1, 1, 4, dtype=np.float32)
+    write_header(tmp_path / "in.npy", "{'descr': '<f4', 'fortran_order': False, 'shape': (4L,), }", x.tobytes())
+    with pytest.warns(UserWarning, match="Python 2"):  # NumPy's own, as in numpy.load
+        npyfile.apply_file(tmp_path / "in.npy", tmp_path / "out.npy", 0.5, seed=3)
+    assert (tmp_path / "out.npy").read_bytes() == saved(fastdrop.dropout(x, 0.5, seed=3))
+
+
 def test_data_that_look_like_an_archive(tmp_path):
     """Python's zipfile finds the end of an archive anywhere in the last 64 KiB."""
     x = np.frombuffer(b"PK\5\6" + bytes(60), np.float32)
@@ -234,8 +249,7 @@ def test_memory_is_less_than_the_file(tmp_path, fortran_order):
 
 @pytest.mark.parametrize("descr", ["<0f2", "<2f4"])
 def test_elements_that_are_arrays_by_their_text_are_refused(tmp_path, descr):
-    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': (2,), }}".ljust(117) + "\n"
     path = tmp_path / "x.npy"
-    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(64))
+    write_header(path, f"{{'descr': '{descr}', 'fortran_order': False, 'shape': (2,), }}", bytes(64))
     with pytest.raises(ValueError, match="its elements must be numbers; they have the type"):
         npyfile.read_layout(path)
