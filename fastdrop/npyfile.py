@@ -195,13 +195,14 @@ def replacement(target: Path) -> Iterator[io.BufferedRandom]:
         raise FileNotFoundError(f"the folder {target.parent} does not exist")
     temporary = target.with_name(f"{PART}{secrets.token_hex(8)}.part")
     try:
-        with open(temporary, "x+b") as file:
-            with suppress(OSError):
-                lock(file)
-            if target.exists():
-                temporary.chmod(target.stat().st_mode & 0o777)  # another file's right to run as its owner is not copied
-            yield file
-        os.replace(temporary, target)
+        with open(temporary, "xb") as locked:  # open, and so locked, until the file has its new name
+            with suppress(OSError):  # a system without locks
+                fcntl.flock(locked, fcntl.LOCK_EX)
+            with open(temporary, "r+b") as file:
+                if target.exists():
+                    temporary.chmod(target.stat().st_mode & 0o777)  # another file's right to run as its owner is not copied
+                yield file
+            os.replace(temporary, target)
     except OSError as error:
         error.filename = error.filename or str(given)  # the system names no file when it writes, as to a full disk
         raise
@@ -209,18 +210,17 @@ def replacement(target: Path) -> Iterator[io.BufferedRandom]:
         temporary.unlink(missing_ok=True)
 
 
-def lock(file: io.BufferedIOBase) -> None:
-    """Lock a file until it is closed, or raise OSError if another process has locked it or the system cannot."""
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def leftovers(target: Path) -> list[tuple[Path, int]]:
+    """Return the unfinished files beside `target` of runs that were killed, with their sizes in bytes.
 
-
-def leftovers(target: Path) -> list[Path]:
-    """Return the unfinished files beside `target` of runs that were killed. Those of running processes are locked."""
+    The files of running processes are locked, except for a moment in which they are empty.
+    """
     found = []
     for path in sorted(target.resolve().parent.glob(f"{PART}*.part")):
         with suppress(OSError), open(path, "rb") as file:
-            lock(file)
-            found.append(path)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if size := path.stat().st_size:  # raises an error if the run has ended since the file was opened
+                found.append((path, size))
     return found
 
 

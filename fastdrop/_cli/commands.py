@@ -140,8 +140,7 @@ def apply(source: Path, target: Path, p: float, seed: int, offset: int, backend:
             progress=lambda n, size: bar.update(task, completed=n, total=size),
         )
     show_applied(target, applied)
-    for path in leftovers(target):
-        size = path.stat().st_size
+    for path, size in leftovers(target):
         click.echo(f"Note: a run that was killed has left {path} ({size:,} bytes), which can be removed", err=True)
 
 

@@ -1,9 +1,12 @@
 """Dropout of files: the bytes of `fastdrop.dropout` and `numpy.save`, in any order, a chunk at a time."""
 
+import fcntl
 import hashlib
 import io
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +156,58 @@ def test_link_stays_a_link(tmp_path):
     npyfile.apply_file(tmp_path / "x.npy", tmp_path / "link.npy", 0.5, seed=42)
     assert (tmp_path / "link.npy").is_symlink()
     assert np.load(tmp_path / "real.npy").shape == (8,)
+
+
+# Leftovers of killed runs ---------------------------------------------------------------------------------------------
+
+
+def write_half(file):
+    file.write(b"half")
+    file.flush()
+
+
+def test_a_run_waits_for_one_that_looks_for_leftovers(tmp_path, monkeypatch):
+    """The other one holds the lock for a moment."""
+    timers = []
+
+    def open_while_another_looks(path, mode):
+        file = open(path, mode)  # noqa: SIM115  the caller closes it
+        if "x" in mode:
+            looking = os.open(path, os.O_RDONLY)
+            fcntl.flock(looking, fcntl.LOCK_SH)
+            timers.append(threading.Timer(0.1, os.close, [looking]))
+            timers[0].start()
+        return file
+
+    monkeypatch.setattr(npyfile, "open", open_while_another_looks, raising=False)
+    with npyfile.replacement(tmp_path / "out.npy") as file:
+        write_half(file)
+        timers[0].join()
+        assert npyfile.leftovers(tmp_path / "out.npy") == []
+
+
+def test_a_file_is_locked_until_it_has_its_name(tmp_path, monkeypatch):
+    replace, seen = os.replace, []
+
+    def look_and_replace(temporary, target):
+        seen.append(npyfile.leftovers(target))
+        replace(temporary, target)
+
+    monkeypatch.setattr(os, "replace", look_and_replace)
+    with npyfile.replacement(tmp_path / "out.npy") as file:
+        write_half(file)
+    assert seen == [[]]
+    assert (tmp_path / "out.npy").read_bytes() == b"half"
+
+
+def test_leftovers_have_sizes_and_those_that_vanish_are_none(tmp_path, monkeypatch):
+    part = tmp_path / ".fastdrop-0123.part"
+    part.touch()
+    assert npyfile.leftovers(tmp_path / "out.npy") == []  # a run that begins
+    part.write_bytes(b"half")
+    assert npyfile.leftovers(tmp_path / "out.npy") == [(part, 4)]
+    monkeypatch.setattr(fcntl, "flock", lambda file, how: part.unlink())  # the run ends before its lock can be had
+    assert npyfile.leftovers(tmp_path / "out.npy") == []
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

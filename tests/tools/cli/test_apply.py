@@ -207,7 +207,8 @@ def test_an_input_that_is_cut_while_it_is_read_is_an_error(folder):
 def test_the_leftover_of_a_killed_run_is_named_and_not_that_of_a_running_one(folder):
     (folder / ".fastdrop-0123.part").write_bytes(b"half")
     assert run("apply", folder / "in.npy", folder / "a" / "out.npy", *APPLY).exit_code == 1
-    with open(folder / ".fastdrop-4567.part", "wb") as running:
+    (folder / ".fastdrop-4567.part").write_bytes(b"half")
+    with open(folder / ".fastdrop-4567.part", "rb") as running:
         fcntl.flock(running, fcntl.LOCK_EX)
         done = process(folder, "apply", "in.npy", "out.npy", *APPLY)
     said = f"Note: a run that was killed has left {folder}/.fastdrop-0123.part (4 bytes), which can be removed\n"
@@ -217,8 +218,10 @@ def test_the_leftover_of_a_killed_run_is_named_and_not_that_of_a_running_one(fol
 def test_a_run_locks_its_unfinished_file(folder):
     from fastdrop import npyfile
 
-    with npyfile.replacement(folder / "out.npy"):
-        assert list(folder.glob(".fastdrop-*.part"))
+    with npyfile.replacement(folder / "out.npy") as file:
+        file.write(b"half")
+        file.flush()
+        assert [path.stat().st_size for path in folder.glob(".fastdrop-*.part")] == [4]
         assert npyfile.leftovers(folder / "out.npy") == []
 
 
