@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fastdrop._cli.screens import FAILURE, end, errors_in_one_line, progress_bar, show, table
+from fastdrop._cli.signals import stopping_cleanly
 from fastdrop._core.settings import checked_isa
 
 from . import busy, tables
@@ -62,7 +63,7 @@ def bench(
     they are timed: fastdrop's backends and instruction sets must give the same bytes, and the other libraries must do
     dropout correctly. A full run with all libraries (pip install "fastdrop-kernels[peers]") takes half an hour.
     """
-    with errors_in_one_line():
+    with stopping_cleanly(), errors_in_one_line():
         require_files(html, record)
         before = None if against is None else Record.read(against)
         added = [name for path in files for name in add_file(path)]
@@ -88,12 +89,14 @@ def bench(
         end("fastdrop's own results are wrong: see above", FAILURE)
 
 
-def require_files(*paths: Path | None) -> None:
+def require_files(html: Path | None, record: Path | None) -> None:
     """Check that files can be written before anything is measured."""
-    for path in filter(None, paths):
+    for path in filter(None, (html, record)):
         if not path.parent.is_dir():
             raise ValueError(f"{path} cannot be written: the folder {path.parent} does not exist")
-    if paths[0] is not None:
+    if record is not None and record.exists() and not record.is_file():
+        raise ValueError(f"{record} must be a regular file")
+    if html is not None:
         import matplotlib  # noqa: F401  fails now, if it is missing, rather than in half an hour
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from fastdrop.npyfile import replacement
+
 from .cases import Case
 from .measure import Estimate, estimate, paired
 
@@ -58,9 +60,10 @@ class Record:
         return made
 
     def write(self, path: Path) -> None:
-        """Write the record to a file."""
+        """Write the record to a file, which it replaces when it is complete."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
+        with replacement(path) as file:
+            file.writelines(f"{json.dumps(line)}\n".encode() for line in self.lines)
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         """Return the lines of a kind."""

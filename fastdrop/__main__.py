@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def end_at_once(number: int, frame: FrameType | None) -> None:
-    """End the process, also in the middle of an import. `apply` replaces this handler while it has a file to remove."""
+    """End the process, also in the middle of an import. A command replaces this handler while it has something to clean up."""
     if sys.stderr:  # None if it is closed
         os.write(sys.stderr.fileno(), b"Error: stopped by SIGINT\n")
     os._exit(128 + number)

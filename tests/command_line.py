@@ -13,6 +13,16 @@ from fastdrop._cli.commands import cli
 APPLY = ("-p", "0.1", "--seed", "1")
 STREAM = ("stream", "--kind", "words", "--seed", "1", "--count", "9")
 
+# The signals' handlers are what a shell's command has, whatever the tests run under.
+INTERRUPTIBLE = """
+import signal
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fastdrop.__main__ import main
+main()
+"""
+
 
 def run(*arguments):
     return CliRunner().invoke(cli, [str(argument) for argument in arguments], prog_name="fastdrop")

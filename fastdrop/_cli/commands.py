@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -21,6 +17,7 @@ from rich.text import Text
 import fastdrop
 from fastdrop._cli.raw import KINDS, Raw, pieces
 from fastdrop._cli.screens import FAILURE, end, errors_in_one_line, progress_bar, replace_what_cannot_be_encoded, show, table
+from fastdrop._cli.signals import stopping_cleanly
 from fastdrop._core import settings
 from fastdrop._core.types import Backend
 from fastdrop.bench.command import bench
@@ -36,42 +33,6 @@ __all__ = ["cli"]
 @click.version_option(fastdrop.__version__)
 def cli() -> None:
     """Dropout for NumPy arrays: fast, and reproducible to the bit."""
-
-
-# Signals ------------------------------------------------------------------------------------------------------------
-
-
-class Stopped(BaseException):
-    """A signal asks the process to end."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    for other in STOPPING:
-        signal.signal(other, signal.SIG_IGN)  # a second signal must not stop the clean-up
-    raise Stopped(number)
-
-
-STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-
-
-@contextmanager
-def stopping_cleanly() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP end the block with an exception, so that it cleans up."""
-    before = {number: signal.getsignal(number) for number in STOPPING}
-    try:
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:  # nohup ignores SIGHUP
-                signal.signal(number, stop)
-        yield
-    except Stopped as stopped:
-        name = signal.Signals(stopped.number).name
-        end(f"stopped by {name}; no half-written file is left", 128 + stopped.number)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
 
 
 # Arguments ----------------------------------------------------------------------------------------------------------
@@ -129,7 +90,7 @@ def apply(source: Path, target: Path, p: float, seed: int, offset: int, backend:
     memory, and may be the same file. OUT.npy appears when the result is complete.
     """
     bar = progress_bar(TaskProgressColumn(), TimeRemainingColumn())
-    with stopping_cleanly(), errors_in_one_line(), fastdrop.using(backend=backend, num_threads=threads), bar:
+    with stopping_cleanly(writes=True), errors_in_one_line(), fastdrop.using(backend=backend, num_threads=threads), bar:
         task = bar.add_task(target.name)
         applied = apply_file(
             source,
@@ -202,7 +163,7 @@ def stream(
     with errors_in_one_line(), using():
         made = pieces(Raw(kind, seed, offset, p, dtype), count)
         if target is not None:
-            with stopping_cleanly(), replacement(target) as file:
+            with stopping_cleanly(writes=True), replacement(target) as file:
                 file.writelines(made)
             return
         if sys.stdout is None:
@@ -238,7 +199,7 @@ def verify(ctx: click.Context, is_long: bool, minutes: float | None, seed: int |
         key = fastdrop.Key(seed)
     began = time.perf_counter()
     outcomes = []
-    with errors_in_one_line(), progress_bar(TimeElapsedColumn()) as bar:
+    with stopping_cleanly(), errors_in_one_line(), progress_bar(TimeElapsedColumn()) as bar:
         task = bar.add_task("checking", total=1 if is_long else None)
 
         def progress(share: float, what: str) -> None:
@@ -311,7 +272,7 @@ def torch_build(force: bool) -> None:
     compiler and takes about a minute. The operator stays in the user's cache and is used until fastdrop, PyTorch or Python is
     upgraded.
     """
-    with errors_in_one_line():
+    with stopping_cleanly(), errors_in_one_line():
         import fastdrop.torch
 
         try:

@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import re
+import resource
 import shutil
 import sys
 from dataclasses import replace
@@ -287,6 +288,19 @@ def test_record_is_the_same_after_writing_and_reading(record, tmp_path):
     assert again.rounds == record.rounds
     assert again.ratio("64K-p0.1", "c", "copy") == record.ratio("64K-p0.1", "c", "copy")
     assert records.newest(tmp_path / "new").name == "record.jsonl"
+
+
+def test_a_record_that_cannot_be_written_leaves_the_one_before(record, tmp_path):
+    path = tmp_path / "record.jsonl"
+    path.write_text("before")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # like a disk that is full after so many bytes
+    try:
+        with pytest.raises(OSError, match="too large"):
+            record.write(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text() == "before"
 
 
 def test_short_record_does_not_replace_a_full_one(record, tmp_path):

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from command_line import APPLY, process, python, run
+from command_line import APPLY, INTERRUPTIBLE, process, python, run
 
 import fastdrop
 
@@ -129,17 +129,6 @@ def test_apply_says_where_there_is_no_folder(folder):
     done = run("apply", folder / "in.npy", folder / "absent" / "out.npy", "-p", 0.1, "--seed", 1)
     assert done.exit_code == 1
     assert "does not exist" in done.output
-
-
-# The signals' handlers are what a shell's command has, whatever the tests run under.
-INTERRUPTIBLE = """
-import signal
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    signal.signal(number, signal.SIG_DFL)
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from fastdrop.__main__ import main
-main()
-"""
 
 
 @pytest.mark.slow

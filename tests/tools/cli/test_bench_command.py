@@ -94,6 +94,7 @@ def test_bench_ends_with_an_error_where_fastdrop_is_wrong(monkeypatch):
         (("--against", __file__), "is not a record of fastdrop's benchmark"),
         (("--html", "/no/such/folder/report.html"), "the folder /no/such/folder does not exist"),
         (("--record", "/no/such/folder/record.jsonl"), "the folder /no/such/folder does not exist"),
+        (("--record", "/dev/null"), "/dev/null must be a regular file"),
     ],
 )
 def test_bench_refuses_options_in_one_line_before_measuring(monkeypatch, options, said):
