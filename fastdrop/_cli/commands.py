@@ -101,6 +101,11 @@ def apply(source: Path, target: Path, p: float, seed: int, offset: int, backend:
             progress=lambda n, size: bar.update(task, completed=n, total=size),
         )
     show_applied(target, applied)
+    show_leftovers(target)
+
+
+def show_leftovers(target: Path) -> None:
+    """Name the unfinished files beside `target` of runs that were killed."""
     for path, size in leftovers(target):
         click.echo(f"Note: a run that was killed has left {path} ({size:,} bytes), which can be removed", err=True)
 
@@ -165,6 +170,7 @@ def stream(
         if target is not None:
             with stopping_cleanly(writes=True), replacement(target) as file:
                 file.writelines(made)
+            show_leftovers(target)
             return
         if sys.stdout is None:
             raise OSError("standard output is closed")

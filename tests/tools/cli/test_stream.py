@@ -36,6 +36,13 @@ def test_stream_to_a_file(folder):
     assert (folder / "words.bin").read_bytes() == fastdrop.words(5000, seed=7, offset=3).tobytes()
 
 
+def test_stream_names_the_leftover_of_a_killed_run(folder):
+    (folder / ".fastdrop-0123.part").write_bytes(b"half")
+    done = stream("words", "--out", folder / "words.bin")
+    said = f"Note: a run that was killed has left {folder}/.fastdrop-0123.part (4 bytes), which can be removed\n"
+    assert (done.exit_code, done.stderr, done.stdout) == (0, said, "")
+
+
 def test_stream_of_nothing_is_empty_but_checked():
     assert (stream("words", count=0).exit_code, stream("words", count=0).output) == (0, "")
     assert stream("mask", "-p", 7, count=0).exit_code == 2
