@@ -39,15 +39,15 @@ class Judged:
 
     @property
     def passed(self) -> bool:
-        """Whether neither is below `LEAST`."""
-        return min(self.extreme, self.uniform) >= LEAST
+        """Whether both are at least `LEAST`; NaN is not."""
+        return self.extreme >= LEAST and self.uniform >= LEAST
 
 
 def judge(pvalues: PValues) -> Judged:
     """Return the verdict on the p-values of a test."""
     nearest = float(np.minimum(pvalues, 1 - pvalues).min())
     uniform = stats.kstest(pvalues, "uniform").pvalue if pvalues.size >= ENOUGH else 1.0
-    return Judged(pvalues.size, min(1.0, 2 * nearest * pvalues.size), float(uniform))
+    return Judged(pvalues.size, float(np.minimum(1.0, 2 * nearest * pvalues.size)), float(uniform))
 
 
 def of_counts(counts: NDArray[Any], n: Any, p: Any) -> PValues:

@@ -101,6 +101,8 @@ def test_verdicts():
     assert not judge(even / 1.5).passed  # not uniform
     assert not judge(np.append(even, 1e-12)).passed  # too far off
     assert not judge(np.append(even, 1 - 1e-12)).passed  # too good
+    assert not judge(np.full(even.size, np.nan)).passed
+    assert not judge(np.append(even[:9], np.nan)).passed
     assert judge(np.array([1e-3])).extreme == pytest.approx(2e-3)
 
 
