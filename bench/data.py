@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastdrop._core.machine import free_memory
 
 from .cases import Case
 from .contender import SEED, Absent, Array, Job
@@ -61,19 +62,10 @@ def filled(shape: tuple[int, ...], dtype: str, shift: int = 0) -> Array:
     return made
 
 
-def available_bytes() -> float:
-    """Return the memory that is available without swapping; infinity if the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return math.inf
-
-
 def require_memory(case: Case, contenders: int) -> None:
     """Raise Absent if a case does not fit in memory: each contender may need an array of its own and a mask."""
     needed = case.nbytes * (6 + contenders)
-    if needed > available_bytes():
+    if needed > free_memory():
         raise Absent(f"needs about {needed / 1e9:.0f} GB of free memory")
 
 

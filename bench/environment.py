@@ -13,7 +13,6 @@ import fastdrop
 from fastdrop._core import machine, native
 
 from .contenders import adapters
-from .data import available_bytes
 
 __all__ = ["describe", "processor"]
 
@@ -63,7 +62,7 @@ def caches() -> dict[str, int]:
 
 def memory() -> int | None:
     """Return the bytes of memory that are available, or None if the system does not say."""
-    found = available_bytes()
+    found = machine.free_memory()
     return None if found == float("inf") else int(found)
 
 

@@ -1,17 +1,20 @@
-"""The machine's processors and caches."""
+"""The machine's processors, caches and memory."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["MOST_THREADS", "automatic_num_threads", "last_level_cache"]
+__all__ = ["MOST_THREADS", "automatic_num_threads", "free_memory", "last_level_cache"]
 
 MOST_THREADS = 4 * (os.cpu_count() or 1)  # more gain nothing, and OpenMP ends a process that cannot start them
 DEFAULT_CACHE = 2**25  # bytes, for systems that do not report the size
 CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 OWN_CONTROL_GROUP = Path("/proc/self/cgroup")
+MEMORY = Path("/proc/meminfo")
 
 
 def quota(text: str) -> float:
@@ -20,23 +23,45 @@ def quota(text: str) -> float:
     return float("inf") if allowed == "max" else int(allowed) / int(period or 100_000)
 
 
-def cgroup_quota() -> float:
-    """Return the number of processors that the control groups of this process allow: the least of its own and its parents'.
+def control_groups() -> Iterator[Path]:
+    """Yield the folders of this process's control groups, its own first and then its parents'.
 
-    This reads version 2 of Linux control groups. Without a limit, the result is infinity.
+    They are those of version 2 of Linux control groups; there may be none.
     """
-    least = float("inf")
     try:
         lines = OWN_CONTROL_GROUP.read_text().splitlines()
         own = next(line[3:] for line in lines if line.startswith("0::"))
-        folder = CONTROL_GROUPS / own.lstrip("/")
-        for group in [folder, *folder.parents]:
-            if (group / "cpu.max").is_file():
-                least = min(least, quota((group / "cpu.max").read_text().strip()))
-            if group == CONTROL_GROUPS:
-                break
-    except (OSError, StopIteration, ValueError):
-        pass
+    except (OSError, StopIteration):
+        return
+    folder = CONTROL_GROUPS / own.lstrip("/")
+    for group in [folder, *folder.parents]:
+        yield group
+        if group == CONTROL_GROUPS:
+            break
+
+
+def cgroup_quota() -> float:
+    """Return the number of processors that the control groups allow: the least of all. Without a limit, it is infinity."""
+    least = float("inf")
+    for group in control_groups():
+        with suppress(OSError, ValueError):
+            least = min(least, quota((group / "cpu.max").read_text().strip()))
+    return least
+
+
+def free_memory() -> float:
+    """Return the bytes of memory that this process can take without swapping; infinity if the system does not say.
+
+    In a container, the system's free memory is the host's, so the control groups' limits count too.
+    """
+    least = float("inf")
+    with suppress(OSError, StopIteration, ValueError):
+        lines = MEMORY.read_text().splitlines()
+        least = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    for group in control_groups():
+        with suppress(OSError, ValueError):  # "max" is no limit
+            limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+            least = min(least, max(0, limit - used))
     return least
 
 

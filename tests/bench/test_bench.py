@@ -236,7 +236,7 @@ def test_contender_that_fails_or_is_not_installed_is_left_out(monkeypatch):
 
 
 def test_case_that_does_not_fit_in_memory_is_skipped(monkeypatch):
-    monkeypatch.setattr(data, "available_bytes", lambda: 10_000)
+    monkeypatch.setattr(data, "free_memory", lambda: 10_000)
     (line,) = measured(SMALL)
     assert line["kind"] == "skipped"
     assert "GB of free memory" in line["why"]

@@ -258,6 +258,33 @@ def test_no_control_group_of_version_2_is_no_quota(control_groups, tmp_path):
     assert machine.cgroup_quota() == float("inf")
 
 
+@pytest.mark.parametrize(
+    ("limits", "free"),
+    [
+        ({}, 8192),
+        ({"groups/a/b": ("5000", "1000")}, 4000),
+        ({"groups/a": ("3000", "1000"), "groups/a/b": ("5000", "1000")}, 2000),  # the least of them, wherever it is
+        ({"groups/a": ("max", "1000"), "groups/a/b": ("100000", "1000")}, 8192),
+        ({"groups/a/b": ("1000", "1001")}, 0),
+        ({"groups/c": ("3000", "1000")}, 8192),  # another process's group
+    ],
+)
+def test_free_memory_is_that_of_the_system_and_of_all_control_groups(control_groups, monkeypatch, tmp_path, limits, free):
+    control_groups()
+    (tmp_path / "meminfo").write_text("MemTotal:    100 kB\nMemAvailable:    8 kB\n")
+    monkeypatch.setattr(machine, "MEMORY", tmp_path / "meminfo")
+    for group, texts in limits.items():
+        for name, text in zip(("memory.max", "memory.current"), texts, strict=True):
+            (tmp_path / group / name).write_text(f"{text}\n")
+    assert machine.free_memory() == free
+
+
+def test_free_memory_that_nothing_says_is_infinite(control_groups, monkeypatch, tmp_path):
+    control_groups()
+    monkeypatch.setattr(machine, "MEMORY", tmp_path / "absent")
+    assert machine.free_memory() == float("inf")
+
+
 def test_the_largest_cache_counts(monkeypatch, tmp_path):
     for name, size in {"index0": "32K", "index2": "1024K", "index1": "nonsense"}.items():
         (tmp_path / name).mkdir()
