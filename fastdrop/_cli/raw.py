@@ -35,7 +35,7 @@ KINDS: dict[str, Kind] = {
     "packed": (lambda raw, n, start: mask(raw, n, start, packed=True), 2**55),
     "normal": (
         lambda raw, n, start: fastdrop.normal(n, dtype=raw.dtype, seed=raw.seed, offset=raw.offset, start=start),
-        2**49,
+        2**50,
     ),
 }
 
@@ -47,6 +47,8 @@ def mask(raw: Raw, n: int, start: int, *, packed: bool) -> NDArray[Any]:
 def pieces(raw: Raw, count: int | None) -> Iterator[memoryview]:
     """Check the arguments, and return the bytes of the first `count` elements, or of all; little-endian on every machine."""
     function, end = KINDS[raw.kind]
+    if raw.kind == "normal" and np.dtype(raw.dtype) == np.float64:  # each takes two words
+        end //= 2
     if count is not None and not 0 <= count <= end:
         raise ValueError(f'count must be in [0, {end}] for {raw.kind}, or "unlimited"; got {count}')
     function(raw, 0, 0)

@@ -1,5 +1,7 @@
 """`fastdrop stream`: the bytes of the library."""
 
+from functools import partial
+
 import pytest
 from command_line import run
 
@@ -41,6 +43,26 @@ def test_stream_names_the_leftover_of_a_killed_run(folder):
     done = stream("words", "--out", folder / "words.bin")
     said = f"Note: a run that was killed has left {folder}/.fastdrop-0123.part (4 bytes), which can be removed\n"
     assert (done.exit_code, done.stderr, done.stdout) == (0, said, "")
+
+
+ENDS = {  # kind and dtype: the function of the library, and the end of its indices
+    ("words", "float32"): (fastdrop.words, 2**50),
+    ("packed", "float32"): (fastdrop.dropout_mask, 2**55),
+    ("normal", "float32"): (fastdrop.normal, 2**50),
+    ("normal", "float64"): (partial(fastdrop.normal, dtype="float64"), 2**49),
+}
+
+
+@pytest.mark.parametrize(("kind", "dtype"), ENDS)
+def test_the_end_of_a_stream_is_that_of_the_library(kind, dtype):
+    function, end = ENDS[kind, dtype]
+    function(1, seed=7, start=end - 1)
+    with pytest.raises((ValueError, OverflowError)):
+        function(1, seed=7, start=end)
+    data = raw.Raw(kind, 7, dtype=dtype)
+    assert len(next(raw.pieces(data, end))) > 0
+    with pytest.raises(ValueError, match=rf"count must be in \[0, {end}\] for {kind}"):
+        raw.pieces(data, end + 1)
 
 
 def test_stream_of_nothing_is_empty_but_checked():
