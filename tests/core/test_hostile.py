@@ -313,3 +313,80 @@ def test_multiprocessing_by_fork(run_python):
         )
     )
     assert done.stdout == f"started: {2 if LINUX else 0}\n[True, True, True, True]\n", done.stderr
+
+
+@pytest.mark.slow
+@needs_fork
+def test_fork_while_other_threads_compute(run_python):
+    done = run_python(
+        textwrap.dedent(FORKING)
+        + textwrap.dedent(
+            """
+            import threading
+            end = threading.Event()
+            def work():
+                while not end.is_set():
+                    compute_all()
+            threads = [threading.Thread(target=work) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            print([child_of(os.fork) for _ in range(5)])
+            end.set()
+            for thread in threads:
+                thread.join()
+            print(all(map(equal_bytes, compute_all(), wanted)))
+            """
+        )
+    )
+    assert done.stdout == "[0, 0, 0, 0, 0]\nTrue\n", done.stderr
+
+
+DATA_LOADER = """
+class Rows:
+    def __len__(self):
+        return 4
+    def __getitem__(self, k):
+        return compute_all()[0]
+from torch.utils.data import DataLoader
+results = list(DataLoader(Rows(), batch_size=None, collate_fn=lambda row: row, num_workers=2, multiprocessing_context="fork"))
+"""
+JOBLIB = """
+import joblib
+results = joblib.Parallel(n_jobs=2)(joblib.delayed(compute)(CASES[0]) for _ in range(4))
+"""
+
+
+@pytest.mark.slow
+@needs_fork
+@pytest.mark.parametrize(("package", "program"), [("torch", DATA_LOADER), ("joblib", JOBLIB)])
+def test_the_processes_of_other_libraries(run_python, package, program):
+    """PyTorch forks them after a parallel region; joblib starts new ones."""
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    check = "print([equal_bytes(result, wanted[0]) for result in results])"
+    done = run_python(f"{textwrap.dedent(FORKING)}\ncompute_all()\n{program}\n{check}")
+    assert done.stdout == "[True, True, True, True]\n", done.stderr
+
+
+# The end of the process -----------------------------------------------------------------------------------------------
+
+
+def test_exit_while_other_threads_compute(run_python):
+    done = run_python(
+        """
+        import threading
+        import numpy as np, fastdrop
+        begun = threading.Semaphore(0)
+        def work():
+            x = np.ones(2**20, np.float32)
+            while True:
+                fastdrop.dropout(x, 0.1, seed=1, out=x, num_threads=2)
+                begun.release()
+        for _ in range(3):
+            threading.Thread(target=work, daemon=True).start()
+        for _ in range(10):
+            begun.acquire()
+        print("end")
+        """
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")

@@ -13,6 +13,8 @@ import pytest
 from command_line import APPLY, INTERRUPTIBLE, process, python, run
 
 import fastdrop
+from fastdrop._cli import commands
+from fastdrop.verify.cases import THREADED_SIZE
 
 
 def test_apply_writes_what_the_library_computes(folder):
@@ -56,10 +58,28 @@ def test_apply_takes_every_seed(folder, seed, written):
     assert not np.load(folder / "in.npy")[~kept].any()
 
 
-@pytest.mark.parametrize("options", [("--threads", 1), ("--threads", 2), ("--backend", "numpy")])
-def test_apply_gives_the_same_bytes_whatever_computes(folder, options):
+@pytest.mark.parametrize(
+    ("options", "setting"),
+    [
+        (("--threads", 1), {"num_threads": 1}),
+        (("--threads", 3), {"num_threads": 3}),
+        (("--backend", "numpy"), {"backend": "numpy"}),
+    ],
+    ids=str,
+)
+def test_apply_gives_the_same_bytes_whatever_computes(folder, monkeypatch, options, setting):
+    np.save(folder / "in.npy", np.linspace(-1, 1, THREADED_SIZE, dtype=np.float32))
+    seen = []
+
+    def seen_apply_file(*arguments, **keywords):
+        seen.append(fastdrop.config())
+        return apply_file(*arguments, **keywords)
+
+    apply_file = commands.apply_file
+    monkeypatch.setattr(commands, "apply_file", seen_apply_file)
     for name, extra in (("plain.npy", ()), ("other.npy", options)):
         assert run("apply", folder / "in.npy", folder / name, "-p", 0.3, "--seed", 9, *extra).exit_code == 0
+    assert setting.items() <= seen[1].items()
     assert (folder / "plain.npy").read_bytes() == (folder / "other.npy").read_bytes()
 
 
