@@ -149,12 +149,13 @@ cdef class Call:
         perform(work)
         return wrapped(given, y, self.out)
 
-    def unchanged(self, x, str name=None, /, **others):
+    def unchanged(self, x, str name=None, tuple shared_axes=None, /, **others):
         """Return x itself, the result of most variants outside training, after the checks of a call in training.
 
-        `others` are operands, of the shape and the dtype of x.
+        `shared_axes` are those of the mask, and `others` are operands, of the shape and the dtype of x.
         """
         cdef Work work = begin(self, x, name or self.array_name())
+        place_mask(work, self, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), None, shared_axes)
         for called, other in others.items():
             operand(other, work.x, true_shape(work.x), called)
         check_seed(self.seed, self.offset, self.use)

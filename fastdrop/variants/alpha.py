@@ -174,7 +174,7 @@ def feature_alpha_dropout(
     x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     factors, axes = alpha_factors(p, mean, var), axes_of_maps(x, "channels_first", "x")
-    return call.affine(x, p, factors, axes) if call.is_training else call.unchanged(x)
+    return call.affine(x, p, factors, axes) if call.is_training else call.unchanged(x, "x", axes)
 
 
 @backward_of(feature_alpha_dropout)

@@ -229,7 +229,9 @@ def spatial_concrete_dropout(
     x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     soft, axes = soften(p_logit, temperature, epsilon, exact_mean), axes_of_maps(x, data_format, "x")
-    return numbers.noise_of_maps(call, x, "concrete", soft.params, axes) if call.is_training else call.unchanged(x)
+    if not call.is_training:
+        return call.unchanged(x, "x", axes)
+    return numbers.noise_of_maps(call, x, "concrete", soft.params, axes)
 
 
 @backward_of(spatial_concrete_dropout)
@@ -279,7 +281,7 @@ def spatial_concrete_dropout_backward(
     soft, axes = soften(p_logit, temperature, epsilon, exact_mean), axes_of_maps(grad, data_format, "grad")
     given = required(x, "x")
     if not call.is_training:
-        return call.unchanged(grad, x=given), np.float64(0)
+        return call.unchanged(grad, "grad", axes, x=given), np.float64(0)
     dx, made, kept = numbers.noise_of_maps_backward(call, grad, given, "concrete", soft.params, axes, soft.without_steepness)
     with plan.RoundToNearest():
         return dx, soft.slope(made, kept)

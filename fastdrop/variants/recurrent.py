@@ -188,10 +188,10 @@ def zoneout(
     array([0.5, 1. , 1.5, 2. ])
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    previous = required(previous, "previous")
+    new, previous = as_array(new, "new"), required(previous, "previous")
     if call.is_training:
         return call.select(new, p, previous, names=("new", "previous"))
-    with call.arrays(new, name="new", p=p, previous=previous) as run:
+    with call.arrays(new, name="new", p=p, placed=new.shape, previous=previous) as run:
         to_new, to_previous = weights_of_states(p, run.compute)
         return run.store(weighted(run.others[0], to_previous) + weighted(run.x, to_new))
 
@@ -229,7 +229,7 @@ def zoneout_backward(
     call = Call(seed, offset, training, None, start, global_shape, global_start, backend, num_threads, True)
     if call.is_training:
         return call.drop(grad, p, mode="standard"), call.rest(grad, p)
-    with call.arrays(grad, p=p) as run:
+    with call.arrays(grad, p=p, placed=grad.shape) as run:
         dnew, dprevious = (weighted(run.x, weight).astype(run.x.dtype) for weight in weights_of_states(p, run.compute))
         return dnew, dprevious
 

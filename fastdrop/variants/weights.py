@@ -198,7 +198,7 @@ def shakeout(
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     axes, rate, reversal = axes_of_unit(weight, unit, ("input", "weight")), plan.as_rate(p), as_non_negative_scalar(c, "c")
     if not call.is_training:
-        return call.unchanged(weight, "weight")
+        return call.unchanged(weight, "weight", axes)
     return call.affine(weight, rate, shakeout_factors(rate, reversal), axes, signed=True, name="weight")
 
 

@@ -246,6 +246,22 @@ def test_what_is_no_start(name, value, exception):
     refused(name, "start", value, exception, "start must be .*>= 0")
 
 
+NO_PLACES = {
+    "a start before the first element": ({"start": -1}, "start must be >= 0; got -1"),
+    "a start past the end": ({"start": 2**64}, "goes past the end"),
+    "a shape without the block": ({"global_shape": (1,) * 9}, "global_shape .* must have one number per axis of the block"),
+    "no shape": ({"global_start": (0, 0)}, "global_start needs global_shape"),
+}
+
+
+@pytest.mark.parametrize("place", NO_PLACES)
+@pytest.mark.parametrize("name", [name for name in functions_with("global_shape") if name in functions_with("training")])
+def test_what_is_no_place_is_refused_outside_training_too(name, place):
+    more, pattern = NO_PLACES[place]
+    with pytest.raises((ValueError, OverflowError), match=pattern):
+        FUNCTIONS[name](**good_arguments(name), training=False, **more)
+
+
 @pytest.mark.parametrize(("value", "exception"), [(True, TypeError), (1.5, TypeError), ("2", TypeError), (0, ValueError)])
 @pytest.mark.parametrize("name", functions_with("num_threads"))
 def test_what_is_no_number_of_threads(name, value, exception):
