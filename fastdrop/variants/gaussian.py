@@ -15,6 +15,7 @@ from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._backward import backward_of
 from fastdrop.variants._noise import alphas, multiply_by_normal, multiply_by_normal_backward
+from fastdrop.variants._variational import check_broadcast
 
 __all__ = ["gaussian_dropout", "gaussian_dropout_backward", "gaussian_noise"]
 
@@ -91,8 +92,8 @@ def gaussian_dropout(
         The rate of the dropout with the same mean and variance, in [0, 1): alpha = p / (1 - p). (In DL4J the rate is the
         probability of keeping.)
     log_alpha : float or numpy.ndarray, optional
-        The logarithm of a learned alpha; `p` is then not used. A number, or an array that broadcasts to `x` (one alpha per
-        unit).
+        The logarithm of a learned alpha; `p` is then checked, but not used. A number, or an array that broadcasts to `x` (one
+        alpha per unit).
     seed, offset, training, out, start, global_shape, global_start, backend, num_threads
         As in `dropout`.
         Element i takes number i of `normal`. Outside training the result is `x` itself.
@@ -126,7 +127,7 @@ def gaussian_dropout(
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     scale = noise_scale(p, log_alpha)
-    return multiply_by_normal(call, x, scale) if call.is_training else call.unchanged(x)
+    return multiply_by_normal(call, x, scale) if call.is_training else unchanged(call, x, "x", scale)
 
 
 @backward_of(gaussian_dropout)
@@ -179,16 +180,24 @@ def gaussian_dropout_backward(
     if x is None:
         raise TypeError("x must be given with log_alpha, whose gradient needs the input of the forward pass")
     if not call.is_training:
-        return call.unchanged(grad, x=x), np.zeros(np.shape(scale))
+        return unchanged(call, grad, "grad", scale, x=x), np.zeros(np.shape(scale))
     return multiply_by_normal_backward(call, grad, scale, x)
 
 
 def noise_scale(p: Any, log_alpha: Any) -> Any:
     """Return sqrt(alpha): a number or an array of float64."""
+    rate = plan.as_rate(p)
     if log_alpha is not None:
         return alphas(log_alpha, roots=True)
-    rate = plan.as_rate(p)
     if rate == 1:
         raise ValueError("p must be in [0, 1) here: for p = 1 the noise would have an infinite variance")
     with plan.RoundToNearest():
         return math.sqrt(rate / (1 - rate))
+
+
+def unchanged(call: Call, x: ArrayLike, name: str, scale: Any, /, **others: ArrayLike) -> NDArray[Any]:
+    """Return x itself, the result outside training, after the checks of a call in training."""
+    if not isinstance(scale, float):
+        x = plan.as_array(x, name)
+        check_broadcast(scale, x.shape, name)
+    return call.unchanged(x, **others)

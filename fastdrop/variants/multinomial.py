@@ -111,7 +111,7 @@ def multinomial_dropout_backward(
     ----------
     probabilities : array_like of real numbers
         As in the forward pass; if none were given there, ``fastdrop.theory.multinomial_probabilities(x)``. Outside training
-        they are not used, and may be None.
+        they are checked, but not used, and may be None.
 
     Examples
     --------
@@ -137,6 +137,8 @@ def draw_features(x: NDArray[Any], k: Any, probabilities: Any, per: Any, call: C
     if not plan.is_one_of(per, ("sample", "batch")):
         raise ValueError(f"per must be 'sample', draws per sample, or 'batch', the same for all; got {per!r}")
     if not call.is_training:
+        if probabilities is not None:
+            numbers.share_words(probabilities, shape[-1])  # which checks them
         return call.unchanged(x)
     check_whole_axes(call, shape, [len(shape) - 1], "features are drawn from all of them")
     if probabilities is None:

@@ -244,11 +244,18 @@ def test_outside_training_and_edges():
         ({"start": -1}, ValueError, "start"),
         ({"training": "no"}, TypeError, "training must be True or False; got 'no'"),
         ({"p": True}, TypeError, "p must be a number"),
+        ({"p": "half", "log_alpha": 0.0}, TypeError, "p must be a number"),
+        ({"p": -0.1, "log_alpha": np.zeros(3)}, ValueError, "p must be in"),
     ],
 )
 def test_bad_input(arguments, error, message):
-    with pytest.raises(error, match=message):
-        fastdrop.gaussian_dropout(np.ones(3, np.float32), **{"seed": 1, **arguments})
+    x = np.ones(3, np.float32)
+    for training in (True, False):
+        given = {"seed": 1, "training": training, **arguments}
+        with pytest.raises(error, match=message):
+            fastdrop.gaussian_dropout(x, **given)
+        with pytest.raises(error, match=message):
+            fastdrop.gaussian_dropout_backward(x, x=x if "log_alpha" in arguments else None, **given)
 
 
 @pytest.mark.parametrize("log_alpha", [-1.0, np.zeros(3)])

@@ -354,9 +354,10 @@ def test_multinomial_dropout_at_the_ends():
 )
 def test_bad_multinomial_dropout(error, words, arguments):
     stream = fastdrop.Stream(1)
-    with pytest.raises(error, match=words):
-        fastdrop.multinomial_dropout(**{"x": np.ones((2, 3)), "k": 2, "seed": stream, **arguments})
-    assert stream.offset == 0
+    for training in (True, False)[: 1 if words == "x must be finite" else 2]:  # outside training x needs no probabilities
+        with pytest.raises(error, match=words):
+            fastdrop.multinomial_dropout(**{"x": np.ones((2, 3)), "k": 2, "seed": stream, "training": training, **arguments})
+        assert stream.offset == 0
 
 
 def test_multinomial_dropout_draws_once():
