@@ -47,7 +47,8 @@ def importance_dropout(
     p : float, default 0.5
         The mean probability of dropping, in [0, 1].
     axis : int or sequence of int, optional
-        The axes of `scores` over which the mean is taken; see `fastdrop.theory.keep_probabilities`.
+        The axes of `scores` over which the mean is taken; see `fastdrop.theory.keep_probabilities`. If `scores` has fewer axes
+        than `x`, they count from the end, as -1 does, so that they name the same axes of both.
     floor : float, default 0.01
         The least probability of keeping; see `fastdrop.theory.keep_probabilities`. With 0, elements whose score is 0 are always
         dropped; the result is then unbiased only if these elements are 0.
@@ -134,11 +135,22 @@ class Scores(NamedTuple):
         axes = tuple(range(given.ndim)) if self.axis is None else plan.as_axes(self.axis, given.ndim, "axis")
         if not plan.broadcasts(given, shape):
             raise ValueError(f"scores have shape {given.shape}, which does not broadcast to the shape {shape} of {name}")
+        if self.axis is not None and given.ndim < len(shape):
+            self.check_axes_from_end(axes, given.shape, shape, name)
         if not call.is_training:
             return rate
         if call.global_shape is not None:
             check_block(call, shape, given.shape, axes)
         return numbers.keep_probabilities(given, rate, axes, least, call, drop=True)
+
+    def check_axes_from_end(self, axes: tuple[int, ...], scores: tuple[int, ...], shape: tuple[int, ...], name: str) -> None:
+        """Raise an error for an axis that would name another axis of `x` than of the scores."""
+        missing = len(shape) - len(scores)
+        if plan.as_axes(self.axis, len(shape), "axis") != tuple(missing + axis for axis in axes):
+            raise ValueError(
+                f"axis must count from the end, as -1 does, because scores have fewer axes than {name}: got axis {self.axis!r} "
+                f"for the shapes {scores} and {shape}"
+            )
 
 
 def check_block(call: Call, shape: tuple[int, ...], scores: tuple[int, ...], axes: tuple[int, ...]) -> None:

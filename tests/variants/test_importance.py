@@ -197,6 +197,18 @@ def test_bad_importance_dropout(error, words, arguments):
     assert stream.offset == 0
 
 
+def test_an_axis_that_scores_and_x_number_differently_is_refused():
+    x, scores = np.ones((2, 3)), np.arange(3.0)
+    for axis in (0, (0,), [0]):
+        with pytest.raises(ValueError, match=r"axis must count from the end, .* scores have fewer axes than x: got axis "):
+            fastdrop.importance_dropout(x, scores, axis=axis, seed=1)
+        with pytest.raises(ValueError, match=r"because scores have fewer axes than grad: got axis "):
+            fastdrop.importance_dropout_backward(x, scores, axis=axis, seed=1, training=False)
+    whole = fastdrop.importance_dropout(x, scores[np.newaxis], axis=1, **KEY)
+    assert_same_bytes(fastdrop.importance_dropout(x, scores, axis=-1, **KEY), whole)
+    assert_same_bytes(fastdrop.importance_dropout(x, 1.0, axis=(), **KEY), fastdrop.dropout(x, 0.5, **KEY))
+
+
 # Multinomial dropout ------------------------------------------------------------------------------------------------
 
 
