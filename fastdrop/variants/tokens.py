@@ -319,15 +319,15 @@ def keep_tokens(x: NDArray[Any], choice: Choice, call: Call) -> tuple[NDArray[An
 
 def scatter_tokens(grad: NDArray[Any], choice: Choice, call: Call) -> NDArray[Any]:
     """Return the gradient of `keep_tokens`."""
-    given = grad.shape[1]
-    if not call.is_training:
-        return call.unchanged(grad)
-    expected = choice.prefix + choice.kept if choice.gather else choice.tokens
+    given, gathered = grad.shape[1], choice.gather and call.is_training
+    expected = choice.prefix + choice.kept if gathered else choice.tokens
     if choice.counts[0] < 0 or given != expected:
         raise ValueError(
             f"grad must have {max(expected, 0)} tokens, as the result of the forward pass with num_tokens {choice.tokens}, "
             f"p {choice.p} and num_prefix_tokens {choice.prefix}; got {given}"
         )
+    if not call.is_training:
+        return call.unchanged(grad)
     if not choice.gather:
         return keep_in_place(grad, choice, call)[0]
     moved, chosen = numbers.move_tokens(call, grad, choice.prefix, choice.counts, scatter=True)

@@ -156,7 +156,18 @@ def test_bad_gradients_of_tokens():
     with pytest.raises(TypeError, match="seed is required"):
         fastdrop.token_dropout_backward(grad, num_tokens=6, seed=None)
     with pytest.raises(TypeError, match="seed is required"):
-        fastdrop.token_dropout_backward(grad, num_tokens=6, seed=None, training=False)
+        fastdrop.token_dropout_backward(grad, num_tokens=3, seed=None, training=False)
+
+
+@pytest.mark.parametrize("gather", [True, False])
+def test_outside_training_a_gradient_has_all_tokens(gather):
+    grad = np.ones((2, 3, 1))
+    with pytest.raises(ValueError, match=r"grad must have 6 tokens, as the result of the forward pass .*; got 3"):
+        fastdrop.token_dropout_backward(grad, num_tokens=6, gather=gather, seed=1, training=False)
+    with pytest.raises(ValueError, match=r"grad must have 6 tokens, as the result of the forward pass .*; got 3"):
+        fastdrop.patch_dropout_backward(grad, num_tokens=6, seed=1, training=False)
+    assert fastdrop.token_dropout_backward(grad, num_tokens=3, gather=gather, seed=1, training=False) is grad
+    assert fastdrop.token_dropout_backward(grad, gather=gather, seed=1, training=False) is grad
 
 
 # Engines, sizes that overflow, shapes that change -------------------------------------------------------------------
