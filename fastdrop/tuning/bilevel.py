@@ -115,6 +115,16 @@ def checked_bounds(bounds: Any) -> tuple[float, float]:
     return found[0], found[1]
 
 
+def check_parameters(parameters: Any) -> None:
+    """Raise an error unless the weights are arrays of floats, which can be moved in place."""
+    if not isinstance(parameters, Mapping):
+        raise TypeError(f"parameters must be a mapping of names to arrays; got {parameters!r}")
+    for name, value in parameters.items():
+        if not isinstance(value, np.ndarray) or (value.dtype.kind != "f" and value.dtype.name != "bfloat16"):
+            kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else repr(value)
+            raise TypeError(f"parameters[{name!r}] must be a numpy.ndarray of floats, which change in place; got {kind}")
+
+
 def logit(p: float) -> float:
     """Return log(p / (1 - p))."""
     return math.log(p) - math.log1p(-p)
@@ -175,8 +185,8 @@ def learned_rates(
     Raises
     ------
     TypeError, ValueError
-        A number is out of range, a rate does not start within the bounds, `progress` is not a bool, or gradients are missing
-        or not finite.
+        A number is out of range, a rate does not start within the bounds, `parameters` are not arrays of floats, `progress` is
+        not a bool, or gradients are missing, of another shape or not finite.
     ImportError
         `progress` is True and rich is not installed.
 
@@ -214,6 +224,7 @@ def learned_rates(
     """
     every, steps = as_positive_count(every, "every"), as_positive_count(steps, "steps")
     check_progress(progress)
+    check_parameters(parameters)
     logits = Logits(initial_rates, as_positive_number(learning_rate, "learning_rate"), bounds)
     history: list[Rates] = []
     losses: list[float] = []
@@ -237,9 +248,12 @@ def slopes_along(
     parameters: Arrays, direction: Arrays, gradients: Callable[[], Mapping[str, float]], names: Mapping[str, Any]
 ) -> Rates:
     """Return minus the derivative of each logit's gradient of the training loss, along a direction of the weights."""
+    fits = isinstance(direction, Mapping) and direction.keys() == parameters.keys()
+    if not fits or any(np.shape(direction[name]) != value.shape for name, value in parameters.items()):
+        raise ValueError("validate must return a gradient for each of the parameters, with the same name and the same shape")
     square = sum(float(np.vdot(value, value)) for value in direction.values())
-    if direction.keys() != parameters.keys() or not square < math.inf:
-        raise ValueError("validate must return a finite gradient for each of the parameters, under the same names")
+    if not square < math.inf:
+        raise ValueError("validate must return finite gradients")
     if square == 0.0:
         return dict.fromkeys(names, 0.0)
     reach, kept = REACH / math.sqrt(square), {name: value.copy() for name, value in parameters.items()}

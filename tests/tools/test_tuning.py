@@ -339,6 +339,7 @@ def test_bad_learned_rates():
         ({"initial_rates": {"first": 0.5, "second": 0.5}, "steps": 0}, "steps"),
         ({"initial_rates": {"first": 0.5, "second": 0.5}, "progress": "no"}, "progress must be True or False; got 'no'"),
         ({"initial_rates": {"first": 0.5, "second": 0.5}, "validate": lambda step: (0.0, {})}, "validate must return"),
+        ({"initial_rates": {"first": 0.5, "second": 0.5}, "validate": lambda step: (0.0, [1.0])}, "validate must return"),
         (
             {"initial_rates": {"first": 0.5, "second": 0.5}, "train": lambda rates, step: (task.train(rates, step)[0], {})},
             "train must",
@@ -346,6 +347,30 @@ def test_bad_learned_rates():
     ):
         with pytest.raises((TypeError, ValueError), match=match):
             learned_rates(**{**given, **changed})
+
+
+@pytest.mark.parametrize("parameters", [[np.ones(3)], {"w": 1.0}, {"w": np.ones(3, int)}, {"w": [1.0]}], ids=repr)
+def test_what_are_no_parameters(parameters):
+    def never(*given):
+        raise AssertionError("the training has begun")
+
+    with pytest.raises(TypeError, match=r"parameters(\['w'\])? must be a (mapping|numpy.ndarray of floats)"):
+        learned_rates(parameters, never, never, never, {"x": 0.5}, steps=1)
+
+
+@pytest.mark.parametrize("gradient", [np.ones(1), 1.0, np.ones((3, 1)), np.ones(2), np.array([1.0, 2.0, np.nan])], ids=repr)
+def test_what_is_no_gradient_of_the_validation_loss(gradient):
+    w = np.ones(3)
+    with pytest.raises(ValueError, match=r"validate must return (a gradient .* the same shape|finite gradients)"):
+        learned_rates(
+            {"w": w},
+            lambda rates, step: ({"w": w}, {"x": 1.0}),
+            lambda gradients: None,
+            lambda step: (0.0, {"w": gradient}),
+            {"x": 0.5},
+            steps=1,
+        )
+    assert (w == 1).all()
 
 
 @pytest.mark.parametrize("name", ["{lr}.db", "{.db", "a?timeout=b.db", "100%.db", "é #1.db"])
