@@ -1,6 +1,6 @@
 """Search for dropout rates: with cross-validation in studies that are stored and continued, or by training the rates.
 
-Needs Optuna: ``pip install "fastdrop-kernels[tuning]"``.
+`search` and `nearest` need Optuna: ``pip install "fastdrop-kernels[tuning]"``.
 
 `search` chooses values by name: rates of layers, techniques, or any other argument of a training function. It keeps
 studies in a file (SQLite) together with a description of their data. A new study first tries the best choices of the earlier

@@ -21,12 +21,6 @@ from fastdrop._core.checks import as_finite_number, as_floats, as_positive_count
 from fastdrop._core.optional import check_progress, missing, row_of_axes, track
 from fastdrop.random import fold_in
 
-try:
-    import optuna
-    from optuna.trial import TrialState
-except ImportError as error:
-    raise missing("fastdrop.tuning", error, "tuning") from error
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -211,7 +205,7 @@ def search(
         The space is empty or has a bad entry, another argument is out of range, a score is not a finite number, the store is
         another file, or it has a study of this name that searches for something else.
     ImportError
-        `progress` is True and rich is not installed.
+        Optuna is not installed; or `progress` is True and rich is not installed.
 
     References
     ----------
@@ -253,6 +247,8 @@ def run_trial(
     study: Any, train: Callable[..., float], space: Space, folds: int, given: dict[str, Any] | None, seed: int
 ) -> None:
     """Run one more trial, with the given choice or with one that the sampler suggests."""
+    import optuna
+
     if given is not None:
         study.enqueue_trial(given["choice"])
     # Each trial has its own sampler, seeded by its number: so a continued study is equal to an uninterrupted one.
@@ -263,7 +259,7 @@ def run_trial(
     try:
         scores = [finite_score(train(fold=fold, **choice), choice) for fold in range(folds)]
     except BaseException:
-        study.tell(trial, state=TrialState.FAIL)
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
         raise
     trial.set_user_attr("scores", scores)
     study.tell(trial, math.fsum(scores) / folds)
@@ -331,7 +327,11 @@ def combinations(space: Space, points: int) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Turn off Optuna's log lines, and its warnings about experimental features."""
+    """Turn off Optuna's log lines, and its warnings about experimental features; raise an error if it is not installed."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise missing("a search for rates", error, "tuning") from error
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -357,6 +357,8 @@ def connected(path: Path) -> sqlite3.Connection:
 @contextmanager
 def open_store(store: Any) -> Iterator[Any]:
     """Open a store: a file, or memory if there is no file."""
+    import optuna
+
     if store is None:
         yield optuna.storages.InMemoryStorage()
         return
@@ -380,6 +382,9 @@ def open_store(store: Any) -> Iterator[Any]:
 
 def open_study(storage: Any, name: str, maximize: bool, identity: dict[str, Any], description: Description | None) -> Any:
     """Return a new or an existing study; the trial of an interrupted run counts as failed."""
+    import optuna
+    from optuna.trial import TrialState
+
     direction: Literal["maximize", "minimize"] = "maximize" if maximize else "minimize"
     study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
     if "identity" not in study.user_attrs:
@@ -429,6 +434,8 @@ def fits(choice: Choices, space: Space) -> bool:
 
 def completed(study: Any) -> list[Any]:
     """Return the trials that have a score, in order."""
+    from optuna.trial import TrialState
+
     found: list[Any] = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return found
 
@@ -560,6 +567,8 @@ def nearest(store: Any, description: Description) -> list[dict[str, Any]]:
         The folder of the store does not exist.
     TypeError, ValueError
         The description has other values than numbers, or the store is another file.
+    ImportError
+        Optuna is not installed.
 
     Examples
     --------
@@ -579,6 +588,8 @@ def nearest(store: Any, description: Description) -> list[dict[str, Any]]:
 
 def nearest_in(storage: Any, description: Description, without: set[str]) -> list[dict[str, Any]]:
     """Return the result of `nearest` for an open store, without some studies."""
+    import optuna
+
     found = []
     for name in sorted(optuna.get_all_study_names(storage)):
         study = optuna.load_study(study_name=name, storage=storage)

@@ -15,6 +15,29 @@ def test_dir_shows_the_public_names_and_nothing_else():
     assert all(getattr(fastdrop, name) is not None for name in dir(fastdrop))
 
 
+WITHOUT_EXTRAS = """
+import sys
+
+for name in ("click", "matplotlib", "numba", "optuna", "rich", "scipy", "sklearn"):
+    sys.modules[name] = None
+import fastdrop, inspect, pydoc
+
+assert {name for name, _ in inspect.getmembers(fastdrop)} >= set(dir(fastdrop))
+for name in ("", *fastdrop.SUBMODULES):
+    pydoc.render_doc(f"fastdrop.{name}".strip("."))
+for function in (fastdrop.tuning.search, lambda *given: fastdrop.tuning.nearest("studies.db", {})):
+    try:
+        function(lambda fold, p: p, {"p": [0.1]})
+    except ImportError as error:
+        print(error)
+"""
+
+
+def test_help_needs_no_optional_package(run_python):
+    done, wanted = run_python(WITHOUT_EXTRAS), 'a search for rates needs optuna: pip install "fastdrop-kernels[tuning]"'
+    assert done.stdout.splitlines() == [wanted, wanted], done.stderr
+
+
 def test_all_names_what_the_package_binds():
     """Apart from modules, every name without an underscore is public: the package keeps no import for its own use."""
     bound = {name for name, value in vars(fastdrop).items() if name[0] != "_" and not inspect.ismodule(value)}

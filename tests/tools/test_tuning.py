@@ -11,6 +11,8 @@ from example_runs import run_example
 
 pytest.importorskip("optuna")
 
+import optuna
+
 import fastdrop
 from fastdrop import tuning
 from fastdrop.tuning import bilevel, describe, distance, learned_rates, nearest, search, studies
@@ -120,7 +122,7 @@ def test_what_a_kill_may_leave(tmp_path):
     store, options = tmp_path / "studies.db", {"trials": 14, "folds": 1, "seed": 5}
     search(train, SPACE, store=store, **{**options, "trials": 12})
     with studies.open_store(store) as storage:
-        study = studies.optuna.load_study(study_name="search", storage=storage)
+        study = optuna.load_study(study_name="search", storage=storage)
         study.ask()
         study.enqueue_trial({"input": 0.0, "hidden": 0.0, "variant": "dropout"})
     assert search(train, SPACE, store=store, **options).trials == search(train, SPACE, **options).trials
