@@ -23,7 +23,8 @@ seed : int, Key or numpy.random.SeedSequence
     The key that the forward pass used. A stream or a generator is refused, because it would give another key."""
 RETURNS = """\
 numpy.ndarray
-    `out`, or a new array like `grad`; outside training, `grad` itself."""
+    `out`, or a new array like `grad`; outside training, `grad` itself{unless}."""
+UNLESS = ' unless `mode` is ``"standard"``'  # for functions with all modes
 RAISES = """\
 TypeError, ValueError, OverflowError
     As in `{forward}`; and for a seed that is missing or has a state."""
@@ -47,7 +48,8 @@ def docstring(function: Callable[..., Any], forward: Callable[..., Any]) -> str:
     """Return the whole docstring of a backward function, in numpydoc's sections."""
     summary, own = sections(inspect.cleandoc(function.__doc__ or ""))
     own["Parameters"] = parameters(function, own.get("Parameters", ""), forward.__name__)
-    own.setdefault("Returns", RETURNS)
+    mode = inspect.signature(function).parameters.get("mode")
+    own.setdefault("Returns", RETURNS.format(unless=UNLESS if mode is not None and mode.annotation == "Mode" else ""))
     own.setdefault("Raises", RAISES.format(forward=forward.__name__))
     own.setdefault("See Also", f"{forward.__name__} : the forward pass, with the meaning of each parameter.")
     return joined(summary, own)

@@ -5,6 +5,7 @@ wrong argument is refused before anything is drawn or written.
 """
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -272,6 +273,18 @@ def test_what_is_no_number_of_threads(name, value, exception):
 @pytest.mark.parametrize("name", functions_with("backend"))
 def test_what_is_no_backend(name, value):
     refused(name, "backend", value, ValueError, "unknown backend .*'c', 'numba', 'numpy'")
+
+
+ITSELF = re.compile(r'outside\s+training,?\s+`grad`\s+itself(\s+unless\s+`mode`\s+is\s+``"standard"``)?')
+
+
+@pytest.mark.parametrize("mode", ["inverted", "standard", "unscaled"])
+@pytest.mark.parametrize("name", [name for name in functions_with("mode") if ITSELF.search(FUNCTIONS[name].__doc__)])
+def test_the_gradient_outside_training_is_grad_itself_where_the_docstring_says_so(name, mode):
+    given, kind = good_arguments(name), inspect.signature(FUNCTIONS[name]).parameters["mode"].annotation
+    if kind == "Mode" or mode in ("inverted", "unscaled"):  # the modes of the others
+        found = FUNCTIONS[name](**{**given, "mode": mode}, training=False)
+        assert (found is given["grad"]) == (mode != "standard" or not ITSELF.search(FUNCTIONS[name].__doc__)[1])
 
 
 # Names --------------------------------------------------------------------------------------------------------------
