@@ -33,6 +33,14 @@ def test_the_papers_formula(temperature, logit):
     np.testing.assert_allclose(single, x * soft_mask(u, rate(logit), temperature), rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize(("row", "temperature"), [("0.1", 0.1), ("2/3", 2 / 3)])
+def test_means_in_the_docstring(row, temperature):
+    table = {line.split()[0]: line.split()[1:] for line in fastdrop.concrete_dropout.__doc__.splitlines() if line.split()}
+    for p, mean in zip(table["temperature"], table[row], strict=True):
+        exact = fastdrop.theory.concrete_mean(float(p.removeprefix("p=")), temperature)
+        assert float(mean) == round(exact, 3)
+
+
 @pytest.mark.parametrize("temperature", [0.1, 2 / 3, 0.37])
 def test_gradients(temperature):
     rng = np.random.default_rng(2)
