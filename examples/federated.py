@@ -83,7 +83,7 @@ def run(p, rounds):
             seed = client_seed(SEED, number, client)
             part = extract(weights, AXES, kept_units({"hidden": HIDDEN}, p, seed))
             mine = parts[client]
-            train(part, x[mine], y[mine], 1 / (1 - p), seed)
+            train(part, x[mine], y[mine], HIDDEN / len(part["b1"]), seed)
             kept = kept_units({"hidden": HIDDEN}, p, seed)  # the server computes the same units from the seed
             updates.append(Update(part, kept, len(mine)))
             sent += 8 + 2 * sum(value.nbytes for value in part.values())  # the seed, the part to the client, and the part back

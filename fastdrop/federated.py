@@ -209,8 +209,9 @@ def extract(parameters: Parameters, axes: Axes, kept: Kept) -> dict[str, NDArray
 
     Notes
     -----
-    The part has fewer activations. Multiply them by 1 / (1 - p) in its forward pass: then the input of the next layer is, on
-    average, that of the whole network.
+    The part has fewer activations. Multiply those of a layer in its forward pass: by the number of units / the number of kept
+    ones with ``count="fixed"``, by 1 / (1 - p) with ``count="random"``. Then the input of the next layer is, on average over
+    the clients, that of the whole network.
 
     Examples
     --------
