@@ -64,15 +64,16 @@ class SeedAndOffset(NamedTuple):
 class Key(SeedAndOffset):
     """The seed and the offset of one call.
 
-    Every function takes a key as its ``seed``. A mask depends only on its key, `p` and the index, so the backward pass can
-    regenerate it. A key has no state: the same key gives the same mask, any number of times.
+    Every function that drops elements or draws numbers takes a key as its ``seed``. A mask depends only on its key, `p` and the
+    index, so the backward pass can regenerate it. A key has no state: the same key gives the same mask, any number of times.
 
     Parameters
     ----------
-    seed : int, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None
-        An integer in [0, 2**64), or a source that gives one. None, the default, takes fresh entropy from the system.
+    seed : int, Key, Stream, numpy.random.SeedSequence, numpy.random.Generator, numpy.random.BitGenerator or None
+        An integer in [0, 2**64), or a source that gives one. A key gives its offset too, and a stream gives its next key. None,
+        the default, takes fresh entropy from the system.
     offset : int, default 0
-        The number of the call under the seed (a step, a layer), in [0, 2**64).
+        The number of the call under the seed (a step, a layer), in [0, 2**64). It must not be given with a key or a stream.
 
     Raises
     ------
