@@ -79,8 +79,16 @@ def read_left_out(text):
     return set(re.findall(r"`(\w+)`", words.partition("They leave out ")[2].partition(", on which")[0]))
 
 
+def read_exceptions(text):
+    """Return the backward functions that have a `bias` all the same, and those that have no `out`."""
+    section = " ".join(text.split()).partition("They leave out ")[2].partition(" ## ")[0]
+    with_bias, _, rest = section.partition(" But ")[2].partition(" have `bias`")
+    return [set(re.findall(r"`([\w.]+_backward)`", part)) for part in (with_bias, rest)]
+
+
 WORDS = read_words(PAGE.read_text()) if PAGE.is_file() else {}
 LEFT_OUT = read_left_out(PAGE.read_text()) if PAGE.is_file() else set()
+WITH_BIAS, WITHOUT_OUT = read_exceptions(PAGE.read_text()) if PAGE.is_file() else (set(), set())
 
 
 # The signatures -----------------------------------------------------------------------------------------------------
@@ -124,8 +132,8 @@ def faults(name, function, words=WORDS, left_out=LEFT_OUT, forward=None):
             for word, parameter in inspect.signature(forward).parameters.items()
             if "ArrayLike" in str(parameter.annotation)
         }
-        several = {"out"} if str(inspect.signature(function).return_annotation).startswith("tuple") else set()
-        missing = inspect.signature(forward).parameters.keys() - parameters.keys() - arrays - left_out - several - {"x"}
+        without = {"out"} if name in WITHOUT_OUT else set()
+        missing = inspect.signature(forward).parameters.keys() - parameters.keys() - arrays - left_out - without - {"x"}
         said += [f"{name} has no {word!r}, which its forward function has" for word in sorted(missing)]
     return said
 
@@ -145,6 +153,24 @@ def test_signature_is_in_the_vocabulary(name):
 
 def test_every_backward_function_has_a_forward_one():
     assert not [name for name in FUNCTIONS if name.endswith("_backward") and name.removesuffix("_backward") not in FUNCTIONS]
+
+
+def test_the_exceptions_of_backward_functions():
+    words = {name: inspect.signature(function).parameters.keys() for name, function in FUNCTIONS.items()}
+    backward = {name: words[name.removesuffix("_backward")] - words[name] for name in FUNCTIONS if name.endswith("_backward")}
+    assert {name for name in backward if "bias" in words[name]} == WITH_BIAS
+    assert {name for name, lacking in backward.items() if "out" in lacking} == WITHOUT_OUT
+
+
+def test_functions_that_lack_keywords_for_a_place_are_in_the_tables_of_limits():
+    tables = PAGE.read_text().partition("\n## Limits of a block")[2].partition("\n## ")[0]
+    rows = {
+        name for line in tables.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+    place, made = {"start", "global_shape", "global_start"}, {"Key", "Stream", "fold_in"}
+    words = {name: inspect.signature(FUNCTIONS[name]).parameters.keys() for name in fastdrop.__all__}
+    lacking = {name.removesuffix("_backward") for name in words if "seed" in words[name] and place - words[name]}
+    assert lacking - made <= rows
 
 
 def test_every_word_is_used():
