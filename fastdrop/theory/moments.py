@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +12,6 @@ from fastdrop._core import plan
 from fastdrop._core.checks import as_floats
 from fastdrop._core.numbers import Linear
 from fastdrop._core.plan import rounding_to_nearest
-from fastdrop._core.types import Mode
 from fastdrop.elementary import sigmoid
 from fastdrop.theory.noise import Floats
 
@@ -68,7 +67,12 @@ def checked_layer(x: ArrayLike, weight: ArrayLike, p: Any, bias: ArrayLike | Non
 
 @rounding_to_nearest
 def fast_dropout_moments(
-    x: ArrayLike, weight: ArrayLike, p: float = 0.5, bias: ArrayLike | None = None, *, mode: Mode = "inverted"
+    x: ArrayLike,
+    weight: ArrayLike,
+    p: float = 0.5,
+    bias: ArrayLike | None = None,
+    *,
+    mode: Literal["inverted", "standard"] = "inverted",
 ) -> tuple[Floats, Floats]:
     """Return the mean and the variance of the output of a linear layer over all dropout masks of its input: fast dropout.
 
@@ -129,7 +133,7 @@ def fast_dropout_moments_backward(
     p: float = 0.5,
     bias: ArrayLike | None = None,
     *,
-    mode: Mode = "inverted",
+    mode: Literal["inverted", "standard"] = "inverted",
 ) -> tuple[Floats, Floats, Floats | None]:
     """Return the gradients of `fast_dropout_moments` with respect to input, weights and bias.
 
@@ -184,7 +188,7 @@ def drop_connect_moments(
     p: float = 0.5,
     *,
     bias: ArrayLike | None = None,
-    mode: Mode = "inverted",
+    mode: Literal["inverted", "standard"] = "inverted",
     drop_bias: bool = True,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the mean and the variance of `fastdrop.drop_connect` over all masks: the Gaussian of the paper's inference.

@@ -20,6 +20,8 @@ assert_type(fastdrop.dropout2d_backward(x.astype(np.float16), 0.5, seed=1), NDAr
 assert_type(fastdrop.dropout(x, 0.5, seed=1), NDArray[np.float64])  # error: assert-type
 listed: NDArray[np.float64] = fastdrop.locked_dropout([[1.0, 2.0]], 0.5, seed=1)
 shift = fastdrop.theory.variance_shift(0.1)
+fastdrop.theory.fast_dropout_moments([1.0], [[2.0]], mode="unscaled")  # error: arg-type
+fastdrop.theory.drop_connect_moments(x, [[2.0]], mode="standard")
 fastdrop.dropout(x, rate=0.5, seed=1)  # error: call-overload
 fastdrop.dropout2d(x, "0.5", seed=1)  # error: call-overload
 fastdrop.dropout2d(x, 0.5, seed=1, backend="cuda")  # error: call-overload
