@@ -151,7 +151,7 @@ def kept_units(
     check_mapping(units, "units", "a mapping of layers to their numbers of units")
     rates = p if isinstance(p, Mapping) else dict.fromkeys(units, plan.as_rate(p))
     if rates.keys() != units.keys():
-        raise ValueError(f"p must have one rate for each of the layers {sorted(units)}; it has {sorted(rates)}")
+        raise ValueError(f"p must have one rate for each of the layers {listed(units)}; it has {listed(rates)}")
     if not plan.is_one_of(count, ("fixed", "random")):
         raise ValueError(f"count must be 'fixed' or 'random'; got {count!r}")
     number = plan.as_word(seed, "seed")
@@ -160,6 +160,11 @@ def kept_units(
         layer: choose(plan.as_count(size, f"units[{layer!r}]"), plan.as_rate(rates[layer]), fold_in(number, layer))
         for layer, size in units.items()
     }
+
+
+def listed(names: Iterable[Any]) -> list[Any]:
+    """Return names in an order for messages: numbers and strings cannot be compared."""
+    return sorted(names, key=repr)
 
 
 def fixed_number(size: int, p: float, seed: int) -> NDArray[np.int64]:
@@ -296,7 +301,7 @@ def add_update(
     weight = as_positive_count(update.weight, "weight")
     check_mapping(update.parameters, "the parameters of an update", "a mapping of names to arrays")
     if update.parameters.keys() != totals.keys():
-        raise ValueError(f"an update must have the parameters {sorted(totals)}; it has {sorted(update.parameters)}")
+        raise ValueError(f"an update must have the parameters {listed(totals)}; it has {listed(update.parameters)}")
     for name, given in update.parameters.items():
         where, value = kept_index(name, totals[name].shape, axes, update.kept), as_real_array(given, f"the update of {name!r}")
         if value.shape != counts[name][where].shape:
@@ -329,8 +334,12 @@ def units_along(name: str, layer: str | None, size: int, kept: Kept) -> NDArray[
     """Return the units that are kept along one axis of a parameter."""
     if layer is None:
         return np.arange(size)
-    if layer not in kept:
-        raise ValueError(f"an axis of {name!r} counts the units of {layer!r}; kept has only {sorted(kept)}")
+    try:
+        is_known = layer in kept
+    except TypeError:  # a list, for example, is no name
+        is_known = False
+    if not is_known:
+        raise ValueError(f"an axis of {name!r} counts the units of {layer!r}; kept has only {listed(kept)}")
     units = np.asarray(plan.to_array(kept[layer], f"kept[{layer!r}]"))
     if not units.size:
         units = units.astype(np.int64)  # NumPy makes floats of an empty list

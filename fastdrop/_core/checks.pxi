@@ -50,8 +50,9 @@ cdef uint64_t first_index(start, int64_t n, uint64_t end, str what) except? 0xFF
     if first < 0:
         raise ValueError(f"start must be >= 0; got {first}")
     if first + n > end:
+        of_them = f" with {n} of them" if n else ""
         raise OverflowError(
-            f"stream {STREAM} has 2**{int(end).bit_length() - 1} {what}; start {first} with {n} of them goes past the end")
+            f"stream {STREAM} has 2**{int(end).bit_length() - 1} {what}; start {first}{of_them} goes past the end")
     return first
 
 

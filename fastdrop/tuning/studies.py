@@ -220,6 +220,8 @@ def search(
     >>> [trial.choice["p"] for trial in found.trials], found.best
     ([0.0, 0.125, 0.25, 0.375, 0.5], {'p': 0.25})
     """
+    if not callable(train):
+        raise TypeError(f"train must be a function, called as train(fold=k, **choice); got {train!r}")
     space = checked_space(space)
     folds, points = as_positive_count(folds, "folds"), as_positive_count(points, "points")
     seed, warm = plan.as_word(seed, "seed"), plan.as_count(warm, "warm")
@@ -274,7 +276,10 @@ def suggest(trial: Any, key: str, values: Any) -> Any:
 
 def finite_score(value: Any, choice: Choices) -> float:
     """Return a score as a float, or raise an error if it is not finite."""
-    score = float(value)
+    try:
+        score = float(value)
+    except (TypeError, ValueError, OverflowError):
+        score = math.nan
     if not math.isfinite(score):
         raise ValueError(f"train must return a finite number; it returned {value!r} for {choice}")
     return score

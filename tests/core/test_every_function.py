@@ -247,6 +247,11 @@ def test_what_is_no_start(name, value, exception):
     refused(name, "start", value, exception, "start must be .*>= 0")
 
 
+@pytest.mark.parametrize("name", ["feature_alpha_dropout", "shakeout", "dropout2d_backward"])
+def test_a_start_past_the_end_of_a_shared_mask_is_named_alone(name):
+    refused(name, "start", 2**60, OverflowError, f"has 2\\*\\*55 elements; start {2**60} goes past the end$")
+
+
 NO_PLACES = {
     "a start before the first element": ({"start": -1}, "start must be >= 0; got -1"),
     "a start past the end": ({"start": 2**64}, "goes past the end"),

@@ -211,6 +211,10 @@ def test_bad_input():
     for call, error, match in (
         (lambda: kept_units({"a": 3}, 1.5, 1), ValueError, "1.5"),
         (lambda: kept_units({"a": 3}, {"b": 0.5}, 1), ValueError, r"\['a'\]; it has \['b'\]"),
+        (lambda: kept_units({1: 4, "a": 4}, {1: 0.5}, 3), ValueError, r"\['a', 1\]; it has \[1\]"),
+        (lambda: extract({"w": [1.0]}, {"w": ("b",)}, {1: [0], "a": [0]}), ValueError, r"'b'; kept has only \['a', 1\]"),
+        (lambda: extract({"w": [1.0]}, {"w": ([0],)}, {"a": [0]}), ValueError, r"the units of \[0\]; kept has only \['a'\]"),
+        (lambda: aggregate({1: [1.0], "a": [1.0]}, {}, [Update({1: [1.0]}, {})]), ValueError, r"\['a', 1\]; it has \[1\]"),
         (lambda: client_seed(1, -1, 2), ValueError, "-1"),
         (lambda: client_seed(1, 0, 2.0), TypeError, "2.0"),
         (lambda: client_seed(1, "0", 2), TypeError, r"round must be an integer .* got '0'"),
