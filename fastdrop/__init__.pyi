@@ -26,26 +26,16 @@ from fastdrop._core.settings import set_isa as set_isa
 from fastdrop._core.settings import set_num_threads as set_num_threads
 from fastdrop._core.settings import show_config as show_config
 from fastdrop._core.settings import using as using
-from fastdrop._core.types import Backend, DataFormat, FixedSeed, Mode, Per, Rate, Seed
+from fastdrop._core.types import Backend, DataFormat, FixedSeed, Mode, Number, Per, Rate, Seed
 from fastdrop.random import Key as Key
 from fastdrop.random import Stream as Stream
 from fastdrop.random import fold_in as fold_in
 from fastdrop.random import normal as normal
 from fastdrop.random import uniform as uniform
 from fastdrop.random import words as words
-from fastdrop.variants import attention, blocks, targeted
-from fastdrop.variants.adaptive import adaptive_dropout_backward as adaptive_dropout_backward
-from fastdrop.variants.concrete import concrete_dropout_backward as concrete_dropout_backward
-from fastdrop.variants.concrete import spatial_concrete_dropout_backward as spatial_concrete_dropout_backward
+from fastdrop.variants import adaptive, attention, blocks, targeted
 from fastdrop.variants.depth import layer_drop as layer_drop
-from fastdrop.variants.drop_connect import drop_connect_backward as drop_connect_backward
 from fastdrop.variants.dropout import dropout_mask as dropout_mask
-from fastdrop.variants.gaussian import gaussian_dropout_backward as gaussian_dropout_backward
-from fastdrop.variants.recurrent import zoneout_backward as zoneout_backward
-from fastdrop.variants.tokens import patch_dropout as patch_dropout
-from fastdrop.variants.tokens import token_dropout as token_dropout
-from fastdrop.variants.variational import variational_dense_backward as variational_dense_backward
-from fastdrop.variants.variational import variational_dropout_backward as variational_dropout_backward
 
 __all__ = [
     "Key",
@@ -141,12 +131,41 @@ T = TypeVar("T", bound=np.generic)
 
 def addresses(*, capsules: bool = False) -> dict[str, object]: ...
 def get_include() -> str: ...
+def patch_dropout(
+    x: ArrayLike,
+    p: Number = 0.5,
+    *,
+    num_prefix_tokens: int = 1,
+    ordered: bool = False,
+    return_indices: bool = False,
+    seed: Seed | None = None,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> Any: ...
+def token_dropout(
+    x: ArrayLike,
+    p: Number = 0.5,
+    *,
+    num_prefix_tokens: int = 0,
+    ordered: bool = True,
+    gather: bool = True,
+    return_indices: bool = False,
+    seed: Seed | None = None,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> Any: ...
 @overload
 def adaptive_dropout(
     x: NDArray[T],
     logits: ArrayLike,
-    gain: float = 1.0,
-    shift: float = 0.0,
+    gain: Number = 1.0,
+    shift: Number = 0.0,
     *,
     mode: Literal["inverted", "standard"] = "inverted",
     antithetic: bool = False,
@@ -164,8 +183,8 @@ def adaptive_dropout(
 def adaptive_dropout(
     x: ArrayLike,
     logits: ArrayLike,
-    gain: float = 1.0,
-    shift: float = 0.0,
+    gain: Number = 1.0,
+    shift: Number = 0.0,
     *,
     mode: Literal["inverted", "standard"] = "inverted",
     antithetic: bool = False,
@@ -180,10 +199,54 @@ def adaptive_dropout(
     num_threads: int | None = None,
 ) -> NDArray[Any]: ...
 @overload
+def adaptive_dropout_backward(
+    grad: NDArray[T],
+    logits: ArrayLike,
+    gain: Number = 1.0,
+    shift: Number = 0.0,
+    *,
+    estimator: adaptive.Estimator = "none",
+    x: ArrayLike | None = None,
+    losses: ArrayLike | None = None,
+    antithetic_losses: ArrayLike | None = None,
+    mode: Literal["inverted", "standard"] = "inverted",
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[T], NDArray[T] | None]: ...
+@overload
+def adaptive_dropout_backward(
+    grad: ArrayLike,
+    logits: ArrayLike,
+    gain: Number = 1.0,
+    shift: Number = 0.0,
+    *,
+    estimator: adaptive.Estimator = "none",
+    x: ArrayLike | None = None,
+    losses: ArrayLike | None = None,
+    antithetic_losses: ArrayLike | None = None,
+    mode: Literal["inverted", "standard"] = "inverted",
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[Any], NDArray[Any] | None]: ...
+@overload
 def adl(
     x: NDArray[T],
-    p: float = 0.75,
-    threshold: float = 0.8,
+    p: Number = 0.75,
+    threshold: Number = 0.8,
     *,
     data_format: DataFormat = "channels_first",
     seed: Seed | None = None,
@@ -196,8 +259,8 @@ def adl(
 @overload
 def adl(
     x: ArrayLike,
-    p: float = 0.75,
-    threshold: float = 0.8,
+    p: Number = 0.75,
+    threshold: Number = 0.8,
     *,
     data_format: DataFormat = "channels_first",
     seed: Seed | None = None,
@@ -211,8 +274,8 @@ def adl(
 def adl_backward(
     grad: NDArray[T],
     x: ArrayLike,
-    p: float = 0.75,
-    threshold: float = 0.8,
+    p: Number = 0.75,
+    threshold: Number = 0.8,
     *,
     data_format: DataFormat = "channels_first",
     seed: FixedSeed,
@@ -226,8 +289,8 @@ def adl_backward(
 def adl_backward(
     grad: ArrayLike,
     x: ArrayLike,
-    p: float = 0.75,
-    threshold: float = 0.8,
+    p: Number = 0.75,
+    threshold: Number = 0.8,
     *,
     data_format: DataFormat = "channels_first",
     seed: FixedSeed,
@@ -240,10 +303,10 @@ def adl_backward(
 @overload
 def alpha_dropout(
     x: NDArray[T],
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
-    mean: float = 0.0,
-    var: float = 1.0,
+    mean: Number = 0.0,
+    var: Number = 1.0,
     seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
@@ -257,10 +320,10 @@ def alpha_dropout(
 @overload
 def alpha_dropout(
     x: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
-    mean: float = 0.0,
-    var: float = 1.0,
+    mean: Number = 0.0,
+    var: Number = 1.0,
     seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
@@ -274,10 +337,10 @@ def alpha_dropout(
 @overload
 def alpha_dropout_backward(
     grad: NDArray[T],
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
-    mean: float = 0.0,
-    var: float = 1.0,
+    mean: Number = 0.0,
+    var: Number = 1.0,
     seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
@@ -291,10 +354,10 @@ def alpha_dropout_backward(
 @overload
 def alpha_dropout_backward(
     grad: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
-    mean: float = 0.0,
-    var: float = 1.0,
+    mean: Number = 0.0,
+    var: Number = 1.0,
     seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
@@ -309,7 +372,7 @@ def alpha_dropout_backward(
 def apply_mask(
     x: NDArray[T],
     mask: NDArray[Any],
-    scale: float = 1.0,
+    scale: Number = 1.0,
     *,
     out: NDArray[Any] | None = None,
     backend: Backend | None = None,
@@ -319,7 +382,7 @@ def apply_mask(
 def apply_mask(
     x: ArrayLike,
     mask: NDArray[Any],
-    scale: float = 1.0,
+    scale: Number = 1.0,
     *,
     out: NDArray[Any] | None = None,
     backend: Backend | None = None,
@@ -328,7 +391,7 @@ def apply_mask(
 @overload
 def attention_dropout(
     x: NDArray[T],
-    p: float = 0.1,
+    p: Number = 0.1,
     *,
     unit: attention.Unit = "element",
     shared_axes: int | Sequence[int] | None = None,
@@ -348,7 +411,7 @@ def attention_dropout(
 @overload
 def attention_dropout(
     x: ArrayLike,
-    p: float = 0.1,
+    p: Number = 0.1,
     *,
     unit: attention.Unit = "element",
     shared_axes: int | Sequence[int] | None = None,
@@ -368,7 +431,7 @@ def attention_dropout(
 @overload
 def attention_dropout_backward(
     grad: NDArray[T],
-    p: float = 0.1,
+    p: Number = 0.1,
     *,
     unit: attention.Unit = "element",
     shared_axes: int | Sequence[int] | None = None,
@@ -390,7 +453,7 @@ def attention_dropout_backward(
 @overload
 def attention_dropout_backward(
     grad: ArrayLike,
-    p: float = 0.1,
+    p: Number = 0.1,
     *,
     unit: attention.Unit = "element",
     shared_axes: int | Sequence[int] | None = None,
@@ -413,9 +476,9 @@ def attention_dropout_backward(
 def concrete_dropout(
     x: NDArray[T],
     p_logit: Any,
-    temperature: float = 0.1,
+    temperature: Number = 0.1,
     *,
-    epsilon: float = 1e-07,
+    epsilon: Number = 1e-07,
     exact_mean: bool = False,
     seed: Seed | None = None,
     offset: int = 0,
@@ -431,9 +494,9 @@ def concrete_dropout(
 def concrete_dropout(
     x: ArrayLike,
     p_logit: Any,
-    temperature: float = 0.1,
+    temperature: Number = 0.1,
     *,
-    epsilon: float = 1e-07,
+    epsilon: Number = 1e-07,
     exact_mean: bool = False,
     seed: Seed | None = None,
     offset: int = 0,
@@ -446,9 +509,47 @@ def concrete_dropout(
     num_threads: int | None = None,
 ) -> NDArray[Any]: ...
 @overload
+def concrete_dropout_backward(
+    grad: NDArray[T],
+    x: ArrayLike,
+    p_logit: Any,
+    temperature: Number = 0.1,
+    *,
+    epsilon: Number = 1e-07,
+    exact_mean: bool = False,
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[T], np.float64]: ...
+@overload
+def concrete_dropout_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    p_logit: Any,
+    temperature: Number = 0.1,
+    *,
+    epsilon: Number = 1e-07,
+    exact_mean: bool = False,
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[Any], np.float64]: ...
+@overload
 def drop_block(
     x: NDArray[T],
-    p: float = 0.1,
+    p: Number = 0.1,
     block_size: int | Sequence[int] = 7,
     *,
     exact_rate: bool = False,
@@ -469,7 +570,7 @@ def drop_block(
 @overload
 def drop_block(
     x: ArrayLike,
-    p: float = 0.1,
+    p: Number = 0.1,
     block_size: int | Sequence[int] = 7,
     *,
     exact_rate: bool = False,
@@ -490,7 +591,7 @@ def drop_block(
 @overload
 def drop_block_backward(
     grad: NDArray[T],
-    p: float = 0.1,
+    p: Number = 0.1,
     block_size: int | Sequence[int] = 7,
     *,
     exact_rate: bool = False,
@@ -511,7 +612,7 @@ def drop_block_backward(
 @overload
 def drop_block_backward(
     grad: ArrayLike,
-    p: float = 0.1,
+    p: Number = 0.1,
     block_size: int | Sequence[int] = 7,
     *,
     exact_rate: bool = False,
@@ -533,7 +634,7 @@ def drop_block_backward(
 def drop_connect(
     x: NDArray[T],
     weight: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     bias: ArrayLike | None = None,
     per: Per = "sample",
@@ -551,7 +652,7 @@ def drop_connect(
 def drop_connect(
     x: ArrayLike,
     weight: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     bias: ArrayLike | None = None,
     per: Per = "sample",
@@ -566,9 +667,47 @@ def drop_connect(
     num_threads: int | None = None,
 ) -> NDArray[Any]: ...
 @overload
+def drop_connect_backward(
+    grad: NDArray[T],
+    x: ArrayLike,
+    weight: ArrayLike,
+    p: Number = 0.5,
+    *,
+    bias: ArrayLike | None = None,
+    per: Per = "sample",
+    mode: Literal["inverted", "standard"] = "inverted",
+    drop_bias: bool = True,
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[T], NDArray[T], NDArray[T] | None]: ...
+@overload
+def drop_connect_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    p: Number = 0.5,
+    *,
+    bias: ArrayLike | None = None,
+    per: Per = "sample",
+    mode: Literal["inverted", "standard"] = "inverted",
+    drop_bias: bool = True,
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]: ...
+@overload
 def drop_head(
     x: NDArray[T],
-    p: float = 0.1,
+    p: Number = 0.1,
     *,
     seed: Seed | None = None,
     offset: int = 0,
@@ -583,7 +722,7 @@ def drop_head(
 @overload
 def drop_head(
     x: ArrayLike,
-    p: float = 0.1,
+    p: Number = 0.1,
     *,
     seed: Seed | None = None,
     offset: int = 0,
@@ -598,7 +737,7 @@ def drop_head(
 @overload
 def drop_head_backward(
     grad: NDArray[T],
-    p: float = 0.1,
+    p: Number = 0.1,
     *,
     seed: FixedSeed,
     offset: int = 0,
@@ -613,7 +752,7 @@ def drop_head_backward(
 @overload
 def drop_head_backward(
     grad: ArrayLike,
-    p: float = 0.1,
+    p: Number = 0.1,
     *,
     seed: FixedSeed,
     offset: int = 0,
@@ -628,10 +767,10 @@ def drop_head_backward(
 @overload
 def drop_key(
     x: NDArray[T],
-    p: float = 0.1,
+    p: Number = 0.1,
     *,
     shared_axes: int | Sequence[int] | None = None,
-    fill: float = ...,
+    fill: Number = ...,
     empty_rows: attention.EmptyRows = "keep",
     allowed: ArrayLike | None = None,
     seed: Seed | None = None,
@@ -647,10 +786,10 @@ def drop_key(
 @overload
 def drop_key(
     x: ArrayLike,
-    p: float = 0.1,
+    p: Number = 0.1,
     *,
     shared_axes: int | Sequence[int] | None = None,
-    fill: float = ...,
+    fill: Number = ...,
     empty_rows: attention.EmptyRows = "keep",
     allowed: ArrayLike | None = None,
     seed: Seed | None = None,
@@ -666,7 +805,7 @@ def drop_key(
 @overload
 def drop_key_backward(
     grad: NDArray[T],
-    p: float = 0.1,
+    p: Number = 0.1,
     *,
     shared_axes: int | Sequence[int] | None = None,
     empty_rows: attention.EmptyRows = "keep",
@@ -684,7 +823,7 @@ def drop_key_backward(
 @overload
 def drop_key_backward(
     grad: ArrayLike,
-    p: float = 0.1,
+    p: Number = 0.1,
     *,
     shared_axes: int | Sequence[int] | None = None,
     empty_rows: attention.EmptyRows = "keep",
@@ -1100,10 +1239,10 @@ def embedding_dropout_backward(
 @overload
 def feature_alpha_dropout(
     x: NDArray[T],
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
-    mean: float = 0.0,
-    var: float = 1.0,
+    mean: Number = 0.0,
+    var: Number = 1.0,
     seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
@@ -1117,10 +1256,10 @@ def feature_alpha_dropout(
 @overload
 def feature_alpha_dropout(
     x: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
-    mean: float = 0.0,
-    var: float = 1.0,
+    mean: Number = 0.0,
+    var: Number = 1.0,
     seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
@@ -1134,10 +1273,10 @@ def feature_alpha_dropout(
 @overload
 def feature_alpha_dropout_backward(
     grad: NDArray[T],
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
-    mean: float = 0.0,
-    var: float = 1.0,
+    mean: Number = 0.0,
+    var: Number = 1.0,
     seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
@@ -1151,10 +1290,10 @@ def feature_alpha_dropout_backward(
 @overload
 def feature_alpha_dropout_backward(
     grad: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
-    mean: float = 0.0,
-    var: float = 1.0,
+    mean: Number = 0.0,
+    var: Number = 1.0,
     seed: FixedSeed,
     offset: int = 0,
     training: bool = True,
@@ -1168,7 +1307,7 @@ def feature_alpha_dropout_backward(
 @overload
 def gaussian_dropout(
     x: NDArray[T],
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     log_alpha: ArrayLike | None = None,
     seed: Seed | None = None,
@@ -1184,7 +1323,7 @@ def gaussian_dropout(
 @overload
 def gaussian_dropout(
     x: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     log_alpha: ArrayLike | None = None,
     seed: Seed | None = None,
@@ -1198,9 +1337,43 @@ def gaussian_dropout(
     num_threads: int | None = None,
 ) -> NDArray[Any]: ...
 @overload
+def gaussian_dropout_backward(
+    grad: NDArray[T],
+    p: Number = 0.5,
+    *,
+    log_alpha: ArrayLike | None = None,
+    x: ArrayLike | None = None,
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[T], Any]: ...
+@overload
+def gaussian_dropout_backward(
+    grad: ArrayLike,
+    p: Number = 0.5,
+    *,
+    log_alpha: ArrayLike | None = None,
+    x: ArrayLike | None = None,
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[Any], Any]: ...
+@overload
 def gaussian_noise(
     x: NDArray[T],
-    stddev: float = 1.0,
+    stddev: Number = 1.0,
     *,
     seed: Seed | None = None,
     offset: int = 0,
@@ -1215,7 +1388,7 @@ def gaussian_noise(
 @overload
 def gaussian_noise(
     x: ArrayLike,
-    stddev: float = 1.0,
+    stddev: Number = 1.0,
     *,
     seed: Seed | None = None,
     offset: int = 0,
@@ -1230,7 +1403,7 @@ def gaussian_noise(
 @overload
 def group_dropout(
     x: NDArray[T],
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     group_size: int | Sequence[int],
     axes: int | Sequence[int] = -1,
@@ -1247,7 +1420,7 @@ def group_dropout(
 @overload
 def group_dropout(
     x: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     group_size: int | Sequence[int],
     axes: int | Sequence[int] = -1,
@@ -1264,7 +1437,7 @@ def group_dropout(
 @overload
 def group_dropout_backward(
     grad: NDArray[T],
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     group_size: int | Sequence[int],
     axes: int | Sequence[int] = -1,
@@ -1281,7 +1454,7 @@ def group_dropout_backward(
 @overload
 def group_dropout_backward(
     grad: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     group_size: int | Sequence[int],
     axes: int | Sequence[int] = -1,
@@ -1299,10 +1472,10 @@ def group_dropout_backward(
 def importance_dropout(
     x: NDArray[T],
     scores: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     axis: int | Sequence[int] | None = None,
-    floor: float = 0.01,
+    floor: Number = 0.01,
     shared_axes: int | Sequence[int] | None = None,
     seed: Seed | None = None,
     offset: int = 0,
@@ -1318,10 +1491,10 @@ def importance_dropout(
 def importance_dropout(
     x: ArrayLike,
     scores: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     axis: int | Sequence[int] | None = None,
-    floor: float = 0.01,
+    floor: Number = 0.01,
     shared_axes: int | Sequence[int] | None = None,
     seed: Seed | None = None,
     offset: int = 0,
@@ -1337,10 +1510,10 @@ def importance_dropout(
 def importance_dropout_backward(
     grad: NDArray[T],
     scores: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     axis: int | Sequence[int] | None = None,
-    floor: float = 0.01,
+    floor: Number = 0.01,
     shared_axes: int | Sequence[int] | None = None,
     seed: FixedSeed,
     offset: int = 0,
@@ -1356,10 +1529,10 @@ def importance_dropout_backward(
 def importance_dropout_backward(
     grad: ArrayLike,
     scores: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     axis: int | Sequence[int] | None = None,
-    floor: float = 0.01,
+    floor: Number = 0.01,
     shared_axes: int | Sequence[int] | None = None,
     seed: FixedSeed,
     offset: int = 0,
@@ -1506,7 +1679,7 @@ def multinomial_dropout_backward(
 @overload
 def patch_dropout_backward(
     grad: NDArray[T],
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     num_tokens: int,
     num_prefix_tokens: int = 1,
@@ -1521,7 +1694,7 @@ def patch_dropout_backward(
 @overload
 def patch_dropout_backward(
     grad: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     num_tokens: int,
     num_prefix_tokens: int = 1,
@@ -1536,8 +1709,8 @@ def patch_dropout_backward(
 @overload
 def shakeout(
     weight: NDArray[T],
-    p: float = 0.5,
-    c: float = 0.1,
+    p: Number = 0.5,
+    c: Number = 0.1,
     *,
     unit: Literal["input", "weight"] = "input",
     seed: Seed | None = None,
@@ -1553,8 +1726,8 @@ def shakeout(
 @overload
 def shakeout(
     weight: ArrayLike,
-    p: float = 0.5,
-    c: float = 0.1,
+    p: Number = 0.5,
+    c: Number = 0.1,
     *,
     unit: Literal["input", "weight"] = "input",
     seed: Seed | None = None,
@@ -1570,7 +1743,7 @@ def shakeout(
 @overload
 def shakeout_backward(
     grad: NDArray[T],
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     unit: Literal["input", "weight"] = "input",
     seed: FixedSeed,
@@ -1586,7 +1759,7 @@ def shakeout_backward(
 @overload
 def shakeout_backward(
     grad: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     unit: Literal["input", "weight"] = "input",
     seed: FixedSeed,
@@ -1603,9 +1776,9 @@ def shakeout_backward(
 def spatial_concrete_dropout(
     x: NDArray[T],
     p_logit: Any,
-    temperature: float = 0.6666666666666666,
+    temperature: Number = 0.6666666666666666,
     *,
-    epsilon: float = 1e-07,
+    epsilon: Number = 1e-07,
     exact_mean: bool = False,
     data_format: DataFormat = "channels_first",
     seed: Seed | None = None,
@@ -1622,9 +1795,9 @@ def spatial_concrete_dropout(
 def spatial_concrete_dropout(
     x: ArrayLike,
     p_logit: Any,
-    temperature: float = 0.6666666666666666,
+    temperature: Number = 0.6666666666666666,
     *,
-    epsilon: float = 1e-07,
+    epsilon: Number = 1e-07,
     exact_mean: bool = False,
     data_format: DataFormat = "channels_first",
     seed: Seed | None = None,
@@ -1637,6 +1810,46 @@ def spatial_concrete_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]: ...
+@overload
+def spatial_concrete_dropout_backward(
+    grad: NDArray[T],
+    x: ArrayLike,
+    p_logit: Any,
+    temperature: Number = 0.6666666666666666,
+    *,
+    epsilon: Number = 1e-07,
+    exact_mean: bool = False,
+    data_format: DataFormat = "channels_first",
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[T], np.float64]: ...
+@overload
+def spatial_concrete_dropout_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    p_logit: Any,
+    temperature: Number = 0.6666666666666666,
+    *,
+    epsilon: Number = 1e-07,
+    exact_mean: bool = False,
+    data_format: DataFormat = "channels_first",
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[Any], np.float64]: ...
 @overload
 def spatial_dropout(
     x: NDArray[T],
@@ -1704,9 +1917,9 @@ def spatial_dropout_backward(
 @overload
 def targeted_dropout(
     weight: NDArray[T],
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
-    fraction: float = 0.5,
+    fraction: Number = 0.5,
     among: targeted.Among = "output",
     mode: targeted.Scaling = "inverted",
     seed: Seed | None = None,
@@ -1722,9 +1935,9 @@ def targeted_dropout(
 @overload
 def targeted_dropout(
     weight: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
-    fraction: float = 0.5,
+    fraction: Number = 0.5,
     among: targeted.Among = "output",
     mode: targeted.Scaling = "inverted",
     seed: Seed | None = None,
@@ -1741,9 +1954,9 @@ def targeted_dropout(
 def targeted_dropout_backward(
     grad: NDArray[T],
     weight: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
-    fraction: float = 0.5,
+    fraction: Number = 0.5,
     among: targeted.Among = "output",
     mode: targeted.Scaling = "inverted",
     seed: FixedSeed,
@@ -1760,9 +1973,9 @@ def targeted_dropout_backward(
 def targeted_dropout_backward(
     grad: ArrayLike,
     weight: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
-    fraction: float = 0.5,
+    fraction: Number = 0.5,
     among: targeted.Among = "output",
     mode: targeted.Scaling = "inverted",
     seed: FixedSeed,
@@ -1778,7 +1991,7 @@ def targeted_dropout_backward(
 @overload
 def token_dropout_backward(
     grad: NDArray[T],
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     num_tokens: int | None = None,
     num_prefix_tokens: int = 0,
@@ -1794,7 +2007,7 @@ def token_dropout_backward(
 @overload
 def token_dropout_backward(
     grad: ArrayLike,
-    p: float = 0.5,
+    p: Number = 0.5,
     *,
     num_tokens: int | None = None,
     num_prefix_tokens: int = 0,
@@ -1810,7 +2023,7 @@ def token_dropout_backward(
 @overload
 def uniform_dropout(
     x: NDArray[T],
-    half_width: float = 0.1,
+    half_width: Number = 0.1,
     *,
     seed: Seed | None = None,
     offset: int = 0,
@@ -1825,7 +2038,7 @@ def uniform_dropout(
 @overload
 def uniform_dropout(
     x: ArrayLike,
-    half_width: float = 0.1,
+    half_width: Number = 0.1,
     *,
     seed: Seed | None = None,
     offset: int = 0,
@@ -1840,7 +2053,7 @@ def uniform_dropout(
 @overload
 def uniform_dropout_backward(
     grad: NDArray[T],
-    half_width: float = 0.1,
+    half_width: Number = 0.1,
     *,
     seed: FixedSeed,
     offset: int = 0,
@@ -1855,7 +2068,7 @@ def uniform_dropout_backward(
 @overload
 def uniform_dropout_backward(
     grad: ArrayLike,
-    half_width: float = 0.1,
+    half_width: Number = 0.1,
     *,
     seed: FixedSeed,
     offset: int = 0,
@@ -1874,7 +2087,7 @@ def variational_dense(
     log_sigma2: ArrayLike,
     *,
     bias: ArrayLike | None = None,
-    prune_above: float = 3.0,
+    prune_above: Number = 3.0,
     seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
@@ -1892,7 +2105,7 @@ def variational_dense(
     log_sigma2: ArrayLike,
     *,
     bias: ArrayLike | None = None,
-    prune_above: float = 3.0,
+    prune_above: Number = 3.0,
     seed: Seed | None = None,
     offset: int = 0,
     training: bool = True,
@@ -1903,6 +2116,44 @@ def variational_dense(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]: ...
+@overload
+def variational_dense_backward(
+    grad: NDArray[T],
+    x: ArrayLike,
+    weight: ArrayLike,
+    log_sigma2: ArrayLike,
+    *,
+    bias: ArrayLike | None = None,
+    prune_above: Number = 3.0,
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[T], NDArray[T], NDArray[T], NDArray[T] | None]: ...
+@overload
+def variational_dense_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    log_sigma2: ArrayLike,
+    *,
+    bias: ArrayLike | None = None,
+    prune_above: Number = 3.0,
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any] | None]: ...
 @overload
 def variational_dropout(
     x: NDArray[T],
@@ -1941,6 +2192,46 @@ def variational_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]: ...
+@overload
+def variational_dropout_backward(
+    grad: NDArray[T],
+    x: ArrayLike,
+    weight: ArrayLike,
+    log_alpha: ArrayLike,
+    noise: Literal["input", "weight"] = "input",
+    *,
+    bias: ArrayLike | None = None,
+    max_log_alpha: float | None = 0.0,
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[T], NDArray[T], NDArray[np.float64], NDArray[T] | None]: ...
+@overload
+def variational_dropout_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    log_alpha: ArrayLike,
+    noise: Literal["input", "weight"] = "input",
+    *,
+    bias: ArrayLike | None = None,
+    max_log_alpha: float | None = 0.0,
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64], NDArray[Any] | None]: ...
 @overload
 def weight_drop(
     weight: NDArray[T],
@@ -2101,3 +2392,31 @@ def zoneout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]: ...
+@overload
+def zoneout_backward(
+    grad: NDArray[T],
+    p: Rate,
+    *,
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[T], NDArray[T]]: ...
+@overload
+def zoneout_backward(
+    grad: ArrayLike,
+    p: Rate,
+    *,
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> tuple[NDArray[Any], NDArray[Any]]: ...

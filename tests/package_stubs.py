@@ -38,12 +38,23 @@ def signature(function):
     return parameters, qualified(written(found.return_annotation), function)
 
 
+def widened(annotation):
+    """Return the annotation of a number, which may be NumPy's too, or another one as it is."""
+    return "Number" if annotation == "float" else annotation
+
+
 def keeps_dtype(function):
-    """Return whether a function's first argument is an array and its result one like it."""
+    """Return whether a function's first argument is an array and its result, or the first of its results, is one like it."""
     if not callable(function) or isinstance(function, type):
         return False
     parameters, result = signature(function)
-    return bool(parameters) and parameters[0][2] == "ArrayLike" and result == ARRAY
+    return bool(parameters) and parameters[0][2] == "ArrayLike" and result.startswith((ARRAY, f"tuple[{ARRAY}"))
+
+
+def takes_number(name):
+    """Return whether a function has a number among its arguments."""
+    function = getattr(fastdrop, name)
+    return isinstance(function, types.FunctionType) and any(one[2] == "float" for one in signature(function)[0])
 
 
 def declaration(name, parameters, result):
@@ -54,16 +65,17 @@ def declaration(name, parameters, result):
             keyword_only = True
             parts.append("*")
         value = "" if default is inspect.Parameter.empty else " = ..." if default == float("-inf") else f" = {default!r}"
-        parts.append(f"{parameter}: {annotation}{value}")
+        parts.append(f"{parameter}: {widened(annotation)}{value}")
     return f"def {name}({', '.join(parts)}) -> {result}: ..."
 
 
 def overloads(name):
     """Return the two declarations of a function that keeps the dtype: for an array of some dtype, and for anything like one."""
-    (first, kind, _, default), *others = signature(getattr(fastdrop, name))[0]
+    ((first, kind, _, default), *others), result = signature(getattr(fastdrop, name))
     typed = [(first, kind, "NDArray[T]", default), *others]
     plain = [(first, kind, "ArrayLike", default), *others]
-    return "\n".join(["@overload", declaration(name, typed, "NDArray[T]"), "@overload", declaration(name, plain, ARRAY)])
+    like = result.replace(ARRAY, "NDArray[T]")
+    return "\n".join(["@overload", declaration(name, typed, like), "@overload", declaration(name, plain, result)])
 
 
 def imports(body, functions):
@@ -89,22 +101,22 @@ def re_exports(names):
 def text():
     """Return the stub, not yet formatted."""
     declared = [name for name in fastdrop.__all__ if keeps_dtype(getattr(fastdrop, name))]
-    body = "\n".join(overloads(name) for name in declared)
-    functions = [getattr(fastdrop, name) for name in declared]
     others = [name for name in fastdrop.__all__ if name not in declared]
-    own = [name for name in others if isinstance(getattr(fastdrop, name), types.FunctionType)]
+    own = [name for name in others if takes_number(name) or getattr(fastdrop, name).__module__ == "fastdrop"]
+    single = [declaration(name, *signature(getattr(fastdrop, name))) for name in own]
+    body = "\n".join([*single, *map(overloads, declared)])
+    functions = [getattr(fastdrop, name) for name in (*own, *declared)]
     lines = [
         f'"""Made by tests/{Path(__file__).name}."""',
         "from typing import TypeVar, overload",
         "import numpy as np",
         *imports(body, functions),
         *(f"from fastdrop import {name} as {name}" for name in submodules()),
-        *re_exports(others),
+        *re_exports([name for name in others if name not in own]),
         "",
         f"__all__ = {list(fastdrop.__all__)!r}",
         "__version__: str",
         'T = TypeVar("T", bound=np.generic)',
-        *(declaration(name, *signature(getattr(fastdrop, name))) for name in own if not re_exports([name])),
         body,
     ]
     return "\n".join(lines)

@@ -298,7 +298,7 @@ def variational_dropout_backward(
     global_start: Sequence[int] | None = None,
     backend: Backend | None = None,
     num_threads: int | None = None,
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any] | None]:
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64], NDArray[Any] | None]:
     """Return the gradients of `variational_dropout` with respect to its input, weights, log alpha and biases.
 
     Parameters

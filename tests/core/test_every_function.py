@@ -292,6 +292,24 @@ def test_the_gradient_outside_training_is_grad_itself_where_the_docstring_says_s
         assert (found is given["grad"]) == (mode != "standard" or not ITSELF.search(FUNCTIONS[name].__doc__)[1])
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("name", [name for name in functions_with("grad") if name in fastdrop.__all__])
+def test_the_arrays_that_a_backward_function_returns_have_the_dtypes_that_its_annotation_has(name, dtype):
+    """For type checkers, ``NDArray[Any]`` has the dtype of the first array (tests/package_stubs.py)."""
+    given = {key: np.asarray(value, dtype) if is_float(value) else value for key, value in good_arguments(name).items()}
+    if name == "adaptive_dropout_backward":
+        given |= {"estimator": "straight_through", "x": given["logits"]}
+    wanted = re.findall(r"NDArray\[(\S+)\]", str(inspect.signature(FUNCTIONS[name]).return_annotation))
+    for training in (True, False) if "num_tokens" not in given else (True,):  # outside training grad has all tokens
+        made = FUNCTIONS[name](**given, training=training)
+        for result, kind in zip(made if isinstance(made, tuple) else [made], wanted, strict=False):
+            assert result is None or result.dtype == (np.float64 if kind == "np.float64" else dtype)
+
+
+def is_float(value):
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+
+
 # Names --------------------------------------------------------------------------------------------------------------
 
 NO_NAMES = [np.array(["inverted", "inverted"]), np.array([]), np.ones(2), ["sample"], 1]

@@ -19,6 +19,15 @@ assert_type(fastdrop.dropout(x, 0.5, seed=1), NDArray[np.float32])
 assert_type(fastdrop.dropout2d_backward(x.astype(np.float16), 0.5, seed=1), NDArray[np.float16])
 assert_type(fastdrop.dropout(x, 0.5, seed=1), NDArray[np.float64])  # error: assert-type
 listed: NDArray[np.float64] = fastdrop.locked_dropout([[1.0, 2.0]], 0.5, seed=1)
+dx32, dweight, dbias = fastdrop.drop_connect_backward(x[0, 0, :1], x[0, 0, :1], x[0, 0], seed=1)
+assert_type(dx32, NDArray[np.float32])
+assert_type(dbias, NDArray[np.float32] | None)
+assert_type(fastdrop.zoneout_backward(x, 0.1, seed=1)[1], NDArray[np.float32])
+assert_type(fastdrop.concrete_dropout_backward(x, x, -1.0, seed=1), tuple[NDArray[np.float32], np.float64])
+fastdrop.alpha_dropout(x, np.float32(0.5), mean=np.float16(0.5), seed=1)
+fastdrop.dropout(x, np.float32(0.5), seed=1)
+fastdrop.layer_drop(3, np.float32(0.5), seed=1)
+fastdrop.alpha_dropout(x, x, seed=1)  # error: call-overload
 shift = fastdrop.theory.variance_shift(0.1)
 fastdrop.theory.fast_dropout_moments([1.0], [[2.0]], mode="unscaled")  # error: arg-type
 fastdrop.theory.drop_connect_moments(x, [[2.0]], mode="standard")
