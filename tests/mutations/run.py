@@ -233,7 +233,7 @@ def main() -> None:
     faults, results, end = read_faults(), read_results(), time.monotonic() + 60 * options.minutes
     unfit = stale(faults)
     if options.check:
-        raise SystemExit("\n".join(unfit))
+        raise SystemExit("\n".join(unfit) or 0)
     wanted = [fault for fault in faults if options.only in fault.key and (options.again or fault.key not in results)]
     wanted = [fault for fault in wanted if fault.key not in unfit]
     wanted.sort(key=is_compiled)  # a stable sort: faults of a file stay together
