@@ -95,13 +95,20 @@ class Answers:
     def __init__(self, job: Job, emit: Emit, process: int) -> None:
         self.job, self.emit = job, emit
         self.reference: Any = None
+        self.wrong: Exception | None = None  # why there is no reference
         self.part = 1 if process == 0 else OTHERS_PART
 
     def checked_reference(self) -> Any:
-        """Return the reference's result, after the check that every contender has to pass."""
-        if self.reference is None:
-            self.reference = own.reference(self.job)
-            check(own.REFERENCE, self.job, self.reference, self.part)
+        """Return the reference's result, after the check that every contender has to pass; raise the same error each time."""
+        if self.wrong is None and self.reference is None:
+            try:
+                made = own.reference(self.job)
+                check(own.REFERENCE, self.job, made, self.part)
+                self.reference = made
+            except Exception as error:
+                self.wrong = error
+        if self.wrong is not None:
+            raise self.wrong
         return self.reference
 
     def check(self, contender: Contender, found: Any) -> None:

@@ -216,6 +216,17 @@ def test_other_bytes_in_shared_memory_are_refused_in_every_process(monkeypatch):
     assert of_kind(told, "refused")["c"]["why"] == "the bytes differ from those of the reference"
 
 
+def test_all_of_fastdrop_is_refused_where_the_reference_is_wrong(monkeypatch):
+    """A mistake that all backends share has the bytes of the reference, which must pass the check of the others."""
+    right = fastdrop.dropout
+    monkeypatch.setattr(fastdrop, "dropout", lambda x, p, **options: right(x, p + 0.05, **options))
+    told = measured(SMALL, ["copy", "c", "numpy", "idiom-pcg64"])
+    refused = of_kind(told, "refused")
+    assert {"c", "numpy", *(f"c-{isa}" for isa in fastdrop.config()["isas"])} <= set(refused)
+    assert all(line["own"] and "neither dropped nor scaled" in line["why"] for line in refused.values())
+    assert set(of_kind(told, "samples")) == {"copy", "idiom-pcg64"}
+
+
 def test_contender_that_fails_or_is_not_installed_is_left_out(monkeypatch):
     def fails(job):
         raise RuntimeError("no such device\nand more")
