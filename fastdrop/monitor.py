@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["Monitor", "plot", "read"]
 
 Entry = dict[str, Any]
+
+FIRST_BYTES = b'{"step": '  # of each line of a file
 
 
 class Sample(NamedTuple):
@@ -80,7 +82,7 @@ class Monitor:
     Raises
     ------
     TypeError, ValueError
-        `every` or `sample` is not an integer above 0.
+        `every` or `sample` is not an integer above 0, or `path` is a file that no monitor wrote; it stays as it was.
 
     Examples
     --------
@@ -463,20 +465,38 @@ def json_value(value: Any) -> Any:
 
 
 def end_after_last_line(path: Path) -> None:
-    """Cut off an incomplete last line, which a killed process leaves, if the file exists."""
+    """Cut off an incomplete last line, which a killed process leaves; raise ValueError unless a `Monitor` wrote the file."""
     if not path.is_file():
         return
     with path.open("r+b") as file:
-        at = file.seek(0, 2)
-        while at:
-            begin = max(0, at - 4096)
-            file.seek(begin)
-            found = file.read(at - begin).rfind(b"\n")
-            if found >= 0:
-                at = begin + found + 1
-                break
-            at = begin
-        file.truncate(at)
+        size = file.seek(0, 2)
+        end = begin_of_line(file, size)
+        file.seek(begin_of_line(file, end - 1) if end else 0)
+        if not (is_entry(file.readline()) if end else FIRST_BYTES.startswith(file.read(len(FIRST_BYTES)))):
+            raise ValueError(f"path must be a file that a Monitor wrote, or a new one; {str(path)!r} is another file")
+        if end < size:
+            file.truncate(end)
+
+
+def begin_of_line(file: BinaryIO, at: int) -> int:
+    """Return the position after the last line break before a position; 0 if there is none."""
+    while at > 0:
+        begin = max(0, at - 4096)
+        file.seek(begin)
+        found = file.read(at - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        at = begin
+    return 0
+
+
+def is_entry(line: bytes) -> bool:
+    """Return whether a line is an entry of a `Monitor`."""
+    try:
+        entry = json.loads(line) if line.startswith(FIRST_BYTES) else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(entry, dict) and "kind" in entry
 
 
 def read(path: Any) -> Iterator[Entry]:

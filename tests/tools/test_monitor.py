@@ -177,13 +177,39 @@ def test_a_file_is_continued(tmp_path):
         assert [entry["training"] for entry in monitor.entries()] == [1, 3]
 
 
-@pytest.mark.parametrize("rest", ["", "x", "x" * 4095, "x" * 4096, "x" * 9000])
-@pytest.mark.parametrize("lines", ["", "{}\n", "{}\n" * 3000])
+LINE = '{"step": 0, "kind": "losses", "training": 1.0}\n'
+
+
+@pytest.mark.parametrize("rest", ["", "{", '{"step": 1', "x" * 4095, "x" * 4096, "x" * 9000])
+@pytest.mark.parametrize("lines", [LINE, LINE * 300, LINE.replace("losses", "l" * 9000)])
 def test_half_a_line_is_cut_off(tmp_path, lines, rest):
     path = tmp_path / "run.jsonl"
     path.write_text(lines + rest)
     Monitor(path).close()
     assert path.read_text() == lines
+
+
+@pytest.mark.parametrize("rest", ["", "{", '{"step', '{"step": 12, "kind": "los'])
+def test_half_a_first_line_is_cut_off(tmp_path, rest):
+    path = tmp_path / "run.jsonl"
+    path.write_text(rest)
+    Monitor(path).close()
+    assert not path.read_text()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"x", b"\n", b'{"training": 1.0}', b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss"', b"[1]\n", b'{"step": 1, "kind"\n',
+        b'{\n  "step": 0,\n  "kind": "losses"\n}', b"\x93NUMPY\n" + bytes(8000), b'{"step": ' + b"[" * 100_000 + b"\n",
+    ],
+)  # fmt: skip
+def test_a_file_that_no_monitor_wrote_is_refused_and_stays(tmp_path, content):
+    path = tmp_path / "other"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"path must be a file that a Monitor wrote, or a new one; .*other' is another file"):
+        Monitor(path)
+    assert path.read_bytes() == content
 
 
 def test_what_is_not_json_is_named(tmp_path):
