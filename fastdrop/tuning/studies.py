@@ -1,37 +1,31 @@
-"""Search for rates with cross-validation, in studies that are stored and resumed (Optuna)."""
+"""Search for rates with cross-validation, which may begin with the best rates of earlier studies."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import sqlite3
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+import optuna
+from optuna.trial import TrialState
 
 from fastdrop._core import plan
-from fastdrop._core.checks import as_finite_number, as_floats, as_positive_count, as_positive_number, check_string
-from fastdrop._core.optional import check_progress, missing, row_of_axes, track
+from fastdrop._core.checks import as_finite_number, as_positive_count, check_string
+from fastdrop._core.optional import check_progress, row_of_axes, track
 from fastdrop.random import fold_in
+from fastdrop.tuning.descriptions import Description, checked_description, distance
+from fastdrop.tuning.store import completed, open_store, open_study, quiet_optuna
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Trial", "Tuned", "describe", "distance", "nearest", "search"]
+__all__ = ["Trial", "Tuned", "nearest", "search"]
 
 Choices = dict[str, Any]
 Space = Mapping[str, Any]  # for each name a tuple (low, high) or a list
-Description = Mapping[str, float]
-
-MOST_NEIGHBOURS = 1000  # the largest number of samples whose nearest neighbours are searched for
-SIZES = ("samples", "features", "classes")  # compared by their ratio
 
 
 @dataclass(frozen=True)
@@ -327,84 +321,7 @@ def combinations(space: Space, points: int) -> Iterator[dict[str, Any]]:
         yield {"origin": "grid", "choice": dict(zip(space, values, strict=True))}
 
 
-# Studies ------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Turn off Optuna's log lines, and its warnings about experimental features; raise an error if it is not installed."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise missing("a search for rates", error, "tuning") from error
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(level)
-
-
-def connected(path: Path) -> sqlite3.Connection:
-    """Connect to a file such that a killed process loses nothing, without waiting for the disk at each write."""
-    connection = sqlite3.connect(path, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-@contextmanager
-def open_store(store: Any) -> Iterator[Any]:
-    """Open a store: a file, or memory if there is no file."""
-    import optuna
-
-    if store is None:
-        yield optuna.storages.InMemoryStorage()
-        return
-    path = Path(store)
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"the folder of the store {str(path)!r} does not exist")
-    try:
-        connected(path.absolute()).close()
-    except sqlite3.Error as error:
-        raise ValueError(
-            f"the store {str(path)!r} cannot be opened; it must be a file that `search` wrote, or a new one: {error}"
-        ) from None
-    # The address has no path: Optuna would fill in what stands in braces, and SQLAlchemy would read options after a "?".
-    storage = optuna.storages.RDBStorage("sqlite:///store", engine_kwargs={"creator": partial(connected, path.absolute())})
-    try:
-        yield storage
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
-
-
-def open_study(storage: Any, name: str, maximize: bool, identity: dict[str, Any], description: Description | None) -> Any:
-    """Return a new or an existing study; the trial of an interrupted run counts as failed."""
-    import optuna
-    from optuna.trial import TrialState
-
-    direction: Literal["maximize", "minimize"] = "maximize" if maximize else "minimize"
-    study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
-    if "identity" not in study.user_attrs:
-        study.set_user_attr("identity", identity)
-        study.set_user_attr("description", description)
-    elif (study.user_attrs["identity"], study.direction.name.lower()) != (identity, direction):
-        raise ValueError(
-            f"the store has a study {name!r} that must {study.direction.name.lower()} over {study.user_attrs['identity']}; "
-            "give the new study another name"
-        )
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-    while study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        study.tell(study.ask(), state=TrialState.FAIL)
-    return study
+# Earlier studies ----------------------------------------------------------------------------------------------------
 
 
 def plan_trials(
@@ -437,117 +354,9 @@ def fits(choice: Choices, space: Space) -> bool:
     )
 
 
-def completed(study: Any) -> list[Any]:
-    """Return the trials that have a score, in order."""
-    from optuna.trial import TrialState
-
-    found: list[Any] = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return found
-
-
 def to_trial(trial: Any) -> Trial:
     """Return the `Trial` of a finished trial of Optuna."""
     return Trial(dict(trial.params), tuple(trial.user_attrs["scores"]), trial.value, trial.user_attrs["origin"])
-
-
-# Descriptions of data -------------------------------------------------------------------------------------------------
-
-
-def checked_description(description: Any) -> dict[str, float]:
-    """Return a description in Python's numbers, which the store can hold, or raise an error that names the bad entry."""
-    if not isinstance(description, Mapping):
-        raise TypeError(f"description must be a mapping of names to numbers; got {description!r}")
-    checks = {name: as_positive_number if name in SIZES else as_finite_number for name in description}
-    return {name: check(description[name], f"description[{name!r}]") for name, check in checks.items()}
-
-
-def describe(x: ArrayLike, y: ArrayLike) -> dict[str, float]:
-    """Return numbers that describe labelled data, by which `search` compares studies.
-
-    Parameters
-    ----------
-    x : array_like
-        The samples, along the first axis.
-    y : array_like of int
-        The class of each sample.
-
-    Returns
-    -------
-    dict of str to float
-        ``samples``, ``features`` and ``classes`` are the numbers of these. ``balance`` is 1 if all classes are equally
-        frequent and tends to 0 if one class has almost all samples (the inverse Simpson index divided by the number of
-        classes). ``noise`` is the share of samples whose nearest neighbour has another label, among up to 1,000 evenly spaced
-        samples. It is large for noisy labels and for overlapping classes.
-
-    Raises
-    ------
-    TypeError
-        `x` has other elements than real numbers.
-    ValueError
-        Shapes do not fit together, there are fewer than two samples or no features, or a number is not finite.
-
-    Examples
-    --------
-    >>> from fastdrop.tuning import describe
-    >>> describe([[0.0], [0.1], [5.0], [5.1]], [0, 0, 1, 1])
-    {'samples': 4.0, 'features': 1.0, 'classes': 2.0, 'balance': 1.0, 'noise': 0.0}
-    """
-    labels, values = np.asarray(plan.to_array(y, "y")), as_floats(x, "x")
-    if values.ndim < 1 or labels.shape != values.shape[:1] or len(labels) < 2 or not values.size:
-        raise ValueError(f"x must have shape (N, ...) and y (N,), N > 1, with features; got {values.shape} and {labels.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError("x must be finite; it has NaN or infinities")
-    values = values.reshape(len(labels), -1)
-    _, counts = np.unique(labels, return_counts=True)
-    share = counts / len(labels)
-    return {
-        "samples": float(len(labels)),
-        "features": float(values.shape[1]),
-        "classes": float(len(counts)),
-        "balance": float(1.0 / (share * share).sum() / len(counts)),
-        "noise": disagreement(values, labels),
-    }
-
-
-def disagreement(x: Any, y: Any) -> float:
-    """Return the share of samples whose nearest neighbour has another label."""
-    some = np.linspace(0, len(y) - 1, min(len(y), MOST_NEIGHBOURS)).astype(np.int64)
-    x, y = x[some], y[some]
-    squares = (x * x).sum(axis=1)
-    apart = squares[:, np.newaxis] - 2.0 * (x @ x.T) + squares
-    np.fill_diagonal(apart, np.inf)
-    return float((y[apart.argmin(axis=1)] != y).mean())
-
-
-def distance(a: Description, b: Description) -> float:
-    """Return the distance of two descriptions of data.
-
-    Parameters
-    ----------
-    a, b : mapping of str to float
-        The descriptions, as `describe` returns them, or other numbers under the same names in both.
-
-    Returns
-    -------
-    float
-        The Euclidean distance. ``samples``, ``features`` and ``classes`` count by the logarithm of their ratio, other numbers
-        by their difference. The distance is infinite if the names differ.
-
-    Raises
-    ------
-    TypeError, ValueError
-        A description has other values than finite numbers, or one of the sizes is not above 0.
-
-    Examples
-    --------
-    >>> from fastdrop.tuning import distance
-    >>> round(distance({"samples": 100, "noise": 0.1}, {"samples": 200, "noise": 0.1}), 3)
-    0.693
-    """
-    one, other = checked_description(a), checked_description(b)
-    if one.keys() != other.keys():
-        return math.inf
-    return math.hypot(*(math.log(one[key] / other[key]) if key in SIZES else one[key] - other[key] for key in sorted(one)))
 
 
 def nearest(store: Any, description: Description) -> list[dict[str, Any]]:

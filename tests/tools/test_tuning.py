@@ -15,7 +15,8 @@ import optuna
 
 import fastdrop
 from fastdrop import tuning
-from fastdrop.tuning import bilevel, describe, distance, learned_rates, nearest, search, studies
+from fastdrop.tuning import bilevel, describe, distance, learned_rates, nearest, search
+from fastdrop.tuning import store as stores
 
 SPACE = {"input": (0.0, 0.5), "hidden": (0.0, 0.9), "variant": ["dropout", "gaussian"]}
 
@@ -121,8 +122,8 @@ def test_what_a_kill_may_leave(tmp_path):
     """What a kill leaves in the store: a trial that is running, and one that is waiting."""
     store, options = tmp_path / "studies.db", {"trials": 14, "folds": 1, "seed": 5}
     search(train, SPACE, store=store, **{**options, "trials": 12})
-    with studies.open_store(store) as storage:
-        study = optuna.load_study(study_name="search", storage=storage)
+    with stores.open_store(store) as storage:
+        study = stores.optuna.load_study(study_name="search", storage=storage)
         study.ask()
         study.enqueue_trial({"input": 0.0, "hidden": 0.0, "variant": "dropout"})
     assert search(train, SPACE, store=store, **options).trials == search(train, SPACE, **options).trials

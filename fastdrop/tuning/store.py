@@ -1,0 +1,92 @@
+"""The store of studies: an SQLite file that Optuna writes, or memory."""
+
+from __future__ import annotations
+
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.trial import TrialState
+
+from fastdrop.tuning.descriptions import Description
+
+__all__ = ["completed", "open_store", "open_study", "quiet_optuna"]
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Turn off Optuna's log lines, and its warnings about experimental features."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def connected(path: Path) -> sqlite3.Connection:
+    """Connect to a file such that a killed process loses nothing, without waiting for the disk at each write."""
+    connection = sqlite3.connect(path, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def open_store(store: Any) -> Iterator[Any]:
+    """Open a store: a file, or memory if there is no file."""
+    if store is None:
+        yield optuna.storages.InMemoryStorage()
+        return
+    path = Path(store)
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"the folder of the store {str(path)!r} does not exist")
+    try:
+        connected(path.absolute()).close()
+    except sqlite3.Error as error:
+        raise ValueError(
+            f"the store {str(path)!r} cannot be opened; it must be a file that `search` wrote, or a new one: {error}"
+        ) from None
+    # The address has no path: Optuna would fill in what stands in braces, and SQLAlchemy would read options after a "?".
+    storage = optuna.storages.RDBStorage("sqlite:///store", engine_kwargs={"creator": partial(connected, path.absolute())})
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def open_study(storage: Any, name: str, maximize: bool, identity: dict[str, Any], description: Description | None) -> Any:
+    """Return a new or an existing study; the trial of an interrupted run counts as failed."""
+    direction: Literal["maximize", "minimize"] = "maximize" if maximize else "minimize"
+    study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+    if "identity" not in study.user_attrs:
+        study.set_user_attr("identity", identity)
+        study.set_user_attr("description", description)
+    elif (study.user_attrs["identity"], study.direction.name.lower()) != (identity, direction):
+        raise ValueError(
+            f"the store has a study {name!r} that must {study.direction.name.lower()} over {study.user_attrs['identity']}; "
+            "give the new study another name"
+        )
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+    while study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        study.tell(study.ask(), state=TrialState.FAIL)
+    return study
+
+
+def completed(study: Any) -> list[Any]:
+    """Return the trials that have a score, in order."""
+    found: list[Any] = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return found
