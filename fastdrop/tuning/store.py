@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -31,35 +31,60 @@ def quiet_optuna() -> Iterator[None]:
         optuna.logging.set_verbosity(level)
 
 
-def connected(path: Path) -> sqlite3.Connection:
-    """Connect to a file such that a killed process loses nothing, without waiting for the disk at each write."""
-    connection = sqlite3.connect(path, check_same_thread=False)
+def connected(path: Path, write: bool) -> sqlite3.Connection:
+    """Connect to a file, which is made only for writing.
+
+    A killed process loses nothing that it wrote, without waiting for the disk at each write.
+    """
+    address = f"{path.as_uri()}?mode={'rwc' if write else 'rw'}"  # with "ro", SQLite would leave two files beside a store
+    connection = sqlite3.connect(address, uri=True, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
+        for setting in ("journal_mode=WAL", "synchronous=NORMAL") if write else ("query_only=ON",):
+            connection.execute(f"PRAGMA {setting}")
     except sqlite3.Error:
         connection.close()
         raise
     return connection
 
 
+def is_complete(path: Path) -> bool:
+    """Return whether a file has all of Optuna's tables, or raise an error if it has other tables only.
+
+    A process that is killed while it makes a new store leaves some of them; ``studies`` is the first.
+    """
+    if not path.exists():
+        return False
+    with closing(connected(path, write=False)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables:
+            connection.execute("SELECT study_id, study_name FROM studies LIMIT 0")
+    return "alembic_version" in tables
+
+
 @contextmanager
-def open_store(store: Any) -> Iterator[Any]:
-    """Open a store: a file, or memory if there is no file."""
+def open_store(store: Any, write: bool = True) -> Iterator[Any]:
+    """Open a store: a file, or memory if there is no file. To read a file does not change it."""
     if store is None:
         yield optuna.storages.InMemoryStorage()
         return
-    path = Path(store)
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"the folder of the store {str(path)!r} does not exist")
+    path = Path(store).absolute()
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder of the store {str(store)!r} does not exist")
+    if not write and not path.exists():
+        raise FileNotFoundError(f"the store {str(store)!r} does not exist")
     try:
-        connected(path.absolute()).close()
+        has_studies = is_complete(path)
+        connected(path, write).close()
     except sqlite3.Error as error:
         raise ValueError(
-            f"the store {str(path)!r} cannot be opened; it must be a file that `search` wrote, or a new one: {error}"
+            f"the store {str(store)!r} cannot be opened; it must be a file that `search` wrote, or a new one: {error}"
         ) from None
+    if not write and not has_studies:
+        yield optuna.storages.InMemoryStorage()
+        return
     # The address has no path: Optuna would fill in what stands in braces, and SQLAlchemy would read options after a "?".
-    storage = optuna.storages.RDBStorage("sqlite:///store", engine_kwargs={"creator": partial(connected, path.absolute())})
+    options = {"creator": partial(connected, path, write)}
+    storage = optuna.storages.RDBStorage("sqlite:///store", engine_kwargs=options, skip_table_creation=not write)
     try:
         yield storage
     finally:

@@ -362,6 +362,8 @@ def to_trial(trial: Any) -> Trial:
 def nearest(store: Any, description: Description) -> list[dict[str, Any]]:
     """Return the best choices of the studies in a store; studies with the most similar data come first.
 
+    The store stays as it is.
+
     Parameters
     ----------
     store : str or path-like
@@ -378,7 +380,7 @@ def nearest(store: Any, description: Description) -> list[dict[str, Any]]:
     Raises
     ------
     FileNotFoundError
-        The folder of the store does not exist.
+        The store does not exist.
     TypeError, ValueError
         The description has other values than numbers, or the store is another file.
     ImportError
@@ -396,7 +398,7 @@ def nearest(store: Any, description: Description) -> list[dict[str, Any]]:
     ['large', 'small']
     """
     described = checked_description(description)
-    with quiet_optuna(), open_store(store) as storage:
+    with quiet_optuna(), open_store(store, write=False) as storage:
         return nearest_in(storage, described, set())
 
 

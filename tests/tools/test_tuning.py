@@ -2,6 +2,8 @@
 
 import doctest
 import math
+import sqlite3
+from contextlib import closing
 from fractions import Fraction
 
 import numpy as np
@@ -217,6 +219,54 @@ def test_descriptions():
     assert describe(normal((3000, 2)), np.arange(3000) % 2)["noise"] == pytest.approx(0.5, abs=0.1)
     assert distance(apart, apart) == 0
     assert distance(apart, {"samples": 3.0}) == math.inf
+
+
+# The file of a store --------------------------------------------------------------------------------------------------
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "table", ["users (name TEXT)", "studies (name TEXT)", "trials (study_id INTEGER)", "alembic_version (version_num TEXT)"]
+)
+def test_a_database_of_something_else_is_refused_and_stays(tmp_path, table):
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"CREATE TABLE {table}")
+    before = contents(tmp_path)
+    for call in (lambda: nearest(path, {"samples": 5}), lambda: search(train, SPACE, trials=1, store=path)):
+        with pytest.raises(ValueError, match="must be a file that `search` wrote, or a new one: no such"):
+            call()
+    assert contents(tmp_path) == before
+
+
+def test_reading_a_store_changes_nothing(tmp_path):
+    path = tmp_path / "studies.db"
+    with pytest.raises(FileNotFoundError, match=r"the store '.*studies\.db' does not exist"):
+        nearest(path, {"samples": 5})
+    assert not list(tmp_path.iterdir())
+    path.touch()  # as a search that was killed at once leaves it
+    assert nearest(path, {"samples": 5}) == []
+    assert contents(tmp_path) == {"studies.db": b""}
+    search(train, SPACE, trials=1, folds=1, store=path, description={"samples": 5})
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")  # as Optuna alone makes a store
+    before = contents(tmp_path)
+    assert len(nearest(path, {"samples": 5})) == 1
+    assert contents(tmp_path) == before
+
+
+def test_a_store_that_was_not_made_to_the_end(tmp_path):
+    path, options = tmp_path / "studies.db", {"trials": 2, "folds": 1}
+    search(train, SPACE, store=path, **options)
+    with closing(sqlite3.connect(path)) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            connection.execute(f"DELETE FROM {name}" if name == "studies" else f"DROP TABLE {name}")
+        connection.commit()
+    assert nearest(path, {"samples": 5}) == []
+    assert search(train, SPACE, store=path, **options) == search(train, SPACE, **options)
 
 
 # Rates that are trained ---------------------------------------------------------------------------------------------
