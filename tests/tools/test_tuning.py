@@ -221,6 +221,21 @@ def test_descriptions():
     assert distance(apart, {"samples": 3.0}) == math.inf
 
 
+@pytest.mark.parametrize(("scale", "more"), [(1e-320, 0), (1e-200, 0), (1.0, 0), (1.0, 1.6e9), (2.0**990, 0), (2.0**1020, 0)])
+def test_the_noise_of_numbers_far_from_0_and_of_any_size(scale, more):
+    x = (more + np.array([[0.0], [1.0], [5.0], [6.0]])) * scale
+    assert describe(x, [0, 0, 1, 1])["noise"] == 0
+    assert describe(x, [0, 1, 1, 1])["noise"] == 0.5
+
+
+def test_the_noise_beside_a_sample_far_away():
+    assert describe([[0.0], [1.0], [5.0], [6.0], [1e12]], [0, 0, 1, 1, 1])["noise"] == 0
+
+
+def test_the_noise_of_equal_samples():
+    assert describe(np.full((4, 2), 1e300), [0, 0, 0, 0])["noise"] == 0
+
+
 # The file of a store --------------------------------------------------------------------------------------------------
 
 
