@@ -6,6 +6,7 @@ On Intel's processors PyTorch draws the mask with MKL; on all others, AMD's incl
 
 from __future__ import annotations
 
+import functools
 import importlib
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..cases import Case
 from ..contender import EVERY_DTYPE, PLAIN, SEED, Absent, Adapter, Array, Call, Contender, Job
 
 OPTIONS = EVERY_DTYPE | {"noise_shape", "bias", "residual", "rates"}
@@ -45,10 +47,23 @@ def prepared(job: Job) -> Any:
     return torch
 
 
-def needs_compiler() -> None:
-    """Raise where `torch.compile` has no compiler."""
+@functools.lru_cache(maxsize=1)
+def forget_compiled(_: Case) -> None:
+    """Empty PyTorch's compiler once per case, before the first of its contenders compiles.
+
+    Each case compiles the same functions anew, and PyTorch would run the ninth one without compiling it.
+    """
+    importlib.import_module("torch").compiler.reset()
+
+
+def compile_for(job: Job, run: Callable[..., Any], *arguments: Any, **options: Any) -> Callable[..., Any]:
+    """Return a function that is compiled for some arguments; raise Absent where `torch.compile` has no compiler."""
     if not any(map(shutil.which, ("c++", "g++", "clang++"))):
         raise Absent("torch.compile needs a C++ compiler, and the path has none")
+    forget_compiled(job.case)
+    made: Callable[..., Any] = importlib.import_module("torch").compile(run, dynamic=False, **options)
+    made(*arguments)
+    return made
 
 
 def dropped(torch: Any, job: Job) -> Callable[[Any], Any]:
@@ -74,9 +89,7 @@ def dropout(job: Job, compiled: bool = False) -> Call:
         return y if residual is None else residual + y
 
     if compiled:
-        needs_compiler()
-        run = torch.compile(run, dynamic=False)
-        run(x, bias, residual)
+        run = compile_for(job, run, x, bias, residual)
     return lambda: run(x, bias, residual)
 
 
@@ -90,9 +103,7 @@ def by_hand(job: Job, compiled: bool = False) -> Call:
     x, p, scale = tensor(job.x), job.p, 1 / (1 - job.p)
     if not compiled:
         return lambda: torch.rand_like(x).ge_(p).mul_(scale).mul_(x)
-    needs_compiler()
-    run = torch.compile(lambda x: x * (torch.rand_like(x) >= p) * scale, dynamic=False)
-    run(x)
+    run = compile_for(job, lambda x: x * (torch.rand_like(x) >= p) * scale, x)
     return lambda: run(x)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..contender import EVERY_DTYPE, SEED, Adapter, Call, Contender, Job
-from .torch_cpu import needs_compiler, prepared, read, tensor
+from .torch_cpu import compile_for, prepared, read, tensor
 
 OPTIONS = EVERY_DTYPE | {"noise_shape", "bias", "residual"}
 
@@ -28,7 +28,6 @@ def dropout(job: Job) -> Call:
 
 
 def compiled(job: Job) -> Call:
-    needs_compiler()
     torch = prepared(job)
     adapter, options, p = importlib.import_module("fastdrop.torch"), options_of(job), job.p
     x, bias, residual, key = tensor(job.x), tensor(job.bias), tensor(job.residual), torch.tensor([SEED, 0])
@@ -38,9 +37,7 @@ def compiled(job: Job) -> Call:
             return adapter.dropout_add(x, residual, p, bias, seed=key, **options)
         return adapter.dropout(x, p, seed=key, **options)
 
-    torch.compiler.reset()  # each case compiles this function anew, and PyTorch refuses a ninth time
-    run = torch.compile(run, dynamic=False, fullgraph=True)
-    run(x, bias, residual, key)
+    run = compile_for(job, run, x, bias, residual, key, fullgraph=True)
 
     def call() -> Any:
         y = run(x, bias, residual, key)

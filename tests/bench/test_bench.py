@@ -7,6 +7,7 @@ import resource
 import shutil
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +245,27 @@ def test_contender_that_fails_or_is_not_installed_is_left_out(monkeypatch):
         "absent": 'nosuch is not installed: pip install "fastdrop-kernels[peers]"',
     }
     assert set(of_kind(told, "samples")) == {"copy", "c"}
+
+
+@pytest.mark.parametrize("last", ["torch-compile", "fastdrop.torch-compile"])
+def test_pytorch_compiles_each_case_and_forgets_no_contender_of_a_case(monkeypatch, last):
+    torch = pytest.importorskip("torch")
+    compiled = []
+
+    def backend(graph, arguments):
+        compiled.append(len(arguments))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    names = ["torch-rand-compile", last]
+    for number in range(10):  # PyTorch would run the ninth one eagerly
+        case = replace(SMALL, name=f"{number}", shape=(64, 64 + number))
+        job = data.job_of(case, threads=1)
+        calls = [contenders.by_name()[name][0].does["dropout"](job) for name in names]
+        before = len(compiled)
+        for call in calls:
+            call()
+        assert before == len(compiled) == 2 * (number + 1)
 
 
 def test_case_that_does_not_fit_in_memory_is_skipped(monkeypatch):
