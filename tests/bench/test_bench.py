@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -245,6 +246,26 @@ def test_contender_that_fails_or_is_not_installed_is_left_out(monkeypatch):
         "absent": 'nosuch is not installed: pip install "fastdrop-kernels[peers]"',
     }
     assert set(of_kind(told, "samples")) == {"copy", "c"}
+
+
+@pytest.mark.parametrize(("backend", "waits"), [("jax", 1), ("tensorflow", 0)])
+def test_a_call_of_keras_on_jax_ends_when_its_result_is_there(monkeypatch, backend, waits):
+    waited = []
+
+    class Result:
+        def block_until_ready(self):
+            waited.append(self)
+            return self
+
+    keras = SimpleNamespace(
+        backend=SimpleNamespace(backend=lambda: backend),
+        layers=SimpleNamespace(Dropout=lambda p, **options: lambda x, training: Result()),
+        ops=SimpleNamespace(convert_to_tensor=lambda x: x),
+    )
+    monkeypatch.setitem(sys.modules, "keras", keras)
+    contender = contenders.by_name()["keras"][0]
+    assert isinstance(contender.does["dropout"](data.job_of(SMALL, threads=1))(), Result)
+    assert len(waited) == waits
 
 
 @pytest.mark.parametrize("last", ["torch-compile", "fastdrop.torch-compile"])
