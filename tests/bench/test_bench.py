@@ -428,6 +428,22 @@ def test_memory_of_two_passes_is_measured():
     assert 0 <= found["bytes"] < 2 * 4 * memory.N  # less than another pair of arrays
 
 
+@pytest.mark.parametrize("environment", ["c", "numpy"])
+def test_the_memory_is_that_of_the_c_kernels_on_the_given_threads(monkeypatch, environment):
+    seen, right = [], fastdrop.dropout_backward
+
+    def watched(*arguments, **options):
+        seen.append((options.get("backend", fastdrop.config()["backend"]), fastdrop.config()["num_threads"]))
+        return right(*arguments, **options)
+
+    monkeypatch.setattr(fastdrop, "dropout_backward", watched)
+    monkeypatch.setattr(memory, "N", 1000)
+    with fastdrop.using(backend=environment):
+        memory.held(1)
+    assert seen == [("c", 1)] * len(seen)
+    assert len(seen) >= 1
+
+
 # Tables and reports ---------------------------------------------------------------------------------------------------
 
 
