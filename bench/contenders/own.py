@@ -130,6 +130,7 @@ def natural(job: Job, name: str) -> Call:
 
 WORKS: dict[str, Callable[[Job], Call]] = {
     "dropout": dropout,
+    "call": dropout,
     "backward": backward,
     "mask": partial(mask, packed=False),
     "packed mask": partial(mask, packed=True),
@@ -170,6 +171,7 @@ NATURAL = {
     "backend": 'backend="c"',
     "evaluation": "training=False",
 }
+EVALUATION = "call-evaluation"  # drops nothing
 ISAS = ("portable", "avx2", "avx512", "neon")
 THREADS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -181,7 +183,14 @@ ADAPTER = Adapter(
             "c-both", "fastdrop, C, both passes", {BACKWARD: counted(both_at)}, OPTIONS, "fastdrop", read=lambda found: found
         ),
         *(
-            Contender(f"call-{name}", f"fastdrop, {text}", {"call": partial(natural, name=name)}, OPTIONS, "fastdrop")
+            Contender(
+                f"call-{name}",
+                f"fastdrop, {text}",
+                {"call": partial(natural, name=name)},
+                OPTIONS,
+                "fastdrop",
+                exact=f"call-{name}" != EVALUATION,
+            )
             for name, text in NATURAL.items()
         ),
         Contender("dropout", "plain dropout, p = 0.1", dict.fromkeys((FORWARD, BACKWARD), plain), OPTIONS, "yardstick"),

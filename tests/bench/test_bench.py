@@ -114,15 +114,34 @@ def test_numpy_and_fastdrop_pass_the_checks_and_are_timed(kind):
     assert {f"c-{isa}" for isa in fastdrop.config()["isas"]} <= checked
 
 
+def multiply(job, factor):
+    return lambda: np.multiply(job.x, factor, out=job.out)
+
+
 def test_natural_calls_are_checked_and_timed(monkeypatch):
     case = replace(SMALL, what="call", shape=(256,))
-    names = [f"call-{name}" for name in contenders.own.NATURAL]
-    assert set(of_kind(measured(case, ["multiply", *names]), "samples")) == {"multiply", *names}
-    found, adapter = contenders.by_name()["call-plain"]
-    monkeypatch.setitem(
-        contenders.by_name(), "call-plain", (replace(found, does={"call": lambda job: lambda: job.x * 2}), adapter)
-    )
-    assert "neither dropped nor kept" in of_kind(measured(case, ["multiply", *names]), "refused")["call-plain"]["why"]
+    names = ["multiply", *(f"call-{name}" for name in contenders.own.NATURAL)]
+    assert set(of_kind(measured(case, names), "samples")) == set(names)
+    wrong = {"plain": 1, "stream": 0, "threads": 2, "evaluation": 0}  # by this factor: nothing is dropped, or everything
+    for name, factor in wrong.items():
+        found, adapter = contenders.by_name()[f"call-{name}"]
+        does = {"call": partial(multiply, factor=np.float32(factor))}
+        monkeypatch.setitem(contenders.by_name(), f"call-{name}", (replace(found, does=does), adapter))
+    refused = of_kind(measured(case, names), "refused")
+    bytes_differ = "the bytes differ from those of the reference"
+    assert {name: line["why"] for name, line in refused.items()} == {
+        **dict.fromkeys(("call-plain", "call-stream", "call-threads"), bytes_differ),
+        "call-evaluation": "a call outside training changes an element",
+    }
+
+
+def test_results_of_several_arrays_are_equal_only_if_all_are():
+    a, b = np.arange(3.0), np.arange(4.0)
+    assert checks.equal_results((a, b), (a.copy(), b.copy()))
+    assert checks.equal_results((a, None), (a.copy(), None))
+    for other in ((a,), (), (a, b, b), (a, a), (a, None), a):
+        assert not checks.equal_results((a, b), other)
+        assert not checks.equal_results(other, (a, b))
 
 
 def spoil(kind, result, job):
