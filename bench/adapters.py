@@ -55,22 +55,43 @@ def torch_step(function: Callable[[Any], Any], x: Any, grad: Any) -> Step:
     return run
 
 
-def alternatives(ours: Step) -> Iterator[tuple[str, Step]]:
-    """Return a call of `fastdrop.torch` in its two ways: in Python, and by the native operator where it was built."""
+def ways() -> Iterator[tuple[str, Callable[[Step], Any]]]:
+    """Yield the two ways in which `fastdrop.torch` may run a step: in Python, and by the native operator where it was built."""
     from fastdrop.torch import _native
 
     native = _native.drop, _native.run
 
-    def by(found: Any) -> None:
+    def run(found: Any, step: Step) -> Any:
         _native.drop, _native.run = found
         try:
-            ours()
+            return step()
         finally:
             _native.drop, _native.run = native
 
-    yield "", partial(by, (None, None))
+    yield "", partial(run, (None, None))
     if native[0]:
-        yield ", native", partial(by, native)
+        yield ", native", partial(run, native)
+
+
+def both_passes(function: Callable[[Any], Any], x: Any, grad: Any) -> Any:
+    """Return the result and the gradient of a call that draws its seed from PyTorch's generator, as a step does."""
+    import torch
+
+    torch.manual_seed(SEED)
+    y = function(x)
+    (dx,) = torch.autograd.grad(y, x, grad)
+    return torch.stack([y.detach(), dx]).float().numpy()
+
+
+def wanted_passes(p: float, x: Any, grad: Any) -> Any:
+    """Return the result and the gradient that `fastdrop.dropout` and its backward pass have in the dtype of the tensors."""
+    import torch
+
+    torch.manual_seed(SEED)
+    seed = int(torch.randint(-(2**63), 2**63 - 1, ())) % 2**64
+    value, slope = (tensor.detach().float().numpy() for tensor in (x, grad))
+    both = np.stack([fastdrop.dropout(value, p, seed=seed), fastdrop.dropout_backward(slope, p, seed=seed)])
+    return torch.from_numpy(both).to(x.dtype).float().numpy()
 
 
 def empty_function() -> Callable[[Any], Any]:
@@ -105,15 +126,11 @@ def torch_rows() -> Iterator[Row]:
         for dtype in (torch.float32, torch.bfloat16) if n == SIZES[-1] else (torch.float32,):
             for p in (0.1, 0.5):
                 x, grad = torch.ones(n).to(dtype).requires_grad_(), torch.randn(n).to(dtype)
-                result, wanted = (
-                    own.dropout(x, p, seed=SEED).detach().float().numpy(),
-                    fastdrop.dropout(ones(n), p, seed=SEED),
-                )
-                if dtype == torch.bfloat16:
-                    wanted = torch.from_numpy(wanted).to(dtype).float().numpy()
-                theirs, ours = (torch_step(partial(each, p=p), x, grad) for each in (functional.dropout, own.dropout))
-                for name, way in alternatives(ours):
-                    yield Row(f"{n:,}, {str(dtype)[6:]}, p = {p}{name}", theirs, way, result, wanted)
+                drop, wanted = partial(own.dropout, p=p), wanted_passes(p, x, grad)
+                theirs, ours = (torch_step(each, x, grad) for each in (partial(functional.dropout, p=p), drop))
+                for name, run in ways():
+                    result = run(partial(both_passes, drop, x, grad))
+                    yield Row(f"{n:,}, {str(dtype)[6:]}, p = {p}{name}", theirs, partial(run, ours), result, wanted)
                 limits = {"torch.clone": torch.clone} | ({"an empty Function": empty_function()} if n <= 65_536 else {})
                 for name, limit in limits.items():
                     name = f"{n:,}, {str(dtype)[6:]}, p = {p}: {name}, which drops nothing"
@@ -121,10 +138,11 @@ def torch_rows() -> Iterator[Row]:
     for n in (196_608, SIZES[-1]):
         x, residual, bias = torch.ones(n // 512, 512), torch.ones(n // 512, 512), torch.ones(512)
         theirs = partial(lambda x, residual, bias: residual + functional.dropout(x + bias, 0.1), x, residual, bias)
-        result = own.dropout_add(x, residual, 0.1, bias, seed=SEED).numpy()
+        ours = partial(own.dropout_add, x, residual, 0.1, bias)
         wanted = fastdrop.dropout(x.numpy(), 0.1, seed=SEED, bias=bias.numpy(), residual=residual.numpy())
-        for name, way in alternatives(partial(own.dropout_add, x, residual, 0.1, bias)):
-            yield Row(f"{n:,}, float32, p = 0.1, dropout_add forward{name}", theirs, way, result, wanted)
+        for name, run in ways():
+            result = run(partial(ours, seed=SEED)).numpy()
+            yield Row(f"{n:,}, float32, p = 0.1, dropout_add forward{name}", theirs, partial(run, ours), result, wanted)
 
 
 def bert_step(p: float) -> Step:
