@@ -2,8 +2,9 @@
 
 The report shows the newest record in ``bench/records`` of those with the most entries. From it the command writes
 ``docs/benchmarks.html`` and the tables in ``docs/benchmarks.md``. From the newest record of each machine it writes
-``docs/machines.html`` and the table in README.md. The tables stand between two marks. The command refuses to report a busy
-machine, except with ``--busy``. With ``--measure`` it measures a new record first, which takes about half an hour.
+``docs/machines.html`` and the table in README.md. The tables stand between two marks. The command refuses to report wrong
+results of fastdrop, and a busy machine except with ``--busy``. With ``--measure`` it measures a new record first, which takes
+about half an hour.
 """
 
 from __future__ import annotations
@@ -192,6 +193,12 @@ def require_quiet(record: Record) -> None:
         raise ValueError(f"the machine was busy: {'; '.join(wrong)}. Measure again, or publish the record with --busy")
 
 
+def require_right(records: Iterable[Record]) -> None:
+    """Raise ValueError if a record has wrong results of fastdrop."""
+    if wrong := dict.fromkeys(text for record in records for text in tables.own_mistakes(record)):
+        raise ValueError(f"fastdrop's results were wrong: {'; '.join(wrong)}. Mend the mistake, and measure again")
+
+
 def main() -> None:
     """Measure if requested, then write the report and the blocks of the two pages."""
     parser = argparse.ArgumentParser(prog="python -m fastdrop.bench.publish", description=__doc__.splitlines()[0])
@@ -206,6 +213,7 @@ def main() -> None:
             code = "from fastdrop.__main__ import main; main()"
             subprocess.run([sys.executable, "-c", code, "bench", "--record", path], check=True, cwd=root / RECORDS)
         record, pages = published(root)
+        require_right([record, *machines.newest_of_each(records_in(root))])
         if not arguments.busy:
             require_quiet(record)
         from .report import write_report

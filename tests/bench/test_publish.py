@@ -49,6 +49,22 @@ def test_busy_machine_is_published_if_told_and_the_page_says_so(checkout, monkey
     assert "one machine only" in (checkout / publish.MACHINES).read_text()
 
 
+@pytest.mark.parametrize("day", ["today", "yesterday"])
+def test_wrong_results_of_fastdrop_are_refused_and_nothing_is_written(checkout, monkeypatch, day):
+    """Each page shows the newest record of each machine."""
+    path = checkout / publish.RECORDS / "today.jsonl"
+    record = Record.read(path)
+    if day == "yesterday":
+        record.environment.update(cpu="another", date="2001-01-01")
+    for name, own in (("c", True), ("torch", False)):  # a peer may be wrong: it is left out
+        record.add({"kind": "refused", "case": "64M-p0.1", "process": 0, "contender": name, "why": "bad bytes", "own": own})
+    record.write(path.with_name(f"{day}.jsonl"))
+    with pytest.raises(SystemExit, match=r"fastdrop's results were wrong: fastdrop, C, 64M-p0\.1: bad bytes\. Mend"):
+        run(monkeypatch, checkout, "--busy")
+    assert not (checkout / publish.REPORT).exists()
+    assert (checkout / publish.README).read_text() == (ROOT / publish.README).read_text()
+
+
 def of_machine(cpu, date):
     record = Record.read(newest(RECORDS))
     record.environment.update(cpu=cpu, date=date, isa="avx512")
