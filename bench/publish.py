@@ -57,9 +57,10 @@ COLUMNS = [  # the README's columns: heading, case, the contender whose time is 
 
 def headline(records: Iterable[Record]) -> str:
     """Return the README's table: fastdrop against a plain copy, and PyTorch against fastdrop, on each machine."""
+    records = machines.newest_of_each(records)
     headings = ["machine", *(heading for heading, *_ in COLUMNS), "date", "machine was"]
     lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
-    for record in machines.newest_of_each(records):
+    for record in records:
         found = [record.ratio(*compared) if record.has(*compared) else None for _, *compared in COLUMNS]
         factors = [tables.factor(ratio.value) if ratio else "" for ratio in found]
         lines.append("| " + " | ".join([machines.name(record), *factors, *machines.state(record)]) + " |")
@@ -73,12 +74,22 @@ def headline(records: Iterable[Record]) -> str:
             "",
             *lines,
             "",
-            "Without `out=`, allocating the result roughly doubles the time on large arrays. "
-            "[Benchmarks](docs/benchmarks.md) has the figures of the newest complete record, with the rows where fastdrop "
-            "loses, and [machines](docs/machines.html) compares the machines. `fastdrop bench --quick` measures yours.",
+            f"{allocation(records)}[Benchmarks](docs/benchmarks.md) has the figures of the newest complete record, with the "
+            "rows where fastdrop loses, and [machines](docs/machines.html) compares the machines. `fastdrop bench --quick` "
+            "measures yours.",
             "",
         ]
     )
+
+
+def allocation(records: Iterable[Record]) -> str:
+    """Return a sentence about calls that allocate their result; nothing if none was measured."""
+    pairs = [(f"64M-p{p}", "c-new", "c") for p in (0.1, 0.5)]
+    found = [record.ratio(*pair).value for record in records for pair in pairs if record.has(*pair)]
+    if not found:
+        return ""
+    low, high = tables.factor(min(found)), tables.factor(max(found))
+    return f"Without `out=`, a call on 64 M elements takes {low} to {high} times as long, because it allocates its result. "
 
 
 def table(record: Record) -> str:

@@ -98,3 +98,21 @@ def test_readme_has_a_row_for_each_machine():
     assert rows[2][1:5] == [tables.factor(value) for value in cells.values()]
     assert rows[2][5] == tables.factor(newer.ratio("4M-p0.1", "torch", "c").value)
     assert float(rows[2][5]) > 1  # PyTorch's time divided by fastdrop's
+
+
+def test_the_page_of_questions_gives_the_ranges_of_the_records():
+    page = " ".join((ROOT / "docs/questions.md").read_text(encoding="utf-8").split())
+    records = machines.newest_of_each(publish.records_in(ROOT))
+    for text, one, other, entry in (
+        ("`dropout` with `out=` takes {} times as long as `numpy.copyto` for 64 M", "c", "copy", "64M"),
+        ("and {} times for 64 K elements, which fit", "c", "copy", "64K"),
+        ("Plain C takes {} times as long for 64 M", "c-portable", "copy", "64M"),
+        ("and {} times for 64 K.", "c-portable", "copy", "64K"),
+        ("Without `out=`, a call on 64 M elements takes {} times as long", "c-new", "c", "64M"),
+        ("with `numpy.multiply` it takes {} times as long", "multiply-new", "multiply", "64M"),
+    ):
+        found = [record.ratio(f"{entry}-p{p}", one, other).value for record in records for p in (0.1, 0.5)]
+        assert text.format(f"{tables.factor(min(found))} to {tables.factor(max(found))}") in page
+    forced = [record.ratio(f"{entry}-p{p}", "c-avx2", "copy").value
+              for record in records for p in (0.1, 0.5) for entry in ("64K", "64M")]  # fmt: skip
+    assert f"forced AVX2 takes up to {tables.factor(max(forced))} times as long as the copy" in page
