@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -64,9 +65,11 @@ def is_complete(path: Path) -> bool:
 @contextmanager
 def open_store(store: Any, write: bool = True) -> Iterator[Any]:
     """Open a store: a file, or memory if there is no file. To read a file does not change it."""
-    if store is None:
+    if store is None and write:
         yield optuna.storages.InMemoryStorage()
         return
+    if not isinstance(store, (str, os.PathLike)):
+        raise TypeError(f"store must be a string or a path; got {store!r} ({type(store).__name__})")
     path = Path(store).absolute()
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder of the store {str(store)!r} does not exist")
@@ -97,6 +100,8 @@ def open_study(storage: Any, name: str, maximize: bool, identity: dict[str, Any]
     direction: Literal["maximize", "minimize"] = "maximize" if maximize else "minimize"
     study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
     if "identity" not in study.user_attrs:
+        if study.user_attrs or study.get_trials(deepcopy=False):
+            raise ValueError(f"the store has a study {name!r} that `search` did not make; give the new study another name")
         study.set_user_attr("identity", identity)
         study.set_user_attr("description", description)
     elif (study.user_attrs["identity"], study.direction.name.lower()) != (identity, direction):

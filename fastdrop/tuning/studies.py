@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -158,8 +159,9 @@ def search(
         ``train(fold=k, **choice)`` trains on all folds but k and returns the score on fold k. Its random numbers should come
         from seeds that depend on its arguments alone.
     space : mapping of str to tuple or list
-        The values to choose from, by the names of the arguments of `train`. A tuple (low, high) is a range of numbers, and a
-        list has single values: ``{"input": (0.0, 0.5), "hidden": (0.0, 0.8), "variant": ["dropout", "gaussian_dropout"]}``.
+        The values to choose from, by the names of the arguments of `train`. A tuple (low, high) is a range of numbers. A list
+        has single values: strings, finite numbers, bools or None.
+        ``{"input": (0.0, 0.5), "hidden": (0.0, 0.8), "variant": ["dropout", "gaussian_dropout"]}`` is an example.
     trials : int, optional
         The number of choices to try. The default is 50, or all choices with ``"grid"``.
     folds : int, default 5
@@ -197,7 +199,7 @@ def search(
         The folder of `store` does not exist.
     TypeError, ValueError
         The space is empty or has a bad entry, another argument is out of range, a score is not a finite number, the store is
-        another file, or it has a study of this name that searches for something else.
+        another file, or it has a study of this name that searches for something else or that `search` did not make.
     ImportError
         Optuna is not installed; or `progress` is True and rich is not installed.
 
@@ -309,7 +311,14 @@ def checked_choices(key: str, values: Any) -> list[Any]:
     """Return single values, or raise an error that names them."""
     if not isinstance(values, list) or not values:
         raise ValueError(f"space[{key!r}] must be a tuple (low, high) or a list of choices; got {values!r}")
-    return [value.item() if isinstance(value, np.generic) else value for value in values]
+    choices: list[Any] = [value.item() if isinstance(value, np.generic) else value for value in values]
+    for number, value in enumerate(choices):
+        # A store keeps these types only, and finds a choice again by ==: 1, 1.0 and True are one.
+        if not isinstance(value, (str, bool, int, float, NoneType)) or (isinstance(value, float) and not math.isfinite(value)):
+            raise TypeError(f"space[{key!r}] must have strings, finite numbers, bools or None as choices; got {value!r}")
+        if value in choices[:number]:
+            raise ValueError(f"space[{key!r}] must have choices that differ; {value!r} is there twice")
+    return choices
 
 
 def combinations(space: Space, points: int) -> Iterator[dict[str, Any]]:
@@ -410,7 +419,7 @@ def nearest_in(storage: Any, description: Description, without: set[str]) -> lis
     for name in sorted(optuna.get_all_study_names(storage)):
         study = optuna.load_study(study_name=name, storage=storage)
         theirs, done = study.user_attrs.get("description"), completed(study)
-        if name in without or theirs is None or not done:
+        if name in without or "identity" not in study.user_attrs or theirs is None or not done:
             continue
         apart = distance(description, theirs)
         best = find_best([to_trial(trial) for trial in done], study.direction.name == "MAXIMIZE")

@@ -232,8 +232,62 @@ def test_the_noise_beside_a_sample_far_away():
     assert describe([[0.0], [1.0], [5.0], [6.0], [1e12]], [0, 0, 1, 1, 1])["noise"] == 0
 
 
+def test_a_distance_between_sizes_of_any_magnitude():
+    assert distance({"samples": 1e-308}, {"samples": 1e308}) == pytest.approx(616 * math.log(10))
+    assert distance({"samples": 1e308}, {"samples": 1e-308}) == pytest.approx(616 * math.log(10))
+
+
+def test_labels_of_several_types_are_refused():
+    with pytest.raises(TypeError, match="y must have labels of one type, which can be sorted"):
+        describe([[0.0], [1.0]], np.array(["a", 1], object))
+
+
 def test_the_noise_of_equal_samples():
     assert describe(np.full((4, 2), 1e300), [0, 0, 0, 0])["noise"] == 0
+
+
+@pytest.mark.parametrize(
+    "choices", [[(1, 2), (3, 4)], [math.sin], [np.ones(2), np.ones(2)], [math.nan], [-math.inf], [b"a"], [1j], [{}]], ids=repr
+)
+def test_choices_that_no_store_can_keep_are_refused(tmp_path, choices):
+    with pytest.raises(TypeError, match=r"space\['p'\] must have strings, finite numbers, bools or None as choices; got"):
+        search(lambda fold, p: 1.0, {"p": choices}, trials=1, store=tmp_path / "studies.db")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "choices", [[1, True], [0.5, 1, 1.0], ["a", "b", "a"], [None, None], [0.0, np.float32(-0.0)]], ids=repr
+)
+def test_choices_that_are_equal_are_refused(choices):
+    with pytest.raises(ValueError, match=r"space\['p'\] must have choices that differ; .* is there twice"):
+        search(lambda fold, p: 1.0, {"p": choices}, trials=1)
+
+
+def test_choices_of_every_type_are_found_again(tmp_path):
+    options = {"method": "grid", "folds": 1, "store": tmp_path / "studies.db"}
+    space = {"p": [None, True, 0, 2**40, 0.1, "a"]}
+    found = search(lambda fold, p: 1.0, space, trials=3, **options)
+    found = search(lambda fold, p: 1.0, space, **options)
+    assert [(type(trial.choice["p"]), trial.choice["p"]) for trial in found.trials] == [(type(p), p) for p in space["p"]]
+
+
+def test_a_study_that_optuna_made_is_left_alone(tmp_path):
+    path, description = tmp_path / "studies.db", {"samples": 5}
+    search(train, SPACE, trials=1, folds=1, store=path, description=description)
+    with stores.quiet_optuna(), stores.open_store(path) as storage:
+        study = stores.optuna.create_study(storage=storage, study_name="optuna's")
+        study.set_user_attr("description", "a sentence")
+        study.optimize(lambda trial: trial.suggest_float("input", 0, 1), n_trials=1)
+    with pytest.raises(ValueError, match='has a study "optuna\'s" that `search` did not make; give the new study another name'):
+        search(train, SPACE, trials=2, folds=1, store=path, name="optuna's")
+    assert [entry["origin"] for entry in nearest(path, description)] == ["search"]
+
+
+@pytest.mark.parametrize("store", [3, b"studies.db", ["a"]], ids=repr)
+def test_a_store_that_is_no_path(store):
+    for call in (lambda: search(train, SPACE, trials=1, store=store), lambda: nearest(store, {"samples": 1})):
+        with pytest.raises(TypeError, match="store must be a string or a path; got"):
+            call()
 
 
 # The file of a store --------------------------------------------------------------------------------------------------
