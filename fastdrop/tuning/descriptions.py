@@ -49,7 +49,7 @@ def describe(x: ArrayLike, y: ArrayLike) -> dict[str, float]:
     Raises
     ------
     TypeError
-        `x` has other elements than real numbers.
+        `x` has other elements than real numbers, or `y` has labels that cannot be sorted.
     ValueError
         Shapes do not fit together, there are fewer than two samples or no features, or a number is not finite.
 
@@ -65,7 +65,10 @@ def describe(x: ArrayLike, y: ArrayLike) -> dict[str, float]:
     if not np.isfinite(values).all():
         raise ValueError("x must be finite; it has NaN or infinities")
     values = values.reshape(len(labels), -1)
-    _, counts = np.unique(labels, return_counts=True)
+    try:
+        _, counts = np.unique(labels, return_counts=True)
+    except TypeError:
+        raise TypeError("y must have labels of one type, which can be sorted; they are of several types") from None
     share = counts / len(labels)
     return {
         "samples": float(len(labels)),
@@ -117,4 +120,6 @@ def distance(a: Description, b: Description) -> float:
     one, other = checked_description(a), checked_description(b)
     if one.keys() != other.keys():
         return math.inf
-    return math.hypot(*(math.log(one[key] / other[key]) if key in SIZES else one[key] - other[key] for key in sorted(one)))
+    return math.hypot(
+        *(math.log(one[key]) - math.log(other[key]) if key in SIZES else one[key] - other[key] for key in sorted(one))
+    )
