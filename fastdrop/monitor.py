@@ -228,8 +228,11 @@ class Monitor:
         training, validation = as_loss(training, "training"), as_loss(validation, "validation")
         return self._write({"kind": "losses", "training": training, "validation": validation, "gap": validation - training})
 
-    def _look(self, array: ArrayLike) -> Sample:
+    def _look(self, array: Any) -> Sample:
         """Return copies of evenly spaced elements, so that the array may be overwritten."""
+        if hasattr(array, "detach"):  # a tensor of PyTorch, which NumPy cannot read while it is part of a graph
+            array = array.detach()
+            array = array.float() if str(array.dtype) == "torch.bfloat16" else array
         values = np.asarray(plan.to_array(array, "array"))
         step = -(-values.size // self.sample) or 1
         while step > 1 and math.gcd(step, values.size) > 1:  # so that the elements are not all at one place of an axis
@@ -291,7 +294,7 @@ class Monitor:
         Raises
         ------
         TypeError
-            The object has no method ``forward``.
+            The object has no method ``forward``, or it has slots.
         ValueError
             No layer of the model drops anything.
 
@@ -315,6 +318,8 @@ class Monitor:
             return layer
         if not callable(getattr(layer, "forward", None)):
             raise TypeError(f"a layer must have a method forward(x); got {layer!r}")
+        if not hasattr(layer, "__dict__"):
+            raise TypeError(f"a layer must be an object without slots, so that its methods can be replaced; got {layer!r}")
         self._hook(layer, "forward", self._seeing_forward(layer, name or type(layer).__name__))
         if callable(getattr(layer, "backward", None)):
             self._hook(layer, "backward", self._seeing_backward(name or type(layer).__name__))
@@ -408,7 +413,8 @@ class Watched:
         self.is_removed = False
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        if self.is_removed or self.monitor.step % self.monitor.every:
+        is_due = not self.is_removed and plan.as_count(self.monitor.step, "step") % self.monitor.every == 0
+        if not is_due or not (inputs or named):  # without an array there is nothing to record
             return self.inner(*inputs, **named)
         return self.seeing(self.inner, inputs, named)
 
@@ -449,7 +455,7 @@ def as_loss(value: Any, name: str) -> float:
         if isinstance(value, (bool, np.bool_, str, bytes, bytearray, memoryview)):
             raise ValueError  # float would read a number in it
         return float(value)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # RuntimeError: a tensor without data
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name} must be a number, the loss; got {value!r} ({type(value).__name__})") from None
 
@@ -559,6 +565,8 @@ def plot(entries: Iterable[Entry]) -> list[Axes]:
     ------
     ImportError
         Matplotlib is not installed.
+    ValueError
+        An entry is not one of a `Monitor`.
 
     Examples
     --------
@@ -567,6 +575,9 @@ def plot(entries: Iterable[Entry]) -> list[Axes]:
     >>> figure.savefig("run.png")  # doctest: +SKIP
     """
     seen = list(entries)
+    for entry in seen:
+        if not isinstance(entry, dict) or "kind" not in entry:
+            raise ValueError(f"entries must be entries of a Monitor, as read yields them; got {entry!r}")
     passes = group_by_layer(entry for entry in seen if entry["kind"] == "layer" and entry["training"])
     gradients = group_by_layer(entry for entry in seen if entry["kind"] == "gradient")
     losses = {"": [entry for entry in seen if entry["kind"] == "losses"]}

@@ -498,6 +498,61 @@ def test_any_object_with_a_backward_method_is_watched():
     assert not vars(layer)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_layer_of_pytorch_is_watched_while_it_is_trained(dtype):
+    torch = pytest.importorskip("torch")
+    monitor, x = Monitor(), torch.ones(1000, dtype=getattr(torch, dtype), requires_grad=True)
+    layer = monitor.watch(torch.nn.Dropout(0.25), "hidden")
+    y = layer(x)
+    y.sum().backward()
+    (entry,) = monitor.entries()
+    assert entry["dropped"] == int((y == 0).sum()) / 1000 > 0.1
+    assert (entry["mean_before"], entry["variance_before"]) == (1, 0)
+    assert torch.equal(x.grad, y.detach())
+
+
+def test_what_cannot_be_watched_is_refused_at_once():
+    class Slots:
+        __slots__ = ()
+
+        def forward(self, x):
+            return x
+
+    with pytest.raises(TypeError, match=r"a layer must be an object without slots, .* got <"):
+        Monitor().watch(Slots())
+
+
+def test_a_pass_without_an_array_is_not_recorded():
+    class Draw:
+        def forward(self):
+            return 3.0
+
+    monitor = Monitor()
+    assert monitor.watch(Draw()).forward() == 3
+    assert not monitor.entries()
+
+
+def test_a_bad_step_is_named_when_a_layer_runs():
+    monitor = Monitor()
+    layer = monitor.watch(Layer())
+    monitor.step = "a"
+    with pytest.raises(TypeError, match="step must be an integer"):
+        layer.forward(np.ones(3))
+
+
+def test_a_loss_without_data_is_named():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(ValueError, match="training must be a number, the loss; got tensor"):
+        Monitor().losses(torch.empty((), device="meta"), 1)
+
+
+def test_entries_of_something_else_are_not_drawn():
+    pytest.importorskip("matplotlib")
+    for bad in ({"a": 1}, 3, "kind"):
+        with pytest.raises(ValueError, match="entries must be entries of a Monitor, as read yields them; got"):
+            plot([bad])
+
+
 # Plots --------------------------------------------------------------------------------------------------------------
 
 
