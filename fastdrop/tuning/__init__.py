@@ -17,13 +17,6 @@ Examples
 (0.4, True)
 """
 
-from fastdrop._core.optional import missing
-
-try:
-    import optuna as _optuna  # noqa: F401  # what is missing has a name here, and an extra
-except ImportError as error:
-    raise missing("fastdrop.tuning", error, "tuning") from error
-
 from fastdrop.tuning.bilevel import Learned, learned_rates
 from fastdrop.tuning.descriptions import describe, distance
 from fastdrop.tuning.studies import Trial, Tuned, nearest, search

@@ -11,9 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import optuna
-from optuna.trial import TrialState
-
+from fastdrop._core.optional import missing
 from fastdrop.tuning.descriptions import Description
 
 __all__ = ["completed", "open_store", "open_study", "quiet_optuna"]
@@ -21,7 +19,11 @@ __all__ = ["completed", "open_store", "open_study", "quiet_optuna"]
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Turn off Optuna's log lines, and its warnings about experimental features."""
+    """Turn off Optuna's log lines, and its warnings about experimental features; raise an error if it is not installed."""
+    try:
+        import optuna  # here and below, because the rest of fastdrop.tuning does not need it
+    except ImportError as error:
+        raise missing("a search for rates", error, "tuning") from error
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -65,6 +67,8 @@ def is_complete(path: Path) -> bool:
 @contextmanager
 def open_store(store: Any, write: bool = True) -> Iterator[Any]:
     """Open a store: a file, or memory if there is no file. To read a file does not change it."""
+    import optuna
+
     if store is None and write:
         yield optuna.storages.InMemoryStorage()
         return
@@ -97,6 +101,9 @@ def open_store(store: Any, write: bool = True) -> Iterator[Any]:
 
 def open_study(storage: Any, name: str, maximize: bool, identity: dict[str, Any], description: Description | None) -> Any:
     """Return a new or an existing study; the trial of an interrupted run counts as failed."""
+    import optuna
+    from optuna.trial import TrialState
+
     direction: Literal["maximize", "minimize"] = "maximize" if maximize else "minimize"
     study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
     if "identity" not in study.user_attrs:
@@ -118,5 +125,7 @@ def open_study(storage: Any, name: str, maximize: bool, identity: dict[str, Any]
 
 def completed(study: Any) -> list[Any]:
     """Return the trials that have a score, in order."""
+    from optuna.trial import TrialState
+
     found: list[Any] = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return found

@@ -10,8 +10,6 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import optuna
-from optuna.trial import TrialState
 
 from fastdrop._core import plan
 from fastdrop._core.checks import as_finite_number, as_positive_count, check_string

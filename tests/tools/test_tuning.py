@@ -125,7 +125,7 @@ def test_what_a_kill_may_leave(tmp_path):
     store, options = tmp_path / "studies.db", {"trials": 14, "folds": 1, "seed": 5}
     search(train, SPACE, store=store, **{**options, "trials": 12})
     with stores.open_store(store) as storage:
-        study = stores.optuna.load_study(study_name="search", storage=storage)
+        study = optuna.load_study(study_name="search", storage=storage)
         study.ask()
         study.enqueue_trial({"input": 0.0, "hidden": 0.0, "variant": "dropout"})
     assert search(train, SPACE, store=store, **options).trials == search(train, SPACE, **options).trials
@@ -275,7 +275,7 @@ def test_a_study_that_optuna_made_is_left_alone(tmp_path):
     path, description = tmp_path / "studies.db", {"samples": 5}
     search(train, SPACE, trials=1, folds=1, store=path, description=description)
     with stores.quiet_optuna(), stores.open_store(path) as storage:
-        study = stores.optuna.create_study(storage=storage, study_name="optuna's")
+        study = optuna.create_study(storage=storage, study_name="optuna's")
         study.set_user_attr("description", "a sentence")
         study.optimize(lambda trial: trial.suggest_float("input", 0, 1), n_trials=1)
     with pytest.raises(ValueError, match='has a study "optuna\'s" that `search` did not make; give the new study another name'):
