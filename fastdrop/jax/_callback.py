@@ -52,18 +52,14 @@ def drop_row(rule: Rule, x: NDArray[Any], y: NDArray[Any], key: Key) -> None:
 
 def multiply_row(rule: Rule, x: NDArray[Any], y: NDArray[Any], key: Key) -> None:
     """Multiply by the factors, of which there is one for all elements along a shared axis."""
-
-    def without_shared(sizes: tuple[int, ...], instead: int) -> tuple[int, ...]:
-        return tuple(instead if axis in rule.shared else size for axis, size in enumerate(sizes))
-
     compute = np.float64 if x.dtype == np.float64 else np.float32
     factors = gaussian_dropout(
-        np.ones(without_shared(x.shape, 1), compute),
+        np.ones(rule.without_shared(x.shape, 1), compute),
         rule.p,  # type: ignore[arg-type]
         seed=key,
         start=rule.start,
-        global_shape=without_shared(rule.whole, 1),
-        global_start=without_shared(rule.begin, 0),
+        global_shape=rule.without_shared(rule.whole, 1),
+        global_start=rule.without_shared(rule.begin, 0),
     )
     with plan.RoundToNearest():
         y[...] = x.astype(compute) * factors

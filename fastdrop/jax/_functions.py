@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import fastdrop.jax._lowering  # noqa: F401  # the rules of the primitive
-from fastdrop._core import plan, pointers
+from fastdrop._core import numbers, plan, pointers
 from fastdrop._core.checks import known_sizes
 from fastdrop.jax._primitive import AFFINE, GAUSSIAN, INVERTED, Rule, primitive
 from fastdrop.variants.alpha import alpha_factors
@@ -50,7 +50,7 @@ def drop(x: Any, p: Any, key: Any, training: Any, row: Row, placement: Placement
     """Check everything, and bind the primitive."""
     x = check_array(x)
     known, rate = check_rate(p, row)
-    rule, begin = place(x.shape, known, row, placement)
+    rule, begin = place(x, known, row, placement)
     keys: Any = None if callable(key) else check_key(key)
     if not plan.check_flag(training, "training") or known == 0:
         return x
@@ -105,31 +105,58 @@ def check_key(key: Any) -> jax.Array:
     return words
 
 
-def place(shape: tuple[int, ...], p: float | None, row: Row, placement: Placement) -> tuple[Rule, Any]:
+def place(x: jax.Array, p: float | None, row: Row, placement: Placement) -> tuple[Rule, Any]:
     """Return the rule of a call, and the part of the place that is known only when the call runs."""
     shared, noise_shape, start, whole, begin = placement
     if begin is not None and not np.iterable(begin):
         raise TypeError(f"global_start must be a sequence of integers; got {begin!r}")
-    indices = [] if begin is None else [index_or_tracer(index) for index in begin]
-    traced = any(isinstance(index, jax.core.Tracer) for index in indices)
-    known = None if begin is None else tuple(0 if isinstance(index, jax.core.Tracer) else index for index in indices)
-    pointers.check(known_sizes(shape), 0.5 if p is None else p, noise_shape, shared, whole, known, start)
-    if traced:  # the last place must be inside the stream, too: the handler only checks that the place is inside the whole
-        ends = zip(whole, known_sizes(shape), indices, strict=True)
-        last = [size - n if isinstance(index, jax.core.Tracer) else index for size, n, index in ends]
-        pointers.check(known_sizes(shape), 0.5 if p is None else p, noise_shape, shared, whole, last, start)
+    indices = None if begin is None else [index_or_tracer(index) for index in begin]
+    shape, begins = known_sizes(x.shape), []
+    for known in known_starts(indices, whole, shape):
+        pointers.check(shape, 0.5 if p is None else p, noise_shape, shared, whole, known, start)
+        begins.append(known)
     if noise_shape is not None:
         shared = tuple(axis for axis, size in enumerate(noise_shape) if size == 1)
-    axes = () if shared is None else plan.as_axes(shared, len(shape), "shared_axes")
-    sizes = shape if whole is None else plan.as_sizes(whole, "global_shape")
+    axes = () if shared is None else plan.as_axes(shared, x.ndim, "shared_axes")
+    sizes = x.shape if whole is None else plan.as_sizes(whole, "global_shape")
     factors = NOTHING if row.factors is None or p is None else row.factors(p)
-    rule = Rule(row.kind, p, factors, int(start), sizes, known or (0,) * len(shape), axes)
-    if not traced:
-        return rule, NO_BEGIN
+    rule = Rule(row.kind, p, factors, int(start), sizes, begins[0] or (0,) * x.ndim, axes)
+    if row.kind == GAUSSIAN:
+        check_numbers(x, rule, None if whole is None else sizes, begins)
+    return rule, traced_start(indices or (), sizes)
+
+
+def known_starts(indices: Sequence[Any] | None, whole: Any, shape: Sequence[int]) -> Iterator[tuple[int, ...] | None]:
+    """Return the block's first place and, if a number is traced, its last one, which must be inside the stream, too.
+
+    The handler only checks that the place is inside the whole. The caller checks the first place before it asks for the last.
+    """
+    if indices is None:
+        yield None
+        return
+    yield tuple(0 if isinstance(index, jax.core.Tracer) else index for index in indices)
+    if any(isinstance(index, jax.core.Tracer) for index in indices):
+        ends = zip(whole, shape, indices, strict=True)
+        yield tuple(size - n if isinstance(index, jax.core.Tracer) else index for size, n, index in ends)
+
+
+def check_numbers(x: jax.Array, rule: Rule, whole: Any, begins: Sequence[Any]) -> None:
+    """Raise an error unless the stream has all normal numbers of a noise: it has fewer of them than bits of a mask."""
+    dtype = np.float64 if x.dtype == np.float64 else np.float32
+    shape, sizes = rule.without_shared(known_sizes(x.shape), 1), None if whole is None else rule.without_shared(whole, 1)
+    for begin in begins:
+        first = None if begin is None else rule.without_shared(begin, 0)
+        numbers.check_place(shape, dtype, plan.Call(0, 0, True, None, rule.start, sizes, first))
+
+
+def traced_start(indices: Sequence[Any], sizes: Sequence[Any]) -> Any:
+    """Return the operand of the traced numbers of global_start, with 0 for each other one; it is empty if none is traced."""
+    if not any(isinstance(index, jax.core.Tracer) for index in indices):
+        return NO_BEGIN
     if max(sizes) > 2**32:
         raise ValueError(f"the sizes in global_shape must be at most 2**32 if global_start is traced; got {sizes}")
     zero = jnp.uint32(0)
-    return rule, jnp.stack([index.astype(jnp.uint32) if isinstance(index, jax.core.Tracer) else zero for index in indices])
+    return jnp.stack([index.astype(jnp.uint32) if isinstance(index, jax.core.Tracer) else zero for index in indices])
 
 
 def index_or_tracer(index: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +38,10 @@ class Rule(NamedTuple):
     def with_shared_axis(self, size: int) -> Rule:
         """Return the same mask for each element of a new first axis."""
         return self._replace(whole=(size, *self.whole), begin=(0, *self.begin), shared=(0, *(axis + 1 for axis in self.shared)))
+
+    def without_shared(self, numbers: Sequence[int], instead: int) -> tuple[int, ...]:
+        """Return one number per axis, with another one for each axis that shares its decisions."""
+        return tuple(instead if axis in self.shared else number for axis, number in enumerate(numbers))
 
 
 # The operands are x of shape (rows..., shape...), keys of shape (rows..., words), the first index along each axis or an empty

@@ -367,6 +367,44 @@ def test_gaussian_dropout_refuses_all():
         fastdrop.jax.gaussian_dropout(X, 1.0, key=jax.random.key(1))
 
 
+FAR = [
+    ("float32", (4,), {"start": 2**50}),
+    ("float64", (4,), {"start": 2**49}),
+    ("float32", (4,), {"start": 2**50 - 4}),  # the last numbers of the stream
+    ("float64", (4,), {"start": 2**49 - 4}),
+    ("bfloat16", (4,), {"global_shape": (2**52,), "global_start": (2**51,)}),
+    ("float64", (4, 8), {"global_shape": (2**52, 8), "global_start": (2**46 - 4, 0)}),
+]
+
+
+@pytest.mark.parametrize(("dtype", "shape", "place"), FAR)
+def test_gaussian_dropout_ends_with_the_normal_numbers(dtype, shape, place):
+    """The stream has fewer of them than bits of a mask: 2**50, or 2**49 of float64."""
+    x, key = array(dtype, *shape), jax.random.key(42)
+    try:
+        wanted = fastdrop.gaussian_dropout(numpy(x), P, seed=42, **place)
+    except OverflowError as error:
+        with pytest.raises(OverflowError, match=f"^{re.escape(str(error))}$"):
+            fastdrop.jax.gaussian_dropout(x, P, key=key, **place)
+    else:
+        same(fastdrop.jax.gaussian_dropout(x, P, key=key, **place), wanted)
+
+
+def test_gaussian_dropout_counts_shared_numbers_once():
+    """A traced place may be anywhere in the whole, so the last place must be inside the stream, too."""
+
+    def drop(i, whole=(2**31, 2**20), **shared):
+        return fastdrop.jax.gaussian_dropout(
+            array("float32", 4, 8), P, key=jax.random.key(1), global_shape=whole, global_start=(i, 0), **shared
+        )
+
+    for axis in (0, 1):
+        same(jax.jit(lambda i, axis=axis: drop(i, shared_axes=axis))(2**30), drop(2**30, shared_axes=axis))
+    for run in (lambda: drop(2**30), lambda: jax.eval_shape(drop, 0)):
+        with pytest.raises(OverflowError, match=r"^stream 1 has 2\*\*50 elements"):
+            run()
+
+
 def test_no_batch_of_rates_or_places():
     key = jax.random.key(1)
     with pytest.raises(NotImplementedError, match=r"^jax.vmap over p is not supported: all rows of a call have one p"):
