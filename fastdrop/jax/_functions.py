@@ -21,6 +21,7 @@ __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "g
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 NOTHING = (0.0, 0.0, 0.0)
+OUTSIDE = 2**32 - 1  # a traced global_start that is in no array: the sizes are at most this number
 # Operands of a call without them. These are NumPy arrays, because an array of JAX would have to be made in each eager call.
 NO_BEGIN, NO_RATE, NO_KEY = np.zeros(0, np.uint32), np.zeros(0, np.float32), np.zeros(2, np.uint32)
 
@@ -153,10 +154,17 @@ def traced_start(indices: Sequence[Any], sizes: Sequence[Any]) -> Any:
     """Return the operand of the traced numbers of global_start, with 0 for each other one; it is empty if none is traced."""
     if not any(isinstance(index, jax.core.Tracer) for index in indices):
         return NO_BEGIN
-    if max(sizes) > 2**32:
-        raise ValueError(f"the sizes in global_shape must be at most 2**32 if global_start is traced; got {sizes}")
-    zero = jnp.uint32(0)
-    return jnp.stack([index.astype(jnp.uint32) if isinstance(index, jax.core.Tracer) else zero for index in indices])
+    if max(sizes) > OUTSIDE:
+        raise ValueError(f"the sizes in global_shape must be below 2**32 if global_start is traced; got {sizes}")
+    return jnp.stack([as_uint32(index) if isinstance(index, jax.core.Tracer) else jnp.uint32(0) for index in indices])
+
+
+def as_uint32(index: Any) -> Any:
+    """Return a traced number for the handler: one that does not fit is OUTSIDE, because a conversion alone would wrap it."""
+    outside = index < 0
+    if index.dtype.itemsize > 4:
+        outside |= index > OUTSIDE
+    return jnp.where(outside, jnp.uint32(OUTSIDE), index.astype(jnp.uint32))
 
 
 def index_or_tracer(index: Any) -> Any:

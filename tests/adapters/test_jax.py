@@ -275,6 +275,42 @@ def test_scan_and_while():
     assert ((np.asarray(gradient) == 0) == (wanted == 0)).all()
 
 
+def drop_at(i, whole):
+    """Drop from a block that begins at a traced index."""
+    x = jnp.ones(4, "float32")
+    run = jax.jit(lambda i: fastdrop.jax.dropout(x, P, key=jax.random.key(1), global_shape=(whole,), global_start=(i,)))
+    return jax.block_until_ready(run(i))
+
+
+WRAPPED = [(np.int32(-100), 2**32 - 1), (np.int32(-(2**31)), 2**31 + 100), (np.int8(-1), 300), (np.int32(-4), 2**32 - 1)]
+WIDE = [
+    (np.int64(2**32 + 5), 64),
+    (np.int64(-(2**32) + 5), 64),
+    (np.uint64(2**64 - 2**32 + 5), 64),
+    (np.int64(2**32), 2**32 - 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("i", "whole", "wide"), [(*case, False) for case in WRAPPED] + [(*case, True) for case in WIDE + WRAPPED]
+)
+def test_a_traced_place_does_not_wrap(i, whole, wide):
+    """The handler takes 32 bits of each number."""
+    with jax.enable_x64(wide), pytest.raises(jax.errors.JaxRuntimeError, match="global_start must place the array inside"):
+        drop_at(i, whole)
+
+
+@pytest.mark.parametrize("i", [np.int32(5), np.uint32(2**32 - 5), np.int64(2**32 - 5), np.uint64(2**32 - 5), np.uint8(200)])
+def test_traced_places_of_every_type(i):
+    wanted = fastdrop.dropout(np.ones(4, np.float32), P, seed=1, global_shape=(2**32 - 1,), global_start=(int(i),))
+    same(drop_at(i, 2**32 - 1), wanted)
+
+
+def test_sizes_for_a_traced_place():
+    with pytest.raises(ValueError, match=r"^the sizes in global_shape must be below 2\*\*32 if global_start is traced; got"):
+        drop_at(5, 2**32)
+
+
 # Refused calls -------------------------------------------------------------------------------------------------------
 
 KEY_SENTENCE = "key must be a key of JAX, such as jax.random.key(42)"
