@@ -6,6 +6,7 @@ import functools
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax._src import dispatch
+from jax._src.sharding_impls import ShardingContext, SPMDAxisContext
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.interpreters import mlir
 from jax.sharding import NamedSharding, PartitionSpec
@@ -62,9 +64,9 @@ def lower(ctx: Any, *operands: Any, rule: Rule, local: bool) -> Any:
     if reason := reject():  # JAX keeps no callback of a part alive, so the whole array goes to Python
         warn(reason)
         return mlir.lower_fun(partial(call_python, rule), multiple_results=False)(ctx, *operands)
-    if not local:
+    if not (local or is_part(ctx.module_context.axis_context)):
         rows = len(ctx.avals_in[1].shape) - 1
-        return mlir.lower_fun(divided(rule, rows), multiple_results=False)(ctx, *operands)
+        return mlir.lower_fun(divided(rule, rows), multiple_results=False)(with_mesh(ctx), *operands)
     first, steps = plan.locate_mask(rule.whole, rule.shared, rule.start, rule.whole, None)
     first += sum(step * begin for step, begin in zip(steps, rule.begin, strict=True))
     room = (size - begin for size, begin in zip(rule.whole, rule.begin, strict=True))
@@ -87,6 +89,29 @@ def call_python(rule: Rule, x: Any, *others: Any) -> Any:
 
 
 # Shards -------------------------------------------------------------------------------------------------------------
+
+
+def is_part(context: Any) -> bool:
+    """Return whether the array is a device's part within `jax.shard_map` over some of a mesh's axes.
+
+    XLA cannot partition a call that is already one of a part, so it gathers along the other axes if the part is divided there.
+    """
+    return isinstance(context, SPMDAxisContext) and bool(context.manual_axes)
+
+
+def with_mesh(ctx: Any) -> Any:
+    """Return a context that has the mesh of x, where x has one and the context has none.
+
+    Without it, XLA gives `divided` a sharding without names. JAX puts the mesh of the arguments into the context, but not that of
+    an array that is made within the function, as in the derivative of a sum.
+    """
+    module, mesh = ctx.module_context, ctx.avals_in[0].sharding.mesh
+    context = module.axis_context
+    if not isinstance(context, ShardingContext) or context.abstract_mesh is not None:
+        return ctx
+    if mesh.empty or mesh.size != context.num_devices:
+        return ctx
+    return ctx.replace(module_context=module.replace(axis_context=replace(context, abstract_mesh=mesh)))
 
 
 def divided(rule: Rule, rows: int) -> Any:

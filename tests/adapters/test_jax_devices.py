@@ -112,6 +112,25 @@ with jax.set_mesh(explicit):
 """)
 
 
+def test_arrays_that_are_made_within_a_function():
+    """Their mesh is known from their types alone."""
+    run("""
+explicit = jax.make_mesh((2,), ("a",), axis_types=(AxisType.Explicit,))
+ones = fastdrop.dropout(np.ones((8, 12), np.float32), 0.3, seed=42)
+drop = lambda x: fastdrop.jax.dropout(x, 0.3, key=key)
+with jax.set_mesh(explicit):
+    for spec in (P("a"), P(None, "a"), P()):
+        divided = jax.device_put(x, NamedSharding(explicit, spec))
+        gradient = jax.jit(jax.grad(lambda x: drop(x).sum()))
+        equal(gradient(divided), ones)
+        assert not gathers(gradient, divided)
+        equal(jax.jit(lambda: drop(jnp.ones((8, 12), out_sharding=spec)))(), ones)
+    step = jax.checkpoint(lambda x, key: (fastdrop.jax.dropout(x, 0.3, key=key), None))
+    deep = lambda x: jax.lax.scan(step, x, jax.random.split(key, 3))[0].sum()
+    equal(jax.jit(jax.grad(deep))(divided), jax.jit(jax.grad(deep))(x))
+""")
+
+
 def test_no_operand_on_the_mesh():
     """The gradient of a sum needs the shape of x alone, so nothing says how the axes of the mesh are used."""
     run("""
@@ -143,6 +162,30 @@ varied = jax.shard_map(lambda key: plain(one, key[0]), mesh=mesh(2), in_specs=P(
 keys = jax.random.split(key, 2)
 equal(varied(keys), np.concatenate([fastdrop.jax.dropout(one, 0.3, key=each) for each in keys]))
 """)
+
+
+def test_shard_map_over_some_axes():
+    """The part is then divided among devices along the other axes."""
+    run(
+        """
+import contextlib
+ones = fastdrop.dropout(np.ones((8, 12), np.float32), 0.3, seed=42)
+
+def part(x):
+    return fastdrop.jax.dropout(x, 0.3, key=key, global_shape=(8, 12), global_start=(jax.lax.axis_index("a") * x.shape[0], 0))
+
+for kind in (AxisType.Auto, AxisType.Explicit):
+    four = jax.make_mesh((2, 2), ("a", "b"), axis_types=(kind,) * 2)
+    over_a = lambda function: jax.jit(jax.shard_map(function, mesh=four, in_specs=P("a"), out_specs=P("a"), axis_names={"a"}))
+    for context in (contextlib.nullcontext(), four, jax.set_mesh(four)):
+        with context:
+            for spec in (P("a", "b"), P("b", "a"), P()):
+                divided = jax.device_put(x, NamedSharding(four, spec))
+                equal(over_a(part)(divided), wanted)
+                equal(over_a(jax.grad(lambda x: part(x).sum()))(divided), ones)
+""",
+        devices=4,
+    )
 
 
 def test_unequal_shards_are_refused():
