@@ -14,6 +14,7 @@ array([[2., 0., 0., 0.],
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
 import math
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from fastdrop import random
 from fastdrop._core import plan
+from fastdrop._core.checks import fixed
 from fastdrop._core.optional import missing
 from fastdrop.variants import alpha, channels, gaussian, recurrent
 from fastdrop.variants import dropout as plain
@@ -147,18 +149,30 @@ def check_mask(mask: Any, x: Any) -> Any:
     return mask.rechunk(tuple(of_x if size > 1 else (size,) for size, of_x in zip(mask.shape, chunks, strict=True)))
 
 
-def check_rate(arguments: Arguments) -> None:
-    """Replace p by a number of Python, which every task holds, or raise an error."""
-    if np.ndim(arguments.get("p", 0.0)):
-        raise TypeError(f"p must be one number for a Dask array; got an array of shape {np.shape(arguments['p'])}")
+def fix(arguments: Arguments) -> None:
+    """Replace what can be read only once, or what the caller could change before the tasks run; raise an error for arrays."""
+    for name in arguments.keys() & {"shared_axes", "noise_shape"}:
+        arguments[name] = fixed(arguments[name])
+    for name in arguments.keys() & {"p", "log_alpha"}:
+        arguments[name] = one_number(arguments[name], name)
+    for name in arguments.keys() & {"mean", "scale", "stddev", "var"}:  # numbers or arrays of one element
+        arguments[name] = copy.deepcopy(arguments[name])
     if "p" in arguments:
         arguments["p"] = plan.as_rate(arguments["p"])
 
 
+def one_number(value: Any, name: str) -> Any:
+    """Return a value that is no array, not even one without axes, or raise an error."""
+    array = value if hasattr(value, "ndim") else plan.to_array(value, name)
+    if array.ndim:
+        raise TypeError(f"{name} must be one number for a Dask array; got an array of shape {array.shape}")
+    return np.asarray(value)[()] if hasattr(value, "ndim") else value
+
+
 def check_shape(shape: Any) -> tuple[int, ...]:
     """Return a shape as a tuple of sizes."""
-    sizes = (shape,) if np.ndim(shape) == 0 else tuple(shape)
-    return tuple(plan.as_count(size, "each size in shape") for size in sizes)
+    sizes = fixed(shape)
+    return tuple(plan.as_count(size, "each size in shape") for size in (sizes if isinstance(sizes, tuple) else (sizes,)))
 
 
 def try_last_element(function: str, operands: list[Any], shape: tuple[int, ...], arguments: Arguments) -> NDArray[Any]:
@@ -192,7 +206,7 @@ def drop_blocks(function: str, arguments: Arguments) -> Any:
     """Run a function of an array on each block of a Dask array."""
     x = check_array(arguments.pop("x"), "x")
     arrays = [x, check_mask(arguments.pop("mask"), x)] if "mask" in arguments else [x]
-    check_rate(arguments)
+    fix(arguments)
     elements: list[Any] = [np.zeros(last_element(array.shape), array.dtype) for array in arrays]
     key, made = draw_key(arguments, lambda arguments: try_last_element(function, elements, x.shape, arguments))
     if made is elements[0]:
@@ -203,7 +217,7 @@ def drop_blocks(function: str, arguments: Arguments) -> Any:
 def fill_blocks(function: str, arguments: Arguments) -> Any:
     """Make each block of a new Dask array."""
     shape, chunks = check_shape(arguments.pop("shape")), arguments.pop("chunks")
-    check_rate(arguments)
+    fix(arguments)
 
     def attempt(arguments: Arguments) -> Arguments:
         dtype = try_last_element(function, [last_element(shape)], shape, arguments).dtype
@@ -248,7 +262,7 @@ OF_ARRAY = {
     "entry": "x : dask.array.Array of float32, float64, float16 or bfloat16\n    Its chunk sizes must be known.",
     "result": "With the chunks and the dtype of `x`",
     "same": "the whole array",
-    "more": "; also for unknown chunk sizes, and for a `p` that is an array",
+    "more": "; also for unknown chunk sizes, and for a `p` or a `log_alpha` that is an array",
 }
 OF_SHAPE = {
     "what": "a shape",

@@ -32,6 +32,7 @@ __all__ = [
     "check_iterable",
     "check_mapping",
     "check_string",
+    "fixed",
     "known_sizes",
     "required",
 ]
@@ -52,6 +53,19 @@ def as_positive_count(value: Any, name: str) -> int:
 def known_sizes(shape: Iterable[Any]) -> tuple[int, ...]:
     """Return a shape with 1 for each size that is a symbol; Keras with JAX has such sizes while it infers shapes."""
     return tuple(size if isinstance(size, int) else 1 for size in shape)
+
+
+def fixed(value: Any) -> Any:
+    """Return an iterable as a tuple, which can be read twice and which the caller cannot change; another value as it is.
+
+    A string, which is no sequence of integers, also stays as it is.
+    """
+    if value is None or isinstance(value, (str, bytes, bytearray)):
+        return value
+    try:
+        return tuple(value)
+    except TypeError:  # a number, or a value that a later check refuses
+        return value
 
 
 def require(holds: bool, name: str, what: str, value: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -12,7 +11,7 @@ import numpy as np
 
 import fastdrop.jax._lowering  # noqa: F401  # the rules of the primitive
 from fastdrop._core import numbers, plan, pointers
-from fastdrop._core.checks import known_sizes
+from fastdrop._core.checks import fixed, known_sizes
 from fastdrop.jax._primitive import AFFINE, GAUSSIAN, INVERTED, Rule, primitive
 from fastdrop.variants.alpha import alpha_factors
 from fastdrop.variants.gaussian import noise_scale
@@ -109,9 +108,7 @@ def check_key(key: Any) -> jax.Array:
 def place(x: jax.Array, p: float | None, row: Row, placement: Placement) -> tuple[Rule, Any]:
     """Return the rule of a call, and the part of the place that is known only when the call runs."""
     shared, noise_shape, start, whole, begin = placement
-    if begin is not None and not np.iterable(begin):
-        raise TypeError(f"global_start must be a sequence of integers; got {begin!r}")
-    indices = None if begin is None else [index_or_tracer(index) for index in begin]
+    indices = None if begin is None else as_indices(begin)
     shape, begins = known_sizes(x.shape), []
     for known in known_starts(indices, whole, shape):
         pointers.check(shape, 0.5 if p is None else p, noise_shape, shared, whole, known, start)
@@ -167,16 +164,15 @@ def as_uint32(index: Any) -> Any:
     return jnp.where(outside, jnp.uint32(OUTSIDE), index.astype(jnp.uint32))
 
 
-def index_or_tracer(index: Any) -> Any:
-    """Return an index of global_start: a Python integer, or a traced number, which must be a 0-d integer."""
-    if not isinstance(index, jax.core.Tracer):
-        try:
-            return operator.index(index)
-        except TypeError:
-            raise TypeError(f"global_start must have integers; got {index!r}") from None
-    if index.ndim or not jnp.issubdtype(index.dtype, jnp.integer):
-        raise TypeError(f"global_start must have integers; got a traced array of {index.dtype} with shape {index.shape}")
-    return index
+def as_indices(begin: Any) -> tuple[Any, ...]:
+    """Return global_start as Python integers and traced numbers, which must be 0-d integers."""
+    if not isinstance(begin, tuple) or not any(isinstance(index, jax.core.Tracer) for index in begin):
+        return plan.as_sizes(begin, "global_start")
+    for index in begin:
+        if isinstance(index, jax.core.Tracer) and (index.ndim or not jnp.issubdtype(index.dtype, jnp.integer)):
+            raise TypeError(f"global_start must have integers; got a traced array of {index.dtype} with shape {index.shape}")
+    known = plan.as_sizes([0 if isinstance(index, jax.core.Tracer) else index for index in begin], "global_start")
+    return tuple(own if isinstance(own, jax.core.Tracer) else index for own, index in zip(begin, known, strict=True))
 
 
 def vary_alike(*operands: Any) -> list[Any]:
@@ -286,8 +282,8 @@ def define(row: Row, summary: str, axes: Axes | None = None, **words: str) -> Fu
             if not (shared_axes is None and noise_shape is None):
                 raise ValueError(f"{row.name} shares decisions along axes of its own; shared_axes and noise_shape must be None")
             shared_axes = axes(np.ndim(x))
-        placement = Placement(shared_axes, noise_shape, start, global_shape, global_start)
-        return drop(x, p, key, training, row, placement)  # type: ignore[no-any-return]
+        places = map(fixed, (shared_axes, noise_shape, start, global_shape, global_start))
+        return drop(x, p, key, training, row, Placement(*places))  # type: ignore[no-any-return]
 
     function.__name__ = function.__qualname__ = row.name
     function.__doc__ = DOCSTRING.format(name=row.name, summary=summary, **(WORDS | words))

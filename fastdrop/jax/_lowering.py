@@ -102,8 +102,8 @@ def is_part(context: Any) -> bool:
 def with_mesh(ctx: Any) -> Any:
     """Return a context that has the mesh of x, where x has one and the context has none.
 
-    Without it, XLA gives `divided` a sharding without names. JAX puts the mesh of the arguments into the context, but not that of
-    an array that is made within the function, as in the derivative of a sum.
+    Without it, XLA gives `divided` a sharding without names. JAX puts the mesh of the arguments into the context, but not that
+    of an array that is made within the function, as in the derivative of a sum.
     """
     module, mesh = ctx.module_context, ctx.avals_in[0].sharding.mesh
     context = module.axis_context

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import fastdrop.torch._native as _native
 from fastdrop._core import plan, pointers
+from fastdrop._core.checks import fixed
 from fastdrop._core.pointers import eager_plain, is_plain
 from fastdrop.random import Key
 from fastdrop.torch._autograd import by_operator
@@ -133,6 +134,7 @@ def drop(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, give
     rate = plan.as_rate(p)
     place = None
     if placement is not None:
+        placement = Placement(*map(fixed, placement))
         pointers.check(x.shape, rate, *placement)
         place = placement.resolved(x.ndim)
     if in_place:

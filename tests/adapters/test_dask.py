@@ -98,6 +98,35 @@ def test_bytes_of_arrays(name, data):
     assert equal_bytes(made.rechunk(other).compute(), wanted)
 
 
+@pytest.mark.parametrize("option", [{"shared_axes": (1,)}, {"noise_shape": (None, 1)}], ids=str)
+def test_sequences_that_are_read_once(option):
+    """An iterator is read for the checks, and again for each block."""
+    (name, values), x = *option.items(), np.ones((4, 6), np.float32)
+    wanted = fastdrop.dropout(x, 0.5, seed=42, **option)
+    assert equal_bytes(fd.dropout(da.from_array(x, 2), 0.5, seed=42, **{name: iter(values)}).compute(), wanted)
+    mask = fd.dropout_mask(iter((4, 6)), 0.5, seed=42, **{name: iter(values)}, chunks=2)
+    assert equal_bytes(mask.compute(), wanted > 0)
+
+
+CHANGED = {
+    "axes": (fd.dropout, {"shared_axes": [1]}, [0]),
+    "noise": (fd.dropout, {"noise_shape": [4, 1]}, [1, 6]),
+    "log alpha": (fd.gaussian_dropout, {"log_alpha": np.array(-1.0)}, 2.0),
+    "stddev": (fd.gaussian_noise, {"stddev": np.array([0.5])}, 2.0),
+    "mean": (fd.alpha_dropout, {"mean": np.array(0.5)}, 2.0),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_later_changes_of_an_argument_change_nothing(name):
+    function, options, other = CHANGED[name]
+    (value,) = options.values()
+    made = function(da.ones((4, 6), chunks=2, dtype="float32"), seed=42, **options)
+    wanted = getattr(fastdrop, made.name.partition("-")[0])(np.ones((4, 6), np.float32), seed=42, **options)
+    value[() if isinstance(value, np.ndarray) else slice(None)] = other
+    assert equal_bytes(made.compute(), wanted)
+
+
 @pytest.mark.parametrize("name", OF_SHAPE)
 @given(data=st.data())
 @settings(max_examples=25)
@@ -298,6 +327,17 @@ BAD = {
         TypeError,
         "p must be one number for a Dask array",
     ),
+    "p ragged": (
+        lambda s: fd.dropout(ones(), [[1], [1, 2]], seed=s),
+        ValueError,
+        "p must be an array, or lists of equal lengths",
+    ),
+    "log alpha": (
+        lambda s: fd.gaussian_dropout(ones(), log_alpha=np.zeros((4, 4)), seed=s),
+        TypeError,
+        "log_alpha must be one number for a Dask array; got an array of shape (4, 4)",
+    ),
+    "shape ragged": (lambda s: fd.normal([[1], [1, 2]], seed=s), TypeError, "each size in shape must be an integer >= 0"),
     "axes": (lambda s: fd.dropout(ones(), shared_axes=2, seed=s), ValueError, "shared_axes (2,) are out of range"),
     "time": (lambda s: fd.locked_dropout(ones(), shared_axes=-3, seed=s), ValueError, "shared_axes (-3,) are out of range"),
     "noise": (lambda s: fd.dropout(ones(), noise_shape=(2, 4), seed=s), ValueError, "does not broadcast to shape (4, 4)"),

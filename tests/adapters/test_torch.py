@@ -59,6 +59,15 @@ def test_axes_of_numpy(axes):
     assert torch.equal(torch.func.vmap(lambda x: ft.dropout(x, 0.4, seed=3, shared_axes=axes))(x[None])[0], wanted)
 
 
+@pytest.mark.parametrize(
+    "place", [{"shared_axes": (1,)}, {"noise_shape": (None, 1)}, {"global_shape": (9, 8), "global_start": (2, 0)}], ids=str
+)
+def test_sequences_that_are_read_once(place):
+    """An iterator is read for the checks, and again for the call."""
+    x, given = randn(4, 8), {name: iter(values) for name, values in place.items()}
+    assert torch.equal(ft.dropout(x, 0.4, seed=3, **given), ft.dropout(x, 0.4, seed=3, **place))
+
+
 @pytest.mark.parametrize("n", [4, 50, 1000])
 def test_a_bias_that_is_not_contiguous(n):
     """The kernels read a copy of it, which must live until they are done."""
