@@ -30,7 +30,14 @@ from fastdrop.variants.gaussian import noise_scale
 try:
     import keras
 except ImportError as error:
-    raise missing("fastdrop.keras", error, "keras") from error
+    if error.name in (None, "keras"):
+        raise missing("fastdrop.keras", error, "keras") from error
+    package = error.name.partition(".")[0]
+    raise ImportError(
+        f"fastdrop.keras has layers for Keras's backends torch, jax and numpy, and Keras did not find {package}: "
+        "set KERAS_BACKEND=jax, for example, before Keras is imported",
+        name=error.name,
+    ) from error
 
 __all__ = ["AlphaDropout", "Dropout", "GaussianDropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"]
 

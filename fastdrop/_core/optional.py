@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 def missing(what: str, error: ImportError, extra: str) -> ImportError:
     """Return an error that says which package to install for `what`."""
-    package = (error.name or "a package").partition(".")[0]
+    package = (error.name or extra).partition(".")[0]
     return ImportError(f'{what} needs {package}: pip install "fastdrop-kernels[{extra}]"', name=error.name)
 
 
