@@ -175,6 +175,17 @@ def check_shape(shape: Any) -> tuple[int, ...]:
     return tuple(plan.as_count(size, "each size in shape") for size in (sizes if isinstance(sizes, tuple) else (sizes,)))
 
 
+def check_chunks(chunks: Any, shape: tuple[int, ...], dtype: Any) -> tuple[tuple[int, ...], ...]:
+    """Return the sizes of the blocks along each axis. Dask accepts unknown and negative ones."""
+    try:
+        found: tuple[tuple[int, ...], ...] = da.core.normalize_chunks(chunks, shape, dtype=dtype)
+    except ZeroDivisionError:
+        raise ValueError(f"chunks must have more than 0 elements along an axis that has some; got {chunks!r}") from None
+    if not all(isinstance(size, int) and size >= 0 for sizes in found for size in sizes):
+        raise ValueError(f"chunks must have known sizes >= 0; got {chunks!r}")
+    return found
+
+
 def try_last_element(function: str, operands: list[Any], shape: tuple[int, ...], arguments: Arguments) -> NDArray[Any]:
     """Run the function on the last element of the whole array. This makes all checks of a call, even that of the last index."""
     place: Arguments = {}
@@ -192,7 +203,7 @@ def draw_key(arguments: Arguments, attempt: Callable[[Arguments], T]) -> tuple[r
     """Return the key of the graph, and the result of `attempt` with these arguments, whose checks come before the draw."""
     if "seed" not in arguments:
         return None, attempt(arguments)
-    if not arguments.get("training", True):  # outside training a seed is checked and not drawn
+    if not plan.check_flag(arguments.get("training", True), "training"):  # outside training a seed is checked and not drawn
         return random.Key(0), attempt(arguments)
     seed, offset = arguments["seed"], arguments["offset"]
     made = attempt({**arguments, "seed": None if seed is None else 0})
@@ -221,7 +232,7 @@ def fill_blocks(function: str, arguments: Arguments) -> Any:
 
     def attempt(arguments: Arguments) -> Arguments:
         dtype = try_last_element(function, [last_element(shape)], shape, arguments).dtype
-        sizes = da.core.normalize_chunks(chunks, shape, dtype=dtype)
+        sizes = check_chunks(chunks, shape, dtype)
         return {"chunks": sizes, "dtype": dtype, "meta": np.empty((0,) * len(shape), dtype)}
 
     key, layout = draw_key(arguments, attempt)

@@ -344,10 +344,31 @@ BAD = {
     "dimensions": (lambda s: fd.dropout3d(ones(), seed=s), ValueError, "x must have"),
     "mode": (lambda s: fd.dropout(ones(), mode="x", seed=s), ValueError, "mode must be"),
     "training": (lambda s: fd.dropout(ones(), training="no", seed=s), TypeError, "training must be True or False"),
+    "training array": (
+        lambda s: fd.dropout(ones(), training=np.array([True, False]), seed=s),
+        TypeError,
+        "training must be True or False",
+    ),
     "backend": (lambda s: fd.dropout(ones(), backend="x", seed=s), ValueError, "backend"),
     "stddev": (lambda s: fd.gaussian_noise(ones(), -1.0, seed=s), ValueError, "stddev must be"),
     "dtype": (lambda s: fd.normal((4, 4), dtype="int32", seed=s), TypeError, "dtype"),
     "shape": (lambda s: fd.normal((4, -1), seed=s), ValueError, "each size in shape must be >= 0"),
+    "chunks unknown": (
+        lambda s: fd.normal(4, chunks=((float("nan"),),), seed=s),
+        ValueError,
+        "chunks must have known sizes >= 0; got ((nan,),)",
+    ),
+    "chunks negative": (lambda s: fd.normal(4, chunks=-5, seed=s), ValueError, "chunks must have known sizes >= 0; got -5"),
+    "chunks below 0": (
+        lambda s: fd.dropout_mask(4, chunks=((-1, 5),), seed=s),
+        ValueError,
+        "chunks must have known sizes >= 0",
+    ),
+    "chunks of nothing": (
+        lambda s: fd.uniform((4, 0), chunks=0, seed=s),
+        ValueError,
+        "chunks must have more than 0 elements along an axis that has some; got 0",
+    ),
     "offset": (lambda s: fd.dropout(ones(), seed=s, offset=3), ValueError, "offset must not be given with a stream"),
     "out": (lambda s: fd.dropout(ones(), seed=s, out=np.ones(4)), TypeError, "unexpected keyword argument 'out'"),
     "end": (
