@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from fastdrop import random
 from fastdrop._core import plan
-from fastdrop._core.checks import fixed
+from fastdrop._core.checks import as_shape, fixed
 from fastdrop._core.optional import missing
 from fastdrop.variants import alpha, channels, gaussian, recurrent
 from fastdrop.variants import dropout as plain
@@ -169,12 +169,6 @@ def one_number(value: Any, name: str) -> Any:
     return np.asarray(value)[()] if hasattr(value, "ndim") else value
 
 
-def check_shape(shape: Any) -> tuple[int, ...]:
-    """Return a shape as a tuple of sizes."""
-    sizes = fixed(shape)
-    return tuple(plan.as_count(size, "each size in shape") for size in (sizes if isinstance(sizes, tuple) else (sizes,)))
-
-
 def check_chunks(chunks: Any, shape: tuple[int, ...], dtype: Any) -> tuple[tuple[int, ...], ...]:
     """Return the sizes of the blocks along each axis. Dask accepts unknown and negative ones."""
     try:
@@ -227,7 +221,7 @@ def drop_blocks(function: str, arguments: Arguments) -> Any:
 
 def fill_blocks(function: str, arguments: Arguments) -> Any:
     """Make each block of a new Dask array."""
-    shape, chunks = check_shape(arguments.pop("shape")), arguments.pop("chunks")
+    shape, chunks = as_shape(arguments.pop("shape")), arguments.pop("chunks")
     fix(arguments)
 
     def attempt(arguments: Arguments) -> Arguments:

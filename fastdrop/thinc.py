@@ -14,14 +14,16 @@ array([[2., 0., 0., 0.],
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import ContextVar
+from types import NoneType
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastdrop._core import plan
+from fastdrop._core.checks import as_shape
 from fastdrop._core.optional import missing
 from fastdrop.random import Key, Stream
 from fastdrop.variants.dropout import dropout
@@ -89,7 +91,9 @@ class FastdropOps(NumpyOps):  # type: ignore[misc]
 
         As in thinc, None and rates up to 0 give ones, rates from 1 on give zeros, and neither draws a key.
         """
-        sizes = (int(shape),) if np.ndim(shape) == 0 else tuple(shape)
+        sizes = as_shape(shape)
+        if not isinstance(drop, (float, int, np.number, NoneType)):
+            drop = plan.as_rate(drop)  # which refuses what is no number
         if drop is None or drop <= 0:
             return np.ones(sizes, np.float32)
         if drop >= 1:
@@ -251,7 +255,8 @@ def drop(x: Any, rate: float, key: Key) -> Any:
         return Ragged(dropout(x.data, rate, seed=key), x.lengths)
     if isinstance(x, Padded):
         return Padded(dropout(x.data, rate, seed=key), x.size_at_t, x.lengths, x.indices)
-    if isinstance(x, Sequence):
-        starts = np.cumsum([0, *(part.size for part in x)])
-        return [dropout(part, rate, seed=key, start=int(start)) for part, start in zip(x, starts, strict=False)]
+    if isinstance(x, (list, tuple)):
+        parts = [plan.as_array(part, "each array in x") for part in x]
+        starts = np.cumsum([0, *(part.size for part in parts)])
+        return [dropout(part, rate, seed=key, start=int(start)) for part, start in zip(parts, starts, strict=False)]
     return dropout(x, rate, seed=key)

@@ -130,7 +130,9 @@ def test_bad_input(name):
     ("rate", "error", "sentence"),
     [
         (float("nan"), ValueError, "p must be in [0, 1], the probability of dropping; got nan"),
-        ("0.5", TypeError, "not supported"),
+        ("0.5", TypeError, "p must be a number in [0, 1], the probability of dropping; got '0.5' (str)"),
+        ([0.5], TypeError, "p must be a number in [0, 1]"),
+        (np.array([0.5, 0.5]), TypeError, "p must be a number in [0, 1]"),
     ],
 )
 def test_bad_rates(rate, error, sentence):
@@ -139,6 +141,32 @@ def test_bad_rates(rate, error, sentence):
         ops.get_dropout_mask((2, 3), rate)
     assert sentence in str(found.value)
     assert ops.stream.offset == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "error", "sentence"),
+    [
+        ((-1,), ValueError, "each size in shape must be >= 0; got -1"),
+        (-1, ValueError, "each size in shape must be >= 0; got -1"),
+        (2.7, TypeError, "each size in shape must be an integer >= 0; got 2.7 (float)"),
+        ((2, 2.7), TypeError, "each size in shape must be an integer >= 0; got 2.7 (float)"),
+    ],
+)
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_bad_shapes(shape, error, sentence, rate):
+    """NumPy would take -1 for the size that is left over."""
+    ops = ft.FastdropOps(seed=7)
+    ops.get_dropout_mask((4, 4), 0.3)
+    with pytest.raises(error) as found:
+        ops.get_dropout_mask(shape, rate)
+    assert str(found.value) == sentence
+    assert ops.stream.offset == 1
+
+
+def test_shapes_and_rates_of_numpy():
+    ops = ft.FastdropOps(seed=7)
+    assert equal_bytes(ops.get_dropout_mask(np.array([20, 6]), np.array(0.3)), fastdrop.dropout(ONES, 0.3, seed=7))
+    assert equal_bytes(ops.get_dropout_mask((np.int32(2),), np.float32(-1)), np.ones(2, np.float32))
 
 
 # The layer ----------------------------------------------------------------------------------------------------------
@@ -228,6 +256,11 @@ def test_bad_arrays():
     layer = ft.Dropout(0.3, seed=7)
     with pytest.raises(TypeError, match="x must have a floating-point dtype"):
         layer(np.ones((2, 3), np.int64), is_train=True)
+    with pytest.raises(TypeError, match=r"each array in x must have a floating-point dtype.*; got int64"):
+        layer([ONES, np.ones(3, np.int64)], is_train=True)
+    for x in ([1.0, 2], "abc"):
+        with pytest.raises(TypeError, match="x must have a floating-point dtype"):
+            layer(x, is_train=True)
     assert layer.attrs["offset"] == 0
 
 
