@@ -26,6 +26,7 @@ from fastdrop.jax._primitive import Rule, primitive
 __all__ = ["reject"]
 
 TARGET = "fastdrop_dropout"
+MOST = 2**62  # no array has such an axis, but the whole may have a longer one
 
 
 @functools.cache
@@ -67,9 +68,9 @@ def lower(ctx: Any, *operands: Any, rule: Rule, local: bool) -> Any:
     if not (local or is_part(ctx.module_context.axis_context)):
         rows = len(ctx.avals_in[1].shape) - 1
         return mlir.lower_fun(divided(rule, rows), multiple_results=False)(with_mesh(ctx), *operands)
-    first, steps = plan.locate_mask(rule.whole, rule.shared, rule.start, rule.whole, None)
-    first += sum(step * begin for step, begin in zip(steps, rule.begin, strict=True))
-    room = (size - begin for size, begin in zip(rule.whole, rule.begin, strict=True))
+    shape = ctx.avals_in[0].shape[len(ctx.avals_in[1].shape) - 1 :]
+    first, steps = plan.locate_mask(shape, rule.shared, rule.start, rule.whole, rule.begin)
+    room = (min(size - begin, MOST) for size, begin in zip(rule.whole, rule.begin, strict=True))
     attributes = {
         "kind": np.int32(rule.kind),
         "p": np.float64(math.nan if rule.p is None else rule.p),

@@ -172,6 +172,23 @@ def test_sequences_that_are_read_once(place):
     same(fastdrop.jax.dropout(x, P, key=jax.random.key(1), **given), fastdrop.dropout(numpy(x), P, seed=1, **place))
 
 
+HUGE = [
+    ((4,), {"global_shape": (2**70,)}),
+    ((4,), {"global_shape": (2**63,), "global_start": (2**40,)}),
+    ((1, 4), {"global_shape": (2**40, 2**40)}),
+    ((0, 4), {"global_shape": (2**62, 2**62), "global_start": (2**62, 5)}),
+    ((0,), {"global_shape": (2**70,), "global_start": (2**69,)}),
+]
+
+
+@pytest.mark.parametrize(("shape", "place"), HUGE)
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_blocks_of_huge_arrays(name, shape, place):
+    """No check counts the elements of the whole, only those of the block."""
+    x, key = array("float32", *shape), jax.random.key(1)
+    same(getattr(fastdrop.jax, name)(x, P, key=key, **place), getattr(fastdrop, name)(numpy(x), P, seed=1, **place))
+
+
 # Transforms ---------------------------------------------------------------------------------------------------------
 
 
