@@ -102,6 +102,9 @@ class Dropping:
         shape = getattr(self, "noise_shape", None)
         return {} if shape is None else {"noise_shape": tuple(shape)}
 
+    def check_rate(self) -> None:
+        """Raise an error for a rate that only this layer refuses; a caller may change the rate at any time."""
+
     def call(self, inputs: Any, training: bool | None = False) -> Any:
         """Return the inputs, with elements dropped if `training`."""
         if not training or self.rate == 0:
@@ -110,6 +113,7 @@ class Dropping:
         if dtype not in DTYPES:
             raise TypeError(f"inputs must have dtype {', '.join(DTYPES[:-1])} or {DTYPES[-1]}; got {dtype}")
         place = self.place(len(inputs.shape))
+        self.check_rate()
         pointers.check(known_sizes(inputs.shape), self.rate, **place)
         drop = BACKENDS[keras.backend.backend()]
         return drop(self.function, inputs, self.rate, self.seed_generator.next(), place)
@@ -282,4 +286,8 @@ class GaussianDropout(Dropping, keras.layers.GaussianDropout):
 
     def __init__(self, rate: float, seed: int | None = None, **keywords: Any) -> None:
         super().__init__(rate, seed=seed, **keywords)
-        noise_scale(rate, None)
+        self.check_rate()
+
+    def check_rate(self) -> None:
+        """Raise an error for a rate of 1."""
+        noise_scale(self.rate, None)

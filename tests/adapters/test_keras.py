@@ -207,6 +207,10 @@ refuses(ValueError, "noise_shape (2, 4) does not broadcast to shape (3, 4)", lam
 refuses(ValueError, "noise_shape must have one entry", lambda: layer(array(3), training=True))
 assert state(layer) == [SEED, 0]
 refuses(ValueError, "p must be in [0, 1) here", lambda: fastdrop.keras.GaussianDropout(1.0))
+layer = fastdrop.keras.GaussianDropout(RATE, seed=SEED)
+layer.rate = 1.0
+refuses(ValueError, "p must be in [0, 1) here", lambda: layer(array(3), training=True))
+assert state(layer) == [SEED, 0]
 refuses(ValueError, "rate", lambda: fastdrop.keras.Dropout(1.5))
 equal(fastdrop.keras.Dropout(0.0)(array(3), training=True), array(3))
 equal(fastdrop.keras.Dropout(1.0)(array(3), training=True), np.zeros(3, "float32"))
