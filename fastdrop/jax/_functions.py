@@ -46,9 +46,8 @@ class Placement(NamedTuple):
     global_start: Any
 
 
-def drop(x: Any, p: Any, key: Any, training: Any, row: Row, placement: Placement) -> Any:
-    """Check everything, and bind the primitive."""
-    x = check_array(x)
+def drop(x: jax.Array, p: Any, key: Any, training: Any, row: Row, placement: Placement) -> Any:
+    """Check everything but x, and bind the primitive."""
     known, rate = check_rate(p, row)
     rule, begin = place(x, known, row, placement)
     keys: Any = None if callable(key) else check_key(key)
@@ -65,12 +64,14 @@ def drop(x: Any, p: Any, key: Any, training: Any, row: Row, placement: Placement
 
 def check_array(x: Any) -> jax.Array:
     """Return an array of JAX, or raise an error."""
-    if not isinstance(x, (jax.Array, np.ndarray, np.generic, float)):
+    if not isinstance(x, (jax.Array, np.ndarray, np.generic, float)) or isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"x must be an array of JAX or NumPy; got {type(x).__name__}")
     if isinstance(x, jax.Array) and x.dtype.name in DTYPES:
         return x
     if not isinstance(x, float) and x.dtype.name not in DTYPES:
         raise TypeError(f"x must have dtype {', '.join(DTYPES[:-1])} or {DTYPES[-1]}; got {x.dtype}")
+    if not isinstance(x, float) and not x.dtype.isnative:
+        raise TypeError(f"x must have this machine's byte order; got dtype {x.dtype.str!r}")
     return jnp.asarray(x)
 
 
@@ -278,10 +279,11 @@ def define(row: Row, summary: str, axes: Axes | None = None, **words: str) -> Fu
         global_shape: Sequence[int] | None = None,
         global_start: Sequence[Any] | None = None,
     ) -> jax.Array:
+        x = check_array(x)
         if axes is not None:
             if not (shared_axes is None and noise_shape is None):
                 raise ValueError(f"{row.name} shares decisions along axes of its own; shared_axes and noise_shape must be None")
-            shared_axes = axes(np.ndim(x))
+            shared_axes = axes(x.ndim)
         places = map(fixed, (shared_axes, noise_shape, start, global_shape, global_start))
         return drop(x, p, key, training, row, Placement(*places))  # type: ignore[no-any-return]
 

@@ -353,6 +353,8 @@ BAD = [
     ({"x": np.arange(3)}, TypeError, "x must have dtype float32, float64, float16 or bfloat16; got int64"),
     ({"x": np.ones(3, bool)}, TypeError, "x must have dtype float32, float64, float16 or bfloat16; got bool"),
     ({"x": np.ones(3, complex)}, TypeError, "x must have dtype float32, float64, float16 or bfloat16; got complex128"),
+    ({"x": X.astype(">f4")}, TypeError, "x must have this machine's byte order; got dtype '>f4'"),
+    ({"x": np.ma.ones(3, np.float32)}, TypeError, "x must be an array of JAX or NumPy; got MaskedArray"),
     ({"key": 42}, TypeError, f"{KEY_SENTENCE}; got int"),
     ({"key": np.uint64(42)}, TypeError, f"{KEY_SENTENCE}; got uint64"),
     ({"key": None}, TypeError, f"{KEY_SENTENCE}; got NoneType"),
@@ -511,6 +513,8 @@ def test_functions_with_axes_of_their_own():
         fastdrop.jax.dropout2d(np.ones((2, 3, 4), np.float32), key=jax.random.key(1), shared_axes=0)
     with pytest.raises(ValueError, match=r"^x must have the dimensions \(C, L\) or \(N, C, L\); got 1 dimensions$"):
         fastdrop.jax.dropout1d(X, key=jax.random.key(1))
+    with pytest.raises(TypeError, match=r"^x must be an array of JAX or NumPy; got list$"):
+        fastdrop.jax.dropout1d([[1.0], [1.0, 2.0]], key=jax.random.key(1))
     with pytest.raises(ValueError, match=r"^x must have an axis of time, the first; got 0 dimensions$"):
         fastdrop.jax.locked_dropout(np.float32(1), key=jax.random.key(1))
 
