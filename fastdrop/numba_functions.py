@@ -54,7 +54,7 @@ fd_drop = find_symbol("fd_drop", types.int32, types.uintp, types.uintp, types.in
 fd_derive = find_symbol("fd_derive", types.uint64, types.uint64, types.uint64)
 
 DTYPES = {types.float32: 0, types.float64: 1}  # FD_FLOAT32, FD_FLOAT64
-BAD_P, BAD_START, OVERLAP = (native.error_texts()[error] for error in (2, 4, 8))
+BAD_P, BAD_START, MISALIGNED, OVERLAP = (native.error_texts()[error] for error in (2, 4, 7, 8))
 ALLOWED = "a C-contiguous array of float32 or float64"
 
 
@@ -82,8 +82,11 @@ def dropout(x: NDArray[Any], p: float, seed: int, offset: int, start: int, out: 
     Raises
     ------
     ValueError
-        A `p` outside [0, 1], a negative number, an `out` of another shape or one that overlaps `x`, an index past the end of
-        the stream. Numba does not carry every exception out of a loop over `prange`, so check the arguments before the loop.
+        In compiled code: a `p` outside [0, 1], a negative number, an `out` of another shape or one that overlaps `x`, an array
+        that is not aligned, an index past the end of the stream. Numba does not carry every exception out of a loop over
+        `prange`, so check the arguments before the loop.
+    TypeError, ValueError, OverflowError
+        In other code: as in `fastdrop.dropout`, which accepts an `out` that overlaps `x`, and arrays that are not aligned.
     numba.core.errors.TypingError
         In compiled code, when it is compiled: another layout or dtype.
 
@@ -170,6 +173,8 @@ def compile_dropout(x: Any, p: Any, seed: Any, offset: Any, start: Any, out: Any
             raise ValueError(BAD_P)
         if error == 4:
             raise ValueError(BAD_START)
+        if error == 7:  # Numba takes every array of NumPy for an aligned one
+            raise ValueError(MISALIGNED)
         if error:
             raise ValueError(OVERLAP)
         return out

@@ -158,6 +158,26 @@ def test_overlap():
     assert equal_bytes(room, before)
 
 
+@pytest.mark.parametrize("which", ["x", "out"])
+def test_misaligned(which):
+    memory = bytearray(33)
+    call = {**CALL, "out": np.zeros(8, np.float32), which: np.frombuffer(memory, np.float32, 8, 1)}
+    with pytest.raises(ValueError, match="x and y must be aligned to their elements"):
+        drop(*call.values())
+    assert not any(memory)
+    assert not call["out"].any()
+
+
+def test_what_only_compiled_code_refuses():
+    """Called from Python, the function is `fastdrop.dropout`."""
+    room, unaligned = values(20), np.frombuffer(bytearray(33), np.float32, 8, 1)
+    wanted = fastdrop.dropout(room[:10], 0.5, seed=1)
+    assert equal_bytes(numba_functions.dropout(room[:10], 0.5, 1, 0, 0, room[3:13]), wanted)
+    assert not numba_functions.dropout(CALL["x"], 1.0, 1, 0, 0, unaligned).any()
+    with pytest.raises(OverflowError, match="stream 1 has 2"):
+        numba_functions.dropout(*{**CALL, "start": 2**55 - 7}.values())
+
+
 def test_bad_seeds_of_fold_in():
     with pytest.raises(ValueError, match="seed and data must be >= 0"):
         derive(1, -1)
