@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 
+from fastdrop._core import plan
 from fastdrop._core.optional import missing
 from fastdrop.jax._functions import dropout
 
@@ -75,4 +76,4 @@ class Dropout(linen.Dropout):
             return self.make_rng(self.rng_collection) if rng is None else rng
 
         axes = tuple(self.broadcast_dims) or None
-        return dropout(inputs, self.rate, key=draw, training=not passes, shared_axes=axes)
+        return dropout(inputs, self.rate, key=draw, training=not plan.check_flag(passes, "deterministic"), shared_axes=axes)

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 
+from fastdrop._core import plan
 from fastdrop._core.optional import missing
 from fastdrop.jax._functions import dropout
 
@@ -95,4 +96,4 @@ class Dropout(nnx.Dropout):
             return source() if callable(source) else source
 
         axes = tuple(self.broadcast_dims) or None
-        return dropout(inputs, self.rate, key=draw, training=not passes, shared_axes=axes)
+        return dropout(inputs, self.rate, key=draw, training=not plan.check_flag(passes, "deterministic"), shared_axes=axes)

@@ -85,6 +85,16 @@ def test_nnx_says_what_is_missing():
         fastdrop.jax.nnx.Dropout(RATE)(X, rngs=42)
 
 
+@pytest.mark.parametrize("passes", ["no", 0, np.array([True, False])], ids=str)
+def test_flags_of_modules(passes):
+    layer, peer = layer_and_peer()
+    with pytest.raises(TypeError, match=r"^deterministic must be True or False; got"):
+        layer(X, deterministic=passes)
+    with pytest.raises(TypeError, match=r"^deterministic must be True or False; got"):
+        fastdrop.jax.linen.Dropout(RATE).apply({}, X, deterministic=passes, rngs={"dropout": jax.random.key(7)})
+    same(layer(X, deterministic=np.bool_(False)), fastdrop.jax.dropout(X, RATE, key=peer.rngs()))
+
+
 def test_no_key_is_drawn_where_everything_is_dropped():
     """As in Flax, which needs no rngs for a rate of 1."""
     layer, own = fastdrop.jax.nnx.Dropout(1.0, rngs=nnx.Rngs(7)), nnx.Dropout(1.0, rngs=nnx.Rngs(7))
