@@ -73,7 +73,11 @@ def table(results: list[dict]) -> Table:
 def main(number_of_folds, most, only, short, record):
     if short:
         number_of_folds, most = 2, 3
-    rows = [row for row in ROWS if (not only or row.name in only) and not row.samples]
+    names = dict.fromkeys(row.name for row in ROWS if not row.samples)
+    if unknown := sorted(set(only) - names.keys()):
+        sentence = f"there is no technique {', '.join(unknown)}; the names are {', '.join(names)}"
+        raise click.BadParameter(sentence, param_hint="--only")
+    rows = [row for row in ROWS if row.name in (only or names) and not row.samples]
     results = run(rows, number_of_folds, most)
     console.print(table(results))
     if record:

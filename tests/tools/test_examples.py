@@ -193,6 +193,19 @@ def test_convergence(network, tmp_path):
     ]
 
 
+def test_convergence_of_no_technique(network, tmp_path):
+    """Nothing is measured, and the record of an earlier run stays."""
+    from click.testing import CliRunner
+
+    record = tmp_path / "out.json"
+    record.write_text("earlier")
+    module = network("convergence")
+    done = CliRunner().invoke(module.main, ["--short", "--only", "none", "--only", "typo", "--record", str(record)])
+    assert done.exit_code == 2
+    assert "there is no technique typo; the names are none" in re.sub(r"[\s│]+", " ", done.output)
+    assert record.read_text() == "earlier"
+
+
 def test_convergence_counts_the_epochs_until_the_loss_is_reached(network, monkeypatch):
     module = network("convergence")
     losses_after = iter([0.9, 0.6, 0.5, 0.4])
