@@ -27,7 +27,6 @@ MODULES = {
     "numpy": ["numpy", "numpy.linalg", "numpy.fft", "numpy.ma", "numpy.random", "numpy.polynomial", "numpy.lib"],
     "sklearn": ["sklearn.linear_model", "sklearn.ensemble", "sklearn.metrics", "sklearn.preprocessing", "sklearn.cluster"],
 }
-TELLING = (">>>", "::", "numpy", "np.", "sklearn", "scikit")
 CONFIG = """
 [nlp]
 lang = "en"

@@ -1,7 +1,7 @@
 /* fastdrop.h: the complete C interface of fastdrop.
  *
- * It is plain C11 without Python.h, NumPy and mutable globals. The instruction set and the number of threads are arguments of
- * each call, so calls from many threads do not interfere. The functions validate nothing: the caller checks every argument and
+ * It is plain C11 without Python.h and NumPy. The instruction set and the number of threads are arguments of each call, and no
+ * global variable changes a result, so calls from many threads do not interfere. The functions validate nothing: the caller checks every argument and
  * chooses the number of threads. docs/stream.md defines every random bit.
  */
 #ifndef FASTDROP_H
@@ -37,7 +37,7 @@ enum {
   FD_AFFINE = 8,        /* keep ? x * scale + shift : fill */
   FD_SELECT = 9,        /* keep ? x : other */
   FD_SIGNED = 10,       /* keep ? x * scale + sgn(x) shift : -sgn(x) fill; for x = 0 and NaN: keep ? x * scale : 0 */
-  FD_MASKED_OPS = 11,   /* the operations above use keep bits; those below use noise or given factors */
+  FD_MASKED_OPS = 11,   /* those above use keep bits; those below use factors, FD_DIVIDE both */
   FD_MULTIPLY = 11,     /* x * factor */
   FD_ADD = 12,          /* x + factor */
   FD_STRETCH = 13,      /* x * (1 + scale * factor) */

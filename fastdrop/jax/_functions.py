@@ -213,7 +213,7 @@ The result has the bytes of `fastdrop.{name}` with the seed and the offset of th
 Parameters
 ----------
 x : jax.Array or numpy.ndarray of float32, float64, float16 or bfloat16
-    {shape} On the CPU.
+    {shape} On the CPU. JAX makes float32 of NumPy's float64 unless ``jax_enable_x64`` is set.
 p : float, default 0.5
     {p}
 key : jax.Array
@@ -221,7 +221,7 @@ key : jax.Array
     word first. If the key has four words, the last two are the offset, otherwise the offset is 0. `key` may also be a function
     that returns a key: it is called after all other checks, and only if `p` is neither 0 nor 1.
 training : bool, default True
-    False returns `x` itself, and so does ``p=0``.
+    False returns `x` itself, and so does ``p=0``; an array of NumPy becomes one of JAX.
 shared_axes, noise_shape, start, global_shape
     As for `fastdrop.dropout`.
 global_start : sequence of int, optional
@@ -236,6 +236,8 @@ Raises
 ------
 TypeError, ValueError, OverflowError
     As for `fastdrop.{name}`, when the function is traced; and for a `key` that is not one key of 2 or 4 words.
+jax.errors.JaxRuntimeError
+    For a traced `p` outside [0, 1], or a traced `global_start` that is not inside `global_shape`, when the compiled code runs.
 NotImplementedError
     For a `p` that is not one number, for shards of unequal size, and on a platform other than cpu.
 
