@@ -310,7 +310,7 @@ class Gate:
             "given" if estimator == "arm" else estimator,
             mode=self.line.mode,
             x=run.others[1],
-            losses=None if estimator == "straight_through" else given,
+            losses=None if estimator == "straight_through" else np.asarray(given),
         )
         return made.astype(run.x.dtype, copy=False)
 

@@ -181,6 +181,17 @@ def test_estimators_by_their_formulas(engine, dtype, mode):
         assert_same_bytes(dx, fastdrop.adaptive_dropout_backward(grad, logits, 1.5, 0.25, mode=mode, **KEY)[0])
 
 
+@pytest.mark.parametrize("estimator", ["straight_through", *NEED_LOSSES])
+def test_estimators_of_one_number(engine, estimator):
+    """An array without axes has the gradients of an array of one element."""
+    arrays = {"grad": 1.5, "logits": 0.25, "x": 2.0, "losses": 3.0, "antithetic_losses": 1.0}
+    one, several = ({word: np.full(shape, value) for word, value in arrays.items()} for shape in ((), (1,)))
+    wanted = fastdrop.adaptive_dropout_backward(**several, estimator=estimator, **KEY)
+    for got, want in zip(fastdrop.adaptive_dropout_backward(**one, estimator=estimator, **KEY), wanted, strict=True):
+        assert got.shape == ()
+        assert_same_bytes(got, want.reshape(()))
+
+
 def loss_of(y):
     return (y.sum(axis=-1) - 1.5) ** 2
 
