@@ -19,7 +19,7 @@ cdef class Call:
         num_threads=None, bint backward=False
     ):
         self.seed, self.offset, self.training, self.out, self.start = seed, offset, training, out, start
-        self.global_shape, self.global_start = global_shape, global_start
+        self.global_shape, self.global_start = read_once(global_shape, "global_shape"), read_once(global_start, "global_start")
         self.backend, self.num_threads, self.use = backend, num_threads, BACKWARD if backward else FORWARD
 
     @property
@@ -249,6 +249,11 @@ cdef bint has_plain_axes(axes):
         if not PyLong_CheckExact(axis):
             return False
     return True
+
+
+cdef object read_once(sizes, str name):
+    """Return the sizes of a place as a tuple, because several steps of a call read them; None stays None."""
+    return sizes if sizes is None or PyTuple_CheckExact(sizes) and has_plain_axes(sizes) else as_sizes(sizes, name)
 
 
 cdef int shield(Work work) except -1:

@@ -60,8 +60,8 @@ cdef int place_decisions(Work work, Call call, Decisions of) except -1:
     work.laid = None
     if call.global_shape is None:
         return place_elements(work, call, of.ndim, <np.npy_intp *>of.seeds, ELEMENTS_END, "elements")
-    whole = as_sizes(call.global_shape, "global_shape")
-    begin = (0,) * len(whole) if call.global_start is None else as_sizes(call.global_start, "global_start")
+    whole = call.global_shape
+    begin = (0,) * len(whole) if call.global_start is None else call.global_start
     place.ndim = of.ndim
     for k in range(of.ndim):
         place.sizes[k] = place.whole[k] = of.seeds[k]
@@ -152,7 +152,7 @@ cdef Work decide_classes(Call call, x, Decisions of, p, np.ndarray classes, int6
     place_elements(drawn, call, len(of.shape), <np.npy_intp *>of.dims, ELEMENTS_END, "elements")
     class_call.start = call.start
     if per_sample and call.global_start is not None:
-        class_call.start = as_integer(call.start) + n * as_sizes(call.global_start, "global_start")[0]
+        class_call.start = as_integer(call.start) + n * call.global_start[0]
     place_elements(drawn, class_call, 2, class_dims, ELEMENTS_END, "elements")  # refuses a number that is too large
     drawn.laid, drawn.rate, drawn.settings = None, rate(p), work.settings
     make_result(work, call)

@@ -75,8 +75,8 @@ cdef int place_draws(Work work, Call call, int64_t k, bint shared) except -1:
     if shared:
         ndim = 1
     elif call.global_shape is not None:
-        words.global_shape = (*tuple(call.global_shape)[:-1], k)
-        words.global_start = None if call.global_start is None else (*tuple(call.global_start)[:-1], 0)
+        words.global_shape = (*call.global_shape[:-1], k)
+        words.global_start = None if call.global_start is None else (*call.global_start[:-1], 0)
     for axis in range(ndim - 1):
         dims[axis] = np.PyArray_DIM(work.x, axis)
     dims[ndim - 1] = k

@@ -45,9 +45,8 @@ def decide(
     whole: tuple[int, ...] | None = None
     begin: tuple[int, ...] | None = None
     if call.global_shape is not None:
-        given = plan.as_sizes(call.global_shape, "global_shape")
-        first = (0,) * len(shape) if call.global_start is None else plan.as_sizes(call.global_start, "global_start")
-        whole = (*[1 if axis in shared_axes else given[axis] for axis in axes], *tail)
+        first = (0,) * len(shape) if call.global_start is None else call.global_start
+        whole = (*[1 if axis in shared_axes else call.global_shape[axis] for axis in axes], *tail)
         begin = (*[0 if axis in shared_axes else first[axis] for axis in axes], *[0] * len(tail))
     seed, offset = run.key
     placed = Call(seed, offset, True, None, call.start, whole, begin)
@@ -56,9 +55,9 @@ def decide(
 
 def check_whole_axes(call: Call, shape: tuple[int, ...], axes: Sequence[int], reason: str) -> None:
     """Raise an error if the block of a larger array has only a part of one of these axes."""
-    if call.global_shape is None:
+    whole = call.global_shape
+    if whole is None:
         return
-    whole = plan.as_sizes(call.global_shape, "global_shape")
     if len(whole) == len(shape) and any(whole[axis] != shape[axis] for axis in axes):
         names = " and ".join(map(str, axes))
         raise ValueError(

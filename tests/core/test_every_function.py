@@ -268,6 +268,23 @@ def test_what_is_no_place_is_refused_outside_training_too(name, place):
         FUNCTIONS[name](**good_arguments(name), training=False, **more)
 
 
+PER_SAMPLE = {"x": ONES, "grad": ONES, "tokens": np.zeros((2, 4), np.int64), "num_embeddings": 5, "per": "sample"}
+PLACED = {"attention_dropout": {"unit": "key"}, "embedding_dropout": PER_SAMPLE}
+
+
+@pytest.mark.parametrize("name", functions_with("global_shape"))
+def test_a_place_is_read_once(name):
+    """An iterator has nothing the second time."""
+    taken = inspect.signature(FUNCTIONS[name]).parameters
+    for more in ({}, PLACED.get(name.removesuffix("_backward"), {})):
+        given = good_arguments(name) | {word: value for word, value in more.items() if word in taken}
+        first = given[next(iter(taken))]
+        whole = getattr(first, "shape", first)
+        begin = (0,) * len(whole)
+        wanted = FUNCTIONS[name](**given, global_shape=whole, global_start=begin)
+        np.testing.assert_equal(FUNCTIONS[name](**given, global_shape=iter(whole), global_start=iter(begin)), wanted)
+
+
 @pytest.mark.parametrize(("value", "exception"), [(True, TypeError), (1.5, TypeError), ("2", TypeError), (0, ValueError)])
 @pytest.mark.parametrize("name", functions_with("num_threads"))
 def test_what_is_no_number_of_threads(name, value, exception):
