@@ -52,6 +52,7 @@ class Calibration:
     accuracy: NDArray[np.float64]
 
     @property
+    @plan.rounding_to_nearest
     def ece(self) -> float:
         """The expected calibration error: the mean over all predictions of |accuracy - confidence| of their bin."""
         used = self.counts > 0
@@ -59,6 +60,7 @@ class Calibration:
         return float(sum(n * gap for n, gap in zip(self.counts[used], gaps, strict=True)) / self.counts.sum())
 
     @property
+    @plan.rounding_to_nearest
     def mce(self) -> float:
         """The maximum calibration error: the largest |accuracy - confidence| of a bin."""
         return float(np.nanmax(np.abs(self.accuracy - self.confidence)))
@@ -95,6 +97,7 @@ class Calibration:
         return ax
 
 
+@plan.rounding_to_nearest
 def calibration(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> Calibration:
     """Return the accuracy of a classifier per bin of confidence.
 
@@ -144,15 +147,15 @@ def calibration(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> 
     edges = np.linspace(0.0, 1.0, size + 1)
     where = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, size - 1)
     counts = np.bincount(where, minlength=size)
-    with np.errstate(invalid="ignore"):
-        return Calibration(
-            edges,
-            counts,
-            np.bincount(where, confidence, size) / counts,
-            np.bincount(where, best == y, size) / counts,
-        )
+    return Calibration(
+        edges,
+        counts,
+        np.bincount(where, confidence, size) / counts,
+        np.bincount(where, best == y, size) / counts,
+    )
 
 
+@plan.rounding_to_nearest
 def ood_auroc(known: ArrayLike, unknown: ArrayLike) -> float:
     """Return how well a score detects inputs that are unlike the training data, as an AUROC (needs scikit-learn).
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import ctypes.util
+import importlib.util
 import platform
 import struct
 import sys
@@ -37,6 +38,14 @@ IMAGE = (np.linspace(1, 2, 840) / 3).astype(np.float32).reshape(2, 5, 12, 7)
 RATES = (0.1, 1 / 3, 0.7)
 HALF = X.astype(np.float16)
 GRAD, WEIGHT = THIRDS[0].astype(np.float32), np.ones((4, 30), np.float32)
+PROBABILITIES, LABELS = np.stack([THIRDS, 1 - THIRDS], axis=-1).reshape(-1, 2), np.arange(600) % 3 // 2
+
+
+def reliability():
+    found = uncertainty.calibration(PROBABILITIES, LABELS)
+    return found.edges, found.confidence, found.accuracy, found.ece, found.mce
+
+
 CALLS = {
     "mask of tiny rates": lambda: fastdrop.dropout_mask(X.shape, SMALL, **KEY),
     "rates": lambda: fastdrop.dropout(X, THIRDS, **KEY),
@@ -93,6 +102,7 @@ CALLS = {
         function(GRAD, np.ones((5, 4), np.float32), WEIGHT, -WEIGHT, *more, bias=WEIGHT[0], **KEY)[3]
         for function, *more in ((fastdrop.variational_dense_backward,), (fastdrop.variational_dropout_backward, "weight"))
     ],
+    "calibration": reliability,
     "subnormal rate of attention": lambda: fastdrop.attention_dropout(IMAGE, 5e-324, renormalize=True, **KEY),
     "subnormal rate of tokens": lambda: fastdrop.token_dropout(X, 5e-324, ordered=False, return_indices=True, **KEY),
     "subnormal rate of alpha_dropout": lambda: fastdrop.alpha_dropout(SMALL, 5e-324, mean=-0.0, **KEY),
@@ -106,6 +116,8 @@ CALLS = {
     "log": lambda: elementary.log(SMALL),
     "sigmoid of half": lambda: elementary.sigmoid(HALF),
 }
+if importlib.util.find_spec("sklearn"):
+    CALLS["ood_auroc"] = lambda: uncertainty.ood_auroc(THIRDS[0], THIRDS[1:] ** 2)
 
 
 @contextmanager
