@@ -134,12 +134,18 @@ def scalar(value: Any, name: str) -> float:
         is_number = array.dtype.kind in "iufO" or array.dtype.name == "bfloat16"
         if isinstance(value, (str, bytes)) or not is_number or array.size != 1:
             raise TypeError
-        with plan.RoundToNearest():
-            return float(array.reshape(()))
+        return nearest_double(array.reshape(())[()])
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number; got {value!r} ({type(value).__name__})") from None
+
+
+def nearest_double(number: Any) -> float:
+    """Return a number in float64, which is infinite if the number is too large."""
+    try:
+        with plan.RoundToNearest():
+            return float(number)
     except OverflowError:
-        return math.inf
+        return -math.inf if number < 0 else math.inf
 
 
 def as_finite_scalar(value: Any, name: str) -> float:

@@ -1,6 +1,7 @@
 """The shared checks: their results, the arguments that they refuse, and their messages."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -38,6 +39,12 @@ def test_a_scalar_may_be_an_array_of_one_element_and_is_no_string(check):
     for bad in ("2", b"2", np.complex64(2), np.timedelta64(2), np.array([]), np.array("2"), np.array(["2"])[:0]):
         with pytest.raises(TypeError, match="c must be a number; got "):
             check(bad, "c")
+
+
+def test_a_scalar_that_is_too_large_keeps_its_sign():
+    for large in (10**400, Fraction(10**400), np.array([10**400], object)):
+        assert checks.scalar(large, "c") == math.inf
+        assert checks.scalar(-large, "c") == -math.inf
 
 
 @pytest.mark.parametrize(
