@@ -452,6 +452,6 @@ cdef double round_to_compute(value, int dtype) except? -1.0:
             native.environment_end(&found)
     except TypeError:
         raise TypeError(f"scale must be a number; got {value!r} ({type(value).__name__})") from None
-    except OverflowError:
+    except (OverflowError, ValueError):  # float takes no signaling NaN
         raise ValueError(f"scale must be in the range of float64; got {value!r}") from None
     return NAN if number != number else native.rounded_factor(number, dtype)  # one payload for all NaNs

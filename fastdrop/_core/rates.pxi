@@ -14,7 +14,7 @@ cdef double rate(p) except? -1.0:
         except TypeError:
             raise TypeError(
                 f"p must be a number in [0, 1], the probability of dropping; got {p!r} ({type(p).__name__})") from None
-        except OverflowError:
+        except (OverflowError, ValueError):  # float takes no signaling NaN
             value = -1.0
         finally:
             native.environment_end(&found)

@@ -571,5 +571,5 @@ def check_fill(fill: Any) -> float:
             raise TypeError
         with plan.RoundToNearest():
             return float(fill)
-    except (TypeError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"fill must be a number in the range of float64; got {fill!r} ({type(fill).__name__})") from None

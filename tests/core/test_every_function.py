@@ -6,6 +6,7 @@ wrong argument is refused before anything is drawn or written.
 
 import inspect
 import re
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -193,7 +194,7 @@ def test_what_is_no_rate(name, value):
     refused(name, "p", value, TypeError, r"\bp\b.* must be ")
 
 
-@pytest.mark.parametrize("value", [-0.1, 1.1, np.nan, np.inf, np.float32(2), 10**400], ids=repr)
+@pytest.mark.parametrize("value", [-0.1, 1.1, np.nan, np.inf, np.float32(2), 10**400, Decimal("sNaN")], ids=repr)
 @pytest.mark.parametrize("name", functions_with("p"))
 def test_what_is_a_rate_outside_its_range(name, value):
     refused(name, "p", value, ValueError, r"\bp\b.* must be ")

@@ -1,6 +1,7 @@
 """Operations in the same pass: a bias, a residual, the caller's own mask; and the order of roundings."""
 
 import itertools
+from decimal import Decimal
 
 import hypothesis.strategies as st
 import numpy as np
@@ -390,6 +391,7 @@ BAD_MASKS = [
     (np.ones((3, 4), bool), bytearray(b"2"), TypeError, r"scale must be a number; got bytearray\(b'2'\)"),
     (np.ones((3, 4), bool), [2.0], TypeError, r"scale must be a number; got \[2\.0\]"),
     (np.ones((3, 4), bool), 10**400, ValueError, "scale must be in the range of float64; got 1000"),
+    (np.ones((3, 4), bool), Decimal("sNaN"), ValueError, r"scale must be in the range of float64; got Decimal\('sNaN'\)"),
 ]
 
 

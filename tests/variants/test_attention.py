@@ -1,6 +1,7 @@
 """Dropout of attention against loops over rows and keys, closed forms of its moments, its gradients, its arguments."""
 
 import math
+from decimal import Decimal
 from fractions import Fraction
 
 import ml_dtypes
@@ -499,6 +500,7 @@ BAD = [
     (fastdrop.drop_key, ValueError, "empty_rows must be", {"empty_rows": "drop"}),
     (fastdrop.drop_key, TypeError, "fill must be", {"fill": "-inf"}),
     (fastdrop.drop_key, TypeError, "fill must be", {"fill": None}),
+    (fastdrop.drop_key, TypeError, "fill must be", {"fill": Decimal("sNaN")}),
     (fastdrop.drop_key, TypeError, "fill must be", {"fill": True}),
     (fastdrop.drop_key, TypeError, "fill must be", {"fill": [1.0]}),
     (fastdrop.drop_key, TypeError, "allowed must have the dtype bool", {"allowed": np.ones(4)}),
