@@ -283,11 +283,13 @@ def aggregate(
     for name, value in server.items():
         if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
             raise TypeError(f"parameter {name!r} must have a floating-point dtype; got {value.dtype}")
-    if not isinstance(updates, Iterable):
-        raise TypeError(f"updates must be an iterable of Update objects; got {updates!r}")
+    try:
+        each = iter(updates)  # a test for the method is not enough: NumPy's arrays without axes have it and raise
+    except TypeError:
+        raise TypeError(f"updates must be an iterable of Update objects; got {updates!r}") from None
     totals = {name: np.zeros(value.shape) for name, value in server.items()}
     counts = {name: np.zeros(value.shape, np.int64) for name, value in server.items()}
-    for update in updates:
+    for update in each:
         add_update(update, axes, totals, counts)
     return {name: mean(totals[name], counts[name], value) for name, value in server.items()}, counts
 

@@ -245,6 +245,7 @@ def test_bad_input():
         (lambda: aggregate(server, 3, []), TypeError, "axes must be a mapping"),
         (lambda: aggregate(server, AXES, update), TypeError, "updates must be Update objects"),
         (lambda: aggregate(server, AXES, 3), TypeError, "updates must be an iterable of Update objects; got 3"),
+        (lambda: aggregate(server, AXES, np.array(3)), TypeError, "updates must be an iterable of Update objects; got array"),
         (lambda: aggregate(server, AXES, [(1, 2, 3)]), TypeError, "updates must be Update objects"),
         (
             lambda: aggregate(server, AXES, [update._replace(parameters=[1])]),
