@@ -21,7 +21,17 @@ def collect(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def distribute(parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Load into each part its entries of a state that `collect` returned."""
+    """Load into each part its entries of a state that `collect` returned. After an error, all parts have their old state."""
+    before = collect(parts)
+    try:
+        load(parts, state)
+    except BaseException:
+        load(parts, before)
+        raise
+
+
+def load(parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Load into each part its entries of a state."""
     for name, part in parts.items():
         if hasattr(part, "load_state_dict"):
             beginning = f"{name}."
@@ -37,7 +47,7 @@ def require_entries(state: Mapping[str, Any], wanted: Iterable[str], whose: str)
     """Raise an error unless the state is a dictionary with exactly the wanted entries."""
     require_state(state)
     wanted = set(wanted)
-    missing, unknown = sorted(wanted - state.keys()), sorted(state.keys() - wanted)
+    missing, unknown = sorted(wanted - state.keys()), sorted(map(str, state.keys() - wanted))
     if missing or unknown:
         wrong = [f"{what}: {', '.join(keys)}" for what, keys in (("missing", missing), ("unknown", unknown)) if keys]
         raise ValueError(f"the state does not fit {whose}; {'; '.join(wrong)}")

@@ -232,6 +232,14 @@ def test_the_state_of_the_gap_is_kept_through_composition():
     assert Linear(0.0, 0.5, 10).state_dict() == {}
 
 
+def test_a_state_that_does_not_fit_changes_no_part():
+    both = Phases((driven(), driven()), (10,))
+    before = both.state_dict()
+    with pytest.raises(TypeError, match="p must be"):
+        both.load_state_dict({"0.p": 0.5, "1.p": None})
+    assert both.state_dict() == before == {"0.p": 0.1, "1.p": 0.1}
+
+
 # Bad input ----------------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +285,7 @@ class Broken(Schedule):
         (lambda: driven().load_state_dict({"gap": 0.1}), ValueError, "missing: p"),
         (lambda: driven().load_state_dict({"p": 0.9}), ValueError, "p must be between low and high, 0.0 and 0.8; got 0.9"),
         (lambda: Linear(0.1, 0.2, 3).load_state_dict({"p": 0.1}), ValueError, "does not fit the schedule Linear; unknown: p"),
+        (lambda: Scaled(driven(), 2.0).load_state_dict({5: 1, "a": 1}), ValueError, "missing: schedule.p; unknown: 5, a"),
         (lambda: Linear(0.1, 0.2, 3)(-1), ValueError, "step must be >= 0; got -1"),
         (lambda: Linear(0.1, 0.2, 3)(0.5), TypeError, "step must be an integer >= 0; got 0.5 (float)"),
         (lambda: Schedule()(0), NotImplementedError, "Schedule must define rate(step)"),
