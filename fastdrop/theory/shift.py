@@ -130,7 +130,10 @@ def variance_inflation(
 def signal_and_excess(
     noise: Floats, mean: ArrayLike, var: ArrayLike, weights: ArrayLike | None, correlation: Any
 ) -> tuple[Floats, Floats]:
-    """Return the variance without noise and the variance that noise adds, both over the sum of the squared weights."""
+    """Return the variance without noise and the variance that noise adds, both over the sum of the squared weights.
+
+    Both are also divided by a power of 4, because they would be infinite for a large variance.
+    """
     c, v, rho = as_floats(mean, "mean"), as_floats(var, "var"), as_finite_number(correlation, "correlation")
     if not (np.isfinite(c).all() and ((v > 0) & (v < np.inf)).all()):
         raise ValueError(f"mean must be finite, and var finite and above 0; got {mean!r} and {var!r}")
@@ -139,8 +142,10 @@ def signal_and_excess(
     common = shared_variance(weights)
     if not (1.0 + rho * common > 0).all():
         raise ValueError(f"correlation {correlation!r} is not possible with these weights: the variance would not be above 0")
+    half = np.frexp(v)[1] // 2
     try:
-        signal, excess = v * (1.0 + rho * common), np.where(noise == 0, 0.0, noise * (c * c + v))  # no 0 times infinity
+        m, s = np.ldexp(c, -half), np.ldexp(v, -2 * half)
+        signal, excess = s * (1.0 + rho * common), np.where(noise == 0, 0.0, noise * (m * m + s))  # no 0 times infinity
         np.add(signal, excess)  # raises an error unless the shapes broadcast; broadcast_shapes takes 32 axes only
         return signal, excess
     except ValueError:

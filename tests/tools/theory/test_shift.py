@@ -69,6 +69,15 @@ def test_variance_shift_at_any_scale(scale):
     assert theory.variance_inflation(0.0, mean=scale) == 1.0
 
 
+@pytest.mark.parametrize("half", [-537, -500, 500, 511])
+def test_variance_shift_of_any_variance(half):
+    given = {"mean": np.ldexp(1.0, half), "var": np.ldexp(1.0, 2 * half)}
+    for more in ({}, {"weights": np.ones(100), "correlation": 1.0}):
+        assert theory.variance_shift(0.5, **given, **more) == theory.variance_shift(0.5, mean=1.0, var=1.0, **more)
+        assert theory.variance_inflation(0.5, **given, **more) == theory.variance_inflation(0.5, mean=1.0, var=1.0, **more)
+    assert theory.variance_shift(0.5, var=[1e308, 1.0]).tolist() == [0.5, 0.5]
+
+
 @pytest.mark.parametrize(
     ("error", "words", "arguments"),
     [
