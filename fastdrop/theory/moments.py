@@ -310,7 +310,7 @@ def sigmoid_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
     m, v = checked_normal(mean, var)
     flattening = 1.0 / np.sqrt(1.0 + math.pi / 8.0 * v)
     found = sigmoid(flattening * m)
-    return found, found * (1.0 - found) * (1.0 - flattening)
+    return found, np.asarray(found * (1.0 - found) * (1.0 - flattening))
 
 
 @rounding_to_nearest
@@ -349,9 +349,9 @@ def relu_moments(mean: ArrayLike, var: ArrayLike) -> tuple[Any, Any]:
     s, is_random = np.sqrt(v), v > 0
     r = np.clip(m / np.where(is_random, s, 1.0), -40.0, 40.0)  # beyond these Phi is 0 or 1, and phi is 0
     density, below, above = np.exp(-0.5 * r * r) / math.sqrt(2.0 * math.pi), normal_cdf(r), normal_cdf(np.negative(r))
-    first = m * below + s * density
+    first = np.where(below == 0, 0.0, np.maximum(m * below + s * density, 0.0))  # no infinity times 0
     share = below + r * r * below * above + r * density * (above - below) - density * density
-    return np.where(is_random, first, np.maximum(m, 0.0)), v * np.maximum(share, 0.0) * is_random
+    return np.where(is_random, first, np.maximum(m, 0.0)), np.asarray(v * np.maximum(share, 0.0) * is_random)
 
 
 def normal_cdf(x: Floats) -> Floats:

@@ -169,8 +169,16 @@ def test_relu_moments_at_the_ends():
     mean, variance = theory.relu_moments([-2.0, 0.0, 2.0, 1e6, -1e6, 1e200], [0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
     assert mean.tolist() == [0.0, 0.0, 2.0, 1e6, 0.0, 1e200]
     assert variance.tolist() == [0.0, 0.0, 0.0, 1.0, 0.0, 1.0]  # no loss by cancellation
+    mean, variance = theory.relu_moments([-np.inf, -38.400205, -39.0, np.inf, np.nan], 1.0)
+    np.testing.assert_array_equal(mean, [0.0, 0.0, 0.0, np.inf, np.nan])
+    assert (variance[:4] >= 0).all()
     rectified = scipy.stats.norm.cdf(-5.0), scipy.stats.norm.pdf(-5.0)
     assert math.isclose(theory.relu_moments(-5.0, 1.0)[0], -5 * rectified[0] + rectified[1], rel_tol=1e-10)
+
+
+@pytest.mark.parametrize("moments", [theory.sigmoid_moments, theory.relu_moments])
+def test_moments_of_one_variable_are_arrays_too(moments):
+    assert [type(found) for found in moments(1.0, 2.0)] == [np.ndarray, np.ndarray]
 
 
 @pytest.mark.parametrize("moments", [theory.sigmoid_moments, theory.relu_moments])
