@@ -96,12 +96,17 @@ cdef tuple true_shape(np.ndarray a):
     return integers(<int64_t *>np.PyArray_DIMS(a), np.PyArray_NDIM(a))
 
 
+cdef str type_name(np.ndarray a):
+    """Return an array's dtype with its byte order, such as "<f4"; the name of one that NumPy has no letter for."""
+    return a.descr.name if a.descr.kind == "V" else a.descr.str
+
+
 cdef int kind_of(np.ndarray x, str name) except -1:
     """Return the number of an array's element type (FD_FLOAT32 etc.)."""
     cdef int number = np.PyArray_TYPE(x)
     if not np.PyArray_ISNOTSWAPPED(x):
         raise TypeError(
-            f"{name} must have this machine's byte order; got dtype {x.descr.str!r}; "
+            f"{name} must have this machine's byte order; got dtype {type_name(x)!r}; "
             f"{name}.astype({name}.dtype.newbyteorder('=')) converts it")
     if number == np.NPY_FLOAT32:
         return native.FD_FLOAT32
@@ -120,7 +125,7 @@ cpdef int check_out(out, np.ndarray x, str name="input") except -1:
         raise TypeError(f"out must be a numpy.ndarray; got {type(out).__name__}")
     cdef np.ndarray y = out
     if np.PyArray_TYPE(y) != np.PyArray_TYPE(x) or not np.PyArray_ISNOTSWAPPED(y):
-        raise TypeError(f"out must have the dtype of the {name}, {x.descr.str!r}; got {y.descr.str!r}")
+        raise TypeError(f"out must have the dtype of the {name}, {type_name(x)!r}; got {type_name(y)!r}")
     if not np.PyArray_SAMESHAPE(y, x):
         raise ValueError(f"out must have the shape of the {name}, {true_shape(x)}; got {true_shape(y)}")
     if not np.PyArray_ISWRITEABLE(y):
@@ -323,11 +328,11 @@ cdef np.ndarray operand(value, np.ndarray x, tuple shape, str name):
         try:
             array = np.asarray(value, x.descr)
         except (TypeError, ValueError, OverflowError):
-            raise TypeError(f"{name} must be an array of the dtype of the input, {x.descr.str!r}; got {value!r}") from None
+            raise TypeError(f"{name} must be an array of the dtype of the input, {type_name(x)!r}; got {value!r}") from None
         finally:
             end_in_python(quiet, &found)
     if np.PyArray_TYPE(array) != np.PyArray_TYPE(x) or not np.PyArray_ISNOTSWAPPED(array):
-        raise TypeError(f"{name} must have the dtype of the input, {x.descr.str!r}; got {array.descr.str!r}")
+        raise TypeError(f"{name} must have the dtype of the input, {type_name(x)!r}; got {type_name(array)!r}")
     cdef np.ndarray each = spread(array, np.PyArray_NDIM(x), np.PyArray_DIMS(x))
     if true_shape(array) != shape or each is None:  # the conversion may have changed x after it gave this shape
         raise ValueError(f"{name} must have the shape {shape}; got {true_shape(array)}")
