@@ -97,7 +97,8 @@ def client_seed(seed: int, round: int, client: int | str) -> int:
     >>> client_seed(42, round=3, client=7) == client_seed(42, round=7, client=3)
     False
     """
-    return fold_in(fold_in(fold_in(seed, DOMAIN), plan.as_word(round, "round")), client)
+    number = client if isinstance(client, str) else plan.as_word(client, "a client that is no string")
+    return fold_in(fold_in(fold_in(seed, DOMAIN), plan.as_word(round, "round")), number)
 
 
 def kept_units(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import as_positive_count
+from fastdrop._core.checks import as_positive_count, as_share
 from fastdrop.schedules.base import Scaled, to_schedule
 from fastdrop.schedules.curves import Linear
 
@@ -126,4 +126,4 @@ def scheduled_drop_path(p: float, num_cells: int, steps: int) -> list[Scaled]:
     >>> [p(50) for p in scheduled_drop_path(0.4, 2, 100)]
     [0.1, 0.2]
     """
-    return layerwise(Linear(0.0, p, steps), as_positive_count(num_cells, "num_cells"))
+    return layerwise(Linear(0.0, as_share(p, "p"), steps), as_positive_count(num_cells, "num_cells"))

@@ -259,6 +259,7 @@ class Broken(Schedule):
     [
         (lambda: Constant(1.5), ValueError, "p must be a number in [0, 1]; got 1.5"),
         (lambda: Constant("0.5"), TypeError, "p must be a number in [0, 1]; got '0.5'"),
+        (lambda: scheduled_drop_path(2.0, 2, 10), ValueError, "p must be a number in [0, 1]; got 2.0"),
         (lambda: Linear(0.1, -0.1, 10), ValueError, "end must be a number in [0, 1]; got -0.1"),
         (lambda: Cosine(math.nan, 0.1, 10), ValueError, "start must be a number in [0, 1]; got nan"),
         (lambda: Linear(0.1, 0.2, 0), ValueError, "steps must be at least 1; got 0"),
