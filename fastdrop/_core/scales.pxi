@@ -115,7 +115,9 @@ def scaled(np.ndarray x not None, double factor):
         return made
     quiet = begin_in_python(&found)
     try:
-        return (factor * x.astype(np.float64)).astype(x.dtype)
+        products = x.astype(np.float64)
+        products *= factor  # in place, because the product of an array without axes would be no array
+        return products.astype(x.dtype)
     finally:
         end_in_python(quiet, &found)
 

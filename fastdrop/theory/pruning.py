@@ -160,4 +160,4 @@ def prune(
         pruned = find_pruned(means, log_variances, least)
         made = run.store(run.x)
         made[pruned] = 0
-        return made, ~pruned
+        return made, np.asarray(~pruned)

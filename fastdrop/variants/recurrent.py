@@ -229,9 +229,13 @@ def zoneout_backward(
     call = Call(seed, offset, training, None, start, global_shape, global_start, backend, num_threads, True)
     if call.is_training:
         return call.drop(grad, p, mode="standard"), call.rest(grad, p)
+    return expected_gradient(call, grad, p, 0), expected_gradient(call, grad, p, 1)
+
+
+def expected_gradient(call: Call, grad: NDArray[Any], p: Rate, state: int) -> NDArray[Any]:
+    """Return the gradient with respect to the new state (0) or the previous one (1) outside training."""
     with call.arrays(grad, p=p, placed=grad.shape) as run:
-        dnew, dprevious = (weighted(run.x, weight).astype(run.x.dtype) for weight in weights_of_states(p, run.compute))
-        return dnew, dprevious
+        return run.store(weighted(run.x, weights_of_states(p, run.compute)[state]))
 
 
 def weights_of_states(p: Rate, compute: type[np.floating[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -242,5 +246,5 @@ def weights_of_states(p: Rate, compute: type[np.floating[Any]]) -> tuple[NDArray
 
 def weighted(x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
     """Return x times the weight, in the weight's type; 0 where the weight is 0, even if x is infinite or NaN there."""
-    made: NDArray[Any] = np.where(weight == 0, weight.dtype.type(0), weight * x.astype(weight.dtype))
+    made: NDArray[Any] = np.where(weight == 0, weight.dtype.type(0), weight * np.asarray(x).astype(weight.dtype))
     return made

@@ -216,7 +216,11 @@ def test_bad_input():
         (lambda: extract({"w": [1.0]}, {"w": ([0],)}, {"a": [0]}), ValueError, r"the units of \[0\]; kept has only \['a'\]"),
         (lambda: aggregate({1: [1.0], "a": [1.0]}, {}, [Update({1: [1.0]}, {})]), ValueError, r"\['a', 1\]; it has \[1\]"),
         (lambda: client_seed(1, -1, 2), ValueError, "-1"),
-        (lambda: client_seed(1, 0, 2.0), TypeError, r"a client that is no string must be an integer in \[0, 2\*\*64\); got 2\.0"),
+        (
+            lambda: client_seed(1, 0, 2.0),
+            TypeError,
+            r"a client that is no string must be an integer in \[0, 2\*\*64\); got 2\.0",
+        ),
         (lambda: client_seed(1, "0", 2), TypeError, r"round must be an integer .* got '0'"),
         (lambda: extract({"w": [[1], [1, 2]]}, {"w": (None,)}, {}), ValueError, "parameter 'w' must be an array, or lists"),
         (lambda: extract(server, {"w1": (None,)}, update.kept), ValueError, r"each axis of 'w1'"),

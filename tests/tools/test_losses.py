@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import scipy.special
-from comparisons import assert_gradients, normal
+from comparisons import DTYPES, assert_gradients, assert_same_bytes, normal
 
 import fastdrop
 from fastdrop import losses, theory
@@ -157,6 +157,13 @@ def test_concrete_regularizer():
     assert dlogit == pytest.approx((rise[0] - rise[1]) / (2 * h), rel=1e-6)
     np.testing.assert_allclose(dkernel, 2 * 3e-3 * weights[0] / (1 - p))
     np.testing.assert_allclose(dbias, 2 * 3e-3 * weights[1] / (1 - p))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_gradient_of_one_weight_is_an_array(dtype):
+    one, several = (losses.concrete_regularizer_backward(0.5, np.full(shape, 3, dtype), 1)[1] for shape in ((), (1,)))
+    assert type(one) is np.ndarray
+    assert_same_bytes(one, several.reshape(()))
 
 
 @pytest.mark.parametrize(

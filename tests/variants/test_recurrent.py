@@ -115,6 +115,14 @@ def test_backward_is_the_gradient(training):
             assert math.isclose((above - below) * 2**9, gradient[i], abs_tol=1e-9)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_are_like_the_given_one(training):
+    grad = np.ma.array(np.ones((3, 4)), mask=np.eye(3, 4))
+    for made in fastdrop.zoneout_backward(grad, 0.4, training=training, **KEY):
+        assert type(made) is np.ma.MaskedArray
+        assert np.array_equal(made.mask, grad.mask)
+
+
 def test_the_mask_is_dropouts(engine):
     y = fastdrop.zoneout(np.ones((40, 50)), np.zeros((40, 50)), 0.3, **KEY)
     assert ((y == 1) == fastdrop.dropout_mask((40, 50), 0.3, **KEY)).all()

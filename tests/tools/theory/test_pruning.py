@@ -39,6 +39,8 @@ def test_pruning_keeps_what_is_not_a_number():
     made, kept = theory.prune(np.array([np.nan, 1.0]), np.array([0.0, 5.0]))
     assert np.isnan(made[0])
     assert kept.tolist() == [True, False]
+    made, kept = theory.prune(np.array(1.0), np.array(0.0))
+    assert (type(made), type(kept)) == (np.ndarray, np.ndarray)  # also of one weight
 
 
 def test_pruning_compares_what_is_not_clipped():
