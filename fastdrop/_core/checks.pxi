@@ -337,3 +337,8 @@ cdef np.ndarray operand(value, np.ndarray x, tuple shape, str name):
     if true_shape(array) != shape or each is None:  # the conversion may have changed x after it gave this shape
         raise ValueError(f"{name} must have the shape {shape}; got {true_shape(array)}")
     return each
+
+
+def check_operand(value, np.ndarray x not None, str name):
+    """Raise an error unless a value is an operand with the dtype and the shape of x."""
+    operand(value, x, true_shape(x), name)

@@ -184,6 +184,8 @@ def attention_dropout_backward(
     if rule.renormalize and x is None and call.is_training:
         raise TypeError("x must be given: the gradient of a renormalised row needs the input of the forward pass")
     if not renormalizes(grad, "grad", rule, call):
+        if x is not None:
+            plan.check_operand(x, grad, "x")
         return call.drop(grad, rule.p, rule.shared_axes)
     return call.divide_rows_backward(grad, *rule.decisions(grad), x, through_sum)
 

@@ -529,6 +529,9 @@ def test_bad_input_of_gradients():
     for error, x in ((ValueError, np.ones((1, 2, 3, 5))), (TypeError, np.ones((1, 2, 3, 4), np.float32))):
         with pytest.raises(error, match="x must have"):
             fastdrop.attention_dropout_backward(grad, unit="key", x=x, seed=1)
+        for more in ({}, {"unit": "key", "p": 0.0}, {"unit": "key", "training": False}):  # which do not use it
+            with pytest.raises(error, match="x must have"):
+                fastdrop.attention_dropout_backward(grad, x=x, seed=1, **more)
 
 
 # Blocks of a larger array -------------------------------------------------------------------------------------------
