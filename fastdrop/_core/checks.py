@@ -35,6 +35,7 @@ __all__ = [
     "check_string",
     "fixed",
     "known_sizes",
+    "require",
     "required",
 ]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
-from fastdrop._core.checks import as_positive_scalar, required
+from fastdrop._core.checks import as_positive_scalar, require, required
 from fastdrop._core.concrete import concrete_rate, soft_keep_mean
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, DataFormat, FixedSeed, Seed
@@ -78,7 +78,8 @@ def concrete_dropout(
     Raises
     ------
     TypeError, ValueError, OverflowError
-        As in `dropout`; for a `p_logit` that is not one finite number, a `temperature` or `epsilon` that is not above 0.
+        As in `dropout`; for a `p_logit` that is not one finite number, a `temperature` that is not above 0, an
+        `epsilon` that is not in (0, 1).
 
     See Also
     --------
@@ -351,6 +352,7 @@ def usual_mask(p_logit: Any, temperature: float, epsilon: float, exact_mean: boo
 def make_mask(p_logit: Any, temperature: Any, epsilon: Any, exact_mean: Any) -> SoftMask:
     """Check the arguments, and return the mask's parameters."""
     t, least = as_positive_scalar(temperature, "temperature"), as_positive_scalar(epsilon, "epsilon")
+    require(least < 1, "epsilon", "below 1", epsilon)
     _, p, keep = concrete_rate(p_logit)
     is_exact = plan.check_flag(exact_mean, "exact_mean")
     with plan.RoundToNearest():

@@ -239,6 +239,7 @@ def test_outside_training_and_at_the_bounds():
         ({"temperature": 0}, ValueError, "temperature"),
         ({"temperature": None}, TypeError, "temperature"),
         ({"epsilon": -1}, ValueError, "epsilon"),
+        ({"epsilon": 1.0}, ValueError, "epsilon must be below 1; got 1.0"),
         ({"seed": -1}, ValueError, "seed"),
         ({"x": np.arange(3)}, TypeError, "x must have a floating-point dtype"),
         ({"start": 2**50}, OverflowError, "past the end"),
