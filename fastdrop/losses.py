@@ -145,6 +145,9 @@ def r_drop_loss_backward(
 
     Notes
     -----
+    If a target is a masked class, the loss is infinite, and the gradient of the sample's cross entropy at this class is -1
+    instead of 0.
+
     With the probabilities P and Q and d = log P - log Q, the gradient of D with respect to the logits of P is
     (P (d - sum(P d)) + P - Q) / 2.
 
@@ -225,7 +228,7 @@ def concrete_regularizer(
     Parameters
     ----------
     p_logit : float or array of one element
-        The logit of the rate.
+        The logit of the rate, clamped to [-16, 16].
     weights : array, or list or tuple of arrays
         The layer's weights, of float32, float64, float16 or bfloat16. All arrays in the list count. (The authors' Keras code
         counts the kernel only, their PyTorch code all parameters.)

@@ -1,8 +1,8 @@
 """Rates that change in the course of training: small callables, step -> p, that can be pickled.
 
 A step is one update of the weights; the first step is 0. All rates are computed in float64 and rounded to nearest, whatever
-rounding mode the process has set. Schedules with an exponential or a cosine use the platform's functions, whose last bit may
-differ between platforms. A mask differs then only where a random number falls between two neighbouring floats.
+rounding mode the process has set. Schedules with an exponential, a cosine or a power use the platform's functions, whose last
+bit may differ between platforms. A mask differs then only where a random number falls between two neighbouring floats.
 
 Examples
 --------

@@ -51,8 +51,8 @@ def dropout_regularizer(
     Returns
     -------
     float
-        The term, >= 0. For two layers, f(x) = x V U with the columns v_j of V and the rows u_j of U, it is
-        a * sum_j(||u_j||**2 v_j^T C v_j), where a = p / (1 - p).
+        The term, >= 0 for a positive semidefinite `cov`. For two layers, f(x) = x V U with the columns v_j of V and the rows
+        u_j of U, it is a * sum_j(||u_j||**2 v_j^T C v_j), where a = p / (1 - p).
 
     Raises
     ------
@@ -224,8 +224,8 @@ def nuclear_norm_envelope(
 
     Notes
     -----
-    With one hidden layer the bound is (a / d) ||C^(1/2) W||_*^2. Networks whose units all have the same product
-    ||u_j|| ||C^(1/2) v_j|| attain it: dropout regularizes the nuclear norm, and makes the units equally important.
+    With one hidden layer the bound is (a / d) ||C^(1/2) W||_*^2. The networks that attain it have the same product
+    ||u_j|| ||C^(1/2) v_j|| for all units: dropout regularizes the nuclear norm, and makes the units equally important.
 
     References
     ----------

@@ -145,7 +145,7 @@ def mc_predict(
     reduce : Reduction, optional
         The object that takes the results: `Moments` (a new one by default), `Classification`, `Regression`, `Samples`, or any
         object with a method ``update(y)`` and an integer ``count``. If it already has results, the passes that follow are run:
-        50 passes and then 50 more, with the same (seed, offset), are the same as 100.
+        50 passes and then 50 more, with the same (seed, offset), are the same as 100 if `batch` divides 50.
     batch : int, default 1
         The number of passes to run as one. `x` is repeated this many times along its first axis, and the result is cut apart.
         This is faster for small inputs and takes the memory of `batch` passes. The masks are the masks of the repeated

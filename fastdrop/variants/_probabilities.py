@@ -107,7 +107,7 @@ def multinomial_probabilities(x: ArrayLike) -> NDArray[np.float64]:
     The probability of a feature is sqrt(sum of x_i**2), divided by the sum of these roots over all features. These
     probabilities minimize the second moment of the result of `multinomial_dropout`. They are computed in float64, with sums in
     a fixed order, so they are the same to the bit everywhere: sample r is added to the partial sum r % 256, and the second half
-    of the partial sums is added to the first, and so on.
+    of the partial sums is added to the first, and so on. Elements below 2**-538 of the largest magnitude count as 0.
 
     References
     ----------

@@ -63,7 +63,7 @@ def adaptive_dropout(
         P = sigmoid(gain * logits + shift) is the probability of **keeping** an element, unlike the p of other functions. The
         paper calls them alpha and beta.
     mode : {"inverted", "standard"}
-        ``"inverted"``: kept elements are divided by P in training, so that the expected value is x for any logits; outside
+        ``"inverted"``: kept elements are divided by P in training, so that the expected value is x wherever P > 0; outside
         training the result is `x` itself. ``"standard"``, as in the paper: kept elements are unscaled in training; outside
         training the result is P * x.
     antithetic : bool, default False

@@ -157,7 +157,7 @@ def dropout2d(
 
     Notes
     -----
-    Channel c of sample n has the mask bit of index n C + c; without an axis of samples, of index c.
+    Channel c of sample n has the mask bit of index n C + c.
 
     References
     ----------

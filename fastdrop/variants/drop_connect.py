@@ -56,7 +56,8 @@ def drop_connect(
     seed, offset, backend, num_threads
         As in `dropout`.
     training : bool, default True
-        False: the result is the mean over all masks. `fastdrop.theory.drop_connect_moments` has the paper's inference.
+        False: the result is the mean over all masks; with p = 1 in inverted mode it is that of the unchanged weights.
+        `fastdrop.theory.drop_connect_moments` has the paper's inference.
     out : numpy.ndarray, optional
         Where to put the result: of shape (N, out) and the dtype of `x`.
     start : int, default 0
@@ -83,8 +84,9 @@ def drop_connect(
     -----
     The connection from input i to output o of sample n is dropped if U(j) < p, with j = (n in + i) out + o; with
     ``per="batch"``, j = i out + o. The bias of output o has the index n out + o (with ``per="batch"``, o) under the seed
-    ``fold_in(seed, "bias")`` and the same offset. Masks and masked weights are the same to the bit everywhere. NumPy's BLAS
-    computes the matrix products, so their last bits may differ between machines.
+    ``fold_in(seed, "bias")`` and the same offset. A dropped connection has the weight 0: with an infinite input the output is
+    NaN. Masks and masked weights are the same to the bit everywhere. NumPy's BLAS computes the matrix products, so their last
+    bits may differ between machines.
 
     References
     ----------

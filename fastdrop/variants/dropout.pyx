@@ -105,8 +105,8 @@ def dropout(
 
     Notes
     -----
-    In inverted mode E[y] = x and Var[y] = x**2 p / (1 - p). An `out` that overlaps `x` in memory without being `x` gets
-    the same result as one that does not. The payloads of NaNs may differ between machines.
+    In inverted mode E[y] = x and Var[y] = x**2 p / (1 - p) for p < 1. An `out` that overlaps `x` in memory without being `x`
+    gets the same result as one that does not. The payloads of NaNs may differ between machines.
 
     References
     ----------

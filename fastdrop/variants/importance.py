@@ -70,9 +70,10 @@ def importance_dropout(
 
     Notes
     -----
-    Element i with keep probability k is dropped if U(i) < 1 - k, and otherwise multiplied by 1 / k, rounded once to the compute
-    type. This is `dropout` with ``p = 1 - keep_probabilities(scores, p, axis=axis, floor=floor)``. E[y] = x,
-    Var[y] = x**2 (1 - k) / k. The scores are constants: no gradient flows to them.
+    Element i with keep probability k is dropped if U(i) < P, with P = 1 - k rounded to float64, and otherwise multiplied by
+    1 / (1 - P), rounded to float64, then to the compute type. This is `dropout` with
+    ``p = 1 - keep_probabilities(scores, p, axis=axis, floor=floor)``. Where k > 0, E[y] = x and Var[y] = x**2 (1 - k) / k. The
+    scores are constants: no gradient flows to them.
 
     The mean is taken over the given scores. With `start`, give all scores over which the mean of the whole array is taken.
 

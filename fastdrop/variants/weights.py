@@ -181,7 +181,7 @@ def shakeout(
     T is the compute type (float32 for float16 and bfloat16). The numbers s = T(1 / (1 - p)), b = T(c p / (1 - p)) and d = T(c)
     are computed in float64 and rounded once; for p = 1, s and b are 0. A kept weight becomes W s + b if W > 0, W s - b if W < 0
     and W s otherwise; the product is rounded, then the sum. A dropped weight becomes -d if W > 0, d if W < 0 and +0.0
-    otherwise. The result is rounded once more to the dtype of the weights.
+    otherwise; for c = 0 it is always +0.0. The result is rounded once more to the dtype of the weights.
 
     References
     ----------
