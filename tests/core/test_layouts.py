@@ -216,6 +216,14 @@ def test_matrix(engine):
     assert equal_bytes(np.asarray(y), contiguous(x))
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_no_product_of_matrices_outside_training():
+    """NumPy's matrix class takes * as the product of matrices."""
+    x, previous, p = (fastdrop.uniform((3, 3), seed=seed, dtype=np.float64) for seed in (1, 2, 3))
+    y = fastdrop.zoneout(np.matrix(x), np.matrix(previous), p, training=False)
+    assert equal_bytes(np.asarray(y), fastdrop.zoneout(x, previous, p, training=False))
+
+
 def test_masked_arrays_stay_masked(engine):
     values = awkward(50, "float64")
     x = np.ma.masked_invalid(values)
