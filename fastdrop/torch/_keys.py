@@ -17,7 +17,7 @@ from fastdrop._core.pointers import draw_word
 from fastdrop.random import Key, Stream
 from fastdrop.torch._tensors import check_memory, is_tracing, is_transformed
 
-__all__ = ["DEFAULT", "Source", "as_signed", "check_source", "draw_key", "draw_tensor", "words_of"]
+__all__ = ["DEFAULT", "Source", "as_signed", "check_source", "draw_key", "draw_tensor", "refuse_count", "words_of"]
 
 WORD = 2**64
 FROM, TO = -(2**63), 2**63 - 1  # the same call gives the same bits with `torch.randint`, which also runs under vmap
@@ -104,7 +104,8 @@ def draw_tensor(source: Source, device: torch.device) -> tuple[Tensor, int]:
     seed, offset, generator = source
     if isinstance(seed, Tensor):
         # A copy, which the caller cannot change before the backward pass.
-        return (seed.view(torch.int64) if seed.dtype == torch.uint64 else seed).clone(), as_signed(offset)
+        signed = seed.view(torch.int64) if seed.dtype == torch.uint64 else seed
+        return torch.ops.fastdrop.snapshot(signed, False), as_signed(offset)
     if seed is not None:
         word, offset = draw_key(source)
         return torch.full((), as_signed(word), dtype=torch.int64, device=device), as_signed(offset)
@@ -113,6 +114,21 @@ def draw_tensor(source: Source, device: torch.device) -> tuple[Tensor, int]:
     if generator is not None and device.type != "meta":
         return torch.full((), as_signed(draw_word(generator)), dtype=torch.int64, device=device), as_signed(offset)
     return torch.ops.fastdrop.draw(count_draw(), device=device), as_signed(offset)
+
+
+def refuse_checkpoint(what: str, instead: str) -> None:
+    """Raise an error in a backward pass, where a checkpoint repeats a call whose source of masks has advanced."""
+    if torch._C._current_graph_task_id() != -1:
+        raise RuntimeError(
+            f"{what}, and a checkpoint that runs it again in the backward pass would get another mask: {instead}"
+        )
+
+
+def refuse_count() -> None:
+    """Raise an error in a backward pass for a layer that counts its calls."""
+    refuse_checkpoint(
+        "a layer with a seed counts its calls", "use it without a seed there, or call the function with seed and offset"
+    )
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -13,7 +13,7 @@ import fastdrop.torch._functions as functions
 import fastdrop.torch._noise as noise
 from fastdrop._core import plan
 from fastdrop.random import fold_in
-from fastdrop.torch._keys import as_signed
+from fastdrop.torch._keys import as_signed, refuse_count
 from fastdrop.torch._tensors import is_tracing, is_transformed
 
 __all__ = [
@@ -66,13 +66,9 @@ class Seeded(nn.Module):
         if key is None or not self.training or p == 0:
             return function(*arguments, **self.options)
         if torch.compiler.is_compiling() or is_tracing() or is_transformed() or not has_numbers(key):
-            found: dict[str, Any] = {"seed": key}
+            found: dict[str, Any] = {"seed": torch.ops.fastdrop.snapshot(key, True)}
         else:
-            if torch._C._current_graph_task_id() != -1:
-                raise RuntimeError(
-                    f"{type(self).__name__} with a seed counts its calls, and a checkpoint that runs it again in the backward "
-                    "pass would get another mask: use it without a seed there, or call the function with seed and offset"
-                )
+            refuse_count()
             seed, calls = key.tolist()
             found = {"seed": seed % 2**64, "offset": calls % 2**64}
         made = function(*arguments, **self.options, **found)

@@ -11,15 +11,9 @@ import fastdrop
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from torch import nn  # noqa: E402
-from torch_calls import SEED, randn, state  # noqa: E402
+from torch_calls import LAYERS, SEED, randn, state  # noqa: E402
 
 import fastdrop.torch as ft  # noqa: E402
-
-LAYERS = {
-    "Dropout": (3, 4), "Dropout1d": (2, 3, 4), "Dropout2d": (2, 3, 4, 4), "Dropout3d": (2, 3, 4, 4, 4), "AlphaDropout": (3, 4),
-    "FeatureAlphaDropout": (2, 3, 4), "LockedDropout": (4, 2, 3), "DropPath": (8, 3), "GaussianDropout": (3, 4),
-    "DropBlock2d": (2, 3, 9, 9), "ConcreteDropout": (3, 4),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LAYERS)
