@@ -79,6 +79,7 @@ def draw_key(source: Source) -> tuple[int, int]:
     """Return the key (seed, offset) of a call. The source must be checked before."""
     seed, offset, generator = source
     if seed is None:
+        refuse_state(source)
         return draw_word(generator), offset
     if type(seed) is int:
         return seed, offset
@@ -86,6 +87,7 @@ def draw_key(source: Source) -> tuple[int, int]:
         return seed[0], seed[1]
     if isinstance(seed, Tensor):
         return words_of(seed, offset)
+    refuse_state(source)
     return plan.find_key(seed, offset)
 
 
@@ -109,6 +111,7 @@ def draw_tensor(source: Source, device: torch.device) -> tuple[Tensor, int]:
     if seed is not None:
         word, offset = draw_key(source)
         return torch.full((), as_signed(word), dtype=torch.int64, device=device), as_signed(offset)
+    refuse_state(source)
     if is_transformed() or is_tracing():  # torch.jit.trace cannot record a device
         return torch.randint(FROM, TO, (), dtype=torch.int64, device=device, generator=generator), as_signed(offset)
     if generator is not None and device.type != "meta":
@@ -121,6 +124,16 @@ def refuse_checkpoint(what: str, instead: str) -> None:
     if torch._C._current_graph_task_id() != -1:
         raise RuntimeError(
             f"{what}, and a checkpoint that runs it again in the backward pass would get another mask: {instead}"
+        )
+
+
+def refuse_state(source: Source) -> None:
+    """Raise an error in a backward pass for a source with a state of its own, which a checkpoint does not restore."""
+    seed, _, generator = source
+    if generator is not None or isinstance(seed, HAVE_STATE):
+        refuse_checkpoint(
+            f"{'seed' if generator is None else 'generator'} has a state, which each call changes",
+            "draw from PyTorch's default generator there, or give the call a seed and an offset",
         )
 
 

@@ -110,6 +110,28 @@ def test_checkpoints(mode):
         checkpoint(lambda x: layer(x).pow(2).sum(), x, **mode).backward()
 
 
+@pytest.mark.parametrize("mode", [{"use_reentrant": True}, {"use_reentrant": False}], ids=str)
+@pytest.mark.parametrize("name", ["dropout", "gaussian_dropout"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        lambda: {"seed": fastdrop.Stream(0)},
+        lambda: {"seed": np.random.default_rng(0)},
+        lambda: {"seed": np.random.PCG64(0)},
+        lambda: {"generator": torch.Generator().manual_seed(1)},
+    ],
+)
+def test_checkpoints_of_what_has_a_state(options, name, mode):
+    """A checkpoint restores only the state of PyTorch's generator. Where nothing is drawn, nothing is refused."""
+    from torch.utils.checkpoint import checkpoint
+
+    given, function, x = options(), getattr(ft, name), torch.ones(8, requires_grad=True)
+    checkpoint(lambda x: torch.sin(function(x, 0.5, False, **given)), x, **mode).sum().backward()
+    y = checkpoint(lambda x: torch.sin(function(x, 0.5, **given)), x, **mode)
+    with pytest.raises(RuntimeError, match=r"(seed|generator) has a state, which each call changes, and a checkpoint"):
+        y.sum().backward()
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_vmap(same):
     x = randn(5, 3, 4)
