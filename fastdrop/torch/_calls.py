@@ -19,6 +19,7 @@ from fastdrop.torch._tensors import (
     check_in_place,
     check_memory,
     check_tensor,
+    has_tangents,
     is_acceptable,
     is_sharded,
     is_transformed,
@@ -230,6 +231,7 @@ def is_usual(tensors: Sequence[Any], p: Any, training: Any, source: Source) -> b
         and 0 <= p <= 1
         and isinstance(training, bool)
         and is_traceable(source)
+        and not has_tangents()
     )
 
 

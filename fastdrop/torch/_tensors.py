@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 from torch._C._functorch import TransformType
+from torch.autograd import forward_ad
 
 from fastdrop._core import pointers
 
@@ -15,6 +16,7 @@ __all__ = [
     "check_in_place",
     "check_memory",
     "check_tensor",
+    "has_tangents",
     "is_acceptable",
     "is_batch",
     "is_functionalized",
@@ -35,6 +37,11 @@ is_batch = torch._C._functorch.is_legacy_batchedtensor  # as `torch.autograd.gra
 def is_transformed() -> bool:
     """Return whether a transform of `torch.func` is running; the compiler can trace this."""
     return torch._C._functorch.get_dynamic_layer_stack_depth() > 0
+
+
+def has_tangents() -> bool:
+    """Return whether forward mode is on, for which an operator has no rule; the compiler can trace this."""
+    return forward_ad._current_level >= 0
 
 
 def is_functionalized() -> bool:
