@@ -26,7 +26,7 @@ from fastdrop.torch._tensors import (
     lacks_memory,
 )
 
-__all__ = ["NOTHING", "Given", "Placement", "Target", "drop", "given_of", "is_usual", "source_of"]
+__all__ = ["NOTHING", "Given", "Placement", "Target", "drop", "given_of", "is_usual", "outside", "source_of"]
 
 
 class Target(NamedTuple):
@@ -216,9 +216,23 @@ def known_number(p: float) -> float:
     return guard_scalar(float(p))
 
 
-untraced: Any = torch.compiler.disable(  # type: ignore[no-untyped-call]
-    drop, reason="this call of fastdrop.torch is not for a graph, or it is wrong"
-)
+def outside(function: Callable[..., Tensor]) -> Any:
+    """Return the function, run as eager code where a compiler traces."""
+
+    def call(*args: Any, **kwargs: Any) -> Tensor:
+        was = torch.compiler._is_compiling_flag
+        torch.compiler._is_compiling_flag = False  # which `torch.export` with strict=False leaves on in code that is not traced
+        try:
+            return function(*args, **kwargs)
+        finally:
+            torch.compiler._is_compiling_flag = was
+
+    return torch.compiler.disable(  # type: ignore[no-untyped-call]
+        call, reason="this call of fastdrop.torch is not for a graph, or it is wrong"
+    )
+
+
+untraced = outside(drop)
 
 
 def is_usual(tensors: Sequence[Any], p: Any, training: Any, source: Source) -> bool:
@@ -241,7 +255,11 @@ def is_traceable(source: Source) -> bool:
     if generator is not None or not is_word(offset):
         return False
     if isinstance(seed, Tensor):
-        return seed.dtype in (torch.int64, torch.uint64) and (seed.ndim == 0 or (seed.shape == (2,) and offset == 0))
+        return (
+            not is_sharded(seed)
+            and seed.dtype in (torch.int64, torch.uint64)
+            and (seed.ndim == 0 or (seed.shape == (2,) and offset == 0))
+        )
     return seed is None or is_word(seed) or (isinstance(seed, Key) and offset == 0)
 
 

@@ -15,7 +15,7 @@ from torch._guards import TracingContext
 from fastdrop._core import plan, pointers
 from fastdrop._core.pointers import draw_word
 from fastdrop.random import Key, Stream
-from fastdrop.torch._tensors import check_memory, is_tracing, is_transformed
+from fastdrop.torch._tensors import check_memory, is_sharded, is_tracing, is_transformed
 
 __all__ = ["DEFAULT", "Source", "as_signed", "check_source", "draw_key", "draw_tensor", "refuse_count", "words_of"]
 
@@ -66,6 +66,8 @@ def check_source(source: Source, x: Tensor) -> None:
 
 
 def check_seed_tensor(seed: Tensor) -> None:
+    if is_sharded(seed):
+        raise TypeError("a tensor as seed must be no DTensor: give seed.full_tensor()")
     if seed.dtype not in (torch.int64, torch.uint64) or seed.shape not in ((), (2,)):
         raise TypeError(
             "a tensor as seed must be of int64 or uint64 and have the shape (), or (2,) for a key of seed and offset; "
@@ -131,8 +133,11 @@ def refuse_state(source: Source) -> None:
     """Raise an error in a backward pass for a source with a state of its own, which a checkpoint does not restore."""
     seed, _, generator = source
     if generator is not None or isinstance(seed, HAVE_STATE):
+        name = "seed" if generator is None else "generator"
+        if getattr(torch.compiler, "is_exporting", bool)():
+            raise RuntimeError(f"{name} has a state, which an exported program cannot hold: give the call no {name}")
         refuse_checkpoint(
-            f"{'seed' if generator is None else 'generator'} has a state, which each call changes",
+            f"{name} has a state, which each call changes",
             "draw from PyTorch's default generator there, or give the call a seed and an offset",
         )
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fastdrop._core import plan
 from fastdrop.torch._autograd import variant
-from fastdrop.torch._calls import is_compiling, source_of
+from fastdrop.torch._calls import is_compiling, outside, source_of
 from fastdrop.torch._keys import check_source, draw_tensor
 from fastdrop.torch._tensors import check_memory, check_tensor, is_sharded, is_transformed, ndim_of
 
@@ -56,9 +56,7 @@ def call(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
     return function(*args, **kwargs)
 
 
-untraced: Any = torch.compiler.disable(  # type: ignore[no-untyped-call]
-    call, reason="this call of fastdrop.torch is not for a graph, or it is wrong"
-)
+untraced = outside(call)
 
 
 def constant(function: Callable[..., Any]) -> Callable[..., Any]:

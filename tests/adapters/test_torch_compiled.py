@@ -275,6 +275,47 @@ def test_export(strict):
     assert targets.count("fastdrop.dropout.default") == 3
 
 
+class Called(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: ft.dropout(x, np.float32(0.5), np.bool_(True), seed=np.int64(4)),
+        lambda x: ft.dropout(x, 0.5, shared_axes=np.int64(1), seed=4),
+        lambda x: ft.gaussian_dropout(x, np.float32(0.5), seed=np.int64(4)),
+    ],
+)
+def test_export_of_numbers_of_numpy(call):
+    exported = torch.export.export(Called(call), (randn(3, 4),), strict=False)
+    assert torch.equal(exported.module()(randn(3, 4)), call(randn(3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("sentence", "call"),
+    [
+        (r"p must be in \[0, 1\]", lambda x: ft.dropout(x, 2.0)),
+        ("must have dtype", lambda x: ft.dropout(x.int())),
+        (r"p must be in \[0, 1\]", lambda x: ft.gaussian_dropout(x, 2.0)),
+        ("generator has a state, which an exported program", lambda x: ft.dropout(x, generator=torch.Generator())),
+        ("seed has a state, which an exported program", lambda x: ft.dropout(x, seed=fastdrop.Stream(0))),
+        ("seed has a state, which an exported program", lambda x: ft.gaussian_dropout(x, seed=fastdrop.Stream(0))),
+    ],
+)
+def test_export_of_what_is_refused(sentence, call):
+    before = torch.get_rng_state()
+    with pytest.raises((ValueError, TypeError, RuntimeError), match=sentence):
+        torch.export.export(Called(call), (randn(3, 4),), strict=False)
+    assert torch.equal(before, torch.get_rng_state())
+    assert not torch.compiler.is_compiling()
+
+
 def test_make_fx():
     from torch.fx.experimental.proxy_tensor import make_fx
 
