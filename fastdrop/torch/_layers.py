@@ -8,13 +8,14 @@ from typing import Any, NoReturn, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 import fastdrop.torch._functions as functions
 import fastdrop.torch._noise as noise
 from fastdrop._core import plan
 from fastdrop.random import fold_in
 from fastdrop.torch._keys import as_signed, refuse_count
-from fastdrop.torch._tensors import is_tracing, is_transformed
+from fastdrop.torch._tensors import is_sharded, is_tracing
 
 __all__ = [
     "AlphaDropout",
@@ -34,7 +35,7 @@ __all__ = [
 
 def has_numbers(key: Tensor | None) -> TypeGuard[Tensor]:
     """Return whether a key can be read: a batch, or a shape without memory, cannot."""
-    return type(key) is Tensor and not key.is_meta
+    return type(key) is Tensor and not key.is_meta and not is_functorch_wrapped_tensor(key)
 
 
 class Seeded(nn.Module):
@@ -65,14 +66,18 @@ class Seeded(nn.Module):
         key = self._buffers.get("key")
         if key is None or not self.training or p == 0:
             return function(*arguments, **self.options)
-        if torch.compiler.is_compiling() or is_tracing() or is_transformed() or not has_numbers(key):
-            found: dict[str, Any] = {"seed": torch.ops.fastdrop.snapshot(key, True)}
-        else:
-            refuse_count()
+        if is_sharded(key):
+            key = key.to_local()  # type: ignore[attr-defined]  # `distribute_module` makes it a DTensor, with all in each process
+        if torch.compiler.is_compiling() or is_tracing() or not has_numbers(key):
+            made = function(*arguments, **self.options, seed=torch.ops.fastdrop.snapshot(key, True))
+            key[1] += 1
+            return made
+        refuse_count()
+        with torch._C._DisableFuncTorch():  # the key is the layer's own, and no part of what a transform transforms
             seed, calls = key.tolist()
-            found = {"seed": seed % 2**64, "offset": calls % 2**64}
-        made = function(*arguments, **self.options, **found)
-        key[1] += 1  # last: an input that the function refuses does not count
+        made = function(*arguments, **self.options, seed=seed % 2**64, offset=calls % 2**64)
+        with torch._C._DisableFuncTorch():
+            key[1] += 1  # last: an input that the function refuses does not count
         return made
 
     def __prepare_scriptable__(self) -> NoReturn:

@@ -62,8 +62,8 @@ def check(x: DTensor, bias: Any, residual: Any, rule: Rule) -> None:
 def is_block(x: DTensor) -> bool:
     """Return whether each process has consecutive elements along each axis.
 
-    A strided placement makes such parts if the axis is first cut along the later dimensions of the mesh, and evenly. Weights are
-    cut so for tensor parallelism and then for data parallelism.
+    A strided placement makes such parts if the axis is first cut along the later dimensions of the mesh, and evenly.
+    Weights are cut so for tensor parallelism and then for data parallelism.
     """
     cuts = [(getattr(each, "dim", None), getattr(each, "split_factor", None)) for each in x.placements]
     for k, (axis, split_factor) in enumerate(cuts):

@@ -15,6 +15,8 @@ from torch_calls import LAYERS, SEED, randn, state  # noqa: E402
 
 import fastdrop.torch as ft  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # PyTorch warns of what `forward_ad` scripts
+
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers(name):
@@ -118,3 +120,37 @@ def test_weight_drop():
     assert torch.allclose(layer.eval()(x)[0], lstm(x)[0])
     with pytest.raises(ValueError, match="LSTM has no parameter weight"):
         ft.WeightDrop(lstm, "weight")
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_seeded_layers_under_transforms(name):
+    """A layer's own key is read and counted once for each call of the layer."""
+    layer, eager = (getattr(ft, name)(0.5, seed=3).double() for _ in range(2))
+    x, tangent = (randn(*LAYERS[name], dtype=torch.float64) + more for more in (0, 1))
+    y, found = torch.func.jvp(layer, (x,), (tangent,))
+    gradient = torch.func.grad(lambda x: layer(x).pow(2).sum())(x)
+    leaf = x.clone().requires_grad_()
+    assert torch.equal(y, eager(x))
+    (wanted,) = torch.autograd.grad(eager(leaf).pow(2).sum(), leaf)
+    assert torch.allclose(gradient, wanted)
+    assert layer.key.tolist() == [3, 2]
+    again = getattr(ft, name)(0.5, seed=3).double()
+    step = 1e-6
+    with torch.no_grad():
+        again.key[1] = 0
+        above = again(x + step * tangent)
+        again.key[1] = 0
+        below = again(x - step * tangent)
+    assert torch.allclose(found, (above - below) / (2 * step), atol=1e-6)
+
+
+def test_gradients_of_each_sample_with_a_seeded_layer():
+    model, x = nn.Sequential(nn.Linear(4, 4), ft.Dropout(0.5, seed=3)), randn(3, 4)
+    parameters = {name: each.detach() for name, each in model.named_parameters()}
+
+    def loss(parameters, x):
+        return torch.func.functional_call(model, parameters, (x,)).sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, x)
+    assert torch.equal(each["0.bias"], ft.dropout(torch.ones(4), 0.5, seed=3).expand(3, 4))
+    assert model[1].key.tolist() == [3, 1]

@@ -178,6 +178,30 @@ assert ft.dropout_add(x, x, 0.5).shape == x.shape
     assert done.returncode == 0, done.stderr
 
 
+def test_layers_that_count_in_a_distributed_module(run_python):
+    program = """
+from torch.distributed.tensor import distribute_module
+begin(1, 2)
+mesh = init_device_mesh("cpu", (2,))
+layer = distribute_module(torch.nn.Sequential(ft.Dropout(0.5, seed=3)), mesh)
+x = local(torch.ones(2, 3), mesh, Shard(0))
+assert isinstance(layer[0].key, DTensor)
+for calls in range(2):
+    wanted = ft.dropout(torch.ones(4, 3), 0.5, seed=3, offset=calls)[2:]
+    assert torch.equal(layer(x).to_local(), wanted)
+assert layer[0].key.to_local().tolist() == [3, 2]
+for function in (ft.dropout, torch.compile(ft.dropout, backend="aot_eager")):
+    try:
+        function(torch.ones(2, 3), 0.5, seed=layer[0].key)
+    except TypeError as error:
+        assert "a tensor as seed must be no DTensor" in str(error), error
+    else:
+        raise AssertionError
+"""
+    done = run_python(FAKE + program)
+    assert done.returncode == 0, done.stderr
+
+
 def test_data_parallel(tmp_path):
     """Whole numbers, so that sums are exact in any order: the gradient of the weights has the bytes of one process."""
     program = """
