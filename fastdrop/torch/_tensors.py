@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 DTYPES = {getattr(torch, name): number for name, number in pointers.DTYPES.items()}
+MAX_DIMS = pointers.MAX_DIMS
 
 CreationMeta, creation_of = torch._C._autograd.CreationMeta, torch._C._autograd._get_creation_meta
 is_traced = torch._C._is_tracing
@@ -51,7 +52,7 @@ def is_tracing() -> bool:
 
 def check_tensor(x: Any, name: str, instead: str, function: str) -> None:
     """Raise an error unless `x` is a dense floating-point tensor on the CPU, or has a shape but no memory."""
-    if not is_acceptable(x):
+    if not is_acceptable(x) or (not torch.compiler.is_compiling() and pointers.lacks_storage(x)):
         refuse_tensor(x, name, instead, function)
 
 
@@ -62,6 +63,7 @@ def is_acceptable(x: Any) -> bool:
         and x.dtype in DTYPES
         and x.layout is torch.strided
         and not x.is_nested
+        and x.ndim <= MAX_DIMS
         and x.device.type in ("cpu", "meta")
     )
 
@@ -97,6 +99,10 @@ def refuse_tensor(x: Any, name: str, instead: str, function: str) -> NoReturn:
         raise TypeError(f"{name} must be a dense tensor, of layout torch.strided; got a tensor of layout {layout}")
     if x.dtype not in DTYPES:
         raise TypeError(f"{name} must have dtype {', '.join(map(str, DTYPES))}; got {x.dtype}")
+    if x.ndim > MAX_DIMS:
+        raise ValueError(f"{name} must have at most {MAX_DIMS} dimensions; got {x.ndim}")
+    if x.device.type == "cpu":
+        raise ValueError(f"{name} must have memory; its storage was resized to 0")
     raise NotImplementedError(f"{function} takes tensors on the CPU; {name} is on {x.device}: {instead}")
 
 
@@ -112,6 +118,8 @@ def check_in_place(x: Tensor) -> None:
             )
         if x._is_view() and x._base is not None and x._base.is_leaf:
             raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+    if x._is_zerotensor():
+        raise RuntimeError("a zero tensor has no memory, and must not be updated in place. Please clone() it before.")
     if x.is_inference() and not torch.is_inference_mode_enabled():
         raise RuntimeError("an inference tensor must not be updated in place outside InferenceMode; clone it first.")
     if not is_transformed() and torch._debug_has_internal_overlap(x) == 1:

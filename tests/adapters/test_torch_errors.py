@@ -95,6 +95,41 @@ def test_quantized():
     assert torch.equal(before, state())
 
 
+TENSORS = {
+    "dropout": ft.dropout,
+    "alpha_dropout": lambda x: ft.alpha_dropout(x, 0.5, True),
+    "dropout_add": lambda x: ft.dropout_add(x, x),
+    "residual": lambda x: ft.dropout_add(torch.ones(x.shape), x),
+    "gaussian_dropout": ft.gaussian_dropout,
+    "concrete_dropout": lambda x: ft.concrete_dropout(x, torch.zeros(())),
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_tensors_without_storage(name):
+    """Reading at address 0 would end the process."""
+    x, before = torch.ones(8), state()
+    x.untyped_storage().resize_(0)
+    with pytest.raises(ValueError, match="must have memory; its storage was resized to 0"):
+        TENSORS[name](x)
+    assert torch.equal(before, state())
+    assert ft.dropout(torch.ones(0)).shape == (0,)
+
+
+@pytest.mark.parametrize("name", TENSORS)
+@pytest.mark.parametrize("way", ["eager", "compiled", "strided"])
+def test_too_many_dimensions(name, way):
+    x, call, before = torch.ones([2, 2, *[1] * 63]), TENSORS[name], state()
+    if way == "strided":
+        x = x.transpose(0, 1)
+    if way == "compiled":
+        torch._dynamo.reset()
+        call = torch.compile(call, backend="aot_eager")
+    with pytest.raises(ValueError, match="must have at most 64 dimensions; got 65"):
+        call(x)
+    assert torch.equal(before, state())
+
+
 def test_device():
     from torch._subclasses.fake_tensor import FakeTensorMode
 
