@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import ContextDecorator
 from dataclasses import dataclass, field
-from typing import Any, Optional, TypeVar
+from typing import Any, ClassVar, Optional, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -153,8 +153,7 @@ def functions_called(model: nn.Module, example_inputs: Any) -> dict[str, int]:
 
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     args, kwargs = ((), dict(example_inputs)) if isinstance(example_inputs, Mapping) else (tuple(example_inputs), {})
-    before = {name: getattr(nn.functional, name) for name in FUNCTIONS}
-    replace({name: counted(name, function) for name, function in before.items()})
+    before = replace({name: counted(name, getattr(nn.functional, name)) for name in FUNCTIONS})
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.func.functional_call(model, buffers, args, kwargs)
@@ -173,10 +172,11 @@ def replacement(name: str) -> Any:
 
     def function(*args: Any, **kwargs: Any) -> Any:
         """Call fastdrop's function if the tensor is a dense floating-point tensor on the CPU."""
-        given = (*args, *kwargs.values())
+        x, given = args[0] if args else kwargs.get(first), (*args, *kwargs.values())
+        if type(x).__name__ == "NestedTensor":  # a class that knows PyTorch's own functions alone
+            return native(*args, **kwargs)
         if has_torch_function(given):  # as in all functions of PyTorch: a mode or a class may do something else
             return handle_torch_function(function, given, *args, **kwargs)
-        x = args[0] if args else kwargs.get(first)
         return (ours if x is not None and is_acceptable(x) and x.is_cpu else native)(*args, **kwargs)
 
     function.__module__ = "torch.nn.functional"  # pickle and torch.fx find it by its module and name
@@ -186,10 +186,12 @@ def replacement(name: str) -> Any:
     return function
 
 
-def replace(functions: dict[str, Any]) -> None:
-    """Set functions of `torch.nn.functional`."""
+def replace(functions: dict[str, Any]) -> dict[str, Any]:
+    """Set functions of `torch.nn.functional`; return those that were there."""
+    before = {name: getattr(nn.functional, name) for name in functions}
     for name, function in functions.items():
         setattr(nn.functional, name, function)
+    return before
 
 
 def scaled_dot_product_attention(
@@ -232,18 +234,19 @@ class patched(ContextDecorator):  # a function to its users
 
     lock = threading.Lock()
     depth = 0
+    before: ClassVar[dict[str, Any]] = {}  # what the outermost context has found
 
     def __enter__(self) -> patched:
         """Replace the functions, unless an outer context has done so."""
         with patched.lock:
             if not patched.depth:
-                replace(REPLACEMENTS)
+                patched.before = replace(REPLACEMENTS)
             patched.depth += 1
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Put PyTorch's functions back, at the end of the outermost context."""
+        """Put back what was there, at the end of the outermost context."""
         with patched.lock:
             patched.depth -= 1
             if not patched.depth:
-                replace(NATIVE)
+                replace(patched.before)

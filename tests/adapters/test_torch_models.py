@@ -147,6 +147,29 @@ def test_patched():
     assert F.dropout is _models.NATIVE["dropout"]
 
 
+def test_patched_puts_back_what_it_has_found(monkeypatch):
+    """A library may have replaced a function before."""
+
+    def other(*args, **kwargs):
+        return "other"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(F, "dropout", other)
+        with ft.patched(), ft.patched():
+            assert torch.is_tensor(F.dropout(torch.ones(3), 0.5))
+        assert F.dropout is other
+
+
+def test_nested_tensors_go_to_pytorch():
+    nested = torch.nested.nested_tensor([torch.ones(2, 8), torch.ones(3, 8)], layout=torch.jagged)
+    q = nested.unflatten(-1, [2, 4]).transpose(1, 2)
+    wanted = F.scaled_dot_product_attention(q, q, q)
+    with ft.patched():
+        for found in (F.scaled_dot_product_attention(q, q, q), F.scaled_dot_product_attention(query=q, key=q, value=q)):
+            assert torch.equal(found.values(), wanted.values())
+        assert F.dropout(input=nested, p=0.5).is_nested
+
+
 class Attending(nn.Module):
     """Calls functions that `patched` replaces, of Python and of C++."""
 
