@@ -79,7 +79,8 @@ def convert(model: nn.Module, *, example_inputs: Any = None) -> Report:
         The model.
     example_inputs : tuple or dict, optional
         Inputs for one trial forward pass: a tuple of positional arguments, or a dictionary of keywords. The pass counts the
-        functions of PyTorch that the model calls itself. It changes neither buffers nor the state of PyTorch's generator.
+        functions of PyTorch that the model calls itself. It changes neither buffers nor the state of PyTorch's default
+        generator. Layers with a generator of their own draw from it.
 
     Returns
     -------
@@ -93,6 +94,7 @@ def convert(model: nn.Module, *, example_inputs: Any = None) -> Report:
     >>> fastdrop.torch.convert(model).swapped
     ['1']
     """
+    check_model(model)
     if not (example_inputs is None or isinstance(example_inputs, (tuple, list, Mapping))):
         raise TypeError(
             "example_inputs must be a tuple of positional arguments or a dictionary of keywords; "
@@ -104,9 +106,11 @@ def convert(model: nn.Module, *, example_inputs: Any = None) -> Report:
         if kind in OURS:
             module.__class__ = OURS[kind]
             report.swapped.append(name)
-        elif kind not in THEIRS and isinstance(module, tuple(OURS)):
+        elif isinstance(module, _layers.Seeded):
+            continue
+        elif isinstance(module, tuple(OURS)):
             report.left[name] = f"{kind.__name__} is derived from a layer of PyTorch, and may do something else"
-        elif "drop" in kind.__name__.lower() and not isinstance(module, _layers.Seeded):
+        elif "drop" in kind.__name__.lower():
             report.left[name] = f"{kind.__name__} is not a layer of PyTorch"
         elif isinstance(module, nn.RNNBase):
             if module.dropout:
@@ -135,9 +139,16 @@ def revert(model: nn.Module) -> None:
     >>> type(model[0]) is torch.nn.Dropout
     True
     """
+    check_model(model)
     for module in model.modules():
         if type(module) in THEIRS and "key" not in module._buffers and "options" not in vars(module):
             module.__class__ = THEIRS[type(module)]
+
+
+def check_model(model: Any) -> None:
+    """Raise an error for what is no module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
 
 
 def functions_called(model: nn.Module, example_inputs: Any) -> dict[str, int]:
@@ -218,9 +229,12 @@ class patched(ContextDecorator):  # a function to its users
     """Replace PyTorch's dropout functions by fastdrop's, as a context manager or a decorator.
 
     Within the context, `torch.nn.functional.dropout`, its variants and `scaled_dot_product_attention` are fastdrop's for dense
-    floating-point tensors on the CPU. This holds in the whole process, also if modules and other libraries call them. Other
-    tensors, such as nested ones, go to PyTorch's functions. Compile a model within the context, because a compiled graph keeps
-    the functions with which it was made.
+    floating-point tensors on the CPU. This holds in the whole process, also if modules and other libraries call them by these
+    names. A name that ``from torch.nn.functional import dropout`` has bound before, and `torch.dropout`, stay PyTorch's. Other
+    tensors, such as nested ones, go to PyTorch's functions.
+
+    Call a compiled model within the context each time: the compiler notices that the functions have changed, and compiles again.
+    Enter the context outside of a function that is compiled with ``fullgraph=True``, because a graph cannot contain it.
 
     Examples
     --------
