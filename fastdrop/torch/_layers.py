@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import fastdrop.torch._functions as functions
 import fastdrop.torch._noise as noise
 from fastdrop._core import plan
+from fastdrop._core.checks import as_share
 from fastdrop.random import fold_in
 from fastdrop.torch._keys import as_signed
 from fastdrop.torch._tensors import is_tracing, is_transformed
@@ -245,7 +246,7 @@ class DropPath(Seeded):
     ) -> None:
         super().__init__()
         self.drop_prob, self.scale_by_keep = drop_prob, scale_by_keep
-        plan.as_rate(drop_prob)
+        as_share(drop_prob, "drop_prob")
         self.take(seed, name, generator=generator)
 
     def forward(self, input: Tensor) -> Tensor:

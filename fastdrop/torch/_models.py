@@ -233,7 +233,7 @@ class patched(ContextDecorator):  # a function to its users
     names. A name that ``from torch.nn.functional import dropout`` has bound before, and `torch.dropout`, stay PyTorch's. Other
     tensors, such as nested ones, go to PyTorch's functions.
 
-    Call a compiled model within the context each time: the compiler notices that the functions have changed, and compiles again.
+    Call a compiled model within the context each time: the compiler notices that the functions changed, and compiles again.
     Enter the context outside of a function that is compiled with ``fullgraph=True``, because a graph cannot contain it.
 
     Examples

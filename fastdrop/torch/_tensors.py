@@ -76,7 +76,7 @@ def lacks_memory(tensor: Tensor, x: Tensor) -> bool:
 def check_memory(tensor: Tensor, name: str, x: Tensor) -> None:
     """Raise an error for an operand without values. The result would have memory, and nothing would be written to it."""
     if lacks_memory(tensor, x):
-        raise ValueError(f"{name} must be on {x.device}, where input is; got one on {tensor.device}")
+        raise ValueError(f"{name} must be on {x.device} like the other tensors; got one on {tensor.device}")
 
 
 def is_sharded(x: Any) -> bool:

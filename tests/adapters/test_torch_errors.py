@@ -69,6 +69,21 @@ BAD = {
         ValueError,
         "a key as seed has its own offset",
     ),
+    "inplace text": (lambda: (torch.ones(3), 0.5, True, "False"), {}, TypeError, "inplace must be True or False; got 'False'"),
+    "inplace flags": (
+        lambda: (torch.ones(3), 0.5, True, np.array([True, False])),
+        {},
+        TypeError,
+        "inplace must be True or False",
+    ),
+    "offset float": (lambda: (torch.ones(3),), {"offset": 0.0}, TypeError, "offset must be an integer in [0, 2**64); got 0.0"),
+    "offset bool": (
+        lambda: (torch.ones(3),),
+        {"offset": False},
+        TypeError,
+        "offset must be an integer in [0, 2**64); got F",
+    ),
+    "offsets": (lambda: (torch.ones(3),), {"offset": np.array([1, 2])}, TypeError, "offset must be an integer in [0, 2**64)"),
     "offset": (lambda: (torch.ones(3),), {"offset": -1}, ValueError, "offset must be an integer in [0, 2**64)"),
     "axes": (lambda: (torch.ones(3),), {"shared_axes": 1}, ValueError, "shared_axes (1,) are out of range"),
     "noise": (lambda: (torch.ones(3),), {"noise_shape": (2,)}, ValueError, "noise_shape (2,) does not broadcast"),
@@ -84,6 +99,25 @@ def test_bad_input(name):
     with pytest.raises(error) as found:
         ft.dropout(*arguments, **options)
     assert sentence in str(found.value)
+    assert torch.equal(before, state())
+
+
+@pytest.mark.parametrize("way", ["eager", "compiled"])
+def test_errors_name_the_arguments_of_the_function(way):
+    x, before = torch.ones(3, 4), state()
+    for call, error, sentence in (
+        (lambda: ft.locked_dropout(x[0], batch_first=True), ValueError, r"input must have an axis of time, axis 1; got 1"),
+        (lambda: ft.locked_dropout(x, shared_axes=0), TypeError, "there is no option shared_axes: the options here are seed"),
+        (lambda: ft.locked_dropout(x, sede=0), TypeError, "there is no option sede"),
+        (lambda: ft.drop_path(x, 1.5, True), ValueError, r"drop_prob must be a number in \[0, 1\]; got 1.5"),
+        (lambda: ft.DropPath("0.5"), TypeError, r"drop_prob must be a number in \[0, 1\]; got '0.5'"),
+        (lambda: ft.dropout(x, inplace="False"), TypeError, "inplace must be True or False; got 'False'"),
+        (lambda: ft.dropout(x, offset=False), TypeError, "offset must be an integer"),
+    ):
+        torch._dynamo.reset()
+        with pytest.raises(error, match=sentence):
+            (call if way == "eager" else torch.compile(call, backend="aot_eager"))()
+    assert (x == 1).all()
     assert torch.equal(before, state())
 
 
@@ -190,13 +224,16 @@ def test_operands_that_do_not_fit():
     x, before = torch.ones(3, 4), state()
     for residual, bias, error, sentence in (
         (torch.ones(4, 3), None, ValueError, r"residual must have the shape \(3, 4\)"),
-        (torch.ones(3, 4).double(), None, TypeError, "residual must have the dtype of input"),
+        (torch.ones(3, 4).double(), None, TypeError, "residual must have the dtype of x"),
         (x, torch.ones(3), ValueError, r"bias must have the shape \(4,\)"),
-        (x, torch.ones(4).half(), TypeError, "bias must have the dtype of input"),
+        (x, torch.ones(4).half(), TypeError, "bias must have the dtype of x"),
         (3, None, TypeError, "residual must be a torch.Tensor; got int"),
+        (x, 3, TypeError, "bias must be a torch.Tensor; got int"),
     ):
         with pytest.raises(error, match=sentence):
             ft.dropout_add(x, residual, 0.5, bias)
+    with pytest.raises(TypeError, match=r"^x must have dtype"):
+        ft.dropout_add(x.long(), x)
     with pytest.raises(TypeError, match="there is no option sede"):
         ft.dropout_add(x, x, 0.5, sede=3)
     assert torch.equal(before, state())
@@ -207,7 +244,7 @@ def test_operands_of_another_dtype_in_compiled_code():
     x, before = torch.ones(4), state()
     for more in ({"residual": x.half()}, {"residual": x, "bias": x.half()}):
         torch._dynamo.reset()
-        with pytest.raises(TypeError, match=r"must have the dtype of input, torch.float32; got torch.float16"):
+        with pytest.raises(TypeError, match=r"must have the dtype of x, torch.float32; got torch.float16"):
             torch.compile(lambda x, more: ft.dropout_add(x, p=0.5, **more), backend="aot_eager")(x, more)
     for bias, residual in ((x.half(), None), (x[:2], None), (None, x.half()), (None, x[:2])):
         with pytest.raises(ValueError, match="each operand must have the dtype and the shape of x"):
@@ -237,7 +274,8 @@ def test_operands_without_memory(name, compiles):
     """PyTorch would return a result that nothing has been written to."""
     seed = torch.zeros((), dtype=torch.int64, device="meta")
     call = WITHOUT_MEMORY.get(name) or (lambda x: SEEDS_WITHOUT_MEMORY[name](x, seed))
-    sentence = f"{name if name in WITHOUT_MEMORY else 'a tensor as seed'} must be on cpu, where input is; got one on meta"
+    operand = name if name in WITHOUT_MEMORY else "a tensor as seed"
+    sentence = f"{operand} must be on cpu like the other tensors; got one on meta"
     if compiles:
         torch._dynamo.reset()
         call = torch.compile(call, backend="aot_eager")
@@ -249,9 +287,9 @@ def test_operands_without_memory(name, compiles):
 
 def test_operators_of_operands_without_memory():
     x, seed = torch.ones(4), torch.zeros((), dtype=torch.int64, device="meta")
-    with pytest.raises(ValueError, match="must be on cpu, where input is; got one on meta"):
+    with pytest.raises(ValueError, match="must be on cpu like the other tensors; got one on meta"):
         torch.ops.fastdrop.dropout(x, None, None, seed, 0, 0.5, None, None, None, None)
-    with pytest.raises(ValueError, match="must be on cpu, where input is; got one on meta"):
+    with pytest.raises(ValueError, match="must be on cpu like the other tensors; got one on meta"):
         ft.Dropout(0.5, seed=1).to("meta")(x)
 
 
