@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -78,7 +79,7 @@ class Placement(NamedTuple):
             and are_integers(axes)
             and all(-ndim <= axis < ndim for axis in axes)
             and len({axis % ndim for axis in axes}) == len(axes)
-            and (whole is None or (are_integers(whole) and len(whole) == ndim))
+            and (whole is None or (are_integers(whole) and len(whole) == ndim and math.prod(whole) <= 2**55))
             and are_integers(starts)
             and len(starts) == ndim
             and all(b >= 0 and b + n <= w for b, n, w in zip(starts, shape, sizes, strict=True))

@@ -13,6 +13,7 @@ from fastdrop._core import pointers
 __all__ = [
     "DTYPES",
     "check_in_place",
+    "check_layout",
     "check_memory",
     "check_tensor",
     "is_acceptable",
@@ -91,12 +92,17 @@ def ndim_of(x: Any, name: str = "input") -> int:
     return x.ndim
 
 
-def refuse_tensor(x: Any, name: str, instead: str, function: str) -> NoReturn:
-    """Raise an error that says why a tensor is refused."""
+def check_layout(x: Any, name: str) -> None:
+    """Raise an error for what is no dense tensor."""
     ndim_of(x, name)  # raises for other things than tensors
     if x.is_nested or x.is_quantized or x.layout is not torch.strided:
         layout = "nested" if x.is_nested else "quantized" if x.is_quantized else str(x.layout)
         raise TypeError(f"{name} must be a dense tensor, of layout torch.strided; got a tensor of layout {layout}")
+
+
+def refuse_tensor(x: Any, name: str, instead: str, function: str) -> NoReturn:
+    """Raise an error that says why a tensor is refused."""
+    check_layout(x, name)
     if x.dtype not in DTYPES:
         raise TypeError(f"{name} must have dtype {', '.join(map(str, DTYPES))}; got {x.dtype}")
     if x.ndim > MAX_DIMS:

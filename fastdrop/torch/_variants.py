@@ -17,7 +17,7 @@ from fastdrop._core import plan
 from fastdrop.torch._autograd import variant
 from fastdrop.torch._calls import is_compiling, source_of
 from fastdrop.torch._keys import check_source, draw_tensor
-from fastdrop.torch._tensors import check_memory, check_tensor, is_sharded, is_transformed, ndim_of
+from fastdrop.torch._tensors import check_layout, check_memory, check_tensor, is_sharded, is_transformed, ndim_of
 
 __all__ = ["Arguments", "check_other", "constant", "key_of", "placeholder", "refuse_shards", "untraced", "values_of", "vary"]
 
@@ -84,7 +84,9 @@ def refuse_shards(input: Tensor, function: str) -> None:
 
 def check_other(tensor: Any, name: str, input: Any) -> None:
     """Raise an error for an operand without a gradient that an operator does not accept."""
-    ndim_of(tensor, name)  # raises for other things than tensors
+    check_layout(tensor, name)
+    if is_sharded(tensor):
+        raise NotImplementedError(f"{name} must be no DTensor: give {name}.full_tensor() with an input that is none")
     if tensor.device.type not in ("cpu", "meta"):
         raise NotImplementedError(f"{name} must be on the CPU; it is on {tensor.device}")
     ndim_of(input)

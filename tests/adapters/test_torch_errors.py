@@ -259,6 +259,9 @@ WITHOUT_MEMORY = {
     "allowed": lambda x: ft.drop_key(x, allowed=torch.ones(4, dtype=torch.bool, **META)),
     "tokens": lambda x: ft.embedding_dropout(x[0], tokens=torch.zeros(1, 2, dtype=torch.int64, **META), num_embeddings=3),
     "p_logit": lambda x: ft.concrete_dropout(x, torch.ones((), **META)),
+    "key": lambda x: ft.scaled_dot_product_attention(x, x.to("meta"), x, dropout_p=0.5),
+    "value": lambda x: ft.scaled_dot_product_attention(x, x, x.to("meta"), dropout_p=0.5),
+    "attn_mask": lambda x: ft.scaled_dot_product_attention(x, x, x, torch.ones(2, 2, **META), dropout_p=0.5),
     "a tensor as seed": lambda x: ft.dropout(x, seed=torch.zeros((), dtype=torch.int64, **META)),
 }
 SEEDS_WITHOUT_MEMORY = {
@@ -298,6 +301,7 @@ WRONG_PLACES = [
     {"noise_shape": (3,)}, {"noise_shape": (3, 1), "global_shape": (6, 4)}, {"global_shape": (2, 4)}, {"global_shape": (3,)},
     {"global_shape": (6, 4), "global_start": (4, 0)}, {"global_shape": (6, 4), "global_start": (-1, 0)},
     {"global_shape": (6, 4), "global_start": (0,)}, {"global_start": (0, 0)},
+    {"global_shape": (2**60, 4), "global_start": (2**59, 0)},
 ]  # fmt: skip
 
 
@@ -305,10 +309,10 @@ WRONG_PLACES = [
 def test_wrong_places_in_compiled_code(place):
     """The errors of eager code, before a draw."""
     x, before = torch.ones(3, 4), state()
-    with pytest.raises(ValueError, match=r"shared_axes|noise_shape|global_s") as eager:
+    with pytest.raises((ValueError, OverflowError), match=r"shared_axes|noise_shape|global_s|stream 1 has") as eager:
         ft.dropout(x, **place)
     torch._dynamo.reset()
-    with pytest.raises(ValueError, match=re.escape(str(eager.value))):
+    with pytest.raises(eager.type, match=re.escape(str(eager.value))):
         torch.compile(lambda x: ft.dropout(x, **place), backend="aot_eager")(x)
     assert torch.equal(before, state())
 
@@ -417,7 +421,50 @@ WRONG = {
     "axis of rows": (lambda x: ft.attention_dropout(x, unit="key", shared_axes=3), ValueError, "shared_axes must be 0"),
     "rows in place": (lambda x: ft.attention_dropout(x, inplace=True, unit="key"), ValueError, "inplace must be False if rows"),
     "place of rows": (lambda x: ft.attention_dropout(x, unit="key", noise_shape=(1,)), TypeError, "no option noise_shape"),
-    "size of blocks": (lambda x: ft.drop_block2d(x, 0.1, 0), ValueError, "block_size must be an integer >= 1; got 0"),
+    "size of blocks": (lambda x: ft.drop_block2d(x, 0.1, 0), ValueError, "block_size must be at least 1; got 0"),
+    "a huge block": (lambda x: ft.drop_block2d(x, 0.1, 10**400), OverflowError, "block_size must be below 2**63"),
+    "too many words": (
+        lambda x: words(x, torch.tensor([[0, 1]]), num_embeddings=2**60, per="sample"),
+        OverflowError,
+        "stream 1 has 2**55 elements",
+    ),
+    "rates": (lambda x: ft.gaussian_dropout(x, np.array([0.5, 0.5])), TypeError, "p must be a number in [0, 1]"),
+    "a tensor of rates": (lambda x: ft.gaussian_dropout(x, torch.ones(2)), ValueError, "only one element tensors"),
+    "rate of 1": (lambda x: ft.gaussian_dropout(x, np.float32(1)), ValueError, "p must be in [0, 1) here"),
+    "units": (lambda x: words(x, torch.tensor([[0, 1]]), per=np.array(["batch", "a"])), ValueError, "per must be 'batch' or"),
+    "units of a matrix": (lambda x: ft.embedding_dropout(x[0, 0], per=np.array(["a", "b"])), ValueError, "per must be 'batch'"),
+    "sparse words": (lambda x: words(x, torch.tensor([[0, 1]]).to_sparse()), TypeError, "tokens must be a dense tensor"),
+    "sparse flags": (lambda x: ft.drop_key(x, allowed=(x > 0).to_sparse()), TypeError, "allowed must be a dense tensor"),
+    "noise of keys": (
+        lambda x: ft.attention_dropout(x, unit="key", renormalize=False, noise_shape=(1, 1, 2, 4)),
+        ValueError,
+        "noise_shape must be None if unit is 'key'",
+    ),
+    "flags of rows": (
+        lambda x: ft.attention_dropout(x, inplace=np.array([1, 0]), unit="key"),
+        TypeError,
+        "inplace must be True or",
+    ),
+    "a mask of lists": (
+        lambda x: ft.scaled_dot_product_attention(x, x, x, [[True]], 0.5),
+        TypeError,
+        "attn_mask must be a torch.Tensor; got list",
+    ),
+    "integers": (
+        lambda x: ft.scaled_dot_product_attention(x.long(), x.long(), x.long(), dropout_p=0.5),
+        TypeError,
+        "query must have dtype torch.float32, torch.float64, torch.float16, torch.bfloat16; got torch.int64",
+    ),
+    "values of other keys": (
+        lambda x: ft.scaled_dot_product_attention(x, x, x[:, :, :1], dropout_p=0.5),
+        ValueError,
+        "value must fit the probabilities",
+    ),
+    "values of other samples": (
+        lambda x: ft.scaled_dot_product_attention(x.repeat(2, 1, 1, 1), x, x.repeat(3, 1, 1, 1), dropout_p=0.5),
+        ValueError,
+        "value must fit the probabilities",
+    ),
     "rate": (lambda x: ft.gaussian_dropout(x, 1.5), ValueError, "p must be in [0, 1], the probability of dropping; got 1.5"),
     "rate of text": (lambda x: ft.drop_block2d(x, "0.1", 2), TypeError, "p must be a number in [0, 1]"),
     "training": (lambda x: ft.gaussian_dropout(x, 0.5, "no"), TypeError, "training must be True or False"),
