@@ -19,7 +19,7 @@ from fastdrop.torch._tensors import check_memory, check_tensor, ndim_of
 from fastdrop.torch._variants import Arguments, check_other, placeholder, refuse_shards, untraced, values_of, vary
 from fastdrop.variants.words import Lookup
 
-__all__ = ["concrete_dropout", "drop_block2d", "embedding_dropout", "gaussian_dropout"]
+__all__ = ["check_rate_of_noise", "concrete_dropout", "drop_block2d", "embedding_dropout", "gaussian_dropout"]
 
 LARGEST = 2**53  # no side of a map is longer
 
