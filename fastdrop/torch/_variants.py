@@ -17,9 +17,11 @@ from fastdrop._core import plan
 from fastdrop.torch._autograd import variant
 from fastdrop.torch._calls import is_compiling, source_of
 from fastdrop.torch._keys import check_source, draw_tensor
-from fastdrop.torch._tensors import check_layout, check_memory, check_tensor, is_sharded, is_transformed, ndim_of
+from fastdrop.torch._tensors import check_layout, check_memory, check_tensor, is_sharded, ndim_of
 
 __all__ = ["Arguments", "check_other", "constant", "key_of", "placeholder", "refuse_shards", "untraced", "values_of", "vary"]
+
+functorch = torch._C._functorch
 
 
 class Arguments(NamedTuple):
@@ -94,9 +96,13 @@ def check_other(tensor: Any, name: str, input: Any) -> None:
 
 
 def values_of(tensor: Tensor) -> Any:
-    """Return the values of a tensor; within a transform or a compiler, where it has none, zeros of its shape."""
-    if tensor.device.type == "cpu" and not (is_transformed() or torch._C._len_torch_dispatch_stack()):
-        return tensor.numpy(force=True)
+    """Return the values of a tensor; of one without memory, and of a batch within `vmap`, zeros of its shape."""
+    while functorch.is_gradtrackingtensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    is_wrapped = functorch.is_functorch_wrapped_tensor(tensor)
+    if tensor.device.type == "cpu" and not (is_wrapped or torch._C._len_torch_dispatch_stack()):
+        with torch._C._DisableFuncTorch():
+            return tensor.numpy(force=True)
     kind = np.bool_ if tensor.dtype == torch.bool else np.float32 if tensor.dtype.is_floating_point else np.int64
     return np.zeros(tuple(tensor.shape), kind)
 

@@ -509,6 +509,16 @@ def test_wrong_variants(name, way):
     assert torch.equal(before, state())
 
 
+def test_values_are_checked_within_transforms_too():
+    x, before = torch.ones(1, 2, 4), state()
+    with pytest.raises(ValueError, match="tokens must be in"):
+        torch.func.grad(lambda x: words(x[None], torch.tensor([[0, 5]])).sum())(x)
+    for transform in (torch.func.grad, lambda function: torch.func.grad(torch.func.grad(function))):
+        with pytest.raises(ValueError, match="p_logit must be a finite number"):
+            transform(lambda logit: ft.concrete_dropout(x, logit).sum())(torch.tensor(math.nan))
+    assert torch.equal(before, state())
+
+
 @pytest.mark.parametrize(
     "call",
     [ft.dropout2d, ft.drop_block2d, ft.drop_path, ft.embedding_dropout, ft.attention_dropout, ft.drop_key, ft.gaussian_dropout],
