@@ -16,7 +16,7 @@ from fastdrop.torch._calls import Placement, is_compiling, is_usual, source_of
 from fastdrop.torch._functions import drop_probabilities, dropout
 from fastdrop.torch._operators import EMPTY_ROWS, UNITS
 from fastdrop.torch._pairs import renormalized
-from fastdrop.torch._tensors import check_memory, check_tensor, ndim_of
+from fastdrop.torch._tensors import check_layout, check_memory, check_tensor, ndim_of
 from fastdrop.torch._variants import Arguments, check_other, constant, key_of, placeholder, untraced, values_of, vary
 from fastdrop.variants.attention import QUERIES, check_fill, check_keys, check_rule, check_shared_axes
 
@@ -316,7 +316,8 @@ def check_operands(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Non
         check_tensor(each, name, "call torch.nn.functional.scaled_dot_product_attention there", FUNCTION)
         check_memory(each, name, query)
     if mask is not None:
-        check_other(mask, "attn_mask", query)
+        check_layout(mask, "attn_mask")
+        check_memory(mask, "attn_mask", query)
     ndims = [each.ndim for each in operands]
     if min(ndims) < 2:
         raise ValueError(f"query, key and value must have 2 dimensions or more; got {ndims}")

@@ -509,6 +509,16 @@ def test_wrong_variants(name, way):
     assert torch.equal(before, state())
 
 
+def test_words_that_are_shards():
+    class DTensor(torch.Tensor):
+        """Known by its name, because PyTorch's class needs a group of processes."""
+
+    x, before = torch.ones(1, 1, 2, 4), state()
+    with pytest.raises(NotImplementedError, match=r"tokens must be no DTensor: give tokens.full_tensor\(\)"):
+        words(x, torch.tensor([[0, 1]]).as_subclass(DTensor))
+    assert torch.equal(before, state())
+
+
 def test_values_are_checked_within_transforms_too():
     x, before = torch.ones(1, 2, 4), state()
     with pytest.raises(ValueError, match="tokens must be in"):
