@@ -17,7 +17,17 @@ from fastdrop._core.pointers import draw_word
 from fastdrop.random import Key, Stream
 from fastdrop.torch._tensors import check_memory, is_sharded, is_tracing, is_transformed
 
-__all__ = ["DEFAULT", "Source", "as_signed", "check_source", "draw_key", "draw_tensor", "refuse_count", "words_of"]
+__all__ = [
+    "DEFAULT",
+    "Source",
+    "as_signed",
+    "check_generator",
+    "check_source",
+    "draw_key",
+    "draw_tensor",
+    "refuse_count",
+    "words_of",
+]
 
 WORD = 2**64
 FROM, TO = -(2**63), 2**63 - 1  # the same call gives the same bits with `torch.randint`, which also runs under vmap
@@ -49,12 +59,7 @@ def check_source(source: Source, x: Tensor) -> None:
     """Raise an error for a wrong seed, offset or generator of a call on x; no key is drawn."""
     seed, offset, generator = source
     if generator is not None:
-        if seed is not None:
-            raise ValueError("seed and generator both define the key; give only one of them")
-        if not isinstance(generator, torch.Generator):
-            raise TypeError(f"generator must be a torch.Generator; got {type(generator).__name__}")
-        if generator.device.type != "cpu":
-            raise ValueError(f"generator must be one of the CPU, where the tensors are; got one of {generator.device}")
+        check_generator(generator, seed)
     if isinstance(seed, Tensor):
         check_seed_tensor(seed)
         check_memory(seed, "a tensor as seed", x)
@@ -63,6 +68,16 @@ def check_source(source: Source, x: Tensor) -> None:
         plan.as_word(offset, "offset")
     else:
         plan.find_key(seed, offset)
+
+
+def check_generator(generator: Any, seed: Any) -> None:
+    """Raise an error for a generator that cannot be drawn from, or that comes with a seed."""
+    if seed is not None:
+        raise ValueError("seed and generator both define the key; give only one of them")
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator; got {type(generator).__name__}")
+    if generator.device.type != "cpu":
+        raise ValueError(f"generator must be one of the CPU, where the tensors are; got one of {generator.device}")
 
 
 def check_seed_tensor(seed: Tensor) -> None:

@@ -326,13 +326,16 @@ def test_tensors_that_outlived_their_transform():
     assert torch.equal(ft.dropout(kept[0], 0.4, seed=3), ft.dropout(randn(8), 0.4, seed=3))
 
 
-def test_tensors_without_storage():
-    """They raise; reading at address 0 would end the process."""
-    x = randn(8)
-    x.untyped_storage().resize_(0)
-    for nothing in (x, torch._efficientzerotensor(8)):
-        with pytest.raises((ValueError, RuntimeError), match=r"storage|address"):
-            ft.dropout(nothing, 0.4, seed=3)
+def test_zero_tensors():
+    """PyTorch gives them memory once it is needed, also those that are gradients."""
+    zero, x, before = torch._efficientzerotensor(8), randn(8).requires_grad_(), state()
+    for function in (ft.dropout, ft.gaussian_dropout):
+        assert torch.equal(function(zero, 0.4, seed=3), torch.zeros(8))
+        (grad,) = torch.autograd.grad(function(x, 0.4, seed=3), x, zero)
+        assert torch.equal(grad, torch.zeros(8))
+    with pytest.raises(RuntimeError, match="a zero tensor has no memory"):
+        ft.dropout(zero, 0.4, inplace=True)
+    assert torch.equal(before, state())
 
 
 def test_in_place_and_used_twice():

@@ -29,7 +29,7 @@ def test_layers(name):
     assert not torch.equal(first, second)
     assert layer.eval()(x) is x
     assert "key" not in layer.state_dict()
-    with pytest.raises(ValueError, match=r"p must be in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"must be (a number )?in \[0, 1\]"):
         kind(2.0)
 
 
@@ -74,6 +74,33 @@ def test_layers_with_names_and_options():
         ft.Dropout(name="a")
     with pytest.raises(ValueError, match="seed and generator both define the key; give only one of them"):
         ft.Dropout(seed=1, generator=torch.Generator())
+
+
+WRONG = {
+    "option": (
+        lambda: ft.Dropout(0.5, sede=42),
+        TypeError,
+        "there is no option sede: the options here are seed, name, generator",
+    ),
+    "offset": (lambda: ft.Dropout(0.5, seed=42, offset=3), TypeError, "there is no option offset"),
+    "training": (lambda: ft.Dropout(0.5, training=False), TypeError, "there is no option training"),
+    "axes": (lambda: ft.Dropout2d(0.5, shared_axes=0), TypeError, "there is no option shared_axes"),
+    "generator": (lambda: ft.DropPath(0.5, generator="x"), TypeError, "generator must be a torch.Generator; got str"),
+    "logit": (lambda: ft.ConcreteDropout(0.0), ValueError, "p must be above 0 and below 1, because the layer learns its logit"),
+    "temperature": (lambda: ft.ConcreteDropout(0.1, 0), ValueError, "temperature must be above 0; got 0"),
+    "noise": (lambda: ft.GaussianDropout(1.0), ValueError, "p must be in [0, 1) here"),
+    "block": (lambda: ft.DropBlock2d(0.1, 0), ValueError, "block_size must be at least 1; got 0"),
+    "module": (lambda: ft.WeightDrop(3, "w"), TypeError, "module must be a torch.nn.Module; got int"),
+    "weights": (lambda: ft.WeightDrop(nn.Linear(2, 2), 3), TypeError, "weights must be a sequence; got 3"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_layers_refuse_what_their_functions_would_refuse(name):
+    make, error, sentence = WRONG[name]
+    with pytest.raises(error) as found:
+        make()
+    assert sentence in str(found.value)
 
 
 @pytest.mark.parametrize("name", ["AlphaDropout", "FeatureAlphaDropout"])
