@@ -9,6 +9,11 @@ SEED = 2**63 + 5  # above what an int64 holds
 KEY = {"seed": SEED, "offset": 2**64 - 1}
 SHAPES = {"dropout1d": (3, 4, 5), "dropout2d": (3, 4, 5, 2), "dropout3d": (3, 4, 5, 2, 2), "feature_alpha_dropout": (3, 4, 5)}
 FUNCTIONS = ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"]
+LAYERS = {  # the shapes of their inputs
+    "Dropout": (3, 4), "Dropout1d": (2, 3, 4), "Dropout2d": (2, 3, 4, 4), "Dropout3d": (2, 3, 4, 4, 4), "AlphaDropout": (3, 4),
+    "FeatureAlphaDropout": (2, 3, 4), "LockedDropout": (4, 2, 3), "DropPath": (8, 3), "GaussianDropout": (3, 4),
+    "DropBlock2d": (2, 3, 9, 9), "ConcreteDropout": (3, 4),
+}  # fmt: skip
 
 
 def randn(*shape, dtype=torch.float32):

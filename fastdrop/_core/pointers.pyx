@@ -42,6 +42,8 @@ DTYPES = {
     "float32": native.FD_FLOAT32, "float64": native.FD_FLOAT64, "float16": native.FD_FLOAT16, "bfloat16": native.FD_BFLOAT16
 }
 
+MAX_DIMS = native.FD_MAX_DIMS
+
 cdef extern from "numpy/arrayobject.h":
     object PyArray_New(object, int, np.npy_intp *, int, np.npy_intp *, void *, int, int, object)
 

@@ -83,16 +83,40 @@ cdef int64_t size_in_c_order(const Described *at) noexcept:
     return n
 
 
-cpdef bint is_plain(x) except -1:
-    """Return whether a kernel may use a tensor's memory: a dense tensor of PyTorch's class, in no transform or trace."""
-    cdef Described at
+cdef bint describe(x, Described *at) except -1:
+    """Describe a dense tensor of PyTorch's class on the CPU, in no transform or trace; return whether x is one."""
     if type(x) not in plain_types or transforms_active() or dispatch_modes() or is_traced():
         return False
     try:
-        exchange.describe(x, &at)
+        exchange.describe(x, at)
     except RuntimeError:  # a sparse or nested tensor, or one on a device that DLPack does not know
         return False
-    return at.device == DEVICE_CPU and dtype_of(&at) >= 0 and not x.is_neg()
+    return at.device == DEVICE_CPU
+
+
+cdef bint lacks_elements(x, const Described *at) except -1:
+    """Return whether a tensor has elements and no memory for them. One that outlived its transform has another's memory."""
+    cdef int k
+    if at.data != NULL:
+        return False
+    for k in range(at.ndim):
+        if at.shape[k] == 0:
+            return False
+    return unwrap_if_dead(x) is x
+
+
+cpdef bint is_plain(x) except -1:
+    """Return whether a kernel may use a tensor's memory."""
+    cdef Described at
+    if not describe(x, &at) or dtype_of(&at) < 0 or at.ndim > native.FD_MAX_DIMS:
+        return False
+    return not (x.is_neg() or lacks_elements(x, &at))
+
+
+cpdef bint lacks_storage(x) except -1:
+    """Return whether the storage of a tensor was resized to 0. The memory of a zero tensor exists once it is needed."""
+    cdef Described at
+    return describe(x, &at) and lacks_elements(x, &at) and not x._is_zerotensor()
 
 
 cpdef object draw_word(generator=None):

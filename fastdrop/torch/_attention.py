@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.backends.cuda import fp16_bf16_reduction_math_sdp_allowed
 from torch.nn.attention.bias import CausalBias, CausalVariant
 
+from fastdrop._core import plan
 from fastdrop.torch._calls import Placement, is_compiling, is_usual, source_of
 from fastdrop.torch._functions import drop_probabilities, dropout
 from fastdrop.torch._operators import EMPTY_ROWS, UNITS
 from fastdrop.torch._pairs import renormalized
-from fastdrop.torch._tensors import ndim_of
+from fastdrop.torch._tensors import check_layout, check_memory, check_tensor, ndim_of
 from fastdrop.torch._variants import Arguments, check_other, constant, key_of, placeholder, untraced, values_of, vary
 from fastdrop.variants.attention import QUERIES, check_fill, check_keys, check_rule, check_shared_axes
 
@@ -88,8 +89,10 @@ def attention_dropout(
     if ndim_of(input) != 4 and (unit == "key" or window != 1 or renormalize):
         raise ValueError(f"input must have the dimensions (batch, heads, queries, keys); got {input.ndim} dimensions")
     if rule is not None and rule[1] is None:
+        if unit == "key" and options.get("noise_shape") is not None:
+            raise ValueError("noise_shape must be None if unit is 'key', because all queries share a decision then")
         return drop_probabilities(input, p, training, inplace, shared_axes=rule[0], **options)
-    if inplace:
+    if inplace is not False and plan.check_flag(inplace, "inplace"):
         raise ValueError("inplace must be False if rows are renormalised")
     if is_compiling() and not (rule is not None and is_usual((input,), p, training, source_of(options))):
         rows = {
@@ -251,8 +254,7 @@ def scaled_dot_product_attention(
     if is_causal and attn_mask is not None:
         raise ValueError("is_causal and attn_mask both define the allowed keys; give only one of them")
     if torch.is_autocast_enabled("cpu"):
-        query, key, value = (lowered(each) for each in (query, key, value))
-        attn_mask = None if attn_mask is None else lowered(attn_mask)
+        query, key, value, attn_mask = (lowered(each) for each in (query, key, value, attn_mask))
     check_operands(query, key, value, attn_mask, enable_gqa)
     if enable_gqa:
         key, value = (each.repeat_interleave(query.size(-3) // each.size(-3), -3) for each in (key, value))
@@ -277,12 +279,22 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float, scale
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.to(scores.dtype)
     weights = torch.softmax(scores, -1) if mask is None else torch.ops.aten._safe_softmax(scores, -1)
+    check_value(weights, v)
     return torch.matmul(dropout(weights, p, **options), v)
 
 
-def lowered(x: Tensor) -> Tensor:
-    """Return an operand of attention in the dtype to which autocast casts it."""
-    if not x.is_floating_point() or x.dtype == torch.float64:
+def check_value(weights: Tensor, value: Tensor) -> None:
+    """Raise an error for values that do not fit the probabilities, before a key is drawn."""
+    pairs = zip(reversed(weights.shape[:-2]), reversed(value.shape[:-2]), strict=False)
+    if weights.size(-1) != value.size(-2) or not all(a == b or a == 1 or b == 1 for a, b in pairs):
+        raise ValueError(
+            f"value must fit the probabilities, of shape (..., queries, keys), {tuple(weights.shape)}; got {tuple(value.shape)}"
+        )
+
+
+def lowered(x: Any) -> Any:
+    """Return an operand of attention in the dtype to which autocast casts it; other things than tensors as they are."""
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.dtype == torch.float64:
         return x
     return x.to(torch.get_autocast_dtype("cpu"))
 
@@ -300,7 +312,13 @@ def causal_mask(queries: int, keys: int, diagonal: int, device: torch.device) ->
 def check_operands(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, enable_gqa: bool) -> None:
     """Raise an error for operands that PyTorch's function refuses, before a key is drawn."""
     operands = (query, key, value)
-    ndims = [ndim_of(each, name) for each, name in zip(operands, ("query", "key", "value"), strict=True)]
+    for each, name in zip(operands, ("query", "key", "value"), strict=True):
+        check_tensor(each, name, "call torch.nn.functional.scaled_dot_product_attention there", FUNCTION)
+        check_memory(each, name, query)
+    if mask is not None:
+        check_layout(mask, "attn_mask")
+        check_memory(mask, "attn_mask", query)
+    ndims = [each.ndim for each in operands]
     if min(ndims) < 2:
         raise ValueError(f"query, key and value must have 2 dimensions or more; got {ndims}")
     if not query.dtype == key.dtype == value.dtype:
@@ -312,5 +330,6 @@ def check_operands(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Non
         raise ValueError(f"the number of heads of query must be a multiple of those of key and value; got {heads}")
 
 
+FUNCTION = "fastdrop.torch.scaled_dot_product_attention"
 HALVES = (torch.float16, torch.bfloat16)
 native_attention = torch.nn.functional.scaled_dot_product_attention  # whatever `patched` does to the name

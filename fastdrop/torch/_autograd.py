@@ -20,7 +20,7 @@ from fastdrop.torch._operators import (
     keep_for_variant,
     new_rule,
 )
-from fastdrop.torch._tensors import is_batch, is_functionalized, is_transformed
+from fastdrop.torch._tensors import has_tangents, is_batch, is_functionalized, is_transformed
 
 __all__ = ["by_operator", "eager", "one_by_one", "variant"]
 
@@ -79,21 +79,12 @@ class EagerAdd(Function):  # type: ignore[misc]
         return dx, None, dbias, grad if of_residual else None
 
     @staticmethod
-    def jvp(ctx: Any, x: Any, _rule: Any, bias: Any, residual: Any) -> Any:
-        return tangent(lambda *operands: eager(operands[0], ctx.rule, False, operands[1:]), x, bias, residual)
+    def jvp(ctx: Any, x: Tensor, _rule: Any, bias: Tensor | None, residual: Tensor | None) -> Any:
+        return eager(x, ctx.rule, False, (bias, residual))  # of operands without a tangent, PyTorch gives zeros
 
 
 # `Function.apply` without what it does for transforms: `is_plain` has seen that there are none.
 register_functions(new_rule, super(Function, Eager).apply, super(Function, EagerAdd).apply)
-
-
-def tangent(function: Any, x: Tensor | None, bias: Tensor | None, residual: Tensor | None) -> Tensor | None:
-    """Return the tangent of a function that is linear in its operands. An operand that is None counts as 0."""
-    if x is not None:
-        return function(x, bias, residual)  # type: ignore[no-any-return]
-    if bias is not None:
-        raise NotImplementedError("forward mode with a tangent of the bias needs a tangent of x as well, which may be zeros")
-    return residual
 
 
 def eager(x: Tensor, rule: Rule, in_place: bool = False, more: Operands = NO_OPERANDS) -> Tensor:
@@ -109,13 +100,13 @@ def eager(x: Tensor, rule: Rule, in_place: bool = False, more: Operands = NO_OPE
 def by_operator(x: Tensor, seed: Tensor, rule: Rule, more: Operands = NO_OPERANDS) -> Tensor:
     """Return the result of `eager` with a tensor as seed, by an operator: for compilers, tensors without memory, transforms."""
     place = rule.place or ((), None, None)
-    function = Transformed.apply if is_transformed() and not is_functionalized() else ops.dropout
+    function = Transformed.apply if (is_transformed() or has_tangents()) and not is_functionalized() else ops.dropout
     arguments = (x, *more, seed, as_signed(rule.offset), rule.p, list(rule.factors), list(place[0]), *place[1:])
     return function(*arguments)  # type: ignore[no-any-return]
 
 
 class Transformed(Function):  # type: ignore[misc]
-    """The operator `dropout` under `torch.func`: gradients, tangents, batches."""
+    """The operator `dropout` under `torch.func` and in forward mode: gradients, tangents, batches."""
 
     forward = staticmethod(lambda *arguments: ops.dropout(*arguments))
 
@@ -129,11 +120,10 @@ class Transformed(Function):  # type: ignore[misc]
         return backward_of_dropout(ctx, grad, Transformed.apply)
 
     @staticmethod
-    def jvp(ctx: Any, x: Tensor | None, bias: Tensor | None, residual: Tensor | None, *_: Any) -> Any:
+    def jvp(ctx: Any, x: Tensor, bias: Tensor | None, residual: Tensor | None, *_: Any) -> Any:
         (seed,) = ctx.saved_tensors
         offset, p, factors, *place = ctx.numbers
-        numbers = (seed, offset, p, factors[:1], *place)
-        return tangent(lambda *operands: Transformed.apply(*operands, *numbers), x, bias, residual)
+        return Transformed.apply(x, bias, residual, seed, offset, p, factors[:1], *place)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, bias: Any, residual: Any, seed: Tensor, *numbers: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,13 +21,14 @@ from fastdrop.torch._tensors import (
     check_in_place,
     check_memory,
     check_tensor,
+    has_tangents,
     is_acceptable,
     is_sharded,
     is_transformed,
     lacks_memory,
 )
 
-__all__ = ["NOTHING", "Given", "Placement", "Target", "drop", "given_of", "is_usual", "source_of"]
+__all__ = ["NOTHING", "Given", "Placement", "Target", "drop", "given_of", "is_usual", "outside", "source_of"]
 
 
 class Target(NamedTuple):
@@ -34,15 +36,16 @@ class Target(NamedTuple):
 
     name: str
     instead: str  # what an error suggests for a tensor on another device
-    factors: Callable[[float], tuple[float, ...]] | None  # of a rate, unless they are 1 / (1 - p)
+    factors: Callable[[float], tuple[float, ...]] | None = None  # of a rate, unless they are 1 / (1 - p)
+    operand: str = "input"  # the name of the tensor
+    as_rate: Callable[[Any], float] = plan.as_rate  # raises the errors of a rate
 
 
-def target(name: str, factors: Callable[[float], tuple[float, ...]] | None = None) -> Target:
-    """Return the facts about the named function that `drop` needs."""
+def target(name: str, **properties: Any) -> Target:
+    """Return the properties of the named function that `drop` needs."""
     native = hasattr(torch.nn.functional, name)
-    return Target(
-        f"fastdrop.torch.{name}", f"call torch.nn.functional.{name} there" if native else "call input.cpu() first", factors
-    )
+    instead = f"call torch.nn.functional.{name} there" if native else "call input.cpu() first"
+    return Target(f"fastdrop.torch.{name}", instead, **properties)
 
 
 class Placement(NamedTuple):
@@ -78,7 +81,7 @@ class Placement(NamedTuple):
             and are_integers(axes)
             and all(-ndim <= axis < ndim for axis in axes)
             and len({axis % ndim for axis in axes}) == len(axes)
-            and (whole is None or (are_integers(whole) and len(whole) == ndim))
+            and (whole is None or (are_integers(whole) and len(whole) == ndim and math.prod(whole) <= 2**55))
             and are_integers(starts)
             and len(starts) == ndim
             and all(b >= 0 and b + n <= w for b, n, w in zip(starts, shape, sizes, strict=True))
@@ -131,13 +134,13 @@ def drop(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, give
         x = unwrap_if_dead(x)  # a tensor that outlived its transform has no memory of its own
     if not plain or more is not NO_OPERANDS:
         plain = check_operands(x, more, function) and plain
-    rate = plan.as_rate(p)
+    rate = function.as_rate(p)
     place = None
     if placement is not None:
         placement = Placement(*map(fixed, placement))
         pointers.check(x.shape, rate, *placement)
         place = placement.resolved(x.ndim)
-    if in_place:
+    if in_place is not False and (in_place := plan.check_flag(in_place, "inplace")):
         check_in_place(x)
     if source is not DEFAULT:
         check_source(source, x)
@@ -153,19 +156,19 @@ def drop(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, give
 
 def check_operands(x: Tensor, more: Operands, function: Target) -> bool:
     """Raise an error unless the tensors fit together; return whether all of them are plain."""
-    check_tensor(x, "input", function.instead, function.name)
+    check_tensor(x, function.operand, function.instead, function.name)
     plain = True
     for tensor, name, shape in zip(more, ("bias", "residual"), (x.shape[-1:], x.shape), strict=True):
         if tensor is not None:
             check_tensor(tensor, name, function.instead, function.name)
             if tensor.dtype != x.dtype:
-                raise TypeError(f"{name} must have the dtype of input, {x.dtype}; got {tensor.dtype}")
+                raise TypeError(f"{name} must have the dtype of {function.operand}, {x.dtype}; got {tensor.dtype}")
             if tensor.shape != shape:
                 raise ValueError(f"{name} must have the shape {tuple(shape)}; got {tuple(tensor.shape)}")
             if not is_plain(tensor):
                 check_memory(tensor, name, x)
                 if is_sharded(tensor) and not is_sharded(x):
-                    raise ValueError(f"{name} must be no DTensor, because input is none")
+                    raise ValueError(f"{name} must be no DTensor, because {function.operand} is none")
                 plain = False
     return plain
 
@@ -195,6 +198,7 @@ def traced(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, gi
     source, placement, more = given
     if not (
         is_usual((x, *more), p, training, source)
+        and isinstance(in_place, bool)
         and not is_transformed()
         and (placement is None or placement.is_traceable(x.shape))
         and (more[0] is None or (more[0].dtype == x.dtype and more[0].shape == x.shape[-1:]))
@@ -217,9 +221,23 @@ def known_number(p: float) -> float:
     return guard_scalar(float(p))
 
 
-untraced: Any = torch.compiler.disable(  # type: ignore[no-untyped-call]
-    drop, reason="this call of fastdrop.torch is not for a graph, or it is wrong"
-)
+def outside(function: Callable[..., Tensor]) -> Any:
+    """Return the function, run as eager code where a compiler traces."""
+
+    def call(*args: Any, **kwargs: Any) -> Tensor:
+        was = torch.compiler._is_compiling_flag
+        torch.compiler._is_compiling_flag = False  # which `torch.export` with strict=False leaves on in code that is not traced
+        try:
+            return function(*args, **kwargs)
+        finally:
+            torch.compiler._is_compiling_flag = was
+
+    return torch.compiler.disable(  # type: ignore[no-untyped-call]
+        call, reason="this call of fastdrop.torch is not for a graph, or it is wrong"
+    )
+
+
+untraced = outside(drop)
 
 
 def is_usual(tensors: Sequence[Any], p: Any, training: Any, source: Source) -> bool:
@@ -232,6 +250,7 @@ def is_usual(tensors: Sequence[Any], p: Any, training: Any, source: Source) -> b
         and 0 <= p <= 1
         and isinstance(training, bool)
         and is_traceable(source)
+        and not has_tangents()
     )
 
 
@@ -241,7 +260,11 @@ def is_traceable(source: Source) -> bool:
     if generator is not None or not is_word(offset):
         return False
     if isinstance(seed, Tensor):
-        return seed.dtype in (torch.int64, torch.uint64) and (seed.ndim == 0 or (seed.shape == (2,) and offset == 0))
+        return (
+            not is_sharded(seed)
+            and seed.dtype in (torch.int64, torch.uint64)
+            and (seed.ndim == 0 or (seed.shape == (2,) and offset == 0))
+        )
     return seed is None or is_word(seed) or (isinstance(seed, Key) and offset == 0)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import fastdrop.torch._native as _native
+from fastdrop._core.checks import as_share
 from fastdrop._core.pointers import drop_usual
 from fastdrop.torch._calls import NOTHING, Given, Placement, drop, given_of, is_compiling, source_of, target
 from fastdrop.torch._keys import DEFAULT
@@ -173,7 +174,7 @@ class Row(NamedTuple):
 
 def define(row: Row) -> Function:
     """Return the function of a row."""
-    name, axes, described = row.name, row.axes, target(row.name, row.factors)
+    name, axes, described = row.name, row.axes, target(row.name, factors=row.factors)
     is_usual = axes is None and row.factors is None
 
     def function(
@@ -198,7 +199,7 @@ def define(row: Row) -> Function:
                 drops_nothing = training is False or (isinstance(p, (int, float)) and p == 0)  # other types are checked later
                 shared_axes = axes(ndim_of(input), not drops_nothing)
             place = Placement(noise_shape, shared_axes, global_shape, global_start)
-        is_default = seed is None and generator is None and offset == 0
+        is_default = seed is None and generator is None and type(offset) is int and offset == 0
         if is_default and place is None:
             if is_usual and not is_compiling():
                 made = (_native.drop or drop_usual)(input, p, training, inplace)
@@ -310,7 +311,19 @@ def locked_dropout(
     >>> bool((y[0] == y[1]).all())
     True
     """
-    return dropout(input, p, training, inplace, shared_axes=1 if batch_first else 0, **options)
+    time, ndim = 1 if batch_first else 0, ndim_of(input)
+    if ndim <= time:
+        raise WrongDimensions(f"input must have an axis of time, axis {time}; got {ndim} dimensions")
+    return drop(input, p, training, inplace, LOCKED_DROPOUT, given_along((time,), options))
+
+
+LOCKED_DROPOUT = target("locked_dropout")
+
+
+def given_along(axes: tuple[int, ...], options: dict[str, Any]) -> Given:
+    """Return the options of a function whose decisions are shared along axes of its own."""
+    place = Placement(None, axes, options.pop("global_shape", None), options.pop("global_start", None))
+    return Given(source_of(options, ("global_shape", "global_start")), place)
 
 
 def drop_path(
@@ -345,13 +358,17 @@ def drop_path(
     ndim = ndim_of(input)
     if ndim < 1:
         raise ValueError("input must have an axis of samples; got 0 dimensions")
-    place = Placement(None, tuple(range(1, ndim)), options.pop("global_shape", None), options.pop("global_start", None))
     function = DROP_PATH if scale_by_keep else UNSCALED_DROP_PATH
-    source = source_of(options, ("global_shape", "global_start"))
-    return drop(input, drop_prob, training, False, function, Given(source, place))
+    return drop(input, drop_prob, training, False, function, given_along(tuple(range(1, ndim)), options))
 
 
-DROP_PATH, UNSCALED_DROP_PATH = target("drop_path"), target("drop_path", no_factor)
+def as_drop_prob(value: Any) -> float:
+    """Return the rate of `drop_path`, or raise an error that names it."""
+    return as_share(value, "drop_prob")
+
+
+DROP_PATH = target("drop_path", as_rate=as_drop_prob)
+UNSCALED_DROP_PATH = DROP_PATH._replace(factors=no_factor)
 
 
 def dropout_add(
@@ -386,4 +403,4 @@ def dropout_add(
     return drop(x, p, training, False, DROPOUT_ADD, given_of(options, (bias, residual)))
 
 
-DROPOUT_ADD = target("dropout_add")
+DROPOUT_ADD = target("dropout_add", operand="x")

@@ -15,9 +15,19 @@ from torch._guards import TracingContext
 from fastdrop._core import plan, pointers
 from fastdrop._core.pointers import draw_word
 from fastdrop.random import Key, Stream
-from fastdrop.torch._tensors import check_memory, is_tracing, is_transformed
+from fastdrop.torch._tensors import check_memory, is_sharded, is_tracing, is_transformed
 
-__all__ = ["DEFAULT", "Source", "as_signed", "check_source", "draw_key", "draw_tensor", "words_of"]
+__all__ = [
+    "DEFAULT",
+    "Source",
+    "as_signed",
+    "check_generator",
+    "check_source",
+    "draw_key",
+    "draw_tensor",
+    "refuse_count",
+    "words_of",
+]
 
 WORD = 2**64
 FROM, TO = -(2**63), 2**63 - 1  # the same call gives the same bits with `torch.randint`, which also runs under vmap
@@ -49,12 +59,7 @@ def check_source(source: Source, x: Tensor) -> None:
     """Raise an error for a wrong seed, offset or generator of a call on x; no key is drawn."""
     seed, offset, generator = source
     if generator is not None:
-        if seed is not None:
-            raise ValueError("seed and generator both define the key; give only one of them")
-        if not isinstance(generator, torch.Generator):
-            raise TypeError(f"generator must be a torch.Generator; got {type(generator).__name__}")
-        if generator.device.type != "cpu":
-            raise ValueError(f"generator must be one of the CPU, where the tensors are; got one of {generator.device}")
+        check_generator(generator, seed)
     if isinstance(seed, Tensor):
         check_seed_tensor(seed)
         check_memory(seed, "a tensor as seed", x)
@@ -65,7 +70,19 @@ def check_source(source: Source, x: Tensor) -> None:
         plan.find_key(seed, offset)
 
 
+def check_generator(generator: Any, seed: Any) -> None:
+    """Raise an error for a generator that cannot be drawn from, or that comes with a seed."""
+    if seed is not None:
+        raise ValueError("seed and generator both define the key; give only one of them")
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator; got {type(generator).__name__}")
+    if generator.device.type != "cpu":
+        raise ValueError(f"generator must be one of the CPU, where the tensors are; got one of {generator.device}")
+
+
 def check_seed_tensor(seed: Tensor) -> None:
+    if is_sharded(seed):
+        raise TypeError("a tensor as seed must be no DTensor: give seed.full_tensor()")
     if seed.dtype not in (torch.int64, torch.uint64) or seed.shape not in ((), (2,)):
         raise TypeError(
             "a tensor as seed must be of int64 or uint64 and have the shape (), or (2,) for a key of seed and offset; "
@@ -79,6 +96,7 @@ def draw_key(source: Source) -> tuple[int, int]:
     """Return the key (seed, offset) of a call. The source must be checked before."""
     seed, offset, generator = source
     if seed is None:
+        refuse_state(source)
         return draw_word(generator), offset
     if type(seed) is int:
         return seed, offset
@@ -86,6 +104,7 @@ def draw_key(source: Source) -> tuple[int, int]:
         return seed[0], seed[1]
     if isinstance(seed, Tensor):
         return words_of(seed, offset)
+    refuse_state(source)
     return plan.find_key(seed, offset)
 
 
@@ -104,15 +123,45 @@ def draw_tensor(source: Source, device: torch.device) -> tuple[Tensor, int]:
     seed, offset, generator = source
     if isinstance(seed, Tensor):
         # A copy, which the caller cannot change before the backward pass.
-        return (seed.view(torch.int64) if seed.dtype == torch.uint64 else seed).clone(), as_signed(offset)
+        signed = seed.view(torch.int64) if seed.dtype == torch.uint64 else seed
+        return torch.ops.fastdrop.snapshot(signed, False), as_signed(offset)
     if seed is not None:
         word, offset = draw_key(source)
         return torch.full((), as_signed(word), dtype=torch.int64, device=device), as_signed(offset)
+    refuse_state(source)
     if is_transformed() or is_tracing():  # torch.jit.trace cannot record a device
         return torch.randint(FROM, TO, (), dtype=torch.int64, device=device, generator=generator), as_signed(offset)
     if generator is not None and device.type != "meta":
         return torch.full((), as_signed(draw_word(generator)), dtype=torch.int64, device=device), as_signed(offset)
     return torch.ops.fastdrop.draw(count_draw(), device=device), as_signed(offset)
+
+
+def refuse_checkpoint(what: str, instead: str) -> None:
+    """Raise an error in a backward pass, where a checkpoint repeats a call whose source of masks has advanced."""
+    if torch._C._current_graph_task_id() != -1:
+        raise RuntimeError(
+            f"{what}, and a checkpoint that runs it again in the backward pass would get another mask: {instead}"
+        )
+
+
+def refuse_state(source: Source) -> None:
+    """Raise an error in a backward pass for a source with a state of its own, which a checkpoint does not restore."""
+    seed, _, generator = source
+    if generator is not None or isinstance(seed, HAVE_STATE):
+        name = "seed" if generator is None else "generator"
+        if getattr(torch.compiler, "is_exporting", bool)():
+            raise RuntimeError(f"{name} has a state, which an exported program cannot hold: give the call no {name}")
+        refuse_checkpoint(
+            f"{name} has a state, which each call changes",
+            "draw from PyTorch's default generator there, or give the call a seed and an offset",
+        )
+
+
+def refuse_count() -> None:
+    """Raise an error in a backward pass for a layer that counts its calls."""
+    refuse_checkpoint(
+        "a layer with a seed counts its calls", "use it without a seed there, or call the function with seed and offset"
+    )
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

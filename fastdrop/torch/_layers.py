@@ -8,13 +8,15 @@ from typing import Any, NoReturn, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 import fastdrop.torch._functions as functions
 import fastdrop.torch._noise as noise
 from fastdrop._core import plan
+from fastdrop._core.checks import as_positive_count, as_positive_number, as_share, check_iterable
 from fastdrop.random import fold_in
-from fastdrop.torch._keys import as_signed
-from fastdrop.torch._tensors import is_tracing, is_transformed
+from fastdrop.torch._keys import as_signed, check_generator, refuse_count
+from fastdrop.torch._tensors import is_sharded, is_tracing
 
 __all__ = [
     "AlphaDropout",
@@ -34,7 +36,7 @@ __all__ = [
 
 def has_numbers(key: Tensor | None) -> TypeGuard[Tensor]:
     """Return whether a key can be read: a batch, or a shape without memory, cannot."""
-    return type(key) is Tensor and not key.is_meta
+    return type(key) is Tensor and not key.is_meta and not is_functorch_wrapped_tensor(key)
 
 
 class Seeded(nn.Module):
@@ -45,18 +47,22 @@ class Seeded(nn.Module):
     """
 
     options: Mapping[str, Any] = MappingProxyType({})  # keywords for the function
+    allowed: tuple[str, ...] = ("generator",)  # the names of such keywords
 
     def take(self, seed: Any, name: str | None, **options: Any) -> None:
         """Check and store the keywords that all layers have."""
+        if unknown := options.keys() - set(self.allowed):
+            known = ", ".join(("seed", "name", *self.allowed))
+            raise TypeError(f"there is no option {', '.join(sorted(unknown))}: the options here are {known}")
         given = {option: value for option, value in options.items() if value is not None}
+        if "generator" in given:
+            check_generator(given["generator"], seed)
         if given:
             self.options = given
         if seed is None:
             if name is not None:
                 raise ValueError("name needs a seed, from which the layer's own seed is derived; got seed=None")
             return
-        if "generator" in given:
-            raise ValueError("seed and generator both define the key; give only one of them")
         word = plan.as_word(seed, "seed") if name is None else fold_in(seed, name)
         self.register_buffer("key", torch.tensor([as_signed(word), 0]))
 
@@ -65,18 +71,18 @@ class Seeded(nn.Module):
         key = self._buffers.get("key")
         if key is None or not self.training or p == 0:
             return function(*arguments, **self.options)
-        if torch.compiler.is_compiling() or is_tracing() or is_transformed() or not has_numbers(key):
-            found: dict[str, Any] = {"seed": key}
-        else:
-            if torch._C._current_graph_task_id() != -1:
-                raise RuntimeError(
-                    f"{type(self).__name__} with a seed counts its calls, and a checkpoint that runs it again in the backward "
-                    "pass would get another mask: use it without a seed there, or call the function with seed and offset"
-                )
+        if is_sharded(key):
+            key = key.to_local()  # type: ignore[attr-defined]  # `distribute_module` makes it a DTensor, with all in each process
+        if torch.compiler.is_compiling() or is_tracing() or not has_numbers(key):
+            made = function(*arguments, **self.options, seed=torch.ops.fastdrop.snapshot(key, True))
+            key[1] += 1
+            return made
+        refuse_count()
+        with torch._C._DisableFuncTorch():  # the key is the layer's own, and no part of what a transform transforms
             seed, calls = key.tolist()
-            found = {"seed": seed % 2**64, "offset": calls % 2**64}
-        made = function(*arguments, **self.options, **found)
-        key[1] += 1  # last: an input that the function refuses does not count
+        made = function(*arguments, **self.options, seed=seed % 2**64, offset=calls % 2**64)
+        with torch._C._DisableFuncTorch():
+            key[1] += 1  # last: an input that the function refuses does not count
         return made
 
     def __prepare_scriptable__(self) -> NoReturn:
@@ -157,6 +163,7 @@ class Plain(Seeded):
     """A layer with p and inplace."""
 
     function: Any
+    allowed: tuple[str, ...] = ("generator", "global_shape", "global_start")
     obeys_inplace = True
 
     def __init__(
@@ -183,6 +190,7 @@ class Plain(Seeded):
 class Dropout(Plain, nn.Dropout):
     """Drop elements: `torch.nn.Dropout` with fastdrop's masks."""
 
+    allowed = (*Plain.allowed, "shared_axes", "noise_shape")
     function = staticmethod(functions.dropout)
 
 
@@ -212,6 +220,7 @@ class AlphaDropout(Plain, nn.AlphaDropout):
     """Drop elements, and keep mean and variance: `torch.nn.AlphaDropout` with fastdrop's masks."""
 
     function = staticmethod(functions.alpha_dropout)
+    allowed = Dropout.allowed
     obeys_inplace = False
 
 
@@ -227,6 +236,7 @@ class FeatureAlphaDropout(Plain, nn.FeatureAlphaDropout):
 class LockedDropout(Plain, nn.Dropout):
     """Drop the same units at all time steps."""
 
+    allowed = (*Plain.allowed, "batch_first")
     function = staticmethod(functions.locked_dropout)
 
 
@@ -245,7 +255,7 @@ class DropPath(Seeded):
     ) -> None:
         super().__init__()
         self.drop_prob, self.scale_by_keep = drop_prob, scale_by_keep
-        plan.as_rate(drop_prob)
+        as_share(drop_prob, "drop_prob")
         self.take(seed, name, generator=generator)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -283,6 +293,10 @@ class Rated(Seeded):
 class GaussianDropout(Rated):
     """Multiply by normal numbers of mean 1 and variance p / (1 - p)."""
 
+    def __init__(self, p: float = 0.5, **keywords: Any) -> None:
+        super().__init__(p, **keywords)
+        noise.check_rate_of_noise(p)
+
     def forward(self, input: Tensor) -> Tensor:
         """Multiply, in training."""
         return self.call(noise.gaussian_dropout, self.p, input, self.p, self.training)  # type: ignore[no-any-return]
@@ -294,7 +308,7 @@ class DropBlock2d(Rated):
 
     def __init__(self, p: float = 0.1, block_size: int = 7, **keywords: Any) -> None:
         super().__init__(p, **keywords)
-        self.block_size = block_size
+        self.block_size = as_positive_count(block_size, "block_size")
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop blocks, in training."""
@@ -308,7 +322,9 @@ class ConcreteDropout(Rated):
 
     def __init__(self, p: float = 0.1, temperature: float = 0.1, **keywords: Any) -> None:
         super().__init__(p, **keywords)
-        self.temperature = temperature
+        if not 0 < self.p < 1:
+            raise ValueError(f"p must be above 0 and below 1, because the layer learns its logit; got {p!r}")
+        self.temperature = as_positive_number(temperature, "temperature")
         self.p_logit = nn.Parameter(torch.logit(torch.tensor(float(p))))
 
     @property
@@ -345,6 +361,10 @@ class WeightDrop(Rated):
 
     def __init__(self, module: nn.Module, weights: Any, p: float = 0.5, **keywords: Any) -> None:
         super().__init__(p, **keywords)
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module must be a torch.nn.Module; got {type(module).__name__}")
+        if not isinstance(weights, str):
+            check_iterable(weights, "weights")
         self.module = module
         self.weights = (weights,) if isinstance(weights, str) else tuple(weights)
         known = dict(module.named_parameters())

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import ContextDecorator
 from dataclasses import dataclass, field
-from typing import Any, Optional, TypeVar
+from typing import Any, ClassVar, Optional, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +79,8 @@ def convert(model: nn.Module, *, example_inputs: Any = None) -> Report:
         The model.
     example_inputs : tuple or dict, optional
         Inputs for one trial forward pass: a tuple of positional arguments, or a dictionary of keywords. The pass counts the
-        functions of PyTorch that the model calls itself. It changes neither buffers nor the state of PyTorch's generator.
+        functions of PyTorch that the model calls itself. It changes neither buffers nor the state of PyTorch's default
+        generator. Layers with a generator of their own draw from it.
 
     Returns
     -------
@@ -93,6 +94,7 @@ def convert(model: nn.Module, *, example_inputs: Any = None) -> Report:
     >>> fastdrop.torch.convert(model).swapped
     ['1']
     """
+    check_model(model)
     if not (example_inputs is None or isinstance(example_inputs, (tuple, list, Mapping))):
         raise TypeError(
             "example_inputs must be a tuple of positional arguments or a dictionary of keywords; "
@@ -104,9 +106,11 @@ def convert(model: nn.Module, *, example_inputs: Any = None) -> Report:
         if kind in OURS:
             module.__class__ = OURS[kind]
             report.swapped.append(name)
-        elif kind not in THEIRS and isinstance(module, tuple(OURS)):
+        elif isinstance(module, _layers.Seeded):
+            continue
+        elif isinstance(module, tuple(OURS)):
             report.left[name] = f"{kind.__name__} is derived from a layer of PyTorch, and may do something else"
-        elif "drop" in kind.__name__.lower() and not isinstance(module, _layers.Seeded):
+        elif "drop" in kind.__name__.lower():
             report.left[name] = f"{kind.__name__} is not a layer of PyTorch"
         elif isinstance(module, nn.RNNBase):
             if module.dropout:
@@ -135,9 +139,16 @@ def revert(model: nn.Module) -> None:
     >>> type(model[0]) is torch.nn.Dropout
     True
     """
+    check_model(model)
     for module in model.modules():
         if type(module) in THEIRS and "key" not in module._buffers and "options" not in vars(module):
             module.__class__ = THEIRS[type(module)]
+
+
+def check_model(model: Any) -> None:
+    """Raise an error for what is no module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
 
 
 def functions_called(model: nn.Module, example_inputs: Any) -> dict[str, int]:
@@ -153,8 +164,7 @@ def functions_called(model: nn.Module, example_inputs: Any) -> dict[str, int]:
 
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     args, kwargs = ((), dict(example_inputs)) if isinstance(example_inputs, Mapping) else (tuple(example_inputs), {})
-    before = {name: getattr(nn.functional, name) for name in FUNCTIONS}
-    replace({name: counted(name, function) for name, function in before.items()})
+    before = replace({name: counted(name, getattr(nn.functional, name)) for name in FUNCTIONS})
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.func.functional_call(model, buffers, args, kwargs)
@@ -173,10 +183,11 @@ def replacement(name: str) -> Any:
 
     def function(*args: Any, **kwargs: Any) -> Any:
         """Call fastdrop's function if the tensor is a dense floating-point tensor on the CPU."""
-        given = (*args, *kwargs.values())
+        x, given = args[0] if args else kwargs.get(first), (*args, *kwargs.values())
+        if type(x).__name__ == "NestedTensor":  # a class that knows PyTorch's own functions alone
+            return native(*args, **kwargs)
         if has_torch_function(given):  # as in all functions of PyTorch: a mode or a class may do something else
             return handle_torch_function(function, given, *args, **kwargs)
-        x = args[0] if args else kwargs.get(first)
         return (ours if x is not None and is_acceptable(x) and x.is_cpu else native)(*args, **kwargs)
 
     function.__module__ = "torch.nn.functional"  # pickle and torch.fx find it by its module and name
@@ -186,10 +197,12 @@ def replacement(name: str) -> Any:
     return function
 
 
-def replace(functions: dict[str, Any]) -> None:
-    """Set functions of `torch.nn.functional`."""
+def replace(functions: dict[str, Any]) -> dict[str, Any]:
+    """Set functions of `torch.nn.functional`; return those that were there."""
+    before = {name: getattr(nn.functional, name) for name in functions}
     for name, function in functions.items():
         setattr(nn.functional, name, function)
+    return before
 
 
 def scaled_dot_product_attention(
@@ -216,9 +229,12 @@ class patched(ContextDecorator):  # a function to its users
     """Replace PyTorch's dropout functions by fastdrop's, as a context manager or a decorator.
 
     Within the context, `torch.nn.functional.dropout`, its variants and `scaled_dot_product_attention` are fastdrop's for dense
-    floating-point tensors on the CPU. This holds in the whole process, also if modules and other libraries call them. Other
-    tensors, such as nested ones, go to PyTorch's functions. Compile a model within the context, because a compiled graph keeps
-    the functions with which it was made.
+    floating-point tensors on the CPU. This holds in the whole process, also if modules and other libraries call them by these
+    names. A name that ``from torch.nn.functional import dropout`` has bound before, and `torch.dropout`, stay PyTorch's. Other
+    tensors, such as nested ones, go to PyTorch's functions.
+
+    Call a compiled model within the context each time: the compiler notices that the functions changed, and compiles again.
+    Enter the context outside of a function that is compiled with ``fullgraph=True``, because a graph cannot contain it.
 
     Examples
     --------
@@ -232,18 +248,19 @@ class patched(ContextDecorator):  # a function to its users
 
     lock = threading.Lock()
     depth = 0
+    before: ClassVar[dict[str, Any]] = {}  # what the outermost context has found
 
     def __enter__(self) -> patched:
         """Replace the functions, unless an outer context has done so."""
         with patched.lock:
             if not patched.depth:
-                replace(REPLACEMENTS)
+                patched.before = replace(REPLACEMENTS)
             patched.depth += 1
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Put PyTorch's functions back, at the end of the outermost context."""
+        """Put back what was there, at the end of the outermost context."""
         with patched.lock:
             patched.depth -= 1
             if not patched.depth:
-                replace(NATIVE)
+                replace(patched.before)

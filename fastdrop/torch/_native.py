@@ -52,7 +52,7 @@ def build(*, force: bool = False) -> Path:
     Raises
     ------
     RuntimeError
-        There is no C++ compiler, or the compiler fails.
+        There is no C++ compiler, the compiler fails, or the cache cannot be written.
 
     Examples
     --------
@@ -60,15 +60,26 @@ def build(*, force: bool = False) -> Path:
     >>> library = fastdrop.torch.build()  # doctest: +SKIP
     """
     library = place()
-    if force or not library.is_file():
-        library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            made = Path(folder, library.name)
-            compile_to(made)
-            checksum(library).write_text(digest(made))
-            os.replace(made, library)  # at once: another process may be loading it
+    if force or not is_intact(library):
+        try:
+            store(library)
+        except OSError as error:
+            raise RuntimeError(
+                f"the native operator needs a cache that can be written, and {library.parent} cannot ({error.strerror}): "
+                "set XDG_CACHE_HOME"
+            ) from None
     connect(library)
     return library
+
+
+def store(library: Path) -> None:
+    """Compile the library and put it in its place."""
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder, library.name)
+        compile_to(made)
+        checksum(library).write_text(digest(made))
+        os.replace(made, library)  # at once: another process may be loading it
 
 
 def compile_to(library: Path) -> None:
@@ -117,6 +128,11 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def is_intact(library: Path) -> bool:
+    """Return whether a library is there and is the one that was built."""
+    return library.is_file() and checksum(library).is_file() and digest(library) == checksum(library).read_text()
+
+
 # Use ------------------------------------------------------------------------------------------------------------------
 
 
@@ -125,7 +141,7 @@ def load() -> None:
     try:
         library = place()
         if library.is_file():
-            if digest(library) != checksum(library).read_text():
+            if not is_intact(library):
                 raise ImportError("the file is not the one that was built")
             connect(library)
     except (OSError, ImportError, RuntimeError, ValueError) as error:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastdrop._core import plan
-from fastdrop._core.checks import as_finite_number, as_positive_number
+from fastdrop._core import plan, pointers
+from fastdrop._core.checks import as_finite_number, as_positive_count, as_positive_number
 from fastdrop.torch._calls import is_compiling, is_usual, source_of
 from fastdrop.torch._functions import drop_word_types
 from fastdrop.torch._keys import check_source, draw_tensor
@@ -19,7 +19,9 @@ from fastdrop.torch._tensors import check_memory, check_tensor, ndim_of
 from fastdrop.torch._variants import Arguments, check_other, placeholder, refuse_shards, untraced, values_of, vary
 from fastdrop.variants.words import Lookup
 
-__all__ = ["concrete_dropout", "drop_block2d", "embedding_dropout", "gaussian_dropout"]
+__all__ = ["check_rate_of_noise", "concrete_dropout", "drop_block2d", "embedding_dropout", "gaussian_dropout"]
+
+LARGEST = 2**53  # no side of a map is longer
 
 
 def gaussian_dropout(input: Tensor, p: float = 0.5, training: bool = True, **options: Any) -> Tensor:
@@ -47,11 +49,17 @@ def gaussian_dropout(input: Tensor, p: float = 0.5, training: bool = True, **opt
     >>> fastdrop.torch.gaussian_dropout(torch.ones(3), 0.1, seed=42)
     tensor([1.0957, 0.9737, 0.5160])
     """
-    if p == 1:
-        raise ValueError("p must be in [0, 1) here: at 1 the noise would have an infinite variance")
-    if is_compiling() and not is_usual((input,), p, training, source_of(options)):
+    if not is_compiling():
+        check_rate_of_noise(p)
+    elif not is_usual((input,), p, training, source_of(options)) or p == 1:
         return untraced(gaussian_dropout, input, p, training, **options)  # type: ignore[no-any-return]
     return vary(input, "gaussian_dropout", (p,), Arguments(training, options))
+
+
+def check_rate_of_noise(p: Any) -> None:
+    """Raise an error for a rate that is not in [0, 1)."""
+    if plan.as_rate(p) == 1:
+        raise ValueError("p must be in [0, 1) here: at 1 the noise would have an infinite variance")
 
 
 def drop_block2d(input: Tensor, p: float = 0.1, block_size: int = 7, training: bool = True, **options: Any) -> Tensor:
@@ -84,9 +92,9 @@ def drop_block2d(input: Tensor, p: float = 0.1, block_size: int = 7, training: b
     """
     if ndim_of(input) != 4:
         raise ValueError(f"input must have the dimensions (N, C, H, W); got {input.ndim} dimensions")
-    if not isinstance(block_size, int) or block_size < 1:
-        raise ValueError(f"block_size must be an integer >= 1; got {block_size!r}")
-    if is_compiling() and not is_usual((input,), p, training, source_of(options)):
+    if not is_compiling():
+        block_size = min(as_positive_count(block_size, "block_size"), LARGEST)  # an operator's numbers are float64
+    elif not (type(block_size) is int and 1 <= block_size <= LARGEST and is_usual((input,), p, training, source_of(options))):
         return untraced(drop_block2d, input, p, block_size, training, **options)  # type: ignore[no-any-return]
     return vary(input, "drop_block2d", (p, block_size), Arguments(training, options))
 
@@ -137,15 +145,15 @@ def embedding_dropout(
     tensor([[2., 0., 2.]])
     """
     if tokens is None:
-        if per != "batch" or num_embeddings is not None:
+        if not isinstance(per, str) or per != "batch" or num_embeddings is not None:
             raise ValueError(
                 f"without tokens, per must be 'batch' and num_embeddings None; got per {per!r} and num_embeddings "
                 f"{num_embeddings!r}"
             )
         return drop_word_types(input, p, training, inplace, **options)
-    if inplace:
+    if inplace is not False and plan.check_flag(inplace, "inplace"):
         raise ValueError("inplace must be False with tokens")
-    if per not in PER:
+    if not isinstance(per, str) or per not in PER:
         raise ValueError(f"per must be 'batch' or 'sample'; got {per!r}")
     if num_embeddings is None:
         raise ValueError("num_embeddings must be given with tokens; it is the size of the vocabulary")
@@ -155,7 +163,8 @@ def embedding_dropout(
         return untraced(embedding_dropout, input, p, training, **keywords)  # type: ignore[no-any-return]
 
     def check() -> None:
-        Lookup(values_of(tokens), num_embeddings, per).checked(placeholder(input), "input")
+        found = Lookup(values_of(tokens), num_embeddings, per).checked(placeholder(input), "input")
+        pointers.check((input.shape[0] if per == "sample" else 1, found.num_embeddings), 0.0)
 
     return vary(input, "embedding_dropout", (p, num_embeddings, PER.index(per)), Arguments(training, options, tokens, check))
 
@@ -169,6 +178,7 @@ def fit(tokens: Tensor, num_embeddings: Any, input: Tensor) -> bool:
         and tokens.shape == input.shape[:2]
         and type(num_embeddings) is int
         and num_embeddings > 0
+        and num_embeddings * input.shape[0] <= LARGEST
     )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, library
 import fastdrop
 from fastdrop._core.pointers import draw_word, drop_memory
 from fastdrop.random import Key
-from fastdrop.torch._keys import as_signed, words_of
+from fastdrop.torch._keys import as_signed, refuse_count, words_of
 from fastdrop.torch._tensors import check_memory
 
 __all__ = [
@@ -76,6 +76,18 @@ def empty_like_first(x: Tensor, *rest: Any) -> Tensor:
     return torch.empty_like(x)
 
 
+def refuse_recomputation(what: str) -> None:
+    """Raise an error where the compiler may run an operator again in the backward pass, and it could get another seed then."""
+    from torch._functorch import config
+
+    if config.activation_memory_budget < 1 or config.aggressive_recomputation:
+        raise RuntimeError(
+            f"below an activation_memory_budget of 1 and with aggressive_recomputation the compiler may {what} in the backward "
+            "pass, which would make another mask: give the function a seed= that is an integer or a Key, with which gradients "
+            "are right in any case"
+        )
+
+
 # draw ---------------------------------------------------------------------------------------------------------------
 
 
@@ -95,14 +107,36 @@ def draw(number: int, *, device: torch.device) -> Tensor:
 
 @library.register_fake("fastdrop::draw")  # type: ignore[untyped-decorator]
 def _(number: int, *, device: torch.device) -> Tensor:
-    from torch._functorch import config
-
-    if config.activation_memory_budget < 1:
-        raise RuntimeError(
-            "below an activation_memory_budget of 1 the compiler may draw again in the backward pass, which would make another "
-            "mask: give dropout a seed (seed=, or Dropout(p, seed=)), with which gradients are right at any budget"
-        )
+    refuse_recomputation("draw again")
     return torch.empty((), dtype=torch.int64, device=device)
+
+
+# snapshot -----------------------------------------------------------------------------------------------------------
+
+
+library.define("fastdrop::snapshot", "(Tensor seed, bool counts) -> Tensor")
+
+
+@library.impl("fastdrop::snapshot", "CompositeExplicitAutograd")
+def snapshot(seed: Tensor, counts: bool) -> Tensor:
+    """Return a copy of a seed. The compiler must keep it: of `clone` it assumes that the seed does not change.
+
+    `counts` says that the seed is that of a layer that counts its calls, which a checkpoint must not repeat.
+    """
+    if counts:
+        refuse_count()
+    return seed.clone()
+
+
+@library.register_fake("fastdrop::snapshot")  # type: ignore[untyped-decorator]
+def _(seed: Tensor, counts: bool) -> Tensor:
+    refuse_recomputation("read a seed in a tensor again")
+    return torch.empty_like(seed)
+
+
+library.register_vmap(
+    "fastdrop::snapshot", lambda info, in_dims, *arguments: (torch.ops.fastdrop.snapshot(*arguments), in_dims[0])
+)
 
 
 # dropout ------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +26,8 @@ def drop(x: Any, in_place: bool, source: Source, rule: Rule, more: Any) -> Tenso
     bias, residual = more
     placements, mesh = x.placements, x.device_mesh
     check(x, bias, residual, rule)
+    if mesh.get_coordinate() is None:  # a process outside of the mesh, which has no part of the tensor
+        return x.clone()  # type: ignore[no-any-return]
     shared = () if rule.place is None else rule.place[0]
     _, begin = compute_local_shape_and_global_offset(x.shape, mesh, placements)
     seed, offset = agree(source, mesh)
@@ -41,6 +44,11 @@ def check(x: DTensor, bias: Any, residual: Any, rule: Rule) -> None:
             "input is a DTensor with a Partial placement, of which each process has a summand and not the values: "
             "redistribute it to Replicate or Shard first"
         )
+    if not is_block(x):
+        raise ValueError(
+            "input is a DTensor whose parts are not blocks of the whole, as flatten() and view() of a sharded axis make them: "
+            "redistribute it to Replicate or Shard first"
+        )
     if rule.place is not None and rule.place[1] is not None:
         raise ValueError("a DTensor knows its place in the whole: global_shape and global_start are for plain tensors")
     if bias is not None:
@@ -49,6 +57,22 @@ def check(x: DTensor, bias: Any, residual: Any, rule: Rule) -> None:
         isinstance(residual, DTensor) and residual.device_mesh == x.device_mesh and residual.placements == x.placements
     ):
         raise ValueError("residual must be a DTensor with the mesh and the placements of input")
+
+
+def is_block(x: DTensor) -> bool:
+    """Return whether each process has consecutive elements along each axis.
+
+    A strided placement makes such parts if the axis is first cut along the later dimensions of the mesh, and evenly.
+    Weights are cut so for tensor parallelism and then for data parallelism.
+    """
+    cuts = [(getattr(each, "dim", None), getattr(each, "split_factor", None)) for each in x.placements]
+    for k, (axis, split_factor) in enumerate(cuts):
+        if split_factor is not None and axis is not None:
+            sizes = [x.device_mesh.size(i) for i, (other, _) in enumerate(cuts) if other == axis]
+            later = [x.device_mesh.size(i) for i, (other, _) in enumerate(cuts) if other == axis and i > k]
+            if split_factor != math.prod(later) or x.shape[axis] % math.prod(sizes):
+                return False
+    return True
 
 
 def agree(source: Source, mesh: DeviceMesh) -> tuple[int, int]:

@@ -7,14 +7,17 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 from torch._C._functorch import TransformType
+from torch.autograd import forward_ad
 
 from fastdrop._core import pointers
 
 __all__ = [
     "DTYPES",
     "check_in_place",
+    "check_layout",
     "check_memory",
     "check_tensor",
+    "has_tangents",
     "is_acceptable",
     "is_batch",
     "is_functionalized",
@@ -26,6 +29,7 @@ __all__ = [
 ]
 
 DTYPES = {getattr(torch, name): number for name, number in pointers.DTYPES.items()}
+MAX_DIMS = pointers.MAX_DIMS
 
 CreationMeta, creation_of = torch._C._autograd.CreationMeta, torch._C._autograd._get_creation_meta
 is_traced = torch._C._is_tracing
@@ -35,6 +39,11 @@ is_batch = torch._C._functorch.is_legacy_batchedtensor  # as `torch.autograd.gra
 def is_transformed() -> bool:
     """Return whether a transform of `torch.func` is running; the compiler can trace this."""
     return torch._C._functorch.get_dynamic_layer_stack_depth() > 0
+
+
+def has_tangents() -> bool:
+    """Return whether forward mode is on, for which an operator has no rule; the compiler can trace this."""
+    return forward_ad._current_level >= 0
 
 
 def is_functionalized() -> bool:
@@ -51,7 +60,7 @@ def is_tracing() -> bool:
 
 def check_tensor(x: Any, name: str, instead: str, function: str) -> None:
     """Raise an error unless `x` is a dense floating-point tensor on the CPU, or has a shape but no memory."""
-    if not is_acceptable(x):
+    if not is_acceptable(x) or (not torch.compiler.is_compiling() and pointers.lacks_storage(x)):
         refuse_tensor(x, name, instead, function)
 
 
@@ -62,6 +71,7 @@ def is_acceptable(x: Any) -> bool:
         and x.dtype in DTYPES
         and x.layout is torch.strided
         and not x.is_nested
+        and x.ndim <= MAX_DIMS
         and x.device.type in ("cpu", "meta")
     )
 
@@ -74,7 +84,7 @@ def lacks_memory(tensor: Tensor, x: Tensor) -> bool:
 def check_memory(tensor: Tensor, name: str, x: Tensor) -> None:
     """Raise an error for an operand without values. The result would have memory, and nothing would be written to it."""
     if lacks_memory(tensor, x):
-        raise ValueError(f"{name} must be on {x.device}, where input is; got one on {tensor.device}")
+        raise ValueError(f"{name} must be on {x.device} like the other tensors; got one on {tensor.device}")
 
 
 def is_sharded(x: Any) -> bool:
@@ -89,14 +99,23 @@ def ndim_of(x: Any, name: str = "input") -> int:
     return x.ndim
 
 
-def refuse_tensor(x: Any, name: str, instead: str, function: str) -> NoReturn:
-    """Raise an error that says why a tensor is refused."""
+def check_layout(x: Any, name: str) -> None:
+    """Raise an error for what is no dense tensor."""
     ndim_of(x, name)  # raises for other things than tensors
     if x.is_nested or x.is_quantized or x.layout is not torch.strided:
         layout = "nested" if x.is_nested else "quantized" if x.is_quantized else str(x.layout)
         raise TypeError(f"{name} must be a dense tensor, of layout torch.strided; got a tensor of layout {layout}")
+
+
+def refuse_tensor(x: Any, name: str, instead: str, function: str) -> NoReturn:
+    """Raise an error that says why a tensor is refused."""
+    check_layout(x, name)
     if x.dtype not in DTYPES:
         raise TypeError(f"{name} must have dtype {', '.join(map(str, DTYPES))}; got {x.dtype}")
+    if x.ndim > MAX_DIMS:
+        raise ValueError(f"{name} must have at most {MAX_DIMS} dimensions; got {x.ndim}")
+    if x.device.type == "cpu":
+        raise ValueError(f"{name} must have memory; its storage was resized to 0")
     raise NotImplementedError(f"{function} takes tensors on the CPU; {name} is on {x.device}: {instead}")
 
 
@@ -112,6 +131,8 @@ def check_in_place(x: Tensor) -> None:
             )
         if x._is_view() and x._base is not None and x._base.is_leaf:
             raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+    if x._is_zerotensor():
+        raise RuntimeError("a zero tensor has no memory, and must not be updated in place. Please clone() it before.")
     if x.is_inference() and not torch.is_inference_mode_enabled():
         raise RuntimeError("an inference tensor must not be updated in place outside InferenceMode; clone it first.")
     if not is_transformed() and torch._debug_has_internal_overlap(x) == 1:

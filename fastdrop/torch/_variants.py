@@ -15,11 +15,13 @@ from torch import Tensor
 
 from fastdrop._core import plan
 from fastdrop.torch._autograd import variant
-from fastdrop.torch._calls import is_compiling, source_of
+from fastdrop.torch._calls import is_compiling, outside, source_of
 from fastdrop.torch._keys import check_source, draw_tensor
-from fastdrop.torch._tensors import check_memory, check_tensor, is_sharded, is_transformed, ndim_of
+from fastdrop.torch._tensors import check_layout, check_memory, check_tensor, is_sharded, ndim_of
 
 __all__ = ["Arguments", "check_other", "constant", "key_of", "placeholder", "refuse_shards", "untraced", "values_of", "vary"]
+
+functorch = torch._C._functorch
 
 
 class Arguments(NamedTuple):
@@ -56,9 +58,7 @@ def call(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
     return function(*args, **kwargs)
 
 
-untraced: Any = torch.compiler.disable(  # type: ignore[no-untyped-call]
-    call, reason="this call of fastdrop.torch is not for a graph, or it is wrong"
-)
+untraced = outside(call)
 
 
 def constant(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,7 +84,9 @@ def refuse_shards(input: Tensor, function: str) -> None:
 
 def check_other(tensor: Any, name: str, input: Any) -> None:
     """Raise an error for an operand without a gradient that an operator does not accept."""
-    ndim_of(tensor, name)  # raises for other things than tensors
+    check_layout(tensor, name)
+    if is_sharded(tensor):
+        raise NotImplementedError(f"{name} must be no DTensor: give {name}.full_tensor() with an input that is none")
     if tensor.device.type not in ("cpu", "meta"):
         raise NotImplementedError(f"{name} must be on the CPU; it is on {tensor.device}")
     ndim_of(input)
@@ -92,9 +94,13 @@ def check_other(tensor: Any, name: str, input: Any) -> None:
 
 
 def values_of(tensor: Tensor) -> Any:
-    """Return the values of a tensor; within a transform or a compiler, where it has none, zeros of its shape."""
-    if tensor.device.type == "cpu" and not (is_transformed() or torch._C._len_torch_dispatch_stack()):
-        return tensor.numpy(force=True)
+    """Return the values of a tensor; of one without memory, and of a batch within `vmap`, zeros of its shape."""
+    while functorch.is_gradtrackingtensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    is_wrapped = functorch.is_functorch_wrapped_tensor(tensor)
+    if tensor.device.type == "cpu" and not (is_wrapped or torch._C._len_torch_dispatch_stack()):
+        with torch._C._DisableFuncTorch():
+            return tensor.numpy(force=True)
     kind = np.bool_ if tensor.dtype == torch.bool else np.float32 if tensor.dtype.is_floating_point else np.int64
     return np.zeros(tuple(tensor.shape), kind)
 

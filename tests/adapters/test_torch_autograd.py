@@ -1,5 +1,6 @@
 """Gradients of any order, transforms, checkpoints, results in place."""
 
+import contextlib
 import threading
 
 import numpy as np
@@ -110,6 +111,28 @@ def test_checkpoints(mode):
         checkpoint(lambda x: layer(x).pow(2).sum(), x, **mode).backward()
 
 
+@pytest.mark.parametrize("mode", [{"use_reentrant": True}, {"use_reentrant": False}], ids=str)
+@pytest.mark.parametrize("name", ["dropout", "gaussian_dropout"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        lambda: {"seed": fastdrop.Stream(0)},
+        lambda: {"seed": np.random.default_rng(0)},
+        lambda: {"seed": np.random.PCG64(0)},
+        lambda: {"generator": torch.Generator().manual_seed(1)},
+    ],
+)
+def test_checkpoints_of_what_has_a_state(options, name, mode):
+    """A checkpoint restores only the state of PyTorch's generator. Where nothing is drawn, nothing is refused."""
+    from torch.utils.checkpoint import checkpoint
+
+    given, function, x = options(), getattr(ft, name), torch.ones(8, requires_grad=True)
+    checkpoint(lambda x: torch.sin(function(x, 0.5, False, **given)), x, **mode).sum().backward()
+    y = checkpoint(lambda x: torch.sin(function(x, 0.5, **given)), x, **mode)
+    with pytest.raises(RuntimeError, match=r"(seed|generator) has a state, which each call changes, and a checkpoint"):
+        y.sum().backward()
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_vmap(same):
     x = randn(5, 3, 4)
@@ -199,6 +222,72 @@ def test_in_place_in_forward_mode():
     assert torch.equal(y.tangent, wanted)
 
 
+class Subclass(torch.Tensor):
+    pass
+
+
+TANGENTS = {
+    "dropout": lambda x: ft.dropout(x, 0.4, seed=3),
+    "dropout in place": lambda x: ft.dropout(x * 1, 0.4, inplace=True, seed=3),
+    "add": lambda x: ft.dropout_add(x, 2 * x, 0.4, x[0], seed=3),
+    "gaussian": lambda x: ft.gaussian_dropout(x, 0.4, seed=3),
+    "concrete": lambda x: ft.concrete_dropout(x, x.new_zeros(()), seed=3),
+    "rows": lambda x: ft.attention_dropout(x.exp()[None, None], 0.4, unit="key", seed=3),
+}
+WAYS = {
+    "mode": lambda function: function,
+    "negated": lambda function: function,
+    "subclass": lambda function: function,
+    "aot_eager": lambda function: torch.compile(function, backend="aot_eager"),
+    "eager backend": lambda function: torch.compile(function, backend="eager"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", TANGENTS)
+def test_forward_mode_of_tensors_of_all_kinds(name, way):
+    """The tangent is that of a plain tensor."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    forward_ad, function = torch.autograd.forward_ad, TANGENTS[name]
+    x, tangent = randn(3, 4), randn(3, 4) + 1
+    _, wanted = torch.func.jvp(function, (x,), (tangent,))
+    mode = FlopCounterMode(display=False) if way == "mode" else contextlib.nullcontext()
+    if way == "negated":
+        x = torch.complex(x, -x).conj().imag
+    if way == "subclass":
+        x = x.as_subclass(Subclass)
+    with forward_ad.dual_level(), mode:
+        found = forward_ad.unpack_dual(WAYS[way](function)(forward_ad.make_dual(x, tangent))).tangent
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("way", ["eager", "func", "mode"])
+@pytest.mark.parametrize("which", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 1, 2)], ids=str)
+def test_tangents_of_some_operands(which, way):
+    """The result is linear in its operands; a change of it in place changes no other tangent."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    forward_ad = torch.autograd.forward_ad
+    operands, tangents = [randn(3, 4), randn(3, 4) + 1, randn(4)], [randn(3, 4), randn(3, 4) + 1, randn(4)]
+    zeroed = [each if k in which else torch.zeros_like(each) for k, each in enumerate(tangents)]
+    wanted = 2 * ft.dropout_add(zeroed[0], zeroed[1], 0.4, zeroed[2], seed=3)
+    given = [each.clone() for each in tangents]
+
+    def function(*some):
+        x, residual, bias = [some[which.index(k)] if k in which else operands[k] for k in range(3)]
+        return ft.dropout_add(x, residual, 0.4, bias, seed=3).mul_(2)
+
+    if way == "func":
+        _, found = torch.func.jvp(function, tuple(operands[k] for k in which), tuple(given[k] for k in which))
+    else:
+        with forward_ad.dual_level(), FlopCounterMode(display=False) if way == "mode" else contextlib.nullcontext():
+            y = function(*(forward_ad.make_dual(operands[k], given[k]) for k in which))
+            found = forward_ad.unpack_dual(y).tangent
+    torch.testing.assert_close(found, wanted)
+    assert all(torch.equal(*pair) for pair in zip(given, tangents, strict=True))
+
+
 def test_in_place_under_vmap():
     x = randn(3, 5)
     wanted = torch.func.vmap(lambda x: ft.dropout(x, 0.4, seed=3))(x)
@@ -237,13 +326,16 @@ def test_tensors_that_outlived_their_transform():
     assert torch.equal(ft.dropout(kept[0], 0.4, seed=3), ft.dropout(randn(8), 0.4, seed=3))
 
 
-def test_tensors_without_storage():
-    """They raise; reading at address 0 would end the process."""
-    x = randn(8)
-    x.untyped_storage().resize_(0)
-    for nothing in (x, torch._efficientzerotensor(8)):
-        with pytest.raises((ValueError, RuntimeError), match=r"storage|address"):
-            ft.dropout(nothing, 0.4, seed=3)
+def test_zero_tensors():
+    """PyTorch gives them memory once it is needed, also those that are gradients."""
+    zero, x, before = torch._efficientzerotensor(8), randn(8).requires_grad_(), state()
+    for function in (ft.dropout, ft.gaussian_dropout):
+        assert torch.equal(function(zero, 0.4, seed=3), torch.zeros(8))
+        (grad,) = torch.autograd.grad(function(x, 0.4, seed=3), x, zero)
+        assert torch.equal(grad, torch.zeros(8))
+    with pytest.raises(RuntimeError, match="a zero tensor has no memory"):
+        ft.dropout(zero, 0.4, inplace=True)
+    assert torch.equal(before, state())
 
 
 def test_in_place_and_used_twice():

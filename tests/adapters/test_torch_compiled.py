@@ -8,6 +8,7 @@ import fastdrop
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from torch import library  # noqa: E402
+from torch_calls import LAYERS  # noqa: E402
 
 import fastdrop.torch as ft  # noqa: E402
 
@@ -136,6 +137,47 @@ def test_layers_count_in_a_graph():
     assert compiled.state_dict()["key"].tolist() == [3, 4]
 
 
+SHIFTED = ("AlphaDropout", "FeatureAlphaDropout")  # a x + b: the gradient is not the result for ones
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_of_layers_that_count(name):
+    """Each call has the gradient of its own mask with the default compiler, which counts the call in the same graph."""
+    layer, eager = (getattr(ft, name)(0.5, seed=3) for _ in range(2))
+    run, x = torch.compile(layer, fullgraph=True), torch.ones(LAYERS[name], requires_grad=True)
+    results, wanted = ([function(x) for _ in range(2)] for function in (run, eager))
+    for y, correct in zip(results, wanted, strict=True):
+        (dx,), (correct_dx,) = (torch.autograd.grad(each.sum(), x) for each in (y, correct))
+        assert torch.allclose(y, correct)
+        assert torch.allclose(dx, correct_dx)
+        assert name in SHIFTED or torch.allclose(dx, y.detach())
+    assert not torch.equal(*results)
+    assert layer.key.tolist() == [3, 2]
+
+
+def test_gradients_of_dropped_weights():
+    inner = torch.nn.Linear(8, 8, bias=False)
+    run = torch.compile(ft.WeightDrop(inner, "weight", 0.5, seed=3), fullgraph=True)
+    y = run(torch.eye(8))  # the dropped weight, transposed
+    y.sum().backward()
+    assert torch.equal(inner.weight.grad, 2 * (y.detach().T != 0).float())
+
+
+def test_a_seed_that_changes_in_the_graph():
+    def function(x, step):
+        for layer in range(3):
+            x = torch.tanh(ft.dropout(x, 0.5, seed=step, offset=layer)) @ weight
+        step.add_(1)
+        return x
+
+    weight, x = randn(8, 8), randn(4, 8).requires_grad_()
+    found, wanted = (
+        torch.autograd.grad(each(x, torch.tensor(3)).pow(2).sum(), x)[0]
+        for each in (torch.compile(function, fullgraph=True), function)
+    )
+    assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("p", [1.5, -0.1, float("nan"), True, "0.5"])
 def test_wrong_rates(p):
     """The error of eager mode, and nothing drawn."""
@@ -201,6 +243,7 @@ def test_opcheck():
         (ops.attention, (x, seed, 0, [0.4, 1.0, 2.0, 1.0, 0.0])),
         (ops.attention_backward, (x.detach(), x.detach(), seed, 0, [0.4, 0.0, 1.0, 1.0, 3.0])),
         (ops.uniform, (x.detach(), seed, 0)),
+        (ops.snapshot, (seed, False)),
     ):
         found = library.opcheck(function.default, arguments)
         assert set(found.values()) == {"SUCCESS"}, (function, found)
@@ -230,6 +273,47 @@ def test_export(strict):
     targets = [str(node.target) for node in exported.graph.nodes]
     assert targets.count("fastdrop.draw.default") == 2
     assert targets.count("fastdrop.dropout.default") == 3
+
+
+class Called(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: ft.dropout(x, np.float32(0.5), np.bool_(True), seed=np.int64(4)),
+        lambda x: ft.dropout(x, 0.5, shared_axes=np.int64(1), seed=4),
+        lambda x: ft.gaussian_dropout(x, np.float32(0.5), seed=np.int64(4)),
+    ],
+)
+def test_export_of_numbers_of_numpy(call):
+    exported = torch.export.export(Called(call), (randn(3, 4),), strict=False)
+    assert torch.equal(exported.module()(randn(3, 4)), call(randn(3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("sentence", "call"),
+    [
+        (r"p must be in \[0, 1\]", lambda x: ft.dropout(x, 2.0)),
+        ("must have dtype", lambda x: ft.dropout(x.int())),
+        (r"p must be in \[0, 1\]", lambda x: ft.gaussian_dropout(x, 2.0)),
+        ("generator has a state, which an exported program", lambda x: ft.dropout(x, generator=torch.Generator())),
+        ("seed has a state, which an exported program", lambda x: ft.dropout(x, seed=fastdrop.Stream(0))),
+        ("seed has a state, which an exported program", lambda x: ft.gaussian_dropout(x, seed=fastdrop.Stream(0))),
+    ],
+)
+def test_export_of_what_is_refused(sentence, call):
+    before = torch.get_rng_state()
+    with pytest.raises((ValueError, TypeError, RuntimeError), match=sentence):
+        torch.export.export(Called(call), (randn(3, 4),), strict=False)
+    assert torch.equal(before, torch.get_rng_state())
+    assert not torch.compiler.is_compiling()
 
 
 def test_make_fx():
@@ -286,8 +370,26 @@ def test_memory_budgets(budget):
         if budget == 1:
             assert torch.allclose(gradient(compiled, x), gradient(lambda x: deep(x, weight), x), atol=1e-5)
         else:
-            with pytest.raises(RuntimeError, match=r"below an activation_memory_budget of 1 .* give dropout a seed"):
+            with pytest.raises(RuntimeError, match=r"may draw again .* an integer or a Key"):
                 gradient(compiled, x)
+
+
+@pytest.mark.parametrize("setting", [{"activation_memory_budget": 0.5}, {"aggressive_recomputation": True}], ids=str)
+@pytest.mark.parametrize(
+    ("what", "call"),
+    [
+        ("draw again", lambda x, seed: ft.dropout(x, 0.5)),
+        ("read a seed in a tensor again", lambda x, seed: ft.dropout(x, 0.5, seed=seed)),
+        ("read a seed in a tensor again", ft.Dropout(0.5, seed=3)),
+    ],
+)
+def test_what_recomputation_would_change(setting, what, call):
+    from torch._functorch import config
+
+    before, inputs = torch.get_rng_state(), (torch.ones(8, requires_grad=True), torch.tensor(3))
+    with config.patch(**setting), pytest.raises(RuntimeError, match=f"may {what} in the backward pass"):
+        torch.compile(call, fullgraph=True)(*inputs[: 1 if isinstance(call, torch.nn.Module) else 2])
+    assert torch.equal(before, torch.get_rng_state())
 
 
 @pytest.mark.parametrize("seeds", [{}, {"seed": 3}], ids=str)
@@ -298,6 +400,20 @@ def test_checkpoints(seeds):
     function = lambda x: checkpoint(lambda x: deep(x, weight, **seeds), x, use_reentrant=False)  # noqa: E731
     wanted = gradient(lambda x: deep(x, weight, **seeds), x)
     assert torch.allclose(gradient(torch.compile(function, fullgraph=True), x), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
+@pytest.mark.parametrize("outside", [True, False])
+def test_checkpoints_of_layers_that_count(outside, backend):
+    """A compiled layer in a checkpoint, or a checkpoint in compiled code."""
+    from torch.utils.checkpoint import checkpoint
+
+    layer, x = ft.Dropout(0.5, seed=3), torch.ones(16, requires_grad=True)
+    run = torch.compile(layer, backend=backend) if outside else layer
+    function = lambda x: checkpoint(lambda x: torch.sin(run(x)), x, use_reentrant=False)  # noqa: E731
+    y = (function if outside else torch.compile(function, backend=backend))(x)
+    with pytest.raises(RuntimeError, match="counts its calls, and a checkpoint"):
+        y.sum().backward()
 
 
 def test_only_the_seed_is_saved():

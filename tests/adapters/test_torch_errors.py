@@ -69,6 +69,21 @@ BAD = {
         ValueError,
         "a key as seed has its own offset",
     ),
+    "inplace text": (lambda: (torch.ones(3), 0.5, True, "False"), {}, TypeError, "inplace must be True or False; got 'False'"),
+    "inplace flags": (
+        lambda: (torch.ones(3), 0.5, True, np.array([True, False])),
+        {},
+        TypeError,
+        "inplace must be True or False",
+    ),
+    "offset float": (lambda: (torch.ones(3),), {"offset": 0.0}, TypeError, "offset must be an integer in [0, 2**64); got 0.0"),
+    "offset bool": (
+        lambda: (torch.ones(3),),
+        {"offset": False},
+        TypeError,
+        "offset must be an integer in [0, 2**64); got F",
+    ),
+    "offsets": (lambda: (torch.ones(3),), {"offset": np.array([1, 2])}, TypeError, "offset must be an integer in [0, 2**64)"),
     "offset": (lambda: (torch.ones(3),), {"offset": -1}, ValueError, "offset must be an integer in [0, 2**64)"),
     "axes": (lambda: (torch.ones(3),), {"shared_axes": 1}, ValueError, "shared_axes (1,) are out of range"),
     "noise": (lambda: (torch.ones(3),), {"noise_shape": (2,)}, ValueError, "noise_shape (2,) does not broadcast"),
@@ -87,11 +102,65 @@ def test_bad_input(name):
     assert torch.equal(before, state())
 
 
+@pytest.mark.parametrize("way", ["eager", "compiled"])
+def test_errors_name_the_arguments_of_the_function(way):
+    x, before = torch.ones(3, 4), state()
+    for call, error, sentence in (
+        (lambda: ft.locked_dropout(x[0], batch_first=True), ValueError, r"input must have an axis of time, axis 1; got 1"),
+        (lambda: ft.locked_dropout(x, shared_axes=0), TypeError, "there is no option shared_axes: the options here are seed"),
+        (lambda: ft.locked_dropout(x, sede=0), TypeError, "there is no option sede"),
+        (lambda: ft.drop_path(x, 1.5, True), ValueError, r"drop_prob must be a number in \[0, 1\]; got 1.5"),
+        (lambda: ft.DropPath("0.5"), TypeError, r"drop_prob must be a number in \[0, 1\]; got '0.5'"),
+        (lambda: ft.dropout(x, inplace="False"), TypeError, "inplace must be True or False; got 'False'"),
+        (lambda: ft.dropout(x, offset=False), TypeError, "offset must be an integer"),
+    ):
+        torch._dynamo.reset()
+        with pytest.raises(error, match=sentence):
+            (call if way == "eager" else torch.compile(call, backend="aot_eager"))()
+    assert (x == 1).all()
+    assert torch.equal(before, state())
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_quantized():
     x, before = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.quint8), state()
     with pytest.raises(TypeError, match="layout quantized"):
         ft.dropout(x)
+    assert torch.equal(before, state())
+
+
+TENSORS = {
+    "dropout": ft.dropout,
+    "alpha_dropout": lambda x: ft.alpha_dropout(x, 0.5, True),
+    "dropout_add": lambda x: ft.dropout_add(x, x),
+    "residual": lambda x: ft.dropout_add(torch.ones(x.shape), x),
+    "gaussian_dropout": ft.gaussian_dropout,
+    "concrete_dropout": lambda x: ft.concrete_dropout(x, torch.zeros(())),
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_tensors_without_storage(name):
+    """Reading at address 0 would end the process."""
+    x, before = torch.ones(8), state()
+    x.untyped_storage().resize_(0)
+    with pytest.raises(ValueError, match="must have memory; its storage was resized to 0"):
+        TENSORS[name](x)
+    assert torch.equal(before, state())
+    assert ft.dropout(torch.ones(0)).shape == (0,)
+
+
+@pytest.mark.parametrize("name", TENSORS)
+@pytest.mark.parametrize("way", ["eager", "compiled", "strided"])
+def test_too_many_dimensions(name, way):
+    x, call, before = torch.ones([2, 2, *[1] * 63]), TENSORS[name], state()
+    if way == "strided":
+        x = x.transpose(0, 1)
+    if way == "compiled":
+        torch._dynamo.reset()
+        call = torch.compile(call, backend="aot_eager")
+    with pytest.raises(ValueError, match="must have at most 64 dimensions; got 65"):
+        call(x)
     assert torch.equal(before, state())
 
 
@@ -155,13 +224,16 @@ def test_operands_that_do_not_fit():
     x, before = torch.ones(3, 4), state()
     for residual, bias, error, sentence in (
         (torch.ones(4, 3), None, ValueError, r"residual must have the shape \(3, 4\)"),
-        (torch.ones(3, 4).double(), None, TypeError, "residual must have the dtype of input"),
+        (torch.ones(3, 4).double(), None, TypeError, "residual must have the dtype of x"),
         (x, torch.ones(3), ValueError, r"bias must have the shape \(4,\)"),
-        (x, torch.ones(4).half(), TypeError, "bias must have the dtype of input"),
+        (x, torch.ones(4).half(), TypeError, "bias must have the dtype of x"),
         (3, None, TypeError, "residual must be a torch.Tensor; got int"),
+        (x, 3, TypeError, "bias must be a torch.Tensor; got int"),
     ):
         with pytest.raises(error, match=sentence):
             ft.dropout_add(x, residual, 0.5, bias)
+    with pytest.raises(TypeError, match=r"^x must have dtype"):
+        ft.dropout_add(x.long(), x)
     with pytest.raises(TypeError, match="there is no option sede"):
         ft.dropout_add(x, x, 0.5, sede=3)
     assert torch.equal(before, state())
@@ -172,7 +244,7 @@ def test_operands_of_another_dtype_in_compiled_code():
     x, before = torch.ones(4), state()
     for more in ({"residual": x.half()}, {"residual": x, "bias": x.half()}):
         torch._dynamo.reset()
-        with pytest.raises(TypeError, match=r"must have the dtype of input, torch.float32; got torch.float16"):
+        with pytest.raises(TypeError, match=r"must have the dtype of x, torch.float32; got torch.float16"):
             torch.compile(lambda x, more: ft.dropout_add(x, p=0.5, **more), backend="aot_eager")(x, more)
     for bias, residual in ((x.half(), None), (x[:2], None), (None, x.half()), (None, x[:2])):
         with pytest.raises(ValueError, match="each operand must have the dtype and the shape of x"):
@@ -187,6 +259,9 @@ WITHOUT_MEMORY = {
     "allowed": lambda x: ft.drop_key(x, allowed=torch.ones(4, dtype=torch.bool, **META)),
     "tokens": lambda x: ft.embedding_dropout(x[0], tokens=torch.zeros(1, 2, dtype=torch.int64, **META), num_embeddings=3),
     "p_logit": lambda x: ft.concrete_dropout(x, torch.ones((), **META)),
+    "key": lambda x: ft.scaled_dot_product_attention(x, x.to("meta"), x, dropout_p=0.5),
+    "value": lambda x: ft.scaled_dot_product_attention(x, x, x.to("meta"), dropout_p=0.5),
+    "attn_mask": lambda x: ft.scaled_dot_product_attention(x, x, x, torch.ones(2, 2, **META), dropout_p=0.5),
     "a tensor as seed": lambda x: ft.dropout(x, seed=torch.zeros((), dtype=torch.int64, **META)),
 }
 SEEDS_WITHOUT_MEMORY = {
@@ -202,7 +277,8 @@ def test_operands_without_memory(name, compiles):
     """PyTorch would return a result that nothing has been written to."""
     seed = torch.zeros((), dtype=torch.int64, device="meta")
     call = WITHOUT_MEMORY.get(name) or (lambda x: SEEDS_WITHOUT_MEMORY[name](x, seed))
-    sentence = f"{name if name in WITHOUT_MEMORY else 'a tensor as seed'} must be on cpu, where input is; got one on meta"
+    operand = name if name in WITHOUT_MEMORY else "a tensor as seed"
+    sentence = f"{operand} must be on cpu like the other tensors; got one on meta"
     if compiles:
         torch._dynamo.reset()
         call = torch.compile(call, backend="aot_eager")
@@ -214,9 +290,9 @@ def test_operands_without_memory(name, compiles):
 
 def test_operators_of_operands_without_memory():
     x, seed = torch.ones(4), torch.zeros((), dtype=torch.int64, device="meta")
-    with pytest.raises(ValueError, match="must be on cpu, where input is; got one on meta"):
+    with pytest.raises(ValueError, match="must be on cpu like the other tensors; got one on meta"):
         torch.ops.fastdrop.dropout(x, None, None, seed, 0, 0.5, None, None, None, None)
-    with pytest.raises(ValueError, match="must be on cpu, where input is; got one on meta"):
+    with pytest.raises(ValueError, match="must be on cpu like the other tensors; got one on meta"):
         ft.Dropout(0.5, seed=1).to("meta")(x)
 
 
@@ -225,6 +301,7 @@ WRONG_PLACES = [
     {"noise_shape": (3,)}, {"noise_shape": (3, 1), "global_shape": (6, 4)}, {"global_shape": (2, 4)}, {"global_shape": (3,)},
     {"global_shape": (6, 4), "global_start": (4, 0)}, {"global_shape": (6, 4), "global_start": (-1, 0)},
     {"global_shape": (6, 4), "global_start": (0,)}, {"global_start": (0, 0)},
+    {"global_shape": (2**60, 4), "global_start": (2**59, 0)},
 ]  # fmt: skip
 
 
@@ -232,10 +309,10 @@ WRONG_PLACES = [
 def test_wrong_places_in_compiled_code(place):
     """The errors of eager code, before a draw."""
     x, before = torch.ones(3, 4), state()
-    with pytest.raises(ValueError, match=r"shared_axes|noise_shape|global_s") as eager:
+    with pytest.raises((ValueError, OverflowError), match=r"shared_axes|noise_shape|global_s|stream 1 has") as eager:
         ft.dropout(x, **place)
     torch._dynamo.reset()
-    with pytest.raises(ValueError, match=re.escape(str(eager.value))):
+    with pytest.raises(eager.type, match=re.escape(str(eager.value))):
         torch.compile(lambda x: ft.dropout(x, **place), backend="aot_eager")(x)
     assert torch.equal(before, state())
 
@@ -344,7 +421,50 @@ WRONG = {
     "axis of rows": (lambda x: ft.attention_dropout(x, unit="key", shared_axes=3), ValueError, "shared_axes must be 0"),
     "rows in place": (lambda x: ft.attention_dropout(x, inplace=True, unit="key"), ValueError, "inplace must be False if rows"),
     "place of rows": (lambda x: ft.attention_dropout(x, unit="key", noise_shape=(1,)), TypeError, "no option noise_shape"),
-    "size of blocks": (lambda x: ft.drop_block2d(x, 0.1, 0), ValueError, "block_size must be an integer >= 1; got 0"),
+    "size of blocks": (lambda x: ft.drop_block2d(x, 0.1, 0), ValueError, "block_size must be at least 1; got 0"),
+    "a huge block": (lambda x: ft.drop_block2d(x, 0.1, 10**400), OverflowError, "block_size must be below 2**63"),
+    "too many words": (
+        lambda x: words(x, torch.tensor([[0, 1]]), num_embeddings=2**60, per="sample"),
+        OverflowError,
+        "stream 1 has 2**55 elements",
+    ),
+    "rates": (lambda x: ft.gaussian_dropout(x, np.array([0.5, 0.5])), TypeError, "p must be a number in [0, 1]"),
+    "a tensor of rates": (lambda x: ft.gaussian_dropout(x, torch.ones(2)), ValueError, "only one element tensors"),
+    "rate of 1": (lambda x: ft.gaussian_dropout(x, np.float32(1)), ValueError, "p must be in [0, 1) here"),
+    "units": (lambda x: words(x, torch.tensor([[0, 1]]), per=np.array(["batch", "a"])), ValueError, "per must be 'batch' or"),
+    "units of a matrix": (lambda x: ft.embedding_dropout(x[0, 0], per=np.array(["a", "b"])), ValueError, "per must be 'batch'"),
+    "sparse words": (lambda x: words(x, torch.tensor([[0, 1]]).to_sparse()), TypeError, "tokens must be a dense tensor"),
+    "sparse flags": (lambda x: ft.drop_key(x, allowed=(x > 0).to_sparse()), TypeError, "allowed must be a dense tensor"),
+    "noise of keys": (
+        lambda x: ft.attention_dropout(x, unit="key", renormalize=False, noise_shape=(1, 1, 2, 4)),
+        ValueError,
+        "noise_shape must be None if unit is 'key'",
+    ),
+    "flags of rows": (
+        lambda x: ft.attention_dropout(x, inplace=np.array([1, 0]), unit="key"),
+        TypeError,
+        "inplace must be True or",
+    ),
+    "a mask of lists": (
+        lambda x: ft.scaled_dot_product_attention(x, x, x, [[True]], 0.5),
+        TypeError,
+        "attn_mask must be a torch.Tensor; got list",
+    ),
+    "integers": (
+        lambda x: ft.scaled_dot_product_attention(x.long(), x.long(), x.long(), dropout_p=0.5),
+        TypeError,
+        "query must have dtype torch.float32, torch.float64, torch.float16, torch.bfloat16; got torch.int64",
+    ),
+    "values of other keys": (
+        lambda x: ft.scaled_dot_product_attention(x, x, x[:, :, :1], dropout_p=0.5),
+        ValueError,
+        "value must fit the probabilities",
+    ),
+    "values of other samples": (
+        lambda x: ft.scaled_dot_product_attention(x.repeat(2, 1, 1, 1), x, x.repeat(3, 1, 1, 1), dropout_p=0.5),
+        ValueError,
+        "value must fit the probabilities",
+    ),
     "rate": (lambda x: ft.gaussian_dropout(x, 1.5), ValueError, "p must be in [0, 1], the probability of dropping; got 1.5"),
     "rate of text": (lambda x: ft.drop_block2d(x, "0.1", 2), TypeError, "p must be a number in [0, 1]"),
     "training": (lambda x: ft.gaussian_dropout(x, 0.5, "no"), TypeError, "training must be True or False"),
@@ -386,6 +506,26 @@ def test_wrong_variants(name, way):
     with pytest.raises(error) as found:
         call(torch.ones(1, 1, 2, 4))
     assert sentence in str(found.value)
+    assert torch.equal(before, state())
+
+
+def test_words_that_are_shards():
+    class DTensor(torch.Tensor):
+        """Known by its name, because PyTorch's class needs a group of processes."""
+
+    x, before = torch.ones(1, 1, 2, 4), state()
+    with pytest.raises(NotImplementedError, match=r"tokens must be no DTensor: give tokens.full_tensor\(\)"):
+        words(x, torch.tensor([[0, 1]]).as_subclass(DTensor))
+    assert torch.equal(before, state())
+
+
+def test_values_are_checked_within_transforms_too():
+    x, before = torch.ones(1, 2, 4), state()
+    with pytest.raises(ValueError, match="tokens must be in"):
+        torch.func.grad(lambda x: words(x[None], torch.tensor([[0, 5]])).sum())(x)
+    for transform in (torch.func.grad, lambda function: torch.func.grad(torch.func.grad(function))):
+        with pytest.raises(ValueError, match="p_logit must be a finite number"):
+            transform(lambda logit: ft.concrete_dropout(x, logit).sum())(torch.tensor(math.nan))
     assert torch.equal(before, state())
 
 

@@ -11,15 +11,11 @@ import fastdrop
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from torch import nn  # noqa: E402
-from torch_calls import SEED, randn, state  # noqa: E402
+from torch_calls import LAYERS, SEED, randn, state  # noqa: E402
 
 import fastdrop.torch as ft  # noqa: E402
 
-LAYERS = {
-    "Dropout": (3, 4), "Dropout1d": (2, 3, 4), "Dropout2d": (2, 3, 4, 4), "Dropout3d": (2, 3, 4, 4, 4), "AlphaDropout": (3, 4),
-    "FeatureAlphaDropout": (2, 3, 4), "LockedDropout": (4, 2, 3), "DropPath": (8, 3), "GaussianDropout": (3, 4),
-    "DropBlock2d": (2, 3, 9, 9), "ConcreteDropout": (3, 4),
-}  # fmt: skip
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # PyTorch warns of what `forward_ad` scripts
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -33,7 +29,7 @@ def test_layers(name):
     assert not torch.equal(first, second)
     assert layer.eval()(x) is x
     assert "key" not in layer.state_dict()
-    with pytest.raises(ValueError, match=r"p must be in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"must be (a number )?in \[0, 1\]"):
         kind(2.0)
 
 
@@ -80,6 +76,33 @@ def test_layers_with_names_and_options():
         ft.Dropout(seed=1, generator=torch.Generator())
 
 
+WRONG = {
+    "option": (
+        lambda: ft.Dropout(0.5, sede=42),
+        TypeError,
+        "there is no option sede: the options here are seed, name, generator",
+    ),
+    "offset": (lambda: ft.Dropout(0.5, seed=42, offset=3), TypeError, "there is no option offset"),
+    "training": (lambda: ft.Dropout(0.5, training=False), TypeError, "there is no option training"),
+    "axes": (lambda: ft.Dropout2d(0.5, shared_axes=0), TypeError, "there is no option shared_axes"),
+    "generator": (lambda: ft.DropPath(0.5, generator="x"), TypeError, "generator must be a torch.Generator; got str"),
+    "logit": (lambda: ft.ConcreteDropout(0.0), ValueError, "p must be above 0 and below 1, because the layer learns its logit"),
+    "temperature": (lambda: ft.ConcreteDropout(0.1, 0), ValueError, "temperature must be above 0; got 0"),
+    "noise": (lambda: ft.GaussianDropout(1.0), ValueError, "p must be in [0, 1) here"),
+    "block": (lambda: ft.DropBlock2d(0.1, 0), ValueError, "block_size must be at least 1; got 0"),
+    "module": (lambda: ft.WeightDrop(3, "w"), TypeError, "module must be a torch.nn.Module; got int"),
+    "weights": (lambda: ft.WeightDrop(nn.Linear(2, 2), 3), TypeError, "weights must be a sequence; got 3"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_layers_refuse_what_their_functions_would_refuse(name):
+    make, error, sentence = WRONG[name]
+    with pytest.raises(error) as found:
+        make()
+    assert sentence in str(found.value)
+
+
 @pytest.mark.parametrize("name", ["AlphaDropout", "FeatureAlphaDropout"])
 def test_layers_that_ignore_inplace_as_in_pytorch(name):
     for module in (nn, ft):
@@ -124,3 +147,37 @@ def test_weight_drop():
     assert torch.allclose(layer.eval()(x)[0], lstm(x)[0])
     with pytest.raises(ValueError, match="LSTM has no parameter weight"):
         ft.WeightDrop(lstm, "weight")
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_seeded_layers_under_transforms(name):
+    """A layer's own key is read and counted once for each call of the layer."""
+    layer, eager = (getattr(ft, name)(0.5, seed=3).double() for _ in range(2))
+    x, tangent = (randn(*LAYERS[name], dtype=torch.float64) + more for more in (0, 1))
+    y, found = torch.func.jvp(layer, (x,), (tangent,))
+    gradient = torch.func.grad(lambda x: layer(x).pow(2).sum())(x)
+    leaf = x.clone().requires_grad_()
+    assert torch.equal(y, eager(x))
+    (wanted,) = torch.autograd.grad(eager(leaf).pow(2).sum(), leaf)
+    assert torch.allclose(gradient, wanted)
+    assert layer.key.tolist() == [3, 2]
+    again = getattr(ft, name)(0.5, seed=3).double()
+    step = 1e-6
+    with torch.no_grad():
+        again.key[1] = 0
+        above = again(x + step * tangent)
+        again.key[1] = 0
+        below = again(x - step * tangent)
+    assert torch.allclose(found, (above - below) / (2 * step), atol=1e-6)
+
+
+def test_gradients_of_each_sample_with_a_seeded_layer():
+    model, x = nn.Sequential(nn.Linear(4, 4), ft.Dropout(0.5, seed=3)), randn(3, 4)
+    parameters = {name: each.detach() for name, each in model.named_parameters()}
+
+    def loss(parameters, x):
+        return torch.func.functional_call(model, parameters, (x,)).sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, x)
+    assert torch.equal(each["0.bias"], ft.dropout(torch.ones(4), 0.5, seed=3).expand(3, 4))
+    assert model[1].key.tolist() == [3, 1]

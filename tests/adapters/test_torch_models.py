@@ -72,6 +72,7 @@ def test_convert_and_revert():
     assert torch.equal(y, ft.dropout(torch.ones(8), 0.1))
     assert calls == [1]
     assert ft.convert(model).swapped == []
+    assert ft.convert(nn.Sequential(ft.LockedDropout(0.5), ft.DropPath(0.5))).left == {}
     ft.revert(model)
     assert before == {name: (type(each), each.training, getattr(each, "p", None)) for name, each in model.named_modules()}
 
@@ -95,6 +96,12 @@ def test_example_inputs_are_checked_before_anything_is_swapped():
     assert type(model[0]) is nn.Dropout
     x = collections.UserDict(input=torch.ones(3, 4))  # as tokenizers return it
     assert ft.convert(model, example_inputs=x).functions == {}
+
+
+@pytest.mark.parametrize("function", [ft.convert, ft.revert])
+def test_only_modules_are_models(function):
+    with pytest.raises(TypeError, match=r"model must be a torch.nn.Module; got int"):
+        function(5)
 
 
 def test_recurrent_layers_are_not_said_to_call_functions():
@@ -145,6 +152,49 @@ def test_patched():
     with pytest.raises(ZeroDivisionError), ft.patched():
         1 / 0  # noqa: B018
     assert F.dropout is _models.NATIVE["dropout"]
+
+
+def test_patched_and_compiled():
+    """The compiler notices whether the functions are replaced."""
+
+    def draws_as_fastdrop(function):
+        torch.manual_seed(3)
+        return torch.equal(function(x), wanted)
+
+    torch.manual_seed(3)
+    x = torch.ones(64)
+    wanted = ft.dropout(x, 0.5)
+    function = torch.compile(lambda x: F.dropout(x, 0.5), backend="eager", fullgraph=True)
+    assert not draws_as_fastdrop(function)
+    with ft.patched():
+        assert draws_as_fastdrop(function)
+    assert not draws_as_fastdrop(function)
+    assert draws_as_fastdrop(torch.compile(ft.patched()(lambda x: F.dropout(x, 0.5)), backend="eager"))
+    with ft.patched():
+        assert not draws_as_fastdrop(lambda x: torch.dropout(x, 0.5, True))
+
+
+def test_patched_puts_back_what_it_has_found(monkeypatch):
+    """A library may have replaced a function before."""
+
+    def other(*args, **kwargs):
+        return "other"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(F, "dropout", other)
+        with ft.patched(), ft.patched():
+            assert torch.is_tensor(F.dropout(torch.ones(3), 0.5))
+        assert F.dropout is other
+
+
+def test_nested_tensors_go_to_pytorch():
+    nested = torch.nested.nested_tensor([torch.ones(2, 8), torch.ones(3, 8)], layout=torch.jagged)
+    q = nested.unflatten(-1, [2, 4]).transpose(1, 2)
+    wanted = F.scaled_dot_product_attention(q, q, q)
+    with ft.patched():
+        for found in (F.scaled_dot_product_attention(q, q, q), F.scaled_dot_product_attention(query=q, key=q, value=q)):
+            assert torch.equal(found.values(), wanted.values())
+        assert F.dropout(input=nested, p=0.5).is_nested
 
 
 class Attending(nn.Module):

@@ -213,6 +213,31 @@ def test_a_broken_library_is_reported_once_and_not_used(cache, run_python, tmp_p
     assert "torch-build --force" in done.stderr
 
 
+@pytest.mark.parametrize("broken", ["library", "checksum"])
+def test_a_broken_library_is_built_again(cache, tmp_path, monkeypatch, broken):
+    copy, library = broken_copy(cache, tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(copy))
+    monkeypatch.setattr(_native, "drop", None)
+    monkeypatch.setattr(_native, "run", None)
+    whole = library.read_bytes()
+    if broken == "library":
+        library.write_bytes(b"garbage")
+    else:
+        library.with_suffix(".sha256").unlink()
+    monkeypatch.setattr(_native, "compile_to", lambda path: path.write_bytes(whole))
+    assert ft.build() == library
+    assert library.read_bytes() == whole
+    assert _native.is_intact(library)
+    assert _native.drop is not None
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(RuntimeError, match=r"needs a cache that can be written, and .* cannot \(.*\): set XDG_CACHE_HOME"):
+        ft.build()
+
+
 def test_a_library_of_other_versions_is_not_used(cache, tmp_path, monkeypatch):
     """It would not be found; but someone may have moved it there."""
     copy, library = broken_copy(cache, tmp_path)

@@ -117,6 +117,91 @@ assert torch.equal(state, torch.get_rng_state())
     run(tmp_path, TENSORS + program)
 
 
+FAKE = """
+import torch, torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor.placement_types import _StridedShard
+from torch.testing._internal.distributed.fake_pg import FakeStore
+import fastdrop.torch as ft
+def local(x, mesh, *placements):
+    return DTensor.from_local(x, mesh, placements, run_check=False)
+def begin(rank, size):
+    dist.init_process_group("fake", rank=rank, world_size=size, store=FakeStore())
+"""
+
+
+def test_parts_that_are_no_blocks(run_python):
+    """Of a flattened axis; weights of tensor and data parallelism are blocks. Each process is played in turn."""
+    program = """
+whole = ft.dropout(torch.ones(8, 3), 0.5, seed=7)
+for rank in range(4):
+    begin(rank, 4)
+    mesh = init_device_mesh("cpu", (2, 2))
+    weight = local(torch.ones(2, 3), mesh, _StridedShard(0, split_factor=2), Shard(0))
+    data, tensor = mesh.get_coordinate()
+    start = 4 * tensor + 2 * data
+    assert torch.equal(ft.dropout(weight, 0.5, seed=7).to_local(), whole[start : start + 2])
+    line = init_device_mesh("cpu", (4,))
+    state = torch.get_rng_state()
+    for wrong in (
+        local(torch.ones(2, 1, 3), line, Shard(1)).flatten(0, 1),
+        local(torch.ones(2, 3), line, _StridedShard(0, split_factor=2)),
+        local(torch.ones(2, 3), mesh, Shard(0), _StridedShard(0, split_factor=2)),
+    ):
+        for options in ({"seed": 7}, {}):
+            try:
+                ft.dropout(wrong, 0.5, **options)
+            except ValueError as error:
+                assert "parts are not blocks of the whole" in str(error), error
+            else:
+                raise AssertionError(wrong.placements)
+    assert torch.equal(state, torch.get_rng_state())
+    dist.destroy_process_group()
+"""
+    done = run_python(FAKE + program)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_process_outside_of_the_mesh(run_python):
+    program = """
+begin(1, 2)
+x = local(torch.ones(4, 3), DeviceMesh("cpu", [0]), Shard(0))
+assert x.to_local().shape == torch.nn.functional.dropout(x, 0.5).to_local().shape
+for options in ({"seed": 1}, {}, {"inplace": True}):
+    y = ft.dropout(x, 0.5, **options)
+    assert isinstance(y, DTensor) and y.shape == x.shape and y.placements == x.placements
+    assert y.to_local().shape == x.to_local().shape
+assert ft.dropout_add(x, x, 0.5).shape == x.shape
+"""
+    done = run_python(FAKE + program)
+    assert done.returncode == 0, done.stderr
+
+
+def test_layers_that_count_in_a_distributed_module(run_python):
+    program = """
+from torch.distributed.tensor import distribute_module
+begin(1, 2)
+mesh = init_device_mesh("cpu", (2,))
+layer = distribute_module(torch.nn.Sequential(ft.Dropout(0.5, seed=3)), mesh)
+x = local(torch.ones(2, 3), mesh, Shard(0))
+assert isinstance(layer[0].key, DTensor)
+for calls in range(2):
+    wanted = ft.dropout(torch.ones(4, 3), 0.5, seed=3, offset=calls)[2:]
+    assert torch.equal(layer(x).to_local(), wanted)
+assert layer[0].key.to_local().tolist() == [3, 2]
+for function in (ft.dropout, torch.compile(ft.dropout, backend="aot_eager")):
+    try:
+        function(torch.ones(2, 3), 0.5, seed=layer[0].key)
+    except TypeError as error:
+        assert "a tensor as seed must be no DTensor" in str(error), error
+    else:
+        raise AssertionError
+"""
+    done = run_python(FAKE + program)
+    assert done.returncode == 0, done.stderr
+
+
 def test_data_parallel(tmp_path):
     """Whole numbers, so that sums are exact in any order: the gradient of the weights has the bytes of one process."""
     program = """

@@ -98,6 +98,12 @@ def test_looked_up_words(dtype, per):
     assert ft.embedding_dropout(x, 0.4, False, tokens=tokens, **options) is x
 
 
+@pytest.mark.parametrize("size", [np.int64(2), 2**62])
+def test_any_integer_is_a_block_size(size):
+    x = randn(2, 3, 4, 5)
+    assert equal(ft.drop_block2d(x, 0.4, size, seed=3), fastdrop.drop_block(x.numpy(), 0.4, size, seed=3))
+
+
 def test_words_of_a_batch():
     """Each example has its own tokens, under one key."""
     x, tokens = randn(3, 2, 4, 5), torch.randint(6, (3, 2, 4), generator=torch.Generator().manual_seed(1))
