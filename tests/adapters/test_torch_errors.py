@@ -429,7 +429,7 @@ WRONG = {
         "stream 1 has 2**55 elements",
     ),
     "rates": (lambda x: ft.gaussian_dropout(x, np.array([0.5, 0.5])), TypeError, "p must be a number in [0, 1]"),
-    "a tensor of rates": (lambda x: ft.gaussian_dropout(x, torch.ones(2)), ValueError, "only one element tensors"),
+    "a tensor of rates": (lambda x: ft.gaussian_dropout(x, torch.ones(2)), ValueError, "p must be in [0, 1]"),
     "rate of 1": (lambda x: ft.gaussian_dropout(x, np.float32(1)), ValueError, "p must be in [0, 1) here"),
     "units": (lambda x: words(x, torch.tensor([[0, 1]]), per=np.array(["batch", "a"])), ValueError, "per must be 'batch' or"),
     "units of a matrix": (lambda x: ft.embedding_dropout(x[0, 0], per=np.array(["a", "b"])), ValueError, "per must be 'batch'"),

@@ -101,8 +101,8 @@ for wrong, sentence in (
     (lambda: ft.concrete_dropout(place(x, Shard(0)), torch.tensor(0.0)), "concrete_dropout takes no DTensor"),
     (lambda: ft.dropout(DTensor.from_local(x, mesh, [Partial()]), 0.4), "Partial placement"),
     (lambda: ft.dropout(place(x, Shard(0)), 0.4, global_shape=(5, 6)), "knows its place"),
-    (lambda: ft.dropout_add(x, residual, 0.4), "residual must be no DTensor, because input is none"),
-    (lambda: ft.dropout_add(x, grad, 0.4, place(x[0], Replicate())), "bias must be no DTensor, because input is none"),
+    (lambda: ft.dropout_add(x, residual, 0.4), "residual must be no DTensor, because x is none"),
+    (lambda: ft.dropout_add(x, grad, 0.4, place(x[0], Replicate())), "bias must be no DTensor, because x is none"),
     (lambda: ft.dropout_add(place(x, Shard(0)), place(grad, Shard(1)), 0.4), "the mesh and the placements of input"),
     (lambda: ft.dropout_add(place(x, Shard(0)), distribute_tensor(grad, other, [Shard(0)]), 0.4), "the mesh and"),
 ):
