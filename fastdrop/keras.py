@@ -35,7 +35,7 @@ except ImportError as error:
     package = error.name.partition(".")[0]
     raise ImportError(
         f"fastdrop.keras has layers for Keras's backends torch, jax and numpy, and Keras did not find {package}: "
-        "set KERAS_BACKEND=jax, for example, before Keras is imported",
+        "install it, or set KERAS_BACKEND to one of them that is installed, before Keras is imported",
         name=error.name,
     ) from error
 

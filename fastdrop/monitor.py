@@ -42,6 +42,11 @@ __all__ = ["Monitor", "plot", "read"]
 Entry = dict[str, Any]
 
 FIRST_BYTES = b'{"step": '  # of each line of a file
+PLOTTED = {  # what a plot needs of an entry of each kind
+    "layer": {"step", "layer", "training", "dropped", "rate", "variance_shift"},
+    "gradient": {"step", "layer", "norm_before"},
+    "losses": {"step", "training", "validation", "gap"},
+}
 
 
 class Sample(NamedTuple):
@@ -165,7 +170,7 @@ class Monitor:
         given, meant = as_real_array(before, "before"), None if rate is None else scalar(rate, "rate")
         x, y, is_training = self._look(given), self._look(as_real_array(after, "after")), plan.check_flag(training, "training")
         if replacement is not None:
-            replacement = as_real_array(replacement, "replacement")
+            replacement = as_real_array(detached(replacement), "replacement")
             if replacement.size not in (1, given.size):
                 raise ValueError(
                     f"replacement must be one number, or have the shape {given.shape} of before; got {replacement.shape}"
@@ -230,10 +235,7 @@ class Monitor:
 
     def _look(self, array: Any) -> Sample:
         """Return copies of evenly spaced elements, so that the array may be overwritten."""
-        if hasattr(array, "detach"):  # a tensor of PyTorch, which NumPy cannot read while it is part of a graph
-            array = array.detach()
-            array = array.float() if str(array.dtype) == "torch.bfloat16" else array
-        values = np.asarray(plan.to_array(array, "array"))
+        values = np.asarray(plan.to_array(detached(array), "array"))
         step = -(-values.size // self.sample) or 1
         while step > 1 and math.gcd(step, values.size) > 1:  # so that the elements are not all at one place of an axis
             step += 1
@@ -437,6 +439,14 @@ def itself(value: Any) -> Any:
     return value
 
 
+def detached(array: Any) -> Any:
+    """Return a tensor of PyTorch as one that NumPy can read, also where it is part of a graph; another value as it is."""
+    if not hasattr(array, "detach"):
+        return array
+    array = array.detach()
+    return array.float() if str(array.dtype) == "torch.bfloat16" else array
+
+
 def first_array(inputs: tuple[Any, ...], named: Entry) -> Any:
     """Return the first argument of a pass, wherever it was given."""
     return inputs[0] if inputs else next(iter(named.values()))
@@ -454,7 +464,7 @@ def as_loss(value: Any, name: str) -> float:
     try:
         if isinstance(value, (bool, np.bool_, str, bytes, bytearray, memoryview)):
             raise ValueError  # float would read a number in it
-        return float(value)
+        return float(detached(value))
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # RuntimeError: a tensor without data
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name} must be a number, the loss; got {value!r} ({type(value).__name__})") from None
@@ -478,7 +488,7 @@ def end_after_last_line(path: Path) -> None:
         size = file.seek(0, 2)
         end = begin_of_line(file, size)
         file.seek(begin_of_line(file, end - 1) if end else 0)
-        if not (is_entry(file.readline()) if end else FIRST_BYTES.startswith(file.read(len(FIRST_BYTES)))):
+        if not (is_entry(file.readline()) if end else may_begin_entry(file.read())):
             raise ValueError(f"path must be a file that a Monitor wrote, or a new one; {str(path)!r} is another file")
         if end < size:
             file.truncate(end)
@@ -494,6 +504,17 @@ def begin_of_line(file: BinaryIO, at: int) -> int:
             return begin + found + 1
         at = begin
     return 0
+
+
+def may_begin_entry(text: bytes) -> bool:
+    """Return whether a text without a line break may be the beginning of a file of a `Monitor`."""
+    if not FIRST_BYTES.startswith(text[: len(FIRST_BYTES)]):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return True  # half an entry
+    return is_entry(text)
 
 
 def is_entry(line: bytes) -> bool:
@@ -576,7 +597,7 @@ def plot(entries: Iterable[Entry]) -> list[Axes]:
     """
     seen = list(entries)
     for entry in seen:
-        if not isinstance(entry, dict) or "kind" not in entry:
+        if not isinstance(entry, dict) or "kind" not in entry or not PLOTTED.get(str(entry["kind"]), set()) <= entry.keys():
             raise ValueError(f"entries must be entries of a Monitor, as read yields them; got {entry!r}")
     passes = group_by_layer(entry for entry in seen if entry["kind"] == "layer" and entry["training"])
     gradients = group_by_layer(entry for entry in seen if entry["kind"] == "gradient")

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import as_shape
+from fastdrop._core.checks import as_finite_number, as_shape
 from fastdrop._core.optional import missing
 from fastdrop.random import Key, Stream
 from fastdrop.variants.dropout import dropout
@@ -93,7 +93,7 @@ class FastdropOps(NumpyOps):  # type: ignore[misc]
         """
         sizes = as_shape(shape)
         if not isinstance(drop, (float, int, np.number, NoneType)):
-            drop = plan.as_rate(drop)  # which refuses what is no number
+            drop = as_finite_number(drop, "drop")
         if drop is None or drop <= 0:
             return np.ones(sizes, np.float32)
         if drop >= 1:

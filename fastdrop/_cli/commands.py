@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import sys
 import time
 from functools import partial
@@ -205,7 +206,8 @@ def verify(ctx: click.Context, is_long: bool, minutes: float | None, seed: int |
         key = fastdrop.Key(seed)
     began = time.perf_counter()
     outcomes = []
-    with stopping_cleanly(), errors_in_one_line(), progress_bar(TimeElapsedColumn()) as bar:
+    # While a kernel hangs, no handler of Python runs. So SIGTERM and SIGHUP keep their own, which end the process.
+    with stopping_cleanly(numbers=[signal.SIGINT]), errors_in_one_line(), progress_bar(TimeElapsedColumn()) as bar:
         task = bar.add_task("checking", total=1 if is_long else None)
 
         def progress(share: float, what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -22,12 +22,13 @@ class Stopped(BaseException):
 
 
 @contextmanager
-def stopping_cleanly(*, writes: bool = False) -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP end the block with an exception, so that it cleans up.
+def stopping_cleanly(*, writes: bool = False, numbers: Sequence[signal.Signals] = STOPPING) -> Iterator[None]:
+    """Let signals, by default Ctrl-C, SIGTERM and SIGHUP, end the block with an exception, so that it cleans up.
 
-    A second signal ends the process at once. If the block `writes` a file, it is ignored: that file must be removed.
+    A second signal ends the process at once. If the block `writes` a file, the second signal is ignored, because that file
+    must be removed.
     """
-    found = {number: signal.getsignal(number) for number in STOPPING}
+    found = {number: signal.getsignal(number) for number in numbers}
     before = {number: handler for number, handler in found.items() if handler is not signal.SIG_IGN}  # nohup ignores SIGHUP
 
     def stop(number: int, frame: FrameType | None) -> None:

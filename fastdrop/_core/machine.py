@@ -31,7 +31,7 @@ def control_groups() -> Iterator[Path]:
     try:
         lines = OWN_CONTROL_GROUP.read_text().splitlines()
         own = next(line[3:] for line in lines if line.startswith("0::"))
-    except (OSError, StopIteration):
+    except (OSError, StopIteration, ValueError):  # a name may have bytes that are no text
         return
     folder = CONTROL_GROUPS / own.lstrip("/")
     for group in [folder, *folder.parents]:
@@ -61,8 +61,16 @@ def free_memory() -> float:
     for group in control_groups():
         with suppress(OSError, ValueError):  # "max" is no limit
             limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-            least = min(least, max(0, limit - used))
+            least = min(least, max(0, limit - used + cached_files(group)))
     return least
+
+
+def cached_files(group: Path) -> int:
+    """Return the bytes of files that a control group holds in memory, and that the kernel drops if memory is needed."""
+    with suppress(OSError, StopIteration, ValueError):
+        lines = (group / "memory.stat").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    return 0
 
 
 def automatic_num_threads() -> int:

@@ -94,10 +94,14 @@ cdef bint describe(x, Described *at) except -1:
     return at.device == DEVICE_CPU
 
 
-cdef bint lacks_elements(x, const Described *at) except -1:
-    """Return whether a tensor has elements and no memory for them. One that outlived its transform has another's memory."""
+cdef bint lacks_memory(x, const Described *at) except -1:
+    """Return whether a tensor has elements and no memory for them.
+
+    A storage without memory is at address 0, so the address of a view is that of its offset. A tensor that outlived its
+    transform stands for another tensor, and has that one's memory.
+    """
     cdef int k
-    if at.data != NULL:
+    if <uintptr_t>at.data >> 40 or <uintptr_t>at.data != <uintptr_t>(x.storage_offset() * (at.bits // 8)):
         return False
     for k in range(at.ndim):
         if at.shape[k] == 0:
@@ -110,13 +114,13 @@ cpdef bint is_plain(x) except -1:
     cdef Described at
     if not describe(x, &at) or dtype_of(&at) < 0 or at.ndim > native.FD_MAX_DIMS:
         return False
-    return not (x.is_neg() or lacks_elements(x, &at))
+    return not (x.is_neg() or lacks_memory(x, &at))
 
 
 cpdef bint lacks_storage(x) except -1:
     """Return whether the storage of a tensor was resized to 0. The memory of a zero tensor exists once it is needed."""
     cdef Described at
-    return describe(x, &at) and lacks_elements(x, &at) and not x._is_zerotensor()
+    return describe(x, &at) and lacks_memory(x, &at) and not x._is_zerotensor()
 
 
 cpdef object draw_word(generator=None):

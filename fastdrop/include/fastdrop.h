@@ -1,8 +1,8 @@
 /* fastdrop.h: the complete C interface of fastdrop.
  *
  * It is plain C11 without Python.h and NumPy. The instruction set and the number of threads are arguments of each call, and no
- * global variable changes a result, so calls from many threads do not interfere. The functions validate nothing: the caller checks every argument and
- * chooses the number of threads. docs/stream.md defines every random bit.
+ * global variable changes a result, so calls from many threads do not interfere. The functions validate nothing: the caller
+ * checks every argument and chooses the number of threads. docs/stream.md defines every random bit.
  */
 #ifndef FASTDROP_H
 #define FASTDROP_H

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from operator import index
-from typing import Any, SupportsIndex, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from fastdrop._core.config import entries
 from fastdrop._core.keys import StreamSeed
@@ -96,11 +96,13 @@ class Sequential(Layer):
             part = Sequential(dict(list(self.children.items())[key]))
             part._training, part._sampling = self.training, self.sampling  # and the layers inside keep their own
             return part
-        if not isinstance(key, SupportsIndex):
-            raise TypeError(f"a layer is found by its index, its name or a slice; got {key!r}")
-        if not -len(self) <= index(key) < len(self):
+        try:
+            at = index(key)
+        except TypeError:
+            raise TypeError(f"a layer is found by its index, its name or a slice; got {key!r}") from None
+        if not -len(self) <= at < len(self):
             raise IndexError(f"the index of a layer must be in [{-len(self)}, {len(self)}); got {key!r}")
-        return list(self)[key]
+        return list(self)[at]
 
     # Passes
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastdrop._core.config import joined
+from fastdrop.schedules.base import Schedule
 
 if TYPE_CHECKING:
     from fastdrop.nn.layer import Layer
@@ -27,6 +28,8 @@ def shared_parts(layer: Layer) -> list[list[str]]:
 
 def share(layer: Any, groups: Any) -> Any:
     """Return the layer with one part in all places of each group; the first place gives it."""
+    for _, inner in layer.walk():
+        getattr(inner, "stream", None)  # which makes it
     found = dict(stateful_parts(layer))
     try:
         pairs = [(found[first], found[name]) for first, *others in groups for name in (first, *others)]
@@ -49,4 +52,4 @@ def with_parts(name: str, parts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]
     for key, part in parts.items():
         if getattr(part, "state_dict", dict)():
             yield joined(name, key), part
-            yield from with_parts(joined(name, key), getattr(part, "parts", dict)())
+            yield from with_parts(joined(name, key), part.parts() if isinstance(part, Schedule) else {})

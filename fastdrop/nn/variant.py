@@ -285,12 +285,13 @@ class Variant(Layer):
         return cls(**own)
 
     def own_parts(self) -> dict[str, Any]:
-        """Return the stream and the scheduled argument; see `Layer.own_parts`."""
-        return {"stream": self.stream, self.scheduled: getattr(self, self.scheduled)}
+        """Return the stream, if it was made, and the scheduled argument; see `Layer.own_parts`."""
+        stream = {} if self._stream is None else {"stream": self._stream}
+        return stream | {self.scheduled: getattr(self, self.scheduled)}
 
     def own_state(self) -> dict[str, Any]:
         """Return the stream, the step, the state of the schedule, and the parameters."""
-        return super().own_state() | {"step": self.step} | collect(self.own_parts())
+        return super().own_state() | {"step": self.step} | collect({"stream": self.stream} | self.own_parts())
 
     def load_own_state(self, state: Mapping[str, Any]) -> None:
         """Load a state that `own_state` returned."""

@@ -15,7 +15,7 @@ from fastdrop._core.checks import fixed
 from fastdrop._core.pointers import eager_plain, is_plain
 from fastdrop.random import Key
 from fastdrop.torch._autograd import by_operator
-from fastdrop.torch._keys import DEFAULT, Source, check_source, draw_key, draw_tensor
+from fastdrop.torch._keys import DEFAULT, Source, as_int, as_ints, check_source, draw_key, draw_tensor
 from fastdrop.torch._operators import NO_OPERANDS, Operands, Place, Rule, new_rule
 from fastdrop.torch._tensors import (
     check_in_place,
@@ -57,7 +57,7 @@ class Placement(NamedTuple):
     global_start: Any = None
 
     def resolved(self, ndim: int) -> Place:
-        """Return the arguments with axes counted from the front."""
+        """Return the arguments in integers of Python, with axes counted from the front."""
         noise, shared, whole, begin = self
         if noise is not None:
             axes = [k for k, size in enumerate(noise) if size == 1]
@@ -65,8 +65,8 @@ class Placement(NamedTuple):
             given = () if shared is None else (shared,) if isinstance(shared, int) else shared
             if not isinstance(given, (tuple, list)):
                 given = plan.as_axes(given, ndim, "shared_axes")
-            axes = [axis + ndim if axis < 0 else axis for axis in given]
-        return tuple(axes), None if whole is None else tuple(whole), None if begin is None else tuple(begin)
+            axes = [as_int(axis + ndim if axis < 0 else axis) for axis in given]
+        return tuple(axes), as_ints(whole), as_ints(begin)
 
     def is_traceable(self, shape: Sequence[int]) -> bool:
         """Return whether a graph can contain the place, and the place is right; the compiler traces this."""

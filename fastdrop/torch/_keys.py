@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from operator import index
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,8 @@ from fastdrop.torch._tensors import check_memory, is_sharded, is_tracing, is_tra
 __all__ = [
     "DEFAULT",
     "Source",
+    "as_int",
+    "as_ints",
     "as_signed",
     "check_generator",
     "check_source",
@@ -53,6 +56,16 @@ pointers.register_torch(torch, (scratch, FROM, TO))
 def as_signed(word: int) -> int:
     """Return the int64 with the bits of a 64-bit word."""
     return word - WORD if word > TO else word
+
+
+def as_int(number: Any) -> int:
+    """Return an integer of any kind as one of Python, which the caller cannot change; the compiler traces this."""
+    return number if type(number) is int else index(number)
+
+
+def as_ints(numbers: Any) -> tuple[int, ...] | None:
+    """Return several integers as those of Python; None stays None."""
+    return None if numbers is None else tuple(map(as_int, numbers))
 
 
 def check_source(source: Source, x: Tensor) -> None:
@@ -97,13 +110,13 @@ def draw_key(source: Source) -> tuple[int, int]:
     seed, offset, generator = source
     if seed is None:
         refuse_state(source)
-        return draw_word(generator), offset
+        return draw_word(generator), as_int(offset)
     if type(seed) is int:
-        return seed, offset
+        return seed, as_int(offset)
     if isinstance(seed, Key):  # the compiler can trace this
         return seed[0], seed[1]
     if isinstance(seed, Tensor):
-        return words_of(seed, offset)
+        return words_of(seed, as_int(offset))
     refuse_state(source)
     return plan.find_key(seed, offset)
 
@@ -121,6 +134,7 @@ def words_of(seed: Tensor, offset: int) -> tuple[int, int]:
 def draw_tensor(source: Source, device: torch.device) -> tuple[Tensor, int]:
     """Return the key of a call as a seed tensor and an offset, for the operators. The source must be checked before."""
     seed, offset, generator = source
+    offset = as_int(offset)
     if isinstance(seed, Tensor):
         # A copy, which the caller cannot change before the backward pass.
         signed = seed.view(torch.int64) if seed.dtype == torch.uint64 else seed
@@ -147,7 +161,7 @@ def refuse_checkpoint(what: str, instead: str) -> None:
 def refuse_state(source: Source) -> None:
     """Raise an error in a backward pass for a source with a state of its own, which a checkpoint does not restore."""
     seed, _, generator = source
-    if generator is not None or isinstance(seed, HAVE_STATE):
+    if generator not in (None, torch.default_generator) or isinstance(seed, HAVE_STATE):
         name = "seed" if generator is None else "generator"
         if getattr(torch.compiler, "is_exporting", bool)():
             raise RuntimeError(f"{name} has a state, which an exported program cannot hold: give the call no {name}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeGuard, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
@@ -13,7 +14,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 import fastdrop.torch._functions as functions
 import fastdrop.torch._noise as noise
 from fastdrop._core import plan
-from fastdrop._core.checks import as_positive_count, as_positive_number, as_share, check_iterable
+from fastdrop._core.checks import as_positive_count, as_positive_number, as_share, check_iterable, check_string
 from fastdrop.random import fold_in
 from fastdrop.torch._keys import as_signed, check_generator, refuse_count
 from fastdrop.torch._tensors import is_sharded, is_tracing
@@ -73,6 +74,8 @@ class Seeded(nn.Module):
             return function(*arguments, **self.options)
         if is_sharded(key):
             key = key.to_local()  # type: ignore[attr-defined]  # `distribute_module` makes it a DTensor, with all in each process
+            if not key.numel():  # but none outside of the mesh, where nothing is drawn
+                return function(*arguments, **self.options, seed=0)
         if torch.compiler.is_compiling() or is_tracing() or not has_numbers(key):
             made = function(*arguments, **self.options, seed=torch.ops.fastdrop.snapshot(key, True))
             key[1] += 1
@@ -322,7 +325,7 @@ class ConcreteDropout(Rated):
 
     def __init__(self, p: float = 0.1, temperature: float = 0.1, **keywords: Any) -> None:
         super().__init__(p, **keywords)
-        if not 0 < self.p < 1:
+        if not 0 < np.float32(p) < 1:  # its logit is finite
             raise ValueError(f"p must be above 0 and below 1, because the layer learns its logit; got {p!r}")
         self.temperature = as_positive_number(temperature, "temperature")
         self.p_logit = nn.Parameter(torch.logit(torch.tensor(float(p))))
@@ -367,6 +370,8 @@ class WeightDrop(Rated):
             check_iterable(weights, "weights")
         self.module = module
         self.weights = (weights,) if isinstance(weights, str) else tuple(weights)
+        for each in self.weights:
+            check_string(each, "each of weights")
         known = dict(module.named_parameters())
         if missing := [name for name in self.weights if name not in known]:
             first = ", ".join([*list(known)[:8], *["..."] * (len(known) > 8)])

@@ -130,7 +130,7 @@ def digest(path: Path) -> str:
 
 def is_intact(library: Path) -> bool:
     """Return whether a library is there and is the one that was built."""
-    return library.is_file() and checksum(library).is_file() and digest(library) == checksum(library).read_text()
+    return library.is_file() and checksum(library).is_file() and digest(library).encode() == checksum(library).read_bytes()
 
 
 # Use ------------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from fastdrop.variants.words import Lookup
 
 __all__ = ["check_rate_of_noise", "concrete_dropout", "drop_block2d", "embedding_dropout", "gaussian_dropout"]
 
-LARGEST = 2**53  # no side of a map is longer
+LARGEST = 2**53  # the operators take numbers as float64
 
 
 def gaussian_dropout(input: Tensor, p: float = 0.5, training: bool = True, **options: Any) -> Tensor:

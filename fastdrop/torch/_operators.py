@@ -82,7 +82,7 @@ def refuse_recomputation(what: str) -> None:
 
     if config.activation_memory_budget < 1 or config.aggressive_recomputation:
         raise RuntimeError(
-            f"below an activation_memory_budget of 1 and with aggressive_recomputation the compiler may {what} in the backward "
+            f"below an activation_memory_budget of 1 or with aggressive_recomputation the compiler may {what} in the backward "
             "pass, which would make another mask: give the function a seed= that is an integer or a Key, with which gradients "
             "are right in any case"
         )

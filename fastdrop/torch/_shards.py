@@ -27,7 +27,8 @@ def drop(x: Any, in_place: bool, source: Source, rule: Rule, more: Any) -> Tenso
     placements, mesh = x.placements, x.device_mesh
     check(x, bias, residual, rule)
     if mesh.get_coordinate() is None:  # a process outside of the mesh, which has no part of the tensor
-        return x.clone()  # type: ignore[no-any-return]
+        draw_key(source)  # as in the other processes, whose next draws are those of this one
+        return x if in_place else x.clone()  # type: ignore[no-any-return]
     shared = () if rule.place is None else rule.place[0]
     _, begin = compute_local_shape_and_global_offset(x.shape, mesh, placements)
     seed, offset = agree(source, mesh)

@@ -60,7 +60,10 @@ def is_tracing() -> bool:
 
 def check_tensor(x: Any, name: str, instead: str, function: str) -> None:
     """Raise an error unless `x` is a dense floating-point tensor on the CPU, or has a shape but no memory."""
-    if not is_acceptable(x) or (not torch.compiler.is_compiling() and pointers.lacks_storage(x)):
+    is_eager = not torch.compiler.is_compiling()
+    if is_eager and pointers.is_plain(x):
+        return
+    if not is_acceptable(x) or (is_eager and pointers.lacks_storage(x)):
         refuse_tensor(x, name, instead, function)
 
 

@@ -71,7 +71,7 @@ bool is_plain(const Tensor &x) {
   static const c10::DispatchKeySet usual(
       {c10::DispatchKey::CPU, c10::DispatchKey::ADInplaceOrView, c10::DispatchKey::AutogradCPU, c10::DispatchKey::AutocastCPU});
   return (x.key_set() | usual) == usual && dtype_of(x) >= 0 && x.numel() > 0 && x.dim() <= FD_MAX_DIMS &&
-         x.data_ptr() && reinterpret_cast<uintptr_t>(x.data_ptr()) % x.itemsize() == 0 && !x._fw_grad(0).defined();
+         x.storage().data() && reinterpret_cast<uintptr_t>(x.data_ptr()) % x.itemsize() == 0 && !x._fw_grad(0).defined();
 }
 
 bool is_transformed() {

@@ -83,7 +83,7 @@ def disagreement(x: Any, y: Any) -> float:
     """Return the share of samples whose nearest neighbour has another label."""
     some = np.linspace(0, len(y) - 1, min(len(y), MOST_NEIGHBOURS)).astype(np.int64)
     x, y = x[some], y[some]
-    x = np.ldexp(x, -np.frexp(np.abs(x).max())[1])  # so that nothing overflows; no value is rounded
+    x = np.ldexp(x, -np.frexp(np.abs(x).max())[1])  # so that nothing overflows
     x -= np.median(x, axis=0)  # the differences below cancel what lies far from 0
     x /= np.abs(x).max() or 1.0
     squares = (x * x).sum(axis=1)

@@ -66,7 +66,7 @@ def is_complete(path: Path) -> bool:
 
 @contextmanager
 def open_store(store: Any, write: bool = True) -> Iterator[Any]:
-    """Open a store: a file, or memory if there is no file. To read a file does not change it."""
+    """Open a store: a file, or memory if there is no file. Reading changes no study."""
     import optuna
 
     if store is None and write:

@@ -313,9 +313,13 @@ def checked_choices(key: str, values: Any) -> list[Any]:
     for number, value in enumerate(choices):
         # A store keeps these types only, and finds a choice again by ==: 1, 1.0 and True are one.
         if not isinstance(value, (str, bool, int, float, NoneType)) or (isinstance(value, float) and not math.isfinite(value)):
-            raise TypeError(f"space[{key!r}] must have strings, finite numbers, bools or None as choices; got {value!r}")
+            raise TypeError(
+                f"space[{key!r}] must have strings, finite numbers, bools or None as choices; got {value!r}. Give names, and "
+                "look them up in train"
+            )
         if value in choices[:number]:
-            raise ValueError(f"space[{key!r}] must have choices that differ; {value!r} is there twice")
+            equal = choices[choices.index(value)]
+            raise ValueError(f"space[{key!r}] must have choices that differ; {equal!r} and {value!r} are equal")
     return choices
 
 

@@ -56,7 +56,7 @@ def drop_connect(
     seed, offset, backend, num_threads
         As in `dropout`.
     training : bool, default True
-        False: the result is the mean over all masks; with p = 1 in inverted mode it is that of the unchanged weights.
+        False: the result is the mean over all masks; but with p = 1 in inverted mode, it is the result with unchanged weights.
         `fastdrop.theory.drop_connect_moments` has the paper's inference.
     out : numpy.ndarray, optional
         Where to put the result: of shape (N, out) and the dtype of `x`.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
-from fastdrop._core.checks import as_real_array, as_share
+from fastdrop._core.checks import as_real_array, as_share, fixed
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._backward import backward_of
@@ -133,25 +133,20 @@ class Scores(NamedTuple):
         """Return the dropping probability per element of `x`, or raise an error for a bad argument."""
         shape, given, rate = x.shape, as_real_array(self.scores, "scores"), plan.as_rate(self.p)
         least = as_share(self.floor, "floor")
-        axes = tuple(range(given.ndim)) if self.axis is None else plan.as_axes(self.axis, given.ndim, "axis")
+        axis = fixed(self.axis)
+        axes = tuple(range(given.ndim)) if axis is None else plan.as_axes(axis, given.ndim, "axis")
         if not plan.broadcasts(given, shape):
             raise ValueError(f"scores have shape {given.shape}, which does not broadcast to the shape {shape} of {name}")
-        if self.axis is not None and given.ndim < len(shape):
-            self.check_axes_from_end(axes, given.shape, shape, name)
+        if axis is not None and plan.as_axes(axis, len(shape), "axis") != tuple(len(shape) - given.ndim + k for k in axes):
+            raise ValueError(
+                f"axis must count from the end, as -1 does, because scores have fewer axes than {name}: got axis {axis!r} "
+                f"for the shapes {given.shape} and {shape}"
+            )
         if not call.is_training:
             return rate
         if call.global_shape is not None:
             check_block(call, shape, given.shape, axes)
         return numbers.keep_probabilities(given, rate, axes, least, call, drop=True)
-
-    def check_axes_from_end(self, axes: tuple[int, ...], scores: tuple[int, ...], shape: tuple[int, ...], name: str) -> None:
-        """Raise an error for an axis that would name another axis of `x` than of the scores."""
-        missing = len(shape) - len(scores)
-        if plan.as_axes(self.axis, len(shape), "axis") != tuple(missing + axis for axis in axes):
-            raise ValueError(
-                f"axis must count from the end, as -1 does, because scores have fewer axes than {name}: got axis {self.axis!r} "
-                f"for the shapes {scores} and {shape}"
-            )
 
 
 def check_block(call: Call, shape: tuple[int, ...], scores: tuple[int, ...], axes: tuple[int, ...]) -> None:

@@ -69,10 +69,11 @@ def multinomial_dropout(
     -----
     Draw t of sample r (counted in C order over all axes but the last) takes word r k + t of ``words(..., seed=seed,
     offset=offset)``; with ``per="batch"``, word t. `start` is the first word. The probabilities are rounded to multiples of
-    2**-32, positive ones to at least 2**-32. They add up to 1, so a large one may change by about 2**-31 per feature. In the
-    order of the features, each feature owns that share of the 2**32 words. The factors use the rounded probabilities, so that
-    E[y] = x up to the rounding of the factors, except for features of probability 0. k P is rounded to float64; c / (k P) is
-    rounded to float64, then to the compute type. A feature that was not drawn, or has probability 0, is +0.0.
+    2**-32, positive ones to at least 2**-32. They add up to 1, so a large one may change by up to about 2**-31 times the number
+    of features. In the order of the features, each feature owns that share of the 2**32 words. The factors use the rounded
+    probabilities, so that E[y] = x up to the rounding of the factors, except for features of probability 0. k P is rounded to
+    float64; c / (k P) is rounded to float64, then to the compute type. A feature that was not drawn, or has probability 0, is
+    +0.0.
 
     References
     ----------

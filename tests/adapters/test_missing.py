@@ -41,7 +41,7 @@ try:
 except ImportError as error:
     assert str(error) == (
         "fastdrop.keras has layers for Keras's backends torch, jax and numpy, and Keras did not find tensorflow: "
-        "set KERAS_BACKEND=jax, for example, before Keras is imported"
+        "install it, or set KERAS_BACKEND to one of them that is installed, before Keras is imported"
     ), error
 else:
     raise AssertionError("no error")

@@ -130,9 +130,9 @@ def test_bad_input(name):
     ("rate", "error", "sentence"),
     [
         (float("nan"), ValueError, "p must be in [0, 1], the probability of dropping; got nan"),
-        ("0.5", TypeError, "p must be a number in [0, 1], the probability of dropping; got '0.5' (str)"),
-        ([0.5], TypeError, "p must be a number in [0, 1]"),
-        (np.array([0.5, 0.5]), TypeError, "p must be a number in [0, 1]"),
+        ("0.5", ValueError, "drop must be a finite number; got '0.5'"),
+        ([0.5], TypeError, "drop must be a finite number; got [0.5] (list)"),
+        (np.array([0.5, 0.5]), TypeError, "drop must be a finite number"),
     ],
 )
 def test_bad_rates(rate, error, sentence):

@@ -109,6 +109,32 @@ def test_checkpoints(mode):
     layer = ft.Dropout(0.5, seed=1)
     with pytest.raises(RuntimeError, match="counts its calls, and a checkpoint"):
         checkpoint(lambda x: layer(x).pow(2).sum(), x, **mode).backward()
+    default = torch.default_generator  # which a checkpoint restores
+    checkpoint(lambda x: ft.dropout(x, 0.5, generator=default).exp(), x, **mode).sum().backward()
+
+
+@pytest.mark.parametrize("function", [ft.dropout, ft.gaussian_dropout])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"offset": 0},
+        {"seed": 3, "offset": 0},
+        {"seed": 3, "shared_axes": [1]},
+        {"seed": 3, "global_shape": [16, 8], "global_start": [4, 0]},
+    ],
+)
+@pytest.mark.parametrize("make", [torch.tensor, np.array])
+def test_numbers_that_change_before_the_backward_pass(function, options, make):
+    """A counter of steps as offset, for example."""
+    if function is ft.gaussian_dropout and options.keys() - {"seed", "offset"}:
+        pytest.skip("it has no such option")
+    given = {name: value if name == "seed" else make(value) for name, value in options.items()}
+    x = torch.ones(4, 8, requires_grad=True)
+    y = function(x, 0.5, **given)
+    for name in given.keys() - {"seed"}:
+        given[name][...] = 0 if name == "shared_axes" else 9
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
 
 
 @pytest.mark.parametrize("mode", [{"use_reentrant": True}, {"use_reentrant": False}], ids=str)
@@ -331,6 +357,7 @@ def test_zero_tensors():
     zero, x, before = torch._efficientzerotensor(8), randn(8).requires_grad_(), state()
     for function in (ft.dropout, ft.gaussian_dropout):
         assert torch.equal(function(zero, 0.4, seed=3), torch.zeros(8))
+        assert torch.equal(function(zero[2:], 0.4, seed=3), torch.zeros(6))  # its address is 8
         (grad,) = torch.autograd.grad(function(x, 0.4, seed=3), x, zero)
         assert torch.equal(grad, torch.zeros(8))
     with pytest.raises(RuntimeError, match="a zero tensor has no memory"):

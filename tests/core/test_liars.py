@@ -196,8 +196,11 @@ SHIELDED = {
 @pytest.mark.parametrize("argument", ["offset", "start", "num_threads", "global_start", "p"])
 @pytest.mark.filterwarnings("ignore:Setting the:DeprecationWarning")
 def test_an_argument_that_changes_the_array_changes_no_result(name, change, argument):
-    """The array may be changed, but the call works on the array as it was given: a changed dtype once wrote past the result."""
-    function = SHIELDED[name]
+    """The array may be changed, but the call works on the array as it was given: a changed dtype once wrote past the result.
+
+    A function may need the rate and the place before it looks at the array; then it works on the changed one.
+    """
+    function, is_early = SHIELDED[name], argument in ("p", "global_start")
     wanted = function(np.ones((4, 2, 512), np.float32), 0.5, seed=1)
     x = np.ones((4, 2, 512), np.float32)
     meddler = Meddler(x, 1 if argument in ("num_threads", "p") else 0, *change)
@@ -206,10 +209,10 @@ def test_an_argument_that_changes_the_array_changes_no_result(name, change, argu
         given |= {"global_shape": (4, 2, 512), "global_start": (meddler, 0, 0)}
     try:
         y = function(x, given.pop("p"), **given)
-    except TypeError:
-        assert argument == "p"  # which must be a real number
+    except (TypeError, ValueError):
+        assert is_early  # p must be a real number, and a changed array may not fit
         return
-    if argument == "p":  # a function may need the rate before it looks at the array
+    if is_early:
         assert (y.shape, y.dtype) in {(wanted.shape, wanted.dtype), (x.shape, x.dtype)}
     else:
         assert (y.shape, y.dtype, y.tobytes()) == (wanted.shape, wanted.dtype, wanted.tobytes())

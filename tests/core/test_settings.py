@@ -254,6 +254,8 @@ def test_the_least_quota_of_all_control_groups_counts(control_groups, limits, pr
 def test_no_control_group_of_version_2_is_no_quota(control_groups, tmp_path):
     control_groups(own_line="2:cpu:/a/b", b="100000 100000")
     assert machine.cgroup_quota() == float("inf")
+    (tmp_path / "own").write_bytes(b"0::/a\xff\n")  # a name that is no text
+    assert machine.cgroup_quota() == float("inf")
     (tmp_path / "own").unlink()
     assert machine.cgroup_quota() == float("inf")
 
@@ -267,6 +269,7 @@ def test_no_control_group_of_version_2_is_no_quota(control_groups, tmp_path):
         ({"groups/a": ("max", "1000"), "groups/a/b": ("100000", "1000")}, 8192),
         ({"groups/a/b": ("1000", "1001")}, 0),
         ({"groups/c": ("3000", "1000")}, 8192),  # another process's group
+        ({"groups/a/b": ("5000", "4900", "active_file 7\ninactive_file 4000\n")}, 4100),  # files in memory can be dropped
     ],
 )
 def test_free_memory_is_that_of_the_system_and_of_all_control_groups(control_groups, monkeypatch, tmp_path, limits, free):
@@ -274,7 +277,7 @@ def test_free_memory_is_that_of_the_system_and_of_all_control_groups(control_gro
     (tmp_path / "meminfo").write_text("MemTotal:    100 kB\nMemAvailable:    8 kB\n")
     monkeypatch.setattr(machine, "MEMORY", tmp_path / "meminfo")
     for group, texts in limits.items():
-        for name, text in zip(("memory.max", "memory.current"), texts, strict=True):
+        for name, text in zip(("memory.max", "memory.current", "memory.stat"), texts, strict=False):
             (tmp_path / group / name).write_text(f"{text}\n")
     assert machine.free_memory() == free
 

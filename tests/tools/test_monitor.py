@@ -200,7 +200,8 @@ def test_half_a_first_line_is_cut_off(tmp_path, rest):
 @pytest.mark.parametrize(
     "content",
     [
-        b"x", b"\n", b'{"training": 1.0}', b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss"', b"[1]\n", b'{"step": 1, "kind"\n',
+        b"x", b"\n", b'{"training": 1.0}', b'{"step": 1, "loss": 0.5}',
+        b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss"', b"[1]\n", b'{"step": 1, "kind"\n',
         b'{\n  "step": 0,\n  "kind": "losses"\n}', b"\x93NUMPY\n" + bytes(8000), b'{"step": ' + b"[" * 100_000 + b"\n",
     ],
 )  # fmt: skip

@@ -259,7 +259,7 @@ def test_choices_that_no_store_can_keep_are_refused(tmp_path, choices):
     "choices", [[1, True], [0.5, 1, 1.0], ["a", "b", "a"], [None, None], [0.0, np.float32(-0.0)]], ids=repr
 )
 def test_choices_that_are_equal_are_refused(choices):
-    with pytest.raises(ValueError, match=r"space\['p'\] must have choices that differ; .* is there twice"):
+    with pytest.raises(ValueError, match=r"space\['p'\] must have choices that differ; .* and .* are equal"):
         search(lambda fold, p: 1.0, {"p": choices}, trials=1)
 
 

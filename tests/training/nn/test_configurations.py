@@ -1,5 +1,6 @@
 """Configurations of layers, and what they say of themselves: descriptions, signatures, docstrings, errors."""
 
+import copy
 import doctest
 import inspect
 import json
@@ -343,3 +344,30 @@ def test_docstring_of_the_module():
     result = doctest.testmod(nn)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_a_configuration_leaves_a_layer_without_a_seed_as_it_is():
+    """Its stream is made at its first pass, so that copies drop independently."""
+    layer = nn.Sequential(nn.Dropout(0.5))
+    layer.to_config()
+    first, second = copy.deepcopy(layer), copy.deepcopy(layer)
+    assert first[0].stream.seed != second[0].stream.seed
+
+
+class Controlled:
+    """A schedule of a user, which has a state, and something called parts."""
+
+    parts = (1, 2)
+
+    def __call__(self, step):
+        return 0.5
+
+    def state_dict(self):
+        return {"p": 0.5}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def test_parts_of_a_users_schedule_are_its_own():
+    assert "0.p.p" in nn.Sequential(nn.Dropout(Controlled(), seed=1)).state_dict()
