@@ -288,8 +288,8 @@ class Layer:
         TypeError, ValueError
             The class is not this class nor derived from it, or no such layer can be made from the configuration.
         """
-        own = {key: value for key, value in config.items() if key not in ("class", SHARED)}
-        layer: Self = find_class(cls, config).build(own)
+        made = find_class(cls, config)
+        layer: Self = made.build({key: value for key, value in config.items() if key not in ("class", SHARED)})
         if SHARED in config:
             layer = share(layer, config[SHARED])
         different = sentence(layer.to_config(), config, "the configuration")

@@ -99,6 +99,7 @@ class Scale(nn.Layer):
     [
         ({"class": "Dropuot", "p": 0.5}, ValueError, "no class Dropuot is a Layer; import the module that defines it first"),
         ({"p": 0.5}, TypeError, "must be a dictionary with the name of a class under 'class'"),
+        ("{}", TypeError, "must be a dictionary with the name of a class under 'class'; got '{}'"),
         ({"class": "Dropout", "rate": 0.5}, TypeError, "Dropout: got an unexpected keyword argument 'rate'"),
         ({"class": "Dropout", "p": 0.5}, ValueError, "mode is 'inverted' here, None in the configuration"),
         (lambda: nn.Dropout(lambda step: 0.5).to_config(), ValueError, "which a configuration cannot hold; use a Schedule"),
