@@ -193,7 +193,7 @@ cdef class Call:
         if self.out is not None and shape is None:
             check_out(self.out, work.x)
         elif self.out is not None:
-            check_out(self.out, spread_to(np.empty((), work.x.descr), shape_of(shape)), "result")
+            check_result(self.out, work.x.descr, shape_of(shape))
         check_seed(self.seed, self.offset, self.use)
         if placed is None:
             first_index(self.start, 0, ELEMENTS_END, "elements")

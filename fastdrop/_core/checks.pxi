@@ -133,6 +133,11 @@ cpdef int check_out(out, np.ndarray x, str name="input") except -1:
     return check_apart(y)
 
 
+cdef int check_result(out, np.dtype dtype, tuple shape) except -1:
+    """Raise an error unless `out` can hold a result of this dtype and shape, which are not those of an input."""
+    return check_out(out, spread_to(new_array(0, NULL, dtype), shape), "result")
+
+
 cdef int check_apart(np.ndarray out) except -1:
     """Raise an error for an output some of whose elements share memory, which cannot hold a result."""
     if np.PyArray_IS_C_CONTIGUOUS(out) or not repeats_memory(out):

@@ -112,7 +112,7 @@ def move_tokens(Call call not None, x, int64_t prefix, tuple counts not None, *,
         dims[k] = np.PyArray_DIM(given, k)
     dims[1] = prefix + (of.free if scatter else of.kept)
     if call.out is not None:
-        check_out(call.out, spread(np.empty((), given.descr), np.PyArray_NDIM(given), dims), "result")
+        check_out(call.out, spread(new_array(0, NULL, given.descr), np.PyArray_NDIM(given), dims), "result")
     check_seed(call.seed, call.offset, call.use)
     y = new_array(np.PyArray_NDIM(given), dims, given.descr) if call.out is None else call.out
     made = y if is_plain(y) else new_array(np.PyArray_NDIM(given), dims, given.descr)

@@ -98,25 +98,20 @@ cdef class Linear:
             end_in_python(quiet, &found)
 
     cpdef np.ndarray apply(self, np.ndarray rows, np.ndarray weight):
-        """Return rows @ weight + bias."""
+        """Return rows @ weight + bias, as `product` does."""
         return self.add_bias(product(rows, weight))
 
     cdef np.ndarray add_bias(self, np.ndarray made):
         """Add the bias, if there is one, to an array, and return the array."""
-        cdef native.Environment found
         if self.bias is not None:
-            quiet = begin_in_python(&found)
-            try:
-                made += self.bias
-            finally:
-                end_in_python(quiet, &found)
+            made += self.bias
         return made
 
     cdef np.ndarray result(self, Call call):
         """Check a call's settings, `out` and seed, and return the array for the layer's result."""
         settings_of(call.backend, call.num_threads)
         if call.out is not None:
-            check_out(call.out, spread_to(np.empty((), self.dtype), self.result_shape), "result")
+            check_result(call.out, self.dtype, self.result_shape)
         check_seed(call.seed, call.offset, call.use)
         return np.empty(self.result_shape, self.dtype) if call.out is None else call.out
 
@@ -127,32 +122,23 @@ cdef class Linear:
 
 
 # Products -----------------------------------------------------------------------------------------------------------
+# NumPy computes them, so their callers call `begin_in_python` before the first product and `end_in_python` after the last one.
 
 cdef object matmul = np.matmul
 
 
 cdef int multiply_matrices(np.ndarray a, np.ndarray b, np.ndarray y) except -1:
     """Write a @ b, for matrices or equally many of them, to an array that overlaps neither."""
-    cdef native.Environment found
-    quiet = begin_in_python(&found)
-    try:
-        if np.PyArray_NDIM(a) == 2:  # this calls BLAS as numpy.matmul does, in half the time of a small product
-            PyArray_MatrixProduct2(a, b, <void *>y)
-        else:
-            matmul(a, b, out=y)
-    finally:
-        end_in_python(quiet, &found)
+    if np.PyArray_NDIM(a) == 2:  # this calls BLAS as numpy.matmul does, in half the time of a small product
+        PyArray_MatrixProduct2(a, b, <void *>y)
+    else:
+        matmul(a, b, out=y)
     return 0
 
 
 cdef np.ndarray product(np.ndarray a, np.ndarray b):
     """Return the product of two matrices."""
-    cdef native.Environment found
-    quiet = begin_in_python(&found)
-    try:
-        return PyArray_MatrixProduct2(a, b, NULL)
-    finally:
-        end_in_python(quiet, &found)
+    return PyArray_MatrixProduct2(a, b, NULL)
 
 
 cdef np.ndarray in_shape_of(np.ndarray like, np.ndarray a):
@@ -206,11 +192,16 @@ def spread_weights(Call call not None, Linear layer not None, log_variance, alph
     The variances are exp(log_variance) or, if that is None, alpha * weight**2.
     """
     cdef Call inner
+    cdef native.Environment found
     cdef native.fd_key key
     cdef np.ndarray y = layer.result(call), mean, spread_by
     check_numbers(call, layer, y)
-    mean = layer.apply(layer.rows, layer.weight)
-    spread_by = product(scaled_squares(layer.rows, None), weight_variance(call, layer, log_variance, alpha))
+    quiet = begin_in_python(&found)
+    try:
+        mean = layer.apply(layer.rows, layer.weight)
+        spread_by = product(scaled_squares(layer.rows, None), weight_variance(call, layer, log_variance, alpha))
+    finally:
+        end_in_python(quiet, &found)
     draw_key(call.seed, call.offset, &key)
     inner = call_with_key(call, &key)
     mean, spread_by = in_shape_of(y, mean), in_shape_of(y, spread_by)
@@ -258,28 +249,33 @@ def spread_weights_backward(
 
     `outer` is the gradient with respect to the result, as rows. Where log_alpha is above `most`, its gradient is 0.
     """
+    cdef native.Environment found
     cdef native.fd_key key
     cdef np.ndarray grad = outer if len(layer.result_shape) == 2 else outer.reshape(layer.result_shape)
     cdef np.ndarray y, variance, squares, spread_by, slopes, dx, dweight, dvariance
     check_numbers(call, layer, grad)
     y = layer.gradient(call)
-    variance, squares = weight_variance(call, layer, log_variance, alpha), scaled_squares(layer.rows, None)
-    spread_by = product(squares, variance)
-    draw_key(call.seed, call.offset, &key)
-    slopes = noise(
-        call_with_key(call, &key), grad, "spread_slope", LEAST_VARIANCE, in_shape_of(grad, spread_by))[0]
-    slopes = in_shape_of(outer, slopes)
-    dx, dweight = product(outer, layer.weight.T), product(layer.rows.T, outer)
-    add_doubled(dx, layer.rows, None, product(slopes, variance.T))
-    dvariance = product(squares.T, slopes)
-    if alpha is not None:
-        add_doubled(dweight, layer.weight, alpha, dvariance)
-    scale_by(dvariance, variance)
-    if alpha is None:
-        dvariance = layer.rounded(dvariance)
-    else:
-        dvariance = zero_above(sum_to_shape(dvariance, true_shape(alpha)), log_alpha, most)
-    dweight = layer.rounded(dweight)
+    quiet = begin_in_python(&found)
+    try:
+        variance, squares = weight_variance(call, layer, log_variance, alpha), scaled_squares(layer.rows, None)
+        spread_by = product(squares, variance)
+        draw_key(call.seed, call.offset, &key)
+        slopes = noise(
+            call_with_key(call, &key), grad, "spread_slope", LEAST_VARIANCE, in_shape_of(grad, spread_by))[0]
+        slopes = in_shape_of(outer, slopes)
+        dx, dweight = product(outer, layer.weight.T), product(layer.rows.T, outer)
+        add_doubled(dx, layer.rows, None, product(slopes, variance.T))
+        dvariance = product(squares.T, slopes)
+        if alpha is not None:
+            add_doubled(dweight, layer.weight, alpha, dvariance)
+        scale_by(dvariance, variance)
+        if alpha is None:
+            dvariance = layer.rounded(dvariance)
+        else:
+            dvariance = zero_above(sum_to_shape(dvariance, true_shape(alpha)), log_alpha, most)
+        dweight = layer.rounded(dweight)
+    finally:
+        end_in_python(quiet, &found)
     store(in_shape_of(layer.x, dx), y)  # at the end, because it may overlap an operand
     return wrapped(layer.x, y, call.out), dweight, dvariance
 
@@ -287,6 +283,7 @@ def spread_weights_backward(
 def multiply_noisy(Call call not None, Linear layer not None, np.ndarray alpha not None):
     """Return the result of a layer whose inputs are multiplied by normal numbers of mean 1 and variance alpha."""
     cdef Call inner
+    cdef native.Environment found
     cdef native.fd_key key
     cdef np.npy_intp[2] dims = [np.PyArray_DIM(layer.rows, 0), np.PyArray_DIM(layer.weight, 1)]
     cdef np.ndarray y = layer.result(call), made = np.PyArray_EMPTY(2, dims, np.PyArray_TYPE(layer.weight), 0)
@@ -301,8 +298,12 @@ def multiply_noisy(Call call not None, Linear layer not None, np.ndarray alpha n
         noise(inner, x, "scaled", (), scale, other_name="log_alpha")
     else:
         noise(inner, x, "gaussian", (scale[()],))
-    multiply_matrices(noisy.reshape(true_shape(layer.rows)), layer.weight, made)
-    layer.add_bias(made)
+    quiet = begin_in_python(&found)
+    try:
+        multiply_matrices(noisy.reshape(true_shape(layer.rows)), layer.weight, made)
+        layer.add_bias(made)
+    finally:
+        end_in_python(quiet, &found)
     store(made.reshape(layer.result_shape), y)
     return y
 
@@ -461,17 +462,17 @@ def connect(Connections masks not None):
     cdef native.Environment found
     cdef int64_t begin, end
     masks.draw()
-    for begin in range(0, masks.groups, masks.step):
-        end = min(begin + masks.step, masks.groups)
-        multiply_matrices(
-            part(rows, begin, end), masks.drop_weights(layer.weight, part(weights, 0, end - begin), begin),
-            part(products, begin, end))
-    if layer.bias is not None:
-        quiet = begin_in_python(&found)
-        try:
+    quiet = begin_in_python(&found)
+    try:
+        for begin in range(0, masks.groups, masks.step):
+            end = min(begin + masks.step, masks.groups)
+            multiply_matrices(
+                part(rows, begin, end), masks.drop_weights(layer.weight, part(weights, 0, end - begin), begin),
+                part(products, begin, end))
+        if layer.bias is not None:
             products += masks.drop_biases(layer.bias, biases)[:, np.newaxis]
-        finally:
-            end_in_python(quiet, &found)
+    finally:
+        end_in_python(quiet, &found)
     store(made, y)
     return y
 

@@ -29,6 +29,7 @@ from fastdrop._core.plan cimport (
     bypass_bytes,
     check_kept,
     check_out,
+    check_result,
     check_seed,
     chunk,
     compute_type,
@@ -153,7 +154,7 @@ cdef np.ndarray random_result(tuple shape, dtype, Call call):
     check_seed(call.seed, call.offset, REPEATED)
     if call.out is None:
         return np.empty(shape, dtype)
-    check_out(call.out, spread_to(np.empty((), dtype), shape), "result")
+    check_result(call.out, dtype, shape)
     return call.out
 
 

@@ -74,6 +74,7 @@ cdef int draw_key(seed, offset, native.fd_key *out) except -1
 cdef int kind_of(np.ndarray x, str name) except -1
 cpdef np.ndarray to_array(value, str name)
 cpdef int check_out(out, np.ndarray x, str name=*) except -1
+cdef int check_result(out, np.dtype dtype, tuple shape) except -1
 cdef bint is_plain(np.ndarray a)
 cdef bint is_usual(np.ndarray a)
 cdef np.ndarray readable(np.ndarray a, np.ndarray y)

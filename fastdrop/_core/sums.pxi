@@ -92,8 +92,12 @@ cdef np.ndarray sum_in_rooms(list rooms, np.ndarray a, tuple axes, Settings sett
 def sum_to_shape(np.ndarray values not None, tuple shape):
     """Return sums in float64, in a fixed order, over the axes along which an array of a shape was broadcast."""
     cdef tuple axes = broadcast_axes(values, shape)
+    cdef np.ndarray made
     if not axes:
-        return in_type(values, np.NPY_FLOAT64).copy().reshape(shape)  # not the caller's memory
+        made = in_type(values, np.NPY_FLOAT64)
+        if may_overlap(made, values):
+            made = made.copy()  # not the caller's memory
+        return made if np.PyArray_NDIM(made) == len(shape) else made.reshape(shape)
     return sum_in_rooms(rooms_of_sums(values, axes), flat(values), axes, effective()).reshape(shape)
 
 

@@ -17,7 +17,7 @@ from fastdrop.torch._operators import PER
 from fastdrop.torch._pairs import concrete
 from fastdrop.torch._tensors import check_memory, check_tensor, ndim_of
 from fastdrop.torch._variants import Arguments, check_other, placeholder, refuse_shards, untraced, values_of, vary
-from fastdrop.variants.words import Lookup
+from fastdrop.variants.words import checked_tokens
 
 __all__ = ["check_rate_of_noise", "concrete_dropout", "drop_block2d", "embedding_dropout", "gaussian_dropout"]
 
@@ -163,8 +163,8 @@ def embedding_dropout(
         return untraced(embedding_dropout, input, p, training, **keywords)  # type: ignore[no-any-return]
 
     def check() -> None:
-        found = Lookup(values_of(tokens), num_embeddings, per).checked(placeholder(input), "input")
-        pointers.check((input.shape[0] if per == "sample" else 1, found.num_embeddings), 0.0)
+        _, words = checked_tokens(placeholder(input).shape, "input", values_of(tokens), num_embeddings)
+        pointers.check((input.shape[0] if per == "sample" else 1, words), 0.0)
 
     return vary(input, "embedding_dropout", (p, num_embeddings, PER.index(per)), Arguments(training, options, tokens, check))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -86,7 +86,7 @@ def importance_dropout(
     """
     x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    return call.drop(x, Scores(scores, p, axis, floor).rates(x, "x", call), shared_axes)
+    return call.drop(x, rates_of(x, "x", scores, p, axis, floor, call), shared_axes)
 
 
 @backward_of(importance_dropout)
@@ -118,35 +118,27 @@ def importance_dropout_backward(
     """
     grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    return call.drop(grad, Scores(scores, p, axis, floor).rates(grad, "grad", call), shared_axes)
+    return call.drop(grad, rates_of(grad, "grad", scores, p, axis, floor, call), shared_axes)
 
 
-class Scores(NamedTuple):
-    """Scores and the arguments that convert them to probabilities, as given by the caller, before the checks."""
-
-    scores: Any
-    p: Any
-    axis: Any
-    floor: Any
-
-    def rates(self, x: NDArray[Any], name: str, call: Call) -> Any:
-        """Return the dropping probability per element of `x`, or raise an error for a bad argument."""
-        shape, given, rate = x.shape, as_real_array(self.scores, "scores"), plan.as_rate(self.p)
-        least = as_share(self.floor, "floor")
-        axis = fixed(self.axis)
-        axes = tuple(range(given.ndim)) if axis is None else plan.as_axes(axis, given.ndim, "axis")
-        if not plan.broadcasts(given, shape):
-            raise ValueError(f"scores have shape {given.shape}, which does not broadcast to the shape {shape} of {name}")
-        if axis is not None and plan.as_axes(axis, len(shape), "axis") != tuple(len(shape) - given.ndim + k for k in axes):
-            raise ValueError(
-                f"axis must count from the end, as -1 does, because scores have fewer axes than {name}: got axis {axis!r} "
-                f"for the shapes {given.shape} and {shape}"
-            )
-        if not call.is_training:
-            return rate
-        if call.global_shape is not None:
-            check_block(call, shape, given.shape, axes)
-        return numbers.keep_probabilities(given, rate, axes, least, call, drop=True)
+def rates_of(x: NDArray[Any], name: str, scores: Any, p: Any, axis: Any, floor: Any, call: Call) -> Any:
+    """Return the dropping probability per element of `x`, or raise an error for a bad argument."""
+    shape, given, rate = x.shape, as_real_array(scores, "scores"), plan.as_rate(p)
+    least = as_share(floor, "floor")
+    axis = fixed(axis)
+    axes = tuple(range(given.ndim)) if axis is None else plan.as_axes(axis, given.ndim, "axis")
+    if not plan.broadcasts(given, shape):
+        raise ValueError(f"scores have shape {given.shape}, which does not broadcast to the shape {shape} of {name}")
+    if axis is not None and plan.as_axes(axis, len(shape), "axis") != tuple(len(shape) - given.ndim + k for k in axes):
+        raise ValueError(
+            f"axis must count from the end, as -1 does, because scores have fewer axes than {name}: got axis {axis!r} "
+            f"for the shapes {given.shape} and {shape}"
+        )
+    if not call.is_training:
+        return rate
+    if call.global_shape is not None:
+        check_block(call, shape, given.shape, axes)
+    return numbers.keep_probabilities(given, rate, axes, least, call, drop=True)
 
 
 def check_block(call: Call, shape: tuple[int, ...], scores: tuple[int, ...], axes: tuple[int, ...]) -> None:

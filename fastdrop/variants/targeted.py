@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -90,7 +90,7 @@ def targeted_dropout(
     """
     weight = plan.as_array(weight, "weight")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    return Targets(p, fraction, among, mode).drop(weight, weight, call, "weight")
+    return drop_targets(weight, weight, p, fraction, among, mode, call, "weight")
 
 
 @backward_of(targeted_dropout)
@@ -127,30 +127,24 @@ def targeted_dropout_backward(
         raise ValueError(
             f"weight must have grad's shape {given.shape} and dtype {given.dtype}; got shape {array.shape} and {array.dtype}"
         )
-    return Targets(p, fraction, among, mode).drop(given, array, call, "grad")
+    return drop_targets(given, array, p, fraction, among, mode, call, "grad")
 
 
-class Targets(NamedTuple):
-    """The arguments that select the targeted weights, as given by the caller, before the checks."""
-
-    p: Any
-    fraction: Any
-    among: Any
-    mode: Any
-
-    def drop(self, x: NDArray[Any], weight: NDArray[Any], call: Call, name: str) -> NDArray[Any]:
-        """Return x with some of its targeted weights dropped, or raise an error for a bad argument."""
-        rate, share, among = plan.as_rate(self.p), as_share(self.fraction, "fraction"), self.among
-        plan.check_mode(self.mode, ("inverted", "unscaled"))
-        if not plan.is_one_of(among, ("output", "layer")):
-            raise ValueError(f"among must be 'output', the weights of each output, or 'layer', all weights; got {among!r}")
-        shape = weight.shape
-        if among == "output" and not shape:
-            raise ValueError("among='output' compares the weights of each output, the last axis; a 0-d array has none")
-        if not call.is_training:
-            return call.drop(x, rate, mode=self.mode, name=name)
-        by_output = among == "output" and len(shape) > 1
-        if call.global_shape is not None:
-            check_whole_axes(call, shape, range(len(shape) - by_output), "its magnitudes are compared")
-        compared = weight.size // max(shape[-1], 1) if by_output else weight.size
-        return numbers.drop_targets(call, x, weight, rate, whole_part(compared, share), by_output, self.mode, name)
+def drop_targets(
+    x: NDArray[Any], weight: NDArray[Any], p: Any, fraction: Any, among: Any, mode: Any, call: Call, name: str
+) -> NDArray[Any]:
+    """Return x with some of its targeted weights dropped, or raise an error for a bad argument."""
+    rate, share = plan.as_rate(p), as_share(fraction, "fraction")
+    plan.check_mode(mode, ("inverted", "unscaled"))
+    if not plan.is_one_of(among, ("output", "layer")):
+        raise ValueError(f"among must be 'output', the weights of each output, or 'layer', all weights; got {among!r}")
+    shape = weight.shape
+    if among == "output" and not shape:
+        raise ValueError("among='output' compares the weights of each output, the last axis; a 0-d array has none")
+    if not call.is_training:
+        return call.drop(x, rate, mode=mode, name=name)
+    by_output = among == "output" and len(shape) > 1
+    if call.global_shape is not None:
+        check_whole_axes(call, shape, range(len(shape) - by_output), "its magnitudes are compared")
+    compared = weight.size // max(shape[-1], 1) if by_output else weight.size
+    return numbers.drop_targets(call, x, weight, rate, whole_part(compared, share), by_output, mode, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -104,7 +104,7 @@ def embedding_dropout(
     """
     x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    return drop_words(x, "x", p, Lookup(tokens, num_embeddings, per), call)
+    return drop_words(x, "x", p, tokens, num_embeddings, per, call)
 
 
 @backward_of(embedding_dropout)
@@ -135,49 +135,43 @@ def embedding_dropout_backward(
     """
     grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    return drop_words(grad, "grad", p, Lookup(tokens, num_embeddings, per), call)
+    return drop_words(grad, "grad", p, tokens, num_embeddings, per, call)
 
 
-class Lookup(NamedTuple):
-    """The looked-up tokens and the unit of dropping, as given by the caller, before the checks."""
-
-    tokens: Any
-    num_embeddings: Any
-    per: Any
-
-    def checked(self, x: NDArray[Any], name: str) -> Lookup:
-        """Return the lookup that made `x`, or raise an error for a bad argument."""
-        shape, ids = x.shape, np.asarray(plan.to_array(self.tokens, "tokens"))
-        if self.num_embeddings is None:
-            raise ValueError("num_embeddings must be given with tokens; it is the size of the vocabulary")
-        words = plan.as_count(self.num_embeddings, "num_embeddings")
-        are_indices = plan.are_indices(ids, words)
-        if not are_indices and ids.dtype.kind not in "iu":
-            raise TypeError(f"tokens must be an array of integers; got {ids.dtype}")
-        if len(shape) != 3 or ids.shape != shape[:2]:
-            raise ValueError(f"tokens must have shape (B, T) and {name} (B, T, D); got {ids.shape} and {shape}")
-        if not are_indices:
-            check_indices(ids, words, "tokens", "the vocabulary")
-            ids = np.require(ids, np.int64, ("C", "ALIGNED"))
-        return Lookup(ids, words, self.per)
-
-
-def drop_words(x: NDArray[Any], name: str, p: Any, lookup: Lookup, call: Call) -> NDArray[Any]:
+def drop_words(x: NDArray[Any], name: str, p: Any, tokens: Any, num_embeddings: Any, per: Any, call: Call) -> NDArray[Any]:
     """Forward and backward are one: the mask is a constant."""
-    if not plan.is_one_of(lookup.per, ("batch", "sample")):
-        raise ValueError(f"per must be 'batch' or 'sample'; got {lookup.per!r}")
-    if lookup.tokens is None:
-        if x.ndim != 2 or lookup.per == "sample" or lookup.num_embeddings is not None:
+    if not plan.is_one_of(per, ("batch", "sample")):
+        raise ValueError(f"per must be 'batch' or 'sample'; got {per!r}")
+    shape = x.shape
+    if tokens is None:
+        if len(shape) != 2 or per == "sample" or num_embeddings is not None:
             raise ValueError(
                 f"without tokens, {name} must be a weight matrix of shape (V, D), per must be 'batch', and num_embeddings "
-                f"must be None; got shape {x.shape}, per {lookup.per!r} and num_embeddings {lookup.num_embeddings!r}"
+                f"must be None; got shape {shape}, per {per!r} and num_embeddings {num_embeddings!r}"
             )
         return call.drop(x, p, 1)
-    found, rate = lookup.checked(x, name), plan.as_rate(p)
+    ids, words = checked_tokens(shape, name, tokens, num_embeddings)
+    rate = plan.as_rate(p)
     if not call.is_training:
         return call.unchanged(x)
-    mask = mask_of_tokens(x.shape)
-    return call.drop_classes(x, rate, mask, found.tokens, found.num_embeddings, found.per == "sample")
+    return call.drop_classes(x, rate, mask_of_tokens(shape), ids, words, per == "sample")
+
+
+def checked_tokens(shape: tuple[int, ...], name: str, tokens: Any, num_embeddings: Any) -> tuple[NDArray[np.int64], int]:
+    """Return the tokens of an array of looked-up embeddings and the size of the vocabulary, or raise an error."""
+    ids = np.asarray(plan.to_array(tokens, "tokens"))
+    if num_embeddings is None:
+        raise ValueError("num_embeddings must be given with tokens; it is the size of the vocabulary")
+    words = plan.as_count(num_embeddings, "num_embeddings")
+    are_indices = plan.are_indices(ids, words)
+    if not are_indices and ids.dtype.kind not in "iu":
+        raise TypeError(f"tokens must be an array of integers; got {ids.dtype}")
+    if len(shape) != 3 or ids.shape != shape[:2]:
+        raise ValueError(f"tokens must have shape (B, T) and {name} (B, T, D); got {ids.shape} and {shape}")
+    if not are_indices:
+        check_indices(ids, words, "tokens", "the vocabulary")
+        ids = np.require(ids, np.int64, ("C", "ALIGNED"))
+    return ids, words
 
 
 @functools.lru_cache(maxsize=256)
