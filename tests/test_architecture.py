@@ -175,7 +175,7 @@ def test_imports_are_found_in_every_kind_of_file():
         ("losses.py", "from fastdrop.variants.dropout import dropout", "fastdrop.losses imports fastdrop.variants.dropout"),
         ("__init__.py", "from fastdrop import nn", "fastdrop imports fastdrop.nn"),
         ("schedules/curves.py", "from fastdrop.nn import Dropout", "fastdrop.schedules.curves imports fastdrop.nn"),
-        ("monitor.py", "from fastdrop.variants import _masks", "fastdrop.monitor imports fastdrop.variants._masks"),
+        ("monitor/plots.py", "from fastdrop.variants import _masks", "fastdrop.monitor.plots imports fastdrop.variants._masks"),
         (
             "tuning/bilevel.py",
             "from fastdrop._cli.screens import show",

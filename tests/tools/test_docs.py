@@ -13,7 +13,7 @@ import fastdrop
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "docs/training.md", "docs/techniques.md", "docs/questions.md"]
-MODULES = ["elementary", "losses", "schedules", "theory", "typing"]  # the tests of the other modules run their own
+MODULES = ["elementary", "losses", "monitor", "schedules", "theory", "typing"]  # the tests of the other modules run their own
 LIKE_THE_PACKAGE = ["elementary", "losses", "schedules", "theory"]  # modules whose public objects have docstrings like its own
 
 

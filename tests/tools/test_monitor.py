@@ -1,7 +1,6 @@
 """The entries of a monitor about layers and losses; its file can be read while it is written and after a kill."""
 
 import copy
-import doctest
 import json
 import math
 import os
@@ -18,7 +17,6 @@ import pytest
 from comparisons import DTYPES, normal
 
 import fastdrop
-from fastdrop import monitor as module
 from fastdrop import schedules
 from fastdrop.monitor import Monitor, plot, read
 
@@ -580,12 +578,6 @@ def test_plot():
     np.testing.assert_allclose(axes[3].lines[2].get_ydata(), [1 - 1 / (step + 1) for step in range(4)])
     pyplot.close(axes[0].figure)
     pyplot.close(plot([])[0].figure)
-
-
-def test_examples():
-    result = doctest.testmod(module)
-    assert result.attempted
-    assert not result.failed
 
 
 def test_a_file_that_is_not_utf_8(tmp_path):
