@@ -107,9 +107,9 @@ class Watched:
         setattr(layer, method, self)
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        if (
-            self.is_removed or not self.recorder.is_due() or not (inputs or named)
-        ):  # without an array there is nothing to record
+        """Run the pass, and record it if one is due."""
+        is_due = not self.is_removed and self.recorder.is_due()
+        if not is_due or not (inputs or named):  # without an array there is nothing to record
             return self.inner(*inputs, **named)
         return self.seeing(self.inner, inputs, named)
 
