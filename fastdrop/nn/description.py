@@ -13,6 +13,7 @@ import fastdrop
 from fastdrop._core import plan
 from fastdrop._core.config import encode
 from fastdrop._core.docstrings import sections
+from fastdrop._core.sharing import SHARED
 from fastdrop.nn.layer import Layer
 from fastdrop.nn.variant import Variant
 
@@ -159,7 +160,7 @@ def flatten(values: Any) -> list[Any]:
 def format_config(config: Any) -> str:
     """Return a configuration as text; the configuration of an object becomes the call that makes it."""
     if isinstance(config, dict) and "class" in config:
-        arguments = (f"{key}={format_config(value)}" for key, value in config.items() if key != "class")
+        arguments = (f"{key}={format_config(value)}" for key, value in config.items() if key not in ("class", SHARED))
         return f"{config['class']}({', '.join(arguments)})"
     if isinstance(config, dict):
         return ", ".join(map(str, config.values()))  # a function, an array, or an infinite number

@@ -16,14 +16,19 @@ from numpy.typing import NDArray
 from fastdrop._core import plan
 from fastdrop._core.config import decode, differences, encode, find_class, joined
 from fastdrop._core.keys import StreamSeed
+from fastdrop._core.sharing import SHARED, Parts, share, shared_parts
 from fastdrop._core.state import require_entries, require_state
-from fastdrop.nn.sharing import SHARED, share, shared_parts
 from fastdrop.random import Stream
+from fastdrop.schedules.base import stateful_parts
 
 __all__ = ["Layer"]
 
 Self = TypeVar("Self", bound="Layer")
 LAMBDA = re.compile(r'"function": "[^"]*<lambda>"')  # in a configuration
+SHARE_ALIKE = (
+    f". The layers must share the same streams and schedules as the saved ones did. An early state has no {SHARED!r}: if its "
+    "layers shared them too, load {**state, 'config': model.state_dict()['config']}"
+)
 FORMAT = 1  # the version of states: it changes when an older state can no longer be loaded
 
 
@@ -274,7 +279,7 @@ class Layer:
             }
         if self.children:
             config["layers"] = {key: child.to_config() for key, child in self.children.items()}
-        shared = shared_parts(self)
+        shared = shared_parts(parts_inside(self))
         return config | {SHARED: shared} if shared else config
 
     @classmethod
@@ -291,7 +296,9 @@ class Layer:
         made = find_class(cls, config)
         layer: Self = made.build({key: value for key, value in config.items() if key not in ("class", SHARED)})
         if SHARED in config:
-            layer = share(layer, config[SHARED])
+            for _, inner in layer.walk():
+                getattr(inner, "stream", None)  # which makes it
+            layer = share(layer, parts_inside(layer), config[SHARED])
         different = sentence(layer.to_config(), config, "the configuration")
         if different:
             raise ValueError(f"{type(layer).__name__} cannot be made from this configuration: {different}")
@@ -369,7 +376,7 @@ class Layer:
         if "config" in state:
             different = sentence(json.loads(before["config"]), config_of(state), "the state")
             if different:
-                raise ValueError(f"the state does not fit {whose}: {different}")
+                raise ValueError(f"the state does not fit {whose}: {different}{SHARE_ALIKE if SHARED in different else ''}")
             if LAMBDA.search(before["config"]):
                 warnings.warn(
                     "the state has a schedule that is a lambda, which may be another one than the layer's: all lambdas have "
@@ -404,6 +411,12 @@ class Layer:
     def describe_arguments(self) -> str:
         """Return the arguments that `repr` shows besides the layers inside."""
         return ""
+
+
+def parts_inside(layer: Layer) -> Parts:
+    """Yield the streams and the schedules that have a state, with their full names."""
+    for name, inner in layer.walk():
+        yield from stateful_parts(name, inner.own_parts())
 
 
 def require_shape(grad: Any, shape: Any) -> None:

@@ -10,17 +10,26 @@ from typing import Any
 
 from fastdrop._core import plan
 from fastdrop._core.checks import as_finite_number, as_non_negative_number, as_positive_count, as_share, check_iterable, scalar
-from fastdrop._core.config import decode, encode, find_class
+from fastdrop._core.config import decode, encode, find_class, joined
+from fastdrop._core.sharing import SHARED, Parts, share, shared_parts
 from fastdrop._core.state import collect, distribute, require_entries
 from fastdrop.schedules.arguments import StepToRate, as_constant_rate, check_bounds, convert
 from fastdrop.schedules.plots import plot
 
-__all__ = ["Clipped", "Constant", "Phases", "Scaled", "Schedule", "to_schedule"]
+__all__ = ["Clipped", "Constant", "Phases", "Scaled", "Schedule", "stateful_parts", "to_schedule"]
 
 
 def to_schedule(value: Any, name: str = "schedule") -> StepToRate:
     """Return a schedule: the value itself if it is callable, or a constant schedule of a number."""
     return value if callable(value) else Constant(as_constant_rate(value, name))
+
+
+def stateful_parts(name: str, parts: Mapping[str, Any]) -> Parts:
+    """Yield the parts that have a state, and those inside schedules, with their full names in the object `name`."""
+    for key, part in parts.items():
+        if getattr(part, "state_dict", dict)():
+            yield joined(name, key), part
+            yield from stateful_parts(joined(name, key), part.parts() if isinstance(part, Schedule) else {})
 
 
 class Schedule:
@@ -99,13 +108,17 @@ class Schedule:
     def to_config(self) -> dict[str, Any]:
         """Return the configuration: a dictionary that JSON can hold, from which `from_config` makes the schedule again.
 
+        If one controller is in several places of the schedule, the configuration has their names.
+
         Examples
         --------
         >>> from fastdrop import schedules
         >>> schedules.Late(0.3, 100).to_config()
         {'class': 'Late', 'p': 0.3, 'cutoff': 100}
         """
-        return {"class": type(self).__name__, **{key: encode(value, key) for key, value in self.own_config().items()}}
+        config = {"class": type(self).__name__, **{key: encode(value, key) for key, value in self.own_config().items()}}
+        shared = shared_parts(stateful_parts("", self.parts()))
+        return config | {SHARED: shared} if shared else config
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:
@@ -124,13 +137,15 @@ class Schedule:
         Late(p=0.3, cutoff=100)
         """
         found = find_class(cls, config)
-        arguments = {key: decode(value, key, Schedule.from_config) for key, value in config.items() if key != "class"}
+        given = {key: value for key, value in config.items() if key not in ("class", SHARED)}
+        arguments = {key: decode(value, key, Schedule.from_config) for key, value in given.items()}
         taken = inspect.signature(found)
         try:
             taken.bind(**arguments)
         except TypeError as error:
             raise TypeError(f"{found.__name__}: {error}; it takes ({', '.join(taken.parameters)})") from None
-        return found(**arguments)
+        schedule = found(**arguments)
+        return share(schedule, stateful_parts("", schedule.parts()), config[SHARED]) if SHARED in config else schedule
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that changes in the course of training; it is empty without a `ValidationDriven` inside."""

@@ -1,5 +1,6 @@
 """Schedules: the papers' formulas, composition, state, and the errors for bad input."""
 
+import json
 import math
 import pickle
 import platform
@@ -328,6 +329,18 @@ def test_a_damaged_configuration_is_answered_by_a_sentence(config, error, senten
     with pytest.raises(error) as caught:
         Schedule.from_config(config)
     assert sentence in str(caught.value)
+
+
+def test_a_controller_in_several_places_is_one_again():
+    controller = driven()
+    schedule = Phases((controller, Scaled(controller, 0.5), controller, driven()), (5, 5, 5))
+    config = json.loads(json.dumps(schedule.to_config(), allow_nan=False))
+    assert config["shared parts"] == [["0", "1.schedule", "2"]]
+    again = Schedule.from_config(config)
+    assert again.schedules[0] is again.schedules[1].schedule is again.schedules[2] is not again.schedules[3]
+    assert again.to_config() == config
+    with pytest.raises(ValueError, match="shared parts in a configuration must be lists of names such as"):
+        Schedule.from_config(config | {"shared parts": [["0", "4"]]})
 
 
 def test_a_schedule_that_does_not_keep_its_arguments_says_so():

@@ -105,6 +105,23 @@ def test_a_state_of_layers_that_share_a_stream_is_for_such_layers():
         shared.load_state_dict(apart.state_dict())
 
 
+def test_an_early_state_of_layers_that_shared_a_stream_is_loaded_as_the_error_says():
+    def net(seed):
+        stream = fastdrop.Stream(seed)
+        return nn.Sequential(nn.Dropout(0.5, seed=stream), nn.Dropout(0.5, seed=stream))
+
+    model, saved = net(1), net(2)
+    saved(np.ones(8))
+    state = saved.state_dict()
+    state["config"] = json.dumps({key: value for key, value in json.loads(state["config"]).items() if key != "shared parts"})
+    with pytest.raises(ValueError, match="An early state has no 'shared parts'") as caught:
+        model.load_state_dict(state)
+    advised = str(caught.value).partition("load ")[2]
+    model.load_state_dict(eval(advised))
+    assert model[0].stream is model[1].stream
+    assert model[0].stream.key() == fastdrop.Key(2, 2)
+
+
 def test_a_state_of_another_format_is_refused():
     layer = nn.Dropout(0.5)
     with pytest.raises(ValueError, match="must have the format 1 of this version of fastdrop; got 2"):
