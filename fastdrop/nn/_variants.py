@@ -13,7 +13,7 @@ from fastdrop._core import plan
 from fastdrop._core.checks import as_finite_scalar, as_floats
 from fastdrop._core.types import FixedSeed, Seed
 from fastdrop.nn.variant import Record, Variant, as_record
-from fastdrop.variants.attention import check_rule
+from fastdrop.variants.attention import check_rule, divides_rows
 from fastdrop.variants.variational import largest
 
 __all__ = [
@@ -178,7 +178,7 @@ class GaussianDropout(Variant, forward=fastdrop.gaussian_dropout, backward=fastd
         parameters = {} if log_alpha is None else {"log_alpha": as_floats(log_alpha, "log_alpha")}
         if parameters and callable(p):
             raise ValueError(f"p must have no schedule if log_alpha is given, which is trained instead of p; got {p!r}")
-        super().__init__(p, seed=seed, parameters=parameters)
+        self.set_up(parameters, p, seed=seed)
 
     @property
     def rate(self) -> Any:
@@ -316,7 +316,7 @@ class ConcreteDropout(
         self._first_rate = plan.as_rate(p)
         if self._first_rate in (0.0, 1.0):
             raise ValueError(f"p, the initial rate, must be above 0 and below 1; got {p!r}")
-        super().__init__(*arguments, parameters={"p_logit": elementary.logit(np.array(self._first_rate))}, **options)
+        self.set_up({"p_logit": elementary.logit(np.array(self._first_rate))}, *arguments, **options)
 
     @property
     def rate(self) -> float:
@@ -403,8 +403,7 @@ class VariationalDense(
         bias: NDArray[Any] | None = None,
         seed: Seed | None = None,
     ) -> None:
-        parameters = {"weight": weight, "log_sigma2": log_sigma2, "bias": bias}
-        super().__init__(prune_above=prune_above, seed=seed, parameters=parameters)
+        self.set_up({"weight": weight, "log_sigma2": log_sigma2, "bias": bias}, prune_above=prune_above, seed=seed)
 
     def kl(self, factor: float = 1.0) -> float:
         """Return the divergence of the weights from their prior times a factor, and add its gradients to the parameters'.
@@ -460,8 +459,7 @@ class VariationalDropout(
         seed: Seed | None = None,
         **options: Any,
     ) -> None:
-        parameters = {"weight": weight, "log_alpha": log_alpha, "bias": bias}
-        super().__init__(noise, seed=seed, parameters=parameters, **options)
+        self.set_up({"weight": weight, "log_alpha": log_alpha, "bias": bias}, noise, seed=seed, **options)
 
     @property
     def rate(self) -> Any:
@@ -601,7 +599,8 @@ class AttentionDropout(Variant, forward=fastdrop.attention_dropout, backward=fas
 
     def remember(self, x: Any, **more: Any) -> dict[str, Any]:
         """Return the probabilities, which the gradient of a renormalized row needs."""
-        return {"x": x} if self.renormalizes else {}
+        unit, window, renormalize = (self.options[name] for name in ("unit", "window", "renormalize"))  # which the pass checked
+        return {"x": x} if divides_rows(unit, window, renormalize) else {}
 
 
 class DropHead(Variant, forward=fastdrop.drop_head, backward=fastdrop.drop_head_backward):
@@ -799,4 +798,4 @@ class DropConnect(Variant, forward=fastdrop.drop_connect, backward=fastdrop.drop
     def __init__(
         self, weight: NDArray[Any], p: Any = 0.5, *, bias: NDArray[Any] | None = None, seed: Seed | None = None, **options: Any
     ) -> None:
-        super().__init__(p, seed=seed, parameters={"weight": weight, "bias": bias}, **options)
+        self.set_up({"weight": weight, "bias": bias}, p, seed=seed, **options)

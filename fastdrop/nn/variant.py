@@ -84,7 +84,7 @@ def layer_signature(forward: Function, backward: Function, scheduled: str) -> in
 
 def whole_signature(cls: type[Variant]) -> inspect.Signature:
     """Return the signature of a class: that of its own ``__init__``, with the function's arguments for ``**options``."""
-    own = [one for name, one in inspect.signature(cls.__init__).parameters.items() if name not in ("self", "parameters")]
+    own = [one for name, one in inspect.signature(cls.__init__).parameters.items() if name != "self"]
     named = [one for one in own if one.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)]
     names = {one.name for one in named}
     rest = [one for one in cls.arguments.parameters.values() if one.name not in names] if len(named) < len(own) else []
@@ -122,9 +122,9 @@ class Variant(Layer):
     A subclass names the functions of its passes:
     ``class Dropout(Variant, forward=fastdrop.dropout, backward=fastdrop.dropout_backward)``. One argument may have a schedule:
     ``scheduled=...`` names it; the default is p. The arguments before it are arrays. Between the passes, the layer stores the
-    arrays that both functions take. A subclass with parameters calls ``super().__init__(..., parameters=...)`` with the arrays
-    by name; the layer passes them to the functions under these names. The backward function must return the gradient of the
-    input first, and then those of the parameters in their order.
+    arrays that both functions take. A subclass with parameters calls `set_up` in its ``__init__``, with the arrays by name; the
+    layer passes them to the functions under these names. The backward function must return the gradient of the input first,
+    and then those of the parameters in their order.
 
     Parameters
     ----------
@@ -171,7 +171,14 @@ class Variant(Layer):
             cls.__signature__ = whole_signature(cls)  # type: ignore[attr-defined]  # for help() and for error messages
             complete(cls)
 
-    def __init__(self, *arguments: Any, parameters: Mapping[str, Any] | None = None, **options: Any) -> None:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.set_up({}, *arguments, **options)
+
+    def set_up(self, trained: Mapping[str, Any], /, *arguments: Any, **options: Any) -> None:
+        """Make the layer from its parameters by name, and from the arguments of `Variant`.
+
+        A subclass with parameters calls it in place of ``super().__init__``. A bias of None is left out.
+        """
         super().__init__()
         if not hasattr(self, "functions"):
             raise TypeError(f"{type(self).__name__} has no forward and backward function: use a subclass that names them")
@@ -186,7 +193,7 @@ class Variant(Layer):
         setattr(self, self.scheduled, own_value(value))
         self.options: dict[str, Any] = {name: own_value(option) for name, option in bound.arguments.items()}
         self.step = 0
-        for name, array in (parameters or {}).items():
+        for name, array in trained.items():
             if name != "bias" or array is not None:  # all others are required
                 self.add_parameter(name, array)
         # last, because a generator must not be drawn from if a check fails

@@ -223,14 +223,18 @@ def make_rule(p: Any, unit: Any, shared_axes: Any, window: Any, exact_rate: Any,
     if not plan.is_one_of(unit, ("element", "key")):
         raise ValueError(f"unit must be 'element' or 'key'; got {unit!r}")
     length, axes = as_positive_count(window, "window"), check_shared_axes(shared_axes)
-    exact, divides = plan.check_flag(exact_rate, "exact_rate"), unit == "key" or length > 1
-    if renormalize is not None:
-        divides = plan.check_flag(renormalize, "renormalize")
+    exact = plan.check_flag(exact_rate, "exact_rate")
+    divides = divides_rows(unit, length, None if renormalize is None else plan.check_flag(renormalize, "renormalize"))
     if length > 1 and not divides:
         raise ValueError(f"renormalize must be True for a window above 1, which has no single factor; got window {length}")
     if unit == "key":
         axes = (*axes, QUERIES)
     return Rule(plan.as_rate(p), axes, length, exact, divides)
+
+
+def divides_rows(unit: str, window: int, renormalize: bool | None) -> bool:
+    """Return whether the rule divides rows by their sums, for arguments that were checked."""
+    return bool(unit == "key" or window > 1 if renormalize is None else renormalize)
 
 
 @functools.lru_cache(maxsize=256)
