@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastdrop._core.optional import row_of_axes
 from fastdrop.monitor.entries import Entry
@@ -32,8 +32,8 @@ def plot(entries: Iterable[Entry]) -> list[Axes]:
     Returns
     -------
     list of matplotlib.axes.Axes
-        Four axes, side by side in one figure. The first has two lines per layer: the dropped share, and the intended rate as
-        a dashed line.
+        Four axes, side by side in one figure. A layer has the same color on all of them. The first has two lines per layer:
+        the dropped share, and the intended rate as a dashed line.
 
     Raises
     ------
@@ -55,13 +55,15 @@ def plot(entries: Iterable[Entry]) -> list[Axes]:
     passes = group_by_layer(entry for entry in seen if entry["kind"] == "layer" and entry["training"])
     gradients = group_by_layer(entry for entry in seen if entry["kind"] == "gradient")
     losses = {"": [entry for entry in seen if entry["kind"] == "losses"]}
+    colors = {name: f"C{index}" for index, name in enumerate(passes | gradients)}  # a layer has one color on all axes
+    gradients = {name: gradients[name] for name in colors if name in gradients}
     shares, shifts, norms, gaps = found = row_of_axes(4)
-    draw_lines(shares, passes, "dropped")
-    draw_lines(shares, passes, "rate", "--")
-    draw_lines(shifts, passes, "variance_shift")
-    draw_lines(norms, gradients, "norm_before")
+    draw_lines(shares, passes, "dropped", colors)
+    draw_lines(shares, passes, "rate", colors, "--")
+    draw_lines(shifts, passes, "variance_shift", colors)
+    draw_lines(norms, gradients, "norm_before", colors)
     for key in ("training", "validation", "gap"):
-        draw_lines(gaps, losses, key, "--" if key == "gap" else "-", label=key)
+        draw_lines(gaps, losses, key, {}, "--" if key == "gap" else "-", label=key)
     shares.set(xlabel="step", ylabel="share dropped; rate in dashes", title="rate")
     shifts.set(xlabel="step", ylabel="variance in evaluation / in training", title="variance shift")
     shifts.axhline(1.0, color="0.6", linewidth=0.8)
@@ -81,10 +83,16 @@ def group_by_layer(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     return layers
 
 
-def draw_lines(ax: Axes, layers: dict[str, list[Entry]], key: str, style: str = "-", label: str | None = None) -> None:
+def draw_lines(
+    ax: Axes,
+    layers: dict[str, list[Entry]],
+    key: str,
+    colors: dict[str, str],
+    style: str = "-",
+    label: str | None = None,
+) -> None:
     """Draw a number of the entries over the steps, one line per layer; dashed lines of layers have no entry in the legend."""
-    for index, (name, entries) in enumerate(layers.items()):
+    for name, entries in layers.items():
         values = [math.nan if entry[key] is None else entry[key] for entry in entries]
-        color: dict[str, Any] = {} if label else {"color": f"C{index}"}
         shown = label or (name if style == "-" else None)
-        ax.plot([entry["step"] for entry in entries], values, style, label=shown, **color)
+        ax.plot([entry["step"] for entry in entries], values, style, label=shown, color=colors.get(name))

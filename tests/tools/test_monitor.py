@@ -17,7 +17,7 @@ import pytest
 from comparisons import DTYPES, normal
 
 import fastdrop
-from fastdrop import schedules
+from fastdrop import nn, schedules
 from fastdrop.monitor import Monitor, plot, read
 
 
@@ -277,7 +277,6 @@ def test_watching_a_layer():
 
 
 def test_watching_a_model():
-    nn = pytest.importorskip("fastdrop.nn")
     model = nn.Sequential({"first": nn.Dropout(0.2), "rest": nn.Sequential({"last": nn.Dropout(0.7)})}, seed=1)
     plain = nn.Sequential({"first": nn.Dropout(0.2), "rest": nn.Sequential({"last": nn.Dropout(0.7)})}, seed=1)
     x = np.ones((100, 100), np.float32)
@@ -298,7 +297,6 @@ def test_watching_a_model():
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
 def test_a_copy_of_a_watched_model_is_a_model_of_its_own(duplicate):
-    nn = pytest.importorskip("fastdrop.nn")
     monitor, model = Monitor(), nn.Sequential(nn.Dropout(0.5), nn.DropConnect(np.ones((3, 3))), seed=1)
     other = duplicate(monitor.watch(model))
     other.parameters["1.weight"][...] = 2
@@ -309,7 +307,6 @@ def test_a_copy_of_a_watched_model_is_a_model_of_its_own(duplicate):
 
 
 def test_a_monitor_that_is_closed_leaves_the_others_watching():
-    nn = pytest.importorskip("fastdrop.nn")
     for number in range(2):
         monitors, layer = (Monitor(), Monitor()), nn.Dropout(0.5, seed=1)
         for monitor in monitors:
@@ -359,7 +356,6 @@ MAPS = (16, 8, 16, 16)
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_rate_that_was_meant_and_the_share_that_was_dropped(make, shape, rate, share, dtype):
-    nn = pytest.importorskip("fastdrop.nn")
     layer, monitor = make(nn).seed(3), Monitor()
     monitor.watch(layer, "hidden")
     x = normal(shape).astype(dtype)
@@ -378,7 +374,6 @@ def test_the_rate_that_was_meant_and_the_share_that_was_dropped(make, shape, rat
 
 @pytest.mark.parametrize("dtype", [np.float16, "bfloat16"])
 def test_the_share_of_dropped_keys_follows_the_rounding_of_their_value(dtype):
-    nn = pytest.importorskip("fastdrop.nn")
     dtype = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype
     monitor = Monitor()
     monitor.watch(nn.DropKey(0.3, fill=-1e12, seed=3)).forward(normal((50, 4, 10, 10)).astype(dtype))
@@ -386,7 +381,6 @@ def test_the_share_of_dropped_keys_follows_the_rounding_of_their_value(dtype):
 
 
 def test_arrays_may_be_lists_and_in_any_order():
-    nn = pytest.importorskip("fastdrop.nn")
     new, previous = normal((40, 50)), normal((40, 50), seed=1)
     entries = []
     for inputs, named in (
@@ -402,7 +396,6 @@ def test_arrays_may_be_lists_and_in_any_order():
 
 
 def test_a_residual_hides_no_dropped_element():
-    nn = pytest.importorskip("fastdrop.nn")
     for layer in (nn.Dropout(0.3, seed=1), nn.DropPath(0.3, seed=1)):
         monitor, x = Monitor(), normal((400, 50), np.float32)
         monitor.watch(layer).forward(x, residual=normal((400, 50), np.float32, seed=1))
@@ -411,7 +404,6 @@ def test_a_residual_hides_no_dropped_element():
 
 @pytest.mark.parametrize("p", [0.0, 0.5])
 def test_with_a_residual_a_zero_does_not_count_as_dropped(p):
-    nn = pytest.importorskip("fastdrop.nn")
     monitor, x = Monitor(), np.maximum(normal((100, 100)), 0)  # as after a ReLU
     y = monitor.watch(nn.Dropout(p, seed=1)).forward(x, residual=np.ones((100, 100)))
     assert monitor.entries()[0]["dropped"] == pytest.approx((y[x > 0] == 1).mean(), abs=1e-12)
@@ -428,7 +420,6 @@ def test_with_a_residual_a_zero_does_not_count_as_dropped(p):
     ],
 )
 def test_noise_drops_nothing(make, rate):
-    nn = pytest.importorskip("fastdrop.nn")
     monitor = Monitor()
     monitor.watch(make(nn).seed(1)).forward(normal((20, 64)))
     (entry,) = monitor.entries()
@@ -438,7 +429,6 @@ def test_noise_drops_nothing(make, rate):
 
 def test_the_mask_of_dropped_connections_is_that_of_the_layer():
     """The share is counted in a mask that is made again: with the unit matrix the output shows the connections."""
-    nn = pytest.importorskip("fastdrop.nn")
     monitor = Monitor()
     layer = monitor.watch(nn.DropConnect(np.ones((50, 50)), 0.4, per="batch", seed=5))
     connections = layer.forward(np.eye(50))
@@ -446,7 +436,6 @@ def test_the_mask_of_dropped_connections_is_that_of_the_layer():
 
 
 def test_gradients_are_recorded():
-    nn = pytest.importorskip("fastdrop.nn")
     model = nn.Sequential({"first": nn.Dropout(0.5), "second": nn.AlphaDropout(0.2)}, seed=1)
     monitor, x, grad = Monitor(), normal((50, 60)), normal((50, 60), seed=1)
     monitor.watch(model)
@@ -578,6 +567,17 @@ def test_plot():
     np.testing.assert_allclose(axes[3].lines[2].get_ydata(), [1 - 1 / (step + 1) for step in range(4)])
     pyplot.close(axes[0].figure)
     pyplot.close(plot([])[0].figure)
+
+
+def test_a_layer_has_one_color_on_all_axes():
+    """Backward passes reach the last layer first."""
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    model, monitor = nn.Sequential({name: nn.Dropout(0.2) for name in ("first", "second", "third")}, seed=1), Monitor()
+    monitor.watch(model).backward(model(normal(50)))
+    shares, shifts, norms, _ = monitor.plot()
+    found = [[(line.get_label(), line.get_color()) for line in ax.lines[:3]] for ax in (shares, shifts, norms)]
+    assert found == [[("first", "C0"), ("second", "C1"), ("third", "C2")]] * 3
+    pyplot.close(shares.figure)
 
 
 def test_a_file_that_is_not_utf_8(tmp_path):
