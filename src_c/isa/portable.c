@@ -25,92 +25,20 @@ INLINE void v_prefetch(const char *p) { (void)p; }
 INLINE u64v v_last(u64v product, u64v a, u64v b) { return (uint32_t)(product >> 32 ^ a ^ b) | product << 32; }
 INLINE void v_order(u64v pair[2]) { (void)pair; } /* a single block is already in order */
 
-/* Values, one byte of the mask at a time: compute, then select by AND, in loops that a compiler vectorises. */
+/* float32 and float64. */
 static const uint32_t own_bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
 
-typedef struct {
-  float lane[8];
-} f32_v;
-enum { F32_LANES = 8 };
-INLINE f32_v f32_set(float a) { return (f32_v){{a, a, a, a, a, a, a, a}}; }
-INLINE f32_v f32_load(const float *from) {
-  f32_v a;
-  memcpy(&a, from, sizeof a);
-  return a;
-}
-INLINE void f32_store(float *to, f32_v a) { memcpy(to, &a, sizeof a); }
-INLINE void f32_stream(float *to, f32_v a) { f32_store(to, a); }
-INLINE f32_v f32_mul(f32_v a, f32_v b) {
-  for (int k = 0; k < 8; k++) a.lane[k] *= b.lane[k];
-  return a;
-}
-INLINE f32_v f32_div(f32_v a, f32_v b) {
-  for (int k = 0; k < 8; k++) a.lane[k] /= b.lane[k];
-  return a;
-}
-INLINE f32_v f32_add(f32_v a, f32_v b) {
-  for (int k = 0; k < 8; k++) a.lane[k] += b.lane[k];
-  return a;
-}
-INLINE f32_v f32_sign(f32_v a, f32_v m) {
-  for (int k = 0; k < 8; k++) m.lane[k] = a.lane[k] > 0 ? m.lane[k] : a.lane[k] < 0 ? -m.lane[k] : -0.0f;
-  return m;
-}
-INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropped) {
-  const uint32_t byte = (uint32_t)(bits[i / 64] >> (i % 64));
-  uint32_t lane[8], other[8];
-  memcpy(lane, &kept, sizeof lane);
-  memcpy(other, &dropped, sizeof other);
-  for (int k = 0; k < 8; k++) {
-    const uint32_t all = (byte & own_bit[k]) ? ~(uint32_t)0 : 0;
-    lane[k] = (lane[k] & all) | (other[k] & ~all);
-  }
-  memcpy(&kept, lane, sizeof lane);
-  return kept;
-}
-INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) { return f32_select(bits, i, a, f32_set(0)); }
+enum { F32_LANES = 8, F64_LANES = 8 };
 
-typedef struct {
-  double lane[8];
-} f64_v;
-enum { F64_LANES = 8 };
-INLINE f64_v f64_set(double a) { return (f64_v){{a, a, a, a, a, a, a, a}}; }
-INLINE f64_v f64_load(const double *from) {
-  f64_v a;
-  memcpy(&a, from, sizeof a);
-  return a;
-}
-INLINE void f64_store(double *to, f64_v a) { memcpy(to, &a, sizeof a); }
-INLINE void f64_stream(double *to, f64_v a) { f64_store(to, a); }
-INLINE f64_v f64_mul(f64_v a, f64_v b) {
-  for (int k = 0; k < 8; k++) a.lane[k] *= b.lane[k];
-  return a;
-}
-INLINE f64_v f64_div(f64_v a, f64_v b) {
-  for (int k = 0; k < 8; k++) a.lane[k] /= b.lane[k];
-  return a;
-}
-INLINE f64_v f64_add(f64_v a, f64_v b) {
-  for (int k = 0; k < 8; k++) a.lane[k] += b.lane[k];
-  return a;
-}
-INLINE f64_v f64_sign(f64_v a, f64_v m) {
-  for (int k = 0; k < 8; k++) m.lane[k] = a.lane[k] > 0 ? m.lane[k] : a.lane[k] < 0 ? -m.lane[k] : -0.0;
-  return m;
-}
-INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped) {
-  const uint32_t byte = (uint32_t)(bits[i / 64] >> (i % 64));
-  uint64_t lane[8], other[8];
-  memcpy(lane, &kept, sizeof lane);
-  memcpy(other, &dropped, sizeof other);
-  for (int k = 0; k < 8; k++) {
-    const uint64_t all = (byte & own_bit[k]) ? ~(uint64_t)0 : 0;
-    lane[k] = (lane[k] & all) | (other[k] & ~all);
-  }
-  memcpy(&kept, lane, sizeof lane);
-  return kept;
-}
-INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) { return f64_select(bits, i, a, f64_set(0)); }
+#define LANE_TYPE float
+#define LANE_BITS uint32_t
+#define LANES_NAME(f) f32_##f
+#include "isa/portable_tpl.h"
+
+#define LANE_TYPE double
+#define LANE_BITS uint64_t
+#define LANES_NAME(f) f64_##f
+#include "isa/portable_tpl.h"
 
 /* float16 and bfloat16, computed in float32; the conversions are integer operations. */
 INLINE float float_of_bits(uint32_t bits) {
