@@ -37,7 +37,7 @@ static double expected_slope(const gated_values *of, int estimator, int divided,
 
 static void check_gate_slopes(const fd_isa *isa, const fd_bits *bits, int dtype, const fd_array *x, const fd_array *grad,
                               const gated_values *want) {
-  static double losses[GATED], y[GATED + 64], expected[GATED];
+  static _Alignas(64) double losses[GATED], y[GATED + 64], expected[GATED];
   const int compute = compute_type(dtype);
   const int64_t size = itemsize_of(compute), n = GATED;
   const fd_layout flat = line_of(n, size, size);

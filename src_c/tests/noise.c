@@ -68,7 +68,7 @@ static void check_divergences(const fd_isa *isa) {
       {UINT64_C(0x8223ACB7ED730135), UINT64_C(0xD4592FE2C8381103)},
       {UINT64_C(0xAD57BBB5C59C7BE5), UINT64_C(0x1D54B3524A777991)},
       {UINT64_C(0x998E06611078C0B7), UINT64_C(0xFEDE2B39E1ABC38C)}};
-  static double x[2][NOISY], y[NOISY + 64], sums[NOISY / FD_NOISE_TILE + 1];
+  static _Alignas(64) double x[2][NOISY], y[NOISY + 64], sums[NOISY / FD_NOISE_TILE + 1];
   for (int64_t i = 0; i < NOISY; i++)
     for (int dtype = FD_FLOAT32; dtype <= FD_FLOAT64; dtype++) set_element(x[dtype], dtype, i, (double)(i % 4001) / 64 - 31);
   for (int f = FD_MOLCHANOV; f < FD_FUNCTIONS; f++)
@@ -111,7 +111,7 @@ static const uint64_t noise_digests[FD_NOISES][FD_DTYPES] = {
 static const double noise_params[FD_NOISES][5] = {{0.5}, {0.75}, {0x1p-20}, {0x1p-20}, {9, 0x1p-23, 10, 1.125, 3.25}, {0.3}};
 
 static void check_kinds(const fd_isa *isa) {
-  static double u[NOISY], x[NOISY], other[NOISY], y[NOISY + 64], sums[NOISY / FD_NOISE_TILE + 1];
+  static _Alignas(64) double u[NOISY], x[NOISY], other[NOISY], y[NOISY + 64], sums[NOISY / FD_NOISE_TILE + 1];
   fd_uniform(isa, &(fd_numbers){{1, 2}, 0, 0}, NOISY, FD_FLOAT64, u, 1);
   for (int noise = 0; noise < FD_NOISES; noise++)
     for (int dtype = 0; dtype < FD_DTYPES; dtype++) {

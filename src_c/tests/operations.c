@@ -58,7 +58,7 @@ static void keep_laid(const laid_bits *of) {
 }
 
 static void check_laid(const fd_isa *isa, const laid_bits *of, int op, int dtype, int turn) {
-  static double x[MOST_LAID], bias[MOST_LAID], other[MOST_LAID], want[MOST_LAID], y[MOST_LAID + 64];
+  static _Alignas(64) double x[MOST_LAID], bias[MOST_LAID], other[MOST_LAID], want[MOST_LAID], y[MOST_LAID + 64];
   static const double some[] = {0.1, -0.0, INFINITY, NAN, 1e-40, 65504, -1.75, 3e38, 6e-8, 1, -2.5};
   const int64_t n = size_of_mask(&of->mask), itemsize = itemsize_of(dtype);
   const int misaligned = turn % 5;

@@ -30,7 +30,7 @@ typedef struct {
 
 /* `turn` varies the type, the alignment, the stores and the number of threads over the calls. */
 static void check_dropout(const fd_isa *isa, const run *of, int turn) {
-  static unsigned char buffer[(MOST + 16) * 8 + 2 * GUARD];
+  static _Alignas(64) unsigned char buffer[(MOST + 16) * 8 + 2 * GUARD];
   static double doubles[MOST];
   static float floats[MOST];
   const int dtype = turn % 2 ? FD_FLOAT64 : FD_FLOAT32;
@@ -57,7 +57,7 @@ static void check_dropout(const fd_isa *isa, const run *of, int turn) {
 }
 
 static void check_masks(const fd_isa *isa, const run *of, int threads) {
-  static unsigned char buffer[MOST + 2 * GUARD];
+  static _Alignas(64) unsigned char buffer[MOST + 2 * GUARD];
   const int64_t n = of->n;
   uint8_t *out = buffer + GUARD;
   memset(buffer, 0xA5, sizeof buffer);
