@@ -17,9 +17,6 @@ pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="the page is not besi
 COMMON = ["seed", "offset", "training", "out", "start", "global_shape", "global_start", "backend", "num_threads"]
 MODULES = ["elementary", "federated", "losses", "monitor", "nn", "schedules", "theory", "tuning", "uncertainty"]
 
-# Functions that still have other words, defaults or types; to be emptied.
-NOT_YET: set[str] = set()
-
 
 # The table ----------------------------------------------------------------------------------------------------------
 
@@ -143,12 +140,8 @@ FUNCTIONS = public_functions()
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_signature_is_in_the_vocabulary(name):
-    found = faults(
-        name, FUNCTIONS[name], forward=FUNCTIONS.get(name.removesuffix("_backward")) if name.endswith("_backward") else None
-    )
-    if name.removesuffix("_backward") in NOT_YET:
-        pytest.skip(f"not yet: {'; '.join(found)}")
-    assert not found
+    forward = FUNCTIONS.get(name.removesuffix("_backward")) if name.endswith("_backward") else None
+    assert not faults(name, FUNCTIONS[name], forward=forward)
 
 
 def test_every_backward_function_has_a_forward_one():
@@ -176,7 +169,7 @@ def test_functions_that_lack_keywords_for_a_place_are_in_the_tables_of_limits():
 def test_every_word_is_used():
     """By a function; a row that nothing uses any more is to be taken out."""
     used = {word for function in FUNCTIONS.values() for word in inspect.signature(function).parameters}
-    assert NOT_YET or WORDS.keys() - used == set()
+    assert WORDS.keys() - used == set()
 
 
 def test_words_that_were_given_up_do_not_come_back():
