@@ -42,7 +42,7 @@ STRIP = ["-Wl,-s", "-Wl,-z,noseparate-code"] if STRIPPED else []  # the second f
 TABLES = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"] if STRIPPED else []
 # The compiler's command line ends with these flags, so that CFLAGS cannot undo them. Contraction is off because a fused
 # multiply-add rounds once, but the stream's values are defined with two roundings. errno and traps change no value; without
-# them the compiler vectorises loops with roots and comparisons.
+# them the compiler vectorizes loops with roots and comparisons.
 EXACT = ["-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-g" if DEBUG else "-g0", *TABLES]
 FLAGS = ["-std=gnu11", "-O3", "-fvisibility=hidden", "-fno-lto", *EXACT]
 # The most bytes of stack per C function: a thread may have only 64 KiB. The first spelling is for gcc; the second is for clang,

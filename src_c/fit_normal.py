@@ -5,7 +5,7 @@
 
 A word w represents u = (w + 1/2) / 2**32. The distance t of u from the nearer of 0 and 1, in units of 2**-32, is
 2**(octave - 1) * m with 1 <= m < 2 and 0 <= octave < 32. In each octave, a polynomial in m - 3/2 of degree 6 approximates the
-negative inverse of the normal distribution function. The fit minimises the greatest error (Lawson's weights). The coefficients
+negative inverse of the normal distribution function. The fit minimizes the greatest error (Lawson's weights). The coefficients
 are rounded to float32 one after the other, from the constant up. After each rounding, the other coefficients are fitted again.
 """
 
@@ -27,7 +27,7 @@ def least_squares(x, y, weights, lowest):
 
 
 def minimax_weights(x, y):
-    """Return weights under which least squares nearly minimise the greatest error; a point's weight grows with its error."""
+    """Return weights under which least squares nearly minimize the greatest error; a point's weight grows with its error."""
     weights = np.ones(x.size)
     for _ in range(100):
         found, powers = least_squares(x, y, weights, 0)

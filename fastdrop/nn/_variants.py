@@ -575,7 +575,7 @@ class ADL(Variant, forward=fastdrop.adl, backward=fastdrop.adl_backward):
 
 
 class AttentionDropout(Variant, forward=fastdrop.attention_dropout, backward=fastdrop.attention_dropout_backward):
-    """Drops attention probabilities: `fastdrop.attention_dropout`. If rows are renormalised, the layer stores its input.
+    """Drops attention probabilities: `fastdrop.attention_dropout`. If rows are renormalized, the layer stores its input.
 
     Examples
     --------

@@ -89,13 +89,13 @@ def attention_dropout(
     -------
     numpy.ndarray
         `out`, or a new array like `x`; outside training `x` itself. Dropped elements are +0.0, whatever their row holds. A
-        renormalised row that lost all its keys is +0.0 too. With ``p=0`` the result equals `x`.
+        renormalized row that lost all its keys is +0.0 too. With ``p=0`` the result equals `x`.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
         As in `dropout`; and for an `x` without four dimensions, a bad `unit`, `shared_axes`, `window` or `exact_rate`, a
-        `window` above 1 with ``renormalize=False``, a block without all keys of rows that are renormalised.
+        `window` above 1 with ``renormalize=False``, a block without all keys of rows that are renormalized.
 
     Notes
     -----
@@ -158,13 +158,13 @@ def attention_dropout_backward(
     Parameters
     ----------
     x : array_like, optional
-        The input of the forward pass, of the shape and dtype of `grad`. It is needed if rows are renormalised.
+        The input of the forward pass, of the shape and dtype of `grad`. It is needed if rows are renormalized.
     through_sum : bool, default True
         False treats the sums of the rows as constants.
 
     Notes
     -----
-    Of a renormalised row y = M x / S, with S its sum plus 1e-8, the gradient is (M / S) (g - sum(g y)).
+    Of a renormalized row y = M x / S, with S its sum plus 1e-8, the gradient is (M / S) (g - sum(g y)).
 
     Examples
     --------
@@ -182,7 +182,7 @@ def attention_dropout_backward(
     rule = check_rule(p, unit, shared_axes, window, exact_rate, renormalize)
     through_sum = plan.check_flag(through_sum, "through_sum")
     if rule.renormalize and x is None and call.is_training:
-        raise TypeError("x must be given: the gradient of a renormalised row needs the input of the forward pass")
+        raise TypeError("x must be given: the gradient of a renormalized row needs the input of the forward pass")
     if not renormalizes(grad, "grad", rule, call):
         if x is not None:
             plan.check_operand(x, grad, "x")
@@ -426,7 +426,7 @@ def drop_key(
     Returns
     -------
     numpy.ndarray
-        `out`, or a new array like `x`; outside training `x` itself. Kept logits are not scaled, because the softmax normalises
+        `out`, or a new array like `x`; outside training `x` itself. Kept logits are not scaled, because the softmax normalizes
         the rows.
 
     Raises

@@ -1,4 +1,4 @@
-"""Uniform multiplicative noise, which replaces dropout in networks with batch normalisation."""
+"""Uniform multiplicative noise, which replaces dropout in networks with batch normalization."""
 
 from __future__ import annotations
 

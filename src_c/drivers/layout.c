@@ -56,7 +56,7 @@ INLINE void copy_items(char *to, int64_t to_step, const char *from, int64_t from
   for (int64_t i = 0; i < n; i++) memcpy(to + i * to_step, from + i * from_step, (size_t)itemsize);
 }
 
-/* The usual steps are compile-time constants here, so that the compiler vectorises the copies. */
+/* The usual steps are compile-time constants here, so that the compiler vectorizes the copies. */
 INLINE void copy_sized(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n, const int64_t itemsize) {
   if (to_step == itemsize && from_step == 2 * itemsize)
     copy_items(to, itemsize, from, 2 * itemsize, n, itemsize);

@@ -1,6 +1,6 @@
 /* elementary_tpl.h: exponential, logarithm and functions made of them, with the same bits everywhere. They are the operations
  * of fastdrop/_core/backends/elementary.py in the same order, and none is fused with another. The comments there explain the
- * steps and name the sources of the coefficients. This is plain C without branches, vectorised by the flags of each ISA file.
+ * steps and name the sources of the coefficients. This is plain C without branches, vectorized by the flags of each ISA file.
  */
 #include <math.h>
 

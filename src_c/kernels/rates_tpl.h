@@ -1,4 +1,4 @@
-/* rates_tpl.h: keep bits and factors for one rate, or one keep probability, per element. This is plain C, vectorised by the flags of
+/* rates_tpl.h: keep bits and factors for one rate, or one keep probability, per element. This is plain C, vectorized by the flags of
  * each ISA file.
  */
 
@@ -154,7 +154,7 @@ static int64_t first_bad_rate(const void *rates, int rates_dtype, int64_t n) {
   for (int64_t begin = 0; begin < n; begin += CHUNK) {
     const int64_t end = begin + CHUNK < n ? begin + CHUNK : n;
     for (int64_t at = begin * itemsize; at < end * itemsize; at += 64) v_prefetch((const char *)rates + at + AHEAD);
-    int good = 1; /* the loop has no branch, so that it vectorises; a NaN fails both comparisons */
+    int good = 1; /* the loop has no branch, so that it vectorizes; a NaN fails both comparisons */
     if (rates_dtype == FD_FLOAT32)
       for (int64_t i = begin; i < end; i++) good &= (singles[i] >= 0.0f) & (singles[i] <= 1.0f);
     else

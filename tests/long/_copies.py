@@ -5,7 +5,7 @@ import sys
 
 from _record import ROOT, text_of
 
-# Less optimised modules take less time to compile. Functions that are not optimised, or are sanitized, need more stack.
+# Less optimized modules take less time to compile. Functions that are not optimized, or are sanitized, need more stack.
 UNOPTIMISED = [(b"FRAME = 26624", b"FRAME = 2**20"), (b'"-O3"', b'"-O1"'), (b'"-O2"', b'"-O1"')]
 
 

@@ -44,7 +44,7 @@ INLINE_SIMULATED __m256i simulated_to_half(__m512 a) {
                           _mm256_cvtps_ph(_mm256_castsi256_ps(parts.low), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
-/* Some of these are macros of the compiler's header when it does not optimise. */
+/* Some of these are macros of the compiler's header when it does not optimize. */
 #undef _mm512_cvtepu16_epi32
 #undef _mm512_cvtph_ps
 #undef _mm512_cvtps_ph

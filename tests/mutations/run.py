@@ -122,7 +122,7 @@ def run(folder: Path, *command: str, seconds: int) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-# setup.py with fewer modules than it has, and with less optimisation, which takes less time to compile
+# setup.py with fewer modules than it has, and with less optimization, which takes less time to compile
 BUILD = """
 import re, sys
 modules = tuple(sys.argv.pop(1).split())

@@ -62,7 +62,7 @@ def test_the_regularizer_of_two_layers():
 
 @pytest.mark.parametrize("layers", [None, (1,), (0, 2)])
 def test_the_regularizer_of_real_masks(layers):
-    """The expected loss with masks is that without and the regulariser: over inputs whose moment is exactly C."""
+    """The expected loss with masks is that without and the regularizer: over inputs whose moment is exactly C."""
     weights, _ = network((4, 6, 5, 3))
     inputs, targets, repeats = normal((10, 4), seed=8), normal((10, 3), seed=9), 40_000
     dropped = (0, 1) if layers is None else layers
