@@ -47,7 +47,8 @@ static void check_dropped(void) {
     fd_drop_blocks(&of, given, kept);
     for (int64_t i = 0; i < of.maps * size; i++) {
       uint64_t own[600] = {0};
-      const int64_t map = i / size, *sizes = cases[k].sizes, at[3] = {i % size / (sizes[1] * sizes[2]), i / sizes[2] % sizes[1], i % sizes[2]};
+      const int64_t map = i / size, *sizes = cases[k].sizes;
+      const int64_t at[3] = {i % size / (sizes[1] * sizes[2]), i / sizes[2] % sizes[1], i % sizes[2]};
       for (int64_t place = 0; place < places; place++)
         ((uint8_t *)own)[place / 8] |= (uint8_t)(bit_at(seeds, map * places + place) << (place % 8));
       equal &= bit_at(kept, i) == !is_covered(&cases[k], own, at);

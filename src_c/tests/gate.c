@@ -44,7 +44,8 @@ static void check_gate_slopes(const fd_isa *isa, const fd_bits *bits, int dtype,
   for (int64_t i = 0; i < n; i++) set_element(losses, compute, i, want->losses[i]);
   for (int estimator = 0; estimator < FD_ESTIMATORS; estimator++)
     for (int divided = 0; divided < 2; divided++) {
-      fd_gate_call call = {.bits = *bits, .estimator = estimator, .divided = divided, .dtype = dtype, .n = n, .grad = *grad, .x = *x};
+      fd_gate_call call = {.bits = *bits, .estimator = estimator, .divided = divided, .dtype = dtype, .n = n};
+      call.grad = *grad, call.x = *x;
       memset(y, 0xA5, sizeof y);
       call.y = (unsigned char *)y + GUARD;
       if (estimator != FD_STRAIGHT) call.losses = (fd_array){losses, &flat};
@@ -67,7 +68,8 @@ static void check_gated(const fd_isa *isa, int dtype) {
   fd_gate gate = {to_compute(0.75, dtype), to_compute(-0.25, dtype), 0};
   fd_bits bits = {.key = {42, 7}, .first = 77, .mask_layout = &mask, .rates = {logits, &spread}, .rates_dtype = dtype, .gate = &gate};
   for (int64_t i = 0; i < n; i++) {
-    set_element(logits, dtype, 2 * i, i < 8 ? some[i] : (double)(i * 37 % 1001 - 500) / 64), set_element(logits, dtype, 2 * i + 1, NAN);
+    set_element(logits, dtype, 2 * i, i < COUNT(some) ? some[i] : (double)(i * 37 % 1001 - 500) / 64);
+    set_element(logits, dtype, 2 * i + 1, NAN);
     set_element(x, dtype, i, (double)(i % 977 - 400) / 8), set_element(grad, dtype, i, (double)(i % 31 - 11) / 16);
     want.x[i] = element(x, dtype, i), want.grad[i] = element(grad, dtype, i), want.losses[i] = (double)(i % 13) / 4 - 1;
   }
@@ -76,7 +78,8 @@ static void check_gated(const fd_isa *isa, int dtype) {
   check_gate_slopes(isa, &bits, dtype, &x_array, &grad_array, &want);
   for (gate.antithetic = 0; gate.antithetic < 2; gate.antithetic++)
     for (int op = FD_SCALE; op <= FD_WITH_RATES; op += FD_WITH_RATES) {
-      fd_call call = {.bits = bits, .op = op, .dtype = dtype, .scale = 1, .n = n, .x = x_array, .y = {y, &flat}, .bypass_bytes = op ? 0 : INT64_MAX};
+      fd_call call = {.bits = bits, .op = op, .dtype = dtype, .scale = 1, .n = n, .x = x_array, .y = {y, &flat}};
+      call.bypass_bytes = op ? 0 : INT64_MAX;
       fd_apply(isa, &call, 1 + dtype % 3);
       int equal = 1;
       for (int64_t i = 0; i < n; i++) {

@@ -193,7 +193,8 @@ static void check_laid_numbers(const fd_isa *isa, const laid_mask *block, int dt
 }
 
 void check_noise(const fd_isa *isa) {
-  static const laid_mask laid[] = {{{9, 20, 37}, {100000, 500, 1}}, {{1, 1, 4500}, {0, 0, 3}}}; /* a block, and one of three columns */
+  /* a block of a larger array, and one of three columns */
+  static const laid_mask laid[] = {{{9, 20, 37}, {100000, 500, 1}}, {{1, 1, 4500}, {0, 0, 3}}};
   static const int64_t sizes[] = {1, 21, 150, 333};
   check_functions(isa);
   check_divergences(isa);

@@ -29,8 +29,8 @@ uint64_t index_in(const laid_mask *mask, uint64_t first, int64_t i);
 double halved_sum(double *values, int64_t n, int dtype);
 
 /* arrays.c: arrays of any type, and calls on them. */
-/* Bytes before and after an output that must stay 0xA5. Guarded outputs are aligned to 64 bytes, so that in every build the same elements
- * come before and after the whole registers. */
+/* Bytes before and after an output that must stay 0xA5. Guarded outputs are aligned to 64 bytes, so that in every build the same
+ * elements come before and after the whole registers. */
 enum { GUARD = 64 };
 
 int guards_hold(const unsigned char *buffer, size_t used);

@@ -4,6 +4,7 @@
 /* Overwrites the first n elements of y and want with the rows' results; want is made element by element. */
 static void check_rows(const fd_isa *isa, int dtype, int64_t rows, int64_t n, int kind) {
   static double x[MOST], grad[MOST], y[MOST], want[MOST], terms[MOST];
+  static uint8_t kept[MOST];
   const int64_t all = rows * n;
   const fd_layout flat = line_of(all, 1, 1);
   const fd_key key = {11, (uint64_t)kind};
@@ -14,19 +15,21 @@ static void check_rows(const fd_isa *isa, int dtype, int64_t rows, int64_t n, in
   for (int64_t i = 0; i < all; i++) {
     set_element(x, dtype, i, (double)(i * i % 97) / 64);
     set_element(grad, dtype, i, (double)(i * 31 % 89) / 32 - 1);
+    kept[i] = (uint8_t)is_kept(key, fixed_of(0.3), (uint64_t)i);
   }
   for (int64_t row = 0; row < rows; row++) {
     double slope = 0;
-    for (int64_t i = 0; i < n; i++) terms[i] = is_kept(key, fixed_of(0.3), (uint64_t)(row * n + i)) ? element(x, dtype, row * n + i) : 0;
+    for (int64_t i = 0; i < n; i++) terms[i] = kept[row * n + i] ? element(x, dtype, row * n + i) : 0;
     const double total = to_compute(halved_sum(terms, n, dtype) + call.epsilon, dtype);
     for (int64_t i = 0; i < n; i++) {
       const int64_t at = row * n + i;
-      terms[i] = is_kept(key, fixed_of(0.3), (uint64_t)at) ? to_compute(element(grad, dtype, at) * to_compute(element(x, dtype, at) / total, dtype), dtype) : 0;
+      const double share = to_compute(element(x, dtype, at) / total, dtype);
+      terms[i] = kept[at] ? to_compute(element(grad, dtype, at) * share, dtype) : 0;
     }
     if (kind == 1) slope = halved_sum(terms, n, dtype);
     for (int64_t i = row * n; i < (row + 1) * n; i++) {
       const double value = to_compute(element(kind ? grad : x, dtype, i) - slope, dtype);
-      set_element(want, dtype, i, is_kept(key, fixed_of(0.3), (uint64_t)i) ? to_compute(value / total, dtype) : 0);
+      set_element(want, dtype, i, kept[i] ? to_compute(value / total, dtype) : 0);
     }
   }
   fd_divide_rows(isa, &call, 1 + kind);
@@ -42,7 +45,8 @@ static void check_multiplied_maps(const fd_isa *isa, fd_sum_call call, int kind)
   const int64_t each = call.n * call.inner, n = call.outer * each, bytes = call.outer * call.inner * itemsize_of(call.dtype);
   const void *known = call.y;
   for (int64_t k = 0; k < call.outer; k++) set_element(factors, type, k, (double)(k * 31 % 89) / 48 - 1);
-  for (int64_t i = 0; i < n; i++) set_element(want, dtype, i, to_compute(element(call.x, dtype, i) * element(factors, type, i / each), dtype));
+  for (int64_t i = 0; i < n; i++)
+    set_element(want, dtype, i, to_compute(element(call.x, dtype, i) * element(factors, type, i / each), dtype));
   call.y = sums, call.factors = factors, call.bypass_bytes = kind == 1 ? 0 : INT64_MAX;
   call.product = kind == 2 ? (void *)(uintptr_t)call.x : (char *)room + itemsize_of(type);
   fd_sum_axis(isa, &call, 1 + kind);
@@ -60,7 +64,8 @@ static void check_axis(const fd_isa *isa, int dtype, const int64_t shape[3], int
     set_element(x, dtype, i, (double)(i * i % 97) / 64);
     set_element(other, dtype, i, (double)(i * 31 % 89) / 32 - 1);
   }
-  const fd_sum_call call = {.x_dtype = dtype, .dtype = type, .outer = outer, .n = n, .inner = inner, .x = x, .other = kind ? other : 0, .y = y};
+  fd_sum_call call = {.x_dtype = dtype, .dtype = type, .outer = outer, .n = n, .inner = inner};
+  call.x = x, call.other = kind ? other : 0, call.y = y;
   fd_sum_axis(isa, &call, 1 + kind);
   int equal = 1;
   for (int64_t o = 0; o < outer; o++)
