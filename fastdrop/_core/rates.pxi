@@ -1,7 +1,10 @@
 # The probability of dropping: one number, or an array of them. Every check of a rate is in this file.
 
-cdef double rate(p) except? -1.0:
-    """Return a probability that is one number: not a bool, a string, a list or an array of one element."""
+cdef double rate(p, str allowed="a number") except? -1.0:
+    """Return a probability that is one number: not a bool, a string, a list or an array of one element.
+
+    `allowed` is for the error: a caller may accept arrays too.
+    """
     cdef double value
     cdef native.Environment found
     if PyFloat_CheckExact(p):
@@ -13,7 +16,7 @@ cdef double rate(p) except? -1.0:
             value = PyFloat_AsDouble(p)
         except TypeError:
             raise TypeError(
-                f"p must be a number in [0, 1], the probability of dropping; got {p!r} ({type(p).__name__})") from None
+                f"p must be {allowed} in [0, 1], the probability of dropping; got {p!r} ({type(p).__name__})") from None
         except (OverflowError, ValueError):  # float takes no signaling NaN
             value = -1.0
         finally:
@@ -72,5 +75,5 @@ cdef int set_rate(Work work, p, int ndim, np.npy_intp *dims) except -1:
     if isinstance(p, np.ndarray) and np.PyArray_NDIM(<np.ndarray>p):
         work.rates = rates(p, ndim, dims)
     else:
-        work.rate = rate(p)
+        work.rate = rate(p, "a number or a NumPy array of numbers")
     return 0

@@ -16,6 +16,7 @@ READ_ONLY = np.ones(6, np.float32)
 READ_ONLY.flags.writeable = False
 
 RANGE64 = r"an integer in \[0, 2\*\*64\)"
+NUMBERS = r"p must be a number or a NumPy array of numbers in \[0, 1\]"
 RATES = [
     (-0.1, ValueError, r"p must be in \[0, 1\].*-0\.1"),
     (1.0000001, ValueError, r"p must be in \[0, 1\].*1\.0000001"),
@@ -25,10 +26,10 @@ RATES = [
     (float("inf"), ValueError, r"p must be in \[0, 1\].*inf"),
     (np.float32(-1), ValueError, r"p must be in \[0, 1\]"),
     (decimal.Decimal("1.5"), ValueError, r"p must be in \[0, 1\]"),
-    ("0.5", TypeError, r"p must be a number in \[0, 1\].*'0\.5' \(str\)"),
-    (None, TypeError, r"p must be a number in \[0, 1\].*NoneType"),
-    (0.5j, TypeError, r"p must be a number in \[0, 1\].*complex"),
-    ([0.5], TypeError, r"p must be a number in \[0, 1\].*list"),
+    ("0.5", TypeError, rf"{NUMBERS}.*'0\.5' \(str\)"),
+    (None, TypeError, rf"{NUMBERS}.*NoneType"),
+    (0.5j, TypeError, rf"{NUMBERS}.*complex"),
+    ([0.5], TypeError, rf"{NUMBERS}.*list"),
     (np.array(["a"]), TypeError, r"p must be a number or an array of real numbers in \[0, 1\]; got an array of <U1"),
     (
         np.array([0.5j]),
@@ -42,9 +43,9 @@ RATES = [
     (np.array([[0.1], [-0.5]]), ValueError, r"each p must be in \[0, 1\].*-0\.5.* at index \(1, 0\)"),
     (np.full(4, 0.5), ValueError, r"p has shape \(4,\), which does not broadcast to the shape \(6,\)"),
     (np.full((2, 6), 0.5), ValueError, r"p has shape \(2, 6\), which does not broadcast to the shape \(6,\)"),
-    (np.array("0.5"), TypeError, r"p must be a number in \[0, 1\].*'0\.5'"),
-    (np.complex64(0.5), TypeError, r"p must be a number in \[0, 1\].*complex64"),
-    (np.timedelta64(1), TypeError, r"p must be a number in \[0, 1\].*timedelta64"),
+    (np.array("0.5"), TypeError, rf"{NUMBERS}.*'0\.5'"),
+    (np.complex64(0.5), TypeError, rf"{NUMBERS}.*complex64"),
+    (np.timedelta64(1), TypeError, rf"{NUMBERS}.*timedelta64"),
 ]
 OFFSETS = [
     (-1, ValueError, rf"offset must be {RANGE64}; got -1"),

@@ -194,7 +194,7 @@ def test_empty(engine):
 X = np.ones((3, 4), np.float32)
 WRONG = [
     ({"p": 1.5}, ValueError, r"p must be in \[0, 1\].*1\.5"),
-    ({"p": "0.5"}, TypeError, r"p must be a number in \[0, 1\]"),
+    ({"p": "0.5"}, TypeError, r"p must be a number or a NumPy array of numbers in \[0, 1\]"),
     ({"p": np.array([0.1, 0.2, 0.3, 2.0])}, ValueError, r"each p must be in \[0, 1\].*index \(3,\)"),
     ({"p": np.full(3, 0.1)}, ValueError, r"p has shape \(3,\), which does not broadcast"),
     ({"backend": "cuda"}, ValueError, "unknown backend 'cuda'"),
