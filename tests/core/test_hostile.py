@@ -212,6 +212,39 @@ def test_many_threads_at_once():
         assert all(pool.map(work, range(40)))
 
 
+@pytest.mark.slow
+def test_64_threads_on_one_array_while_the_settings_change(run_python):
+    done = run_python(
+        """
+        import itertools, threading
+        from concurrent.futures import ThreadPoolExecutor
+        import numpy as np, fastdrop
+        x = np.ones(2**18, np.float32)
+        wanted = fastdrop.dropout(x, 0.3, seed=7, num_threads=1).tobytes()
+        isas = fastdrop.config()["isas"]
+        end, ready = threading.Event(), threading.Barrier(64)
+        def change():
+            for k in itertools.count():
+                fastdrop.set_isa(isas[k % len(isas)])
+                fastdrop.set_num_threads(1 + k % 5)
+                fastdrop.set_backend("numpy" if k % 7 == 0 else "c")
+                if end.is_set():
+                    break
+        def use(_):
+            ready.wait(60)
+            return [fastdrop.dropout(x, 0.3, seed=7).tobytes() == wanted for _ in range(4)]
+        thread = threading.Thread(target=change)
+        thread.start()
+        with ThreadPoolExecutor(64) as pool:
+            found = sum(pool.map(use, range(64)), [])
+        end.set()
+        thread.join()
+        print(len(found), all(found))
+        """
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "256 True\n", "")
+
+
 def test_other_threads_run_during_a_call():
     """Timed switching is off, so this thread can run during the other's call only if that call released the GIL."""
     x = np.ones(2**24, np.float32)
@@ -368,7 +401,87 @@ def test_the_processes_of_other_libraries(run_python, package, program):
     assert done.stdout == "[True, True, True, True]\n", done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_seeds_and_layers_go_to_new_processes(run_python, method):
+    """A copy draws what the original would have drawn next, and the original does not advance."""
+    done = run_python(
+        f"""
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+        import numpy as np, fastdrop
+        x, key = np.ones(5000, np.float32), fastdrop.Key(3, 7)
+        stream, layer = fastdrop.Stream(*key), fastdrop.nn.Dropout(0.3, seed=fastdrop.Stream(*key))
+        with ProcessPoolExecutor(1, multiprocessing.get_context("{method}")) as pool:
+            calls = [pool.submit(fastdrop.dropout, x, 0.3, seed=seed) for seed in (key, stream)] + [pool.submit(layer, x)]
+            found = [call.result(60).tobytes() for call in calls]
+        wanted = fastdrop.dropout(x, 0.3, seed=key).tobytes()
+        print([each == wanted for each in found], stream, layer(x).tobytes() == wanted)
+        """
+    )
+    assert done.stdout == "[True, True, True] Stream(seed=3, offset=7) True\n", done.stderr
+
+
+# Other interpreters in the process ------------------------------------------------------------------------------------
+
+USE = """
+import warnings
+warnings.simplefilter("ignore")  # NumPy warns of other interpreters than the main one
+try:
+    import numpy as np, fastdrop
+except ImportError as error:
+    print("refused:", len(str(error)) > 20, flush=True)
+else:
+    print(fastdrop.dropout(np.arange(1, 5, dtype=np.float32), 0.5, seed=42), flush=True)
+"""
+
+
+@pytest.mark.parametrize("first", ["main", "other"])
+def test_two_interpreters(run_python, first):
+    """fastdrop works in the interpreter that imports it first; in the other, the import is refused by a sentence."""
+    done = run_python(
+        f"""
+        import sys
+        if sys.version_info < (3, 13):
+            import _xxsubinterpreters as interpreters
+            other = interpreters.create(**({{}} if sys.version_info < (3, 12) else {{"isolated": False}}))
+        else:
+            import _interpreters as interpreters
+            other = interpreters.create("legacy")
+        for who in ("main", "other", "main") if "{first}" == "main" else ("other", "main"):
+            if who == "main":
+                exec({USE!r}, {{}})
+            else:
+                interpreters.run_string(other, {USE!r})
+        interpreters.destroy(other)
+        """
+    )
+    mask = "[2. 0. 0. 0.]\n"
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{mask}refused: True\n" + (mask if first == "main" else ""), done.stderr
+
+
 # The end of the process -----------------------------------------------------------------------------------------------
+
+
+def test_calls_at_the_end_of_the_process(run_python):
+    """A function that was registered before fastdrop was loaded runs after all of fastdrop's own."""
+    done = run_python(
+        """
+        import atexit, os
+        atexit.register(lambda: print("exit", call().tobytes() == wanted, flush=True))
+        import numpy as np, fastdrop
+        def call(drop=fastdrop.dropout, x=np.ones(2**19, np.float32), num_threads=2):
+            return drop(x, 0.3, seed=7, num_threads=num_threads)
+        class Last:
+            def __del__(self, call=call, wanted=call(num_threads=1).tobytes(), write=os.write):
+                write(1, b"del True" if call().tobytes() == wanted else b"del False")
+        wanted = call(num_threads=1).tobytes()
+        last = Last()
+        last.itself = last
+        """
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "exit True\ndel True", "")
 
 
 def test_exit_while_other_threads_compute(run_python):

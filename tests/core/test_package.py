@@ -81,3 +81,30 @@ def test_a_submodule_loads_when_it_is_named(run_python, name):
     program = f"import fastdrop, sys; assert 'fastdrop.{name}' not in sys.modules; print(fastdrop.{name}.__name__)"
     done = run_python(program, KERAS_BACKEND="numpy")  # Keras loads its backend, and TensorFlow may not be installed
     assert done.stdout.strip() == f"fastdrop.{name}", done.stderr
+
+
+EVERYTHING = """
+import pickle
+import numpy as np, fastdrop
+for name in dir(fastdrop):
+    getattr(fastdrop, name)
+x, layer = np.ones(5000, np.float32), fastdrop.nn.Dropout(0.3, seed=fastdrop.Stream(3))
+copy = pickle.loads(pickle.dumps(layer))
+wanted = fastdrop.dropout(x, 0.3, seed=3).tobytes()
+print(copy(x).tobytes() == wanted, layer(x).tobytes() == wanted)
+try:
+    fastdrop.dropout(x, 2, seed=3)
+except ValueError as error:
+    print(error)
+"""
+OPTIONS = {
+    "development mode": {"PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error"},
+    "no docstrings and assertions": {"PYTHONOPTIMIZE": "2"},
+    "safe path": {"PYTHONSAFEPATH": "1", "PYTHONNOUSERSITE": "1"},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_pythons_options(run_python, options):
+    done = run_python(EVERYTHING, **OPTIONS[options])
+    assert (done.stdout, done.stderr) == ("True True\np must be in [0, 1], the probability of dropping; got 2\n", "")
