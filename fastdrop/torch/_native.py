@@ -173,6 +173,7 @@ def published(module: Any) -> Any:
 
 
 def again(grad: torch.Tensor, *numbers: Any) -> torch.Tensor:
-    """Return the result for a gradient that the native operator leaves to Python."""
-    p, seed, offset, factors, shared = numbers
-    return eager(grad, Rule(p, seed, offset, factors, (tuple(shared), None, None) if shared else None))
+    """Return the result for a gradient that the native operator leaves to Python; bit k of `shared` is that of axis k."""
+    p, seed, offset, has_factor, factor, shared = numbers
+    axes = tuple(axis for axis in range(grad.ndim) if shared >> axis & 1)
+    return eager(grad, Rule(p, seed, offset, (factor,) if has_factor else (), (axes, None, None) if axes else None))

@@ -29,7 +29,7 @@ namespace {
 using at::Tensor;
 using torch::autograd::variable_list;
 
-// What fastdrop's modules publish, and the Python way: eager(grad, p, seed, offset, factors, shared axes).
+// What fastdrop's modules publish, and the Python way: eager(grad, p, seed, offset, has_factor, factor, shared).
 struct {
   fd_rate (*rate_of)(double);
   double (*inverted_scale)(double, int);
@@ -149,23 +149,6 @@ void compute(const Tensor &x, const Tensor &y, const Tensor &bias, const Tensor 
 
 // Autograd ------------------------------------------------------------------------------------------------------------
 
-PyObject *numbers_of(const double *values, int n) {
-  PyObject *made = PyTuple_New(n);
-  for (int k = 0; made && k < n; k++) PyTuple_SET_ITEM(made, k, PyFloat_FromDouble(values[k]));
-  return made;
-}
-
-PyObject *axes_of(uint64_t shared) {
-  PyObject *made = PyList_New(0);
-  for (long k = 0; made && shared >> k; k++) {
-    if (!(shared >> k & 1)) continue;
-    THPObjectPtr axis(PyLong_FromLong(k));
-    PyList_Append(made, axis);
-    if (k == 63) break;
-  }
-  return made;
-}
-
 // The gradient with respect to x + bias: the same operation, in Python if the gradient is not plain or is differentiated.
 Tensor dropped(const Tensor &grad, const Rule &rule) {
   pybind11::gil_scoped_acquire gil;
@@ -180,8 +163,9 @@ Tensor dropped(const Tensor &grad, const Rule &rule) {
     }
   }
   THPObjectPtr found(PyObject_CallFunction(
-      core.eager, "NdKKNN", THPVariable_Wrap(grad), rule.p, static_cast<unsigned long long>(rule.seed),
-      static_cast<unsigned long long>(rule.offset), numbers_of(rule.factor, rule.factors), axes_of(rule.shared)));
+      core.eager, "NdKKidK", THPVariable_Wrap(grad), rule.p, static_cast<unsigned long long>(rule.seed),
+      static_cast<unsigned long long>(rule.offset), rule.factors, rule.factor[0],
+      static_cast<unsigned long long>(rule.shared)));
   if (!found) raise();
   return THPVariable_Unpack(found.get());
 }
