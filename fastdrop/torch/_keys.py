@@ -143,10 +143,8 @@ def draw_tensor(source: Source, device: torch.device) -> tuple[Tensor, int]:
         word, offset = draw_key(source)
         return torch.full((), as_signed(word), dtype=torch.int64, device=device), as_signed(offset)
     refuse_state(source)
-    if is_transformed() or is_tracing():  # torch.jit.trace cannot record a device
+    if generator is not None or is_transformed() or is_tracing():  # torch.jit.trace cannot record a device
         return torch.randint(FROM, TO, (), dtype=torch.int64, device=device, generator=generator), as_signed(offset)
-    if generator is not None and device.type != "meta":
-        return torch.full((), as_signed(draw_word(generator)), dtype=torch.int64, device=device), as_signed(offset)
     return torch.ops.fastdrop.draw(count_draw(), device=device), as_signed(offset)
 
 

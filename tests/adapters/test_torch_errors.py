@@ -202,7 +202,10 @@ def test_shapes_without_memory():
     assert torch.equal(before, state())
     generator = torch.Generator()
     before = generator.get_state()
-    ft.dropout(torch.empty(3, device="meta"), generator=generator)
+    for function in (ft.dropout, ft.gaussian_dropout):
+        function(torch.empty(3, device="meta"), generator=generator)
+        with FakeTensorMode():
+            assert function(torch.empty(3), generator=generator).shape == (3,)
     assert torch.equal(before, generator.get_state())
 
 
