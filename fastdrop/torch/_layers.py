@@ -64,18 +64,27 @@ class Seeded(nn.Module):
             if name is not None:
                 raise ValueError("name needs a seed, from which the layer's own seed is derived; got seed=None")
             return
-        word = plan.as_word(seed, "seed") if name is None else fold_in(seed, name)
-        self.register_buffer("key", torch.tensor([as_signed(word), 0]))
+        self._seed = plan.as_word(seed, "seed") if name is None else fold_in(seed, name)
+        self.register_buffer("key", torch.empty(2, dtype=torch.int64))
+        Seeded.reset_parameters(self)
+
+    def reset_parameters(self) -> None:
+        """Set the seed and the count of calls to those of a new layer, also after `to_empty`. Without a seed, do nothing."""
+        if (key := self.own_key()) is not None and key.numel():
+            key.copy_(torch.tensor([as_signed(self._seed), 0]))
+
+    def own_key(self) -> Tensor | None:
+        """Return the key, or None without a seed. `distribute_module` makes it a DTensor, with all in each process."""
+        key = self._buffers.get("key")
+        return key.to_local() if is_sharded(key) else key  # type: ignore[union-attr]
 
     def call(self, function: Callable[..., Any], p: Any, *arguments: Any) -> Any:
         """Return the result of a function with the layer's options. If it draws under the layer's seed, count the call."""
-        key = self._buffers.get("key")
+        key = self.own_key()
         if key is None or not self.training or p == 0:
             return function(*arguments, **self.options)
-        if is_sharded(key):
-            key = key.to_local()  # type: ignore[attr-defined]  # `distribute_module` makes it a DTensor, with all in each process
-            if not key.numel():  # but none outside of the mesh, where nothing is drawn
-                return function(*arguments, **self.options, seed=0)
+        if not key.numel():  # in a process outside of the mesh, where nothing is drawn
+            return function(*arguments, **self.options, seed=0)
         if torch.compiler.is_compiling() or is_tracing() or not has_numbers(key):
             made = function(*arguments, **self.options, seed=torch.ops.fastdrop.snapshot(key, True))
             key[1] += 1
@@ -180,7 +189,7 @@ class Plain(Seeded):
         **options: Any,
     ) -> None:
         plan.as_rate(p)
-        super().__init__(p, inplace)
+        super().__init__(p, plan.check_flag(inplace, "inplace"))
         self.take(seed, name, generator=generator, **options)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -274,18 +283,11 @@ class DropPath(Seeded):
 class Rated(Seeded):
     """A layer with p and without inplace."""
 
-    def __init__(
-        self,
-        p: float = 0.5,
-        *,
-        seed: int | None = None,
-        name: str | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def __init__(self, p: float, *, seed: int | None = None, name: str | None = None, **options: Any) -> None:
         super().__init__()
         plan.as_rate(p)
         self.p = p
-        self.take(seed, name, generator=generator)
+        self.take(seed, name, **options)
 
     def extra_repr(self) -> str:
         """Return the rate."""
@@ -328,7 +330,14 @@ class ConcreteDropout(Rated):
         if not 0 < np.float32(p) < 1:  # its logit is finite
             raise ValueError(f"p must be above 0 and below 1, because the layer learns its logit; got {p!r}")
         self.temperature = as_positive_number(temperature, "temperature")
-        self.p_logit = nn.Parameter(torch.logit(torch.tensor(float(p))))
+        self.p_logit = nn.Parameter(torch.empty(()))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the rate, the seed and the count of calls to those of a new layer, also after `to_empty`."""
+        super().reset_parameters()
+        with torch.no_grad():
+            self.p_logit.copy_(torch.logit(torch.tensor(float(self.p))))
 
     @property
     def rate(self) -> float:

@@ -82,6 +82,12 @@ WRONG = {
         TypeError,
         "there is no option sede: the options here are seed, name, generator",
     ),
+    "keyword": (
+        lambda: ft.GaussianDropout(0.5, inplace=True),
+        TypeError,
+        "there is no option inplace: the options here are seed, name, generator",
+    ),
+    "inplace": (lambda: ft.Dropout(0.5, "False"), TypeError, "inplace must be True or False; got 'False'"),
     "offset": (lambda: ft.Dropout(0.5, seed=42, offset=3), TypeError, "there is no option offset"),
     "training": (lambda: ft.Dropout(0.5, training=False), TypeError, "there is no option training"),
     "axes": (lambda: ft.Dropout2d(0.5, shared_axes=0), TypeError, "there is no option shared_axes"),
@@ -129,6 +135,25 @@ def test_seeded_layers_without_numbers():
         y = torch.func.vmap(lambda buffers: torch.func.functional_call(layers[0], buffers, (x,)))(buffers)
         assert torch.equal(y, torch.stack([layer(x) for layer in layers]))
     assert buffers["key"].tolist() == [[0, 2], [1, 2], [2, 2]]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_made_without_memory(name):
+    """A model that is made on the device meta gets memory, and then its first state, as a model of PyTorch's layers does."""
+
+    def make():
+        return getattr(ft, name)(0.5, seed=SEED, name="a")
+
+    with torch.device("meta"):
+        layer = make()
+    layer.to_empty(device="cpu")
+    for each in layer.state_dict().values():
+        each.fill_(7)  # there may be any numbers
+    layer.reset_parameters()
+    wanted, x = make(), torch.ones(LAYERS[name])
+    assert torch.equal(layer(x), wanted(x))
+    assert all(map(torch.equal, layer.state_dict().values(), wanted.state_dict().values()))
+    getattr(ft, name)(0.5).reset_parameters()
 
 
 def test_weight_drop():
