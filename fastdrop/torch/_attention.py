@@ -44,14 +44,14 @@ def attention_dropout(
     Parameters
     ----------
     input : torch.Tensor
-        Probabilities, of shape (batch, heads, queries, keys). If single elements are dropped and rows are not renormalised, any
+        Probabilities, of shape (batch, heads, queries, keys). If single elements are dropped and rows are not renormalized, any
         shape is allowed.
     p : float, default 0.1
         Probability of dropping, in [0, 1].
     training : bool, default True
         False returns `input` itself, and so does ``p=0``.
     inplace : bool, default False
-        Whether to write the result to `input`. It must be False if rows are renormalised.
+        Whether to write the result to `input`. It must be False if rows are renormalized.
     unit : {"element", "key"}
         Whether each query has its own decisions, or all queries share the decision about a key.
     shared_axes : int or sequence of int, optional
@@ -64,13 +64,13 @@ def attention_dropout(
         True divides each row by the sum of its kept elements. False scales kept elements by 1 / (1 - p). The default is True
         for whole keys and for windows of more than one key.
     **options
-        seed, offset and generator, as for `dropout`. If rows are not renormalised, also noise_shape, global_shape and
+        seed, offset and generator, as for `dropout`. If rows are not renormalized, also noise_shape, global_shape and
         global_start.
 
     Returns
     -------
     torch.Tensor
-        The result of `fastdrop.attention_dropout`, with derivatives of any order. If rows are renormalised, `input` is saved
+        The result of `fastdrop.attention_dropout`, with derivatives of any order. If rows are renormalized, `input` is saved
         for the backward pass.
 
     Examples
@@ -93,7 +93,7 @@ def attention_dropout(
             raise ValueError("noise_shape must be None if unit is 'key', because all queries share a decision then")
         return drop_probabilities(input, p, training, inplace, shared_axes=rule[0], **options)
     if inplace is not False and plan.check_flag(inplace, "inplace"):
-        raise ValueError("inplace must be False if rows are renormalised")
+        raise ValueError("inplace must be False if rows are renormalized")
     if is_compiling() and not (rule is not None and is_usual((input,), p, training, source_of(options))):
         rows = {
             "unit": unit,

@@ -299,12 +299,12 @@ def _(x: Tensor, *rest: Any) -> Tensor:
     return x.new_empty(x.shape, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
 
 
-# attention: rows are renormalised -------------------------------------------------------------------------------------
+# attention: rows are renormalized -------------------------------------------------------------------------------------
 
 
 @operator("(Tensor x, Tensor seed, SymInt offset, float[] numbers) -> Tensor")
 def attention(x: Tensor, seed: Tensor, offset: int, numbers: Sequence[float]) -> Tensor:
-    """Return `fastdrop.attention_dropout` with renormalised rows."""
+    """Return `fastdrop.attention_dropout` with renormalized rows."""
     given = arguments_of("attention_dropout", numbers, seed, offset)
     return like(x, fastdrop.attention_dropout(as_array(x), renormalize=True, **given))
 

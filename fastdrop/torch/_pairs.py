@@ -1,4 +1,4 @@
-"""Functions whose gradient is another operation, differentiable to any order: Concrete Dropout, renormalised attention.
+"""Functions whose gradient is another operation, differentiable to any order: Concrete Dropout, renormalized attention.
 
 The kernels have the value and the first gradient: a pair of operators. What is differentiated beyond that is the same function
 written with PyTorch's operations, on the same uniform numbers or the same mask, so that PyTorch derives it.
@@ -124,7 +124,7 @@ def formula_of_concrete(x: Tensor, seed: Tensor, ctx: Any) -> Callable[..., Tens
 
 
 def formula_of_attention(x: Tensor, seed: Tensor, ctx: Any) -> Callable[..., Tensor]:
-    """Return attention dropout with renormalised rows as a formula of x."""
+    """Return attention dropout with renormalized rows as a formula of x."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32  # in which it is computed
     kept = ops.attention(torch.ones_like(x, dtype=dtype), seed, ctx.offset, ctx.numbers) > 0
 
@@ -152,5 +152,5 @@ def concrete(x: Tensor, p_logit: Tensor, key: tuple[Tensor, int], temperature: f
 
 
 def renormalized(x: Tensor, key: tuple[Tensor, int], numbers: Sequence[float]) -> Tensor:
-    """Return `fastdrop.attention_dropout` with renormalised rows, with its derivatives."""
+    """Return `fastdrop.attention_dropout` with renormalized rows, with its derivatives."""
     return run_attention(x, *key, [float(number) for number in numbers])

@@ -6,7 +6,7 @@ import sys
 from _record import ROOT, text_of
 
 # Less optimized modules take less time to compile. Functions that are not optimized, or are sanitized, need more stack.
-UNOPTIMISED = [(b"FRAME = 26624", b"FRAME = 2**20"), (b'"-O3"', b'"-O1"'), (b'"-O2"', b'"-O1"')]
+UNOPTIMIZED = [(b"FRAME = 26624", b"FRAME = 2**20"), (b'"-O3"', b'"-O1"'), (b'"-O2"', b'"-O1"')]
 
 
 def copy(folder, edits):

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _copies import UNOPTIMISED, build, copy, run_tests
+from _copies import UNOPTIMIZED, build, copy, run_tests
 from _record import Run, parser, text_of
 
 SANITIZE = "-fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined"
@@ -55,7 +55,7 @@ def main():
     given = options.parse_args()
     run = Run(given.record)
     folder = given.folder.resolve()
-    copy(folder, {"setup.py": UNOPTIMISED})
+    copy(folder, {"setup.py": UNOPTIMIZED})
     build(folder, {**os.environ, "CC": f"gcc {SANITIZE}"})
     with tempfile.TemporaryDirectory() as logs:
         variables = environment(folder, Path(logs, "sanitizer"))

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _copies import UNOPTIMISED, build, copy, run_tests
+from _copies import UNOPTIMIZED, build, copy, run_tests
 from _record import ROOT, Run
 
 HEADER = ROOT / "tests/long/simulated_avx512.h"
@@ -55,7 +55,7 @@ def main():
     run = Run(given.record)
     folder = given.folder.resolve()
     row = ROW.search((ROOT / "src_c/isa/list.h").read_bytes())[0]
-    copy(folder, {"setup.py": UNOPTIMISED, "src_c/isa/list.h": [(row, SIMULATED)]})
+    copy(folder, {"setup.py": UNOPTIMIZED, "src_c/isa/list.h": [(row, SIMULATED)]})
     (folder / "src_c" / HEADER.name).write_bytes(HEADER.read_bytes())
     self_test(run, folder)
     build(folder, dict(os.environ))

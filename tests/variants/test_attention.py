@@ -58,7 +58,7 @@ def slow_rows(x, mask):
         yield index, row, folded_sum(row) + compute(1e-8)
 
 
-def slow_renormalised(x, mask):
+def slow_renormalized(x, mask):
     y = np.zeros_like(x)
     for index, row, total in slow_rows(x, mask):
         y[index] = [value / total for value in row]
@@ -109,7 +109,7 @@ CASES = [
 @pytest.mark.parametrize(("unit", "shared", "window"), CASES)
 @pytest.mark.parametrize("exact_rate", [True, False])
 @by_name
-def test_rows_are_renormalised(engine, dtype, unit, shared, window, exact_rate):
+def test_rows_are_renormalized(engine, dtype, unit, shared, window, exact_rate):
     x = probabilities(dtype=dtype)
     mask = slow_mask(SHAPE, 0.6 / window, unit, shared, window)
     if exact_rate:
@@ -117,7 +117,7 @@ def test_rows_are_renormalised(engine, dtype, unit, shared, window, exact_rate):
         mask = slow_mask(SHAPE, window_rate(0.6, length), unit, shared, length, length - 1)
     assert 0 < mask.sum() < mask.size
     options = {"unit": unit, "shared_axes": shared, "window": window, "exact_rate": exact_rate, "renormalize": True, **KEY}
-    want = slow_renormalised(x, mask)
+    want = slow_renormalized(x, mask)
     assert same(fastdrop.attention_dropout(x, 0.6, **options), want)
     assert same(fastdrop.attention_dropout(np.asfortranarray(x), 0.6, **options), want)
     out = x.copy()
@@ -127,7 +127,7 @@ def test_rows_are_renormalised(engine, dtype, unit, shared, window, exact_rate):
 
 @pytest.mark.parametrize("through_sum", [True, False])
 @by_name
-def test_gradients_of_renormalised_rows(engine, dtype, through_sum):
+def test_gradients_of_renormalized_rows(engine, dtype, through_sum):
     x, grad = probabilities(dtype=dtype), (5 * probabilities()[::-1] - 1).astype(dtype)
     mask = slow_mask(SHAPE, 0.2, "key", window=2)
     want = slow_gradient(grad, x, mask, through_sum)
@@ -144,7 +144,7 @@ def test_rows_of_any_length(keys):
     """Sums are folded to the bit, whatever the number of keys."""
     shape = (2, 3, 2, keys)
     x = probabilities(shape, np.float32)
-    want = slow_renormalised(x, slow_mask(shape, 0.3, "element"))
+    want = slow_renormalized(x, slow_mask(shape, 0.3, "element"))
     assert same(fastdrop.attention_dropout(x, 0.3, renormalize=True, **KEY), want)
 
 
@@ -189,7 +189,7 @@ def test_windows_over_a_single_row(engine, window):
     """Its decisions are in the order of its elements, but begin before them."""
     x = probabilities((1, 1, 1, 300), np.float32)
     mask = slow_mask(x.shape, window_rate(0.6, window), "key", window=window, before=window - 1)
-    assert same(fastdrop.attention_dropout(x, 0.6, unit="key", window=window, **KEY), slow_renormalised(x, mask))
+    assert same(fastdrop.attention_dropout(x, 0.6, unit="key", window=window, **KEY), slow_renormalized(x, mask))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3, 1500), (1, 1, 2, 2500), (2, 1, 1, 9000), (3, 40, 5, 1), (64, 3, 7, 3)])
@@ -309,7 +309,7 @@ def test_a_kept_nan_does_not_reach_dropped_elements():
     assert not np.signbit(dx[~mask]).any()
 
 
-def test_renormalised_rows_without_a_drop_are_as_they_were():
+def test_renormalized_rows_without_a_drop_are_as_they_were():
     x, grad = 3 * probabilities(dtype=np.float32), probabilities(dtype=np.float32)[::-1].copy()
     for options in ({"unit": "key"}, {"window": 3}, {"renormalize": True}):
         assert same(fastdrop.attention_dropout(x, 0, **options, **KEY), x)
