@@ -13,6 +13,7 @@ from rich.text import Text
 from fastdrop._cli.screens import FAILURE, end, errors_in_one_line, progress_bar, show, table
 from fastdrop._cli.signals import stopping_cleanly
 from fastdrop._core.settings import checked_isa
+from fastdrop.npyfile import require_writable
 
 from . import busy, tables
 from .cases import Case, Entry
@@ -92,11 +93,10 @@ def bench(
 def require_files(html: Path | None, record: Path | None) -> None:
     """Check that files can be written before anything is measured."""
     for path in filter(None, (html, record)):
-        if not path.parent.is_dir():
-            raise ValueError(f"{path} cannot be written: the folder {path.parent} does not exist")
-    if record is not None and record.exists() and not record.is_file():
-        raise ValueError(f"{record} must be a regular file")
+        require_writable(path)
     if html is not None:
+        if record is not None and html.resolve() == record.resolve():
+            raise ValueError(f"--html and --record must be two files; both are {html}")
         import matplotlib  # noqa: F401  fails now, if it is missing, rather than in half an hour
 
 

@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from fastdrop.npyfile import replacement
+
 from . import busy, convergence, costs, tables
 from .figures import FIGURES, blocks, planes, size_name
 from .instructions import budgets
@@ -57,7 +59,8 @@ details > summary { cursor: pointer; color: var(--own); }
 
 def write_report(record: Record, path: Path) -> None:
     """Write the report of a record."""
-    path.write_text(page(record), encoding="utf-8")
+    with replacement(path) as file:
+        file.write(page(record).encode())
 
 
 def page(record: Record) -> str:

@@ -10,6 +10,7 @@ import math
 import os
 import secrets
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from fastdrop._core.keys import Key, Seed
 from fastdrop.variants.dropout import dropout, dropout_mask
 
-__all__ = ["Applied", "apply_file", "leftovers", "replacement"]
+__all__ = ["Applied", "apply_file", "leftovers", "replacement", "require_writable"]
 
 CHUNK_BYTES = 2**24  # the size of a chunk; several arrays of this size are in memory
 PART = ".fastdrop-"  # begins the name of an unfinished file
@@ -105,8 +106,10 @@ def read_layout(path: Path) -> Layout:
             f"numpy.save('x.npy', numpy.load({path.name!r})[name])"
         )
     try:
-        x = np.lib.format.open_memmap(path, mode="r")
-        check_header(path)
+        with warnings.catch_warnings():  # NumPy warns of a file of Python 2, which it reads
+            warnings.simplefilter("ignore")
+            x = np.lib.format.open_memmap(path, mode="r")
+            check_header(path)
     except OSError:
         raise
     except Exception as error:  # Python's parser may raise any exception for a damaged header
@@ -188,9 +191,9 @@ def replacement(target: Path) -> Iterator[io.BufferedRandom]:
     """Open a new file that replaces `target` when the block ends normally, and that is removed after an exception."""
     with suppress(FileNotFoundError):
         os.stat(target)  # raises OSError for a loop of links, which `resolve` may not notice
-    given, target = target, target.resolve()  # a link stays a link
-    if target.exists() and not target.is_file():
+    if target.exists() and not target.is_file():  # asked of the name: the link /dev/stdout may lead to no path
         raise ValueError(f"{target} must be a regular file")
+    given, target = target, target.resolve()  # a link stays a link
     if not target.parent.is_dir():
         raise FileNotFoundError(f"the folder {target.parent} does not exist")
     temporary = target.with_name(f"{PART}{secrets.token_hex(8)}.part")
@@ -204,10 +207,21 @@ def replacement(target: Path) -> Iterator[io.BufferedRandom]:
                 yield file
             os.replace(temporary, target)
     except OSError as error:
-        error.filename = error.filename or str(given)  # the system names no file when it writes, as to a full disk
+        if error.filename in (None, str(temporary)):  # the system names no file when it writes, as to a full disk
+            error.filename = str(given)
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_writable(target: Path) -> None:
+    """Raise the error that `replacement` would raise for `target`, which is left as it is."""
+    with suppress(EndedEarly), replacement(target):
+        raise EndedEarly
+
+
+class EndedEarly(Exception):
+    """Ends a replacement without replacing the target."""
 
 
 def leftovers(target: Path) -> list[tuple[Path, int]]:

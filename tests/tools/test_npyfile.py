@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,8 @@ def test_a_file_of_python_2(tmp_path):
     """Its shape is written in long integers."""
     x = np.linspace(-1, 1, 4, dtype=np.float32)
     write_header(tmp_path / "in.npy", "{'descr': '<f4', 'fortran_order': False, 'shape': (4L,), }", x.tobytes())
-    with pytest.warns(UserWarning, match="Python 2"):  # NumPy's own, as in numpy.load
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # NumPy's advice to save the file again; the result is such a file
         npyfile.apply_file(tmp_path / "in.npy", tmp_path / "out.npy", 0.5, seed=3)
     assert (tmp_path / "out.npy").read_bytes() == saved(fastdrop.dropout(x, 0.5, seed=3))
 
@@ -280,6 +282,16 @@ def test_only_regular_files_are_replaced(tmp_path):
     with pytest.raises(ValueError, match="must be a regular file"):
         npyfile.apply_file(tmp_path / "in.npy", Path("/dev/null"), 0.5, seed=1)
     assert Path("/dev/null").is_char_device()
+
+
+def test_a_writable_file_stays_as_it_is(tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / "old").write_bytes(b"old")
+        npyfile.require_writable(tmp_path / name)
+        assert [path.name for path in tmp_path.iterdir()] == ["old"]
+        assert (tmp_path / "old").read_bytes() == b"old"
+    with pytest.raises(ValueError, match="must be a regular file"):
+        npyfile.require_writable(Path("/dev/null"))
 
 
 MEASURE = """

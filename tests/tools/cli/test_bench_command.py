@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 
 import pytest
 from command_line import process, python, run
@@ -83,6 +84,9 @@ def test_bench_ends_with_an_error_where_fastdrop_is_wrong(monkeypatch):
     assert done.output.endswith("Error: fastdrop's own results are wrong: see above\n")
 
 
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="a folder in which nobody may write, not even root")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -92,17 +96,23 @@ def test_bench_ends_with_an_error_where_fastdrop_is_wrong(monkeypatch):
         (("--isa", "mmx"), "unknown instruction set 'mmx': this build has 'portable'"),
         (("--against", "absent.jsonl"), "does not exist"),
         (("--against", __file__), "is not a record of fastdrop's benchmark"),
+        (("--record", "/dev/null"), "/dev/null must be a regular file"),
+        (("--html", "/dev/null"), "/dev/null must be a regular file"),
+        (("--html", "one.file", "--record", "./one.file"), "--html and --record must be two files; both are one.file"),
         (("--html", "/no/such/folder/report.html"), "the folder /no/such/folder does not exist"),
         (("--record", "/no/such/folder/record.jsonl"), "the folder /no/such/folder does not exist"),
-        (("--record", "/dev/null"), "/dev/null must be a regular file"),
+        pytest.param(("--html", "/proc/report.html"), "/proc/report.html: No such file or directory", marks=ON_LINUX),
+        pytest.param(("--record", "/proc/record.jsonl"), "/proc/record.jsonl: No such file or directory", marks=ON_LINUX),
     ],
 )
-def test_bench_refuses_options_in_one_line_before_measuring(monkeypatch, options, said):
+def test_bench_refuses_options_in_one_line_before_measuring(monkeypatch, tmp_path, options, said):
     from fastdrop.bench import run as bench_run
 
     monkeypatch.setattr(bench_run, "ask_all", None)  # would be called to measure
+    monkeypatch.chdir(tmp_path)
     done = run("bench", "--quick", *options)
-    assert done.exit_code == 2
+    assert done.exit_code == (1 if "folder" in said or "No such" in said else 2)
+    assert not list(tmp_path.iterdir())
     assert said in done.output.splitlines()[-1]
     assert "Traceback" not in done.output
 

@@ -1,9 +1,10 @@
 """`fastdrop stream`: the bytes of the library."""
 
+import sys
 from functools import partial
 
 import pytest
-from command_line import run
+from command_line import STREAM, process, run
 
 import fastdrop
 from fastdrop._cli import raw
@@ -36,6 +37,17 @@ def test_stream_to_a_file(folder):
     done = stream("words", "--out", folder / "words.bin")
     assert (done.exit_code, done.output) == (0, "")
     assert (folder / "words.bin").read_bytes() == fastdrop.words(5000, seed=7, offset=3).tobytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a folder in which nobody may write, not even root")
+def test_stream_names_the_file_that_it_cannot_write():
+    done = stream("words", "--out", "/proc/words.bin")
+    assert (done.exit_code, done.stderr) == (1, "Error: /proc/words.bin: No such file or directory\n")
+
+
+def test_stream_to_a_pipe_by_name_is_refused(folder):
+    done = process(folder, *STREAM, "--out", "/dev/stdout")  # a pipe
+    assert (done.returncode, done.stderr) == (2, "Error: /dev/stdout must be a regular file\n")
 
 
 def test_stream_names_the_leftover_of_a_killed_run(folder):
