@@ -135,7 +135,7 @@ def check_adapter(name: str, check: Callable[[AdapterCases], str], cases: Adapte
     try:
         with backend_for_keras():
             importlib.import_module(name)
-    except ImportError as error:  # it is missing, or, for Keras, its backend is
+    except ModuleNotFoundError as error:  # it is missing, or, for Keras, its backend is
         return Outcome(name, "installed", None, str(error), 0.0)
     except Exception as error:  # it is broken; the other checks continue
         return Outcome(name, "installed", False, described(error), 0.0)
