@@ -68,7 +68,8 @@ def dropout(x: NDArray[Any], p: float, seed: int, offset: int, start: int, out: 
     p : float
         Probability of dropping an element, in [0, 1].
     seed, offset : int
-        The key, in [0, 2**64).
+        The key, in [0, 2**64). Pass numbers that come from outside compiled code as ``np.uint64``: a compiled function that was
+        called with smaller Python integers before refuses one from 2**63 on.
     start : int
         The index of the first element in a larger array; the last index must be below 2**55.
     out : numpy.ndarray

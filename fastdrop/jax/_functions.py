@@ -237,9 +237,10 @@ Raises
 TypeError, ValueError, OverflowError
     As for `fastdrop.{name}`, when the function is traced; and for a `key` that is not one key of 2 or 4 words.
 jax.errors.JaxRuntimeError
-    For a traced `p` outside [0, 1], or a traced `global_start` that is not inside `global_shape`, when the compiled code runs.
+    For a traced `p` outside [0, 1], or a traced `global_start` that is not inside `global_shape`, when the compiled code runs;
+    and for shards of unequal size, when XLA compiles.
 NotImplementedError
-    For a `p` that is not one number, for shards of unequal size, and on a platform other than cpu.
+    For a `p` that is not one number, and on a platform other than cpu.
 
 Examples
 --------

@@ -17,6 +17,7 @@ from fastdrop.verify.cases import equal_bytes, spoiled
 
 ROOT = Path(__file__).parents[2]
 NEEDS_C = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+PAGE = ROOT / "docs" / "adapters.md"
 HEADER = Path(fastdrop.get_include(), "fastdrop_simple.h")
 u64, i64, void = ctypes.c_uint64, ctypes.c_int64, ctypes.c_void_p
 KEY = (5, 7)
@@ -168,9 +169,12 @@ setup(ext_modules=cythonize(extension, build_dir="made", include_path=[str(Path(
 
 @NEEDS_C
 @pytest.mark.slow
+@pytest.mark.skipif(not PAGE.is_file(), reason="no such page beside the tests")
 def test_cython(tmp_path, run_python):
+    """The function of the page, and one with a loop."""
     pytest.importorskip("Cython", reason="Cython is not installed")
-    (tmp_path / "rows.pyx").write_text(CYTHON)
+    (example,) = re.findall(r"^```cython\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "rows.pyx").write_text(CYTHON + example)
     (tmp_path / "setup.py").write_text(SETUP)
     command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
@@ -183,6 +187,8 @@ def test_cython(tmp_path, run_python):
     y = np.zeros_like(x)
     rows.drop_rows(x, y, 0.3, 9)
     assert all((y[i] == fastdrop.dropout(x[i], 0.3, seed=fastdrop.fold_in(9, i))).all() for i in range(6))
+    rows.drop(x[0], y[0], 0.5)
+    assert (y[0] == fastdrop.dropout(x[0], 0.5, seed=42)).all()
     try:
         rows.drop_rows(x, y, 1.5, 9)
     except ValueError as error:
@@ -195,15 +201,17 @@ def test_cython(tmp_path, run_python):
 @NEEDS_C
 @pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / "src_c" / "Makefile").is_file() or not shutil.which("make"), reason="no sources, or no make")
-def test_c_program(tmp_path):
-    """The commands of the program's first lines, in another folder; the program is linked with the sources alone."""
+@pytest.mark.parametrize("shared", [False, True])
+def test_c_program(tmp_path, shared):
+    """The commands of the program's first lines, in another folder; the program, or library, has the sources alone."""
     environment = {name: value for name, value in os.environ.items() if name not in ("CFLAGS", "LDFLAGS")}
-    build = f"BUILD={tmp_path}/build"
-    subprocess.run(["make", "-s", "-C", "src_c", "library", build], cwd=ROOT, env=environment, check=True, timeout=300)
+    build = [f"BUILD={tmp_path}/build", *(["CFLAGS=-O3 -fPIC"] if shared else [])]
+    subprocess.run(["make", "-s", "-C", "src_c", "library", *build], cwd=ROOT, env=environment, check=True, timeout=300)
     command = ["cc", "-Wall", "-Werror", f"-I{HEADER.parent}", str(ROOT / "examples/drop.c")]
     command += [str(tmp_path / "build/libfastdrop.a"), "-fopenmp", "-lm", "-o", str(tmp_path / "drop")]
-    subprocess.run(command, check=True, timeout=60)
-    found = subprocess.run([str(tmp_path / "drop")], capture_output=True, text=True, check=True, timeout=60).stdout
+    subprocess.run([*command, "-shared", "-fPIC"] if shared else command, check=True, timeout=60)
+    loader = [sys.executable, "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1]).main()"] if shared else []
+    found = subprocess.run([*loader, str(tmp_path / "drop")], capture_output=True, text=True, check=True, timeout=60).stdout
     wanted = fastdrop.dropout(np.arange(1, 9, dtype=np.float32), 0.5, seed=42)
     assert np.array_equal(np.array(found.split(), np.float32), wanted)
 

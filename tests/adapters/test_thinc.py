@@ -5,8 +5,10 @@ import doctest
 import gc
 import inspect
 import pickle
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +36,7 @@ import fastdrop
 import fastdrop.thinc as ft
 from fastdrop.verify.cases import equal_bytes
 
+PAGE = Path(__file__).parents[2] / "docs" / "adapters.md"
 ONES = np.ones((20, 6), np.float32)
 WANTED = fastdrop.dropout(ONES, 0.3, seed=7)
 
@@ -266,28 +269,17 @@ def test_bad_arrays():
 
 # spaCy --------------------------------------------------------------------------------------------------------------
 
-CONFIG = """
-[nlp]
-lang = "en"
-
-[nlp.before_creation]
-@callbacks = "fastdrop.ops.v1"
-seed = 3
-{more}
-"""
-RESTORE = """
-[nlp.after_pipeline_creation]
-@callbacks = "fastdrop.restore_ops.v1"
-"""
-
 
 @pytest.mark.parametrize("restores", [False, True])
+@pytest.mark.skipif(not PAGE.is_file(), reason="no such page beside the tests")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_callbacks(restores):
-    """The Ops of before is current again where the configuration asks for it."""
+    """The configuration of the page; the Ops of before is current again where the configuration asks for it."""
     spacy = pytest.importorskip("spacy", reason="spaCy is not installed")
     before = get_current_ops()
-    config = spacy.util.load_config_from_str(CONFIG.format(more=RESTORE if restores else ""))
+    (callbacks,) = re.findall(r"^```ini\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    text = f'[nlp]\nlang = "en"\n{callbacks}'
+    config = spacy.util.load_config_from_str(text if restores else text.partition("[nlp.after_pipeline_creation]")[0])
     spacy.util.load_model_from_config(config, auto_fill=True)
     if restores:
         assert get_current_ops() is before
