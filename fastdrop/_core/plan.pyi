@@ -1,5 +1,6 @@
 from collections.abc import Callable, Container, Sequence
 from contextvars import ContextVar
+from functools import _lru_cache_wrapper
 from types import ModuleType, TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -37,6 +38,7 @@ class RoundToNearest:
     def __enter__(self) -> None: ...
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
+def remembering(most: int, typed: bool = False) -> Callable[[Callable[..., _R]], _lru_cache_wrapper[_R]]: ...
 def rounding_to_nearest(function: Callable[_P, _R]) -> Callable[_P, _R]: ...
 
 ESTIMATORS: tuple[str, ...]

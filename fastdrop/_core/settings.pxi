@@ -142,6 +142,30 @@ cdef class RoundToNearest:
         native.environment_end(&self.found)
 
 
+def remembering(int most, bint typed=False):
+    """Decorate a function of numbers with a cache of its results, in which two subnormal numbers are two.
+
+    Where the caller's settings make subnormals equal to 0, `functools.lru_cache` alone would take one for another.
+    """
+
+    def decorate(function):
+        cached = functools.lru_cache(most, typed)(function)
+
+        @functools.wraps(function)
+        def found(*args):
+            cdef native.Environment before
+            native.environment_begin(&before)
+            try:
+                return cached(*args)
+            finally:
+                native.environment_end(&before)
+
+        found.cache_clear = cached.cache_clear
+        return found
+
+    return decorate
+
+
 def rounding_to_nearest(function):
     """Decorate a function that computes with NumPy, so that its caller's rounding mode and error handling do not matter."""
 

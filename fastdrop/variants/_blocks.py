@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import operator
 from collections import Counter
@@ -65,22 +64,21 @@ def seed_rate(p: float, spatial: tuple[int, ...], block: tuple[int, ...], exact:
     return exact_seed_rate(p, spatial, block) if exact else paper_seed_rate(p, spatial, block)
 
 
-@functools.lru_cache(maxsize=1024)
+@plan.remembering(1024)
 def paper_seed_rate(p: float, spatial: tuple[int, ...], block: tuple[int, ...]) -> float:
     """Return the paper's gamma, which ignores that blocks overlap."""
     places = math.prod(size - length + 1 for size, length in zip(spatial, block, strict=True))
-    with plan.RoundToNearest():
-        return p * math.prod(spatial) / math.prod(block) / places
+    return p * math.prod(spatial) / math.prod(block) / places
 
 
-@functools.lru_cache(maxsize=1024)
+@plan.remembering(1024)
 def exact_seed_rate(p: float, spatial: tuple[int, ...], block: tuple[int, ...]) -> float:
     """Return the gamma for which the expected dropped share of a map is p."""
     covers = sorted(count_covers(spatial, block).items())
     return solve_rate(p, np.array([n for n, _ in covers]), np.array([float(cells) for _, cells in covers]))
 
 
-@functools.lru_cache(maxsize=1024)
+@plan.remembering(1024)
 def window_rate(p: float, length: int) -> float:
     """Return the gamma for which an element that `length` windows can cover is dropped with probability p."""
     return p if length == 1 else solve_rate(p, np.array([length]), np.ones(1))
@@ -125,7 +123,7 @@ def solve_rate(p: float, n: NDArray[np.int64], cells: NDArray[np.float64]) -> fl
     if p in (0.0, 1.0):
         return p
     low, high, middle = 0.0, 1.0, 0.5
-    with plan.RoundToNearest(), np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):
         wanted = p * math.fsum(cells.tolist())
         while low < middle < high:
             low, high = (middle, high) if expected_dropped(middle, n, cells) < wanted else (low, middle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -218,7 +217,7 @@ def alpha_factors(p: Any, mean: Any, var: Any) -> Factors:
     return compute_factors(p, mean, var)
 
 
-@functools.lru_cache(maxsize=256)
+@plan.remembering(256)
 def factors_of_floats(p: float, mean: float, var: float, sign_of_mean: float) -> Factors:
     """Return the factors. The sign of the mean is part of the cache key, to distinguish -0.0 from 0.0."""
     return compute_factors(p, mean, var)

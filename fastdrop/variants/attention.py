@@ -212,7 +212,7 @@ def check_rule(p: Any, unit: Any, shared_axes: Any, window: Any, exact_rate: Any
     return make_rule(p, unit, shared_axes, window, exact_rate, renormalize)
 
 
-@functools.lru_cache(maxsize=256)
+@plan.remembering(256)
 def usual_rule(p: float, unit: str, window: int, exact_rate: bool, renormalize: bool | None) -> Rule:
     """Return the rule for arguments of the usual types, without shared axes."""
     return make_rule(p, unit, None, window, exact_rate, renormalize)
@@ -237,15 +237,14 @@ def divides_rows(unit: str, window: int, renormalize: bool | None) -> bool:
     return bool(unit == "key" or window > 1 if renormalize is None else renormalize)
 
 
-@functools.lru_cache(maxsize=256)
+@plan.remembering(256)
 def decisions_of_windows(
     shape: tuple[int, ...], p: float, shared_axes: tuple[int, ...], window: int, is_exact: bool
 ) -> tuple[float, Decisions]:
     """Return the probability that a window of keys begins, and their mask; a window past an end of the row is cut off."""
     length = min(window, max(shape[KEYS], 1))
     before = length - 1 if is_exact else 0
-    with plan.RoundToNearest():
-        gamma = window_rate(p, length) if is_exact else p / window
+    gamma = window_rate(p, length) if is_exact else p / window
     return gamma, Decisions(shape, (0, 1, QUERIES, KEYS), shared_axes, (length,), (before, length - 1))
 
 
@@ -537,7 +536,7 @@ def check_keys(x: NDArray[Any], name: str, p: Any, shared_axes: Any, empty_rows:
     return make_keys(shape, p, shared_axes, empty_rows, allowed)
 
 
-@functools.lru_cache(maxsize=256)
+@plan.remembering(256)
 def usual_keys(shape: tuple[int, ...], p: float, empty_rows: str) -> KeyRule:
     """Return the rule without shared axes, if all keys are allowed."""
     return make_keys(shape, p, None, empty_rows, None)

@@ -343,7 +343,7 @@ def soften(p_logit: Any, temperature: Any, epsilon: Any, exact_mean: Any) -> Sof
     return make_mask(p_logit, temperature, epsilon, exact_mean)
 
 
-@functools.lru_cache(maxsize=256, typed=True)
+@plan.remembering(256, typed=True)
 def usual_mask(p_logit: Any, temperature: float, epsilon: float, exact_mean: bool) -> SoftMask:
     """Return the parameters for arguments of the usual types."""
     return make_mask(p_logit, temperature, epsilon, exact_mean)

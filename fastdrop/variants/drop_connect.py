@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Literal, NamedTuple
 
 from numpy.typing import ArrayLike, NDArray
@@ -186,4 +185,4 @@ def make_rule(p: Any, per: Any, mode: Any, drop_bias: Any, start: Any) -> Rule:
     return Rule(plan.as_rate(p), per == "sample", plan.check_mode(mode), drops_bias, first if per == "sample" else 0)
 
 
-usual_rule = functools.lru_cache(maxsize=256)(make_rule)
+usual_rule = plan.remembering(256)(make_rule)

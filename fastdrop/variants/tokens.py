@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -278,7 +277,7 @@ def choose(x: NDArray[Any], name: str, p: Any, prefix: Any, flags: tuple[Any, An
     return make_choice(x.shape, name, p, prefix, flags, tokens)  # the shape as the conversions left it
 
 
-@functools.lru_cache(maxsize=256)
+@plan.remembering(256)
 def make_choice(
     shape: tuple[int, ...], name: str, p: float, prefix: int, flags: tuple[bool, bool], tokens: int | None
 ) -> Choice:

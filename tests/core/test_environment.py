@@ -187,6 +187,36 @@ def test_a_negative_subnormal_does_not_pass_for_0(call, sentence):
         call()
 
 
+CACHED = {
+    "rate of tokens": (lambda p: fastdrop.token_dropout(X, p, ordered=False, **KEY), 0.0),
+    "rate of attention": (lambda p: fastdrop.attention_dropout(IMAGE, p, renormalize=True, **KEY), 0.0),
+    "rates of blocks": (lambda p: [seed_rate(p, (13, 9), (3, 2), exact) for exact in (False, True)], 1e-310),
+    "rate of windows": (lambda p: window_rate(p, 7), 1e-310),
+    "mean of alpha_dropout": (lambda mean: fastdrop.alpha_dropout(SMALL, 1.0, mean=mean, **KEY), 1e-310),
+}
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_a_subnormal_does_not_get_the_result_of_another(name):
+    call, first = CACHED[name]
+    forget()
+    wanted = bits(call(2e-310))
+    forget()
+    with environment("denormals are zero"):
+        call(first)
+        assert bits(call(2e-310)) == wanted
+
+
+def test_0_does_not_get_the_result_of_a_subnormal():
+    with environment("denormals are zero"):
+        fastdrop.concrete_dropout(SMALL, 0.1, temperature=1e-310, **KEY)
+        fastdrop.alpha_dropout(SMALL, 0.5, var=1e-310, **KEY)
+        with pytest.raises(ValueError, match="temperature must be finite and above 0"):
+            fastdrop.concrete_dropout(SMALL, 0.1, temperature=0.0, **KEY)
+        with pytest.raises(ValueError, match="var must be above 0"):
+            fastdrop.alpha_dropout(SMALL, 0.5, var=0.0, **KEY)
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_setting_with_kernels_of_each_kind(setting):
     cases = [Case(op, n, 77, 0.3) for op in OPS for n in (1000, THREADED_SIZE)]
