@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from fastdrop import random
 from fastdrop._core import plan
-from fastdrop._core.checks import as_shape, fixed
+from fastdrop._core.checks import fixed
 from fastdrop._core.optional import missing
 from fastdrop.variants import alpha, channels, gaussian, recurrent
 from fastdrop.variants import dropout as plain
@@ -221,7 +221,7 @@ def drop_blocks(function: str, arguments: Arguments) -> Any:
 
 def fill_blocks(function: str, arguments: Arguments) -> Any:
     """Make each block of a new Dask array."""
-    shape, chunks = as_shape(arguments.pop("shape")), arguments.pop("chunks")
+    shape, chunks = plan.as_shape(arguments.pop("shape")), arguments.pop("chunks")
     fix(arguments)
 
     def attempt(arguments: Arguments) -> Arguments:

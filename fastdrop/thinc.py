@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdrop._core import plan
-from fastdrop._core.checks import as_finite_number, as_shape
+from fastdrop._core.checks import as_finite_number
 from fastdrop._core.optional import missing
 from fastdrop.random import Key, Stream
 from fastdrop.variants.dropout import dropout
@@ -91,7 +91,7 @@ class FastdropOps(NumpyOps):  # type: ignore[misc]
 
         As in thinc, None and rates up to 0 give ones, rates from 1 on give zeros, and neither draws a key.
         """
-        sizes = as_shape(shape)
+        sizes = plan.as_shape(shape)
         if not isinstance(drop, (float, int, np.number, NoneType)):
             drop = as_finite_number(drop, "drop")
         if drop is None or drop <= 0:

@@ -172,7 +172,7 @@ cdef class Call:
     def check_place(self, shape, shared_axes=None):
         """Raise an error unless the mask of an array of this shape is inside the larger array and inside the stream."""
         cdef np.npy_intp dims[native.FD_MAX_DIMS]
-        cdef tuple sizes = shape_of(shape)
+        cdef tuple sizes = as_shape(shape)
         cdef int k
         for k in range(len(sizes)):
             dims[k] = sizes[k]
@@ -193,12 +193,12 @@ cdef class Call:
         if self.out is not None and shape is None:
             check_out(self.out, work.x)
         elif self.out is not None:
-            check_result(self.out, work.x.descr, shape_of(shape))
+            check_result(self.out, work.x.descr, as_shape(shape))
         check_seed(self.seed, self.offset, self.use)
         if placed is None:
             first_index(self.start, 0, ELEMENTS_END, "elements")
         else:
-            check_place(self, shape_of(placed))
+            check_place(self, as_shape(placed))
         return Pass(self, work.x, tuple(operands), work.settings, shape)
 
     cdef Call step(self):

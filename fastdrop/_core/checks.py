@@ -27,7 +27,6 @@ __all__ = [
     "as_positive_scalar",
     "as_probabilities",
     "as_real_array",
-    "as_shape",
     "as_share",
     "check_indices",
     "check_iterable",
@@ -68,12 +67,6 @@ def fixed(value: Any) -> Any:
         return tuple(value)
     except TypeError:  # a number, or a value that a later check refuses
         return value
-
-
-def as_shape(value: Any) -> tuple[int, ...]:
-    """Return a size or several as a tuple."""
-    sizes = fixed(value)
-    return tuple(plan.as_count(size, "each size in shape") for size in (sizes if isinstance(sizes, tuple) else (sizes,)))
 
 
 def require(holds: bool, name: str, what: str, value: Any) -> None:

@@ -164,7 +164,7 @@ cdef int place_block(Place *place, global_shape, global_start) except -1:
 def locate_block(shape, global_shape, global_start):
     """Return the shape of the larger array and the block's first index in it; by default the block is the whole array."""
     cdef Place place
-    cdef tuple sizes = shape_of(shape)
+    cdef tuple sizes = as_shape(shape)
     cdef int k
     place.ndim = len(sizes)
     for k in range(place.ndim):
@@ -189,7 +189,7 @@ def locate_mask(shape, shared_axes, start, global_shape, global_start):
     cdef int64_t steps[native.FD_MAX_DIMS]
     cdef int64_t first = start
     cdef int k
-    cdef tuple sizes = shape_of(shape)
+    cdef tuple sizes = as_shape(shape)
     place.ndim = len(sizes)
     for k in range(place.ndim):
         place.sizes[k], place.group[k], place.shared[k] = sizes[k], 1, False

@@ -1,8 +1,10 @@
 # A mask as the result of a call, and a mask that the caller has made.
 
-cdef tuple shape_of(shape):
+cpdef tuple as_shape(shape):
+    """Return a size or several as a tuple, or raise an error."""
     try:
-        sizes = (shape,) if PyLong_CheckExact(shape) else tuple(shape)
+        is_one = PyLong_CheckExact(shape) or isinstance(shape, (str, bytes, bytearray))  # bytes are a sequence of integers
+        sizes = (shape,) if is_one else tuple(shape)
     except TypeError:
         sizes = (shape,)
     if len(sizes) > native.FD_MAX_DIMS:  # the size of the layouts' arrays
@@ -25,7 +27,7 @@ cdef int64_t size_of(tuple shape) except -1:
 cdef object make_mask(Call call, shape, p, noise_shape, shared_axes, bint packed):
     """Return keep flags, or packed keep bits."""
     cdef Work work = Work.__new__(Work)
-    cdef tuple sizes = shape_of(shape)
+    cdef tuple sizes = as_shape(shape)
     cdef int64_t n = size_of(sizes)
     cdef np.npy_intp dims[native.FD_MAX_DIMS]
     cdef np.ndarray out, made

@@ -55,7 +55,7 @@ from fastdrop._core.plan cimport (
     room,
     round_to_compute,
     settings_of,
-    shape_of,
+    as_shape,
     size_of,
     spread,
     spread_to,
@@ -115,7 +115,7 @@ cdef int fill_words(Settings settings, native.fd_key key, uint64_t first, np.nda
 
 def check_place(shape, dtype, Call call not None):
     """Raise an error unless the random numbers of an array of this shape are inside the larger array and inside the stream."""
-    placed_numbers(shape_of(shape), np.dtype(dtype), call)
+    placed_numbers(as_shape(shape), np.dtype(dtype), call)
 
 
 cdef Work placed_numbers(tuple sizes, np.dtype dtype, Call call):
@@ -134,7 +134,7 @@ cdef Work placed_numbers(tuple sizes, np.dtype dtype, Call call):
 
 def numbers(str name, shape, dtype, Call call not None):
     """Return random numbers, "uniform" or "normal", of float32 (a word per number) or float64 (two)."""
-    cdef tuple sizes = shape_of(shape)
+    cdef tuple sizes = as_shape(shape)
     cdef int64_t n = size_of(sizes)
     cdef np.dtype kind = np.dtype(dtype)  # asked once: an object may give another dtype each time
     cdef Work work = placed_numbers(sizes, kind, call)

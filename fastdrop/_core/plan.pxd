@@ -49,7 +49,7 @@ cpdef int64_t as_count(value, str name) except -1
 cdef tuple true_shape(np.ndarray a)
 cdef uint64_t first_index(start, int64_t n, uint64_t end, str what) except? 0xFFFFFFFFFFFFFFFF
 cdef double round_to_compute(value, int dtype) except? -1.0
-cdef tuple shape_of(shape)
+cpdef tuple as_shape(shape)
 cdef int64_t size_of(tuple shape) except -1
 
 # Seeds. The use of the mask determines the allowed seeds.

@@ -30,7 +30,7 @@ from fastdrop._core.plan cimport (
     set_factors,
     set_rate,
     settings_of,
-    shape_of,
+    as_shape,
     size_of,
     threads_of,
     word,
@@ -87,7 +87,7 @@ def drop(
     cdef Addresses at
     cdef Work work = Work.__new__(Work)
     cdef bint is_plain
-    cdef tuple sizes = (as_count(shape, "shape"),) if PyLong_CheckExact(shape) else shape_of(shape)
+    cdef tuple sizes = (as_count(shape, "shape"),) if PyLong_CheckExact(shape) else as_shape(shape)
     cdef int64_t n = lay(work, sizes, p, start, noise_shape, shared_axes, global_shape, global_start)
     if not 0 <= dtype < native.FD_DTYPES:
         raise ValueError(f"dtype must be one of {DTYPES}; got {dtype}")
@@ -110,7 +110,7 @@ def drop(
 
 def check(shape, p, noise_shape=None, shared_axes=None, global_shape=None, global_start=None, start=0):
     """Raise the errors that `drop` would raise for a rate and a place; no memory is read or written."""
-    lay(Work.__new__(Work), shape_of(shape), p, start, noise_shape, shared_axes, global_shape, global_start)
+    lay(Work.__new__(Work), as_shape(shape), p, start, noise_shape, shared_axes, global_shape, global_start)
 
 
 cdef int64_t lay(Work work, tuple sizes, p, start, noise_shape, shared_axes, global_shape, global_start) except -1:
