@@ -149,13 +149,17 @@ cdef class Call:
         perform(work)
         return wrapped(given, y, self.out)
 
-    def unchanged(self, x, str name=None, tuple shared_axes=None, /, **others):
+    def unchanged(self, x, str name=None, tuple shared_axes=None, /, *, bint draws_numbers=False, **others):
         """Return x itself, the result of most variants outside training, after the checks of a call in training.
 
-        `shared_axes` are those of the mask, and `others` are operands, of the shape and the dtype of x.
+        `shared_axes` are those of the mask, or of the random numbers if a call in training draws numbers, and `others` are
+        operands, of the shape and the dtype of x.
         """
         cdef Work work = begin(self, x, name or self.array_name())
-        place_mask(work, self, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), None, shared_axes)
+        if draws_numbers:
+            place_numbers(work, self, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), shared_axes)
+        else:
+            place_mask(work, self, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x), None, shared_axes)
         for called, other in others.items():
             operand(other, work.x, true_shape(work.x), called)
         check_seed(self.seed, self.offset, self.use)

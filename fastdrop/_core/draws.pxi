@@ -65,6 +65,11 @@ def multiply_draws(Call call not None, x, int64_t k, probabilities, bint shared)
     return wrapped(given, y, call.out)
 
 
+def check_draws(Call call not None, x, int64_t k, bint shared):
+    """Raise an error unless the words of `multiply_draws` are inside the stream."""
+    place_draws(begin(call, x, call.array_name()), call, k, shared)
+
+
 cdef int place_draws(Work work, Call call, int64_t k, bint shared) except -1:
     """Set the place of the words, which is that of an array with an axis of k words instead of the axis of features."""
     cdef np.npy_intp dims[native.FD_MAX_DIMS]

@@ -283,15 +283,29 @@ cdef (int64_t, int64_t) narrow(int64_t group, int64_t before, int64_t n) noexcep
 
 cdef int place_mask(Work work, Call call, int ndim, np.npy_intp *dims, noise_shape, shared_axes) except -1:
     """Set the place of a call's mask over elements of a shape."""
+    return place_shared(work, call, ndim, dims, noise_shape, shared_axes, ELEMENTS_END, "elements")
+
+
+cdef int place_numbers(Work work, Call call, int ndim, np.npy_intp *dims, tuple shared_axes=None) except -1:
+    """Set the place in the stream of the random numbers of an array, of which elements along the shared axes take one."""
+    if work.dtype == native.FD_FLOAT64:
+        return place_shared(work, call, ndim, dims, None, shared_axes, PAIRS_END, "float64 numbers")
+    return place_shared(work, call, ndim, dims, None, shared_axes, WORDS_END, "float32 numbers")
+
+
+cdef int place_shared(
+    Work work, Call call, int ndim, np.npy_intp *dims, noise_shape, shared_axes, uint64_t end, str what
+) except -1:
+    """Set the place of decisions or numbers that elements may share; the stream has `end` indices."""
     cdef Place place
     if noise_shape is None and shared_axes is None and work.groups is None:
-        return place_elements(work, call, ndim, dims, ELEMENTS_END, "elements")
+        return place_elements(work, call, ndim, dims, end, what)
     measure(&place, ndim, dims)
     if work.groups is not None:
         cut(&place, work.groups[0], work.groups[1])
     place_block(&place, call.global_shape, call.global_start)
     share(&place, noise_shape, shared_axes)
-    return lay(work, &place, first_index(call.start, 0, ELEMENTS_END, "elements"), ELEMENTS_END)
+    return lay(work, &place, first_index(call.start, 0, end, what), end)
 
 
 cdef int place_elements(Work work, Call call, int ndim, np.npy_intp *dims, uint64_t end, str what) except -1:

@@ -19,6 +19,7 @@ from fastdrop._core.plan cimport (
     ELEMENTS_END,
     PYTHON_CHUNK,
     REPEATED,
+    WORDS_END,
     PyThreadState,
     Call,
     Settings,
@@ -49,6 +50,7 @@ from fastdrop._core.plan cimport (
     operand,
     perform,
     place_elements,
+    place_numbers,
     readable,
     regain,
     released,
@@ -76,9 +78,6 @@ from fastdrop._core.backends.targets import find_targets
 from fastdrop._core.backends.indices import indices
 
 np.import_array()
-
-cdef uint64_t WORDS_END = <uint64_t>1 << 50      # indices of words
-cdef uint64_t PAIRS_END = <uint64_t>1 << 49      # indices of values that take two words
 
 
 # Random numbers -----------------------------------------------------------------------------------------------------
@@ -198,13 +197,6 @@ cdef int numbers_in_python(Work work, str name, int64_t low, out) except -1:
         index = indices(work.first, sizes, steps, np.arange(low, low + out.size))
     getattr(work.settings.module, name)(work.key.seed, work.key.offset, index, out)
     return 0
-
-
-cdef int place_numbers(Work work, Call call, int ndim, np.npy_intp *dims) except -1:
-    """Set the place of an array's numbers in the stream."""
-    if work.dtype == native.FD_FLOAT64:
-        return place_elements(work, call, ndim, dims, PAIRS_END, "float64 numbers")
-    return place_elements(work, call, ndim, dims, WORDS_END, "float32 numbers")
 
 
 # Noise --------------------------------------------------------------------------------------------------------------

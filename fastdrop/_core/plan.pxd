@@ -43,7 +43,7 @@ cdef int process_threads(int64_t n) noexcept nogil
 cdef const native.fd_isa *process_kernels() noexcept nogil
 
 # Checks of numbers
-cdef uint64_t ELEMENTS_END
+cdef uint64_t ELEMENTS_END, WORDS_END
 cdef uint64_t word(value, str name) except? 0xFFFFFFFFFFFFFFFF
 cpdef int64_t as_count(value, str name) except -1
 cdef tuple true_shape(np.ndarray a)
@@ -163,6 +163,7 @@ cdef class Pass:
 cdef object finish_dropping(Call call, Work work, x, p, noise_shape, shared_axes, mode, bias, residual)
 cdef Work begin(Call call, x, str name)
 cdef int place_elements(Work work, Call call, int ndim, np.npy_intp *dims, uint64_t end, str what) except -1
+cdef int place_numbers(Work work, Call call, int ndim, np.npy_intp *dims, tuple shared_axes=*) except -1
 cdef int place_mask(Work work, Call call, int ndim, np.npy_intp *dims, noise_shape, shared_axes) except -1
 cdef int set_rate(Work work, p, int ndim, np.npy_intp *dims) except -1
 cdef int check_kept(Work work) except -1

@@ -70,6 +70,8 @@ cdef int MOST_REMEMBERED = 64                    # cached settings of calls
 cdef int64_t ALWAYS_MAPPED = 1 << 25             # bytes; above, glibc maps new pages and does not reuse freed memory
 cdef int64_t WORTH_RELEASING = 2048              # elements; fewer take half a microsecond (AVX-512), and the call keeps the GIL
 cdef uint64_t ELEMENTS_END = <uint64_t>1 << 55   # indices of elements of a mask
+cdef uint64_t WORDS_END = <uint64_t>1 << 50      # indices of words
+cdef uint64_t PAIRS_END = <uint64_t>1 << 49      # indices of values that take two words
 
 cdef double EPSILON = 1e-8                       # added to the sum of a row
 

@@ -210,11 +210,10 @@ cdef Call call_of_maps(Call call, np.ndarray x, tuple axes):
 
 def noise_of_maps(Call call not None, x, str name, tuple params, tuple axes):
     """Return x times the noise of 1, one number per map."""
-    cdef Work work = begin(call, x, call.array_name()), placed = Work.__new__(Work)
+    cdef Work work = begin(call, x, call.array_name())
     cdef np.ndarray given = work.x, ones = ones_of_maps(given, axes), y
     cdef Call maps = call_of_maps(call, given, axes)
-    placed.dtype = kind_of(ones, "x")
-    place_numbers(placed, maps, np.PyArray_NDIM(ones), np.PyArray_DIMS(ones))
+    place_numbers(work, call, np.PyArray_NDIM(given), np.PyArray_DIMS(given), axes)
     y = result_like(call, given)
     factors, _ = noise(maps, ones, name, params)  # draws the key
     noise(call_in(call, y), given, "factors", (), factors)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -115,7 +114,7 @@ def concrete_dropout(
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     params = soften(p_logit, temperature, epsilon, exact_mean).params
-    return numbers.noise(call, x, "concrete", params)[0] if call.is_training else call.unchanged(x)
+    return numbers.noise(call, x, "concrete", params)[0] if call.is_training else call.unchanged(x, draws_numbers=True)
 
 
 @backward_of(concrete_dropout)
@@ -166,7 +165,7 @@ def concrete_dropout_backward(
     soft = soften(p_logit, temperature, epsilon, exact_mean)
     grad, given = plan.as_array(grad, "grad"), plan.as_array(required(x, "x"), "x")
     if not call.is_training:
-        return call.unchanged(grad, x=given), np.float64(0)
+        return call.unchanged(grad, draws_numbers=True, x=given), np.float64(0)
     dx, dp_logit = soft.backward(call, grad, given)
     return dx, dp_logit
 
@@ -231,7 +230,7 @@ def spatial_concrete_dropout(
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     soft, axes = soften(p_logit, temperature, epsilon, exact_mean), axes_of_maps(x, data_format, "x")
     if not call.is_training:
-        return call.unchanged(x, "x", axes)
+        return call.unchanged(x, "x", axes, draws_numbers=True)
     return numbers.noise_of_maps(call, x, "concrete", soft.params, axes)
 
 
@@ -282,7 +281,7 @@ def spatial_concrete_dropout_backward(
     soft, axes = soften(p_logit, temperature, epsilon, exact_mean), axes_of_maps(grad, data_format, "grad")
     given = required(x, "x")
     if not call.is_training:
-        return call.unchanged(grad, "grad", axes, x=given), np.float64(0)
+        return call.unchanged(grad, "grad", axes, draws_numbers=True, x=given), np.float64(0)
     dx, made, kept = numbers.noise_of_maps_backward(call, grad, given, "concrete", soft.params, axes, soft.without_steepness)
     with plan.RoundToNearest():
         return dx, soft.slope(made, kept)

@@ -64,7 +64,7 @@ def gaussian_noise(
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     deviation = as_non_negative_scalar(stddev, "stddev")
-    return numbers.noise(call, x, "additive", (deviation,))[0] if call.is_training else call.unchanged(x)
+    return numbers.noise(call, x, "additive", (deviation,))[0] if call.is_training else call.unchanged(x, draws_numbers=True)
 
 
 def gaussian_dropout(
@@ -176,7 +176,7 @@ def gaussian_dropout_backward(
     if log_alpha is None:
         if x is not None:
             raise TypeError("x must not be given without log_alpha, because only the gradient of log_alpha needs it")
-        return multiply_by_normal(call, grad, scale) if call.is_training else call.unchanged(grad), None
+        return multiply_by_normal(call, grad, scale) if call.is_training else unchanged(call, grad, "grad", scale), None
     if x is None:
         raise TypeError("x must be given with log_alpha, whose gradient needs the input of the forward pass")
     if not call.is_training:
@@ -200,4 +200,4 @@ def unchanged(call: Call, x: ArrayLike, name: str, scale: Any, /, **others: Arra
     if not isinstance(scale, float):
         x = plan.as_array(x, name)
         check_broadcast(scale, x.shape, name)
-    return call.unchanged(x, **others)
+    return call.unchanged(x, draws_numbers=True, **others)

@@ -142,6 +142,7 @@ def draw_features(x: NDArray[Any], k: Any, probabilities: Any, per: Any, call: C
     if not call.is_training:
         if probabilities is not None:
             numbers.share_words(probabilities, shape[-1])  # which checks them
+        numbers.check_draws(call, x, trials, per == "batch")
         return call.unchanged(x)
     check_whole_axes(call, shape, [len(shape) - 1], "features are drawn from all of them")
     if probabilities is None:

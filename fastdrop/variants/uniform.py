@@ -107,5 +107,5 @@ def multiply_by_noise(x: ArrayLike, half_width: Any, call: Call) -> NDArray[Any]
     """Return `x` times the noise's factors, which are constants to the backward pass."""
     width = as_non_negative_number(half_width, "half_width")
     if not call.is_training:
-        return call.unchanged(x)
+        return call.unchanged(x, draws_numbers=True)
     return numbers.noise(call, x, "uniform", (width,))[0]
