@@ -383,8 +383,9 @@ def variational_kl(
     Notes
     -----
     Molchanov: ``k1 * sigmoid(-(k2 + k3 * log_alpha)) + softplus(-log_alpha) / 2``, k1 = 0.63576, k2 = 1.87320, k3 = 1.48695.
-    Kingma: ``0.63518 - (log_alpha / 2 + c1 alpha + c2 alpha**2 + c3 alpha**3)``, c1 = 1.16145124, c2 = -1.50204118,
-    c3 = 0.58629921. The paper does not give the constant 0.63518; with it, the exact integral is 0 at infinite alpha.
+    Kingma: ``c0 - (log_alpha / 2 + c1 alpha + c2 alpha**2 + c3 alpha**3)``, c1 = 1.16145124, c2 = -1.50204118,
+    c3 = 0.58629921. The paper does not give the constant c0. Here it is half the sum of Euler's constant and log 2,
+    0.6351814227307391, with which the exact integral is 0 at infinite alpha.
 
     References
     ----------
