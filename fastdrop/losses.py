@@ -6,7 +6,6 @@ have the same bits everywhere.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -310,7 +309,7 @@ def concrete_regularizer_backward(
     return dlogit, made if isinstance(weights, (list, tuple)) else made[0]
 
 
-@functools.lru_cache(maxsize=256)
+@plan.remembering(256)
 def log_rates(logit: float) -> tuple[float, float]:
     """Return log(1 - p) and log p; the sign of a logit of 0 does not matter."""
     log_keep, log_p = (-softplus(np.array([logit, -logit]))).tolist()

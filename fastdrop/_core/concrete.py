@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdrop._core import numbers
+from fastdrop._core import numbers, plan
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import as_finite_scalar
 
@@ -40,7 +39,7 @@ def concrete_rate(p_logit: Any) -> tuple[float, float, float]:
     return logit, *rates(logit)
 
 
-@functools.lru_cache(maxsize=256)
+@plan.remembering(256)
 def rates(logit: float) -> tuple[float, float]:
     """Return p and 1 - p. The cache takes the logits 0.0 and -0.0 for one; their results are the same."""
     p, keep = sigmoid(np.array([logit, -logit])).tolist()

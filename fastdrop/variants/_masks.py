@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -19,7 +18,7 @@ __all__ = ["apply", "check_whole_axes", "decide", "whole_part"]
 ROUNDING = Fraction(1, 2**52)  # the rounding error of a share that was computed in float64
 
 
-@functools.lru_cache(maxsize=1024)
+@plan.remembering(1024)
 def whole_part(n: int, share: float, rest: bool = False) -> int:
     """Return n * share, rounded down to an integer; if `rest`, n * (1 - share).
 

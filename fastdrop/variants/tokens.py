@@ -289,7 +289,7 @@ def make_choice(
     if before > max(number, shape[1]):
         raise ValueError(f"num_prefix_tokens must be at most the {shape[1]} tokens of {name}; got {before}")
     free, (in_order, gathers) = number - before, flags
-    kept = min(free, max(1, whole_part(free, rate, rest=True)))
+    kept = min(free, max(1, whole_part(free, rate, True)))
     return Choice(rate, before, gathers, number, kept, (free, kept, not plan.sign(rate), in_order))
 
 
