@@ -363,7 +363,7 @@ BAD = [
     ({"key": np.zeros(3, np.uint32)}, ValueError, f"{KEY_SENTENCE}, of 2 or 4 words of uint32; got an array of shape (3,)"),
     ({"key": "split"}, ValueError, "key must be one key; got an array of keys of shape (2,): use jax.vmap"),
     ({"p": 1.5}, ValueError, "p must be in [0, 1], the probability of dropping; got 1.5"),
-    ({"p": "0.5"}, TypeError, None),
+    ({"p": "0.5"}, TypeError, "p must be a number in [0, 1], the probability of dropping; got '0.5' (str)"),
     ({"p": jnp.float32(1.5)}, ValueError, "p must be in [0, 1], the probability of dropping; got 1.5"),
     ({"p": jnp.ones(3)}, NotImplementedError, "p must be one number for all elements; got an array of shape (3,)"),
     ({"p": jnp.array(True)}, TypeError, "p must be a real number; got an array of bool"),
