@@ -177,7 +177,7 @@ def probabilities(x: Array) -> Array:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def renormalised(x: Array) -> dict[str, Any]:
+def renormalized(x: Array) -> dict[str, Any]:
     return {"x": probabilities(x), "p": P, "renormalize": True}
 
 
@@ -381,7 +381,7 @@ VARIANTS: tuple[Variant, ...] = (
     row(
         "attention_dropout",
         SCORES,
-        renormalised,
+        renormalized,
         3,
         "renormalised",
         again=True,
@@ -391,7 +391,7 @@ VARIANTS: tuple[Variant, ...] = (
     row(
         "attention_dropout",
         SMALL_HEADS,
-        renormalised,
+        renormalized,
         3,
         "small-heads",
         again=True,

@@ -107,7 +107,7 @@ def read_layout(path: Path) -> Layout:
         )
     try:
         with warnings.catch_warnings():  # NumPy warns of a file of Python 2, which it reads
-            warnings.simplefilter("ignore")
+            warnings.filterwarnings("ignore", message=".*Python 2", category=UserWarning)
             x = np.lib.format.open_memmap(path, mode="r")
             check_header(path)
     except OSError:

@@ -172,7 +172,7 @@ def drop_key(rng: Rng, a: Arguments) -> Pair:
     return np.where(kept, a.x, F(-np.inf)), lambda grad: grad * kept
 
 
-def renormalised(rng: Rng, a: Arguments) -> Pair:
+def renormalized(rng: Rng, a: Arguments) -> Pair:
     kept = uniform(rng, *a.x.shape) >= a.p
     y = a.x * kept
     total = y.sum(axis=-1, keepdims=True) + F(1e-8)
@@ -273,8 +273,8 @@ PAIRS: dict[str, Callable[[Rng, Arguments], Pair]] = {
     "zoneout": zoneout,
     "gaussian_noise": added_noise,
     "drop_key": drop_key,
-    "attention_dropout-renormalised": renormalised,
-    "attention_dropout-small-heads": renormalised,
+    "attention_dropout-renormalised": renormalized,
+    "attention_dropout-small-heads": renormalized,
     "adl": adl,
     "token_dropout": lambda rng, a: tokens(rng, a, 0),
     "patch_dropout": lambda rng, a: tokens(rng, a, 1),

@@ -49,7 +49,7 @@ def drop_key(torch: Any, F: Any, a: Arguments) -> Any:
     return a.x.masked_fill(torch.rand_like(a.x) < a.p, float("-inf"))
 
 
-def renormalised(torch: Any, F: Any, a: Arguments) -> Any:
+def renormalized(torch: Any, F: Any, a: Arguments) -> Any:
     kept = a.x * (torch.rand_like(a.x) >= a.p)
     return kept / (kept.sum(dim=-1, keepdim=True) + 1e-8)
 
@@ -161,8 +161,8 @@ FORMULAS: dict[str, Formula] = {
     "drop_connect": drop_connect,
     "variational_dense": noisy_layer(lambda torch, a: torch.exp(a.log_sigma2)),
     "variational_dropout": noisy_layer(lambda torch, a: torch.exp(a.log_alpha.clamp(max=0)) * a.weight * a.weight),
-    "attention_dropout-renormalised": renormalised,
-    "attention_dropout-small-heads": renormalised,
+    "attention_dropout-renormalised": renormalized,
+    "attention_dropout-small-heads": renormalized,
     "drop_head": by_head,
     "drop_key": drop_key,
     "random.uniform": lambda torch, F, a: torch.rand(a.shape),

@@ -68,7 +68,7 @@ cdef int place_decisions(Work work, Call call, Decisions of) except -1:
         place.begin[k], place.group[k], place.shared[k] = 0, 1, False
         if k < of.lead and not of.shared[k]:
             place.whole[k], place.begin[k] = min(whole[of.axes[k]], TOO_FAR), min(begin[of.axes[k]], TOO_FAR)
-    return lay(work, &place, first_index(call.start, 0, ELEMENTS_END, "elements"), ELEMENTS_END)
+    return lay(work, &place, first_index(call.start, 0, ELEMENTS_END, "elements"), ELEMENTS_END, "elements")
 
 
 cdef np.ndarray words_for(int64_t bits):

@@ -201,8 +201,8 @@ def locate_mask(shape, shared_axes, start, global_shape, global_start):
     return first, integers(steps, place.ndim)
 
 
-cdef int lay(Work work, Place *place, uint64_t start, uint64_t end) except -1:
-    """Set the mask's first index and its steps over the block; all indices must be below `end`."""
+cdef int lay(Work work, Place *place, uint64_t start, uint64_t end, str what) except -1:
+    """Set the first index of a mask or of numbers, and its steps over the block; all indices must be below `end`."""
     cdef int64_t steps[native.FD_MAX_DIMS]
     cdef int64_t first = min(start, <uint64_t>TOO_FAR), last, group, final
     cdef int k
@@ -221,7 +221,7 @@ cdef int lay(Work work, Place *place, uint64_t start, uint64_t end) except -1:
     if is_empty:  # no element has an index, so the block may lie past the end of the stream
         first = 0
     elif <uint64_t>last >= end:
-        raise OverflowError(f"stream {STREAM} has 2**{int(end).bit_length() - 1} elements; this mask would reach index "
+        raise OverflowError(f"stream {STREAM} has 2**{int(end).bit_length() - 1} {what}; the last index would be "
                             f"{last if last < TOO_FAR else '2**62 or more'}")
     work.first, work.laid = first, Laid.__new__(Laid)
     work.laid.is_cut_off = False
@@ -305,7 +305,7 @@ cdef int place_shared(
         cut(&place, work.groups[0], work.groups[1])
     place_block(&place, call.global_shape, call.global_start)
     share(&place, noise_shape, shared_axes)
-    return lay(work, &place, first_index(call.start, 0, end, what), end)
+    return lay(work, &place, first_index(call.start, 0, end, what), end, what)
 
 
 cdef int place_elements(Work work, Call call, int ndim, np.npy_intp *dims, uint64_t end, str what) except -1:
@@ -320,7 +320,7 @@ cdef int place_elements(Work work, Call call, int ndim, np.npy_intp *dims, uint6
         return 0
     measure(&place, ndim, dims)
     place_block(&place, call.global_shape, call.global_start)
-    return lay(work, &place, first_index(call.start, 0, end, what), end)
+    return lay(work, &place, first_index(call.start, 0, end, what), end, what)
 
 
 cdef void measure(Place *place, int ndim, np.npy_intp *dims) noexcept:

@@ -3,7 +3,7 @@
 cpdef tuple as_shape(shape):
     """Return a size or several as a tuple, or raise an error."""
     try:
-        is_one = PyLong_CheckExact(shape) or isinstance(shape, (str, bytes, bytearray))  # bytes are a sequence of integers
+        is_one = PyLong_CheckExact(shape) or isinstance(shape, (str, bytes, bytearray, memoryview))  # bytes are no sizes
         sizes = (shape,) if is_one else tuple(shape)
     except TypeError:
         sizes = (shape,)

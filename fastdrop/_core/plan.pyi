@@ -1,8 +1,7 @@
 from collections.abc import Callable, Container, Sequence
 from contextvars import ContextVar
-from functools import _lru_cache_wrapper
 from types import ModuleType, TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +11,7 @@ from fastdrop._core.keys import Key
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_R_co = TypeVar("_R_co", covariant=True)
 
 STREAM: int
 LEAST_PER_THREAD: int
@@ -38,7 +38,11 @@ class RoundToNearest:
     def __enter__(self) -> None: ...
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
-def remembering(most: int, typed: bool = False) -> Callable[[Callable[..., _R]], _lru_cache_wrapper[_R]]: ...
+class _Remembered(Protocol[_R_co]):
+    def __call__(self, *args: Any) -> _R_co: ...
+    def cache_clear(self) -> None: ...
+
+def remembering(most: int, typed: bool = False) -> Callable[[Callable[..., _R]], _Remembered[_R]]: ...
 def rounding_to_nearest(function: Callable[_P, _R]) -> Callable[_P, _R]: ...
 
 ESTIMATORS: tuple[str, ...]

@@ -145,7 +145,8 @@ cdef class RoundToNearest:
 def remembering(int most, bint typed=False):
     """Decorate a function of numbers with a cache of its results, in which two subnormal numbers are two.
 
-    Where the caller's settings make subnormals equal to 0, `functools.lru_cache` alone would take one for another.
+    The function takes its arguments by position. Where the caller's settings make subnormals equal to 0, `functools.lru_cache`
+    alone would take one for another.
     """
 
     def decorate(function):

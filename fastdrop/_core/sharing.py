@@ -33,4 +33,8 @@ def share(whole: T, found: Parts, groups: Any) -> T:
         raise ValueError(f"{SHARED} in a configuration must be {allowed}; got {groups!r}") from None
     if any(type(first) is not type(other) for first, other in pairs):
         raise ValueError(f"{SHARED} in a configuration must name parts of one class in each list; got {groups!r}")
-    return copy.deepcopy(whole, {id(other): first for first, other in pairs})  # a part may be deep inside a schedule
+    made: dict[int, Any] = {}  # the copies of the parts, by the identity of each part
+    for names in sorted(groups, key=lambda names: max(name.count(".") for name in names), reverse=True):  # inner parts first
+        one = copy.deepcopy(parts[names[0]], made)
+        made |= {id(parts[name]): one for name in names}
+    return copy.deepcopy(whole, made)

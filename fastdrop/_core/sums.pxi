@@ -95,7 +95,7 @@ def sum_to_shape(np.ndarray values not None, tuple shape):
     cdef np.ndarray made
     if not axes:
         made = in_type(values, np.NPY_FLOAT64)
-        if may_overlap(made, values):
+        if made is values or may_overlap(made, values):
             made = made.copy()  # not the caller's memory
         return made if np.PyArray_NDIM(made) == len(shape) else made.reshape(shape)
     return sum_in_rooms(rooms_of_sums(values, axes), flat(values), axes, effective()).reshape(shape)
@@ -233,6 +233,7 @@ def noise_of_maps_backward(Call call not None, grad, x, str name, tuple params, 
     cdef np.ndarray ones = ones_of_maps(given, axes)
     cdef Call maps = call_of_maps(call, given, axes)
     cdef native.fd_key key
+    place_numbers(work, call, np.PyArray_NDIM(given), np.PyArray_DIMS(given), axes)
     draw_key(call.seed, call.offset, &key)  # once, because a SeedSequence needs memory for it
     maps.seed, maps.offset = key.seed, key.offset
     cdef bint is_one_pass = work.settings.module is None and are_cached_maps(given, values, y, axes)

@@ -32,8 +32,8 @@ def plot(entries: Iterable[Entry]) -> list[Axes]:
     Returns
     -------
     list of matplotlib.axes.Axes
-        Four axes, side by side in one figure. A layer has the same color on all of them. The first has two lines per layer:
-        the dropped share, and the intended rate as a dashed line.
+        Four axes, side by side in one figure. A layer has the same color wherever it is shown. The first has two lines per
+        layer: the dropped share, and the intended rate as a dashed line.
 
     Raises
     ------

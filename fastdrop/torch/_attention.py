@@ -108,7 +108,7 @@ def attention_dropout(
 
 
 def rule_of_rows(unit: Any, shared_axes: Any, window: Any, exact_rate: Any, renormalize: Any) -> tuple[Any, Any]:
-    """Return the axes that share decisions, and the numbers of the operator that renormalises rows, or None for scaled ones."""
+    """Return the axes that share decisions, and the numbers of the operator that renormalizes rows, or None for scaled ones."""
     divides = check_rule(0.0, unit, None, window, exact_rate, renormalize).renormalize
     if unit == "element" and not divides:
         return shared_axes, None

@@ -69,7 +69,7 @@ class Seeded(nn.Module):
         Seeded.reset_parameters(self)
 
     def reset_parameters(self) -> None:
-        """Set the seed and the count of calls to those of a new layer, also after `to_empty`. Without a seed, do nothing."""
+        """Set the seed and the count of calls to those with which the layer was made. Without a seed, do nothing."""
         if (key := self.own_key()) is not None and key.numel():
             key.copy_(torch.tensor([as_signed(self._seed), 0]))
 
@@ -334,7 +334,7 @@ class ConcreteDropout(Rated):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Set the rate, the seed and the count of calls to those of a new layer, also after `to_empty`."""
+        """Set the rate, the seed and the count of calls to those with which the layer was made."""
         super().reset_parameters()
         with torch.no_grad():
             self.p_logit.copy_(torch.logit(torch.tensor(float(self.p))))

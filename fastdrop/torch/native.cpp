@@ -29,7 +29,8 @@ namespace {
 using at::Tensor;
 using torch::autograd::variable_list;
 
-// What fastdrop's modules publish, and the Python way: eager(grad, p, seed, offset, has_factor, factor, shared).
+// What fastdrop's modules publish, and the Python way: eager(grad, p, seed, offset, has_factor, factor, shared);
+// has_factor is 0 or 1, because a backward pass has no shift and no fill.
 struct {
   fd_rate (*rate_of)(double);
   double (*inverted_scale)(double, int);

@@ -88,6 +88,8 @@ def multinomial_dropout(
     """
     x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
+    if probabilities is None and (plan.as_count(start, "start") or global_shape is not None):
+        raise ValueError("probabilities must be given for a block of a larger array: by default they come from all of x")
     return draw_features(x, k, probabilities, per, call, "x")
 
 
@@ -139,14 +141,12 @@ def draw_features(x: NDArray[Any], k: Any, probabilities: Any, per: Any, call: C
         raise ValueError(f"k must be below 2**32, the number of random words; got {k}")
     if not plan.is_one_of(per, ("sample", "batch")):
         raise ValueError(f"per must be 'sample', draws per sample, or 'batch', the same for all; got {per!r}")
+    check_whole_axes(call, shape, [len(shape) - 1], "features are drawn from all of them")
     if not call.is_training:
         if probabilities is not None:
             numbers.share_words(probabilities, shape[-1])  # which checks them
         numbers.check_draws(call, x, trials, per == "batch")
         return call.unchanged(x)
-    check_whole_axes(call, shape, [len(shape) - 1], "features are drawn from all of them")
     if probabilities is None:
-        if plan.as_count(call.start, "start") or call.global_shape is not None:
-            raise ValueError("probabilities must be given for a block of a larger array: by default they come from all of x")
         probabilities = multinomial_probabilities(x)
     return numbers.multiply_draws(call, x, trials, probabilities, per == "batch")

@@ -75,6 +75,7 @@ SHAPES = [
     ((2, None), TypeError, "each size in shape must be an integer >= 0; got None"),
     ("ab", TypeError, r"each size in shape must be an integer >= 0; got 'ab' \(str\)"),
     (b"ab", TypeError, r"each size in shape must be an integer >= 0; got b'ab' \(bytes\)"),
+    (memoryview(b"ab"), TypeError, r"each size in shape must be an integer >= 0; got <memory"),
     ((1,) * 65, ValueError, "shape must have at most 64 dimensions; got 65"),
     (2**63, OverflowError, r"each size in shape must be below 2\*\*63"),
     ((2**40, 2**40), OverflowError, r"has 2\*\*63 elements or more"),

@@ -343,6 +343,16 @@ def test_a_controller_in_several_places_is_one_again():
         Schedule.from_config(config | {"shared parts": [["0", "4"]]})
 
 
+def test_a_controller_in_a_schedule_that_is_in_several_places_is_one_again():
+    controller = driven()
+    scaled = Scaled(controller, 0.5)
+    config = Phases((controller, scaled, scaled), (5, 5)).to_config()
+    again = Schedule.from_config(config)
+    assert again.schedules[0] is again.schedules[1].schedule is again.schedules[2].schedule
+    assert again.schedules[1] is again.schedules[2]
+    assert again.to_config() == config
+
+
 def test_a_schedule_that_does_not_keep_its_arguments_says_so():
     class Forgetful(Schedule):
         def __init__(self, first, second):
