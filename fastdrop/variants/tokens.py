@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -312,7 +313,7 @@ def keep_tokens(x: NDArray[Any], choice: Choice, call: Call) -> tuple[NDArray[An
         return keep_in_place(x, choice, call)
     kept, chosen = numbers.move_tokens(call, x, choice.prefix, choice.counts)
     if isinstance(x, np.ma.MaskedArray) and isinstance(kept, np.ma.MaskedArray):  # NumPy keeps no mask of another shape
-        kept.mask = np.ma.getmaskarray(x)[positions(chosen, choice.prefix)]
+        kept.mask = by_tokens(np.ma.getmaskarray(x))[positions(chosen, choice.prefix)].reshape(kept.shape)
     return kept, chosen
 
 
@@ -332,9 +333,14 @@ def scatter_tokens(grad: NDArray[Any], choice: Choice, call: Call) -> NDArray[An
     moved, chosen = numbers.move_tokens(call, grad, choice.prefix, choice.counts, scatter=True)
     if isinstance(grad, np.ma.MaskedArray) and isinstance(moved, np.ma.MaskedArray):
         mask = np.zeros(moved.shape, np.bool_)
-        mask[positions(chosen, choice.prefix)] = np.ma.getmaskarray(grad)
+        by_tokens(mask)[positions(chosen, choice.prefix)] = by_tokens(np.ma.getmaskarray(grad))
         moved.mask = mask
     return moved
+
+
+def by_tokens(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return a mask with one axis in the place of those after the tokens: NumPy indexes arrays of at most 32 axes."""
+    return mask.reshape(*mask.shape[:2], math.prod(mask.shape[2:]))
 
 
 def positions(chosen: NDArray[np.int64], prefix: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

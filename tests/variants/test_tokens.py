@@ -207,6 +207,10 @@ def test_the_mask_of_a_masked_array_goes_with_its_tokens():
     assert back.mask.sum() == y.mask.sum()
     plain = fastdrop.token_dropout(np.ma.masked_array(x.data), **call)
     assert not np.ma.getmaskarray(plain).any()
+    deep = x.reshape(3, 8, 2, *[1] * 61)
+    y_deep = fastdrop.token_dropout(deep, **call)
+    assert np.array_equal(y_deep.mask.reshape(y.shape), y.mask)
+    assert np.array_equal(fastdrop.token_dropout_backward(y_deep, num_tokens=8, **call).mask.reshape(x.shape), back.mask)
 
 
 def test_no_samples_need_no_memory():
