@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,8 @@ from fastdrop.variants._backward import backward_of
 from fastdrop.variants._masks import whole_part
 
 __all__ = ["patch_dropout", "patch_dropout_backward", "token_dropout", "token_dropout_backward"]
+
+MASKED_AXES = 32  # NumPy sets no mask of more
 
 
 def token_dropout(
@@ -311,9 +312,10 @@ def keep_tokens(x: NDArray[Any], choice: Choice, call: Call) -> tuple[NDArray[An
         return call.unchanged(x), np.tile(np.arange(choice.counts[0]), (x.shape[0], 1))
     if not choice.gather:
         return keep_in_place(x, choice, call)
+    check_mask(x, "x")
     kept, chosen = numbers.move_tokens(call, x, choice.prefix, choice.counts)
     if isinstance(x, np.ma.MaskedArray) and isinstance(kept, np.ma.MaskedArray):  # NumPy keeps no mask of another shape
-        kept.mask = by_tokens(np.ma.getmaskarray(x))[positions(chosen, choice.prefix)].reshape(kept.shape)
+        kept.mask = np.ma.getmaskarray(x)[positions(chosen, choice.prefix)]
     return kept, chosen
 
 
@@ -330,17 +332,19 @@ def scatter_tokens(grad: NDArray[Any], choice: Choice, call: Call) -> NDArray[An
         return call.unchanged(grad)
     if not choice.gather:
         return keep_in_place(grad, choice, call)[0]
+    check_mask(grad, "grad")
     moved, chosen = numbers.move_tokens(call, grad, choice.prefix, choice.counts, scatter=True)
     if isinstance(grad, np.ma.MaskedArray) and isinstance(moved, np.ma.MaskedArray):
         mask = np.zeros(moved.shape, np.bool_)
-        by_tokens(mask)[positions(chosen, choice.prefix)] = by_tokens(np.ma.getmaskarray(grad))
+        mask[positions(chosen, choice.prefix)] = np.ma.getmaskarray(grad)
         moved.mask = mask
     return moved
 
 
-def by_tokens(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return a mask with one axis in the place of those after the tokens: NumPy indexes arrays of at most 32 axes."""
-    return mask.reshape(*mask.shape[:2], math.prod(mask.shape[2:]))
+def check_mask(x: NDArray[Any], name: str) -> None:
+    """Raise an error if the mask of a masked array could not be moved with its tokens."""
+    if isinstance(x, np.ma.MaskedArray) and x.ndim > MASKED_AXES:
+        raise ValueError(f"{name} must have at most {MASKED_AXES} axes if it is a masked array; got {x.ndim}")
 
 
 def positions(chosen: NDArray[np.int64], prefix: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

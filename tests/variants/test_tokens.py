@@ -207,10 +207,15 @@ def test_the_mask_of_a_masked_array_goes_with_its_tokens():
     assert back.mask.sum() == y.mask.sum()
     plain = fastdrop.token_dropout(np.ma.masked_array(x.data), **call)
     assert not np.ma.getmaskarray(plain).any()
-    deep = x.reshape(3, 8, 2, *[1] * 61)
-    y_deep = fastdrop.token_dropout(deep, **call)
-    assert np.array_equal(y_deep.mask.reshape(y.shape), y.mask)
-    assert np.array_equal(fastdrop.token_dropout_backward(y_deep, num_tokens=8, **call).mask.reshape(x.shape), back.mask)
+
+
+@pytest.mark.parametrize("drop", [fastdrop.token_dropout, fastdrop.patch_dropout])
+def test_a_mask_of_more_axes_than_numpy_can_set_is_refused(drop):
+    deep, stream = np.ma.masked_array(np.ones((2, 3) + (1,) * 31, np.float32)), fastdrop.Stream(1)
+    with pytest.raises(ValueError, match="x must have at most 32 axes if it is a masked array; got 33"):
+        drop(deep, 0.5, seed=stream)
+    assert stream.offset == 0
+    assert drop(deep[..., 0], 0.5, seed=stream).ndim == 32
 
 
 def test_no_samples_need_no_memory():
