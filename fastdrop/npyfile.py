@@ -211,7 +211,8 @@ def replacement(target: Path) -> Iterator[io.BufferedRandom]:
             error.filename = str(given)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written, whose error is raised already
+            temporary.unlink(missing_ok=True)
 
 
 def require_writable(target: Path) -> None:
