@@ -45,6 +45,8 @@ def check(contender: Contender, job: Job, found: Any, part: int = 1) -> None:
         require_mask(job, np.asarray(contender.read(found)).reshape(-1))
     elif what in ("gaussian", "concrete"):
         require_noise(job, shaped(contender.read(found), job))
+    elif what == BACKWARD and contender.exact:  # a backward pass alone, whose results are the gradients
+        require_distribution(job, found, first=1)
     elif what in (FORWARD, BACKWARD):
         require_distribution(job, contender.read(found))
     elif what not in ("words", CALL):
@@ -53,9 +55,9 @@ def check(contender: Contender, job: Job, found: Any, part: int = 1) -> None:
 
 def equal_results(one: Any, other: Any) -> bool:
     """Return whether two results have the same bytes; a result may be several arrays."""
-    if isinstance(one, tuple) and isinstance(other, tuple):
+    if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
         return len(one) == len(other) and all(map(equal_results, one, other))
-    if isinstance(one, tuple) or isinstance(other, tuple):
+    if isinstance(one, (tuple, list)) or isinstance(other, (tuple, list)):
         return False
     if one is None or other is None:
         return one is other
@@ -198,10 +200,10 @@ LARGEST = 10
 DRIFT = 2e-3  # the relative error that a formula in float32 may have
 
 
-def require_distribution(job: Job, found: Any) -> None:
-    """Check that a variant's result has the moments that fastdrop's results have: of both results if there are two."""
-    for k, (part, of) in enumerate(zip(several(found), inputs(job), strict=False)):
-        expected = expected_moments(job)[k]
+def require_distribution(job: Job, found: Any, first: int = 0) -> None:
+    """Check that a variant's results have the moments that fastdrop's have; of (result, gradient), `first` names the first."""
+    wanted = list(zip(inputs(job), expected_moments(job), strict=False))[first:]
+    for k, (part, (of, expected)) in enumerate(zip(several(found), wanted, strict=False), first):
         own, other = np.asarray(expected.like), np.asarray(part)
         require(own.shape == other.shape, f"the result has shape {other.shape} instead of {own.shape}")
         center, spread = expected.values.mean(axis=0), expected.values.std(axis=0, ddof=1)

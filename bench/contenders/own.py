@@ -213,6 +213,6 @@ def reference(job: Job) -> Any:
 
 def copied(found: Any) -> Any:
     """Return a copy of a result, because all contenders share the memory for it; a result may be several arrays."""
-    if isinstance(found, tuple):
+    if isinstance(found, (tuple, list)):
         return tuple(None if part is None else copied(part) for part in found)
     return np.array(found)

@@ -619,6 +619,7 @@ def arguments(d, words):
     made = {}
     for word in words:
         made[word] = hostile(d, word) if d.chance(d.hostile) else MAKERS[word](d)
-    if type(made.get("k")) is int and made["k"] == 2**31:  # so many draws per sample are allowed, and take a minute
-        made["k"] = 2**32
+    for word in ("k", "samples"):  # 2**31 draws per sample or passes are allowed, and take a minute or hours
+        if type(made.get(word)) is int and made[word] == 2**31:
+            made[word] = 2**32
     return made
