@@ -136,7 +136,7 @@ cdef int set_operation(Work work, Addresses *at, factors) except -1:
         return 0
     if number > 1:
         raise ValueError(f"factors must be (), (scale,) or (scale, shift, fill); got {factors!r}")
-    work.op = native.FD_SCALE | (native.FD_WITH_BIAS if at.bias else 0) | (native.FD_WITH_RESIDUAL if at.residual else 0)
+    work.op = operation_of(at)
     if number:
         work.scale = round_to_compute(factors[0], work.dtype)
     elif work.rates is None:
@@ -144,6 +144,11 @@ cdef int set_operation(Work work, Addresses *at, factors) except -1:
     else:
         work.op |= native.FD_WITH_RATES
     return 0
+
+
+cdef int operation_of(const Addresses *at) noexcept:
+    """Return the operation with one scale for all elements."""
+    return native.FD_SCALE | (native.FD_WITH_BIAS if at.bias else 0) | (native.FD_WITH_RESIDUAL if at.residual else 0)
 
 
 cdef int item_size(int dtype) noexcept:
@@ -169,14 +174,18 @@ cdef struct Layouts:
     native.fd_layout elements, mask, rows
 
 
-cdef void lay_flat(native.fd_call *call, Layouts *space, const Addresses *at, int64_t n, int dtype) noexcept:
-    """Set the operands of a call, contiguous arrays, with a mask in C order and one rate for all elements."""
+cdef void lay_flat(native.fd_call *call, Layouts *space, const Addresses *at, int64_t n, int64_t row, int dtype) noexcept:
+    """Set the operands of a call, contiguous arrays with rows of `row` elements, a mask in C order and one rate for all elements."""
     cdef int64_t size = item_size(dtype), one = 1
+    cdef int64_t[2] shape = [n // row, row], strides = [0, size]
     native.layout_of(&space.elements, 1, &n, &size, size)
     native.layout_of(&space.mask, 1, &n, &one, 1)
+    if at.bias:
+        native.layout_of(&space.rows, 2, shape, strides, size)
     call.n, call.dtype = n, dtype
     call.x.data, call.y.data, call.other.data, call.bias.data = <void *>at.x, <void *>at.y, <void *>at.residual, <void *>at.bias
     call.x.layout = call.y.layout = call.other.layout = &space.elements
+    call.bias.layout = &space.rows
     call.bits.mask_layout = &space.mask
     call.bits.places, call.scales = NULL, NULL
     call.bits.packed, call.bits.flags.data, call.bits.rates.data, call.bits.gate = NULL, NULL, NULL, NULL
@@ -186,11 +195,7 @@ cdef int perform_there(Work work, const Addresses *at, int64_t n, int64_t row, i
     """Run the kernels directly on contiguous arrays."""
     cdef native.fd_call call
     cdef Layouts space
-    cdef int64_t[2] shape, strides
-    lay_flat(&call, &space, at, n, work.dtype)
-    shape[0], shape[1], strides[0], strides[1] = n // row, row, 0, item_size(work.dtype)
-    native.layout_of(&space.rows, 2, shape, strides, item_size(work.dtype))
-    call.bias.layout = &space.rows
+    lay_flat(&call, &space, at, n, row, work.dtype)
     call.bits.key, call.bits.first, call.bits.rate = work.key, work.first, native.rate_of(work.rate)
     if work.laid is not None:
         call.bits.mask_layout = &work.laid.layout
@@ -199,7 +204,7 @@ cdef int perform_there(Work work, const Addresses *at, int64_t n, int64_t row, i
     return run_with(work.settings, &call, num_threads, work.y_is_new)
 
 
-cdef bint drop_flat(const Addresses *at, int64_t n, int dtype, tuple rule, int num_threads, bint is_new) except -1:
+cdef bint drop_flat(const Addresses *at, int64_t n, int64_t row, int dtype, tuple rule, int num_threads, bint is_new) except -1:
     """Do what most calls ask of `drop`, without making objects; return whether it could. A rule begins with p and the key."""
     cdef native.fd_call call
     cdef Layouts space
@@ -209,10 +214,11 @@ cdef bint drop_flat(const Addresses *at, int64_t n, int dtype, tuple rule, int n
         return False
     if not are_apart(at, n * item_size(dtype), item_size(dtype)):
         return False
-    lay_flat(&call, &space, at, n, dtype)
+    lay_flat(&call, &space, at, n, row, dtype)
     call.bits.key.seed, call.bits.key.offset = word(rule[1], "seed"), word(rule[2], "offset")
     call.bits.first, call.bits.rate = 0, native.rate_of(p)
-    call.op, call.scale, call.shift, call.fill = native.FD_SCALE, native.inverted_scale(p, dtype), 0.0, 0.0
+    call.op = operation_of(at)
+    call.scale, call.shift, call.fill = native.inverted_scale(p, dtype), 0.0, 0.0
     run_with(settings, &call, num_threads, is_new)
     return True
 

@@ -135,7 +135,7 @@ cpdef object draw_word(generator=None):
 
 cpdef object drop_memory(x, out, rule, more):
     """Write ``residual + dropout(x + bias)`` to `out`, which may be x. All are plain tensors; `more` is (bias, residual)."""
-    cdef bint is_new = out is not x, is_contiguous
+    cdef bint is_new = out is not x, is_contiguous, are_contiguous
     cdef Described from_, to
     cdef Addresses at
     cdef int64_t n
@@ -146,15 +146,17 @@ cpdef object drop_memory(x, out, rule, more):
     dtype, threads = dtype_of(&from_), num_threads_of_torch()
     bias, residual = more
     p, seed, offset, factors, place = <tuple>rule
-    if is_contiguous and bias is None and residual is None and place is None and not factors:
-        at.x, at.y, at.bias, at.residual = <uintptr_t>from_.data, <uintptr_t>to.data, 0, 0
-        if drop_flat(&at, n, dtype, <tuple>rule, threads, is_new):
-            return out
-    shared_axes, global_shape, global_start = place or ((), None, None)
     if bias is not None:
         bias = bias.contiguous()  # held until the kernels have read it
+    at.bias, at.residual = 0 if bias is None else bias.data_ptr(), 0 if residual is None else residual.data_ptr()
+    are_contiguous = is_contiguous and (residual is None or residual.is_contiguous())
+    if are_contiguous and place is None and not factors:
+        at.x, at.y = <uintptr_t>from_.data, <uintptr_t>to.data
+        if drop_flat(&at, n, from_.shape[from_.ndim - 1] if from_.ndim else 1, dtype, <tuple>rule, threads, is_new):
+            return out
+    shared_axes, global_shape, global_start = place or ((), None, None)
     steps = None
-    if not (is_contiguous and (residual is None or residual.is_contiguous())):
+    if not are_contiguous:
         steps = (x.stride(), out.stride()) if residual is None else (x.stride(), out.stride(), residual.stride())
     drop(
         x.data_ptr(),
@@ -168,8 +170,8 @@ cpdef object drop_memory(x, out, rule, more):
         threads,
         factors,
         is_new,
-        bias=0 if bias is None else bias.data_ptr(),
-        residual=0 if residual is None else residual.data_ptr(),
+        bias=at.bias,
+        residual=at.residual,
         shared_axes=tuple(shared_axes),
         global_shape=global_shape,
         global_start=global_start,
@@ -177,15 +179,18 @@ cpdef object drop_memory(x, out, rule, more):
     return out
 
 
+cdef bint needs_grad(operand) except -1:
+    return operand is not None and operand.requires_grad
+
+
 cpdef object eager_plain(x, rule, bint in_place, more):
     """Return ``residual + dropout(x + bias)`` of plain tensors, and note what backward and forward mode need."""
-    cdef bint has_tangents = forward_ad._current_level >= 0
-    cdef bint is_noted = has_tangents or is_grad_enabled()
     bias, residual = more
-    if not (bias is None and residual is None):
-        return apply_eager_add(x, rule, bias, residual) if is_noted else drop_memory(x, empty_like(x), rule, more)
-    if is_noted and (has_tangents or x.requires_grad):
-        return apply_eager(x, rule, in_place)
+    cdef bint has_operands = not (bias is None and residual is None)
+    if forward_ad._current_level >= 0 or (is_grad_enabled() and (needs_grad(x) or needs_grad(bias) or needs_grad(residual))):
+        return apply_eager_add(x, rule, bias, residual) if has_operands else apply_eager(x, rule, in_place)
+    if has_operands:
+        return drop_memory(x, empty_like(x), rule, more)
     if not in_place:
         return drop_memory(x, empty_like(x), rule, no_operands)
     drop_memory(x, x, rule, no_operands)
@@ -194,11 +199,18 @@ cpdef object eager_plain(x, rule, bint in_place, more):
     return x
 
 
-def drop_usual(x, p, training, in_place):
-    """Return ``dropout(x)`` of a plain tensor, with a new key. For other calls, return None before a key is drawn."""
+cdef bint fits(operand, x, shape) except -1:
+    """Return whether an operand is missing, or is a plain tensor of the dtype of x and of the shape."""
+    return operand is None or (is_plain(operand) and operand.dtype is x.dtype and operand.shape == shape)
+
+
+def drop_usual(x, p, training, in_place, tuple more=no_operands):
+    """Return ``residual + dropout(x + bias)`` of plain tensors, with a new key. For other calls, return None before a key is drawn."""
     if training is not True or in_place is not False or not PyFloat_CheckExact(p) or not is_plain(x):
         return None
     if not (native.is_rate(p) and p > 0):
         return None
+    if more is not no_operands and not (fits(more[0], x, x.shape[-1:]) and fits(more[1], x, x.shape)):
+        return None
     x = unwrap_if_dead(x)  # a tensor that outlived its transform has no memory of its own
-    return eager_plain(x, new_rule((p, draw_word(), 0, (), None)), False, no_operands)
+    return eager_plain(x, new_rule((p, draw_word(), 0, (), None)), False, more)

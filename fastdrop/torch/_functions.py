@@ -400,7 +400,12 @@ def dropout_add(
     >>> fastdrop.torch.dropout_add(torch.ones(4), torch.full((4,), 10.0), 0.5, seed=42)
     tensor([12., 10., 10., 10.])
     """
-    return drop(x, p, training, False, DROPOUT_ADD, given_of(options, (bias, residual)))
+    more = bias, residual
+    if not options and _native.run is None and not is_compiling():
+        made = drop_usual(x, p, training, False, more)
+        if made is not None:
+            return made  # type: ignore[no-any-return]
+    return drop(x, p, training, False, DROPOUT_ADD, given_of(options, more))
 
 
 DROPOUT_ADD = target("dropout_add", operand="x")

@@ -49,7 +49,8 @@ static void place_seeds(const fd_maps *of, const uint64_t *seeds, int64_t from, 
     rows.strides[axis + 1] = product(of->sizes + axis + 1, inner - axis);
   }
   const int64_t length = of->sizes[inner] - of->block[inner] + 1, n = product(rows.shape, rows.ndim);
-  fd_walk walk = fd_walk_to(&rows, 0);
+  fd_walk walk;
+  fd_walk_to(&walk, &rows, 0);
   for (int64_t row = 0; row < n; row++, from += length) {
     fd_copy_bits(to, walk.at, seeds + from / 64, (int)(from % 64), length);
     fd_walk_on(&walk, &rows, 1);

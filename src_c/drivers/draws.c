@@ -72,13 +72,14 @@ static void count_rows(const draws_job *job, int64_t row, int64_t rows, uint32_t
   uint64_t blocks[FD_WORD_BUFFER];
   const int64_t end = (row + rows) * call->k;
   for (int64_t i = row * call->k, n; i < end; i += n) {
-    const fd_walk walk = layout ? fd_walk_to(layout, i) : (fd_walk){.at = i};
+    int64_t place = i;
     n = fd_min(FD_MOST_WORDS, end - i);
     if (layout) { /* with one draw per row, the words of neighbours may lie apart */
-      const int inner = layout->ndim - 1;
-      n = layout->strides[inner] == 1 ? fd_min(n, layout->shape[inner] - walk.index[inner]) : 1;
+      int64_t left;
+      place = fd_place(layout, i, &left);
+      n = layout->strides[layout->ndim - 1] == 1 ? fd_min(n, left) : 1;
     }
-    const fd_word *words = fd_some_words(job->isa, &job->philox, call->words.first + (uint64_t)walk.at, n, blocks);
+    const fd_word *words = fd_some_words(job->isa, &job->philox, call->words.first + (uint64_t)place, n, blocks);
     for (int64_t done = 0, some; done < n; done += some) {
       const int64_t at = i + done, in_row = at % call->k;
       some = fd_min(call->k - in_row, n - done);

@@ -87,15 +87,21 @@ void fd_scatter(const char *flat, char *array, const fd_layout *layout, int64_t 
 /* Copies n items with any step on each side. */
 void fd_copy_items(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n, int64_t itemsize);
 
-/* Gathers elements to the buffer, or returns a pointer into the array if it is flat. */
+/* Where the elements first .. first + n - 1 begin in the array; 0 if they are not neighbours. */
+char *fd_neighbours(fd_array array, int64_t first, int64_t n, int64_t itemsize);
+/* Gathers elements to the buffer, or returns a pointer into the array if they are neighbours. */
 const void *fd_flat_tile(fd_array array, int64_t first, int64_t n, int64_t itemsize, void *buffer);
+
+/* The distance of an element from the first one, and the number of elements from it to the end of the innermost axis. */
+int64_t fd_place(const fd_layout *layout, int64_t element, int64_t *left);
 
 /* The position of a walk: the index on each axis, and the element's distance from the first element. */
 typedef struct {
   int64_t index[FD_MAX_DIMS];
   int64_t at;
 } fd_walk;
-fd_walk fd_walk_to(const fd_layout *layout, int64_t element);
+/* Walks begin where their caller keeps them: returning one would copy all of its indices. */
+void fd_walk_to(fd_walk *walk, const fd_layout *layout, int64_t element);
 /* Moves n steps along the innermost axis, or along another one; the steps must not go past its end. */
 void fd_walk_on(fd_walk *walk, const fd_layout *layout, int64_t n);
 void fd_walk_along(fd_walk *walk, const fd_layout *layout, int axis, int64_t n);

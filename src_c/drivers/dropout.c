@@ -16,22 +16,34 @@ typedef struct {
   int flat;      /* x and y are contiguous in C order */
   int bypass;    /* y is written with streaming stores, past the caches */
   int shared;    /* elements share decisions in long runs, and dropped elements need no operand */
+  int64_t period;       /* the length of a short bias, or 0 */
+  const char *repeated; /* a short bias and, after it, the elements of a piece that begins with its last element */
 } dropout_job;
 
 /* Whether x is the only operand. */
 static int is_simple(int op) { return op == FD_SCALE || op == FD_AFFINE || op == FD_SIGNED; }
 
-/* The number of elements per piece of a tile: the whole tile if every operand is flat. Other operands go through buffers.
- * Factors are made in short pieces, so that the divisions of one piece overlap with the memory traffic of the previous
- * piece. */
-enum { OPERAND_BUFFER = 4096, FACTORS = 256 };
+/* A piece of a tile has at most PIECE_BYTES of an operand that must be copied to a buffer. Factors are made in short pieces, so that
+ * the divisions of one piece overlap with the memory traffic of the previous piece. */
+enum { PIECE_BYTES = 4096, FACTORS = 256 };
 
-static int64_t piece_of(const dropout_job *job, int with_rates) {
-  const fd_array operands[4] = {job->call->x, job->call->y, job->call->bias, job->call->other};
-  if (with_rates) return FACTORS;
-  for (int k = 0; k < 4; k++)
-    if (operands[k].data && !fd_layout_is_flat(operands[k].layout, job->itemsize)) return OPERAND_BUFFER / job->itemsize;
-  return FD_TILE;
+/* Operands with runs of at least LONG_RUN neighbours, such as a long bias or a part of each row, are read and written in place. A
+ * copy waits behind the streaming stores of the piece before it, and the kernel waits for the copy. */
+enum { LONG_RUN = 1024 };
+
+/* The number of elements of the piece that begins at element i: up to the end of a run, in whole words of bits. The elements around
+ * an end are a piece of their own, which is copied. */
+static int64_t piece_at(const dropout_job *job, int64_t i, int with_rates) {
+  const fd_array none = {0}, bias = job->period ? none : job->call->bias, operands[4] = {job->call->x, job->call->y, job->call->other, bias};
+  int64_t n = with_rates ? FACTORS : job->period ? PIECE_BYTES / job->itemsize : FD_TILE;
+  for (int k = 0; k < 4; k++) {
+    const fd_layout *layout = operands[k].layout;
+    if (!operands[k].data || fd_layout_is_flat(layout, job->itemsize)) continue;
+    const int64_t length = layout->shape[layout->ndim - 1];
+    const int in_runs = layout->strides[layout->ndim - 1] == job->itemsize && length >= LONG_RUN;
+    n = fd_min(n, in_runs ? length - i % length : PIECE_BYTES / job->itemsize);
+  }
+  return n < 64 ? 64 : n / 64 * 64;
 }
 
 /* Computes the factors of n elements of the source's tile, from element `done` of the tile on. */
@@ -41,27 +53,29 @@ static void factors_at(const dropout_job *job, const bit_source *source, int64_t
   job->isa->factors[job->call->dtype](rates, source->tile_rates_dtype, n, factors);
 }
 
-/* Processes a tile from element i on that has operands besides x, or operands that are not flat. Those that are not flat go
- * through buffers, because the kernels know only flat arrays; the result then overwrites the buffer of x.
+/* Processes a tile from element i on that has operands besides x, or operands that are not flat. The kernels know only flat arrays, so
+ * operands without long runs go through buffers; the result then overwrites the buffer of x.
  * Not inlined, so that its buffers and those of the bits are never on the stack together. */
 static NOINLINE void gathered_tile(const dropout_job *job, int64_t i, const fd_tile *tile, const bit_source *source) {
-  _Alignas(64) char x[OPERAND_BUFFER], bias[OPERAND_BUFFER], other[OPERAND_BUFFER], factors[FACTORS * 8];
+  _Alignas(64) char x[PIECE_BYTES], bias[PIECE_BYTES], other[PIECE_BYTES], factors[FACTORS * 8];
   const fd_call *call = job->call;
   const int with_rates = job->op < FD_AFFINE && job->op & FD_WITH_RATES;
-  const int y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize);
-  const int64_t most = piece_of(job, with_rates);
   fd_tile piece = *tile;
   if (with_rates) piece.factors = factors;
-  for (int64_t done = 0; done < tile->n; done += most, i += most) {
-    piece.n = fd_min(most, tile->n - done);
+  for (int64_t done = 0; done < tile->n; done += piece.n, i += piece.n) {
+    piece.n = fd_min(piece_at(job, i, with_rates), tile->n - done);
     piece.bits = tile->bits + done / 64;
     piece.x = fd_flat_tile(call->x, i, piece.n, job->itemsize, x);
-    if (call->bias.data) piece.bias = fd_flat_tile(call->bias, i, piece.n, job->itemsize, bias);
+    if (job->period)
+      piece.bias = job->repeated + i % job->period * job->itemsize;
+    else if (call->bias.data)
+      piece.bias = fd_flat_tile(call->bias, i, piece.n, job->itemsize, bias);
     if (call->other.data) piece.other = fd_flat_tile(call->other, i, piece.n, job->itemsize, other);
-    piece.y = y_is_flat ? (char *)call->y.data + i * job->itemsize : x;
+    char *y = fd_neighbours(call->y, i, piece.n, job->itemsize);
+    piece.y = y ? y : x;
     if (with_rates) factors_at(job, source, done, piece.n, factors);
     job->isa->apply[call->dtype][job->op](&piece);
-    if (!y_is_flat) fd_scatter(x, (char *)call->y.data, call->y.layout, i, piece.n, job->itemsize);
+    if (!y) fd_scatter(x, (char *)call->y.data, call->y.layout, i, piece.n, job->itemsize);
   }
 }
 
@@ -144,7 +158,18 @@ static void shared_range(const void *work, int64_t begin, int64_t end) {
   if (job->bypass) job->isa->fence();
 }
 
+/* Repeats a bias that all rows share, if it fits in a piece. Made once per call, so that no piece has to copy it. */
+static void repeat_bias(dropout_job *job, char repeated[2 * PIECE_BYTES]) {
+  const fd_array bias = job->call->bias;
+  const int64_t most = PIECE_BYTES / job->itemsize;
+  if (!bias.data || bias.layout->ndim != 2 || bias.layout->strides[0] || bias.layout->shape[1] > most) return;
+  job->period = bias.layout->shape[1];
+  job->repeated = repeated;
+  fd_gather(repeated, bias.data, bias.layout, 0, fd_min(job->call->n, job->period - 1 + most), job->itemsize);
+}
+
 void fd_apply(const fd_isa *isa, const fd_call *call, int threads) {
+  _Alignas(64) char repeated[2 * PIECE_BYTES];
   const int64_t itemsize = fd_itemsize(call->dtype);
   const fd_bits *bits = &call->bits;
   const fd_layout *mask = bits->mask_layout;
@@ -155,6 +180,7 @@ void fd_apply(const fd_isa *isa, const fd_call *call, int threads) {
   job.flat = fd_layout_is_flat(call->x.layout, itemsize) && fd_layout_is_flat(call->y.layout, itemsize);
   job.bypass = job.flat && call->x.data != call->y.data && call->n * itemsize >= call->bypass_bytes;
   job.shared = job.flat && is_simple(job.op) && job.op != FD_SIGNED && (!bits->rates.data || rate_runs) && mask->strides[mask->ndim - 1] == 0 && mask->shape[mask->ndim - 1] >= LEAST_SHARED_RUN;
+  repeat_bias(&job, repeated);
   const int fast = fd_transposed_axis(call->x.layout, call->y.layout);
   if (fast >= 0 && is_simple(call->op) && !call->scales) {
     const fd_transposed transposed = {isa, call, itemsize, fast};

@@ -27,15 +27,24 @@ int fd_layout_is_flat(const fd_layout *layout, int64_t itemsize) {
   return layout->ndim == 1 && layout->strides[0] == itemsize;
 }
 
-fd_walk fd_walk_to(const fd_layout *layout, int64_t element) {
-  fd_walk walk;
-  walk.at = 0;
+int64_t fd_place(const fd_layout *layout, int64_t element, int64_t *left) {
+  int64_t at = 0;
   for (int axis = layout->ndim - 1; axis >= 0; axis--) {
-    walk.index[axis] = element % layout->shape[axis];
-    element /= layout->shape[axis];
-    walk.at += walk.index[axis] * layout->strides[axis];
+    const int64_t length = layout->shape[axis], index = element % length;
+    if (axis == layout->ndim - 1) *left = length - index;
+    element /= length;
+    at += index * layout->strides[axis];
   }
-  return walk;
+  return at;
+}
+
+void fd_walk_to(fd_walk *walk, const fd_layout *layout, int64_t element) {
+  walk->at = 0;
+  for (int axis = layout->ndim - 1; axis >= 0; axis--) {
+    walk->index[axis] = element % layout->shape[axis];
+    element /= layout->shape[axis];
+    walk->at += walk->index[axis] * layout->strides[axis];
+  }
 }
 
 void fd_walk_on(fd_walk *walk, const fd_layout *layout, int64_t n) { fd_walk_along(walk, layout, layout->ndim - 1, n); }
@@ -83,7 +92,8 @@ void fd_copy_items(char *to, int64_t to_step, const char *from, int64_t from_ste
 
 void fd_gather(char *flat, const char *array, const fd_layout *layout, int64_t first, int64_t n, int64_t itemsize) {
   const int inner = layout->ndim - 1;
-  fd_walk walk = fd_walk_to(layout, first);
+  fd_walk walk;
+  fd_walk_to(&walk, layout, first);
   for (int64_t run; n > 0; n -= run, flat += run * itemsize) {
     run = fd_min(n, layout->shape[inner] - walk.index[inner]);
     fd_copy_items(flat, itemsize, array + walk.at, layout->strides[inner], run, itemsize);
@@ -93,7 +103,8 @@ void fd_gather(char *flat, const char *array, const fd_layout *layout, int64_t f
 
 void fd_scatter(const char *flat, char *array, const fd_layout *layout, int64_t first, int64_t n, int64_t itemsize) {
   const int inner = layout->ndim - 1;
-  fd_walk walk = fd_walk_to(layout, first);
+  fd_walk walk;
+  fd_walk_to(&walk, layout, first);
   for (int64_t run; n > 0; n -= run, flat += run * itemsize) {
     run = fd_min(n, layout->shape[inner] - walk.index[inner]);
     fd_copy_items(array + walk.at, layout->strides[inner], flat, itemsize, run, itemsize);
@@ -101,8 +112,16 @@ void fd_scatter(const char *flat, char *array, const fd_layout *layout, int64_t 
   }
 }
 
+char *fd_neighbours(fd_array array, int64_t first, int64_t n, int64_t itemsize) {
+  int64_t left;
+  if (array.layout->strides[array.layout->ndim - 1] != itemsize) return 0;
+  const int64_t at = fd_place(array.layout, first, &left);
+  return n <= left ? (char *)array.data + at : 0;
+}
+
 const void *fd_flat_tile(fd_array array, int64_t first, int64_t n, int64_t itemsize, void *buffer) {
-  if (fd_layout_is_flat(array.layout, itemsize)) return (const char *)array.data + first * itemsize;
+  const char *at = fd_neighbours(array, first, n, itemsize);
+  if (at) return at;
   fd_gather((char *)buffer, (const char *)array.data, array.layout, first, n, itemsize);
   return buffer;
 }

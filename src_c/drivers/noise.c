@@ -175,7 +175,8 @@ static void factor_runs_range(const void *work, int64_t begin, int64_t end) {
   const fd_noise_call *call = job->call;
   const fd_layout *layout = call->other.layout;
   const int inner = layout->ndim - 1, is_one = layout->strides[inner] == 0;
-  fd_walk walk = fd_walk_to(layout, begin);
+  fd_walk walk;
+  fd_walk_to(&walk, layout, begin);
   for (int64_t i = begin, n; i < end; i += n) {
     const void *factor = (const char *)call->other.data + walk.at;
     const int64_t at = i * job->itemsize;

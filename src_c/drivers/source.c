@@ -95,7 +95,8 @@ static int64_t some_bits(bit_source *source, fd_walk *walk, int64_t n, uint64_t 
 
 /* Bits of n neighbours in the array that mask_layout covers, from number i on. */
 static void neighbouring_bits(bit_source *source, int64_t i, int64_t n, uint64_t *to, int64_t at) {
-  fd_walk walk = fd_walk_to(source->from->mask_layout, i);
+  fd_walk walk;
+  fd_walk_to(&walk, source->from->mask_layout, i);
   for (int64_t done = 0; done < n;) done += some_bits(source, &walk, n - done, to, at + done);
 }
 
@@ -107,7 +108,8 @@ static void laid_bits(bit_source *source, int64_t i, int64_t n, uint64_t *bits) 
     neighbouring_bits(source, i, n, bits, 0);
     return;
   }
-  fd_walk walk = fd_walk_to(places, i);
+  fd_walk walk;
+  fd_walk_to(&walk, places, i);
   for (int64_t done = 0, run; done < n; done += run) {
     run = fd_min(n - done, places->shape[places->ndim - 1] - walk.index[places->ndim - 1]);
     neighbouring_bits(source, source->from->first_place + walk.at, run, bits, done);
@@ -143,10 +145,7 @@ int fd_has_rate_runs(const fd_bits *bits) {
 }
 
 double fd_rate_at(const fd_bits *bits, int64_t i, int64_t *run) {
-  const fd_layout *layout = bits->rates.layout;
-  const fd_walk walk = fd_walk_to(layout, i);
-  const char *rate = (const char *)bits->rates.data + walk.at;
-  *run = layout->shape[layout->ndim - 1] - walk.index[layout->ndim - 1];
+  const char *rate = (const char *)bits->rates.data + fd_place(bits->rates.layout, i, run);
   return bits->rates_dtype == FD_FLOAT32 ? (double)*(const float *)(const void *)rate : *(const double *)(const void *)rate;
 }
 
@@ -260,18 +259,15 @@ const uint64_t *fd_source_bits(bit_source *source, int64_t i, int64_t n, const p
 
 int64_t fd_source_run(bit_source *source, int64_t i, int *keep) {
   const fd_layout *layout = source->from->mask_layout, *places = source->from->places;
-  const int inner = layout->ndim - 1;
   const uint64_t *words;
-  int64_t run = INT64_MAX, place = i;
+  int64_t run = INT64_MAX, place = i, left;
   int shift;
   if (source->has_rate_runs) set_rate(source, fd_rate_at(source->from, i, &run));
   if (places) {
-    const fd_walk walk = fd_walk_to(places, i);
-    place = source->from->first_place + walk.at;
-    run = fd_min(run, places->shape[places->ndim - 1] - walk.index[places->ndim - 1]);
+    place = source->from->first_place + fd_place(places, i, &left);
+    run = fd_min(run, left);
   }
-  const fd_walk walk = fd_walk_to(layout, place);
-  cached_bits(source, source->from->first + (uint64_t)walk.at, 1, &words, &shift);
+  cached_bits(source, source->from->first + (uint64_t)fd_place(layout, place, &left), 1, &words, &shift);
   *keep = (int)(*words >> shift & 1);
-  return fd_min(run, layout->shape[inner] - walk.index[inner]);
+  return fd_min(run, left);
 }

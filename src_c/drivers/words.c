@@ -52,7 +52,8 @@ void fd_numbers_at(const fd_number_source *source, int64_t i, int64_t n, uint64_
     return;
   }
   const int inner = layout->ndim - 1;
-  fd_walk walk = fd_walk_to(layout, i);
+  fd_walk walk;
+  fd_walk_to(&walk, layout, i);
   for (int64_t run; n > 0; n -= run, to += run * source->words_each * 4) {
     run = layout->strides[inner] == 1 ? fd_min(n, layout->shape[inner] - walk.index[inner]) : 1;
     neighbours(source, first + (uint64_t)walk.at, run, blocks, to);

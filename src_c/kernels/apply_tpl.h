@@ -67,6 +67,7 @@ INLINE void NAME(apply)(int op, const fd_tile *given) {
     UNROLL_VALUES
     for (; i + LANES_OF <= tile.n; i += LANES_OF) {
       v_prefetch((const char *)((const STORED *)tile.x + i) + BYPASS_AHEAD);
+      if (op == FD_SELECT || (op < FD_AFFINE && op & FD_WITH_RESIDUAL)) v_prefetch((const char *)((const STORED *)tile.other + i) + BYPASS_AHEAD);
       NAME(stream)(y + i, NAME(vector)(op, &tile, i));
     }
   } else {

@@ -1,5 +1,6 @@
 """Operations in the same pass: a bias, a residual, the caller's own mask; and the order of roundings."""
 
+import contextlib
 import itertools
 from decimal import Decimal
 
@@ -127,6 +128,33 @@ def test_threads(engine, past):
     else:
         y = fastdrop.dropout(x, 0.3, bias=bias, residual=residual, **KEY)
     assert equal_bytes(y, fused(x, kept, 1 / 0.7, bias, residual))
+
+
+@pytest.mark.parametrize("length", [2, 100, 1023, 1024, 1025, 2100, 3000])
+@pytest.mark.parametrize("past", [False, True], ids=["through the caches", "past the caches"])
+def test_lengths_of_a_bias(engine, past, length):
+    """A short bias is repeated once per call; a longer one is read in place, and copied where two rows meet."""
+    x, residual, bias = operands((3 * TILE // length + 2, length), "float32")
+    wanted = fused(x, fastdrop.dropout_mask(x.shape, 0.3, **KEY), 1 / 0.7, bias, residual)
+    with past_caches() if past else contextlib.nullcontext():
+        for start in (0, 11):  # the tiles of memory that is not aligned begin elsewhere
+            y = np.empty(x.size + start, "float32")[start:].reshape(x.shape)
+            assert equal_bytes(fastdrop.dropout(x, 0.3, bias=bias, residual=residual, out=y, **KEY), wanted)
+        every_other = np.repeat(bias, 2)[::2]
+        assert equal_bytes(fastdrop.dropout(x, 0.3, bias=every_other, residual=residual, **KEY), wanted)
+
+
+@pytest.mark.parametrize("width", [1000, 1024, 1100, 2000, 4000])
+def test_parts_of_rows(engine, width):
+    """Long parts are read and written in place; the elements where two of them meet are copied."""
+    x, residual, bias = operands((5, 4096), "float32")
+    x, residual, bias = x[:, 7 : width + 7], residual[:, :width], bias[:width]
+    kept, y = fastdrop.dropout_mask(x.shape, 0.3, **KEY), np.zeros((5, 4096), np.float32)
+    wanted = fused(x, kept, 1 / 0.7, bias, residual)
+    fastdrop.dropout(x, 0.3, bias=bias, residual=residual, out=y[:, 3 : width + 3], **KEY)
+    assert equal_bytes(y[:, 3 : width + 3], wanted)
+    assert not y[:, :3].any()
+    assert not y[:, width + 3 :].any()
 
 
 def test_gradients(engine):
