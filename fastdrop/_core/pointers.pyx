@@ -175,7 +175,7 @@ cdef struct Layouts:
 
 
 cdef void lay_flat(native.fd_call *call, Layouts *space, const Addresses *at, int64_t n, int64_t row, int dtype) noexcept:
-    """Set the operands of a call, contiguous arrays with rows of `row` elements, a mask in C order and one rate for all elements."""
+    """Set the operands, contiguous arrays with rows of `row` elements, with a mask in C order and one rate for all elements."""
     cdef int64_t size = item_size(dtype), one = 1
     cdef int64_t[2] shape = [n // row, row], strides = [0, size]
     native.layout_of(&space.elements, 1, &n, &size, size)

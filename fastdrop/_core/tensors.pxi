@@ -205,7 +205,10 @@ cdef bint fits(operand, x, shape) except -1:
 
 
 def drop_usual(x, p, training, in_place, tuple more=no_operands):
-    """Return ``residual + dropout(x + bias)`` of plain tensors, with a new key. For other calls, return None before a key is drawn."""
+    """Return ``residual + dropout(x + bias)`` of plain tensors, with a new key.
+
+    For other calls, return None before a key is drawn. `more` is (bias, residual).
+    """
     if training is not True or in_place is not False or not PyFloat_CheckExact(p) or not is_plain(x):
         return None
     if not (native.is_rate(p) and p > 0):

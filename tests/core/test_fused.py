@@ -130,7 +130,7 @@ def test_threads(engine, past):
     assert equal_bytes(y, fused(x, kept, 1 / 0.7, bias, residual))
 
 
-@pytest.mark.parametrize("length", [2, 100, 1023, 1024, 1025, 2100, 3000])
+@pytest.mark.parametrize("length", [2, 205, 1023, 1024, 1025, 2100, 3000])
 @pytest.mark.parametrize("past", [False, True], ids=["through the caches", "past the caches"])
 def test_lengths_of_a_bias(engine, past, length):
     """A short bias is repeated once per call; a longer one is read in place, and copied where two rows meet."""
