@@ -210,6 +210,8 @@ class Monitor:
         the technique drops: to 0, to the saturation value of alpha dropout, to the previous state of zoneout, by the soft
         mask of concrete dropout. The share is None for a technique that drops nothing, such as Gaussian noise.
 
+        A layer that this monitor watches already gets the new name, and each of its passes is still recorded once.
+
         Parameters
         ----------
         layer : object
@@ -241,7 +243,8 @@ class Monitor:
         >>> monitor.entries()[0]["rate"], round(monitor.entries()[0]["dropped"], 2)
         (0.2, 0.18)
         """
-        self._watched.extend(watch(layer, name, Recorder(self._is_due, self._look, self._write)))
+        new = list(watch(layer, name, Recorder(self._is_due, self._look, self._write)))
+        self._watched = [watched for watched in self._watched if not watched.is_removed] + new
         return layer
 
     def _is_due(self) -> bool:

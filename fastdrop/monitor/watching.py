@@ -101,6 +101,7 @@ class Watched:
 
     def __init__(self, layer: Any, method: str, recorder: Recorder, seeing: Callable[..., Any]) -> None:
         self.layer, self.method, self.recorder, self.seeing = layer, method, recorder, seeing
+        remove_watched(layer, method, recorder)
         self.inner = getattr(layer, method)
         self.replaced = vars(layer).get(method)  # None for a method of the class
         self.is_removed = False
@@ -125,6 +126,15 @@ class Watched:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (getattr, (self.layer, self.method)) if self.replaced is None else (itself, (self.replaced,))
+
+
+def remove_watched(layer: Any, method: str, recorder: Recorder) -> None:
+    """Stop the recording of a method by this recorder, so that no pass is recorded twice."""
+    watched = vars(layer).get(method)
+    while isinstance(watched, Watched):
+        if watched.recorder == recorder:
+            watched.remove()
+        watched = watched.replaced
 
 
 def itself(value: Any) -> Any:

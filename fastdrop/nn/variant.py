@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar, get_args
 
 import numpy as np
 
-from fastdrop._core import plan
+from fastdrop._core import plan, types
 from fastdrop._core.config import decode, entries, zeros
 from fastdrop._core.state import collect, distribute
 from fastdrop.nn.docstrings import complete
@@ -80,6 +82,35 @@ def layer_signature(forward: Function, backward: Function, scheduled: str) -> in
                 offered.setdefault(parameter.name, parameter)
     seed = inspect.Parameter("seed", inspect.Parameter.KEYWORD_ONLY, default=None)
     return inspect.Signature(sorted([*offered.values(), seed], key=lambda parameter: parameter.kind))
+
+
+def allowed_words(function: Function, annotation: Any) -> tuple[str, ...]:
+    """Return the words that an annotation of a function allows: those of a ``Literal``, or of the alias that it names."""
+    if isinstance(annotation, str):
+        if annotation.startswith("Literal["):
+            return tuple(ast.literal_eval(annotation.removeprefix("Literal")))
+        # a compiled module does not have the names of its annotations
+        annotation = getattr(sys.modules[function.__module__], annotation, getattr(types, annotation, None))
+    return tuple(word for word in get_args(annotation) if isinstance(word, str))
+
+
+@functools.cache
+def option_checks(functions: tuple[Function, Function]) -> dict[str, Callable[[Any, str], Any]]:
+    """Return the check of each keyword of two functions that is a flag or one of some words, by its name."""
+    found: dict[str, Callable[[Any, str], Any]] = {}
+    for function in functions:
+        for name, parameter in inspect.signature(function).parameters.items():
+            if parameter.annotation == "bool":
+                found[name] = plan.check_flag
+            elif words := allowed_words(function, parameter.annotation):
+                found[name] = functools.partial(check_word, words)
+    return found
+
+
+def check_word(words: tuple[str, ...], value: Any, name: str) -> None:
+    """Raise an error if an argument is none of the allowed words."""
+    if not plan.is_one_of(value, words):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}; got {value!r}")
 
 
 def whole_signature(cls: type[Variant]) -> inspect.Signature:
@@ -190,6 +221,9 @@ class Variant(Layer):
         seed, value = bound.arguments.pop("seed"), bound.arguments.pop(self.scheduled)
         if self.scheduled == "p" and not callable(value) and not (isinstance(value, np.ndarray) and value.ndim):
             plan.as_rate(value)
+        for name, check in option_checks(self.functions).items():
+            if name in bound.arguments:
+                check(bound.arguments[name], name)
         setattr(self, self.scheduled, own_value(value))
         self.options: dict[str, Any] = {name: own_value(option) for name, option in bound.arguments.items()}
         self.step = 0

@@ -318,6 +318,21 @@ def test_a_monitor_that_is_closed_leaves_the_others_watching():
         assert "record" not in vars(layer)
 
 
+def test_a_layer_that_is_watched_again_is_recorded_once_under_its_new_name():
+    monitor, other, inner = Monitor(), Monitor(), nn.Dropout(0.5, seed=1)
+    model = nn.Sequential({"drop": inner})
+    monitor.watch(inner, "alone")
+    other.watch(model)
+    for _ in range(3):
+        monitor.watch(model, "model")
+    model.backward(model(np.ones(3)))
+    assert [entry["layer"] for entry in monitor.entries()] == ["model.drop"] * 2
+    assert len(other.entries()) == 2
+    other.close()
+    monitor.close()
+    assert not {"record", "gradient"} & vars(inner).keys()
+
+
 def test_a_method_of_the_object_itself_comes_back():
     layer = SimpleNamespace(forward=drop)
     monitor = Monitor()
