@@ -66,7 +66,7 @@ class Calibration:
         return float(np.nanmax(np.abs(self.accuracy - self.confidence)))
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the reliability diagram: accuracy over confidence, one bar per bin.
+        """Draw the reliability diagram: accuracy over confidence, one bar per bin that has predictions.
 
         The bars of a calibrated classifier follow the diagonal.
 
@@ -88,12 +88,12 @@ class Calibration:
             `ax` is not a Matplotlib Axes.
         """
         ax = axes(ax)
-        widths = np.diff(self.edges)
-        ax.bar(self.edges[:-1], self.accuracy, widths, align="edge", color="C0", edgecolor="white", label="accuracy")
+        left, widths, used = self.edges[:-1], np.diff(self.edges), self.counts > 0
+        ax.bar(left[used], self.accuracy[used], widths[used], align="edge", color="C0", edgecolor="white", label="accuracy")
         ax.plot(self.confidence, self.accuracy, "o", color="black", markersize=3, label="mean confidence")
         ax.plot([0, 1], [0, 1], "--", color="0.4", label="calibrated")
         ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", title=f"ECE {self.ece:.3f}", aspect="equal")
-        ax.legend(loc="upper left")
+        ax.legend()  # where it hides the fewest bars
         return ax
 
 

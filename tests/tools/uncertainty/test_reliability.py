@@ -153,7 +153,7 @@ def test_plots():
     found = calibration(softmax(normal((300, 4)) * 2), np.arange(300) % 4, 10)
     ax = found.plot()
     heights = np.array([bar.get_height() for bar in ax.patches])
-    np.testing.assert_array_equal(heights, found.accuracy)
+    np.testing.assert_array_equal(heights, found.accuracy[found.counts > 0])
     assert f"{found.ece:.3f}" in ax.get_title()
     same = uncertainty.plot_histograms({"digits": normal(50), "noise": normal(50, seed=1)}, ax)
     assert same is ax
@@ -173,6 +173,19 @@ def test_plots():
         with pytest.raises(exception, match=message):
             uncertainty.plot_histograms(scores, bins=bins)
     assert not pyplot.get_fignums()  # nothing was drawn
+
+
+def test_the_legend_of_an_underconfident_classifier_hides_no_bar():
+    pytest.importorskip("matplotlib").use("Agg")
+    from matplotlib import pyplot
+
+    p = np.full((9, 10), 0.7 / 9)
+    p[:, 0] = 0.3
+    ax = calibration(p, np.zeros(9, int), 10).plot()
+    ax.figure.canvas.draw()
+    legend = ax.get_legend().get_window_extent()
+    assert not any(legend.overlaps(bar.get_window_extent()) for bar in ax.patches)
+    pyplot.close(ax.figure)
 
 
 def test_examples():
