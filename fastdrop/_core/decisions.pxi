@@ -156,7 +156,12 @@ cdef Work decide_classes(Call call, x, Decisions of, p, np.ndarray classes, int6
     place_elements(drawn, class_call, 2, class_dims, ELEMENTS_END, "elements")  # refuses a number that is too large
     drawn.laid, drawn.rate, drawn.settings = None, rate(p), work.settings
     make_result(work, call)
-    cdef np.ndarray decided = words_for(class_dims[0] * n), kept = words_for(of.size)
+    cdef np.ndarray decided, kept = words_for(of.size)
+    try:
+        decided = words_for(class_dims[0] * n)
+    except MemoryError:
+        raise MemoryError(f"cannot allocate a mask of one bit for each of {class_dims[0] * n} decisions, {n} per sample"
+                          if per_sample else f"cannot allocate a mask of one bit for each of {n} decisions") from None
     cdef const uint64_t *of_classes = <const uint64_t *>np.PyArray_DATA(decided)
     cdef uint64_t *bits = <uint64_t *>np.PyArray_DATA(kept)
     cdef const int64_t *of_part = <const int64_t *>np.PyArray_DATA(classes)

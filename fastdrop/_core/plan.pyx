@@ -75,7 +75,7 @@ cdef uint64_t PAIRS_END = <uint64_t>1 << 49      # indices of values that take t
 
 cdef double EPSILON = 1e-8                       # added to the sum of a row
 
-FLOATS = "float32, float64, float16 and bfloat16 (of ml_dtypes)"
+FLOATS = "float32, float64, float16 or bfloat16 (of ml_dtypes)"
 
 include "settings.pxi"
 include "checks.pxi"

@@ -175,6 +175,15 @@ def test_more_word_types_than_the_stream_has_elements():
         fastdrop.embedding_dropout(x, 0.5, tokens=tokens, num_embeddings=2**62, per="sample", seed=1)
 
 
+def test_more_word_types_than_memory_has_bits():
+    x, stream = np.ones((4, 3, 2), np.float32), fastdrop.Stream(1)
+    types = {"tokens": np.zeros((4, 3), np.int64), "num_embeddings": 2**52}
+    for per, decisions in (("batch", f"{2**52} decisions$"), ("sample", f"{2**54} decisions, {2**52} per sample$")):
+        with pytest.raises(MemoryError, match=f"^cannot allocate a mask of one bit for each of {decisions}"):
+            fastdrop.embedding_dropout(x, 0.5, per=per, seed=stream, **types)
+    assert stream.offset == 0
+
+
 @pytest.mark.parametrize("lies", range(1, 5))
 def test_a_shape_that_changes_is_an_error_or_changes_nothing(lies):
     x = np.ones((4, 700, 5), np.float32).view(Changing)
