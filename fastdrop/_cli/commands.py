@@ -79,7 +79,7 @@ THREADS = click.option("--threads", type=int, help="The largest number of thread
 @cli.command()
 @click.argument("source", metavar="IN.npy", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("target", metavar="OUT.npy", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("-p", type=float, required=True, help="The probability of dropping an element, in [0, 1].")
+@click.option("-p", "--p", type=float, required=True, help="The probability of dropping an element, in [0, 1].")
 @SEED
 @OFFSET
 @BACKEND

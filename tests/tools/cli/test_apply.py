@@ -44,7 +44,7 @@ def test_apply_to_a_file_whose_name_is_not_utf_8(folder):
 def test_apply_takes_scalars_and_empty_arrays(folder, shape):
     x = np.full(shape, 3.5)
     np.save(folder / "in.npy", x)
-    done = run("apply", folder / "in.npy", folder / "out.npy", "-p", 0.5, "--seed", 1)
+    done = run("apply", folder / "in.npy", folder / "out.npy", "--p", 0.5, "--seed", 1)
     assert done.exit_code == 0, done.output
     np.testing.assert_array_equal(np.load(folder / "out.npy"), fastdrop.dropout(x, 0.5, seed=1))
 
