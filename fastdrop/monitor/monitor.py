@@ -196,6 +196,8 @@ class Monitor:
         entry = {"step": plan.as_count(self.step, "step"), **{key: json_value(value) for key, value in entry.items()}}
         if self._file is None:
             self._kept.append(entry)
+        elif self._file.closed:
+            raise ValueError(f"the monitor is closed and records nothing more; another Monitor continues its file {self.path}")
         else:
             self._file.write(json.dumps(entry, allow_nan=False) + "\n")
             self._file.flush()

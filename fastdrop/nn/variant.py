@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import inspect
 import sys
@@ -86,12 +87,15 @@ def layer_signature(forward: Function, backward: Function, scheduled: str) -> in
 
 def allowed_words(function: Function, annotation: Any) -> tuple[str, ...]:
     """Return the words that an annotation of a function allows: those of a ``Literal``, or of the alias that it names."""
-    if isinstance(annotation, str):
-        if annotation.startswith("Literal["):
-            return tuple(ast.literal_eval(annotation.removeprefix("Literal")))
-        # a compiled module does not have the names of its annotations
-        annotation = getattr(sys.modules[function.__module__], annotation, getattr(types, annotation, None))
-    return tuple(word for word in get_args(annotation) if isinstance(word, str))
+    words: Any = ()
+    if isinstance(annotation, str) and annotation.startswith("Literal["):
+        with contextlib.suppress(ValueError):  # "Literal['a'] | None" allows more than words
+            words = ast.literal_eval(annotation.removeprefix("Literal"))
+    elif isinstance(annotation, str):  # a compiled module does not have the names of its annotations
+        words = get_args(getattr(sys.modules.get(function.__module__), annotation, getattr(types, annotation, None)))
+    else:
+        words = get_args(annotation)
+    return tuple(words) if all(isinstance(word, str) for word in words) else ()
 
 
 @functools.cache
@@ -100,7 +104,7 @@ def option_checks(functions: tuple[Function, Function]) -> dict[str, Callable[[A
     found: dict[str, Callable[[Any, str], Any]] = {}
     for function in functions:
         for name, parameter in inspect.signature(function).parameters.items():
-            if parameter.annotation == "bool":
+            if parameter.annotation in ("bool", bool):
                 found[name] = plan.check_flag
             elif words := allowed_words(function, parameter.annotation):
                 found[name] = functools.partial(check_word, words)

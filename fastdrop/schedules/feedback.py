@@ -118,6 +118,10 @@ class ValidationDriven(Schedule):
         """Return the arguments; `p` is the first rate."""
         return super().own_config() | {"p": self._first_rate}
 
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in super().own_config().items())
+        return f"{type(self).__name__}({arguments})"
+
     def state_dict(self) -> dict[str, Any]:
         """Return the current rate, which is all that changes."""
         return {"p": self.p}

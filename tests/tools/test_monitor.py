@@ -173,6 +173,9 @@ def test_a_file_is_continued(tmp_path):
         monitor.step = 1
         monitor.losses(3, 4)
         assert [entry["training"] for entry in monitor.entries()] == [1, 3]
+    with pytest.raises(ValueError, match="the monitor is closed and records nothing more; another Monitor continues its file"):
+        monitor.losses(5, 6)
+    assert len(monitor.entries()) == 2
 
 
 LINE = '{"step": 0, "kind": "losses", "training": 1.0}\n'

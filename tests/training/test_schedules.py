@@ -180,6 +180,9 @@ def test_the_rate_moves_in_proportion_to_how_far_the_gap_is_from_its_target():
     # on target; within the tolerance; 0.1 above; 0.1 below; far above, by max_change; at the bound; far below; at the bound
     assert rates == pytest.approx([0.2, 0.2, 0.25, 0.2, 0.3, 0.35, 0.35, 0.25, 0.15, 0.15])
     assert p(0) == p(1000) == p.p
+    assert repr(ValidationDriven(0.2, target=0.1)) == (
+        "ValidationDriven(p=0.2, target=0.1, gain=0.1, max_change=0.05, tolerance=0.0, low=0.0, high=0.8)"
+    )
 
 
 def test_a_large_constant_gap_raises_the_rate():

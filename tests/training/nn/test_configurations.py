@@ -6,6 +6,7 @@ import inspect
 import json
 from decimal import Decimal
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -281,6 +282,18 @@ def test_bad_input_is_answered_by_a_sentence(make, error, sentence):
     with pytest.raises(error) as caught:
         make()
     assert sentence in str(caught.value)
+
+
+def test_a_layer_of_ones_own_takes_what_its_annotations_allow():
+    def forward(x, p=0.5, *, how: "Literal['a'] | None" = "a", word: Literal["u", "v"] = "u", seed, offset=0, training=True):
+        return fastdrop.dropout(x, p, seed=seed, offset=offset, training=training)
+
+    class Own(nn.Variant, forward=forward, backward=forward):
+        pass
+
+    assert Own(how=None, word="v").options == {"how": None, "word": "v"}
+    with pytest.raises(ValueError, match="word must be one of 'u', 'v'; got 'w'"):
+        Own(word="w")
 
 
 @pytest.mark.parametrize(
