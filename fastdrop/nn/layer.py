@@ -36,8 +36,9 @@ class Layer:
     """The base class of all layers.
 
     A layer of your own defines `record` and `gradient`. Put the layers that it contains into ``children``: they are trained,
-    seeded and saved with it. Pass each parameter to `add_parameter`, and let `gradient` add the gradients of the parameters to
-    ``own_gradients``. Only one thread at a time may use a layer: give each thread a copy with its own seed.
+    seeded and saved with it. A layer that is only an attribute is refused. Pass each parameter to `add_parameter`, and let
+    `gradient` add the gradients of the parameters to ``own_gradients``. Only one thread at a time may use a layer: give each
+    thread a copy with its own seed.
 
     Attributes
     ----------
@@ -160,7 +161,19 @@ class Layer:
     # Layers and parameters inside
 
     def walk(self, name: str = "") -> Iterator[tuple[str, Layer]]:
-        """Yield this layer and all layers inside, with their full names, such as ``encoder.0``; this layer's name is empty."""
+        """Yield this layer and all layers inside, with their full names, such as ``encoder.0``; this layer's name is empty.
+
+        Raises
+        ------
+        TypeError
+            A layer is an attribute and not in ``children``, so that no mode, seed or state would reach it.
+        """
+        for key, value in vars(self).items():
+            if isinstance(value, Layer) and not any(value is child for child in self.children.values()):
+                raise TypeError(
+                    f"the layer {type(self).__name__}.{key} must be in children, so that it is trained, seeded and saved with "
+                    f"{type(self).__name__}: write self.children[{key!r}] = ... in its place"
+                )
         yield name, self
         for key, child in self.children.items():
             yield from child.walk(joined(name, key))

@@ -136,3 +136,29 @@ def test_forgetting_reaches_all_layers():
     for _, layer in net.walk():
         with pytest.raises(RuntimeError, match="backward needs a forward pass"):
             layer.backward(normal(3))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        nn.Layer.eval,
+        nn.Layer.state_dict,
+        lambda layer: layer.seed(1),
+        nn.describe,
+        nn.Sequential,
+        lambda layer: layer.advance(),
+    ],
+)
+def test_a_layer_that_is_only_an_attribute_is_refused(use):
+    """Otherwise ``eval`` would not reach it, and it would go on dropping."""
+
+    class Own(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+    layer = Own()
+    with pytest.raises(TypeError, match=r"the layer Own\.drop must be in children.*write self\.children\['drop'\] = \.\.\."):
+        use(layer)
+    layer.children["inside"] = layer.drop
+    use(layer)
