@@ -67,6 +67,8 @@ def embedding_dropout(
     TypeError, ValueError, OverflowError
         As in `dropout`; for tokens that are not integers, not of shape (B, T) or outside the vocabulary; for arguments that do
         not fit together.
+    MemoryError
+        With `tokens`, the call makes a mask of the whole vocabulary, of one bit per decision, which does not fit into memory.
 
     See Also
     --------
