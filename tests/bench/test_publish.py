@@ -108,8 +108,8 @@ def test_the_page_of_questions_gives_the_ranges_of_the_records():
         ("and {} times for 64 K elements, which fit", "c", "copy", "64K"),
         ("Plain C takes {} times as long for 64 M", "c-portable", "copy", "64M"),
         ("and {} times for 64 K.", "c-portable", "copy", "64K"),
-        ("Without `out=`, a call on 64 M elements takes {} times as long", "c-new", "c", "64M"),
-        ("with `numpy.multiply` it takes {} times as long", "multiply-new", "multiply", "64M"),
+        ("Without `out=`, a call on 64 M elements takes {} times as long as with it", "c-new", "c", "64M"),
+        ("`numpy.multiply` without `out=` takes {} times as long as with it", "multiply-new", "multiply", "64M"),
     ):
         found = [record.ratio(f"{entry}-p{p}", one, other).value
                  for record in records for p in (0.1, 0.5) if record.has(f"{entry}-p{p}", one, other)]  # fmt: skip
