@@ -54,6 +54,9 @@ def entries(text: str) -> dict[str, tuple[str, str]]:
     for entry in re.split(r"^(?=\S)", text, flags=re.MULTILINE):
         heading, _, description = entry.partition("\n")
         names, _, kind = heading.partition(" : ")
-        for name in names.split(","):
-            found.setdefault(name.strip(), (kind, description.rstrip()))
+        each = names.split(", ")
+        start, word, defaults = kind.partition(", default ")
+        kinds = [start + word + default for default in defaults.split(" and ")]  # such as "default 0 and 1" of two names
+        for name, own in zip(each, kinds if len(kinds) == len(each) else [kind] * len(each), strict=True):
+            found.setdefault(name, (own, description.rstrip()))
     return found

@@ -357,6 +357,11 @@ def test_arguments_have_descriptions_of_their_own():
         )
         assert "logarithm" in other
         assert "logarithm" not in weight
+    for cls, headings in (
+        (nn.AdaptiveDropout, ("gain : float, default 1\n", "shift : float, default 0\n")),
+        (nn.AlphaDropout, ("mean : float, default 0\n", "var : float, default 1\n")),
+    ):
+        assert all(heading in cls.__doc__ for heading in headings)
     assert "a callable step -> k that returns an integer" in " ".join(nn.MultinomialDropout.__doc__.split())
     assert "such as those of `fastdrop.schedules`" not in nn.MultinomialDropout.__doc__
     with pytest.raises(TypeError, match="k must be an integer"):
