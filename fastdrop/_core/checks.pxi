@@ -116,7 +116,7 @@ cdef int kind_of(np.ndarray x, str name) except -1:
         return native.FD_FLOAT16
     if np.PyTypeNum_ISUSERDEF(number) and x.descr.name == "bfloat16":
         return native.FD_BFLOAT16
-    raise TypeError(f"{name} must have a floating-point dtype, {FLOATS}; got {x.descr}")
+    raise TypeError(f"{name} must have a floating-point dtype: {FLOATS}; got {x.descr}")
 
 
 cpdef int check_out(out, np.ndarray x, str name="input") except -1:

@@ -298,8 +298,8 @@ def mc_dropout(
     -----
     Let v be the value of an element if it is kept, and k the number of the T masks that keep it. The mean is v (k / T), and
     the sum of squared differences is v v (k (T - k) / T). The counts are exact, so the results do not carry the rounding errors
-    of T updates. They are the same to the bit for any backend and number of threads. They take memory for both, and one byte
-    per element (two for 256 masks or more).
+    of T updates. They are the same to the bit for any backend and number of threads. The call takes memory for both results,
+    and one byte per element (two for 256 masks or more).
 
     Examples
     --------

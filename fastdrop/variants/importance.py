@@ -35,7 +35,7 @@ def importance_dropout(
     backend: Backend | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Drop elements with low scores more often than those with high scores. Kept ones are divided by their probability.
+    """Drop elements with low scores more often than those with high scores. Kept ones are divided by their keep probability.
 
     Parameters
     ----------

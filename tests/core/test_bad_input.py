@@ -95,7 +95,7 @@ MODES = [
     ("Inverted", ValueError, "mode must be 'inverted', 'standard' or 'unscaled'; got 'Inverted'"),
     (None, ValueError, "mode must be 'inverted', 'standard' or 'unscaled'; got None"),
 ]
-FLOATS = r"must have a floating-point dtype, float32, float64, float16 or bfloat16 \(of ml_dtypes\); got"
+FLOATS = r"must have a floating-point dtype: float32, float64, float16 or bfloat16 \(of ml_dtypes\); got"
 ARRAYS = [
     *((np.ones(6, dtype), TypeError, f"{FLOATS} {dtype}")
       for dtype in ("int32", "uint8", "bool", "complex64", "object")),

@@ -193,5 +193,5 @@ def test_byte_swapped_float16_is_refused():
 def test_other_types_of_ml_dtypes_are_refused(name):
     ml_dtypes = pytest.importorskip("ml_dtypes")
     x = np.ones(5, getattr(ml_dtypes, name))
-    with pytest.raises(TypeError, match=f"x must have a floating-point dtype, .*bfloat16 .*; got {name}"):
+    with pytest.raises(TypeError, match=f"x must have a floating-point dtype: .*bfloat16 .*; got {name}"):
         fastdrop.dropout(x, seed=1)
