@@ -213,7 +213,8 @@ cdef class Call:
         call.backend, call.num_threads = self.backend, self.num_threads
         return call
 
-    cdef str array_name(self):
+    cpdef str array_name(self):
+        """Return what messages call the array."""
         return "grad" if self.use == BACKWARD else "x"
 
 

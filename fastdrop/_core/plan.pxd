@@ -145,7 +145,7 @@ cdef class Work:
 cdef class Call:
     cdef readonly object seed, offset, training, out, start, global_shape, global_start, backend, num_threads
     cdef int use
-    cdef str array_name(self)
+    cpdef str array_name(self)
     cdef Call step(self)
 
 

@@ -86,7 +86,7 @@ def importance_dropout(
     """
     x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    return call.drop(x, rates_of(x, "x", scores, p, axis, floor, call), shared_axes)
+    return call.drop(x, rates_of(x, scores, p, axis, floor, call), shared_axes)
 
 
 @backward_of(importance_dropout)
@@ -118,21 +118,23 @@ def importance_dropout_backward(
     """
     grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    return call.drop(grad, rates_of(grad, "grad", scores, p, axis, floor, call), shared_axes)
+    return call.drop(grad, rates_of(grad, scores, p, axis, floor, call), shared_axes)
 
 
-def rates_of(x: NDArray[Any], name: str, scores: Any, p: Any, axis: Any, floor: Any, call: Call) -> Any:
+def rates_of(x: NDArray[Any], scores: Any, p: Any, axis: Any, floor: Any, call: Call) -> Any:
     """Return the dropping probability per element of `x`, or raise an error for a bad argument."""
     shape, given, rate = x.shape, as_real_array(scores, "scores"), plan.as_rate(p)
     least = as_share(floor, "floor")
     axis = fixed(axis)
     axes = tuple(range(given.ndim)) if axis is None else plan.as_axes(axis, given.ndim, "axis")
     if not plan.broadcasts(given, shape):
-        raise ValueError(f"scores have shape {given.shape}, which does not broadcast to the shape {shape} of {name}")
+        raise ValueError(
+            f"scores have shape {given.shape}, which does not broadcast to the shape {shape} of {call.array_name()}"
+        )
     if axis is not None and plan.as_axes(axis, len(shape), "axis") != tuple(len(shape) - given.ndim + k for k in axes):
         raise ValueError(
-            f"axis must count from the end, as -1 does, because scores have fewer axes than {name}: got axis {axis!r} "
-            f"for the shapes {given.shape} and {shape}"
+            f"axis must count from the end, as -1 does, because scores have fewer axes than {call.array_name()}: "
+            f"got axis {axis!r} for the shapes {given.shape} and {shape}"
         )
     if not call.is_training:
         return rate

@@ -90,7 +90,7 @@ def multinomial_dropout(
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
     if probabilities is None and (plan.as_count(start, "start") or global_shape is not None):
         raise ValueError("probabilities must be given for a block of a larger array: by default they come from all of x")
-    return draw_features(x, k, probabilities, per, call, "x")
+    return draw_features(x, k, probabilities, per, call)
 
 
 @backward_of(multinomial_dropout)
@@ -129,14 +129,14 @@ def multinomial_dropout_backward(
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     if probabilities is None and call.is_training:
         raise TypeError("probabilities must be given: those of the forward pass, by default multinomial_probabilities(x)")
-    return draw_features(grad, k, probabilities, per, call, "grad")
+    return draw_features(grad, k, probabilities, per, call)
 
 
-def draw_features(x: NDArray[Any], k: Any, probabilities: Any, per: Any, call: Call, name: str) -> NDArray[Any]:
+def draw_features(x: NDArray[Any], k: Any, probabilities: Any, per: Any, call: Call) -> NDArray[Any]:
     """Forward and backward are one: the counts are constants, regenerated from (seed, offset)."""
     shape, trials = x.shape, as_positive_count(k, "k")
     if not shape:
-        raise ValueError(f"{name} must have features along its last axis; a 0-d array has none")
+        raise ValueError(f"{call.array_name()} must have features along its last axis; a 0-d array has none")
     if trials >= 2**32:
         raise ValueError(f"k must be below 2**32, the number of random words; got {k}")
     if not plan.is_one_of(per, ("sample", "batch")):

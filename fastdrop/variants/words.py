@@ -106,7 +106,7 @@ def embedding_dropout(
     """
     x = plan.as_array(x, "x")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    return drop_words(x, "x", p, tokens, num_embeddings, per, call)
+    return drop_words(x, p, tokens, num_embeddings, per, call)
 
 
 @backward_of(embedding_dropout)
@@ -137,10 +137,10 @@ def embedding_dropout_backward(
     """
     grad = plan.as_array(grad, "grad")
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
-    return drop_words(grad, "grad", p, tokens, num_embeddings, per, call)
+    return drop_words(grad, p, tokens, num_embeddings, per, call)
 
 
-def drop_words(x: NDArray[Any], name: str, p: Any, tokens: Any, num_embeddings: Any, per: Any, call: Call) -> NDArray[Any]:
+def drop_words(x: NDArray[Any], p: Any, tokens: Any, num_embeddings: Any, per: Any, call: Call) -> NDArray[Any]:
     """Forward and backward are one: the mask is a constant."""
     if not plan.is_one_of(per, ("batch", "sample")):
         raise ValueError(f"per must be 'batch' or 'sample'; got {per!r}")
@@ -148,11 +148,11 @@ def drop_words(x: NDArray[Any], name: str, p: Any, tokens: Any, num_embeddings: 
     if tokens is None:
         if len(shape) != 2 or per == "sample" or num_embeddings is not None:
             raise ValueError(
-                f"without tokens, {name} must be a weight matrix of shape (V, D), per must be 'batch', and num_embeddings "
-                f"must be None; got shape {shape}, per {per!r} and num_embeddings {num_embeddings!r}"
+                f"without tokens, {call.array_name()} must be a weight matrix of shape (V, D), per must be 'batch', and "
+                f"num_embeddings must be None; got shape {shape}, per {per!r} and num_embeddings {num_embeddings!r}"
             )
         return call.drop(x, p, 1)
-    ids, words = checked_tokens(shape, name, tokens, num_embeddings)
+    ids, words = checked_tokens(shape, call.array_name(), tokens, num_embeddings)
     rate = plan.as_rate(p)
     if not call.is_training:
         return call.unchanged(x)

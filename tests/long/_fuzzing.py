@@ -10,7 +10,6 @@ from pathlib import Path
 from _record import Run, parser, progress_bar
 
 COUNT = re.compile(r"^#(\d+)\s.*?cov: (\d+) ft: (\d+) corp: (\d+)")
-DONE = re.compile(r"^#(\d+)\s+DONE|Done (\d+) runs")
 
 
 def instrumented():

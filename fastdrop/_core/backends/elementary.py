@@ -59,7 +59,7 @@ LOG32 = singles(
     7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
     2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
 )  # fmt: skip
-ZERO32, HALF32, ONE32, TWO32, INFINITY32, NAN32 = singles(0, 0.5, 1, 2, np.inf, np.nan)
+ZERO32, HALF32, ONE32, INFINITY32, NAN32 = singles(0, 0.5, 1, np.inf, np.nan)
 NORMAL32, RAISE32, RAISED32 = singles(2.0**-126, 2.0**23, 23)  # the least normal number; a factor for subnormal ones; its log2
 SQRT_HALF32 = i32(0x3F3504F3)  # the bits of sqrt(1/2)
 
