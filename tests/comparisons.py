@@ -12,6 +12,11 @@ def normal(shape, dtype=np.float64, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
+def linear_layer(dtype, n=5):
+    """Return the input of n samples, the weights and the bias of a layer of 6 inputs and 4 outputs."""
+    return normal((n, 6), dtype, 1), normal((6, 4), dtype, 2), normal(4, dtype, 3)
+
+
 def softmax(scores):
     e = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)

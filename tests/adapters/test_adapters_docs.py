@@ -1,13 +1,12 @@
 """The sections of docs/adapters.md, and docs/scale.md, run as a reader does; one without its library is skipped."""
 
-import doctest
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from doctests import blocks_of, examples_of_blocks, run
 from example_runs import EXAMPLES
 
 import fastdrop
@@ -17,15 +16,11 @@ SCALE = PAGE.parent / "scale.md"
 NEEDS = {"Dask": ["dask.array", "xarray"], "thinc and spaCy": ["thinc.api"], "Compiled code": ["numba"]}
 
 
-def run(text):
+def run_blocks(text):
     """Run the blocks of a page, and return how many examples it has."""
-    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    blocks = blocks_of(text)
     assert all(block.count("\n") <= 12 for block in blocks)
-    names = {"np": np, "fastdrop": fastdrop}
-    test, report = doctest.DocTestParser().get_doctest("\n".join(blocks), names, "page", "page", 0), []
-    result = doctest.DocTestRunner(verbose=False).run(test, out=report.append)
-    assert not result.failed, "".join(report)
-    return result.attempted
+    return run(examples_of_blocks(blocks, {"np": np, "fastdrop": fastdrop}))
 
 
 @pytest.mark.parametrize("section", NEEDS)
@@ -34,13 +29,13 @@ def test_section(section):
     for library in NEEDS[section]:
         pytest.importorskip(library, reason=f"{library} is not installed")
     text = PAGE.read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-    assert run(text) > 5
+    assert run_blocks(text) > 5
 
 
 @pytest.mark.skipif(not SCALE.is_file(), reason="no such page beside the tests")
 def test_scale():
     pytest.importorskip("dask.array", reason="Dask is not installed")
-    assert run(SCALE.read_text()) == 3
+    assert run_blocks(SCALE.read_text()) == 3
 
 
 @pytest.mark.slow

@@ -2,12 +2,12 @@
 
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from doctests import blocks_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "adapters.md"
 pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="no such page beside the tests")
@@ -26,7 +26,7 @@ def test_blocks_run(library):
     missing = [name for name in NEEDS[library] if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"{missing[0]} is not installed")
-    blocks = re.findall(rf"^```python {library}\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    blocks = blocks_of(PAGE.read_text(), f"python {library}")
     assert blocks
     assert all(block.count("\n") <= 12 for block in blocks)
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}

@@ -6,6 +6,7 @@ import inspect
 import re
 
 import pytest
+from doctests import run
 
 jax = pytest.importorskip("jax", reason="JAX is not installed")
 pytest.importorskip("flax", reason="Flax is not installed")
@@ -13,13 +14,6 @@ pytest.importorskip("flax", reason="Flax is not installed")
 import fastdrop.jax  # noqa: E402
 
 MODULES = ["fastdrop.jax", "fastdrop.jax.nnx", "fastdrop.jax.linen"]
-
-
-def run(test):
-    report = []
-    result = doctest.DocTestRunner(verbose=False).run(test, out=report.append)
-    assert not result.failed, "".join(report)
-    return result.attempted
 
 
 @pytest.mark.parametrize("module", MODULES)

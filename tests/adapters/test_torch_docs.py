@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from doctests import blocks_of, examples_of_blocks, run
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
@@ -15,26 +16,17 @@ PAGE = Path(__file__).parents[2] / "docs" / "pytorch.md"
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 
 
-def run(test):
-    report = []
-    result = doctest.DocTestRunner(verbose=False).run(
-        test, out=report.append, clear_globs=False
-    )  # the compiler holds on to them
-    assert not result.failed, "".join(report)
-    return result.attempted
-
-
 @pytest.mark.skipif(not PAGE.is_file(), reason="no such page beside the tests")
 def test_page():
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    blocks = blocks_of(PAGE.read_text())
     assert all(block.count("\n") <= 12 for block in blocks)
-    assert run(doctest.DocTestParser().get_doctest("\n".join(blocks), {}, PAGE.name, str(PAGE), 0)) > 20
+    assert run(examples_of_blocks(blocks), clear_globs=False) > 20
 
 
 @pytest.mark.parametrize("name", fastdrop.torch.__all__)
 def test_docstrings(name):
     tests = doctest.DocTestFinder().find(getattr(fastdrop.torch, name), name, globs={})
-    assert sum(run(test) for test in tests) > 0
+    assert sum(run(test, clear_globs=False) for test in tests) > 0  # the compiler holds on to the globals
 
 
 @pytest.mark.parametrize("name", [name for name in fastdrop.torch.__all__ if name != "Report"])

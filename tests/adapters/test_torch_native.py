@@ -12,6 +12,8 @@ import fastdrop
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
+from torch_calls import randn  # noqa: E402
+
 import fastdrop.torch as ft  # noqa: E402
 from fastdrop.torch import _native  # noqa: E402
 
@@ -42,10 +44,6 @@ def native(cache, monkeypatch):
     monkeypatch.setattr(_native, "run", None)
     ft.build()
     assert _native.drop is not None
-
-
-def randn(*shape, dtype=torch.float32):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1)).to(dtype)
 
 
 def is_native(y):

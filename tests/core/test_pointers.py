@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from comparisons import normal
 
 import fastdrop
 from fastdrop._core import pointers
@@ -17,10 +18,6 @@ KEY = (5, 7)
 
 def strides(a):
     return tuple(step // a.itemsize for step in a.strides)
-
-
-def values(shape, dtype, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
 def drop(x, y, p=0.3, shape=None, steps=None, **options):
@@ -56,7 +53,7 @@ PLACES = [
 @pytest.mark.parametrize("place", PLACES, ids=str)
 @pytest.mark.parametrize("p", [0, 0.3, 1])
 def test_bytes_of_arrays(engine, dtype, place, p):
-    x, bias, residual = values((4, 6, 8), dtype), values(8, dtype, 1), values((4, 6, 8), dtype, 2)
+    x, bias, residual = normal((4, 6, 8), dtype), normal(8, dtype, 1), normal((4, 6, 8), dtype, 2)
     for with_bias, with_residual in itertools.product([False, True], repeat=2):
         more = ({"bias": bias} if with_bias else {}) | ({"residual": residual} if with_residual else {})
         wanted = fastdrop.dropout(x, p, seed=KEY[0], offset=KEY[1], **more, **place)
@@ -67,8 +64,8 @@ def test_bytes_of_arrays(engine, dtype, place, p):
 @pytest.mark.parametrize("order", [(2, 0, 1), (0, 2, 1), (2, 1, 0)])
 @pytest.mark.parametrize("place", [{}, {"shared_axes": 1}], ids=str)
 def test_strides(engine, dtype, order, place):
-    x = values((4, 6, 8), dtype).transpose(order)
-    residual = values(x.shape, dtype, 1)[::-1]
+    x = normal((4, 6, 8), dtype).transpose(order)
+    residual = normal(x.shape, dtype, 1)[::-1]
     y = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), dtype)[..., ::2]
     wanted = fastdrop.dropout(x, 0.3, seed=KEY[0], offset=KEY[1], residual=residual, **place)
     steps = (strides(x), strides(y), strides(residual))
@@ -78,7 +75,7 @@ def test_strides(engine, dtype, order, place):
 @pytest.mark.parametrize("shift", [-40, -3, 0, 1, 40])
 def test_overlap_and_place(engine, shift):
     """An output that overlaps an operand gets the result as if it did not."""
-    room, other = values(300, np.float32), values(100, np.float32, 1)
+    room, other = normal(300, np.float32), normal(100, np.float32, 1)
     operand, y = room[100:200], room[100 + shift : 200 + shift]
     wanted = fastdrop.dropout(operand.copy(), 0.3, seed=KEY[0], offset=KEY[1])
     assert equal_bytes(drop(operand, y), wanted)
@@ -89,7 +86,7 @@ def test_overlap_and_place(engine, shift):
 @pytest.mark.parametrize("shape", [(100,), (5000, 2), (3, 5000)])
 def test_a_bias_in_the_memory_of_the_result(engine, shape):
     """Each row reads all biases, so the first row must not overwrite them."""
-    x, y = values(shape, np.float32), values(shape, np.float32, 1)
+    x, y = normal(shape, np.float32), normal(shape, np.float32, 1)
     bias = y.reshape(-1)[: shape[-1]]
     wanted = fastdrop.dropout(x, 0.3, seed=KEY[0], offset=KEY[1], bias=bias.copy())
     assert equal_bytes(drop(x, y, bias=bias.ctypes.data), wanted)
@@ -98,12 +95,12 @@ def test_a_bias_in_the_memory_of_the_result(engine, shape):
 def test_misaligned(engine, dtype):
     room = np.zeros(100 * dtype.itemsize + 2, np.uint8)
     x, y = room[1:-1].view(dtype), np.zeros_like(room)[1:-1].view(dtype)
-    x[...] = values(100, dtype)
+    x[...] = normal(100, dtype)
     assert equal_bytes(drop(x, y), fastdrop.dropout(x, 0.3, seed=KEY[0], offset=KEY[1]))
 
 
 def test_factors():
-    x = values((4, 6), np.float64)
+    x = normal((4, 6), np.float64)
     wanted = np.where(fastdrop.dropout_mask(x.shape, 0.3, seed=KEY[0], offset=KEY[1]), x * 2.0 + 1.0, -7.0)
     assert equal_bytes(drop(x, np.empty_like(x), factors=(2.0, 1.0, -7.0)), wanted)
     assert equal_bytes(drop(x, np.empty_like(x), factors=(1.0,)), fastdrop.dropout(x, 0.3, seed=5, offset=7, mode="standard"))
@@ -111,14 +108,14 @@ def test_factors():
 
 def test_threads_and_sizes():
     for n in (0, 1, 7, 4097, 100_000):
-        x = values(n, np.float32)
+        x = normal(n, np.float32)
         for threads in (0, 1, 2, 64):
             wanted = fastdrop.dropout(x, 0.3, seed=KEY[0], offset=KEY[1])
             assert equal_bytes(drop(x, np.empty_like(x), shape=n, num_threads=threads), wanted)
 
 
 def test_rates():
-    x, p = values((4, 6), np.float32), np.linspace(0, 1, 6)
+    x, p = normal((4, 6), np.float32), np.linspace(0, 1, 6)
     wanted = fastdrop.dropout(x, p, seed=KEY[0], offset=KEY[1])
     assert equal_bytes(drop(x, np.empty_like(x), p), wanted)
 
@@ -138,7 +135,7 @@ def test_rates():
     ],
 )
 def test_refusals_write_nothing(options, error, sentence):
-    x, y = values((4, 6), np.float32), np.full((4, 6), 7, np.float32)
+    x, y = normal((4, 6), np.float32), np.full((4, 6), 7, np.float32)
     with pytest.raises(error, match=sentence):
         drop(x, y, **options)
     assert (y == 7).all()
@@ -149,7 +146,7 @@ def test_refusals_write_nothing(options, error, sentence):
 
 @pytest.mark.parametrize("number", ["dtype", "seed", "offset"])
 def test_numbers(number):
-    x, y = values(4, np.float32), np.full(4, 7, np.float32)
+    x, y = normal(4, np.float32), np.full(4, 7, np.float32)
     given = {"dtype": 0, "seed": 1, "offset": 0} | {number: -1 if number != "dtype" else 4}
     with pytest.raises(ValueError, match=f"{number} must be"):
         pointers.drop(x.ctypes.data, y.ctypes.data, 4, None, p=0.3, **given)
@@ -157,7 +154,7 @@ def test_numbers(number):
 
 
 def test_no_memory():
-    x = values(4, np.float32)
+    x = normal(4, np.float32)
     for addresses in ((0, x.ctypes.data), (x.ctypes.data, 0)):
         with pytest.raises(ValueError, match="addresses of memory; got 0"):
             pointers.drop(*addresses, 4, None, 0, 0.3, *KEY)

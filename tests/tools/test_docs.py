@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from doctests import blocks_of, examples_of_blocks, run
 
 import fastdrop
 
@@ -34,25 +35,11 @@ def examples_of(name):
     return doctest.DocTestFinder(exclude_empty=False).find(OBJECTS[name], f"fastdrop.{name}", globs={})
 
 
-def examples_of_the_page(path):
-    """Return one doctest of all Python blocks of a page, because a block continues the previous ones."""
-    blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
-    text = "\n".join(block for block in blocks if ">>>" in block)
-    return doctest.DocTestParser().get_doctest(text, {}, path.name, str(path), 0)
-
-
 def modules_of(name):
     """Return a module of the package and, if it is a package itself, its modules."""
     module = importlib.import_module(f"fastdrop.{name}")
     inner = [found.name for found in pkgutil.iter_modules(getattr(module, "__path__", []))]
     return [module, *(importlib.import_module(f"{module.__name__}.{part}") for part in inner)]
-
-
-def run(test):
-    report = []
-    result = doctest.DocTestRunner(verbose=False).run(test, out=report.append)
-    assert not result.failed, "".join(report)
-    return result.attempted
 
 
 @pytest.mark.parametrize("name", OBJECTS)
@@ -75,7 +62,8 @@ def test_docstrings_of_modules(module):
 def test_pages(page):
     if not (ROOT / page).is_file():
         pytest.skip("no such page beside the tests")
-    assert run(examples_of_the_page(ROOT / page)) > 0
+    blocks = [block for block in blocks_of((ROOT / page).read_text()) if ">>>" in block]
+    assert run(examples_of_blocks(blocks)) > 0
 
 
 HEAD = re.compile(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: : .*)?$")  # of an entry: names, and what they take

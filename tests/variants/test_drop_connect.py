@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from comparisons import DTYPES, assert_same_bytes, normal
+from comparisons import DTYPES, assert_same_bytes, linear_layer, normal
 from oracle import fold_in, keep
 
 import fastdrop
@@ -24,10 +24,6 @@ def connections(n, per, p, outputs=4, inputs=6):
     return weight, np.array(keep(fold_in(SEED, name), OFFSET, n * outputs, outputs, p))
 
 
-def layer(dtype, n=5):
-    return normal((n, 6), dtype, 1), normal((6, 4), dtype, 2), normal(4, dtype, 3)
-
-
 def close(got, want, dtype):
     assert got.dtype == dtype
     assert np.abs(got.astype(float) - want).max() <= TOLERANCE[str(dtype)] * max(1, np.abs(want).max())
@@ -44,7 +40,7 @@ def usual_memory():
 @pytest.mark.parametrize("mode", ["standard", "inverted"])
 @pytest.mark.parametrize("per", ["sample", "batch"])
 def test_drop_connect(engine, dtype, per, mode, usual_memory):
-    x, weight, bias = layer(dtype)
+    x, weight, bias = linear_layer(dtype)
     grad = normal((5, 4), dtype, 4)
     scale = 1 / 0.6 if mode == "inverted" else 1.0
     for drop_bias in (True, False):
@@ -84,7 +80,7 @@ def test_products_are_those_of_matmul(dtype):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_gradients_of_drop_connect_by_differences(training):
-    x, weight, bias = layer(np.float64)
+    x, weight, bias = linear_layer(np.float64)
     grad = normal((5, 4), seed=5)
     rule = {"training": training, **KEY}
 
@@ -101,7 +97,7 @@ def test_gradients_of_drop_connect_by_differences(training):
 
 
 def test_drop_connect_at_the_ends():
-    x, weight, bias = layer(np.float64)
+    x, weight, bias = linear_layer(np.float64)
     plain = x @ weight + bias
     assert np.allclose(fastdrop.drop_connect(x, weight, 0.0, bias=bias, seed=1), plain, rtol=1e-13)
     assert np.allclose(fastdrop.drop_connect(x, weight, 0.5, bias=bias, training=False), plain, rtol=1e-13)
@@ -152,7 +148,7 @@ def test_bad_drop_connect(error, words, arguments):
 
 
 def test_drop_connect_draws_once_and_only_in_training():
-    x, weight, bias = layer(np.float64)
+    x, weight, bias = linear_layer(np.float64)
     grad = np.ones((5, 4))
     stream = fastdrop.Stream(SEED, OFFSET)
     drawn = fastdrop.drop_connect(x, weight, bias=bias, seed=stream)
@@ -179,7 +175,7 @@ def test_a_matrix_of_outputs_and_inputs_is_not_taken_for_its_transpose():
 
 
 def test_the_default_keeps_the_expected_value():
-    x, weight, bias = layer(np.float64, 1)
+    x, weight, bias = linear_layer(np.float64, 1)
     y = fastdrop.drop_connect(np.repeat(x, 20_000, axis=0), weight, 0.3, bias=bias, seed=6)
     assert np.allclose(y.mean(axis=0), x @ weight + bias, atol=0.15)
 
@@ -187,7 +183,7 @@ def test_the_default_keeps_the_expected_value():
 @pytest.mark.parametrize("per", ["sample", "batch"])
 @pytest.mark.parametrize("outputs_of_nothing", [False, True])
 def test_rows_of_a_larger_batch(engine, per, outputs_of_nothing):
-    x, weight, bias = layer(np.float64, 9)
+    x, weight, bias = linear_layer(np.float64, 9)
     x, weight = (x[:, :0], weight[:0]) if outputs_of_nothing else (x, weight)
     rule = {"bias": bias, "per": per, **KEY}
     whole = fastdrop.drop_connect(x, weight, 0.4, **rule)
@@ -204,12 +200,12 @@ def test_rows_of_a_larger_batch(engine, per, outputs_of_nothing):
 
 
 def test_no_bias_no_gradient_of_it():
-    x, weight, _ = layer(np.float64)
+    x, weight, _ = linear_layer(np.float64)
     assert fastdrop.drop_connect_backward(np.ones((5, 4)), x, weight, **KEY)[2] is None
 
 
 def test_out():
-    x, weight, bias = layer(np.float32)
+    x, weight, bias = linear_layer(np.float32)
     y, want = np.empty((5, 4), np.float32), fastdrop.drop_connect(x, weight, bias=bias, **KEY)
     assert fastdrop.drop_connect(x, weight, bias=bias, out=y, **KEY) is y
     assert_same_bytes(y, want)

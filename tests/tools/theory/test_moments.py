@@ -8,7 +8,7 @@ import pytest
 import scipy.integrate
 import scipy.special
 import scipy.stats
-from comparisons import normal
+from comparisons import linear_layer, normal
 
 import fastdrop
 from fastdrop import theory
@@ -66,15 +66,10 @@ def test_gradients_of_fast_dropout_moments(mode):
             assert abs((sides[0] - sides[1]) / 2e-4 - want[index]) < 1e-8
 
 
-def connected(dtype, n=5):
-    """Return the input, the weights and the bias of a layer of 6 inputs and 4 outputs."""
-    return normal((n, 6), dtype, 1), normal((6, 4), dtype, 2), normal(4, dtype, 3)
-
-
 @pytest.mark.parametrize("mode", ["standard", "inverted"])
 @pytest.mark.parametrize("drop_bias", [True, False])
 def test_moments_of_drop_connect(mode, drop_bias):
-    x, weight, bias = connected(np.float64, 1)
+    x, weight, bias = linear_layer(np.float64, 1)
     rule = {"bias": bias, "mode": mode, "drop_bias": drop_bias}
     mean, variance = theory.drop_connect_moments(x, weight, 0.3, **rule)
     n = 40_000
@@ -86,7 +81,7 @@ def test_moments_of_drop_connect(mode, drop_bias):
 
 
 def test_moments_at_the_ends():
-    x, weight, bias = connected(np.float32)
+    x, weight, bias = linear_layer(np.float32)
     for mode in ("standard", "inverted"):
         mean, variance = theory.drop_connect_moments(x, weight, 0.0, bias=bias, mode=mode)
         assert mean.dtype == np.float32
