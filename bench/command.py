@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -124,7 +125,8 @@ def told_by(bar: Progress, steps: int) -> Callable[[str, bool], None]:
 # Tables during the run --------------------------------------------------------------------------------------------------
 
 
-MOST_COLUMNS = 3  # of cases side by side, for which a terminal is wide enough
+MOST_COLUMNS = 3  # of cases side by side, in a terminal of 80 columns
+LABEL_WIDTH, CASE_WIDTH = 23, 19  # columns of a terminal that a label and a case need
 
 
 def show_entry(record: Record, entry: Entry) -> None:
@@ -134,8 +136,9 @@ def show_entry(record: Record, entry: Entry) -> None:
         why = [line["why"] for line in record.of_kind("skipped") if line["case"] in {case.name for case in entry.cases}]
         show("", f"{entry.title}: skipped: {why[0] if why else 'no contender could do it'}")
         return
-    for begin in range(0, len(cases), MOST_COLUMNS):
-        show("", entry_table(record, entry.title, cases[begin : begin + MOST_COLUMNS]))
+    together = max(1, min(MOST_COLUMNS, (Console().width - LABEL_WIDTH) // CASE_WIDTH))
+    for begin in range(0, len(cases), together):
+        show("", entry_table(record, entry.title, cases[begin : begin + together]))
 
 
 def entry_table(record: Record, title: str, cases: list[Case]) -> Table:
@@ -185,8 +188,8 @@ def show_end(record: Record, before: Record | None) -> None:
     if found := tables.losses(record):
         show("", losses_table(record, found))
     if before is not None:
-        show("", changes_table(record, before))
-    show("", LEGEND, "")
+        show("", changes_shown(record, before))
+    show("", legend(), "")
     show(f"{environment['cpu']}, {tables.processors(environment)}; {environment['build']}", busy.describe(record))
     show(tables.versions(record))
     threads = environment["threads"]
@@ -197,15 +200,21 @@ def show_end(record: Record, before: Record | None) -> None:
         show(Text(f"WRONG: {text}", "bold red"))
 
 
-LEGEND = """\
-ns      nanoseconds per element; small cases show the time per call
-x copy  the time divided by the time of numpy.copyto on the same arrays: the
-        median of the ratios within a round, and half the width of its 95 %
-        interval (bootstrap)
-idiom   x * (rng.random(x.shape, dtype) >= p) * s
-out=    writes to allocated memory; so do fastdrop (except "new result"),
-        numexpr, the Numba loops and MKL. All others allocate their result in
-        each call."""
+LEGEND = {
+    "ns": "nanoseconds per element; small cases show the time per call",
+    "x copy": "the time divided by the time of numpy.copyto on the same arrays: the median of the ratios within a round, and "
+    "half the width of its 95 % interval (bootstrap)",
+    "idiom": "x * (rng.random(x.shape, dtype) >= p) * s",
+    "out=": 'writes to allocated memory; so do fastdrop (except "new result"), numexpr, the Numba loops and MKL. All others '
+    "allocate their result in each call.",
+}
+
+
+def legend() -> Table:
+    made = Table.grid(padding=(0, 2))
+    for term, meaning in LEGEND.items():
+        made.add_row(Text(term), Text(meaning))
+    return made
 
 
 def equality_sentence(record: Record) -> str:
@@ -234,8 +243,8 @@ def losses_table(record: Record, found: list[tables.Loss]) -> Table:
     return made
 
 
-def changes_table(record: Record, before: Record) -> Table:
-    """Return the table of rows that differ; its caption counts the other rows."""
+def changes_shown(record: Record, before: Record) -> Table | str:
+    """Return the table of rows that differ, or a sentence if there are none; both count the other rows."""
     changes = tables.changes(record, before)
     made = table("changed", "contender", "before", "now", "", right=["before", "now"])
     for change in changes:
@@ -243,5 +252,8 @@ def changes_table(record: Record, before: Record) -> Table:
             then, now = (tables.factor(value.value) for value in (change.before, change.now))
             style = "red" if change.verdict == "slower" else "green"
             made.add_row(change.case, tables.label(change.contender), then, now, Text(change.verdict, style))
-    made.caption = f"{len(changes) - made.row_count} of {len(changes)} rows: no clear difference"
+    unchanged = f"{len(changes) - made.row_count} of {len(changes)} rows: no clear difference"
+    if not made.row_count:
+        return f"Compared with the earlier record: {unchanged}"
+    made.caption = unchanged
     return made

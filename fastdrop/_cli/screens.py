@@ -67,7 +67,7 @@ def table(*headings: str, right: Sequence[str] = ()) -> Table:
     return made
 
 
-PLAIN = {"±": "+-", "×": "x", "–": "-", "—": "-", "…": "...", "≥": ">=", "≤": "<="}
+PLAIN = {"±": "+-", "×": "x", "µ": "u", "–": "-", "—": "-", "…": "...", "≥": ">=", "≤": "<="}
 
 
 def plain(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import process, python, run
@@ -82,6 +83,31 @@ def test_bench_ends_with_an_error_where_fastdrop_is_wrong(monkeypatch):
     assert done.exit_code == 1
     assert "WRONG: fastdrop, C, 64K-p0.1: the bytes are not the reference's" in done.output
     assert done.output.endswith("Error: fastdrop's own results are wrong: see above\n")
+
+
+RECORDS = Path(__file__).parents[3] / "bench" / "records"
+
+
+@pytest.mark.skipif(not RECORDS.is_dir(), reason="no records beside the tests")
+@pytest.mark.parametrize(("columns", "together"), [(100, 3), (80, 3), (60, 1), (40, 1)])
+def test_bench_shows_as_many_cases_side_by_side_as_the_terminal_has_room_for(monkeypatch, capsys, columns, together):
+    pytest.importorskip("sklearn")
+    from fastdrop.bench import cases, command
+    from fastdrop.bench.records import Record, newest
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    (entry,) = [entry for entry in cases.read().entries if entry.name == "rates"]
+    command.show_entry(Record.read(newest(RECORDS)), entry)
+    lines = capsys.readouterr().out.splitlines()
+    copies = [line for line in lines if line.startswith("numpy.copyto")]
+    assert len(copies) == -(-len(entry.cases) // together)
+    assert max(map(len, lines)) <= columns
+
+
+def test_bench_shows_microseconds_in_ascii():
+    from fastdrop._cli import screens  # noqa: F401  knows the characters
+
+    assert "4.35 µs".encode("ascii", "fastdrop.plain") == b"4.35 us"
 
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="a folder in which nobody may write, not even root")
