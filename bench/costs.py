@@ -10,7 +10,7 @@ from .measure import Estimate
 from .records import Record
 from .variants import CALL_BOUND, DTYPE_BOUND, OTHER_DTYPES, VARIANTS, Variant
 
-__all__ = ["Cost", "Pass", "costs", "parts", "slower_than_formulas"]
+__all__ = ["Cost", "Pass", "costs", "reasons", "slower_than_formulas"]
 
 NUMPY, TORCH = "formula-numpy", "formula-torch"
 
@@ -36,15 +36,16 @@ class Cost:
     others: dict[str, tuple[tables.Cell | None, tables.Cell | None]]  # both passes in each other dtype, with ratios to the copy
 
     @property
-    def missed(self) -> list[str]:
-        """The bounds that were missed, in words."""
-        found = []
-        for name, one in (("forward", self.forward), ("backward", self.backward)):
-            if one and self.variant.wanted and one.cell.ratio.value > self.variant.wanted:
-                found.append(f"{name} {tables.settled(one.cell.ratio.value, self.variant.wanted)} > {self.variant.wanted:g}")
-        if self.call and self.call.ratio.value > CALL_BOUND:
-            found.append(f"256 elements {tables.settled(self.call.ratio.value, CALL_BOUND)} > {CALL_BOUND}")
-        return found
+    def missed_passes(self) -> list[str]:
+        """The passes that exceed their bound, in words."""
+        wanted = self.variant.wanted
+        passes = (("forward", self.forward), ("backward", self.backward))
+        return [over(name, one.cell, wanted) for name, one in passes if one and wanted and one.cell.ratio.value > wanted]
+
+    @property
+    def missed_call(self) -> list[str]:
+        """The small call, in words, if it exceeds its bound."""
+        return [over("256 elements", self.call, CALL_BOUND)] if self.call and self.call.ratio.value > CALL_BOUND else []
 
     @property
     def dear_dtypes(self) -> list[str]:
@@ -56,6 +57,10 @@ class Cost:
                 if times > DTYPE_BOUND:
                     found.append(f"{dtype} {name} {tables.settled(times, DTYPE_BOUND)} times float32")
         return found
+
+
+def over(name: str, cell: tables.Cell, bound: float) -> str:
+    return f"{name} {tables.settled(cell.ratio.value, bound)} > {bound:g}"
 
 
 def ratio(record: Record, case: str, one: str, other: str) -> Estimate | None:
@@ -91,10 +96,26 @@ def costs(record: Record) -> list[Cost]:
     return [cost for cost in found if cost.forward or cost.backward or cost.call]
 
 
-def parts(record: Record, variant: Variant) -> str:
-    """Return the times of the parts of a row's work: in nanoseconds per element, or of a call."""
-    known = {name: tables.cell(record, name, "c") for name in variant.parts if name != variant.name}
-    return "; ".join(f"{name} {cell.time}" for name, cell in known.items() if cell)
+def reasons(record: Record, cost: Cost) -> list[str]:
+    """Return which bounds a row misses, each with the reason and with the times of parts of the work."""
+    variant = cost.variant
+    both = (
+        (cost.missed_passes, variant.limit, "Parts, ns per element", False),
+        (cost.missed_call, variant.call_limit, "Parts", True),
+    )
+    return [
+        " ".join(filter(None, [f"Missed: {', '.join(missed)}.", limit, parts(record, variant, heading, of_call)]))
+        for missed, limit, heading, of_call in both
+        if missed
+    ]
+
+
+def parts(record: Record, variant: Variant, heading: str, of_call: bool) -> str:
+    """Return the times of the parts of a pass or of a small call."""
+    names = [name for name in variant.parts if name.endswith("-call") == of_call and name != variant.name]
+    known = {name.removesuffix("-call"): tables.cell(record, name, "c") for name in names}
+    times = "; ".join(f"{name} {cell.time}" for name, cell in known.items() if cell)
+    return f"{heading}: {times}." if times else ""
 
 
 def slower_than_formulas(record: Record) -> Iterator[tuple[str, str, Estimate]]:

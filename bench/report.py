@@ -13,7 +13,7 @@ from . import busy, convergence, costs, tables
 from .figures import FIGURES, blocks, planes, size_name
 from .instructions import budgets
 from .records import Record
-from .variants import DTYPE_BOUND, OTHER_DTYPES
+from .variants import CALL_BOUND, DTYPE_BOUND, OTHER_DTYPES
 
 __all__ = ["document", "page", "table", "write_report"]
 
@@ -38,11 +38,14 @@ th:first-child, td:first-child, td.text, th.text { text-align: left; white-space
 td.text.short, th.text.short { min-width: 0; white-space: nowrap; }
 tr.fastdrop td:first-child { color: var(--own); font-weight: 600; }
 tr.yardstick td { color: var(--soft); }
-.dense table { font-size: .78rem; } .dense th, .dense td { padding-right: .35rem; }
+.dense table { font-size: .78rem; } .dense th, .dense td { padding-right: .3rem; }
+.dense :is(th, td):is(:nth-child(4), :nth-child(9), :nth-child(14)) { padding-left: .7rem; }
 thead th { white-space: normal; vertical-align: bottom; }
 .met { color: var(--good); } .unmet { color: var(--bad); font-weight: 600; }
 .interval, tr.about td { color: var(--soft); font-size: .92em; }
-tr:has(+ tr.about) td { border-bottom: 0; } tr.about td { padding: 0 1.5rem .4rem 0; }
+tr:has(+ tr.about) td { border-bottom: 0; } tr.about td { padding: 0 0 .4rem; }
+tr.about div { position: sticky; left: 0; max-width: min(60rem, calc(100vw - 2.5rem)); }
+tr.groups th { text-align: left; border-bottom: 0; padding: 0 0 0 .9rem; }
 figure { margin: .8rem 0; } figure svg { width: 100%; height: auto; display: block; max-width: 44rem; }
 .answer { font-size: 1.15rem; } figure svg.narrow { display: none; }
 @media (prefers-color-scheme: dark) {
@@ -52,6 +55,7 @@ figure { margin: .8rem 0; } figure svg { width: 100%; height: auto; display: blo
   figure svg.wide { display: none; } figure svg.narrow { display: block; }
   th, td { padding-right: .5rem; } .interval { display: block; }
   th:first-child, td:first-child, td.text, th.text { min-width: 7rem; }
+  th:first-child, tr:not(.about) td:first-child { position: sticky; left: 0; background: var(--page); }
 }
 details > summary { cursor: pointer; color: var(--own); }
 """
@@ -80,8 +84,8 @@ def document(title: str, lead: str, sections: Sequence[tuple[str, str, str]]) ->
     bodies = "".join(f'<section id="{name}"><h2>{escape(heading)}</h2>{body}</section>\n' for name, heading, body in sections)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>fastdrop: benchmarks</title>'
-        f"<style>{CSS}</style></head><body>\n<h1>{escape(title)}</h1>\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>fastdrop: {escape(title)}</title><style>{CSS}</style></head><body>\n<h1>{escape(title)}</h1>\n"
         f'<p class="lead">{escape(lead)}</p><nav>{links}</nav>\n{bodies}</body></html>\n'
     )
 
@@ -97,28 +101,41 @@ class Markup(str):
     """Text that is already HTML."""
 
 
+VERDICTS = {
+    True: Markup('<span class="met">met</span>'),
+    False: Markup('<span class="unmet">not met</span>'),
+    None: "not measured",
+}
+
+
 def html(value: Any) -> str:
     return value if isinstance(value, Markup) else escape(str(value))
 
 
-def table(headings: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]], text: Sequence[int] = ()) -> str:
+def table(
+    headings: Sequence[str],
+    rows: Iterable[tuple[str, Sequence[Any]]],
+    text: Sequence[int] = (),
+    groups: Sequence[tuple[str, int]] = (),
+) -> str:
     """Return a table; a row is a class and its cells, and `text` lists the columns besides the first that contain text.
 
-    A row with a single cell spans the table.
+    A row with a single cell spans the table, and its text stays in view. `groups` has headings above several columns.
     """
 
     def kind(k: int) -> str:
         return ' class="text"' if k in text else ""
 
-    def wide(row: Sequence[Any]) -> str:
-        return f' colspan="{len(headings)}"' if len(row) < len(headings) else ""
+    def cells(row: Sequence[Any]) -> str:
+        if len(row) < len(headings):
+            return f'<td colspan="{len(headings)}"><div>{html(row[0])}</div></td>'
+        return "".join(f"<td{kind(k)}>{html(cell)}</td>" for k, cell in enumerate(row))
 
-    head = "".join(f"<th{kind(k)}>{html(heading)}</th>" for k, heading in enumerate(headings))
-    body = "".join(
-        f'<tr class="{name}">' + "".join(f"<td{kind(k)}{wide(row)}>{html(cell)}</td>" for k, cell in enumerate(row)) + "</tr>"
-        for name, row in rows
-    )
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    above = "".join(f'<th colspan="{n}">{html(heading)}</th>' for heading, n in groups)
+    head = (f'<tr class="groups">{above}</tr>' if groups else "") + "<tr>"
+    head += "".join(f"<th{kind(k)}>{html(heading)}</th>" for k, heading in enumerate(headings)) + "</tr>"
+    body = "".join(f'<tr class="{name}">{cells(row)}</tr>' for name, row in rows)
+    return f'<div class="wide"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
 
 
 def figure(name: str, about: str) -> Callable[[Record], str]:
@@ -159,19 +176,17 @@ def why_not(verdict: tables.Verdict) -> str:
 
 
 def targets_section(record: Record) -> str:
-    met, unmet = Markup('<span class="met">met</span>'), Markup('<span class="unmet">not met</span>')
-    words = {True: met, False: unmet, None: "not measured"}
     rows = []
     for verdict in tables.targets(record):
         measured = with_interval(verdict.measured, verdict.target.limit_value) if verdict.measured else "–"
-        rows.append(("", [verdict.target.name, words[verdict.met], measured, verdict.target.wanted]))
+        rows.append(("", [verdict.target.name, VERDICTS[verdict.met], measured, verdict.target.wanted]))
         if verdict.met is False:
             rows.append(("about", [why_not(verdict)]))
     for line in record.of_kind("memory"):
         measured = "–" if line["bytes"] is None else f"{line['bytes']:,} B"
         fits = None if line["bytes"] is None else line["bytes"] <= line["most"]
         name = f"memory of a forward and a backward pass of {size_name(line['elements'])} beyond inputs and outputs"
-        rows.append(("", [name, words[fits], measured, f"≤ {line['most']:,} B"]))
+        rows.append(("", [name, VERDICTS[fits], measured, f"≤ {line['most']:,} B"]))
     return (
         "<p>These targets were set before the kernels were written. Each is a ratio of two times measured in the same rounds, "
         "with a 95 % bootstrap interval. A missed target is followed by the reason and by times of parts of the work from the "
@@ -183,7 +198,7 @@ def losses_section(record: Record) -> str:
     found = tables.losses(record)
     if not found:
         return "<p>In this record no contender is surely faster than the C kernels in any case, not even numpy.copyto.</p>"
-    rows = [("", [loss.case.name, tables.label(loss.contender), with_interval(loss.ratio)]) for loss in found]
+    rows = [("", [tables.full_title(loss.case), tables.label(loss.contender), with_interval(loss.ratio)]) for loss in found]
     return (
         "<p>The table lists every case in which another library, or the plain copy, is faster than fastdrop's C kernels and "
         "the whole interval says so.</p>" + table(["case", "faster than fastdrop", "by a factor of"], rows, text=[1])
@@ -198,7 +213,12 @@ def shares_section(record: Record) -> str:
     )(record)
     rows = []
     for share in tables.shares(record):
-        row = [share.case.name, tables.label(share.contender), tables.duration(share.seconds), f"{share.share:.1%}"]
+        row = [
+            tables.full_title(share.case),
+            tables.label(share.contender),
+            tables.duration(share.seconds),
+            f"{share.share:.1%}",
+        ]
         rows.append((tables.role(share.contender), row))
     return drawing and drawing + table(["network", "", "time per step", "share of dropout"], rows, text=[1])
 
@@ -223,22 +243,24 @@ def answer_section(record: Record) -> str:
 
 def costs_section(record: Record) -> str:
     """Return the table of the variants' costs, and the convergence of the techniques."""
+    found = costs.costs(record)
     rows: list[tuple[str, list[Any]]] = []
-    for cost in costs.costs(record):
+    for cost in found:
+        reasons = costs.reasons(record, cost)
         wanted = f"≤ {cost.variant.wanted:g}" if cost.variant.wanted else "–"
         cells = [pass_cells(one) for one in (cost.forward, cost.backward)]
         call = (cost.call.time, tables.factor(cost.call.ratio.value)) if cost.call else ("–", "–")
-        rows.append(("", [cost.variant.name, wanted, *cells[0], *cells[1], *call]))
-        if cost.missed:
-            limit = " ".join(filter(None, [f"Missed: {', '.join(cost.missed)}.", cost.variant.limit]))
-            known = costs.parts(record, cost.variant)
-            rows.append(("about", [limit + (f" Parts, ns per element or the time of a call: {known}." if known else "")]))
+        rows.append(("", [cost.variant.name, wanted, VERDICTS[not reasons], *cells[0], *cells[1], *call]))
+        rows += [("about", [reason]) for reason in reasons]
     if not rows:
         return ""
-    each = ["× copy", "× dropout", "/ NumPy", "/ PyTorch"]
-    headings = ["function", "wanted", "forward, ns", *each, "backward, ns", *each, "256 elements", "× multiply"]
+    met = len([cost for cost in found if not costs.reasons(record, cost)])
+    each = ["ns", "× copy", "× dropout", "/ NumPy", "/ PyTorch"]
+    groups = [("", 1), ("bounds", 2), ("forward", 5), ("backward", 5), ("256 elements", 2)]
+    headings = ["function", "× copy", "", *each, *each, "time", "× multiply"]
     return (
-        f"<p>{escape(ABOUT['costs'])}</p><div class='dense'>{table(headings, rows)}</div>"
+        f"<p>{escape(ABOUT['costs'])} {met} of {len(found)} rows meet all their bounds.</p>"
+        f"<div class='dense'>{table(headings, rows, groups=groups)}</div>"
         + slower_list(record)
         + dtypes_table(record)
         + convergence_table()
@@ -307,7 +329,7 @@ def variants_section(record: Record) -> str:
         best = min(others, key=lambda cell: cell.seconds, default=None)
         ahead = f"{tables.label(best.contender)}: {tables.factor(best.seconds / own.seconds)}" if best and own else "–"
         if own:
-            rows.append(("", [case.name, f"{own.per_element:.3f}", with_interval(own.ratio), ahead]))
+            rows.append(("", [tables.full_title(case), f"{own.per_element:.3f}", with_interval(own.ratio), ahead]))
     headings = ["case", "ns per element", "time / time of numpy.copyto", "fastest peer: its time / time of fastdrop"]
     return table(headings, rows, text=[3]) if rows else ""
 
@@ -317,14 +339,15 @@ def roofline_section(record: Record) -> str:
         "roofline",
         "Two limits bound the speed of dropout. Memory must move 8 bytes per float32 element. The generator's own speed "
         "(random words of 64 K elements) gives the slanted roofs. p = 0.5 needs one plane of bits, p = 0.1 about "
-        f"{planes(0.1):.1f} planes for a tile of 4,096 elements.",
+        f"{planes(0.1):.1f} planes for a tile of 4,096 elements. Circles are 64 K elements, squares 64 M; p = 0.5 is on the "
+        "left, p = 0.1 on the right.",
     )(record)
     rows = []
     for cell in sorted(tables.cells(record, group="size"), key=lambda cell: (cell.case.size, cell.case.rate)):
         if cell.contender == "c":
             moved, needed = tables.bytes_moved(cell.case), blocks(cell.case)
             speeds = [f"{moved / cell.per_element:.1f}", f"{needed / cell.per_element:.3f}"]
-            rows.append(("", [cell.case.name, moved, f"{needed:.4f}", *speeds]))
+            rows.append(("", [tables.full_title(cell.case), moved, f"{needed:.4f}", *speeds]))
     headings = ["case", "bytes per element", "Philox blocks per element", "GB/s moved", "blocks per ns"]
     text = table(headings, rows) if rows else ""
     return drawing and drawing + text + instructions_details()
@@ -414,7 +437,8 @@ def method_section(record: Record) -> str:
     repeated = "There is one process" if processes == 1 else f"This is repeated in {processes} processes, in turns"
     return items(
         [
-            f"All contenders of a case run in one process, in rounds, in random order within each round. {repeated}.",
+            f"All contenders of a case run in one process, in rounds, in random order within each round. {repeated}; one "
+            "process measures the rows of the table of variants.",
             "A ratio is the median over all rounds of the ratio within a round. Its interval comes from a bootstrap that "
             "resamples processes and, within each process, rounds. With few rounds the interval is rough.",
             "A call shorter than 2 ms is repeated for 2 ms. One call before brings its data into the caches. Small arrays are "
@@ -459,10 +483,11 @@ def bias_section(record: Record) -> str:
 ABOUT = {
     "answer": "Nanoseconds per float32 element for fastdrop, for a copy without dropout, for the fastest other library and for "
     "PyTorch's F.dropout: geometric means over p = 0.1 and p = 0.5 at three sizes, and over all of them.",
-    "costs": "Each public function, one thread, float32, out= given where there is one. × copy and × dropout: its time divided "
-    "by that of numpy.copyto, and of plain dropout with p = 0.1, on the same array. / NumPy and / PyTorch: its time divided by "
-    "that of the formula as a user writes it (below 1 fastdrop is faster); for the backward pass, both passes of both sides, "
-    "because a formula stores its mask. 256 elements: the time of a small call, and its ratio to numpy.multiply.",
+    "costs": "Each public function on one thread, float32, with out= where there is one. × copy, × dropout and × multiply: its "
+    "time divided by that of numpy.copyto, of plain dropout (p = 0.1) and of numpy.multiply on the same array. / NumPy and / "
+    "PyTorch: its time divided by that of the formula as a user writes it; below 1 fastdrop is faster. Under backward they "
+    "compare both passes of both sides, because a formula stores its mask. Bounds were set before the work on the kernels: for "
+    f"both passes of some functions, in times of the copy; for every small call, {CALL_BOUND} times numpy.multiply.",
     "dtypes": "The time divided by that of numpy.copyto on an array of the same dtype. A bfloat16 element has half the bytes "
     "of a float32 element, so its copy takes half as long. Its random bits and its arithmetic, which is that of float32, take "
     "as long as those of a float32 element.",

@@ -64,8 +64,9 @@ class Variant:
     arguments: Arguments  # takes an array of activations; returns the keywords, of the backward function too
     wanted: float | None = None  # the bound of both passes, in times of numpy.copyto
     again: bool = False  # whether the backward function gets the input too, although it can do without
-    limit: str = ""  # why the bound may be missed
-    parts: tuple[str, ...] = ("dropout_mask", "dropout")  # cases whose times show this
+    limit: str = ""  # why the bound of a pass may be missed
+    call_limit: str = ""  # why that of a small call may be missed
+    parts: tuple[str, ...] = ("dropout_mask", "dropout")  # cases whose times show this: passes, and small calls
 
     @property
     def forward(self) -> Callable[..., Any]:
@@ -165,6 +166,11 @@ def with_rates(*broadcast: int) -> Arguments:
     return arguments
 
 
+def end_of_block(x: Array) -> dict[str, Any]:
+    """Return the operands of residual + dropout(x + bias), the end of a block of a Transformer."""
+    return {"x": x, "p": P, "bias": numbers(x.shape[-1]), "residual": numbers(*x.shape)}
+
+
 def tokens_of(x: Array) -> dict[str, Any]:
     """Return looked-up embeddings: about as many sequences of tokens as `x` has rows, from a vocabulary of 10,000."""
     ids = np.random.default_rng(2).integers(0, 10_000, x.shape[:2])
@@ -254,38 +260,38 @@ LOGITS: Sizes = ((65536, 10), (26, 10))
 # a copy.
 RATE_PER_CHANNEL = "The mask with a rate per channel takes 0.9 of a copy, three times as long as one with a single rate."
 RATE_PER_ELEMENT = "The check of the rates takes 0.5 of a copy, and the mask 2.2: each element is compared with its own rate."
-ALL_WORDS = "A small call decides about all 10,000 words; dropout_mask takes 10 times as long as numpy.multiply for that."
-MAP_STEPS = "In a small call, the map of attention and the mask of its places take 3 times as long as numpy.multiply."
-DEVIATIONS = "In a small call, the noise takes 3 times as long as numpy.multiply, and the scales are computed before it."
-MAP_PASSES = (
-    "If a map fits in a cache, the backward pass reads two arrays and writes one: one and a half copies of memory. In a small "
-    "call, the noise of the maps and the product take 2.6 and 2.7 times as long as numpy.multiply."
-)
-LEVELS = "In a small call, the keep probabilities and the dropping take 4.8 and 4.3 times as long as numpy.multiply."
-CHANNEL_LEVELS = "In a small call, the keep probabilities and the dropping take 2.7 and 5.3 times as long as numpy.multiply."
-TOKEN_WORDS = "In a small call, the random words take 2.3 times as long as numpy.multiply; sorting them comes on top."
-SEEDS = "In a small call, the mask of seeds and the dropping take 2.3 and 1.4 times as long as numpy.multiply."
-DRAWS = "In a small call, counting the draws and multiplying take 6 times as long as numpy.multiply."
-LEAST = "In a small call, finding the weights of least magnitude takes 8 times as long as numpy.multiply."
+ALL_WORDS = "The call decides about all 10,000 words; dropout_mask takes 10 times as long as numpy.multiply for that."
+MAP_STEPS = "The map of attention and the mask of its places take 3 times as long as numpy.multiply."
+DEVIATIONS = "The noise takes 3 times as long as numpy.multiply, and the scales are computed before it."
+MAP_PASSES = "If a map fits in a cache, the backward pass reads two arrays and writes one: one and a half copies of memory."
+MAP_NOISE = "The noise of the maps and the product take 2.6 and 2.7 times as long as numpy.multiply."
+ALPHA_GRADIENT = "The backward pass generates the noise again, and sums the gradient of log_alpha over all rows in float64."
+ROW_PASSES = "The backward pass reads two arrays, and a row needs two sums: of its kept elements, and of gradient times result."
+SHORT_ROWS = "Each row has only 16 elements, so few elements share the cost of the row's sums."
+LEVELS = "The keep probabilities and the dropping take 4.8 and 4.3 times as long as numpy.multiply."
+CHANNEL_LEVELS = "The keep probabilities and the dropping take 2.7 and 5.3 times as long as numpy.multiply."
+TOKEN_WORDS = "The random words take 2.3 times as long as numpy.multiply; sorting them comes on top."
+SEEDS = "The mask of seeds and the dropping take 2.3 and 1.4 times as long as numpy.multiply."
+DRAWS = "Counting the draws and multiplying take 6 times as long as numpy.multiply."
+LEAST = "Finding the weights of least magnitude takes 8 times as long as numpy.multiply."
 BATCH_PRODUCT = (
     "numpy.matmul of so small a batch takes 3 times as long as numpy.multiply, and dropping the connections 1.8 times."
 )
 PRODUCTS = "Each of two products takes as long as numpy.multiply, and the noise takes twice as long; checks come on top."
 PRODUCTS_AND_EXP = f"{PRODUCTS} The variances need exp in float64, 2.7 times as long."
-ROW_SUMS = "In a small call, the mask, the sums of the rows and the quotients take 6 times as long as numpy.multiply."
+ROW_SUMS = "The mask, the sums of the rows and the quotients take 6 times as long as numpy.multiply."
 WEIGHTS_IN_FLOAT64 = "Its elementary functions of 256 numbers in float64 take 6 times as long as numpy.multiply."
 NUMPY_CALLS = "NumPy's two calls of exp, and its log, of both passes take 9 times as long as numpy.multiply."
 ARGUMENTS = "The squares and their sum take 1.6 times as long as numpy.multiply; checks of arguments and rates come on top."
 
 VARIANTS: tuple[Variant, ...] = (
     row("dropout", ROWS, usual(p=P)),
-    row(
-        "dropout", MAPS, with_rates(1, 0, 1, 1), 1.6, "p-per-channel", limit=RATE_PER_CHANNEL, parts=("dropout_mask", "dropout")
-    ),
+    row("dropout", MAPS, with_rates(1, 0, 1, 1), 1.6, "p-per-channel", limit=RATE_PER_CHANNEL),
     row("dropout", ROWS, with_rates(0, 1, 1), 1.6, "p-per-row"),
-    row("dropout", ROWS, with_rates(0, 0, 0), 4, "p-per-element", limit=RATE_PER_ELEMENT, parts=("dropout_mask", "dropout")),
+    row("dropout", ROWS, with_rates(0, 0, 0), 4, "p-per-element", limit=RATE_PER_ELEMENT),
     row("dropout", STRIDED, lambda x: {"x": x[..., ::2], "p": P}, 3, "every-second"),
     row("dropout", MAPS, lambda x: {"x": x.transpose(0, 2, 3, 1), "p": P}, 6, "transposed"),
+    row("dropout", ROWS, end_of_block, special="bias-residual"),
     row("dropout_mask", FLAT, shaped(p=P)),
     row("apply_mask", ROWS, lambda x: {"x": x, "mask": numbers(*x.shape) > -1.28, "scale": 1 / (1 - P)}),
     # whole features, samples, steps, groups
@@ -298,12 +304,12 @@ VARIANTS: tuple[Variant, ...] = (
     row("layer_drop", DEPTH, lambda x: {"depth": x.size, "p": P}),
     row("word_dropout", ROWS, usual(p=P)),
     row("embedding_dropout", TABLE, usual(p=P)),
-    row("embedding_dropout", ROWS, tokens_of, 2, "tokens", limit=ALL_WORDS, parts=("dropout_mask-call",)),
+    row("embedding_dropout", ROWS, tokens_of, 2, "tokens", call_limit=ALL_WORDS, parts=("dropout_mask-call",)),
     row(
         "token_dropout",
         ROWS,
         lambda x: {"x": x, "p": 0.5, "num_tokens": x.shape[1]},
-        limit=TOKEN_WORDS,
+        call_limit=TOKEN_WORDS,
         parts=("random.words-call",),
     ),
     row("patch_dropout", ROWS, lambda x: {"x": x, "p": 0.5, "num_tokens": x.shape[1]}),
@@ -314,10 +320,10 @@ VARIANTS: tuple[Variant, ...] = (
         BLOCK_MAPS,
         usual(p=P, block_size=7),
         2.5,
-        limit=SEEDS,
+        call_limit=SEEDS,
         parts=("dropout_mask-call", "apply_mask-call"),
     ),
-    row("adl", MAPS, usual(p=0.75), 4, limit=MAP_STEPS, parts=("apply_mask-call",)),
+    row("adl", MAPS, usual(p=0.75), 4, call_limit=MAP_STEPS, parts=("apply_mask-call",)),
     row("zoneout", ROWS, lambda x: {"new": x, "previous": x + 1, "p": P}),
     # values other than 0 and x / (1 - p)
     row("alpha_dropout", ROWS, usual(p=P)),
@@ -330,7 +336,8 @@ VARIANTS: tuple[Variant, ...] = (
         4,
         "alpha-per-unit",
         again=True,
-        limit=DEVIATIONS,
+        limit=ALPHA_GRADIENT,
+        call_limit=DEVIATIONS,
         parts=("random.normal", "gaussian_dropout-call"),
     ),
     row("gaussian_noise", ROWS, usual(stddev=0.5)),
@@ -338,7 +345,13 @@ VARIANTS: tuple[Variant, ...] = (
     row("concrete_dropout", ROWS, usual(p_logit=LOGIT)),
     row("concrete_dropout", ROWS, usual(p_logit=LOGIT, temperature=2 / 3), 7.8, "warm"),
     row(
-        "spatial_concrete_dropout", MAPS, usual(p_logit=LOGIT), 1.6, limit=MAP_PASSES, parts=("gaussian_dropout", "apply_mask")
+        "spatial_concrete_dropout",
+        MAPS,
+        usual(p_logit=LOGIT),
+        1.6,
+        limit=MAP_PASSES,
+        call_limit=MAP_NOISE,
+        parts=("gaussian_dropout", "apply_mask"),
     ),
     # rates that depend on the data
     row("adaptive_dropout", ROWS, lambda x: {"x": x, "logits": numbers(*x.shape) + 1}, 8),
@@ -348,7 +361,7 @@ VARIANTS: tuple[Variant, ...] = (
         by_scores(lambda shape: shape),
         25,
         "score-per-element",
-        limit=LEVELS,
+        call_limit=LEVELS,
         parts=("dropout-p-per-element-call",),
     ),
     row(
@@ -357,23 +370,34 @@ VARIANTS: tuple[Variant, ...] = (
         by_scores(lambda shape: (1, shape[1], 1, 1)),
         2,
         "score-per-channel",
-        limit=CHANNEL_LEVELS,
+        call_limit=CHANNEL_LEVELS,
         parts=("dropout-p-per-channel-call",),
     ),
-    row("multinomial_dropout", ROWS, drawn, 15, limit=DRAWS, parts=("random.words-call",)),
+    row("multinomial_dropout", ROWS, drawn, 15, call_limit=DRAWS, parts=("random.words-call",)),
     # weights
     row("weight_drop", WEIGHTS, lambda x: {"weight": numbers(*x.shape), "p": P}),
     row(
-        "targeted_dropout", WEIGHTS, lambda x: {"weight": numbers(*x.shape), "p": 0.5}, 20, limit=LEAST, parts=("dropout-call",)
+        "targeted_dropout",
+        WEIGHTS,
+        lambda x: {"weight": numbers(*x.shape), "p": 0.5},
+        20,
+        call_limit=LEAST,
+        parts=("dropout-call",),
     ),
     row("shakeout", WEIGHTS, lambda x: {"weight": numbers(*x.shape), "p": P, "c": 0.1}, 1.5),
-    row("drop_connect", CONNECTIONS, connected, limit=BATCH_PRODUCT, parts=("dropout-call",)),
-    row("variational_dense", DENSE, dense("log_sigma2"), limit=PRODUCTS, parts=("random.normal-call", "elementary.exp-call")),
+    row("drop_connect", CONNECTIONS, connected, call_limit=BATCH_PRODUCT, parts=("dropout-call",)),
+    row(
+        "variational_dense",
+        DENSE,
+        dense("log_sigma2"),
+        call_limit=PRODUCTS,
+        parts=("random.normal-call", "elementary.exp-call"),
+    ),
     row(
         "variational_dropout",
         DENSE,
         dense("log_alpha"),
-        limit=PRODUCTS_AND_EXP,
+        call_limit=PRODUCTS_AND_EXP,
         parts=("random.normal-call", "elementary.exp-call"),
     ),
     # attention
@@ -385,8 +409,9 @@ VARIANTS: tuple[Variant, ...] = (
         3,
         "renormalised",
         again=True,
-        limit=ROW_SUMS,
-        parts=("dropout_mask-call", "attention_dropout-call"),
+        limit=ROW_PASSES,
+        call_limit=ROW_SUMS,
+        parts=("attention_dropout", "dropout_mask-call", "attention_dropout-call"),
     ),
     row(
         "attention_dropout",
@@ -395,8 +420,9 @@ VARIANTS: tuple[Variant, ...] = (
         3,
         "small-heads",
         again=True,
-        limit=ROW_SUMS,
-        parts=("dropout_mask-call", "attention_dropout-call"),
+        limit=SHORT_ROWS,
+        call_limit=ROW_SUMS,
+        parts=("attention_dropout", "dropout_mask-call", "attention_dropout-call"),
     ),
     row("drop_head", HEADS, usual(p=P)),
     row("drop_key", SCORES, usual(p=P), 2),
@@ -409,11 +435,11 @@ VARIANTS: tuple[Variant, ...] = (
         WEIGHTS,
         lambda x: {"log_alpha": numbers(*x.shape) - 2},
         15,
-        limit=WEIGHTS_IN_FLOAT64,
+        call_limit=WEIGHTS_IN_FLOAT64,
         parts=("elementary.softplus-call",),
     ),
-    row("losses.r_drop_loss", LOGITS, logits_of, limit=NUMPY_CALLS, parts=()),
-    row("losses.concrete_regularizer", WEIGHTS, weights_and_rate, limit=ARGUMENTS, parts=()),
+    row("losses.r_drop_loss", LOGITS, logits_of, call_limit=NUMPY_CALLS, parts=()),
+    row("losses.concrete_regularizer", WEIGHTS, weights_and_rate, call_limit=ARGUMENTS, parts=()),
     row("elementary.exp", ROWS, usual()),
     row("elementary.log", ROWS, lambda x: {"x": x + 1}),
     row("elementary.sigmoid", ROWS, usual()),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contender import SEED, Absent, Adapter, Call, Contender, Job
+from ..contender import SEED, Adapter, Call, Contender, Job
 from ..variants import BACKWARD, FORWARD
 
 Array = Any  # NumPy's types do not know the arguments
@@ -158,6 +158,11 @@ def to_alpha(rng: Rng, a: Arguments, shape: tuple[int, ...]) -> Pair:
     return np.where(kept, a.x, ALPHA) * scale + shift, lambda grad: grad * kept * scale
 
 
+def end_of_block(rng: Rng, a: Arguments) -> Pair:
+    factor = like_input(rng, a)
+    return a.residual + (a.x + a.bias) * factor, lambda grad: grad * factor
+
+
 def zoneout(rng: Rng, a: Arguments) -> Pair:
     kept = uniform(rng, *a.new.shape) >= a.p
     return np.where(kept, a.new, a.previous), lambda grad: grad * kept
@@ -248,26 +253,39 @@ def log_softmax(logits: Array) -> Array:
 
 def r_drop(rng: Rng, a: Arguments) -> Pair:
     """Return the loss of two passes: the mean cross-entropy, and the mean symmetric divergence."""
-    first, second, rows = (
-        log_softmax(a.first.astype(np.float64)),
-        log_softmax(a.second.astype(np.float64)),
-        np.arange(len(a.first)),
-    )
-    p, q = np.exp(first), np.exp(second)
-    apart = ((p - q) * (first - second)).sum(axis=1)
+    first, second = (log_softmax(logits.astype(np.float64)) for logits in (a.first, a.second))
+    p, q, ahead, rows = np.exp(first), np.exp(second), first - second, np.arange(len(first))
+    apart = (p - q) * ahead
     entropy = -(first[rows, a.targets] + second[rows, a.targets])
-    return (entropy + apart / 2).mean(), no_gradient
+
+    def back(_: Any) -> tuple[Array, Array]:
+        grads = [
+            p + (p * (ahead - (p * ahead).sum(axis=1, keepdims=True)) + p - q) / 2,
+            q + (q * (-ahead + (q * ahead).sum(axis=1, keepdims=True)) + q - p) / 2,
+        ]
+        for grad in grads:
+            grad[rows, a.targets] -= 1
+        return (grads[0] / len(rows)).astype(a.first.dtype), (grads[1] / len(rows)).astype(a.second.dtype)
+
+    return (entropy + apart.sum(axis=1) / 2).mean(), back
 
 
-def no_gradient(grad: Any) -> Any:
-    raise Absent("the gradient of this formula is not written out")
+def regularizer(rng: Rng, a: Arguments) -> Pair:
+    """Return the regularizer of concrete dropout with its default strengths; its first gradient is that of the logit."""
+    p, norm = sigmoid(a.p_logit), np.square(a.weights, dtype=np.float64).sum()
+    entropy = p * np.log(p) + (1 - p) * np.log(1 - p)
+    return 1e-6 * norm / (1 - p) + 1e-5 * a.input_dim * entropy, lambda _: (
+        1e-6 * norm * p / (1 - p) + 1e-5 * a.input_dim * p * (1 - p) * a.p_logit,
+        F(2e-6 / (1 - p)) * a.weights,
+    )
 
 
 def without_gradient(made: Callable[[Rng, Arguments], Any]) -> Callable[[Rng, Arguments], Pair]:
-    return lambda rng, a: (made(rng, a), no_gradient)
+    return lambda rng, a: (made(rng, a), lambda grad: None)
 
 
 PAIRS: dict[str, Callable[[Rng, Arguments], Pair]] = {
+    "dropout-bias-residual": end_of_block,
     "alpha_dropout": lambda rng, a: to_alpha(rng, a, a.x.shape),
     "feature_alpha_dropout": lambda rng, a: to_alpha(rng, a, (*a.x.shape[:2], 1, 1)),
     "zoneout": zoneout,
@@ -284,6 +302,7 @@ PAIRS: dict[str, Callable[[Rng, Arguments], Pair]] = {
     "variational_dropout": lambda rng, a: noisy_layer(rng, a, np.exp(np.minimum(a.log_alpha, 0)) * a.weight * a.weight),
     "losses.variational_kl": divergence,
     "losses.r_drop_loss": r_drop,
+    "losses.concrete_regularizer": regularizer,
     "dropout_mask": without_gradient(lambda rng, a: uniform(rng, *a.shape) >= a.p),
     "layer_drop": without_gradient(lambda rng, a: uniform(rng, a.depth) >= a.p),
     "random.words": without_gradient(lambda rng, a: rng.integers(0, 2**32, a.n, np.uint32)),

@@ -130,6 +130,7 @@ FORMULAS: dict[str, Formula] = {
     **dict.fromkeys(
         ("dropout-every-second", "dropout-transposed", "attention_dropout"), lambda torch, F, a: F.dropout(a.x, a.p)
     ),
+    "dropout-bias-residual": lambda torch, F, a: a.residual + F.dropout(a.x + a.bias, a.p),
     "dropout_mask": lambda torch, F, a: torch.empty(a.shape, dtype=torch.bool).bernoulli_(1 - a.p),
     "apply_mask": lambda torch, F, a: a.x * a.mask * a.scale,
     "locked_dropout": lambda torch, F, a: a.x * keep(a, (1, *a.x.shape[1:])),

@@ -41,13 +41,14 @@ def test_row_has_its_ratios():
     assert (cost.forward.plain.value, cost.forward.numpy.value) == pytest.approx((1.25, 0.3125))
     assert cost.backward.torch.value == pytest.approx(5 / 4.5)  # both passes
     assert cost.call.ratio.value == pytest.approx(2.5)
-    assert cost.missed == []
+    assert cost.missed_passes + cost.missed_call == []
 
 
 def test_missed_bounds_and_faster_formulas_are_named():
     record = made(c=7.0, **USUAL)
     (cost,) = costs.costs(record)
-    assert cost.missed == ["forward 7.00 > 3", "backward 7.00 > 3", "256 elements 7.00 > 6"]
+    assert cost.missed_passes == ["forward 7.00 > 3", "backward 7.00 > 3"]
+    assert cost.missed_call == ["256 elements 7.00 > 6"]
     assert [(name, formula) for name, formula, _ in costs.slower_than_formulas(record)] == [
         ("uniform_dropout", "formula-torch"),
         ("uniform_dropout, both passes", "formula-torch"),
@@ -62,9 +63,21 @@ def test_page_shows_the_row_and_why_a_bound_is_missed():
 
     text = page(made(c=7.0, **USUAL))
     assert "What each variant costs" in text
-    assert "Missed: forward 7.00 &gt; 3, backward 7.00 &gt; 3, 256 elements 7.00 &gt; 6." in text
+    assert "Missed: forward 7.00 &gt; 3, backward 7.00 &gt; 3." in text
+    assert "Missed: 256 elements 7.00 &gt; 6." in text
+    assert "0 of 1 rows meet all their bounds." in text
     assert "uniform_dropout: the formula in PyTorch is faster by 1.56" in text
     assert "is surely faster than fastdrop&#x27;s function" not in text
+
+
+def test_each_missed_bound_has_its_own_reason_and_parts():
+    record = made(c=7.0, **USUAL)
+    (cost,) = costs.costs(record)
+    known = {"limit": "Memory.", "call_limit": "Checks.", "parts": ("uniform_dropout-backward", "uniform_dropout-call")}
+    assert costs.reasons(record, replace(cost, variant=replace(cost.variant, **known))) == [
+        "Missed: forward 7.00 > 3, backward 7.00 > 3. Memory. Parts, ns per element: uniform_dropout-backward 1.07.",
+        "Missed: 256 elements 7.00 > 6. Checks. Parts: uniform_dropout 7.00 ms.",
+    ]
 
 
 def test_dtypes_that_cost_more_than_float32_are_named():
