@@ -107,18 +107,18 @@ def reasons(record: Record) -> list[str] | None:
     if found["steal"] > STEAL:
         wrong.append(f"the host took {found['steal']:.1%} of the time (allowed: {STEAL:.0%})")
     if apart is not None and apart > DRIFT:
-        wrong.append(f"a tenth of the copies were more than {apart:.0%} from their median (allowed: {DRIFT:.0%})")
+        wrong.append(f"a tenth of the copies were more than {apart:.1%} from their median (allowed: {DRIFT:.0%})")
     return wrong
 
 
 def describe(record: Record) -> str:
     """Return a sentence about the machine during the run."""
     found, apart = means(record), drift(record)
-    copies = "" if apart is None else f" Nine of ten copies were within {apart:.0%} of their median."
+    copies = "" if apart is None else f" Nine of ten copies were within {apart:.1%} of their median (at most {DRIFT:.0%})."
     if found is None:
         return f"The record does not say how busy the machine was.{copies}"
     state = "busy" if reasons(record) else "quiet"
     return (
-        f"The machine was {state}: other processes kept {found['others']:.2f} processors busy, the host took "
-        f"{found['steal']:.1%} of the time, and the load was {found['load']:.2f}.{copies}"
+        f"The machine was {state}: other processes kept {found['others']:.2f} processors busy (quiet: at most {OTHERS}), "
+        f"the host took {found['steal']:.1%} of the time (at most {STEAL:.0%}), and the load was {found['load']:.2f}.{copies}"
     )

@@ -18,8 +18,8 @@ from .records import Record
 
 __all__ = ["FIGURES", "planes"]
 
-INK, GRID = "#010203", "#040506"  # stand for the page's colours, which differ in dark mode
-PAGE_COLOURS = {INK: "currentColor", GRID: "var(--line)"}
+INK, GRID, PAPER = "#010203", "#040506", "#070809"  # stand for the page's colours, which differ in dark mode
+PAGE_COLOURS = {INK: "currentColor", GRID: "var(--line)", PAPER: "var(--page)"}
 WIDTHS = {"wide": 7.0, "narrow": 3.9}  # inches, so that text is about as large as the page's
 
 STYLE: Any = {
@@ -73,8 +73,9 @@ def panel(figure: Figure, number: int, k: int) -> Any:
 
 
 def plain(axis: Any) -> None:
-    """Label a logarithmic axis with plain numbers."""
+    """Label the powers of ten of a logarithmic axis with plain numbers."""
     axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(lambda value, _: "")
 
 
 def curves(record: Record, rate: float) -> dict[str, list[tables.Cell]]:
@@ -160,6 +161,7 @@ def bars(axes: Any, cells: Sequence[tables.Cell], isa: str) -> None:
     axes.set_xscale("log")
     plain(axes.xaxis)
     axes.set_xlim(min(0.5, *values) * 0.8, max(values) * 4)
+    axes.set_ylim(-0.6, len(cells) - 0.4)
     axes.grid(axis="y", visible=False)
 
 
@@ -175,6 +177,13 @@ def peers(record: Record, figure: Figure) -> bool:
     return True
 
 
+ON_PAPER: Any = {
+    "fontsize": 9,
+    "padding": 1.5,
+    "bbox": {"facecolor": PAPER, "edgecolor": "none", "pad": 0.4},
+}  # a label on top of lines
+
+
 def isas(record: Record, figure: Figure) -> bool:
     """Draw the instruction sets in cache and in memory."""
     names = [f"c-{isa}" for isa in record.environment["isas"]]
@@ -188,7 +197,7 @@ def isas(record: Record, figure: Figure) -> bool:
             drawn_any = True
             places, heights = zip(*points, strict=True)
             bar = axes.bar(places, heights, width=0.24, label=name.removeprefix("c-"))
-            axes.bar_label(bar, [tables.factor(y) for _, y in points], fontsize=7 if is_narrow(figure) else 9)
+            axes.bar_label(bar, [tables.factor(y) for _, y in points], rotation=90 * is_narrow(figure), **ON_PAPER)
     axes.axhline(1, color=COLOURS["copy"], linestyle="--", label="numpy.copyto")
     axes.set_yscale("log")
     plain(axes.yaxis)
@@ -231,9 +240,12 @@ def latency(record: Record, figure: Figure) -> bool:
         axes.set_yticks(range(len(found)), [tables.label(cell.contender) for cell in found])
         for j, cell in enumerate(found):
             axes.annotate(f" {tables.duration(cell.seconds)}", (cell.seconds * 1e6, j), va="center", fontsize=9)
-        axes.set_xscale("log")
-        plain(axes.xaxis)
-        axes.set_xlim(right=max(cell.seconds for cell in found) * 8e6)
+        least, most = found[-1].seconds * 1e6, found[0].seconds * 1e6
+        if most > 10 * least:
+            axes.set_xscale("log")
+            plain(axes.xaxis)
+        axes.set_xlim(right=most * (8 if most > 10 * least else 1.4))
+        axes.set_ylim(-0.6, len(found) - 0.4)
         axes.set_title(tables.title(case.entry), loc="right", fontsize=9)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("microseconds per call, p = 0.1" if k == len(cases) - 1 else "", loc="right")
@@ -284,9 +296,9 @@ def roofline(record: Record, figure: Figure) -> bool:
     axes.set_yscale("log")
     plain(axes.xaxis)
     plain(axes.yaxis)
-    axes.set_xlabel("Philox blocks per element (p = 0.5 left, p = 0.1 right); circles 64 K, squares 64 M")
+    axes.set_xlabel("Philox blocks per element")
     axes.set_ylabel("elements per nanosecond")
-    axes.legend(frameon=False, fontsize=9, ncols=2)
+    figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=2 if is_narrow(figure) else 3)
     return True
 
 
@@ -322,7 +334,7 @@ def answer(record: Record, figure: Figure) -> bool:
         bar = axes.barh(
             [j + k * 0.2 for j in range(len(groups))], values, 0.18, color=ANSWER_COLOURS[name], label=ANSWERS[name]
         )
-        axes.bar_label(bar, ["" if math.isnan(value) else f"{value:.2g}" for value in values], padding=2, fontsize=9)
+        axes.bar_label(bar, ["" if math.isnan(value) else tables.three(value) for value in values], padding=2, fontsize=9)
     axes.set_yticks(
         [j + 0.3 for j in range(len(groups))], [*(f"{group[:-1]} {group[-1]}" for group in groups[:-1]), "geometric\nmean"]
     )
@@ -344,7 +356,7 @@ DRAWINGS: dict[str, tuple[Callable[..., bool], float, float]] = {  # name: the f
     "isas": (isas, 3.6, 3.8),
     "threads": (threads, 3.6, 3.4),
     "latency": (latency, 9.5, 9.5),
-    "roofline": (roofline, 4.4, 4.4),
+    "roofline": (roofline, 4.6, 4.8),
     "training": (training, 3.6, 6.0),
 }
 

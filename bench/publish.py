@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from . import busy, costs, machines, tables, variants
-from .cases import Case
 from .figures import size_name
 from .records import Record, newest
 
@@ -166,13 +165,11 @@ def losses(record: Record) -> list[str]:
         "",
         "| case | faster | fastdrop's time / its time |",
         "|---|---|---|",
-        *(f"| {full_title(loss.case)} | {tables.label(loss.contender)} | {tables.factor(loss.ratio.value)} |" for loss in lost),
+        *(
+            f"| {tables.full_title(loss.case)} | {tables.label(loss.contender)} | {tables.factor(loss.ratio.value)} |"
+            for loss in lost
+        ),
     ]
-
-
-def full_title(case: Case) -> str:
-    """Return a case's title with its rate, if it has one rate."""
-    return tables.title(case.entry) + (f", p = {case.rate}" if case.rate not in (0, "each") else "")
 
 
 def with_block(text: str, made: str) -> str:

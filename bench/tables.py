@@ -15,8 +15,8 @@ from .variants import BACKWARD, CALL, FORWARD, VARIANT_CASES
 
 __all__ = [
     "Cell", "Change", "Loss", "Share", "Verdict", "answer", "answers", "bytes_moved", "cell", "cells", "changes", "duration",
-    "entries", "equality", "factor", "label", "losses", "notes", "overthreaded", "own_mistakes", "processors", "reason",
-    "role", "rows", "settled", "shares", "targets", "title", "versions",
+    "entries", "equality", "factor", "full_title", "label", "losses", "notes", "overthreaded", "own_mistakes", "processors",
+    "reason", "role", "rows", "settled", "shares", "targets", "three", "title", "versions",
 ]  # fmt: skip
 
 
@@ -134,6 +134,11 @@ def heading(case: Case) -> str:
 def title(entry: str) -> str:
     """Return an entry's title, or its name if ``cases.toml`` no longer has this entry."""
     return next((known.title for known in read().entries if known.name == entry), entry)
+
+
+def full_title(case: Case) -> str:
+    """Return a case's title with its rate, if it has one rate."""
+    return title(case.entry) + (f", p = {case.rate}" if case.rate not in (0, "each") else "")
 
 
 def reason(case: Case) -> str:
