@@ -189,8 +189,13 @@ def with_block(text: str, made: str) -> str:
 def published(root: Path) -> tuple[Record, dict[Path, str]]:
     """Return the record that a checkout reports, and its pages with their blocks."""
     record = Record.read(newest(root / RECORDS))
-    blocks = {README: headline(records_in(root)), PAGE: table(record)}
-    return record, {path: with_block((root / path).read_text(encoding="utf-8"), made) for path, made in blocks.items()}
+    return record, pages(root, headline(records_in(root)), table(record))
+
+
+def pages(root: Path, headline: str = "", table: str = "") -> dict[Path, str]:
+    """Return the two pages of a checkout with other blocks."""
+    blocks = {README: headline, PAGE: table}
+    return {path: with_block((root / path).read_text(encoding="utf-8"), made) for path, made in blocks.items()}
 
 
 def records_in(root: Path) -> list[Record]:
@@ -219,19 +224,20 @@ def main() -> None:
     arguments = parser.parse_args()
     root = arguments.root.resolve()
     try:
+        from .report import write_report  # now, and not after the measurement: matplotlib may be missing
+
+        pages(root)
         if arguments.measure:
             path = root / RECORDS / f"{arguments.measure}.jsonl"
             code = "from fastdrop.__main__ import main; main()"
             subprocess.run([sys.executable, "-c", code, "bench", "--record", path], check=True, cwd=root / RECORDS)
-        record, pages = published(root)
+        record, texts = published(root)
         require_right([record, *machines.newest_of_each(records_in(root))])
         if not arguments.busy:
             require_quiet(record)
-        from .report import write_report
-
         write_report(record, root / REPORT)
         machines.write_page(records_in(root), root / MACHINES)
-        for path, text in pages.items():
+        for path, text in texts.items():
             (root / path).write_text(text, encoding="utf-8")
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {error}")

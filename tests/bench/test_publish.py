@@ -65,6 +65,14 @@ def test_wrong_results_of_fastdrop_are_refused_and_nothing_is_written(checkout, 
     assert (checkout / publish.README).read_text() == (ROOT / publish.README).read_text()
 
 
+@pytest.mark.parametrize("path", [publish.README, publish.PAGE])
+def test_pages_without_marks_are_refused_before_measuring(checkout, monkeypatch, path):
+    (checkout / path).write_text("a page")
+    monkeypatch.setattr(publish.subprocess, "run", None)  # would be called to measure
+    with pytest.raises(SystemExit, match="the page must have"):
+        run(monkeypatch, checkout, "--measure", "now", "--busy")
+
+
 def of_machine(cpu, date):
     record = Record.read(newest(RECORDS))
     record.environment.update(cpu=cpu, date=date, isa="avx512")
