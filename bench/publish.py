@@ -2,9 +2,9 @@
 
 The report shows the newest record in ``bench/records`` of those with the most entries. From it the command writes
 ``docs/benchmarks.html`` and the tables in ``docs/benchmarks.md``. From the newest record of each machine it writes
-``docs/machines.html`` and the table in README.md. The tables stand between two marks. The command refuses to report wrong
-results of fastdrop, and a busy machine except with ``--busy``. With ``--measure`` it measures a new record first, which takes
-about half an hour.
+``docs/machines.html``, the table in README.md and the ranges in ``docs/questions.md``. The tables stand between two marks, the
+ranges in known sentences. The command refuses to report wrong results of fastdrop, and a busy machine except with ``--busy``.
+With ``--measure`` it measures a new record first, which takes about half an hour.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from . import busy, costs, machines, tables, variants
@@ -24,7 +24,7 @@ __all__ = ["headline", "published", "table", "with_block"]
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 RECORDS, REPORT, MACHINES = Path("bench/records"), Path("docs/benchmarks.html"), Path("docs/machines.html")
-README, PAGE = Path("README.md"), Path("docs/benchmarks.md")
+README, PAGE, QUESTIONS = Path("README.md"), Path("docs/benchmarks.md"), Path("docs/questions.md")
 ROWS = {  # contender -> description in the page's table
     "copy": "`numpy.copyto` (no dropout)",
     "c": "fastdrop, `out=` given",
@@ -51,6 +51,17 @@ COLUMNS = [  # the README's columns: heading, case, the contender whose time is 
     ("64 K, p = 0.5", "64K-p0.5", "c", "copy"),
     ("PyTorch, p = 0.1", "4M-p0.1", "torch", "c"),
     ("PyTorch, p = 0.5", "4M-p0.5", "torch", "c"),
+]
+
+
+RANGES = [  # sentences of the page of questions; {} is the range, over the machines, of the ratio of two contenders' times
+    ("`dropout` with `out=` takes {} times as long as `numpy.copyto` for 64 M", "c", "copy", "64M"),
+    ("and {} times for 64 K elements, which fit", "c", "copy", "64K"),
+    ("forced AVX2 takes up to {} times as long as the copy", "c-avx2", "copy", "64K", "64M"),
+    ("Plain C takes {} times as long for 64 M", "c-portable", "copy", "64M"),
+    ("and {} times for 64 K.", "c-portable", "copy", "64K"),
+    ("Without `out=`, a call on 64 M elements takes {} times as long as with it", "c-new", "c", "64M"),
+    ("`numpy.multiply` without `out=` takes {} times as long as with it", "multiply-new", "multiply", "64M"),
 ]
 
 
@@ -83,15 +94,20 @@ def headline(records: Iterable[Record]) -> str:
 
 def allocation(records: Iterable[Record]) -> str:
     """Return a sentence about calls that allocate their result; nothing if none was measured."""
-    pairs = [(f"64M-p{p}", "c-new", "c") for p in (0.1, 0.5)]
-    found = [record.ratio(*pair).value for record in records for pair in pairs if record.has(*pair)]
-    if not found:
+    found = ratio_range(records, "c-new", "c", "64M")
+    if found is None:
         return ""
-    low, high = tables.factor(min(found)), tables.factor(max(found))
     return (
-        f"Without `out=`, a call on 64 M elements takes {low} to {high} times as long as with it, because it allocates its "
-        "result. "
+        f"Without `out=`, a call on 64 M elements takes {' to '.join(found)} times as long as with it, because it allocates "
+        "its result. "
     )
+
+
+def ratio_range(records: Iterable[Record], one: str, other: str, *entries: str) -> tuple[str, str] | None:
+    """Return the least and the greatest ratio of two contenders' times at both rates, or None if they were not measured."""
+    cases = [(f"{entry}-p{p}", one, other) for entry in entries for p in (0.1, 0.5)]
+    found = [record.ratio(*case).value for record in records for case in cases if record.has(*case)]
+    return (tables.factor(min(found)), tables.factor(max(found))) if found else None
 
 
 def table(record: Record) -> str:
@@ -186,16 +202,39 @@ def with_block(text: str, made: str) -> str:
     return re.sub(pattern, lambda match: match[1] + made + match[2], text)
 
 
+def with_ranges(text: str, records: Sequence[Record]) -> str:
+    """Return the page of questions with the ranges of the records.
+
+    Raises
+    ------
+    ValueError
+        The page does not have each sentence once.
+    """
+    for sentence, one, other, *entries in RANGES:
+        before, after = (r"\s+".join(map(re.escape, part.split())) for part in sentence.split("{}"))
+        pattern = rf"({before}\s+)[\d.]+(?:\s+to\s+[\d.]+)?(\s+{after})"
+        if len(re.findall(pattern, text)) != 1:
+            raise ValueError(f"{QUESTIONS} must have this sentence once, with figures for {{}}: {sentence}")
+        if found := ratio_range(records, one, other, *entries):
+            figures = found[1] if "up to {}" in sentence else " to ".join(found)
+            text = re.sub(pattern, rf"\g<1>{figures}\g<2>", text)
+    return text
+
+
 def published(root: Path) -> tuple[Record, dict[Path, str]]:
-    """Return the record that a checkout reports, and its pages with their blocks."""
-    record = Record.read(newest(root / RECORDS))
-    return record, pages(root, headline(records_in(root)), table(record))
+    """Return the record that a checkout reports, and its pages with their figures."""
+    record, records = Record.read(newest(root / RECORDS)), machines.newest_of_each(records_in(root))
+    return record, pages(root, headline(records), table(record), records)
 
 
-def pages(root: Path, headline: str = "", table: str = "") -> dict[Path, str]:
-    """Return the two pages of a checkout with other blocks."""
-    blocks = {README: headline, PAGE: table}
-    return {path: with_block((root / path).read_text(encoding="utf-8"), made) for path, made in blocks.items()}
+def pages(root: Path, headline: str = "", table: str = "", records: Sequence[Record] = ()) -> dict[Path, str]:
+    """Return the pages of a checkout with these blocks and the ranges of these records."""
+    texts = {path: (root / path).read_text(encoding="utf-8") for path in (README, PAGE, QUESTIONS)}
+    return {
+        README: with_block(texts[README], headline),
+        PAGE: with_block(texts[PAGE], table),
+        QUESTIONS: with_ranges(texts[QUESTIONS], records),
+    }
 
 
 def records_in(root: Path) -> list[Record]:

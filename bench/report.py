@@ -109,7 +109,7 @@ VERDICTS = {
 
 
 def html(value: Any) -> str:
-    return value if isinstance(value, Markup) else escape(str(value))
+    return value if isinstance(value, Markup) else escape(str(value)).replace("p = ", "p&nbsp;=&nbsp;")  # a rate stays whole
 
 
 def table(

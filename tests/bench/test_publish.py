@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not RECORDS.is_dir(), reason="no records beside 
 @pytest.fixture
 def checkout(tmp_path):
     """Return a checkout with one record, of a machine that others kept busy."""
-    for path in (publish.README, publish.PAGE):
+    for path in (publish.README, publish.PAGE, publish.QUESTIONS):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)
     record = Record.read(newest(RECORDS))
@@ -65,11 +65,11 @@ def test_wrong_results_of_fastdrop_are_refused_and_nothing_is_written(checkout, 
     assert (checkout / publish.README).read_text() == (ROOT / publish.README).read_text()
 
 
-@pytest.mark.parametrize("path", [publish.README, publish.PAGE])
-def test_pages_without_marks_are_refused_before_measuring(checkout, monkeypatch, path):
+@pytest.mark.parametrize("path", [publish.README, publish.PAGE, publish.QUESTIONS])
+def test_pages_without_their_marks_or_sentences_are_refused_before_measuring(checkout, monkeypatch, path):
     (checkout / path).write_text("a page")
     monkeypatch.setattr(publish.subprocess, "run", None)  # would be called to measure
-    with pytest.raises(SystemExit, match="the page must have"):
+    with pytest.raises(SystemExit, match="must have"):
         run(monkeypatch, checkout, "--measure", "now", "--busy")
 
 
@@ -108,21 +108,15 @@ def test_readme_has_a_row_for_each_machine():
     assert float(rows[2][5]) > 1  # PyTorch's time divided by fastdrop's
 
 
-def test_the_page_of_questions_gives_the_ranges_of_the_records():
-    page = " ".join((ROOT / "docs/questions.md").read_text(encoding="utf-8").split())
-    records = machines.newest_of_each(publish.records_in(ROOT))
-    for text, one, other, entry in (
-        ("`dropout` with `out=` takes {} times as long as `numpy.copyto` for 64 M", "c", "copy", "64M"),
-        ("and {} times for 64 K elements, which fit", "c", "copy", "64K"),
-        ("Plain C takes {} times as long for 64 M", "c-portable", "copy", "64M"),
-        ("and {} times for 64 K.", "c-portable", "copy", "64K"),
-        ("Without `out=`, a call on 64 M elements takes {} times as long as with it", "c-new", "c", "64M"),
-        ("`numpy.multiply` without `out=` takes {} times as long as with it", "multiply-new", "multiply", "64M"),
-    ):
-        found = [record.ratio(f"{entry}-p{p}", one, other).value
-                 for record in records for p in (0.1, 0.5) if record.has(f"{entry}-p{p}", one, other)]  # fmt: skip
-        assert text.format(f"{tables.factor(min(found))} to {tables.factor(max(found))}") in page
-    forced = [record.ratio(f"{entry}-p{p}", "c-avx2", "copy").value
-              for record in records for p in (0.1, 0.5) for entry in ("64K", "64M")
-              if record.has(f"{entry}-p{p}", "c-avx2", "copy")]  # fmt: skip
-    assert f"forced AVX2 takes up to {tables.factor(max(forced))} times as long as the copy" in page
+def test_the_page_of_questions_gets_the_ranges_of_the_records():
+    page = "\n".join(
+        text.replace("{}", "1.23 to\n4.56").replace("up to 1.23 to\n4.56", "up to 7") for text, *_ in publish.RANGES
+    )
+    records = [of_machine("A", "2026-01-01")]
+    found = publish.with_ranges(page, records).splitlines()
+    for entry, line in (("64M", found[0]), ("64K", found[1])):
+        low, high = sorted(records[0].ratio(f"{entry}-p{p}", "c", "copy").value for p in (0.1, 0.5))
+        assert f" {tables.factor(low)} to {tables.factor(high)} times" in line
+    forced = max(records[0].ratio(f"{entry}-p{p}", "c-avx2", "copy").value for entry in ("64K", "64M") for p in (0.1, 0.5))
+    assert found[2] == f"forced AVX2 takes up to {tables.factor(forced)} times as long as the copy"
+    assert publish.with_ranges("\n".join(found), records).splitlines() == found
