@@ -296,8 +296,9 @@ def test_text_classifier(tmp_path):
     command = [sys.executable, str(EXAMPLES / "text_classifier.py"), "--short"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    head, _, numpy, ours, last = done.stdout.splitlines()
+    head, _, numpy, ours, ratio, last = done.stdout.splitlines()
     assert head == "225 sentences to train, 75 to test, 2 epochs, 2 seeds"
+    assert ratio.endswith("the median of 2 ratios")
     assert last == "two runs with one seed: the same bytes"
     accuracies = [float(line.split()[1]) for line in (numpy, ours)]
     assert min(accuracies) > 0.5
