@@ -54,7 +54,8 @@ fd_drop = find_symbol("fd_drop", types.int32, types.uintp, types.uintp, types.in
 fd_derive = find_symbol("fd_derive", types.uint64, types.uint64, types.uint64)
 
 DTYPES = {types.float32: 0, types.float64: 1}  # FD_FLOAT32, FD_FLOAT64
-BAD_P, BAD_START, MISALIGNED, OVERLAP = (native.error_texts()[error] for error in (2, 4, 7, 8))
+BAD_P, BAD_START = (native.error_texts()[error] for error in (2, 4))
+MISALIGNED, OVERLAP = "x and out must be aligned to their elements", "out must be x, or must not overlap it"
 ALLOWED = "a C-contiguous array of float32 or float64"
 
 
