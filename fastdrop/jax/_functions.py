@@ -51,7 +51,9 @@ def drop(x: jax.Array, p: Any, key: Any, training: Any, row: Row, placement: Pla
     known, rate = check_rate(p, row)
     rule, begin = place(x, known, row, placement)
     keys: Any = None if callable(key) else check_key(key)
-    if not plan.check_flag(training, "training") or known == 0:
+    with plan.RoundToNearest():  # otherwise a caller's "denormals are zero" makes a subnormal number equal to 0
+        drops_nothing = known == 0
+    if not plan.check_flag(training, "training") or drops_nothing:
         return x
     plan.effective()  # raises for a wrong setting, which the handler cannot do
     if keys is None:

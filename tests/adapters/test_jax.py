@@ -14,6 +14,7 @@ from jax import export  # noqa: E402
 import fastdrop  # noqa: E402
 import fastdrop.jax  # noqa: E402
 from fastdrop.jax import _lowering  # noqa: E402
+from fastdrop.verify.cases import spoiled  # noqa: E402
 
 P = 0.3
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -82,6 +83,13 @@ def test_shapes(shape):
 def test_rates_are_exact(p):
     x = array("float64", 1000)
     same(fastdrop.jax.dropout(x, p, key=jax.random.key(1)), fastdrop.dropout(numpy(x), p, seed=1))
+
+
+def test_a_subnormal_rate_does_not_pass_for_0():
+    """It makes the sum of -0.0 and the shift +0.0."""
+    x = np.array([-0.0, 1], np.float32)
+    with spoiled():
+        same(fastdrop.jax.alpha_dropout(x, 1e-310, key=jax.random.key(42)), fastdrop.alpha_dropout(x, 1e-310, seed=42))
 
 
 @pytest.mark.parametrize("given", [0.1, 0.0, 1.0])
