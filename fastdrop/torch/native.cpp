@@ -171,30 +171,45 @@ Tensor dropped(const Tensor &grad, const Rule &rule) {
   return THPVariable_Unpack(found.get());
 }
 
+struct Wanted { bool x, bias, residual; };
+
+// The gradients with respect to x, bias and residual.
+variable_list gradients(const Tensor &grad, const Rule &rule, const std::vector<int64_t> &bias_shape, Wanted wanted) {
+  variable_list found(3);
+  if (!grad.defined()) return found;
+  if (wanted.x || wanted.bias) found[0] = dropped(grad, rule);
+  if (wanted.bias) found[1] = found[0].sum_to_size(bias_shape);
+  if (wanted.residual) found[2] = grad;
+  return found;
+}
+
 struct EagerBackward : torch::autograd::Node {
   EagerBackward(const Rule &given, const Tensor &bias) : rule(given) {
     if (rule.factors > 1) rule.factors = 1;
     if (bias.defined()) bias_shape = bias.sizes().vec();
   }
   std::string name() const override { return "EagerBackward"; }
-  variable_list apply(variable_list &&grads) override {
-    variable_list found(3);
-    const Tensor &grad = grads[0];
-    if (!grad.defined()) return found;
-    if (task_should_compute_output(0) || task_should_compute_output(1)) {
-      found[0] = dropped(grad, rule);
-      if (task_should_compute_output(1)) found[1] = found[0].sum_to_size(bias_shape);
-    }
-    if (task_should_compute_output(2)) found[2] = grad;
-    return found;
+  Wanted wanted() {
+    return {task_should_compute_output(0), task_should_compute_output(1), task_should_compute_output(2)};
   }
-  // For a compiler of backward passes: the numbers are constants of the graph, and the call goes into it through Python.
+  variable_list apply(variable_list &&grads) override { return gradients(grads[0], rule, bias_shape, wanted()); }
+  // For a compiler of backward passes: the numbers are constants of its graph.
   void compiled_args(torch::dynamo::autograd::CompiledNodeArgs &args) const override {
     args.collect(std::string(reinterpret_cast<const char *>(&rule), sizeof(rule)));
     args.collect(bias_shape);
   }
-  variable_list apply_with_saved(const variable_list &grads, torch::dynamo::autograd::SwapSavedVariables &) override {
-    return apply(variable_list(grads));
+  // Puts a call of `gradients` into the graph. It runs when the graph is traced, because these `grads` have no shapes yet.
+  variable_list apply_with_saved(const variable_list &grads, torch::dynamo::autograd::SwapSavedVariables &saved) override {
+    using namespace torch::dynamo::autograd;
+    const auto &interface = getPyCompilerInterface();
+    const auto call = [rule = rule, bias_shape = bias_shape, wanted = wanted()](
+                          const variable_list &given, const std::vector<c10::IValue> &) {
+      return gradients(given[0], rule, bias_shape, wanted);
+    };
+    const auto known = IValuePacker<std::vector<std::optional<torch::autograd::InputMetadata>>>::pack(
+        get_input_metadata(next_edges()));
+    const auto bound = interface->bind_function(saved.get_py_compiler(), name(), call, {}, true, true);
+    return interface->call_function(saved.get_py_compiler(), "apply_functional", bound, grads, {}, known);
   }
   Rule rule;
   std::vector<int64_t> bias_shape;

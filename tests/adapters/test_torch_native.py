@@ -156,15 +156,20 @@ def test_jit_trace_does_not_see_it(native):
     assert torch.equal(y, ft.dropout(x, 0.4) + ft.dropout(x, 0.4, seed=3))
 
 
-def test_compiled_backward_passes(native):
-    from torch._dynamo import compiled_autograd
-
-    x = randn(8).requires_grad_()
-    y = ft.dropout(x, 0.4, seed=3)
-    assert is_native(y)
-    with compiled_autograd._enable(torch.compile(backend="eager")):
-        (2 * y).sum().backward()
-    assert torch.equal(x.grad, 2 * ft.dropout(torch.ones(8), 0.4, seed=3))
+@pytest.mark.parametrize("name", ["dropout", "dropout2d", "dropout_add"])
+def test_compiled_backward_passes(native, name):
+    """Twice, because the second pass has the graph of the first."""
+    x, bias = randn(2, 3, 4, 5).requires_grad_(), randn(5).requires_grad_()
+    more = (x, 0.4, bias) if name == "dropout_add" else (0.4,)
+    gradients = []
+    for compiles in (False, True, True):
+        x.grad = bias.grad = None
+        y = getattr(ft, name)(x, *more, seed=3)
+        assert is_native(y)
+        with torch._dynamo.utils.maybe_enable_compiled_autograd(compiles, fullgraph=True, dynamic=False):
+            (2 * y).sum().backward()
+        gradients.append((x.grad, bias.grad))
+    torch.testing.assert_close(gradients[1:], gradients[:1] * 2)  # sums may be in another order
 
 
 # As its user has it ---------------------------------------------------------------------------------------------------
