@@ -40,6 +40,20 @@ def has_numbers(key: Tensor | None) -> TypeGuard[Tensor]:
     return type(key) is Tensor and not key.is_meta and not is_functorch_wrapped_tensor(key)
 
 
+def recorded(layer: nn.Module, proxy: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """Return the call of a layer as one node of a graph of `torch.fx.symbolic_trace`, as for the layers of `torch.nn`.
+
+    `proxy` is one of the inputs. A class that is derived from a layer may compute more, which would be recorded twice.
+    """
+    path = proxy.tracer.path_of_module(layer)
+    if not path or type(layer).__module__ != __name__:
+        raise TypeError(
+            f"torch.fx cannot trace {type(layer).__name__}: it records a layer of fastdrop.torch as a whole, and as a part of "
+            "another module; for a class that is derived from a layer, is_leaf_module of the Tracer must return True"
+        )
+    return proxy.tracer.create_proxy("call_module", path, inputs, keywords)
+
+
 class Seeded(nn.Module):
     """A layer that draws from PyTorch's generator, or counts its calls under its own seed.
 
@@ -80,6 +94,8 @@ class Seeded(nn.Module):
 
     def call(self, function: Callable[..., Any], p: Any, *arguments: Any) -> Any:
         """Return the result of a function with the layer's options. If it draws under the layer's seed, count the call."""
+        if isinstance(arguments[0], torch.fx.Proxy):
+            return recorded(self, arguments[0], arguments[:1], {})
         key = self.own_key()
         if key is None or not self.training or p == 0:
             return function(*arguments, **self.options)
@@ -388,6 +404,9 @@ class WeightDrop(Rated):
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         """Call the module with dropped weights, in training."""
+        for each in (*inputs, *keywords.values()):
+            if isinstance(each, torch.fx.Proxy):
+                return recorded(self, each, inputs, keywords)
         if not self.training:
             return self.module(*inputs, **keywords)
         known = dict(self.module.named_parameters())

@@ -174,6 +174,30 @@ def test_weight_drop():
         ft.WeightDrop(lstm, "weight")
 
 
+@pytest.mark.parametrize("name", [*LAYERS, "WeightDrop"])
+def test_symbolic_traces(name):
+    """As the layers of `torch.nn`, each is one node of the graph, and its mode and its calls are those of the layer."""
+    weights = (nn.Linear(4, 4), "weight") if name == "WeightDrop" else ()
+    model, x = nn.Sequential(getattr(ft, name)(*weights, 0.5, seed=3)), randn(*LAYERS.get(name, (3, 4)))
+    graph = torch.fx.symbolic_trace(copy.deepcopy(model))
+    assert [node.op for node in graph.graph.nodes if node.op.startswith("call")] == ["call_module"]
+    for _ in range(2):
+        assert torch.equal(graph(x), model(x))
+    assert torch.equal(graph.eval()(x), model.eval()(x))
+
+
+def test_symbolic_traces_without_the_whole_layer():
+    """They would record what a derived class computes twice, or a layer within itself."""
+
+    class Doubled(ft.Dropout):
+        def forward(self, input):
+            return super().forward(2 * input)
+
+    for model in (ft.Dropout(0.5), nn.Sequential(Doubled(0.5))):
+        with pytest.raises(TypeError, match=r"torch\.fx cannot trace \w+: it records a layer of fastdrop.torch as a whole"):
+            torch.fx.symbolic_trace(model)
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_seeded_layers_under_transforms(name):
     """A layer's own key is read and counted once for each call of the layer."""
