@@ -70,6 +70,7 @@ static const row kernels[] = {
     {"draws-float32", DRAWS, 0, FD_FLOAT32, 0, N},
     {"levels-float32", LEVELS, 0, FD_FLOAT32, 0, N},
     {"targets-float32", TARGETS, 0, FD_FLOAT32, 0, N},
+    {"targets-float32-16-rows", TARGETS, 0, FD_FLOAT32, 0, 16 * ROW},
 };
 
 static _Alignas(64) double x[N], y[N], other[N];

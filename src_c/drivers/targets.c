@@ -1,5 +1,5 @@
 /* targets.c: the elements of least magnitude of each column, by selection with a histogram of binary digits: most significant digits
- * first, until the digits so far decide every column.
+ * first, until the digits so far decide every column. A few elements are compared with each other instead.
  */
 #include <string.h>
 
@@ -100,7 +100,7 @@ static void targets_range(const void *work, int64_t begin, int64_t end) {
   const targets_job *job = (const targets_job *)work;
   const fd_target_call *call = job->call;
   const int64_t worker = __atomic_fetch_add(job->workers, 1, __ATOMIC_RELAXED), most = FD_TARGET_COLUMNS;
-  const int is_single = call->columns == 1;
+  const int is_few = call->rows <= FD_FEW_ROWS, is_single = call->columns == 1 && !is_few;
   for (int64_t block = begin / FD_TILE; block < end / FD_TILE; block++) {
     const int64_t first = block * most;
     selection with = {.job = job, .columns = fd_min(most, call->columns - first), .rest = is_single ? call->rows % most : 0};
@@ -113,7 +113,8 @@ static void targets_range(const void *work, int64_t begin, int64_t end) {
                                  .counts = call->counts + worker * fd_target_counts(call->rows, call->columns),
                                  .counts_step = !is_single};
     for (int64_t k = 0; k < with.columns; k++) with.left[k] = call->targets;
-    select_block(&with, first);
+    if (is_few) job->isa->spare_few[call->dtype](&with.rows, call->targets, call->spared + first);
+    else select_block(&with, first);
   }
 }
 

@@ -118,6 +118,8 @@ typedef struct {
 typedef void count_digits_kernel(const fd_target_rows *rows);
 typedef void spare_larger_kernel(const fd_target_rows *rows, uint8_t *spared);
 typedef void spare_last_kernel(const fd_target_rows *rows, int64_t lane, int64_t surplus, uint8_t *spared);
+enum { FD_FEW_ROWS = 32 }; /* so few are compared with each other */
+typedef void spare_few_kernel(const fd_target_rows *rows, int64_t targets, uint8_t *spared);
 
 struct fd_isa {
   const char *name;
@@ -140,6 +142,7 @@ struct fd_isa {
   count_digits_kernel *count_digits[FD_DTYPES];
   spare_larger_kernel *spare_larger[FD_DTYPES];
   spare_last_kernel *spare_last[FD_DTYPES];
+  spare_few_kernel *spare_few[FD_DTYPES];
   products_kernel *products[2];
   gate_kernel *gate[2];
   gate_slopes_kernel *gate_slopes[2];

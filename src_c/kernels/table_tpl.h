@@ -164,6 +164,7 @@ const fd_isa FD_JOIN(fd_isa_, FD_ISA_NAME) = {
     .count_digits = FD_ALL_TYPES(count_digits),
     .spare_larger = FD_ALL_TYPES(spare_larger),
     .spare_last = FD_ALL_TYPES(spare_last),
+    .spare_few = FD_ALL_TYPES(spare_few),
     .products = FD_BOTH(products),
     .gate = FD_BOTH(gate),
     .gate_slopes = FD_BOTH(gate_slopes),

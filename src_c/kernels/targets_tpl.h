@@ -1,4 +1,4 @@
-/* targets_tpl.h: binary digits of magnitudes, counted and compared. This is plain C, included once per element type: a magnitude is an
+/* targets_tpl.h: magnitudes and their binary digits, counted and compared. This is plain C, included once per element type: a magnitude is an
  * integer of the element's size, in the order of the absolute values. NaN counts as infinite.
  */
 
@@ -70,6 +70,25 @@ static void NAME(spare_last)(const fd_target_rows *rows, int64_t lane, int64_t s
     const int64_t i = row * rows->step + lane;
     const int is_equal = NAME(digits_at)((const BITS *)rows->x + i, rows->shift) == (BITS)rows->digits[lane];
     if (is_equal) spared[i] = 1, surplus--;
+  }
+}
+
+/* Spares the elements of a few rows that come after at least `targets` elements of their lane: smaller ones, or equal ones before them. */
+static void NAME(spare_few)(const fd_target_rows *rows, int64_t targets, uint8_t *spared) {
+  enum { AT_ONCE = 16 };
+  BITS sizes[FD_FEW_ROWS][AT_ONCE] = {{0}};
+  for (int64_t begin = 0; begin < rows->lanes; begin += AT_ONCE) {
+    const int64_t n = rows->lanes - begin < AT_ONCE ? rows->lanes - begin : AT_ONCE;
+    for (int64_t row = 0; row < rows->rows; row++)
+      for (int64_t k = 0; k < n; k++) sizes[row][k] = NAME(digits_at)((const BITS *)rows->x + row * rows->step + begin + k, 0);
+    for (int64_t row = 0; row < rows->rows; row++) {
+      BITS smaller[AT_ONCE] = {0};
+      for (int64_t other = 0; other < row; other++)
+        for (int k = 0; k < AT_ONCE; k++) smaller[k] = (BITS)(smaller[k] + (sizes[other][k] <= sizes[row][k]));
+      for (int64_t other = row + 1; other < rows->rows; other++)
+        for (int k = 0; k < AT_ONCE; k++) smaller[k] = (BITS)(smaller[k] + (sizes[other][k] < sizes[row][k]));
+      for (int64_t k = 0; k < n; k++) spared[row * rows->step + begin + k] = smaller[k] >= (BITS)targets;
+    }
   }
 }
 

@@ -80,7 +80,9 @@ void check_selection(const fd_isa *isa) {
   check_levels(isa, 1, 2000, 0.3, 0);
   check_levels(isa, 3, 500, 0.9, 0.25);
   for (int dtype = 0; dtype < FD_DTYPES; dtype++) {
-    check_targets(isa, 20, 70, 7, dtype);
+    check_targets(isa, 40, 70, 7, dtype);
+    check_targets(isa, 32, 70, 7, dtype);
+    check_targets(isa, 20, 1, 9, dtype);
     check_targets(isa, 500, 1, 250, dtype);
     check_targets(isa, 7, 3, 7, dtype);
   }
