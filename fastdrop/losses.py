@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
-from fastdrop._core.checks import as_non_negative_number, as_non_negative_scalar, as_real_array, check_indices
+from fastdrop._core.checks import as_non_negative_scalar, as_real_array
 from fastdrop._core.concrete import concrete_rate
+from fastdrop._core.numbers import Passes
 from fastdrop._core.plan import rounding_to_nearest
 from fastdrop._core.types import Backend
 from fastdrop.elementary import softplus
@@ -32,16 +33,6 @@ __all__ = [
 
 Form = Literal["paper", "code"]
 Floats = NDArray[np.float64]
-
-
-class Passes(NamedTuple):
-    """Two checked passes, with one row per sample that counts."""
-
-    counts: NDArray[np.bool_] | None  # True for the samples that count; None if the rows of a matrix all count
-    logs: Floats  # the logarithms P and Q of the probabilities, then P - Q, which is 0 for a class that both passes mask
-    targets: NDArray[np.int64]
-    entropy_factor: float  # multiplies the cross entropy of each sample
-    divergence_factor: float  # multiplies the divergence of each sample
 
 
 @rounding_to_nearest
@@ -110,9 +101,7 @@ def r_drop_loss(
     >>> round(fastdrop.losses.r_drop_loss(first, second, [0, 2], 0.5), 4)
     4.4504
     """
-    passes = checked_passes(first, second, targets, strength, mask, form)
-    entropy, divergence = numbers.cross_entropy_and_divergence(passes.logs, passes.targets)
-    return float(passes.entropy_factor * entropy + passes.divergence_factor * divergence)
+    return Passes(first, second, targets, strength, mask, form).loss()
 
 
 @rounding_to_nearest
@@ -156,56 +145,14 @@ def r_drop_loss_backward(
     >>> fastdrop.losses.r_drop_loss_backward([[0.0, 0.0]], [[0.0, 0.0]], [0])
     (array([[-0.5,  0.5]]), array([[-0.5,  0.5]]))
     """
-    passes = checked_passes(first, second, targets, strength, mask, form)
-    made = numbers.loss_gradients(passes.logs, passes.targets, passes.entropy_factor, passes.divergence_factor)
+    passes = Passes(first, second, targets, strength, mask, form)
+    made = passes.gradients()
     if passes.counts is None:
         return made[0], made[1]
     gradients = [np.zeros((*passes.counts.shape, made.shape[2])) for _ in range(2)]  # one array would have one axis more
     for gradient, part in zip(gradients, made, strict=True):
         gradient[passes.counts] = part
     return gradients[0], gradients[1]
-
-
-def checked_passes(
-    first: ArrayLike, second: ArrayLike, targets: ArrayLike, strength: Any, mask: ArrayLike | None, form: Any
-) -> Passes:
-    """Return the two passes, or raise an error that names the bad argument."""
-    logits, others = as_real_array(first, "first"), as_real_array(second, "second")
-    classes = np.asarray(plan.to_array(targets, "targets"))
-    flags = None if mask is None else np.asarray(plan.to_array(mask, "mask"))
-    weight = as_non_negative_number(strength, "strength")  # before the checks of shapes: this may run the caller's code
-    if not plan.is_one_of(form, ("paper", "code")):
-        raise ValueError(f"form must be 'paper' or 'code'; got {form!r}")
-    is_paper = form == "paper"
-    if logits.shape != others.shape or not logits.ndim or classes.shape != logits.shape[:-1]:
-        raise ValueError(
-            "first and second must have the same shape (..., classes), and targets the shape (...); "
-            f"got {logits.shape}, {others.shape} and {classes.shape}"
-        )
-    if classes.dtype.kind not in "iu" and classes.size:  # an empty list makes an array of float64
-        raise TypeError(f"targets must be integers; got {classes.dtype}")
-    counts = None if flags is None and logits.ndim == 2 else check_mask(flags, classes.shape)
-    if counts is not None:
-        logits, others, classes = logits[counts], others[counts], classes[counts]
-    else:
-        classes = classes.copy()  # another thread may write to the caller's array
-    if not plan.are_indices(classes, logits.shape[-1]):
-        check_indices(classes, logits.shape[-1], "targets", "the classes")  # in their own dtype: uint64 may be beyond int64
-        classes = np.ascontiguousarray(classes, np.int64)
-    share = 1.0 / max(classes.size, 1)
-    factors = (share, weight * share) if is_paper else (0.5 * share, weight)
-    return Passes(counts, numbers.log_probabilities(logits, others), classes, *factors)
-
-
-def check_mask(flags: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return the flags of the samples that count, or raise an error for bad flags."""
-    if flags is None:
-        return np.ones(shape, np.bool_)
-    if flags.dtype != np.bool_ and flags.size:
-        raise TypeError(f"mask must be of bool, True for samples that count; got {flags.dtype}")
-    if flags.shape != shape:
-        raise ValueError(f"mask must have the shape of targets, {shape}; got {flags.shape}")
-    return flags.astype(np.bool_, copy=False)
 
 
 # Concrete dropout ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 cdef object as_integer(value):
     """Return an integer of any integer class; a bool is not accepted."""
+    if PyLong_CheckExact(value):
+        return value
     if isinstance(value, bool):
         raise TypeError
     return operator.index(value)
@@ -172,6 +174,25 @@ cpdef np.ndarray to_array(value, str name):
         if "inhomogeneous" not in str(error):
             raise
         raise ValueError(f"{name} must be an array, or lists of equal lengths at each depth; got {value!r}") from None
+
+
+cpdef np.ndarray as_real_array(value, str name, bint flags=True):
+    """Return an array of real numbers of any dtype, in NumPy's class; bool is accepted only if `flags` is true."""
+    cdef np.ndarray given
+    cdef native.Environment found
+    if np.PyArray_CheckExact(value):
+        given = value
+    else:
+        native.environment_begin(&found)
+        try:
+            given = np.asarray(to_array(value, name))
+        finally:
+            native.environment_end(&found)
+    if (np.PyArray_ISINTEGER(given) or np.PyArray_ISFLOAT(given) or flags and np.PyArray_ISBOOL(given)
+            or np.PyArray_ISUSERDEF(given) and given.descr.name == "bfloat16"):
+        return given
+    what = f"an array of {given.dtype}" if np.PyArray_NDIM(given) else repr(value)
+    raise TypeError(f"{name} must be real numbers; got {what}")
 
 
 def as_array(x, str name, out=None):

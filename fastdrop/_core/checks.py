@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import plan
+from fastdrop._core.plan import as_real_array
 
 __all__ = [
     "as_finite_number",
@@ -164,18 +165,6 @@ def as_non_negative_scalar(value: Any, name: str) -> float:
 
 
 # Arrays -------------------------------------------------------------------------------------------------------------
-
-
-def as_real_array(value: ArrayLike, name: str, *, flags: bool = True) -> NDArray[Any]:
-    """Return an array of real numbers of any dtype; bool is accepted only if `flags` is true."""
-    if type(value) is np.ndarray:
-        given = value
-    else:
-        with plan.RoundToNearest():
-            given = np.asarray(plan.to_array(value, name))
-    if given.dtype.kind not in ("biuf" if flags else "iuf") and given.dtype.name != "bfloat16":
-        raise TypeError(f"{name} must be real numbers; got {f'an array of {given.dtype}' if given.ndim else repr(value)}")
-    return given
 
 
 def as_floats(value: ArrayLike, name: str, ndim: int | None = None) -> NDArray[np.float64]:

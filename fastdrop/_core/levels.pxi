@@ -17,10 +17,12 @@ def keep_probabilities(scores, double p, tuple axes, double floor, Call call not
         n = n * <int64_t>shape[axes[k]]
     cdef object last = None if are_last else tuple(range(first, np.PyArray_NDIM(given)))
     moved = given if are_last else np.moveaxis(given, axes, last)
-    rows = in_rows(moved, n)
+    rows = flat(moved)
+    if np.PyArray_TYPE(rows) == np.NPY_FLOAT64 and np.PyArray_SIZE(rows):
+        rows = without_negligible(rows.reshape(-1, n))
     made = np.PyArray_EMPTY(np.PyArray_NDIM(moved), np.PyArray_DIMS(moved), np.NPY_FLOAT64, 0)
     if np.PyArray_SIZE(given):
-        fill_up(rows, mean, min(floor, mean), made, settings, drop)
+        fill_up(rows, n, mean, min(floor, mean), made, settings, drop)
     if are_last:
         return made
     return np.ascontiguousarray(np.moveaxis(made, last, axes)).reshape(shape)
@@ -29,7 +31,7 @@ def keep_probabilities(scores, double p, tuple axes, double floor, Call call not
 cdef np.ndarray as_scores(scores, Settings settings):
     """Return scores as an array of float32 or float64, or raise an error for a bad one."""
     cdef native.Environment found
-    cdef np.ndarray given = np.asarray(scores)
+    cdef np.ndarray given = of_numpy(scores, "scores")
     if np.PyArray_TYPE(given) not in (np.NPY_FLOAT32, np.NPY_FLOAT64):
         quiet = begin_in_python(&found)
         try:
@@ -56,30 +58,30 @@ cdef np.ndarray as_scores(scores, Settings settings):
     return given
 
 
-cdef np.ndarray in_rows(np.ndarray moved, int64_t n):
-    """Return rows of n scores. Scores of float64 are scaled so that no product overflows, and negligible ones become 0."""
+cdef np.ndarray without_negligible(np.ndarray rows):
+    """Return rows of float64, scaled so that no product overflows, in which negligible scores are 0."""
     cdef native.Environment found
-    cdef np.ndarray rows = flat(moved).reshape(-1, max(n, 1))
-    if np.PyArray_TYPE(rows) == np.NPY_FLOAT64 and np.PyArray_SIZE(rows):
-        quiet = begin_in_python(&found)
-        try:
-            _, exponent = np.frexp(rows.max(axis=1, keepdims=True))
-            rows = np.ldexp(rows, -exponent)
-            rows[rows < NEGLIGIBLE] = 0.0
-        finally:
-            end_in_python(quiet, &found)
-    return rows
+    quiet = begin_in_python(&found)
+    try:
+        _, exponent = np.frexp(rows.max(axis=1, keepdims=True))
+        rows = np.ldexp(rows, -exponent)
+        rows[rows < NEGLIGIBLE] = 0.0
+        return rows
+    finally:
+        end_in_python(quiet, &found)
 
 
-cdef int fill_up(np.ndarray rows, double mean, double floor, np.ndarray made, Settings settings, bint drop) except -1:
-    """Write the keep probabilities of each row."""
+cdef int fill_up(
+    np.ndarray rows, int64_t n, double mean, double floor, np.ndarray made, Settings settings, bint drop
+) except -1:
+    """Write the keep probabilities of each row of n scores."""
     cdef native.Environment found
     cdef native.fd_level_call call
     cdef const native.fd_isa *kernels = settings.kernels
     cdef int threads = threads_of(settings, np.PyArray_SIZE(rows))
     call.scores, call.out = np.PyArray_DATA(rows), <double *>np.PyArray_DATA(made)
     call.is_double, call.drop = np.PyArray_TYPE(rows) == np.NPY_FLOAT64, drop
-    call.rows, call.n = np.PyArray_DIM(rows, 0), np.PyArray_DIM(rows, 1)
+    call.rows, call.n = np.PyArray_SIZE(rows) // n, n
     call.mean, call.floor = mean, floor
     cdef PyThreadState *state
     if settings.module is None:
@@ -89,7 +91,7 @@ cdef int fill_up(np.ndarray rows, double mean, double floor, np.ndarray made, Se
         return 0
     quiet = begin_in_python(&found)
     try:
-        keep = levels.fill_up(rows.astype(np.float64), mean, floor)
+        keep = levels.fill_up(rows.astype(np.float64).reshape(-1, n), mean, floor)
         made[...] = (1.0 - keep if drop else keep).reshape(true_shape(made))
     finally:
         end_in_python(quiet, &found)

@@ -35,11 +35,13 @@ from fastdrop._core.plan cimport (
     chunk,
     compute_type,
     as_count,
+    as_real_array,
     draw_key,
     effective,
     end_in_python,
     first_index,
     flat,
+    is_one_of,
     is_plain,
     is_usual,
     kind_of,
@@ -68,9 +70,10 @@ from fastdrop._core.plan cimport (
     wrapped,
     writable,
 )
-from fastdrop._core.plan import fold_in, locate_block
+from fastdrop._core.plan import are_indices, fold_in, locate_block
 
 from fastdrop._core.arithmetic import fixed_sum
+from fastdrop._core.checks import as_non_negative_number, check_indices
 from fastdrop._core.backends import levels
 from fastdrop._core.backends import noise as definitions
 from fastdrop._core.backends.draws import draw_factors

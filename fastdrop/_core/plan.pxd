@@ -73,6 +73,8 @@ cdef int draw_key(seed, offset, native.fd_key *out) except -1
 # Checks of arrays
 cdef int kind_of(np.ndarray x, str name) except -1
 cpdef np.ndarray to_array(value, str name)
+cpdef np.ndarray as_real_array(value, str name, bint flags=*)
+cpdef bint is_one_of(value, names) except -1
 cpdef int check_out(out, np.ndarray x, str name=*) except -1
 cdef int check_result(out, np.dtype dtype, tuple shape) except -1
 cdef bint is_plain(np.ndarray a)
