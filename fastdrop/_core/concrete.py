@@ -41,7 +41,7 @@ def concrete_rate(p_logit: Any) -> tuple[float, float, float]:
 
 @plan.remembering(256)
 def rates(logit: float) -> tuple[float, float]:
-    """Return p and 1 - p. The cache takes the logits 0.0 and -0.0 for one; their results are the same."""
+    """Return p and 1 - p."""
     p, keep = sigmoid(np.array([logit, -logit])).tolist()
     return p, keep
 

@@ -142,29 +142,61 @@ cdef class RoundToNearest:
         native.environment_end(&self.found)
 
 
-def remembering(int most, bint typed=False):
-    """Decorate a function of numbers with a cache of its results, in which two subnormal numbers are two.
+def remembering(int most):
+    """Decorate a function with a memory of at most this many results, for arguments of the usual types.
 
-    The function takes its arguments by position. Where the caller's settings make subnormals equal to 0, `functools.lru_cache`
-    alone would take one for another.
+    The function takes its arguments by position, and never returns None. Where the caller's settings make subnormals equal to
+    0, `functools.lru_cache` would take one for another.
     """
 
     def decorate(function):
-        cached = functools.lru_cache(most, typed)(function)
+        cdef dict results = {}
 
         @functools.wraps(function)
         def found(*args):
             cdef native.Environment before
+            cdef int64_t kinds = 0
+            cdef int kind
             native.environment_begin(&before)
             try:
-                return cached(*args)
+                for value in args:
+                    kind = usual_kind(value)
+                    if not kind:
+                        return function(*args)
+                    kinds = 8 * kinds + kind
+                key = (kinds, args)
+                made = results.get(key)
+                if made is None:
+                    made = function(*args)
+                    if len(results) >= most:
+                        results.clear()
+                    results[key] = made
+                return made
             finally:
                 native.environment_end(&before)
 
-        found.cache_clear = cached.cache_clear
+        found.cache_clear = results.clear
         return found
 
     return decorate
+
+
+cdef tuple NUMBERS = (np.float32, np.float64)
+
+
+cdef int usual_kind(value):
+    """Return a number for the type of an argument whose equals of that type are the same to a function; else 0, as for -0.0."""
+    if PyFloat_CheckExact(value):
+        return bits_of(value) != bits_of(-0.0)
+    if has_plain_axes(value):
+        return 2
+    if value is True or value is False:
+        return 3
+    if value is None or PyUnicode_CheckExact(value):
+        return 4
+    if type(value) in NUMBERS and bits_of(value) != bits_of(-0.0):
+        return 5 + NUMBERS.index(type(value))
+    return 0
 
 
 def rounding_to_nearest(function):

@@ -589,8 +589,8 @@ class AttentionDropout(Variant, forward=fastdrop.attention_dropout, backward=fas
     @property
     def renormalizes(self) -> bool:
         """Whether each row is divided by its sum."""
-        rule = {name: value for name, value in self.options.items() if name != "through_sum"}
-        return check_rule(0.0, **rule).renormalize
+        rule = [self.options[name] for name in ("unit", "shared_axes", "window", "exact_rate", "renormalize")]
+        return check_rule(0.0, *rule).renormalize
 
     @property
     def scaling(self) -> str:

@@ -210,21 +210,9 @@ def feature_alpha_dropout_backward(
 Factors = tuple[float, float, float]
 
 
-def alpha_factors(p: Any, mean: Any, var: Any) -> Factors:
-    """Return (a, b, c): a kept x becomes a x + b, a dropped one c."""
-    if type(p) is type(mean) is type(var) is float:  # the usual case, whose results are cached
-        return factors_of_floats(p, mean, var, math.copysign(1.0, mean))
-    return compute_factors(p, mean, var)
-
-
 @plan.remembering(256)
-def factors_of_floats(p: float, mean: float, var: float, sign_of_mean: float) -> Factors:
-    """Return the factors. The sign of the mean is part of the cache key, to distinguish -0.0 from 0.0."""
-    return compute_factors(p, mean, var)
-
-
-def compute_factors(p: Any, mean: Any, var: Any) -> Factors:
-    """Check the numbers, and return their factors."""
+def alpha_factors(p: Any, mean: Any, var: Any) -> Factors:
+    """Return (a, b, c), or raise an error for a bad argument: a kept x becomes a x + b, a dropped one c."""
     p, mean, var = plan.as_rate(p), as_finite_number(mean, "mean"), as_positive_number(var, "var")
     if not plan.sign(p):
         return 1.0, -0.0, mean  # adding -0.0 changes no number: 0.0 would change -0.0

@@ -204,22 +204,9 @@ class Rule(NamedTuple):
         return decisions_of_windows(x.shape, self.p, self.shared_axes, self.window, self.is_exact)
 
 
+@plan.remembering(256)
 def check_rule(p: Any, unit: Any, shared_axes: Any, window: Any, exact_rate: Any, renormalize: Any) -> Rule:
     """Return the rule with every default filled in, or raise an error for a bad argument."""
-    is_usual = type(p) is float and type(unit) is str and type(window) is int and type(exact_rate) is bool
-    if is_usual and shared_axes is None and (renormalize is None or type(renormalize) is bool):
-        return usual_rule(p, unit, window, exact_rate, renormalize)
-    return make_rule(p, unit, shared_axes, window, exact_rate, renormalize)
-
-
-@plan.remembering(256)
-def usual_rule(p: float, unit: str, window: int, exact_rate: bool, renormalize: bool | None) -> Rule:
-    """Return the rule for arguments of the usual types, without shared axes."""
-    return make_rule(p, unit, None, window, exact_rate, renormalize)
-
-
-def make_rule(p: Any, unit: Any, shared_axes: Any, window: Any, exact_rate: Any, renormalize: Any) -> Rule:
-    """Check the arguments, and return their rule."""
     if not plan.is_one_of(unit, ("element", "key")):
         raise ValueError(f"unit must be 'element' or 'key'; got {unit!r}")
     length, axes = as_positive_count(window, "window"), check_shared_axes(shared_axes)
@@ -530,18 +517,10 @@ class KeyRule(NamedTuple):
 
 def check_keys(x: NDArray[Any], name: str, p: Any, shared_axes: Any, empty_rows: Any, allowed: Any) -> KeyRule:
     """Return the rule for an array, or raise an error for a bad argument."""
-    shape = check_heads(x, name)
-    if type(p) is float and type(empty_rows) is str and shared_axes is allowed is None:  # the usual case, which is cached
-        return usual_keys(shape, p, empty_rows)
-    return make_keys(shape, p, shared_axes, empty_rows, allowed)
+    return make_keys(check_heads(x, name), p, shared_axes, empty_rows, allowed)
 
 
 @plan.remembering(256)
-def usual_keys(shape: tuple[int, ...], p: float, empty_rows: str) -> KeyRule:
-    """Return the rule without shared axes, if all keys are allowed."""
-    return make_keys(shape, p, None, empty_rows, None)
-
-
 def make_keys(shape: tuple[int, ...], p: Any, shared_axes: Any, empty_rows: Any, allowed: Any) -> KeyRule:
     """Return the rule for an array of a shape, or raise an error for a bad argument."""
     rate, axes = plan.as_rate(p), check_shared_axes(shared_axes)

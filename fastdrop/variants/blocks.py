@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -164,18 +163,10 @@ class Maps(NamedTuple):
 
 def check_maps(x: NDArray[Any], name: str, block_size: Any, shared_axes: Any, data_format: Any) -> Maps:
     """Return the maps of an array, or raise an error for a bad argument."""
-    shape = x.shape
-    if type(block_size) is int and type(data_format) is str and shared_axes is None:  # the usual case, whose results are cached
-        return usual_maps(shape, name, block_size, data_format)
-    return maps_of_shape(shape, name, block_size, shared_axes, data_format)
+    return maps_of_shape(x.shape, name, block_size, shared_axes, data_format)
 
 
-@functools.lru_cache(maxsize=256)
-def usual_maps(shape: tuple[int, ...], name: str, block_size: int, data_format: str) -> Maps:
-    """Return the maps of an array without shared axes."""
-    return maps_of_shape(shape, name, block_size, None, data_format)
-
-
+@plan.remembering(256)
 def maps_of_shape(shape: tuple[int, ...], name: str, block_size: Any, shared_axes: Any, data_format: Any) -> Maps:
     """Return the maps of an array of a shape, or raise an error for a bad argument."""
     if not 3 <= len(shape) <= 5:

@@ -334,22 +334,9 @@ class SoftMask(NamedTuple):
         return np.float64(slope)
 
 
+@plan.remembering(256)
 def soften(p_logit: Any, temperature: Any, epsilon: Any, exact_mean: Any) -> SoftMask:
-    """Return the mask's parameters, checked."""
-    is_usual = type(p_logit) in (float, np.float32, np.float64) and type(temperature) is type(epsilon) is float
-    if is_usual and type(exact_mean) is bool:
-        return usual_mask(p_logit, temperature, epsilon, exact_mean)
-    return make_mask(p_logit, temperature, epsilon, exact_mean)
-
-
-@plan.remembering(256, typed=True)
-def usual_mask(p_logit: Any, temperature: float, epsilon: float, exact_mean: bool) -> SoftMask:
-    """Return the parameters for arguments of the usual types."""
-    return make_mask(p_logit, temperature, epsilon, exact_mean)
-
-
-def make_mask(p_logit: Any, temperature: Any, epsilon: Any, exact_mean: Any) -> SoftMask:
-    """Check the arguments, and return the mask's parameters."""
+    """Return the mask's parameters, or raise an error for a bad argument."""
     t, least = as_positive_scalar(temperature, "temperature"), as_positive_scalar(epsilon, "epsilon")
     require(least < 1, "epsilon", "below 1", epsilon)
     _, p, keep = concrete_rate(p_logit)

@@ -170,19 +170,10 @@ class Rule(NamedTuple):
     first_sample: int  # whose masks come first
 
 
+@plan.remembering(256)
 def check_rule(p: Any, per: Any, mode: Any, drop_bias: Any, start: Any) -> Rule:
     """Return the rule, or raise an error that names the bad argument."""
-    if type(p) is float and type(per) is type(mode) is str and type(drop_bias) is bool and type(start) is int:
-        return usual_rule(p, per, mode, drop_bias, start)
-    return make_rule(p, per, mode, drop_bias, start)
-
-
-def make_rule(p: Any, per: Any, mode: Any, drop_bias: Any, start: Any) -> Rule:
-    """Check the arguments, and return their rule."""
     if not plan.is_one_of(per, ("sample", "batch")):
         raise ValueError(f"per must be 'sample', one mask per sample, or 'batch', one mask for all; got {per!r}")
     first, drops_bias = plan.as_count(start, "start"), plan.check_flag(drop_bias, "drop_bias")
     return Rule(plan.as_rate(p), per == "sample", plan.check_mode(mode), drops_bias, first if per == "sample" else 0)
-
-
-usual_rule = plan.remembering(256)(make_rule)

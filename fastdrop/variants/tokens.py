@@ -276,12 +276,12 @@ def choose(x: NDArray[Any], name: str, p: Any, prefix: Any, flags: tuple[Any, An
     if not (type(p) is float and type(prefix) is int and type(flags[0]) is type(flags[1]) is bool):
         p, prefix = plan.as_rate(p), plan.as_count(prefix, "num_prefix_tokens")
         flags = plan.check_flag(flags[0], "ordered"), plan.check_flag(flags[1], "gather")
-    return make_choice(x.shape, name, p, prefix, flags, tokens)  # the shape as the conversions left it
+    return make_choice(x.shape, name, p, prefix, *flags, tokens)  # the shape as the conversions left it
 
 
 @plan.remembering(256)
 def make_choice(
-    shape: tuple[int, ...], name: str, p: float, prefix: int, flags: tuple[bool, bool], tokens: int | None
+    shape: tuple[int, ...], name: str, p: float, prefix: int, in_order: bool, gathers: bool, tokens: int | None
 ) -> Choice:
     """Return the choice for an array of a shape."""
     rate, before = plan.as_rate(p), plan.as_count(prefix, "num_prefix_tokens")
@@ -290,7 +290,7 @@ def make_choice(
     number = shape[1] if tokens is None else tokens
     if before > max(number, shape[1]):
         raise ValueError(f"num_prefix_tokens must be at most the {shape[1]} tokens of {name}; got {before}")
-    free, (in_order, gathers) = number - before, flags
+    free = number - before
     kept = min(free, max(1, whole_part(free, rate, True)))
     return Choice(rate, before, gathers, number, kept, (free, kept, not plan.sign(rate), in_order))
 

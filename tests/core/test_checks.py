@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from fastdrop._core import checks
+from fastdrop._core import checks, plan
 
 NUMBERS = [checks.as_finite_number, checks.as_positive_number, checks.as_non_negative_number]
 SCALARS = [checks.as_finite_scalar, checks.as_positive_scalar, checks.as_non_negative_scalar]
@@ -84,3 +84,22 @@ def test_indices():
     for bad in ([-1, 0], [0, 3]):
         with pytest.raises(ValueError, match=rf"labels must be in \[0, 3\), the classes; got {bad[0]} to {bad[1]}"):
             checks.check_indices(np.array(bad), 3, "labels", "the classes")
+
+
+def test_remembered_results():
+    """Results are remembered for arguments of the usual types, and equal arguments of two types are two."""
+    calls = []
+
+    @plan.remembering(11)
+    def described(value):
+        calls.append(value)
+        return type(value), repr(value)
+
+    usual = [0, 0.0, False, 1, 1.0, True, np.float32(1), np.float64(1), "1", (1,), None]
+    unusual = [-0.0, np.float32(-0.0), (True,), (1.0,), np.int64(1), [1]]
+    for value in (usual + unusual) * 2:
+        assert described(value) == (type(value), repr(value))
+    assert len(calls) == len(usual) + 2 * len(unusual)
+    described(2)  # one more than fit: all are forgotten
+    described(0)
+    assert calls[-2:] == [2, 0]
