@@ -113,7 +113,8 @@ void fd_scatter(const char *flat, char *array, const fd_layout *layout, int64_t 
 }
 
 char *fd_neighbours(fd_array array, int64_t first, int64_t n, int64_t itemsize) {
-  int64_t left;
+  int64_t left = 0;
+  if (fd_layout_is_flat(array.layout, itemsize)) return (char *)array.data + first * itemsize;
   if (array.layout->strides[array.layout->ndim - 1] != itemsize) return 0;
   const int64_t at = fd_place(array.layout, first, &left);
   return n <= left ? (char *)array.data + at : 0;

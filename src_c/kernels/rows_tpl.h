@@ -24,6 +24,9 @@ static void NAME(row_sums)(void *values, int64_t rows, int64_t n) {
   }
   if (left == 16) NAME(halve_rows)(all, rows, n, 8), left = 8;
   if (left == 8) NAME(halve_rows)(all, rows, n, 4), left = 4;
+  if (left == 4) NAME(halve_rows)(all, rows, n, 2), left = 2;
+  if (left == 2) NAME(halve_rows)(all, rows, n, 1), left = 1;
+  if (left == 1) return;
   for (int64_t some; rows > 0; rows -= some, all += some * n) {
     some = rows < AT_ONCE ? rows : AT_ONCE;
     for (int64_t row = 0; row < some; row++)
