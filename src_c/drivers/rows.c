@@ -130,7 +130,7 @@ static NOINLINE void divide_rows(row_work *row, int64_t first, int64_t rows) {
   const uint64_t *bits = bits_at(row, first, n, aligned);
   write_kept(job, call->x, first, n, bits, buffers->totals);
   if (call->grad && !call->is_constant) {
-    memcpy(buffers->values, buffers->totals, (size_t)(n * job->size));
+    write_kept(job, call->x, first, n, bits, buffers->values);
     write_kept(job, call->grad, first, n, bits, buffers->shifts);
   }
   fetch(job, call->x, first + n, n);
