@@ -18,10 +18,16 @@ typedef struct {
   int shared;    /* elements share decisions in long runs, and dropped elements need no operand */
   int64_t period;       /* the length of a short bias, or 0 */
   const char *repeated; /* a short bias and, after it, the elements of a piece that begins with its last element */
+  int64_t piece;        /* the most elements of a piece */
+  int number_in_runs;
+  const fd_layout *in_runs[4];
 } dropout_job;
 
 /* Whether x is the only operand. */
 static int is_simple(int op) { return op == FD_SCALE || op == FD_AFFINE || op == FD_SIGNED; }
+
+/* Whether each element has a factor of its own, made from its rate. */
+static int has_factors(const dropout_job *job) { return job->op < FD_AFFINE && job->op & FD_WITH_RATES; }
 
 /* A piece of a tile has at most PIECE_BYTES of an operand that must be copied to a buffer. Factors are made in short pieces, so that
  * the divisions of one piece overlap with the memory traffic of the previous piece. */
@@ -31,17 +37,30 @@ enum { PIECE_BYTES = 4096, FACTORS = 256 };
  * copy waits behind the streaming stores of the piece before it, and the kernel waits for the copy. */
 enum { LONG_RUN = 1024 };
 
+static int is_in_long_runs(fd_array array, int64_t itemsize) {
+  const int inner = array.layout->ndim - 1;
+  return array.layout->strides[inner] == itemsize && array.layout->shape[inner] >= LONG_RUN;
+}
+
+/* Sets the most elements of a piece, and finds the operands in long runs. */
+static void choose_pieces(dropout_job *job) {
+  const fd_array none = {0}, bias = job->period ? none : job->call->bias, operands[4] = {job->call->x, job->call->y, job->call->other, bias};
+  const int64_t copied = PIECE_BYTES / job->itemsize;
+  job->piece = has_factors(job) ? FACTORS : job->period ? copied : FD_TILE;
+  for (int k = 0; k < 4; k++) {
+    if (!operands[k].data || fd_layout_is_flat(operands[k].layout, job->itemsize)) continue;
+    if (is_in_long_runs(operands[k], job->itemsize)) job->in_runs[job->number_in_runs++] = operands[k].layout;
+    else job->piece = fd_min(job->piece, copied);
+  }
+}
+
 /* The number of elements of the piece that begins at element i: up to the end of a run, in whole words of bits. The elements around
  * an end are a piece of their own, which is copied. */
-static int64_t piece_at(const dropout_job *job, int64_t i, int with_rates) {
-  const fd_array none = {0}, bias = job->period ? none : job->call->bias, operands[4] = {job->call->x, job->call->y, job->call->other, bias};
-  int64_t n = with_rates ? FACTORS : job->period ? PIECE_BYTES / job->itemsize : FD_TILE;
-  for (int k = 0; k < 4; k++) {
-    const fd_layout *layout = operands[k].layout;
-    if (!operands[k].data || fd_layout_is_flat(layout, job->itemsize)) continue;
-    const int64_t length = layout->shape[layout->ndim - 1];
-    const int in_runs = layout->strides[layout->ndim - 1] == job->itemsize && length >= LONG_RUN;
-    n = fd_min(n, in_runs ? length - i % length : PIECE_BYTES / job->itemsize);
+static int64_t piece_at(const dropout_job *job, int64_t i) {
+  int64_t n = job->piece;
+  for (int k = 0; k < job->number_in_runs; k++) {
+    const int64_t length = job->in_runs[k]->shape[job->in_runs[k]->ndim - 1];
+    n = fd_min(n, length - i % length);
   }
   return n < 64 ? 64 : n / 64 * 64;
 }
@@ -59,11 +78,11 @@ static void factors_at(const dropout_job *job, const bit_source *source, int64_t
 static NOINLINE void gathered_tile(const dropout_job *job, int64_t i, const fd_tile *tile, const bit_source *source) {
   _Alignas(64) char x[PIECE_BYTES], bias[PIECE_BYTES], other[PIECE_BYTES], factors[FACTORS * 8];
   const fd_call *call = job->call;
-  const int with_rates = job->op < FD_AFFINE && job->op & FD_WITH_RATES;
+  const int with_factors = has_factors(job);
   fd_tile piece = *tile;
-  if (with_rates) piece.factors = factors;
+  if (with_factors) piece.factors = factors;
   for (int64_t done = 0; done < tile->n; done += piece.n, i += piece.n) {
-    piece.n = fd_min(piece_at(job, i, with_rates), tile->n - done);
+    piece.n = fd_min(piece_at(job, i), tile->n - done);
     piece.bits = tile->bits + done / 64;
     piece.x = fd_flat_tile(call->x, i, piece.n, job->itemsize, x);
     if (job->period)
@@ -73,7 +92,7 @@ static NOINLINE void gathered_tile(const dropout_job *job, int64_t i, const fd_t
     if (call->other.data) piece.other = fd_flat_tile(call->other, i, piece.n, job->itemsize, other);
     char *y = fd_neighbours(call->y, i, piece.n, job->itemsize);
     piece.y = y ? y : x;
-    if (with_rates) factors_at(job, source, done, piece.n, factors);
+    if (with_factors) factors_at(job, source, done, piece.n, factors);
     job->isa->apply[call->dtype][job->op](&piece);
     if (!y) fd_scatter(x, (char *)call->y.data, call->y.layout, i, piece.n, job->itemsize);
   }
@@ -181,6 +200,7 @@ void fd_apply(const fd_isa *isa, const fd_call *call, int threads) {
   job.bypass = job.flat && call->x.data != call->y.data && call->n * itemsize >= call->bypass_bytes;
   job.shared = job.flat && is_simple(job.op) && job.op != FD_SIGNED && (!bits->rates.data || rate_runs) && mask->strides[mask->ndim - 1] == 0 && mask->shape[mask->ndim - 1] >= LEAST_SHARED_RUN;
   repeat_bias(&job, repeated);
+  choose_pieces(&job);
   const int fast = fd_transposed_axis(call->x.layout, call->y.layout);
   if (fast >= 0 && is_simple(call->op) && !call->scales) {
     const fd_transposed transposed = {isa, call, itemsize, fast};
