@@ -167,9 +167,8 @@ static void levels(const fd_isa *isa, const row *kernel) {
 }
 
 static void targets(const fd_isa *isa, const row *kernel) {
-  static uint32_t counts[FD_TARGET_COLUMNS << 11];
   const int64_t rows = kernel->n / ROW;
-  const fd_target_call call = {x, kernel->dtype, rows, ROW, rows / 2, counts, (uint8_t *)y};
+  const fd_target_call call = {x, kernel->dtype, rows, ROW, rows / 2, other, (uint8_t *)y};
   fd_find_others(isa, &call, 1);
 }
 

@@ -178,7 +178,7 @@ cdef extern from "fastdrop.h" nogil:
         int64_t rows
         int64_t columns
         int64_t targets
-        uint32_t *counts
+        void *copies
         uint8_t *spared
 
 
@@ -233,7 +233,7 @@ cdef int draw_shift(int64_t features) noexcept nogil
 cdef void multiply_draws(const fd_isa *isa, const fd_draw_call *call, const uint64_t *shares, int threads) noexcept nogil
 cdef bint are_scores(const fd_isa *isa, const void *scores, bint is_double, int64_t n) noexcept nogil
 cdef void fill_levels(const fd_isa *isa, const fd_level_call *call, int threads) noexcept nogil
-cdef int64_t target_counts(int64_t rows, int64_t columns) noexcept nogil
+cdef int64_t target_copies(int64_t rows, int64_t columns) noexcept nogil
 cdef void find_others(const fd_isa *isa, const fd_target_call *call, int threads) noexcept nogil
 cdef void use_large_pages(void *data, int64_t bytes) noexcept nogil
 cdef uint64_t fold_in(const fd_isa *isa, uint64_t seed, uint64_t data) noexcept nogil

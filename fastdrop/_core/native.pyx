@@ -38,7 +38,7 @@ cdef extern from "fastdrop.h" nogil:
     void fd_multiply_draws(const fd_isa *isa, const fd_draw_call *call, const uint64_t *shares, int threads)
     int fd_are_scores(const fd_isa *isa, const void *scores, int is_double, int64_t n)
     void fd_fill_levels(const fd_isa *isa, const fd_level_call *call, int threads)
-    int64_t fd_target_counts(int64_t rows, int64_t columns)
+    int64_t fd_target_copies(int64_t rows, int64_t columns)
     void fd_find_others(const fd_isa *isa, const fd_target_call *call, int threads)
     void fd_use_large_pages(void *data, int64_t bytes)
     uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data)
@@ -209,8 +209,8 @@ cdef void fill_levels(const fd_isa *isa, const fd_level_call *call, int threads)
     fd_fill_levels(isa, call, threads)
 
 
-cdef int64_t target_counts(int64_t rows, int64_t columns) noexcept nogil:
-    return fd_target_counts(rows, columns)
+cdef int64_t target_copies(int64_t rows, int64_t columns) noexcept nogil:
+    return fd_target_copies(rows, columns)
 
 
 cdef void find_others(const fd_isa *isa, const fd_target_call *call, int threads) noexcept nogil:

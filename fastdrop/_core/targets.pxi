@@ -6,7 +6,7 @@ cdef int64_t MOST_COMPARED = 0xFFFFFFFF  # the counts of the kernels have 32 bit
 def find_others(weight, int64_t targets, bint by_column, Call call not None):
     """Return flags that are False for the `targets` weights of least magnitude, in each column (last axis) or among all."""
     cdef Settings settings = settings_of(call.backend, call.num_threads)
-    cdef np.ndarray given = of_numpy(weight, "weight"), x, spared, counts
+    cdef np.ndarray given = of_numpy(weight, "weight"), x, spared, copies
     cdef int last = np.PyArray_NDIM(given) - 1
     cdef native.Environment found
     cdef PyThreadState *state
@@ -31,9 +31,9 @@ def find_others(weight, int64_t targets, bint by_column, Call call not None):
             end_in_python(quiet, &found)
         np.logical_not(targeted.reshape(true_shape(given)), out=spared)
         return spared
-    counts = room(threads * native.target_counts(select.rows, select.columns), np.NPY_UINT32)
+    copies = room(threads * native.target_copies(select.rows, select.columns) * np.PyArray_ITEMSIZE(x), np.NPY_UINT8)
     select.x, select.spared = np.PyArray_DATA(x), <uint8_t *>np.PyArray_DATA(spared)
-    select.counts = <uint32_t *>np.PyArray_DATA(counts)
+    select.copies = np.PyArray_DATA(copies)
     state = released(np.PyArray_SIZE(x))
     native.find_others(kernels, &select, threads)
     regain(state)

@@ -224,13 +224,13 @@ typedef struct {
 } fd_level_call;
 
 /* The elements of least magnitude of each column: `targets` of them, the first ones among equal magnitudes. NaN counts as infinite. */
-enum { FD_TARGET_COLUMNS = 64 }; /* columns that are compared at a time */
+enum { FD_TARGET_COLUMNS = 16 }; /* columns that are compared at a time */
 typedef struct {
   const void *x;                /* rows * columns elements of dtype */
   int dtype;
   int64_t rows, columns;
   int64_t targets;              /* 1 .. rows */
-  uint32_t *counts;             /* a buffer of fd_target_counts numbers for each thread */
+  void *copies;                 /* room for fd_target_copies elements for each thread */
   uint8_t *spared;              /* the result: 0 for the targets, 1 for all others */
 } fd_target_call;
 
@@ -335,7 +335,8 @@ void fd_multiply_draws(const fd_isa *isa, const fd_draw_call *call, const uint64
 int fd_are_scores(const fd_isa *isa, const void *scores, int is_double, int64_t n);
 void fd_fill_levels(const fd_isa *isa, const fd_level_call *call, int threads);
 
-int64_t fd_target_counts(int64_t rows, int64_t columns);
+/* The number of elements of a block of columns that are copied. */
+int64_t fd_target_copies(int64_t rows, int64_t columns);
 void fd_find_others(const fd_isa *isa, const fd_target_call *call, int threads);
 
 /* Asks the system for large pages for a new result before it is written. The content does not change. */

@@ -1,5 +1,6 @@
 /* targets.c: the elements of least magnitude of each column, by selection with a histogram of binary digits: most significant digits
- * first, until the digits so far decide every column. A few elements are compared with each other instead.
+ * first, until the digits so far decide. Columns are copied, a block at a time, so that the elements of each are neighbours. A few
+ * elements are compared with each other instead.
  */
 #include <string.h>
 
@@ -10,18 +11,10 @@ enum { LEAST_WIDTH = 4, MOST_WIDTH = 11 }; /* bits per digit */
 typedef struct {
   const fd_isa *isa;
   const fd_target_call *call;
-  int *workers; /* the number of workers that have begun; each takes its own part of the counts */
+  int *workers; /* the number of workers that have begun; each takes its own part of the copies */
 } targets_job;
 
-/* A block of columns, one lane each; left[k] of the elements with the digits of lane k are targets, and `surplus` are not. A single
- * column has all lanes, in the order of its elements, and the state of lane 0. */
-typedef struct {
-  const targets_job *job;
-  fd_target_rows rows;
-  int64_t columns, rest; /* rest: the elements of a single column that do not fill the lanes */
-  uint64_t digits[FD_TARGET_COLUMNS];
-  int64_t left[FD_TARGET_COLUMNS], surplus[FD_TARGET_COLUMNS];
-} selection;
+int64_t fd_target_copies(int64_t rows, int64_t columns) { return columns == 1 ? 0 : fd_min(columns, FD_TARGET_COLUMNS) * rows; }
 
 /* Few elements need few counts. */
 static int first_width(int64_t rows) {
@@ -30,91 +23,59 @@ static int first_width(int64_t rows) {
   return width;
 }
 
-int64_t fd_target_counts(int64_t rows, int64_t columns) { return fd_min(columns, FD_TARGET_COLUMNS) << first_width(rows); }
-
-static fd_target_rows rest_of(const selection *with, int64_t itemsize) {
-  fd_target_rows rest = with->rows;
-  rest.x = (const char *)rest.x + rest.rows * rest.step * itemsize;
-  rest.rows = 1;
-  rest.lanes = with->rest;
-  return rest;
+/* Finds the digit of the target that has `left` targets at or before it. Returns how many elements with this digit are no targets. */
+static int64_t choose_digit(uint32_t *counts, int width, int64_t *left, uint64_t *digit) {
+  uint32_t *last = counts + (1 << width) - 1;
+  const uint32_t of_last = *last;
+  *last = UINT32_MAX; /* the search ends here, also if another thread has changed the weights since they were counted */
+  for (*digit = 0; *left > counts[*digit]; ++*digit) *left -= counts[*digit];
+  *last = of_last;
+  return counts[*digit] - *left;
 }
 
-static void count_digits(selection *with) {
-  const targets_job *job = with->job;
-  const int dtype = job->call->dtype;
-  memset(with->rows.counts, 0, (size_t)(with->columns << with->rows.width) * sizeof *with->rows.counts);
-  job->isa->count_digits[dtype](&with->rows);
-  if (!with->rest) return;
-  const fd_target_rows rest = rest_of(with, fd_itemsize(dtype));
-  job->isa->count_digits[dtype](&rest);
-}
-
-/* Adds a digit to each column. Returns whether all columns are decided: all elements with the digits so far are targets. */
-static int choose_digits(selection *with) {
-  int64_t undecided = 0;
-  for (int64_t k = 0; k < with->columns; k++) {
-    uint32_t *counts = with->rows.counts + k * with->rows.counts_step, *last = counts + (1 << with->rows.width) - 1;
-    const uint32_t of_last = *last;
-    uint64_t digit = 0;
-    *last = UINT32_MAX; /* the search ends here, also if another thread has changed the weights since they were counted */
-    for (; with->left[k] > counts[digit]; digit++) with->left[k] -= counts[digit];
-    *last = of_last;
-    with->digits[k] = with->digits[k] << with->rows.width | digit;
-    undecided |= with->surplus[k] = counts[digit] - with->left[k];
-  }
-  for (int64_t k = with->columns; k < with->rows.lanes; k++) with->digits[k] = with->digits[0];
-  return !undecided;
-}
-
-/* Of equal elements, the last ones are spared. */
-static void spare_others(const selection *with, int64_t begin) {
-  const targets_job *job = with->job;
-  const fd_target_call *call = job->call;
-  const int dtype = call->dtype;
-  job->isa->spare_larger[dtype](&with->rows, call->spared + begin);
-  if (with->rest) {
-    const fd_target_rows rest = rest_of(with, fd_itemsize(dtype));
-    job->isa->spare_larger[dtype](&rest, call->spared + with->rows.rows * with->rows.step);
-  }
-  fd_target_rows columns = with->rows;
-  columns.rows = call->rows, columns.step = call->columns;
-  for (int64_t k = 0; k < with->columns; k++) job->isa->spare_last[dtype](&columns, k, with->surplus[k], call->spared + begin);
-}
-
-static void select_block(selection *with, int64_t begin) {
+/* Returns the limit above the targets among the magnitudes of n neighbours. `surplus` elements right below it are no targets. */
+static uint64_t limit_of(const targets_job *job, const void *x, int64_t n, int64_t *surplus) {
   static const int bits[FD_DTYPES] = {[FD_FLOAT32] = 31, [FD_FLOAT64] = 63, [FD_FLOAT16] = 15, [FD_BFLOAT16] = 15};
-  fd_target_rows *rows = &with->rows;
-  rows->shift = bits[with->job->call->dtype];
-  for (rows->is_first = 1;; rows->is_first = 0) {
-    rows->width = (int)fd_min(rows->width, rows->shift);
-    rows->shift -= rows->width;
-    if (rows->counts_step) rows->counts_step = INT64_C(1) << rows->width;
-    count_digits(with);
-    if (choose_digits(with) || !rows->shift) break;
+  uint32_t counts[1 << MOST_WIDTH];
+  fd_digits digits = {.shift = bits[job->call->dtype], .width = first_width(n), .is_first = 1};
+  int64_t left = job->call->targets;
+  for (;; digits.is_first = 0) {
+    uint64_t digit;
+    digits.width = (int)fd_min(digits.width, digits.shift);
+    digits.shift -= digits.width;
+    memset(counts, 0, sizeof *counts << digits.width);
+    job->isa->count_digits[job->call->dtype](x, n, &digits, counts);
+    *surplus = choose_digit(counts, digits.width, &left, &digit);
+    digits.so_far = digits.so_far << digits.width | digit;
+    if (!*surplus || !digits.shift) return (digits.so_far + 1) << digits.shift;
   }
-  spare_others(with, begin);
+}
+
+/* Selects among the elements of up to FD_TARGET_COLUMNS columns. Of equal elements, the last ones are spared. */
+static void select_block(const targets_job *job, const fd_target_rows *rows, char *copies, uint8_t *spared) {
+  const int dtype = job->call->dtype;
+  uint64_t limits[FD_TARGET_COLUMNS];
+  int64_t surplus[FD_TARGET_COLUMNS];
+  if (job->call->columns > 1) job->isa->copy_columns[dtype](rows, copies);
+  for (int64_t k = 0; k < rows->lanes; k++) {
+    const char *column = job->call->columns > 1 ? copies + k * rows->rows * fd_itemsize(dtype) : (const char *)rows->x;
+    limits[k] = limit_of(job, column, rows->rows, surplus + k);
+  }
+  if (job->call->columns > 1) job->isa->spare_larger[dtype](rows, limits, spared);
+  else job->isa->spare_neighbours[dtype](rows->x, rows->rows, limits[0], spared);
+  for (int64_t k = 0; k < rows->lanes; k++) job->isa->spare_last[dtype](rows, k, limits[k], surplus[k], spared);
 }
 
 static void targets_range(const void *work, int64_t begin, int64_t end) {
   const targets_job *job = (const targets_job *)work;
   const fd_target_call *call = job->call;
-  const int64_t worker = __atomic_fetch_add(job->workers, 1, __ATOMIC_RELAXED), most = FD_TARGET_COLUMNS;
-  const int is_few = call->rows <= FD_FEW_ROWS, is_single = call->columns == 1 && !is_few;
+  const int64_t worker = __atomic_fetch_add(job->workers, 1, __ATOMIC_RELAXED), itemsize = fd_itemsize(call->dtype);
+  char *copies = (char *)call->copies + worker * fd_target_copies(call->rows, call->columns) * itemsize;
   for (int64_t block = begin / FD_TILE; block < end / FD_TILE; block++) {
-    const int64_t first = block * most;
-    selection with = {.job = job, .columns = fd_min(most, call->columns - first), .rest = is_single ? call->rows % most : 0};
-    with.rows = (fd_target_rows){.x = (const char *)call->x + first * fd_itemsize(call->dtype),
-                                 .rows = is_single ? call->rows / most : call->rows,
-                                 .step = is_single ? most : call->columns,
-                                 .lanes = is_single ? most : with.columns,
-                                 .digits = with.digits,
-                                 .width = first_width(call->rows),
-                                 .counts = call->counts + worker * fd_target_counts(call->rows, call->columns),
-                                 .counts_step = !is_single};
-    for (int64_t k = 0; k < with.columns; k++) with.left[k] = call->targets;
-    if (is_few) job->isa->spare_few[call->dtype](&with.rows, call->targets, call->spared + first);
-    else select_block(&with, first);
+    const int64_t first = block * FD_TARGET_COLUMNS;
+    const fd_target_rows rows = {(const char *)call->x + first * itemsize, call->rows, call->columns, fd_min(FD_TARGET_COLUMNS, call->columns - first)};
+    if (call->rows <= FD_FEW_ROWS) job->isa->spare_few[call->dtype](&rows, call->targets, call->spared + first);
+    else select_block(job, &rows, copies, call->spared + first);
   }
 }
 

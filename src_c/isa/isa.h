@@ -106,18 +106,21 @@ typedef double score_sum_kernel(const void *scores, int64_t n, int64_t *zeros);
 typedef void shares_kernel(const void *scores, int64_t n, double level, double of_zeros, const fd_level_call *call, double *out);
 typedef int are_scores_kernel(const void *scores, int64_t n);
 
-/* Rows of elements whose digits are counted or compared (fd_find_others): `lanes` elements each, `step` elements apart. */
+/* Rows of elements whose magnitudes are compared (fd_find_others): `lanes` elements each, `step` elements apart. A limit is a magnitude
+ * as an integer. */
 typedef struct {
   const void *x;
   int64_t rows, step, lanes;
-  const uint64_t *digits;      /* of each lane, so far */
-  int width, shift, is_first;  /* a digit has `width` bits, above bit `shift`; whether there are no digits yet */
-  uint32_t *counts;
-  int64_t counts_step;         /* 0 if all lanes count together */
 } fd_target_rows;
-typedef void count_digits_kernel(const fd_target_rows *rows);
-typedef void spare_larger_kernel(const fd_target_rows *rows, uint8_t *spared);
-typedef void spare_last_kernel(const fd_target_rows *rows, int64_t lane, int64_t surplus, uint8_t *spared);
+typedef struct {
+  uint64_t so_far;            /* the digits that were chosen */
+  int width, shift, is_first; /* the next digit has `width` bits, above bit `shift`; whether it is the first */
+} fd_digits;
+typedef void copy_columns_kernel(const fd_target_rows *rows, void *copies);
+typedef void count_digits_kernel(const void *x, int64_t n, const fd_digits *digits, uint32_t *counts);
+typedef void spare_neighbours_kernel(const void *x, int64_t n, uint64_t limit, uint8_t *spared);
+typedef void spare_larger_kernel(const fd_target_rows *rows, const uint64_t *limits, uint8_t *spared);
+typedef void spare_last_kernel(const fd_target_rows *rows, int64_t lane, uint64_t limit, int64_t surplus, uint8_t *spared);
 enum { FD_FEW_ROWS = 32 }; /* so few are compared with each other */
 typedef void spare_few_kernel(const fd_target_rows *rows, int64_t targets, uint8_t *spared);
 
@@ -139,7 +142,9 @@ struct fd_isa {
   score_sum_kernel *score_sum[2];
   shares_kernel *shares[2];
   are_scores_kernel *are_scores[2];
+  copy_columns_kernel *copy_columns[FD_DTYPES];
   count_digits_kernel *count_digits[FD_DTYPES];
+  spare_neighbours_kernel *spare_neighbours[FD_DTYPES];
   spare_larger_kernel *spare_larger[FD_DTYPES];
   spare_last_kernel *spare_last[FD_DTYPES];
   spare_few_kernel *spare_few[FD_DTYPES];

@@ -54,11 +54,11 @@ static void check_levels(const fd_isa *isa, int64_t rows, int64_t n, double mean
 /* Targets: an element is one if fewer than `targets` elements of its column are smaller, or equal and before it. */
 static void check_targets(const fd_isa *isa, int64_t rows, int64_t columns, int64_t targets, int dtype) {
   static double x[MOST_LAID];
+  static double copies[3 * MOST_LAID];
   static uint8_t spared[MOST_LAID];
-  static uint32_t counts[3 * FD_TARGET_COLUMNS << 11];
   int equal = 1;
   for (int64_t i = 0; i < rows * columns; i++) set_element(x, dtype, i, (double)((i * 7919) % 101 - 50) / 8); /* many are equal */
-  const fd_target_call call = {x, dtype, rows, columns, targets, counts, spared};
+  const fd_target_call call = {x, dtype, rows, columns, targets, copies, spared};
   fd_find_others(isa, &call, 3);
   for (int64_t i = 0; i < rows * columns; i++) {
     int64_t before = 0;
