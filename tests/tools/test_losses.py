@@ -312,3 +312,14 @@ def test_lists_of_log_alphas():
 def test_kl_of_more_weights_than_an_array_has():
     with pytest.raises(OverflowError, match=r"shape \(8589934592, 8589934592\) has 2\*\*63 bytes or more"):
         losses.variational_kl(0.0, shape=(2**33, 2**33))
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if np.dtype(dtype).itemsize == 2])
+def test_products_of_many_numbers_of_16_bits(dtype):
+    """They come from a table of the products of all numbers."""
+    every = np.arange(1 << 16, dtype=np.uint16).view(dtype)
+    wanted = numbers.scaled(every, 0.1234)
+    with np.errstate(all="ignore"):
+        assert_same_bytes(wanted, (every.astype(np.float64) * 0.1234).astype(dtype))
+    found = numbers.scaled(np.tile(every, (5, 1))[:, ::-1], 0.1234)
+    assert_same_bytes(found, np.tile(wanted, (5, 1))[:, ::-1].copy())
