@@ -70,7 +70,7 @@ static const row kernels[] = {
     {"draws-float32", DRAWS, 0, FD_FLOAT32, 0, N},
     {"levels-float32", LEVELS, 0, FD_FLOAT32, 0, N},
     {"targets-float32", TARGETS, 0, FD_FLOAT32, 0, N},
-    {"targets-float32-16-rows", TARGETS, 0, FD_FLOAT32, 0, 16 * ROW},
+    {"targets-float32-16-rows", TARGETS, 0, FD_FLOAT32, 0, 16 * 256},
 };
 
 static _Alignas(64) double x[N], y[N], other[N];
@@ -167,8 +167,8 @@ static void levels(const fd_isa *isa, const row *kernel) {
 }
 
 static void targets(const fd_isa *isa, const row *kernel) {
-  const int64_t rows = kernel->n / ROW;
-  const fd_target_call call = {x, kernel->dtype, rows, ROW, rows / 2, other, (uint8_t *)y};
+  const int64_t columns = 256, rows = kernel->n / columns;
+  const fd_target_call call = {x, kernel->dtype, rows, columns, rows / 2, other, (uint8_t *)y};
   fd_find_others(isa, &call, 1);
 }
 

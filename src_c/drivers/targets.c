@@ -16,6 +16,9 @@ typedef struct {
 
 int64_t fd_target_copies(int64_t rows, int64_t columns) { return columns == 1 ? 0 : fd_min(columns, FD_TARGET_COLUMNS) * rows; }
 
+/* Whether elements are compared with each other, which takes fewer instructions the longer the vectors are. */
+static int are_few(const fd_isa *isa, int64_t rows) { return rows <= (isa->vector_bits >= 256 ? FD_FEW_ROWS : FD_FEW_ROWS / 2); }
+
 /* Few elements need few counts. */
 static int first_width(int64_t rows) {
   int width = LEAST_WIDTH;
@@ -74,7 +77,7 @@ static void targets_range(const void *work, int64_t begin, int64_t end) {
   for (int64_t block = begin / FD_TILE; block < end / FD_TILE; block++) {
     const int64_t first = block * FD_TARGET_COLUMNS;
     const fd_target_rows rows = {(const char *)call->x + first * itemsize, call->rows, call->columns, fd_min(FD_TARGET_COLUMNS, call->columns - first)};
-    if (call->rows <= FD_FEW_ROWS) job->isa->spare_few[call->dtype](&rows, call->targets, call->spared + first);
+    if (are_few(job->isa, call->rows)) job->isa->spare_few[call->dtype](&rows, call->targets, call->spared + first);
     else select_block(job, &rows, copies, call->spared + first);
   }
 }

@@ -121,7 +121,7 @@ typedef void count_digits_kernel(const void *x, int64_t n, const fd_digits *digi
 typedef void spare_neighbours_kernel(const void *x, int64_t n, uint64_t limit, uint8_t *spared);
 typedef void spare_larger_kernel(const fd_target_rows *rows, const uint64_t *limits, uint8_t *spared);
 typedef void spare_last_kernel(const fd_target_rows *rows, int64_t lane, uint64_t limit, int64_t surplus, uint8_t *spared);
-enum { FD_FEW_ROWS = 64 }; /* so few are compared with each other */
+enum { FD_FEW_ROWS = 64 }; /* at most so few are compared with each other */
 typedef void spare_few_kernel(const fd_target_rows *rows, int64_t targets, uint8_t *spared);
 
 struct fd_isa {
