@@ -82,6 +82,7 @@ void check_selection(const fd_isa *isa) {
   for (int dtype = 0; dtype < FD_DTYPES; dtype++) {
     check_targets(isa, 40, 70, 7, dtype);
     check_targets(isa, 32, 70, 7, dtype);
+    check_targets(isa, 90, 70, 20, dtype);
     check_targets(isa, 20, 1, 9, dtype);
     check_targets(isa, 500, 1, 250, dtype);
     check_targets(isa, 7, 3, 7, dtype);
