@@ -486,7 +486,8 @@ ABOUT = {
     "costs": "Each public function on one thread, float32, with out= where there is one. × copy, × dropout and × multiply: its "
     "time divided by that of numpy.copyto, of plain dropout (p = 0.1) and of numpy.multiply on the same array. / NumPy and / "
     "PyTorch: its time divided by that of the formula as a user writes it; below 1 fastdrop is faster. Under backward they "
-    "compare both passes of both sides, because a formula stores its mask. Bounds were set before the work on the kernels: for "
+    "compare both passes of both sides, because a formula stores its mask. The formula in PyTorch makes the gradient of its "
+    "first array only, but fastdrop also makes those of weights and rates. Bounds were set before the work on the kernels: for "
     f"both passes of some functions, in times of the copy; for every small call, {CALL_BOUND} times numpy.multiply.",
     "dtypes": "The time divided by that of numpy.copyto on an array of the same dtype. A bfloat16 element has half the bytes "
     "of a float32 element, so its copy takes half as long. Its random bits and its arithmetic, which is that of float32, take "

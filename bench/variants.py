@@ -260,7 +260,7 @@ LOGITS: Sizes = ((65536, 10), (26, 10))
 # a copy.
 RATE_PER_CHANNEL = "The mask with a rate per channel takes 0.9 of a copy, three times as long as one with a single rate."
 RATE_PER_ELEMENT = "The check of the rates takes 0.5 of a copy, and the mask 2.2: each element is compared with its own rate."
-ALL_WORDS = "The call decides about all 10,000 words; dropout_mask takes 10 times as long as numpy.multiply for that."
+ALL_WORDS = "The call decides about all 10,000 words; their mask and the lookup take half of the time."
 MAP_STEPS = "The map of attention and the mask of its places take 3 times as long as numpy.multiply."
 DEVIATIONS = "The noise takes 3 times as long as numpy.multiply, and the scales are computed before it."
 MAP_PASSES = "If a map fits in a cache, the backward pass reads two arrays and writes one: one and a half copies of memory."
@@ -273,15 +273,23 @@ CHANNEL_LEVELS = "The keep probabilities and the dropping take 2.7 and 5.3 times
 TOKEN_WORDS = "The random words take 2.3 times as long as numpy.multiply; sorting them comes on top."
 SEEDS = "The mask of seeds and the dropping take 2.3 and 1.4 times as long as numpy.multiply."
 DRAWS = "Counting the draws and multiplying take 6 times as long as numpy.multiply."
+LEAST_OF_OUTPUTS = (
+    "Finding the weights of least magnitude of each output takes almost all of the time. Among the whole layer, a pass takes a "
+    "third as long."
+)
 LEAST = "Finding the weights of least magnitude takes 8 times as long as numpy.multiply."
 BATCH_PRODUCT = (
-    "numpy.matmul of so small a batch takes 3 times as long as numpy.multiply, and dropping the connections 1.8 times."
+    "numpy.matmul of so small a batch takes 1.8 times as long as numpy.multiply, and dropping the connections 1.5 times; "
+    "checks come on top."
 )
-PRODUCTS = "Each of two products takes as long as numpy.multiply, and the noise takes twice as long; checks come on top."
-PRODUCTS_AND_EXP = f"{PRODUCTS} The variances need exp in float64, 2.7 times as long."
+PRODUCTS = (
+    "Each of two products takes 1.5 times as long as numpy.multiply, and the noise takes twice as long; checks come on top."
+)
+PRODUCTS_AND_EXP = f"{PRODUCTS} The variances need exp in float64, 1.1 times as long."
 ROW_SUMS = "The mask, the sums of the rows and the quotients take 6 times as long as numpy.multiply."
+SUM_IN_FLOAT64 = "Each term of the sum takes exponentials, divisions and a logarithm in float64, which take longer than memory."
 WEIGHTS_IN_FLOAT64 = "Its elementary functions of 256 numbers in float64 take 6 times as long as numpy.multiply."
-NUMPY_CALLS = "NumPy's two calls of exp, and its log, of both passes take 9 times as long as numpy.multiply."
+NUMPY_CALLS = "NumPy's exp of both passes, called twice, and its log take 3 times as long as numpy.multiply; loops come on top."
 ARGUMENTS = "The squares and their sum take 1.6 times as long as numpy.multiply; checks of arguments and rates come on top."
 
 VARIANTS: tuple[Variant, ...] = (
@@ -381,8 +389,9 @@ VARIANTS: tuple[Variant, ...] = (
         WEIGHTS,
         lambda x: {"weight": numbers(*x.shape), "p": 0.5},
         20,
+        limit=LEAST_OF_OUTPUTS,
         call_limit=LEAST,
-        parts=("dropout-call",),
+        parts=("dropout", "dropout-call"),
     ),
     row("shakeout", WEIGHTS, lambda x: {"weight": numbers(*x.shape), "p": P, "c": 0.1}, 1.5),
     row("drop_connect", CONNECTIONS, connected, call_limit=BATCH_PRODUCT, parts=("dropout-call",)),
@@ -435,6 +444,7 @@ VARIANTS: tuple[Variant, ...] = (
         WEIGHTS,
         lambda x: {"log_alpha": numbers(*x.shape) - 2},
         15,
+        limit=SUM_IN_FLOAT64,
         call_limit=WEIGHTS_IN_FLOAT64,
         parts=("elementary.softplus-call",),
     ),

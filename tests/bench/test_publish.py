@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastdrop.bench import machines, publish, tables
+from fastdrop.bench import costs, machines, publish, tables
 from fastdrop.bench.records import Record, newest
 
 pytest.importorskip("sklearn")
@@ -120,3 +120,10 @@ def test_the_page_of_questions_gets_the_ranges_of_the_records():
     forced = max(records[0].ratio(f"{entry}-p{p}", "c-avx2", "copy").value for entry in ("64K", "64M") for p in (0.1, 0.5))
     assert found[2] == f"forced AVX2 takes up to {tables.factor(forced)} times as long as the copy"
     assert publish.with_ranges("\n".join(found), records).splitlines() == found
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_each_bound_that_a_record_misses_has_a_reason(path):
+    rows = costs.costs(Record.read(path))
+    assert [one.variant.name for one in rows if one.missed_passes and not one.variant.limit] == []
+    assert [one.variant.name for one in rows if one.missed_call and not one.variant.call_limit] == []
