@@ -310,7 +310,7 @@ def convergence_table() -> str:
 def slower_list(record: Record) -> str:
     """Return where a formula is surely faster."""
     lost = [
-        f"{name}: {tables.label(formula)} is faster by {tables.factor(found.value)}"
+        f"{name}: {tables.label(formula)} is faster by a factor of {tables.factor(found.value)}"
         for name, formula, found in costs.slower_than_formulas(record)
     ]
     if not lost:

@@ -273,10 +273,7 @@ CHANNEL_LEVELS = "The keep probabilities and the dropping take 2.7 and 5.3 times
 TOKEN_WORDS = "The random words take 2.3 times as long as numpy.multiply; sorting them comes on top."
 SEEDS = "The mask of seeds and the dropping take 2.3 and 1.4 times as long as numpy.multiply."
 DRAWS = "Counting the draws and multiplying take 6 times as long as numpy.multiply."
-LEAST_OF_OUTPUTS = (
-    "Finding the weights of least magnitude of each output takes almost all of the time. Among the whole layer, a pass takes a "
-    "third as long."
-)
+LEAST_OF_OUTPUTS = "Finding the weights of least magnitude of each output takes almost all of the time."
 LEAST = "Finding the weights of least magnitude takes 8 times as long as numpy.multiply."
 BATCH_PRODUCT = (
     "numpy.matmul of so small a batch takes 1.8 times as long as numpy.multiply, and dropping the connections 1.5 times; "

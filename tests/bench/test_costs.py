@@ -66,7 +66,7 @@ def test_page_shows_the_row_and_why_a_bound_is_missed():
     assert "Missed: forward 7.00 &gt; 3, backward 7.00 &gt; 3." in text
     assert "Missed: 256 elements 7.00 &gt; 6." in text
     assert "0 of 1 rows meet all their bounds." in text
-    assert "uniform_dropout: the formula in PyTorch is faster by 1.56" in text
+    assert "uniform_dropout: the formula in PyTorch is faster by a factor of 1.56" in text
     assert "is surely faster than fastdrop&#x27;s function" not in text
 
 
