@@ -166,10 +166,11 @@ class Layer:
         Raises
         ------
         TypeError
-            A layer is an attribute and not in ``children``, so that no mode, seed or state would reach it.
+            A layer is an attribute and neither in ``children`` nor inside one of them, so that no mode, seed or state would
+            reach it.
         """
         for key, value in vars(self).items():
-            if isinstance(value, Layer) and not any(value is child for child in self.children.values()):
+            if isinstance(value, Layer) and not self._contains(value):
                 raise TypeError(
                     f"the layer {type(self).__name__}.{key} must be in children, so that it is trained, seeded and saved with "
                     f"{type(self).__name__}: write self.children[{key!r}] = ... in its place"
@@ -177,6 +178,11 @@ class Layer:
         yield name, self
         for key, child in self.children.items():
             yield from child.walk(joined(name, key))
+
+    def _contains(self, layer: Layer) -> bool:
+        """Return whether a layer is one of the children or inside one of them."""
+        children = self.children.values()
+        return any(layer is child for child in children) or any(child._contains(layer) for child in children)
 
     def add_parameter(self, name: str, value: NDArray[Any]) -> None:
         """Add an array as a parameter, which is trained in place."""

@@ -162,3 +162,15 @@ def test_a_layer_that_is_only_an_attribute_is_refused(use):
         use(layer)
     layer.children["inside"] = layer.drop
     use(layer)
+
+
+def test_a_layer_inside_a_child_may_be_an_attribute_too():
+    class Own(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+            self.children["net"] = nn.Sequential(self.drop)
+
+    layer = Own()
+    assert [name for name, _ in layer.walk()] == ["", "net", "net.0"]
+    assert not layer.eval().drop.training
