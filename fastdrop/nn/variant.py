@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, ClassVar, NamedTuple, TypeVar, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 import numpy as np
 
@@ -91,10 +91,10 @@ def allowed_words(function: Function, annotation: Any) -> tuple[str, ...]:
     if isinstance(annotation, str) and annotation.startswith("Literal["):
         with contextlib.suppress(ValueError):  # "Literal['a'] | None" allows more than words
             words = ast.literal_eval(annotation.removeprefix("Literal"))
-    elif isinstance(annotation, str):  # a compiled module does not have the names of its annotations
-        words = get_args(getattr(sys.modules.get(function.__module__), annotation, getattr(types, annotation, None)))
     else:
-        words = get_args(annotation)
+        if isinstance(annotation, str):  # a compiled module does not have the names of its annotations
+            annotation = getattr(sys.modules.get(function.__module__), annotation, getattr(types, annotation, None))
+        words = get_args(annotation) if get_origin(annotation) is Literal else ()
     return tuple(words) if all(isinstance(word, str) for word in words) else ()
 
 

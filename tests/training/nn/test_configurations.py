@@ -285,13 +285,23 @@ def test_bad_input_is_answered_by_a_sentence(make, error, sentence):
 
 
 def test_a_layer_of_ones_own_takes_what_its_annotations_allow():
-    def forward(x, p=0.5, *, how: "Literal['a'] | None" = "a", word: Literal["u", "v"] = "u", seed, offset=0, training=True):
+    def forward(
+        x,
+        p=0.5,
+        *,
+        how: "Literal['a'] | None" = "a",
+        names: list["str"] = (),
+        word: Literal["u", "v"] = "u",
+        seed,
+        offset=0,
+        training=True,
+    ):
         return fastdrop.dropout(x, p, seed=seed, offset=offset, training=training)
 
     class Own(nn.Variant, forward=forward, backward=forward):
         pass
 
-    assert Own(how=None, word="v").options == {"how": None, "word": "v"}
+    assert Own(how=None, names=["b"], word="v").options == {"how": None, "names": ("b",), "word": "v"}
     with pytest.raises(ValueError, match="word must be one of 'u', 'v'; got 'w'"):
         Own(word="w")
 
