@@ -130,15 +130,22 @@ def test_threads(engine, past):
     assert equal_bytes(y, fused(x, kept, 1 / 0.7, bias, residual))
 
 
-@pytest.mark.parametrize("length", [2, 205, 1023, 1024, 1025, 2100, 3000])
+@pytest.mark.parametrize(
+    ("length", "dtype"),
+    [
+        *itertools.product([2, 205, 1023, 1024, 1025, 2100, 3000], ["float32"]),
+        *itertools.product([511, 512, 513, 1025], ["float64"]),
+        *itertools.product([1025, 2047, 2048, 2049], ["float16"]),
+    ],
+)
 @pytest.mark.parametrize("past", [False, True], ids=["through the caches", "past the caches"])
-def test_lengths_of_a_bias(engine, past, length):
-    """A short bias is repeated once per call; a longer one is read in place, and copied where two rows meet."""
-    x, residual, bias = operands((3 * TILE // length + 2, length), "float32")
+def test_lengths_of_a_bias(engine, past, length, dtype):
+    """A short bias, up to 4 KiB, is repeated once per call; a longer one is read in place, and copied where two rows meet."""
+    x, residual, bias = operands((3 * TILE // length + 2, length), dtype)
     wanted = fused(x, fastdrop.dropout_mask(x.shape, 0.3, **KEY), 1 / 0.7, bias, residual)
     with past_caches() if past else contextlib.nullcontext():
         for start in range(16):  # tiles begin at a cache line, so pieces begin at each place of a row
-            y = np.empty(x.size + start, "float32")[start:].reshape(x.shape)
+            y = np.empty(x.size + start, dtype)[start:].reshape(x.shape)
             assert equal_bytes(fastdrop.dropout(x, 0.3, bias=bias, residual=residual, out=y, **KEY), wanted)
         every_other = np.repeat(bias, 2)[::2]
         assert equal_bytes(fastdrop.dropout(x, 0.3, bias=every_other, residual=residual, **KEY), wanted)
