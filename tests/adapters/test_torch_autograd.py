@@ -84,6 +84,17 @@ def test_functionalize_draws_as_eager_code():
     assert torch.equal(x, ft.dropout(torch.ones(64), 0.5, seed=42))
 
 
+@pytest.mark.parametrize("wanted", ["x", "residual", "bias"])
+@pytest.mark.parametrize("options", [{"seed": 3}, {}], ids=["a seed", "a draw"])
+def test_one_operand_of_an_addition_requires_a_gradient(wanted, options):
+    operands = {"x": randn(6, 8), "residual": randn(6, 8), "bias": randn(8)}
+    operand = operands[wanted].requires_grad_()
+    y = ft.dropout_add(**operands, p=0.4, **options)
+    factor = (y.detach() != operands["residual"]) / 0.6
+    (found,) = torch.autograd.grad(y.sum(), operand)
+    torch.testing.assert_close(found, {"x": factor, "residual": torch.ones(6, 8), "bias": factor.sum(0)}[wanted])
+
+
 def test_nothing_is_saved():
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x):
