@@ -53,4 +53,4 @@ def test_both_passes_of_both_ways_of_pytorch_are_compared(monkeypatch, wrong):
         with pytest.raises(AssertionError, match=r"^512, float32, p = 0\.1, native: the adapter's result is not"):
             next(rows)
     else:
-        assert sum("native" in row.name for row in rows) == 6
+        assert sum("native" in row.name for row in rows) == 8
