@@ -200,7 +200,7 @@ void fd_apply(const fd_isa *isa, const fd_call *call, int threads) {
   job.bypass = job.flat && call->x.data != call->y.data && call->n * itemsize >= call->bypass_bytes;
   job.shared = job.flat && is_simple(job.op) && job.op != FD_SIGNED && (!bits->rates.data || rate_runs) && mask->strides[mask->ndim - 1] == 0 && mask->shape[mask->ndim - 1] >= LEAST_SHARED_RUN;
   repeat_bias(&job, repeated);
-  choose_pieces(&job);
+  if (!job.flat || !is_simple(job.op)) choose_pieces(&job);
   const int fast = fd_transposed_axis(call->x.layout, call->y.layout);
   if (fast >= 0 && is_simple(call->op) && !call->scales) {
     const fd_transposed transposed = {isa, call, itemsize, fast};

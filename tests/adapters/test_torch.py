@@ -75,6 +75,8 @@ def test_a_bias_that_is_not_contiguous(n):
     for p in (0.0, 0.4):
         wanted = ft.dropout_add(x, residual, p, bias.contiguous(), seed=3)
         assert torch.equal(ft.dropout_add(x, residual, p, bias, seed=3), wanted)
+        transposed = residual.t().contiguous().t()  # x is contiguous, and the residual is not
+        assert torch.equal(ft.dropout_add(x, transposed, p, bias, seed=3), wanted)
 
 
 USUAL = {
