@@ -166,7 +166,7 @@ cdef class Call:
         if self.out is None:
             return x if isinstance(x, np.ndarray) else work.x
         check_out(self.out, work.x)
-        np.copyto(np.asarray(self.out), np.asarray(work.x))
+        np.PyArray_CopyInto(self.out, work.x)
         return self.out
 
     def mask(self, shape, p, noise_shape=None, shared_axes=None, packed=False):
@@ -337,7 +337,7 @@ cdef object without_dropping(Call call, Work work, x, int scaling):
     if scaling != STANDARD and work.op == native.FD_SCALE:
         if call.out is None:
             return x if isinstance(x, np.ndarray) else work.x
-        np.copyto(np.asarray(call.out), np.asarray(work.x))
+        np.PyArray_CopyInto(call.out, work.x)
         return call.out
     cdef np.ndarray given = work.x
     work.y_is_new = call.out is None

@@ -98,9 +98,10 @@ cdef tuple true_shape(np.ndarray a):
     return integers(<int64_t *>np.PyArray_DIMS(a), np.PyArray_NDIM(a))
 
 
-cdef str type_name(np.ndarray a):
-    """Return an array's dtype with its byte order, such as "<f4"; the name of one that NumPy has no letter for."""
-    return a.descr.name if a.descr.kind == "V" else a.descr.str
+cdef str type_name(np.dtype descr):
+    """Return a dtype with its byte order, such as "<f4"; the name of one that NumPy has no letter for."""
+    named = <object>descr  # the attributes of Python; those of C are numbers
+    return named.name if named.kind == "V" else named.str
 
 
 cdef int kind_of(np.ndarray x, str name) except -1:
@@ -108,7 +109,7 @@ cdef int kind_of(np.ndarray x, str name) except -1:
     cdef int number = np.PyArray_TYPE(x)
     if not np.PyArray_ISNOTSWAPPED(x):
         raise TypeError(
-            f"{name} must have this machine's byte order; got dtype {type_name(x)!r}; "
+            f"{name} must have this machine's byte order; got dtype {type_name(x.descr)!r}; "
             f"{name}.astype({name}.dtype.newbyteorder('=')) converts it")
     if number == np.NPY_FLOAT32:
         return native.FD_FLOAT32
@@ -123,21 +124,30 @@ cdef int kind_of(np.ndarray x, str name) except -1:
 
 cpdef int check_out(out, np.ndarray x, str name="input") except -1:
     """Raise an error unless `out` can hold a result like `x`, which the message calls `name`."""
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a numpy.ndarray; got {type(out).__name__}")
-    cdef np.ndarray y = out
-    if np.PyArray_TYPE(y) != np.PyArray_TYPE(x) or not np.PyArray_ISNOTSWAPPED(y):
-        raise TypeError(f"out must have the dtype of the {name}, {type_name(x)!r}; got {type_name(y)!r}")
-    if not np.PyArray_SAMESHAPE(y, x):
-        raise ValueError(f"out must have the shape of the {name}, {true_shape(x)}; got {true_shape(y)}")
-    if not np.PyArray_ISWRITEABLE(y):
-        raise ValueError("out must be writable; it is read-only")
-    return check_apart(y)
+    return check_room(out, x.descr, np.PyArray_NDIM(x), np.PyArray_DIMS(x), name)
 
 
 cdef int check_result(out, np.dtype dtype, tuple shape) except -1:
     """Raise an error unless `out` can hold a result of this dtype and shape, which are not those of an input."""
-    return check_out(out, spread_to(new_array(0, NULL, dtype), shape), "result")
+    cdef np.npy_intp dims[native.FD_MAX_DIMS]
+    cdef int k
+    for k in range(len(shape)):
+        dims[k] = shape[k]
+    return check_room(out, dtype, len(shape), dims, "result")
+
+
+cdef int check_room(out, np.dtype dtype, int ndim, np.npy_intp *dims, str name) except -1:
+    """Raise an error unless `out` can hold a result of a dtype and a shape, which are those of the array `name`."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a numpy.ndarray; got {type(out).__name__}")
+    cdef np.ndarray y = out
+    if np.PyArray_TYPE(y) != dtype.type_num or not np.PyArray_ISNOTSWAPPED(y):
+        raise TypeError(f"out must have the dtype of the {name}, {type_name(dtype)!r}; got {type_name(y.descr)!r}")
+    if np.PyArray_NDIM(y) != ndim or not np.PyArray_CompareLists(np.PyArray_DIMS(y), dims, ndim):
+        raise ValueError(f"out must have the shape of the {name}, {integers(<int64_t *>dims, ndim)}; got {true_shape(y)}")
+    if not np.PyArray_ISWRITEABLE(y):
+        raise ValueError("out must be writable; it is read-only")
+    return check_apart(y)
 
 
 cdef int check_apart(np.ndarray out) except -1:
@@ -354,11 +364,12 @@ cdef np.ndarray operand(value, np.ndarray x, tuple shape, str name):
         try:
             array = np.asarray(value, x.descr)
         except (TypeError, ValueError, OverflowError):
-            raise TypeError(f"{name} must be an array of the dtype of the input, {type_name(x)!r}; got {value!r}") from None
+            raise TypeError(
+                f"{name} must be an array of the dtype of the input, {type_name(x.descr)!r}; got {value!r}") from None
         finally:
             end_in_python(quiet, &found)
     if np.PyArray_TYPE(array) != np.PyArray_TYPE(x) or not np.PyArray_ISNOTSWAPPED(array):
-        raise TypeError(f"{name} must have the dtype of the input, {type_name(x)!r}; got {type_name(array)!r}")
+        raise TypeError(f"{name} must have the dtype of the input, {type_name(x.descr)!r}; got {type_name(array.descr)!r}")
     cdef np.ndarray each = spread(array, np.PyArray_NDIM(x), np.PyArray_DIMS(x))
     if true_shape(array) != shape or each is None:  # the conversion may have changed x after it gave this shape
         raise ValueError(f"{name} must have the shape {shape}; got {true_shape(array)}")

@@ -147,33 +147,35 @@ cdef np.ndarray in_shape_of(np.ndarray like, np.ndarray a):
 
 
 cdef np.ndarray scaled_squares(np.ndarray a, np.ndarray factor):
-    """Return factor * (a * a), without the factor if it is None, in the order that NumPy would choose."""
+    """Return factor * (a * a) in the order that NumPy would choose, without the factor if it is None.
+
+    The factor has float64, and is rounded to the type of a.
+    """
     cdef native.Environment found
     cdef uint64_t state
     cdef np.ndarray y
+    cdef const double *factors = NULL if factor is None else <const double *>np.PyArray_DATA(factor)
     if is_plain(a) and (factor is None or is_plain(factor) and np.PyArray_SAMESHAPE(a, factor)):
         y = np.PyArray_EMPTY(np.PyArray_NDIM(a), np.PyArray_DIMS(a), np.PyArray_TYPE(a), 0)
         state = native.float_begin()
         if np.PyArray_TYPE(a) == np.NPY_FLOAT64:
-            square_into(<double *>np.PyArray_DATA(y), <double *>np.PyArray_DATA(a), NULL if factor is None else
-                        <double *>np.PyArray_DATA(factor), np.PyArray_SIZE(a))
+            square_into(<double *>np.PyArray_DATA(y), <double *>np.PyArray_DATA(a), factors, np.PyArray_SIZE(a))
         else:
-            square_into(<float *>np.PyArray_DATA(y), <float *>np.PyArray_DATA(a), NULL if factor is None else
-                        <float *>np.PyArray_DATA(factor), np.PyArray_SIZE(a))
+            square_into(<float *>np.PyArray_DATA(y), <float *>np.PyArray_DATA(a), factors, np.PyArray_SIZE(a))
         native.float_end(state)
         return y
     quiet = begin_in_python(&found)
     try:
-        return a * a if factor is None else factor * (a * a)
+        return a * a if factor is None else factor.astype(a.dtype) * (a * a)  # astype keeps the order
     finally:
         end_in_python(quiet, &found)
 
 
-cdef void square_into(floating *y, const floating *a, const floating *factor, int64_t n) noexcept:
+cdef void square_into(floating *y, const floating *a, const double *factor, int64_t n) noexcept:
     cdef int64_t i
     cdef PyThreadState *state = released(n)
     for i in range(n):
-        y[i] = a[i] * a[i] if factor == NULL else factor[i] * (a[i] * a[i])
+        y[i] = a[i] * a[i] if factor == NULL else <floating>factor[i] * (a[i] * a[i])
     regain(state)
 
 
@@ -206,7 +208,7 @@ def spread_weights(Call call not None, Linear layer not None, log_variance, alph
     inner = call_with_key(call, &key)
     mean, spread_by = in_shape_of(y, mean), in_shape_of(y, spread_by)
     inner.out = y if np.PyArray_TYPE(y) == np.PyArray_TYPE(mean) else mean
-    noise(inner, mean, "spread", LEAST_VARIANCE, spread_by)
+    noisy(inner, mean, "spread", LEAST_VARIANCE, spread_by)
     if inner.out is not y:
         store(mean, y)
     return y
@@ -214,18 +216,9 @@ def spread_weights(Call call not None, Linear layer not None, log_variance, alph
 
 cdef np.ndarray weight_variance(Call call, Linear layer, log_variance, np.ndarray alpha):
     """Return the variance of each weight."""
-    cdef native.Environment found
-    cdef np.ndarray factors
     if log_variance is not None:
         return elementary("exp", log_variance, None, call.backend, call.num_threads)
-    if is_plain(alpha):
-        return scaled_squares(layer.weight, in_type(alpha, np.PyArray_TYPE(layer.weight)))
-    quiet = begin_in_python(&found)
-    try:
-        factors = alpha.astype(layer.compute)  # which keeps the order
-    finally:
-        end_in_python(quiet, &found)
-    return scaled_squares(layer.weight, factors)
+    return scaled_squares(layer.weight, alpha)
 
 
 cdef int store(np.ndarray values, np.ndarray y) except -1:
@@ -260,8 +253,7 @@ def spread_weights_backward(
         variance, squares = weight_variance(call, layer, log_variance, alpha), scaled_squares(layer.rows, None)
         spread_by = product(squares, variance)
         draw_key(call.seed, call.offset, &key)
-        slopes = noise(
-            call_with_key(call, &key), grad, "spread_slope", LEAST_VARIANCE, in_shape_of(grad, spread_by))[0]
+        slopes = noisy(call_with_key(call, &key), grad, "spread_slope", LEAST_VARIANCE, in_shape_of(grad, spread_by))
         slopes = in_shape_of(outer, slopes)
         dx, dweight = product(outer, layer.weight.T), product(layer.rows.T, outer)
         add_doubled(dx, layer.rows, None, product(slopes, variance.T))
@@ -287,20 +279,20 @@ def multiply_noisy(Call call not None, Linear layer not None, np.ndarray alpha n
     cdef native.fd_key key
     cdef np.npy_intp[2] dims = [np.PyArray_DIM(layer.rows, 0), np.PyArray_DIM(layer.weight, 1)]
     cdef np.ndarray y = layer.result(call), made = np.PyArray_EMPTY(2, dims, np.PyArray_TYPE(layer.weight), 0)
-    cdef np.ndarray x = layer.rows.reshape(true_shape(layer.x)), noisy = new_like(x), scale = roots(alpha)
+    cdef np.ndarray x = in_shape_of(layer.x, layer.rows), drawn = new_like(x), scale = roots(alpha)
     check_numbers(call, layer, x)
     if np.PyArray_NDIM(scale):
         scale = in_type(scale, np.PyArray_TYPE(layer.rows))
     draw_key(call.seed, call.offset, &key)
     inner = call_with_key(call, &key)
-    inner.out = noisy
+    inner.out = drawn
     if np.PyArray_NDIM(scale):
-        noise(inner, x, "scaled", (), scale, other_name="log_alpha")
+        noisy(inner, x, "scaled", (), scale, "log_alpha")
     else:
-        noise(inner, x, "gaussian", (scale[()],))
+        noisy(inner, x, "gaussian", (scale[()],))
     quiet = begin_in_python(&found)
     try:
-        multiply_matrices(noisy.reshape(true_shape(layer.rows)), layer.weight, made)
+        multiply_matrices(in_shape_of(layer.rows, drawn), layer.weight, made)
         layer.add_bias(made)
     finally:
         end_in_python(quiet, &found)
@@ -448,7 +440,7 @@ cdef class Connections:
         inner.seed, inner.offset, inner.training, inner.out = key.seed, key.offset, self.call.training, out
         inner.start = (self.first_sample + first_group) * each
         inner.backend, inner.num_threads = self.call.backend, self.call.num_threads
-        return inner.drop(values, self.p, mode=self.mode)
+        return finish_dropping(inner, begin(inner, values, "x"), values, self.p, None, None, self.mode, None, None)
 
 
 def connect(Connections masks not None):

@@ -72,7 +72,7 @@ def hide_or_stress(Call call not None, x, double p, double threshold, int channe
         return wrapped(given, y, call.out)
     elementary("sigmoid", attention, attention, call.backend, call.num_threads)  # now the importance
     if values is None:
-        noise(call_in(call, y), given, "factors", (), attention)
+        noisy(call_in(call, y), given, "factors", (), attention)
     else:
         stress_backward(call_in(call, y), given, sum_along(given, channels, mapped), attention, channels)
     return wrapped(given, y, call.out)

@@ -7,6 +7,7 @@ The checks are those of the plan: every error is raised before a key is drawn an
 cimport cython
 cimport numpy as np
 from cython cimport floating
+from libc.float cimport DBL_MAX
 from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
@@ -39,6 +40,7 @@ from fastdrop._core.plan cimport (
     draw_key,
     effective,
     end_in_python,
+    finish_dropping,
     first_index,
     flat,
     is_one_of,
@@ -246,6 +248,11 @@ def noise(
     return finish(noise, call), noise.sums
 
 
+cdef object noisy(Call call, x, str name, tuple params, other=None, str other_name="other"):
+    """Return x with a noise, as `noise` does, without sums or shifts."""
+    return finish(checked_noise(call, x, name, params, other, other_name, None, False), call)
+
+
 def noise_and_sum(Call call not None, x, str name, params, other, *, str other_name="other"):
     """Return x with a noise, and the sum of the parameter's gradient."""
     cdef Noise noise = noise_with_sum(call, x, name, params, other, other_name)
@@ -383,7 +390,7 @@ FUNCTIONS = (
     "exp", "log", "sigmoid", "logit", "softplus", "molchanov", "molchanov_slope", "kingma", "kingma_slope")
 
 
-def elementary(str name, x, out, backend, num_threads):
+cpdef object elementary(str name, x, out, backend, num_threads):
     """Return y = f(x) per element. The kernel uses x and y directly if it knows their layouts; otherwise it gets copies."""
     cdef np.ndarray given = to_array(x, "x")
     cdef int kind = kind_of(given, "x")
@@ -439,7 +446,7 @@ cdef int call_function(str name, np.ndarray x, np.ndarray y, np.ndarray sums, Se
     return 0
 
 
-def in_float64(str name, x, backend, num_threads, *, bint summed=False):
+cpdef np.ndarray in_float64(str name, x, backend, num_threads, bint summed=False):
     """Return f(x) in float64, or the sums of f(x) over the tiles of FD_NOISE_TILE elements, in C order."""
     cdef native.Environment found
     cdef Settings settings = settings_of(backend, num_threads)

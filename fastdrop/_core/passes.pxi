@@ -130,8 +130,9 @@ cdef int check_masks(const double *a, const double *b, int64_t rows, int64_t cla
     cdef int64_t row, i, masked
     cdef bint is_same = True, is_any = False
     for i in range(rows * classes):
-        is_same &= (a[i] == -INFINITY) == (b[i] == -INFINITY)
-        is_any |= a[i] == -INFINITY
+        if not (a[i] >= -DBL_MAX and b[i] >= -DBL_MAX):  # one is -inf, or NaN
+            is_same &= (a[i] == -INFINITY) == (b[i] == -INFINITY)
+            is_any |= a[i] == -INFINITY
     if not is_same:
         raise ValueError("first and second must mask the same classes: a logit that is -inf in one must be -inf in the other")
     for row in range(rows if is_any else 0):
@@ -148,12 +149,12 @@ cdef void shift_rows(const double *x, double *y, int64_t rows, int64_t classes) 
     cdef int64_t row, i
     cdef double largest
     for row in range(rows):
-        largest = x[0]
-        for i in range(1, classes):
-            if x[i] > largest or x[i] != x[i]:
+        largest = -INFINITY
+        for i in range(classes):
+            if not x[i] <= largest:
                 largest = x[i]
-            if largest != largest:
-                break
+                if largest != largest:
+                    break
         for i in range(classes):
             y[i] = x[i] - largest
         x += classes

@@ -1,6 +1,6 @@
 # Sums along axes in a fixed order, and one number of a noise per map.
 
-def sum_along(x, int axis, other=None, *, bint wide=False):
+cpdef np.ndarray sum_along(x, int axis, other=None, bint wide=False):
     """Return sums along an axis, which keeps length 1: of x, or of the products with another array like it.
 
     The second half is added to the first, which is one longer if the length is odd, until one is left; the sum of none is 0.
@@ -121,7 +121,7 @@ cdef object total(Noise noise):
 def sum_squares(np.ndarray x not None):
     """Return the sum of all squares in float64: products and sums are rounded to it."""
     cdef np.ndarray each = flat(x).reshape(-1)
-    return sum_along(each, 0, each, wide=True)[0]
+    return sum_along(each, 0, each, True)[0]
 
 
 # Maps ---------------------------------------------------------------------------------------------------------------
@@ -215,8 +215,7 @@ def noise_of_maps(Call call not None, x, str name, tuple params, tuple axes):
     cdef Call maps = call_of_maps(call, given, axes)
     place_numbers(work, call, np.PyArray_NDIM(given), np.PyArray_DIMS(given), axes)
     y = result_like(call, given)
-    factors, _ = noise(maps, ones, name, params)  # draws the key
-    noise(call_in(call, y), given, "factors", (), factors)
+    noisy(call_in(call, y), given, "factors", (), noisy(maps, ones, name, params))  # the inner call draws the key
     return wrapped(given, y, call.out)
 
 
@@ -242,7 +241,7 @@ def noise_of_maps_backward(Call call not None, grad, x, str name, tuple params, 
     cdef Noise run = noise_with_sum(maps, ones, name, params, sums.rounded)
     cdef Noise more = None if others is None else noise_with_sum(maps, ones, name, others, sums.rounded)
     if is_one_pass:
-        multiply_maps(work.settings, given, values, axes[0], noise(maps, ones, name, params)[0], y, sums.first)
+        multiply_maps(work.settings, given, values, axes[0], noisy(maps, ones, name, params), y, sums.first)
     else:
         sum_first(given, values, axes, sums.first, work.settings)
     sums.add_up(work.settings)
@@ -252,7 +251,7 @@ def noise_of_maps_backward(Call call not None, grad, x, str name, tuple params, 
         finish(more, maps)
         kept = total(more)
     if not is_one_pass:
-        noise(call_in(call, y), given, "factors", (), factors)
+        noisy(call_in(call, y), given, "factors", (), factors)
     return wrapped(given, y, call.out), made, kept
 
 

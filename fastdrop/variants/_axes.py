@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from fastdrop._core import plan
 
-__all__ = ["axes_of_layouts", "axes_of_maps", "check_data_format"]
+__all__ = ["ALL_AXES", "axes_of_layouts", "axes_of_maps", "check_data_format"]
+
+ALL_AXES = tuple(range(64))  # as many as NumPy's arrays may have; a slice of it takes half the time of `tuple(range(...))`
 
 
 def axes_of_layouts(x: NDArray[Any], layouts: Sequence[str], name: str) -> tuple[int, ...]:
@@ -17,7 +19,7 @@ def axes_of_layouts(x: NDArray[Any], layouts: Sequence[str], name: str) -> tuple
     ndim = x.ndim
     for layout in layouts:
         if len(layout) == ndim:
-            return tuple(range(layout.index("C") + 1, ndim))
+            return ALL_AXES[layout.index("C") + 1 : ndim]
     wanted = " or ".join(f"({', '.join(layout)})" for layout in layouts)
     raise ValueError(f"{name} must have the dimensions {wanted}; got shape {x.shape}")
 
@@ -28,7 +30,7 @@ def axes_of_maps(x: NDArray[Any], data_format: Any, name: str) -> tuple[int, ...
     ndim = x.ndim
     if ndim < 2:
         raise ValueError(f"{name} must have an axis of samples and one of channels; got shape {x.shape}")
-    return tuple(range(2, ndim) if data_format == "channels_first" else range(1, ndim - 1))
+    return ALL_AXES[2:ndim] if data_format == "channels_first" else ALL_AXES[1 : ndim - 1]
 
 
 def check_data_format(data_format: Any) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core.plan import Call, as_array, as_count, is_one_of
 from fastdrop._core.types import Backend, FixedSeed, Mode, Per, Rate, Seed
+from fastdrop.variants._axes import ALL_AXES
 from fastdrop.variants._backward import backward_of
 
 __all__ = ["drop_path", "drop_path_backward", "layer_drop"]
@@ -133,10 +134,10 @@ def path_axes(x: NDArray[Any], per: Any) -> tuple[int, ...]:
     if not is_one_of(per, ("sample", "batch")):
         raise ValueError(f"per must be 'sample', one decision per sample, or 'batch', one for all; got {per!r}")
     if per == "batch":
-        return tuple(range(ndim))
+        return ALL_AXES[:ndim]
     if not ndim:
         raise ValueError("per='sample' needs an axis of samples, the first axis; a 0-d array has none")
-    return tuple(range(1, ndim))
+    return ALL_AXES[1:ndim]
 
 
 def layer_drop(
