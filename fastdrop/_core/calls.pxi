@@ -165,9 +165,7 @@ cdef class Call:
         check_seed(self.seed, self.offset, self.use)
         if self.out is None:
             return x if isinstance(x, np.ndarray) else work.x
-        check_out(self.out, work.x)
-        np.PyArray_CopyInto(self.out, work.x)
-        return self.out
+        return copy_to_out(self, work)
 
     def mask(self, shape, p, noise_shape=None, shared_axes=None, packed=False):
         """Return keep flags, or packed keep bits; outside training all elements are kept."""
@@ -337,8 +335,7 @@ cdef object without_dropping(Call call, Work work, x, int scaling):
     if scaling != STANDARD and work.op == native.FD_SCALE:
         if call.out is None:
             return x if isinstance(x, np.ndarray) else work.x
-        np.PyArray_CopyInto(call.out, work.x)
-        return call.out
+        return copy_to_out(call, work)
     cdef np.ndarray given = work.x
     work.y_is_new = call.out is None
     cdef np.ndarray y = new_like(given) if call.out is None else call.out
@@ -352,6 +349,13 @@ cdef object without_dropping(Call call, Work work, x, int scaling):
         work.key.seed = work.key.offset = 0
         perform(work)
     return wrapped(given, y, call.out)
+
+
+cdef object copy_to_out(Call call, Work work):
+    """Write x to the call's `out`, and return it."""
+    check_out(call.out, work.x)  # after the seed's checks, which may run code of the caller
+    np.PyArray_CopyInto(call.out, work.x)
+    return call.out
 
 
 cdef int scale_by_keep_rates(Work work) except -1:
