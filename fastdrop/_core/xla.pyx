@@ -4,7 +4,7 @@
 XLA calls it from its own threads without the GIL, so the settings of `using` do not reach it.
 """
 
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
 from fastdrop._core cimport native, plan
 
@@ -35,7 +35,10 @@ cdef void *dropout(const void *frame) noexcept nogil:
     kernels.use_large_pages = native.use_large_pages
     kernels.isa = plan.process_kernels()
     kernels.bypass_bytes, kernels.always_mapped = plan.bypass_bytes, plan.ALWAYS_MAPPED
-    return fd_xla_dropout(frame, &kernels)
+    cdef uint64_t found = native.float_begin()  # XLA's threads flush subnormal numbers, and a negative p must not pass for 0
+    cdef void *error = fd_xla_dropout(frame, &kernels)
+    native.float_end(found)
+    return error
 
 
 def address():

@@ -19,7 +19,8 @@ def compute(rule: Rule, x: Any, keys: Any, begin: Any, rate: Any) -> Any:
     """Return the result for all rows."""
     x, keys, begin = np.asarray(x, order="C"), np.asarray(keys), np.asarray(begin)
     if rule.p is None:
-        rule = rule._replace(p=plan.as_rate(float(np.asarray(rate))))
+        with plan.RoundToNearest():  # XLA's threads flush subnormal numbers, and a negative p must not pass for 0
+            rule = rule._replace(p=plan.as_rate(float(np.asarray(rate))))
     if begin.size:
         rule = rule._replace(begin=tuple(int(a) + b for a, b in zip(begin, rule.begin, strict=True)))
     y = np.empty_like(x)

@@ -432,6 +432,16 @@ def test_a_traced_rate_out_of_range_writes_nothing():
     assert not seen
 
 
+@pytest.mark.parametrize("reason", ["", "the test took it away"])
+@pytest.mark.filterwarnings("ignore:fastdrop.jax calls Python:RuntimeWarning")
+def test_a_negative_subnormal_rate_does_not_pass_for_0(reason, monkeypatch):
+    """XLA calls the handler, and Python, with subnormal numbers flushed."""
+    if reason:
+        monkeypatch.setattr(_lowering, "reject", lambda: reason)
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"p must be in \[0, 1\], the probability of dropping"):
+        jax.jit(lambda p: fastdrop.jax.dropout(X, p, key=jax.random.key(1)))(np.float32(-1e-45)).block_until_ready()
+
+
 @pytest.mark.parametrize("name", ["alpha_dropout", "gaussian_dropout"])
 def test_these_take_numbers_for_p(name):
     with pytest.raises(NotImplementedError, match=rf"^p of {name} must be a Python number; got an array of JAX$"):
