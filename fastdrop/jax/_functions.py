@@ -178,6 +178,13 @@ def as_indices(begin: Any) -> tuple[Any, ...]:
     return tuple(own if isinstance(own, jax.core.Tracer) else index for own, index in zip(begin, known, strict=True))
 
 
+def place_in_flax(x: Any, broadcast_dims: Any) -> tuple[jax.Array, tuple[int, ...] | None]:
+    """Return the array and the shared axes of Flax's modules, or raise an error that names their argument."""
+    x = check_array(x)
+    dims = plan.as_sizes(broadcast_dims, "broadcast_dims")
+    return x, plan.as_axes(dims, x.ndim, "broadcast_dims") or None
+
+
 def vary_alike(*operands: Any) -> list[Any]:
     """Return operands that vary along the same axes of a mesh, as `jax.shard_map` requires of a primitive's."""
     axes = [jax.typeof(operand).manual_axis_type.varying for operand in operands]

@@ -17,7 +17,7 @@ import jax
 
 from fastdrop._core import plan
 from fastdrop._core.optional import missing
-from fastdrop.jax._functions import dropout
+from fastdrop.jax._functions import dropout, place_in_flax
 
 try:
     from flax import linen
@@ -75,5 +75,5 @@ class Dropout(linen.Dropout):
         def draw() -> Any:
             return self.make_rng(self.rng_collection) if rng is None else rng
 
-        axes = tuple(self.broadcast_dims) or None
+        inputs, axes = place_in_flax(inputs, self.broadcast_dims)
         return dropout(inputs, self.rate, key=draw, training=not plan.check_flag(passes, "deterministic"), shared_axes=axes)

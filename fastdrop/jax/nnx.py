@@ -19,7 +19,7 @@ import jax
 
 from fastdrop._core import plan
 from fastdrop._core.optional import missing
-from fastdrop.jax._functions import dropout
+from fastdrop.jax._functions import dropout, place_in_flax
 
 try:
     from flax import nnx
@@ -95,5 +95,5 @@ class Dropout(nnx.Dropout):
                 source = source[self.rng_collection]
             return source() if callable(source) else source
 
-        axes = tuple(self.broadcast_dims) or None
+        inputs, axes = place_in_flax(inputs, self.broadcast_dims)
         return dropout(inputs, self.rate, key=draw, training=not plan.check_flag(passes, "deterministic"), shared_axes=axes)

@@ -85,6 +85,26 @@ def test_nnx_says_what_is_missing():
         fastdrop.jax.nnx.Dropout(RATE)(X, rngs=42)
 
 
+@pytest.mark.parametrize(
+    ("dims", "kind", "sentence"),
+    [
+        (1, TypeError, "broadcast_dims must be a sequence of integers; got 1"),
+        ((1, 1), ValueError, "broadcast_dims (1, 1) name an axis twice"),
+        ((9,), ValueError, "broadcast_dims (9,) are out of range for an array of"),
+    ],
+)
+def test_bad_axes(dims, kind, sentence):
+    """The errors have the name that Flax's users know."""
+    key = jax.random.key(7)
+    for call in (
+        lambda: fastdrop.jax.nnx.Dropout(RATE, broadcast_dims=dims)(X, rngs=key),
+        lambda: fastdrop.jax.linen.Dropout(RATE, broadcast_dims=dims).apply({}, X, deterministic=False, rngs={"dropout": key}),
+    ):
+        with pytest.raises(kind) as found:
+            call()
+        assert str(found.value).startswith(sentence)
+
+
 @pytest.mark.parametrize("passes", ["no", 0, np.array([True, False])], ids=str)
 def test_flags_of_modules(passes):
     layer, peer = layer_and_peer()
