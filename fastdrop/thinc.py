@@ -37,7 +37,7 @@ except ImportError as error:
 __all__ = ["Dropout", "FastdropOps", "replace_ops", "restore_ops"]
 
 Callback: TypeAlias = Callable[[Any], Any]
-replaced: ContextVar[Any] = ContextVar("replaced", default=None)  # the Ops that `replace_ops` found
+replaced: ContextVar[tuple[Any, ...]] = ContextVar("replaced", default=())  # Ops of `replace_ops`: pipelines may be nested
 
 
 # Ops ----------------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def replace_ops(seed: int) -> Callback:
     number = plan.as_word(seed, "seed")
 
     def before_creation(language: Any) -> Any:
-        replaced.set(get_current_ops())
+        replaced.set((*replaced.get(), get_current_ops()))
         set_current_ops(FastdropOps(seed=number))
         return language
 
@@ -184,11 +184,11 @@ def restore_ops() -> Callback:
     """
 
     def after_creation(pipeline: Any) -> Any:
-        found = replaced.get()
-        if found is None:
+        if not replaced.get():
             raise ValueError("fastdrop.restore_ops.v1 needs fastdrop.ops.v1 to run first, as before_creation")
+        *others, found = replaced.get()
         set_current_ops(found)
-        replaced.set(None)
+        replaced.set(tuple(others))
         return pipeline
 
     return after_creation
@@ -240,8 +240,8 @@ def Dropout(rate: float = 0.0, seed: int | None = None) -> Any:
 
 def forward(model: Any, x: Any, is_train: bool) -> tuple[Any, Callback]:
     """Drop elements under the layer's next key; return the result and the backward pass, which stores only the key."""
-    rate = model.attrs["dropout_rate"]
-    if rate == 0 or not (is_train and model.attrs["is_enabled"]):
+    rate = plan.as_rate(model.attrs["dropout_rate"]) if is_train and model.attrs["is_enabled"] else 0
+    if rate == 0:
         return x, lambda dy: dy
     key = Key(model.attrs["seed"], model.attrs["offset"])
     y = drop(x, rate, key)

@@ -267,6 +267,15 @@ def test_bad_arrays():
     assert layer.attrs["offset"] == 0
 
 
+def test_a_layer_has_one_rate():
+    layer = ft.Dropout(0.3, seed=7)
+    for rate in ([0.3] * ONES.shape[-1], np.full(ONES.shape[-1], 0.3)):
+        set_dropout_rate(layer, rate)
+        with pytest.raises(TypeError, match=r"^p must be a number in \[0, 1\]"):
+            layer(ONES, is_train=True)
+    assert layer.attrs["offset"] == 0
+
+
 # spaCy --------------------------------------------------------------------------------------------------------------
 
 
@@ -281,10 +290,26 @@ def test_callbacks(restores):
     text = f'[nlp]\nlang = "en"\n{callbacks}'
     config = spacy.util.load_config_from_str(text if restores else text.partition("[nlp.after_pipeline_creation]")[0])
     spacy.util.load_model_from_config(config, auto_fill=True)
-    if restores:
-        assert get_current_ops() is before
-    else:
+    if not restores:
         assert get_current_ops().stream == fastdrop.Stream(3)
+        ft.restore_ops()("a pipeline")
+    assert get_current_ops() is before
+
+
+@pytest.mark.skipif(not PAGE.is_file(), reason="no such page beside the tests")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*no training configuration:UserWarning")
+def test_a_pipeline_within_a_pipeline(tmp_path):
+    """A component of another pipeline is loaded while the first pipeline is made; both have the callbacks."""
+    spacy = pytest.importorskip("spacy", reason="spaCy is not installed")
+    before = get_current_ops()
+    (callbacks,) = re.findall(r"^```ini\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    load = spacy.util.load_config_from_str
+    inner = spacy.util.load_model_from_config(load(f'[nlp]\nlang = "en"\n{callbacks}'), auto_fill=True)
+    inner.add_pipe("sentencizer")
+    inner.to_disk(tmp_path)
+    pipe = f'pipeline = ["sentencizer"]\n{callbacks}\n[components]\n[components.sentencizer]\nsource = "{tmp_path}"'
+    spacy.util.load_model_from_config(load(f'[nlp]\nlang = "en"\n{pipe}'), auto_fill=True)
+    assert get_current_ops() is before
 
 
 @pytest.mark.slow
