@@ -19,8 +19,8 @@ from collections.abc import Callable
 from typing import Any
 
 import fastdrop
-from fastdrop._core import pointers
-from fastdrop._core.checks import known_sizes
+from fastdrop._core import plan, pointers
+from fastdrop._core.checks import fixed, known_sizes
 from fastdrop._core.optional import missing
 from fastdrop._core.plan import Call
 from fastdrop.random import Key
@@ -100,23 +100,28 @@ class Dropping:
     def place(self, ndim: int) -> dict[str, Any]:
         """Return the arguments that place the mask over inputs of a number of dimensions."""
         shape = getattr(self, "noise_shape", None)
-        return {} if shape is None else {"noise_shape": tuple(shape)}
+        return {} if shape is None else {"noise_shape": fixed(shape)}
 
     def check_rate(self) -> None:
         """Raise an error for a rate that only this layer refuses; a caller may change the rate at any time."""
 
     def call(self, inputs: Any, training: bool | None = False) -> Any:
         """Return the inputs, with elements dropped if `training`."""
-        if not training or self.rate == 0:
+        rate = plan.as_rate(self.rate) if training else 0
+        if rate == 0:
             return inputs
+        if not hasattr(self, "seed_generator"):
+            raise ValueError(
+                "rate must not change from 0, because Keras gives a layer with the rate 0 no SeedGenerator: make a new layer"
+            )
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         if dtype not in DTYPES:
             raise TypeError(f"inputs must have dtype {', '.join(DTYPES[:-1])} or {DTYPES[-1]}; got {dtype}")
         place = self.place(len(inputs.shape))
         self.check_rate()
-        pointers.check(known_sizes(inputs.shape), self.rate, **place)
+        pointers.check(known_sizes(inputs.shape), rate, **place)
         drop = BACKENDS[keras.backend.backend()]
-        return drop(self.function, inputs, self.rate, self.seed_generator.next(), place)
+        return drop(self.function, inputs, rate, self.seed_generator.next(), place)
 
 
 class Spatial(Dropping):

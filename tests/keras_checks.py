@@ -124,6 +124,14 @@ def check_that_nothing_is_drawn_for_bad_input():
     refuses(ValueError, "noise_shape must have one entry", lambda: layer(array(3), training=True))
     assert state(layer) == [SEED, 0]
     refuses(ValueError, "p must be in [0, 1) here", lambda: fastdrop.keras.GaussianDropout(1.0))
+    layer = fastdrop.keras.AlphaDropout(RATE, seed=SEED, noise_shape=5)
+    refuses(ValueError, "noise_shape must have one entry", lambda: layer(array(3), training=True))
+    layer.rate = np.full(3, RATE)
+    refuses(TypeError, "p must be a number in [0, 1]", lambda: layer(array(3), training=True))
+    assert state(layer) == [SEED, 0]
+    layer = fastdrop.keras.Dropout(0.0, seed=SEED)
+    layer.rate = RATE
+    refuses(ValueError, "rate must not change from 0", lambda: layer(array(3), training=True))
     layer = fastdrop.keras.GaussianDropout(RATE, seed=SEED)
     layer.rate = 1.0
     refuses(ValueError, "p must be in [0, 1) here", lambda: layer(array(3), training=True))
