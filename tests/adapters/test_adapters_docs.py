@@ -4,12 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from doctests import blocks_of, examples_of_blocks, run
 from example_runs import EXAMPLES
-
-import fastdrop
 
 PAGE = Path(__file__).parents[2] / "docs" / "adapters.md"
 SCALE = PAGE.parent / "scale.md"
@@ -17,10 +14,10 @@ NEEDS = {"Dask": ["dask.array", "xarray"], "thinc and spaCy": ["thinc.api"], "Co
 
 
 def run_blocks(text):
-    """Run the blocks of a page, and return how many examples it has."""
+    """Run the blocks of a page, which import all that they use, and return how many examples it has."""
     blocks = blocks_of(text)
     assert all(block.count("\n") <= 12 for block in blocks)
-    return run(examples_of_blocks(blocks, {"np": np, "fastdrop": fastdrop}))
+    return run(examples_of_blocks(blocks, {}))
 
 
 @pytest.mark.parametrize("section", NEEDS)
