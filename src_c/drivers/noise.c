@@ -36,27 +36,24 @@ static const void *widened(const noise_job *job, const void *stored, int64_t n, 
   return buffer;
 }
 
-/* Applies a tile; streaming stores begin at the first element of y that is aligned to a cache line. */
-static void apply_from_line(const noise_job *job, const fd_tile *tile, int op) {
+/* Applies a tile, and changes it; streaming stores begin at the first element of y that is aligned to a cache line. The tile is not copied:
+ * a load of several of its fields would wait until all stores before it, the streaming ones too, have left the processor. */
+static void apply_from_line(const noise_job *job, fd_tile *tile, int op) {
   apply_kernel *const apply = job->isa->apply[job->call->dtype][op];
-  const int64_t before = fd_lead(tile->y, job->itemsize);
-  if (!tile->bypass || before == 0 || before >= tile->n) {
-    fd_tile ordinary = *tile;
-    ordinary.bypass = tile->bypass && before == 0;
-    apply(&ordinary);
-    return;
+  const int64_t n = tile->n, before = tile->bypass ? fd_min(fd_lead(tile->y, job->itemsize), n) : 0;
+  if (before) {
+    const int64_t at = before * job->itemsize, factor_at = before * size_of(job);
+    tile->n = before;
+    tile->bypass = 0;
+    apply(tile);
+    tile->n = n - before;
+    tile->bypass = 1;
+    tile->x = (const char *)tile->x + at;
+    tile->y = (char *)tile->y + at;
+    tile->factors = (const char *)tile->factors + factor_at;
+    if (tile->other) tile->other = (const char *)tile->other + factor_at;
   }
-  fd_tile lead = *tile, rest = *tile;
-  const int64_t at = before * job->itemsize, factor_at = before * size_of(job);
-  lead.n = before;
-  lead.bypass = 0;
-  rest.n -= before;
-  rest.x = (const char *)tile->x + at;
-  rest.y = (char *)tile->y + at;
-  rest.factors = (const char *)tile->factors + factor_at;
-  if (tile->other) rest.other = (const char *)tile->other + factor_at;
-  apply(&lead);
-  apply(&rest);
+  apply(tile);
 }
 
 /* The n elements from element i on of an array of the call's dtype, in the compute type. */
@@ -88,13 +85,13 @@ static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffer
   const void *x = fd_flat_tile(call->x, i, n, job->itemsize, buffers->x);
   if (slopes)
     job->isa->products[job->is_double](widened(job, x, n, buffers->noise), other, n, slopes);
-  const fd_tile values = {.x = x,
-                          .other = call->shifts.data ? fd_flat_tile(call->shifts, i, n, size_of(job), buffers->slopes) : 0,
-                          .factors = is_given ? other : at_once ? buffers->noise : buffers->factors,
-                          .y = y_is_flat ? (char *)call->y.data + i * job->itemsize : buffers->x,
-                          .n = n,
-                          .scale = call->params[0],
-                          .bypass = job->bypass};
+  fd_tile values = {.x = x,
+                    .other = call->shifts.data ? fd_flat_tile(call->shifts, i, n, size_of(job), buffers->slopes) : 0,
+                    .factors = is_given ? other : at_once ? buffers->noise : buffers->factors,
+                    .y = y_is_flat ? (char *)call->y.data + i * job->itemsize : buffers->x,
+                    .n = n,
+                    .scale = call->params[0],
+                    .bypass = job->bypass};
   apply_from_line(job, &values, at_once ? FD_STRETCH : job->adds ? FD_ADD : call->shifts.data ? FD_MULTIPLY_ADD : FD_MULTIPLY);
   if (!y_is_flat) fd_scatter(buffers->x, (char *)call->y.data, call->y.layout, i, n, job->itemsize);
 }
@@ -181,14 +178,14 @@ static void factor_runs_range(const void *work, int64_t begin, int64_t end) {
     const void *factor = (const char *)call->other.data + walk.at;
     const int64_t at = i * job->itemsize;
     n = fd_min(fd_min(FD_TILE, end - i), layout->shape[inner] - walk.index[inner]);
-    const fd_tile tile = {.x = (const char *)call->x.data + at,
-                          .y = (char *)call->y.data + at,
-                          .factors = factor,
-                          .other = call->shifts.data ? (const char *)call->shifts.data + walk.at : 0,
-                          .bits = all,
-                          .n = n,
-                          .scale = !is_one ? 0 : job->is_double ? *(const double *)factor : (double)*(const float *)factor,
-                          .bypass = job->bypass};
+    fd_tile tile = {.x = (const char *)call->x.data + at,
+                    .y = (char *)call->y.data + at,
+                    .factors = factor,
+                    .other = call->shifts.data ? (const char *)call->shifts.data + walk.at : 0,
+                    .bits = all,
+                    .n = n,
+                    .scale = !is_one ? 0 : job->is_double ? *(const double *)factor : (double)*(const float *)factor,
+                    .bypass = job->bypass};
     apply_from_line(job, &tile, is_one ? FD_SCALE : call->shifts.data ? FD_MULTIPLY_ADD : FD_MULTIPLY);
     fd_walk_on(&walk, layout, n);
   }
