@@ -151,6 +151,19 @@ static void dropout_range(const void *work, int64_t begin, int64_t end) {
   if (job->bypass) job->isa->fence();
 }
 
+/* The end of the elements from i on that share a decision and a scale. Neighbouring runs with the same decision are one, because the two
+ * ends of a run, which are not whole cache lines, are written apart. */
+static int64_t shared_end(const dropout_job *job, bit_source *source, int64_t i, int64_t end, int *keep, double *scale) {
+  int64_t past = i + fd_min(fd_source_run(source, i, keep), scale_at(job, i, scale));
+  while (past < end && !job->runs) {
+    int next;
+    const int64_t run = fd_source_run(source, past, &next);
+    if (next != *keep) break;
+    past += run;
+  }
+  return fd_min(past, end);
+}
+
 /* Processes runs that share a decision; dropped runs are not read. */
 static void shared_range(const void *work, int64_t begin, int64_t end) {
   static const uint64_t none[FD_TILE_WORDS + 1];
@@ -164,7 +177,7 @@ static void shared_range(const void *work, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end;) {
     int keep;
     double scale;
-    const int64_t same = fd_min(fd_source_run(&source, i, &keep), scale_at(job, i, &scale)), run_end = fd_min(end, i + same);
+    const int64_t run_end = shared_end(job, &source, i, end, &keep, &scale);
     for (int64_t n; i < run_end; i += n) {
       const int64_t before = fd_lead((const char *)call->y.data + i * job->itemsize, job->itemsize);
       n = fd_min(before ? before : FD_TILE, run_end - i);
