@@ -137,6 +137,7 @@ cdef extern from "fastdrop.h" nogil:
         int64_t length
         int64_t inner
         int64_t bypass_bytes
+        void *room
 
     ctypedef struct fd_function_call:
         int function
@@ -225,6 +226,7 @@ cdef void uniform(
 cdef void normal(
     const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads
 ) noexcept nogil
+cdef int64_t sum_room(int64_t length, int64_t inner) noexcept nogil
 cdef void noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) noexcept nogil
 cdef void function(const fd_isa *isa, const fd_function_call *call, int threads) noexcept nogil
 cdef void share_words(const double *weights, int64_t features, uint64_t *shares) noexcept nogil

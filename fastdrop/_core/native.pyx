@@ -30,6 +30,7 @@ cdef extern from "fastdrop.h" nogil:
     void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads)
     void fd_uniform(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads)
     void fd_normal(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads)
+    int64_t fd_sum_room(int64_t length, int64_t inner)
     void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads)
     void fd_function(const fd_isa *isa, const fd_function_call *call, int threads)
     void fd_share_words(const double *weights, int64_t features, uint64_t *shares)
@@ -175,6 +176,10 @@ cdef void normal(
     const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads
 ) noexcept nogil:
     fd_normal(isa, numbers, n, dtype, out, threads)
+
+
+cdef int64_t sum_room(int64_t length, int64_t inner) noexcept nogil:
+    return fd_sum_room(length, inner)
 
 
 cdef void noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) noexcept nogil:

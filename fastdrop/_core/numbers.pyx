@@ -233,6 +233,7 @@ cdef class Noise:
     cdef np.ndarray sum                      # memory for the sum of the sums, which is `sums` if there is one; or None
     cdef np.ndarray values                   # like x, if the sums are along the middle axis of (..., length, inner); or None
     cdef int64_t length, inner
+    cdef np.ndarray room                     # memory in which these sums are made; or None
 
 
 def noise(
@@ -352,6 +353,7 @@ cdef int perform_noise(Noise noise, int64_t n) except -1:
     call.length, call.inner = noise.length, noise.inner
     call.sums = NULL if noise.sums is None else <double *>np.PyArray_DATA(noise.sums)
     call.bypass_bytes = bypass_bytes
+    call.room = NULL if noise.room is None else np.PyArray_DATA(noise.room)
     cdef PyThreadState *state = released(n)
     native.noise_apply(kernels, &call, threads)
     regain(state)

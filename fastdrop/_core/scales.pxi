@@ -202,6 +202,9 @@ cdef int first_sums(Noise run, tuple axes) except -1:
     for k in range(axis + 1, ndim):
         run.inner *= np.PyArray_DIM(x, k)
     run.length, run.sums = np.PyArray_DIM(x, axis), room_of_sums(x, axis, np.NPY_FLOAT64)
+    cdef int64_t bytes = native.sum_room(run.length, run.inner)
+    if bytes:
+        run.room = room(threads_of(run.work.settings, np.PyArray_SIZE(x)) * bytes, np.NPY_UINT8)
     return 0
 
 

@@ -192,6 +192,7 @@ typedef struct {
   fd_array values;              /* of dtype, for the sums of FD_SCALED, or 0 */
   int64_t length, inner;        /* these sums are along the middle axis of (n / (length * inner), length, inner), as in fd_sum_axis */
   int64_t bypass_bytes;
+  void *room;                   /* fd_sum_room(length, inner) bytes for each thread, or 0: then many columns take longer */
 } fd_noise_call;
 
 /* Draws of features with replacement. Row r takes the words r k .. r k + k - 1; if `shared`, all rows take the first k words. The
@@ -319,6 +320,8 @@ void fd_normal(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtyp
 
 void fd_gate_backward(const fd_isa *isa, const fd_gate_call *call, int threads);
 
+/* The bytes with which a thread makes sums of float64 of whole rows instead of pieces of rows; 0 if it has room for them itself. */
+int64_t fd_sum_room(int64_t length, int64_t inner);
 void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads);
 
 void fd_function(const fd_isa *isa, const fd_function_call *call, int threads);

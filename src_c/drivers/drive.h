@@ -149,6 +149,7 @@ typedef struct {
   int64_t length, inner;
   int is_double;
   fd_write_fours *write_fours; /* may be 0 */
+  char *room;                  /* fd_sum_room(length, inner) bytes; 0 if there are none */
 } fd_halving;
 /* Bytes of the terms of an index of the outer axis up to which those of the next index are near. */
 enum { FD_NEAR = 65536 };

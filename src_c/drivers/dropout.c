@@ -117,7 +117,7 @@ static fd_tile tile_at(const dropout_job *job, int64_t i, int64_t n, const uint6
   const fd_call *call = job->call;
   const int64_t at = i * job->itemsize;
   return (fd_tile){(const char *)call->x.data + at, 0, 0, 0, (char *)call->y.data + at, bits, n, scale, call->shift,
-                   call->fill, job->bypass};
+                   call->fill, job->bypass, 0};
 }
 
 static void dropout_range(const void *work, int64_t begin, int64_t end) {

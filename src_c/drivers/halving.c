@@ -7,8 +7,8 @@
 
 /* Terms of up to WHOLE bytes are halved in one buffer; sums of at most SHORT bytes of terms share the buffer. More terms are halved in
  * pieces, whose second halves share ROOM bytes. Pieces of many columns share COLUMNS_ROOM bytes, because a longer piece is a longer run of
- * memory. Their length is a multiple of COLUMNS, which wastes few words of a batch. */
-enum { WHOLE = 8192, SHORT = 1024, ROOM = 8192, COLUMNS_ROOM = 16384, FEW_COLUMNS = 128, ALIGNED = 16, COLUMNS = 32 };
+ * memory. Their length is a multiple of COLUMNS, which wastes few words of a batch. The caller may give room for MOST_COLUMNS. */
+enum { WHOLE = 8192, SHORT = 1024, ROOM = 8192, COLUMNS_ROOM = 16384, FEW_COLUMNS = 128, MOST_COLUMNS = 1024, ALIGNED = 16, COLUMNS = 32 };
 
 /* Sums of neighbouring columns: the terms of one index of the outer axis begin at number `at`. Each halving has its own part of `room`,
  * with space for `most` sums. */
@@ -89,12 +89,24 @@ static void write_sums(const fd_halving *terms, int64_t at, int level, int64_t f
   }
 }
 
+static int halvings(int64_t length) {
+  int level = 0;
+  while (halved(length, level) > 1) level++;
+  return level;
+}
+
+int64_t fd_sum_room(int64_t length, int64_t inner) {
+  const int64_t columns = (fd_min(inner, MOST_COLUMNS) + COLUMNS - 1) / COLUMNS * COLUMNS, bytes = halvings(length) * columns * 8;
+  return inner < FEW_COLUMNS || bytes <= COLUMNS_ROOM ? 0 : bytes;
+}
+
 /* The sums of n of many columns. */
 static NOINLINE void sum_columns(const fd_halving *terms, int64_t at, int64_t first, int64_t n, char *out) {
-  _Alignas(64) char room[COLUMNS_ROOM];
-  int level = 0;
-  while (halved(terms->length, level) > 1) level++;
-  write_sums(terms, at, level, first, n, out, room, level ? COLUMNS_ROOM / size_of(terms) / level / COLUMNS * COLUMNS : n);
+  _Alignas(64) char own[COLUMNS_ROOM];
+  const int level = halvings(terms->length);
+  const int64_t bytes = terms->room ? fd_sum_room(terms->length, terms->inner) : COLUMNS_ROOM;
+  const int64_t most = level ? bytes / size_of(terms) / level / COLUMNS * COLUMNS : n;
+  write_sums(terms, at, level, first, n, out, terms->room ? terms->room : own, most);
 }
 
 /* Halves `length` rows of columns until one is left. */

@@ -12,6 +12,7 @@ typedef struct {
   int64_t itemsize;
   int is_double, adds;
   int bypass;
+  int *workers; /* the number of workers that have begun; each takes its own part of the room */
 } noise_job;
 
 /* The size of a buffer in bytes. A piece has as many elements of the compute type as fit in a buffer: a tile of float32, half a
@@ -69,16 +70,27 @@ static const void *other_at(const noise_job *job, int64_t i, int64_t n, noise_bu
   return wide_at(job, call->other, i, n, buffers->factors, buffers->other);
 }
 
-/* Processes the elements i .. i + n - 1. If sums are requested, `slopes` receives the terms of the sum. */
-static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffers *buffers, void *slopes) {
+/* Asks for n elements of an array of the call's dtype. */
+static void fetch(const noise_job *job, fd_array array, int64_t i, int64_t n) {
+  if (!fd_layout_is_flat(array.layout, job->itemsize)) return;
+  const char *from = (const char *)array.data + i * job->itemsize;
+  for (int64_t at = 0; at < n * job->itemsize; at += 64) __builtin_prefetch(from + at);
+}
+
+/* Processes the elements i .. i + n - 1. If sums are requested, `slopes` receives the terms of the sum. For sums along an axis, as many
+ * elements from `next` on are asked for, unless it is negative: not all at once, because a processor waits for two dozen lines at most. */
+static void noise_piece(const noise_job *job, int64_t i, int64_t n, int64_t next, noise_buffers *buffers, void *slopes) {
   const fd_noise_call *call = job->call;
   const int y_is_flat = fd_layout_is_flat(call->y.layout, job->itemsize), is_given = call->noise == FD_FACTORS;
-  if (!is_given) fd_numbers_at(&job->numbers, i, n, buffers->words, buffers->noise);
+  void *noise = slopes && (call->noise == FD_GAUSSIAN || call->noise == FD_SCALED) ? slopes : buffers->noise;
+  if (next >= 0) fetch(job, call->x, next, n);
+  if (!is_given) fd_numbers_at(&job->numbers, i, n, buffers->words, noise);
+  if (next >= 0) fetch(job, call->values, next, n);
   const void *other = other_at(job, i, n, buffers);
   const int at_once = call->noise == FD_GAUSSIAN && !slopes; /* the operation converts the noise to factors itself */
   if (!at_once && !is_given) {
-    const fd_noise_tile noise = {buffers->noise, other, buffers->factors, slopes, n, call->params};
-    job->isa->noise[call->noise][job->is_double](&noise);
+    const fd_noise_tile tile = {noise, other, buffers->factors, slopes, n, call->params};
+    job->isa->noise[call->noise][job->is_double](&tile);
   }
   /* The noise has been converted to factors and slopes, and scales to factors, so their buffers are free. */
   if (call->values.data) other = wide_at(job, call->values, i, n, buffers->noise, buffers->other);
@@ -87,24 +99,17 @@ static void noise_piece(const noise_job *job, int64_t i, int64_t n, noise_buffer
     job->isa->products[job->is_double](widened(job, x, n, buffers->noise), other, n, slopes);
   fd_tile values = {.x = x,
                     .other = call->shifts.data ? fd_flat_tile(call->shifts, i, n, size_of(job), buffers->slopes) : 0,
-                    .factors = is_given ? other : at_once ? buffers->noise : buffers->factors,
+                    .factors = is_given ? other : at_once ? noise : buffers->factors,
                     .y = y_is_flat ? (char *)call->y.data + i * job->itemsize : buffers->x,
                     .n = n,
                     .scale = call->params[0],
-                    .bypass = job->bypass};
+                    .bypass = job->bypass,
+                    .is_apart = call->values.data != 0};
   apply_from_line(job, &values, at_once ? FD_STRETCH : job->adds ? FD_ADD : call->shifts.data ? FD_MULTIPLY_ADD : FD_MULTIPLY);
   if (!y_is_flat) fd_scatter(buffers->x, (char *)call->y.data, call->y.layout, i, n, job->itemsize);
 }
 
 enum { SLOPES = FD_NOISE_TILE / 4 }; /* of each of four terms at a time */
-
-/* Asks for the gradients and the values of n elements. */
-static void fetch(const noise_job *job, int64_t i, int64_t n) {
-  const fd_array arrays[] = {job->call->x, job->call->values};
-  for (int k = 0; k < 2; k++)
-    for (int64_t at = 0; fd_layout_is_flat(arrays[k].layout, job->itemsize) && at < n * job->itemsize; at += 64)
-      __builtin_prefetch((const char *)arrays[k].data + i * job->itemsize + at);
-}
 
 static void noise_range(const void *work, int64_t begin, int64_t end) {
   const noise_job *job = (const noise_job *)work;
@@ -113,7 +118,7 @@ static void noise_range(const void *work, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; i += FD_NOISE_TILE) {
     const int64_t n = fd_min(FD_NOISE_TILE, end - i);
     for (int64_t done = 0; done < n; done += most)
-      noise_piece(job, i + done, fd_min(most, n - done), &buffers, job->call->sums ? buffers.slopes + done * size : 0);
+      noise_piece(job, i + done, fd_min(most, n - done), -1, &buffers, job->call->sums ? buffers.slopes + done * size : 0);
     if (job->call->sums) job->call->sums[i / FD_NOISE_TILE] = job->isa->sum[job->is_double](buffers.slopes, n);
   }
   if (job->bypass) job->isa->fence();
@@ -125,11 +130,12 @@ static void write_terms(void *from, int64_t first, int64_t n, char *out) {
   noise_buffers buffers;
   for (int64_t i = 0, some; i < n; i += some) {
     some = fd_min(SLOPES, n - i);
-    noise_piece(job, first + i, some, &buffers, buffers.slopes);
+    noise_piece(job, first + i, some, -1, &buffers, buffers.slopes);
     job->isa->sum_terms[job->is_double ? 2 : 1](buffers.slopes, 0, some, out + i * 8);
   }
 }
 
+/* The four terms are far from each other, so that the processor does not see which elements come next. */
 static void write_fours(void *from, const int64_t four[4], int64_t n, char *out) {
   static const void *const no_other[4] = {0};
   const noise_job *job = (const noise_job *)from;
@@ -140,8 +146,8 @@ static void write_fours(void *from, const int64_t four[4], int64_t n, char *out)
     for (int k = 0; k < 4; k++) {
       char *to = buffers.slopes + k * SLOPES * 8;
       slopes[k] = to;
-      if (k < 3) fetch(job, four[k + 1] + i, some); /* far away: the processor does not see that it comes next */
-      noise_piece(job, four[k] + i, some, &buffers, to);
+      const int64_t next = k < 3 ? four[k + 1] + i : i + 2 * some <= n ? four[0] + i + some : -1;
+      noise_piece(job, four[k] + i, some, next, &buffers, to);
     }
     job->isa->sum_fours[job->is_double ? 2 : 1](slopes, no_other, some, out + i * 8);
   }
@@ -149,9 +155,13 @@ static void write_fours(void *from, const int64_t four[4], int64_t n, char *out)
 
 static void axis_range(const void *work, int64_t begin, int64_t end) {
   noise_job job = *(const noise_job *)work;
-  job.bypass = 0; /* pieces are short, and most do not begin with a cache line */
-  const fd_halving terms = {job.isa, write_terms, &job, job.call->length, job.call->inner, 1, write_fours};
-  fd_halve_share(&terms, begin, end, (char *)job.call->sums);
+  const fd_noise_call *call = job.call;
+  const int64_t worker = __atomic_fetch_add(job.workers, 1, __ATOMIC_RELAXED), bytes = fd_sum_room(call->length, call->inner);
+  char *room = bytes && call->room ? (char *)call->room + worker * bytes : 0;
+  job.bypass = job.bypass && room; /* without room, pieces are short, and most do not begin with a cache line */
+  const fd_halving terms = {job.isa, write_terms, &job, call->length, call->inner, 1, write_fours, room};
+  fd_halve_share(&terms, begin, end, (char *)call->sums);
+  if (job.bypass) job.isa->fence();
 }
 
 /* Factors in long runs: neighbours that share one factor, or whose factors are neighbours. Each run is multiplied without a copy. */
@@ -195,8 +205,9 @@ static void factor_runs_range(const void *work, int64_t begin, int64_t end) {
 void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) {
   const int64_t itemsize = fd_itemsize(call->dtype);
   const int of_uniforms = call->noise == FD_CONCRETE || call->noise == FD_UNIFORM;
+  int workers = 0;
   fd_numbers_kernel *const *made = of_uniforms ? isa->uniforms : isa->normals;
-  noise_job job = {isa, call, fd_numbers_open(isa, &call->numbers, made, call->dtype), itemsize, call->dtype == FD_FLOAT64, 0, 0};
+  noise_job job = {isa, call, fd_numbers_open(isa, &call->numbers, made, call->dtype), itemsize, call->dtype == FD_FLOAT64, 0, 0, &workers};
   job.adds = call->noise == FD_ADDITIVE || call->noise == FD_SPREAD;
   job.bypass = fd_layout_is_flat(call->x.layout, itemsize) && fd_layout_is_flat(call->y.layout, itemsize) &&
                call->x.data != call->y.data && call->n * itemsize >= call->bypass_bytes;

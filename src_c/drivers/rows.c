@@ -101,7 +101,7 @@ static NOINLINE void divide_row(row_work *row, int64_t first) {
   const fd_rows *call = job->call;
   const int is_double = job->size == 8;
   const int64_t most = fd_min(PIECE / job->size, call->n);
-  const fd_halving terms = {job->isa, write_terms, row, call->n, 1, is_double, 0};
+  const fd_halving terms = {job->isa, write_terms, row, call->n, 1, is_double, 0, 0};
   row->of_products = 0;
   fd_halve(&terms, first, row->buffers->totals);
   job->isa->row_spread[is_double](row->buffers->totals, 1, most, call->epsilon, 0);

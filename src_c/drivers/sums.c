@@ -60,7 +60,7 @@ static void write_fours(void *from, const int64_t four[4], int64_t n, char *out)
 
 static fd_halving halving_of(sums_job *job) {
   const fd_sum_call *call = job->call;
-  return (fd_halving){job->isa, write_terms, job, call->n, call->inner, call->dtype == FD_FLOAT64, write_fours};
+  return (fd_halving){job->isa, write_terms, job, call->n, call->inner, call->dtype == FD_FLOAT64, write_fours, 0};
 }
 
 static void sums_range(const void *work, int64_t begin, int64_t end) {

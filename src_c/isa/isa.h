@@ -50,7 +50,8 @@ typedef struct {
   const uint64_t *bits; /* n bits, or 0 if the operation reads none; one word more may be read, but it has no effect */
   int64_t n;
   double scale, shift, fill;
-  int bypass; /* y is aligned to 64 bytes and is written with streaming stores, past the caches */
+  int bypass;   /* y is aligned to 64 bytes and is written with streaming stores, past the caches */
+  int is_apart; /* the next tile is elsewhere, so that what follows x in memory is not fetched */
 } fd_tile;
 typedef void apply_kernel(const fd_tile *tile);
 
@@ -64,7 +65,7 @@ typedef void fd_function_kernel(const void *x, int64_t n, void *y);
 /* A tile of noise; all arrays have the compute type. */
 typedef struct {
   const void *noise, *other;
-  void *factors, *slopes; /* slopes may be 0 */
+  void *factors, *slopes; /* slopes may be 0; those of FD_GAUSSIAN and FD_SCALED are the noise, and are not written */
   int64_t n;
   const double *params;
 } fd_noise_tile;

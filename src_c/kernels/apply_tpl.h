@@ -54,7 +54,7 @@ INLINE void NAME(tail)(int op, const fd_tile *tile, int64_t i) {
   if (op == FD_SELECT || (op < FD_AFFINE && op & FD_WITH_RESIDUAL)) memcpy(other, (const STORED *)tile->other + i, bytes);
   if (op >= FD_MULTIPLY || (op < FD_AFFINE && op & FD_WITH_RATES)) memcpy(factors, (const COMPUTED *)tile->factors + i, n * sizeof(COMPUTED));
   if (op >= FD_DIVIDE) memcpy(shifts, (const COMPUTED *)tile->other + i, n * sizeof(COMPUTED));
-  const fd_tile last = {x, bias, op >= FD_DIVIDE ? (const void *)shifts : other, factors, y, &bits, LANES_OF, tile->scale, tile->shift, tile->fill, 0};
+  const fd_tile last = {x, bias, op >= FD_DIVIDE ? (const void *)shifts : other, factors, y, &bits, LANES_OF, tile->scale, tile->shift, tile->fill, 0, 0};
   NAME(store)(y, NAME(vector)(op, &last, 0));
   memcpy((STORED *)tile->y + i, y, bytes);
 }
@@ -64,10 +64,11 @@ INLINE void NAME(apply)(int op, const fd_tile *given) {
   STORED *y = (STORED *)tile.y;
   int64_t i = 0;
   if (tile.bypass) {
+    const int64_t ahead = tile.is_apart ? 0 : BYPASS_AHEAD;
     UNROLL_VALUES
     for (; i + LANES_OF <= tile.n; i += LANES_OF) {
-      v_prefetch((const char *)((const STORED *)tile.x + i) + BYPASS_AHEAD);
-      if (op == FD_SELECT || (op < FD_AFFINE && op & FD_WITH_RESIDUAL)) v_prefetch((const char *)((const STORED *)tile.other + i) + BYPASS_AHEAD);
+      v_prefetch((const char *)((const STORED *)tile.x + i) + ahead);
+      if (op == FD_SELECT || (op < FD_AFFINE && op & FD_WITH_RESIDUAL)) v_prefetch((const char *)((const STORED *)tile.other + i) + ahead);
       NAME(stream)(y + i, NAME(vector)(op, &tile, i));
     }
   } else {

@@ -36,7 +36,6 @@ static void NAME(gaussian)(const fd_noise_tile *tile) {
   const REAL *z = (const REAL *)tile->noise, scale = (REAL)tile->params[0];
   REAL *factors = (REAL *)tile->factors;
   for (int64_t i = 0; i < tile->n; i++) factors[i] = (REAL)1 + scale * z[i];
-  if (tile->slopes) memcpy(tile->slopes, z, (size_t)tile->n * sizeof *z);
 }
 
 static void NAME(additive)(const fd_noise_tile *tile) {
@@ -84,7 +83,6 @@ static void NAME(scaled)(const fd_noise_tile *tile) {
   const REAL *z = (const REAL *)tile->noise, *scale = (const REAL *)tile->other;
   REAL *factors = (REAL *)tile->factors;
   for (int64_t i = 0; i < tile->n; i++) factors[i] = (REAL)1 + scale[i] * z[i];
-  if (tile->slopes) memcpy(tile->slopes, z, (size_t)tile->n * sizeof *z);
 }
 
 /* Keep probabilities. That of a NaN is -0. */
@@ -130,10 +128,8 @@ static void NAME(gate_slopes)(const fd_gate_tile *tile, int estimator, int divid
 
 /* Replaces each slope by g * x * slope. */
 static void NAME(products)(const void *gradients, const void *values, int64_t n, void *slopes) {
-  enum { AHEAD = 8192 };
   const REAL *g = (const REAL *)gradients, *x = (const REAL *)values;
   REAL *products = (REAL *)slopes;
-  for (int64_t i = 0; i < n * (int64_t)sizeof *x; i += 64) v_prefetch((const char *)x + i + AHEAD);
   for (int64_t i = 0; i < n; i++) products[i] = (g[i] * x[i]) * products[i];
 }
 

@@ -192,7 +192,36 @@ static void check_laid_numbers(const fd_isa *isa, const laid_mask *block, int dt
   check(!memcmp(y, one, (size_t)(n * itemsize)), fd_isa_name(isa), "uniforms of a block", (uint64_t)dtype, n);
 }
 
+/* Sums along the middle axis of (outer, length, inner), with and without room, and the results of these passes. */
+static void check_room(const fd_isa *isa, int dtype, const int64_t shape[3], int threads) {
+  static _Alignas(64) double x[MOST], values[MOST], scale[MOST], y[2][MOST + 8], sums[2][MOST], room[3 * MOST];
+  const int64_t n = shape[0] * shape[1] * shape[2], itemsize = itemsize_of(dtype), size = itemsize_of(compute_type(dtype));
+  const int64_t bytes = fd_sum_room(shape[1], shape[2]), strides[] = {0, 0, size}, all = shape[0] * shape[2];
+  const fd_layout flat = line_of(n, itemsize, itemsize);
+  fd_layout shared;
+  fd_layout_of(&shared, 3, shape, strides, size);
+  check(bytes > 0 && bytes * threads < (int64_t)sizeof room, fd_isa_name(isa), "room of sums", 0, n);
+  for (int64_t i = 0; i < n; i++) {
+    set_element(x, dtype, i, (double)(i * i % 97) / 64 - 1);
+    set_element(values, dtype, i, (double)(i * 31 % 89) / 48 - 1);
+    set_element(scale, compute_type(dtype), i, (double)(i % 83) / 56);
+  }
+  fd_noise_call call = {.numbers = {{42, 7}, 5, 0}, .noise = FD_SCALED, .dtype = dtype, .n = n, .bypass_bytes = 0};
+  call.x = (fd_array){x, &flat}, call.other = (fd_array){scale, &shared}, call.values = (fd_array){values, &flat};
+  call.length = shape[1], call.inner = shape[2];
+  memset(room, 0xA5, sizeof room);
+  for (int k = 0; k < 2; k++) {
+    call.y = (fd_array){(char *)y[k] + itemsize, &flat}, call.sums = sums[k], call.room = k ? room : 0;
+    fd_noise_apply(isa, &call, threads);
+  }
+  const unsigned char *past = (const unsigned char *)room + bytes * threads;
+  check(*past == 0xA5, fd_isa_name(isa), "guards of the room of sums", (uint64_t)dtype, n);
+  check(!memcmp((char *)y[0] + itemsize, (char *)y[1] + itemsize, (size_t)(n * itemsize)), fd_isa_name(isa), "noise with room", (uint64_t)dtype, n);
+  check(!memcmp(sums[0], sums[1], (size_t)(all * 8)), fd_isa_name(isa), "sums of noise with room", (uint64_t)dtype, n);
+}
+
 void check_noise(const fd_isa *isa) {
+  static const int64_t sums_of[][3] = {{1, 9, 1100}, {2, 13, 701}, {1, 37, 500}};
   /* a block of a larger array, and one of three columns */
   static const laid_mask laid[] = {{{9, 20, 37}, {100000, 500, 1}}, {{1, 1, 4500}, {0, 0, 3}}};
   static const int64_t sizes[] = {1, 21, 150, 333};
@@ -203,6 +232,7 @@ void check_noise(const fd_isa *isa) {
   for (int dtype = 0; dtype < FD_DTYPES; dtype++) {
     for (int kind = 0; kind < 3; kind++)
       for (int k = 0; k < COUNT(sizes); k++) check_shared_factors(isa, dtype, sizes[k], kind);
+    for (int k = 0; k < COUNT(sums_of); k++) check_room(isa, dtype, sums_of[k], 1 + k);
     for (int k = 0; k < COUNT(laid); k++) check_laid_numbers(isa, &laid[k], dtype);
   }
 }
