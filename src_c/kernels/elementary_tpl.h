@@ -48,15 +48,28 @@ static const float log32_terms[] = {7.0376836292e-2f,  -1.1514610310e-1f, 1.1676
 
 INLINE float power_of_two32(int32_t n) { return float_of((n + 127) << 23); }
 
+/* exp(x) / 2^n for x from -104 to 89, and n. */
+INLINE float exp_reduced32(float x, int32_t *n) {
+  const float to_integer = 0x1.8p23f, k = (x * 1.44269504088896341f + to_integer) - to_integer;
+  const float r = (x - k * 0.693359375f) - k * -2.12194440e-4f;
+  *n = (int32_t)k;
+  return ((HORNER32(r, exp32_terms) * (r * r)) + r) + 1.0f;
+}
+
+/* For x from -80 to 80, where the result is normal: then one exact product gives what two give. */
+INLINE float usual_exp32(float x) {
+  int32_t n;
+  const float y = exp_reduced32(x, &n);
+  return y * power_of_two32(n);
+}
+
 INLINE float exp32(float x) {
-  const float to_integer = 0x1.8p23f;
   const int is_number = x == x;
   const float most = is_number ? (x > 89.0f ? 89.0f : x) : 0.0f, given = most < -104.0f ? -104.0f : most;
-  const float k = (given * 1.44269504088896341f + to_integer) - to_integer;
-  const float r = (given - k * 0.693359375f) - k * -2.12194440e-4f;
-  float y = ((HORNER32(r, exp32_terms) * (r * r)) + r) + 1.0f;
-  const int32_t n = (int32_t)k, half = n >> 1;
-  y = (y * power_of_two32(half)) * power_of_two32(n - half);
+  int32_t n;
+  const float reduced = exp_reduced32(given, &n);
+  const int32_t half = n >> 1;
+  const float y = (reduced * power_of_two32(half)) * power_of_two32(n - half);
   return is_number ? y : x;
 }
 
@@ -99,16 +112,28 @@ INLINE int64_t to_integer64(double with_shift) { return bits_of_double(with_shif
 INLINE double from_integer64(int64_t n) { return double_of(n + bits_of_double(0x1.8p52)) - 0x1.8p52; }
 INLINE int64_t half_of64(int64_t n) { return (int64_t)((uint64_t)(n + 0x1000) >> 1) - 0x800; }
 
+/* exp(x) / 2^n for x from -746 to 710, and n. */
+INLINE double exp_reduced64(double x, int64_t *n) {
+  const double to_integer = 0x1.8p52, shifted = x * 1.44269504088896338700 + to_integer, k = shifted - to_integer;
+  const double high = x - k * 6.93147180369123816490e-01, low = k * 1.90821492927058770002e-10;
+  const double r = high - low, z = r * r, c = r - z * HORNER64(z, exp64_terms);
+  *n = to_integer64(shifted);
+  return 1.0 - ((low - (r * c) / (2.0 - c)) - high);
+}
+
+INLINE double usual_exp64(double x) {
+  int64_t n;
+  const double y = exp_reduced64(x, &n);
+  return y * power_of_two64(n);
+}
+
 INLINE double exp64(double x) {
-  const double to_integer = 0x1.8p52;
   const int is_number = x == x;
   const double most = is_number ? (x > 710.0 ? 710.0 : x) : 0.0, given = most < -746.0 ? -746.0 : most;
-  const double shifted = given * 1.44269504088896338700 + to_integer, k = shifted - to_integer;
-  const double high = given - k * 6.93147180369123816490e-01, low = k * 1.90821492927058770002e-10;
-  const double r = high - low, z = r * r, c = r - z * HORNER64(z, exp64_terms);
-  double y = 1.0 - ((low - (r * c) / (2.0 - c)) - high);
-  const int64_t n = to_integer64(shifted), half = half_of64(n);
-  y = (y * power_of_two64(half)) * power_of_two64(n - half);
+  int64_t n;
+  const double reduced = exp_reduced64(given, &n);
+  const int64_t half = half_of64(n);
+  const double y = (reduced * power_of_two64(half)) * power_of_two64(n - half);
   return is_number ? y : x;
 }
 
@@ -132,61 +157,81 @@ INLINE double log64(double x) {
   return is_inside ? y : outside;
 }
 
-/* Functions that have the same text in both types; `least` is too small to change 1 by an addition. */
-#define FAMILY(type, n, least)                                                                       \
-  /* For finite x >= 0; NaN gives NaN. */                                                            \
-  INLINE type log1p##n(type x) {                                                                     \
-    const type sum = (type)1 + x, added = sum - (type)1;                                             \
-    const int is_lost = added == (type)0;                                                            \
-    const type good = log_scaled##n(sum, (type)0) * (x / (is_lost ? (type)1 : added));               \
-    return is_lost ? x : good;                                                                       \
-  }                                                                                                  \
-  INLINE type sigmoid##n(type x) {                                                                   \
-    const type e = exp##n(x < (type)0 ? x : -x);                                                     \
-    return (x < (type)0 ? e : (type)1) / ((type)1 + e);                                              \
-  }                                                                                                  \
-  INLINE type lesser##n(type x) { return x < (type)0.5 ? x : (type)1 - x; }                          \
-  INLINE type usual_logit##n(type x) {                                                               \
-    const type y = log1p##n(((type)1 - (lesser##n(x) + lesser##n(x))) / lesser##n(x));               \
-    return x < (type)0.5 ? -y : y;                                                                   \
-  }                                                                                                  \
-  INLINE type logit##n(type x) {                                                                     \
-    const type outer = -log##n(lesser##n(x)), y = x < (type)0.5 ? -outer : outer;                    \
-    return lesser##n(x) < (type)least ? y : usual_logit##n(x);                                       \
-  }                                                                                                  \
-  /* Most pieces have no number near 0 or 1, so that they need one logarithm. */                     \
-  static void logit##n##_all(const void *from, int64_t count, void *to) {                            \
-    enum { PIECE = 256 };                                                                            \
-    const type *x = (const type *)from;                                                              \
-    type *y = (type *)to;                                                                            \
-    for (int64_t some; count > 0; count -= some, x += some, y += some) {                             \
-      some = count < PIECE ? count : PIECE;                                                          \
-      int outer = 0;                                                                                 \
-      for (int64_t i = 0; i < some; i++) outer |= lesser##n(x[i]) < (type)least;                     \
-      if (outer)                                                                                     \
-        for (int64_t i = 0; i < some; i++) y[i] = logit##n(x[i]);                                    \
-      else                                                                                           \
-        for (int64_t i = 0; i < some; i++) y[i] = usual_logit##n(x[i]);                              \
-    }                                                                                                \
-  }                                                                                                  \
-  INLINE type softplus##n(type x) {                                                                  \
-    return (x < (type)0 ? (type)0 : x) + log1p##n(exp##n(x < (type)0 ? x : -x));                     \
+/* Functions that have the same text in both types. `least` is too small to change 1 by an addition. Those named usual_... have fewer steps
+ * and the same bits, for the numbers that is_usual_... accepts; the results of usual_exp are normal up to `most`. */
+#define FAMILY(type, n, least, smallest, largest, most)                                             \
+  /* For finite x >= 0; NaN gives NaN. */                                                           \
+  INLINE type log1p##n(type x) {                                                                    \
+    const type sum = (type)1 + x, added = sum - (type)1;                                            \
+    const int is_lost = added == (type)0;                                                           \
+    const type good = log_scaled##n(sum, (type)0) * (x / (is_lost ? (type)1 : added));              \
+    return is_lost ? x : good;                                                                      \
+  }                                                                                                 \
+  INLINE int is_usual_exp##n(type x) { return (x >= -(type)most) & (x <= (type)most); }             \
+  INLINE int is_usual_log##n(type x) { return (x >= (type)smallest) & (x <= (type)largest); }       \
+  INLINE type usual_log##n(type x) { return log_scaled##n(x, (type)0); }                            \
+  INLINE type lesser##n(type x) { return x < (type)0.5 ? x : (type)1 - x; }                         \
+  INLINE int is_usual_logit##n(type x) { return !(lesser##n(x) < (type)least); }                    \
+  INLINE type usual_logit##n(type x) {                                                              \
+    const type y = log1p##n(((type)1 - (lesser##n(x) + lesser##n(x))) / lesser##n(x));              \
+    return x < (type)0.5 ? -y : y;                                                                  \
+  }                                                                                                 \
+  INLINE type logit##n(type x) {                                                                    \
+    const type outer = -log##n(lesser##n(x)), y = x < (type)0.5 ? -outer : outer;                   \
+    return is_usual_logit##n(x) ? usual_logit##n(x) : y;                                            \
+  }                                                                                                 \
+  /* Functions of x and e = exp(-|x|). */                                                           \
+  INLINE type sigmoid_of##n(type x, type e) { return (x < (type)0 ? e : (type)1) / ((type)1 + e); } \
+  INLINE type softplus_of##n(type x, type e) { return (x < (type)0 ? (type)0 : x) + log1p##n(e); }  \
+  INLINE type sigmoid##n(type x) { return sigmoid_of##n(x, exp##n(x < (type)0 ? x : -x)); }
+
+FAMILY(float, 32, 0x1p-26, FLT_MIN, FLT_MAX, 80)
+FAMILY(double, 64, 0x1p-55, DBL_MIN, DBL_MAX, 700)
+
+#define ARRAY_FUNCTION(name, type, n)                                    \
+  static void name##n##_all(const void *from, int64_t count, void *to) { \
+    const type *x = (const type *)from;                                  \
+    type *y = (type *)to;                                                \
+    for (int64_t i = 0; i < count; i++) y[i] = name##n(x[i]);            \
   }
 
-FAMILY(float, 32, 0x1p-26)
-FAMILY(double, 64, 0x1p-55)
+enum { FUNCTION_PIECE = 256 };
 
-#define ARRAY_FUNCTION(name, type, n)                                                  \
-  static void name##n##_all(const void *from, int64_t count, void *to) {               \
-    const type *x = (const type *)from;                                                \
-    type *y = (type *)to;                                                              \
-    for (int64_t i = 0; i < count; i++) y[i] = name##n(x[i]);                          \
+/* Most pieces have usual numbers only. */
+#define USUAL_FUNCTION(name, type, n)                                       \
+  static void name##n##_all(const void *from, int64_t count, void *to) {    \
+    const type *x = (const type *)from;                                     \
+    type *y = (type *)to;                                                   \
+    for (int64_t some; count > 0; count -= some, x += some, y += some) {    \
+      some = count < FUNCTION_PIECE ? count : FUNCTION_PIECE;               \
+      int usual = 1;                                                        \
+      for (int64_t i = 0; i < some; i++) usual &= is_usual_##name##n(x[i]); \
+      if (usual)                                                            \
+        for (int64_t i = 0; i < some; i++) y[i] = usual_##name##n(x[i]);    \
+      else                                                                  \
+        for (int64_t i = 0; i < some; i++) y[i] = name##n(x[i]);            \
+    }                                                                       \
   }
-#define BOTH_FUNCTIONS(name) ARRAY_FUNCTION(name, float, 32) ARRAY_FUNCTION(name, double, 64)
-BOTH_FUNCTIONS(exp)
-BOTH_FUNCTIONS(log)
-BOTH_FUNCTIONS(sigmoid)
-BOTH_FUNCTIONS(softplus)
+
+/* In a long loop most steps wait for the one before. Two short loops are faster, because more of their elements are under way. */
+#define FUNCTION_OF_EXP(name, type, n)                                         \
+  static void name##n##_all(const void *from, int64_t count, void *to) {       \
+    const type *x = (const type *)from;                                        \
+    type *y = (type *)to, e[FUNCTION_PIECE];                                   \
+    for (int64_t some; count > 0; count -= some, x += some, y += some) {       \
+      some = count < FUNCTION_PIECE ? count : FUNCTION_PIECE;                  \
+      for (int64_t i = 0; i < some; i++) e[i] = x[i] < (type)0 ? x[i] : -x[i]; \
+      exp##n##_all(e, some, e);                                                \
+      for (int64_t i = 0; i < some; i++) y[i] = name##_of##n(x[i], e[i]);      \
+    }                                                                          \
+  }
+
+#define BOTH_FUNCTIONS(kind, name) kind(name, float, 32) kind(name, double, 64)
+BOTH_FUNCTIONS(USUAL_FUNCTION, exp)
+BOTH_FUNCTIONS(USUAL_FUNCTION, log)
+BOTH_FUNCTIONS(FUNCTION_OF_EXP, sigmoid)
+BOTH_FUNCTIONS(USUAL_FUNCTION, logit)
+BOTH_FUNCTIONS(FUNCTION_OF_EXP, softplus)
 
 INLINE double log1p_of_unit64(double x) {
   const int is_upper = x > 0.41421356237309505;

@@ -111,6 +111,25 @@ def test_ends_of_the_range_of_float64():
             assert all(equal_bytes(each, made[0]) for each in made), name
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_each_number_alone(dtype):
+    """Where all numbers are usual ones, a kernel takes fewer steps; their results must not depend on that."""
+    ends = np.array([80, 88.7, 89, 104, 700, 709.7, 710, 746, 0.5, 1, 0, np.inf, np.nan], dtype)
+    info = np.finfo(dtype)
+    ends = np.concatenate([ends, [info.max, info.tiny, info.tiny / 2, info.smallest_subnormal, 1 - info.epsneg]]).astype(dtype)
+    with np.errstate(all="ignore"):
+        ends = np.concatenate([ends, np.nextafter(ends, dtype(0)), np.nextafter(ends, dtype(np.inf))])
+    x = np.concatenate([ends, -ends])
+    for name, function in FUNCTIONS.items():
+        with fastdrop.using(backend="numpy"):
+            want = function(x)
+        for engine in ENGINES:
+            with engine.using():
+                alone = np.concatenate([function(x[k : k + 1]) for k in range(x.size)])
+                assert equal_bytes(alone, want), (name, str(engine))
+                assert equal_bytes(function(x), want), (name, str(engine))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtypes_outputs_and_layouts(dtype):
     x = (np.arange(12, dtype=np.float32) / 4).astype(dtype).reshape(3, 4)
