@@ -1,12 +1,14 @@
 /* targets.c: the elements of least magnitude of each column, by selection with a histogram of binary digits: most significant digits
- * first, until the digits so far decide. Columns are copied, a block at a time, so that the elements of each are neighbours. A few
- * elements are compared with each other instead.
+ * first, until the digits so far decide. Columns are copied, a block at a time, so that the elements of each are neighbours. Short
+ * columns are sorted instead, side by side.
  */
 #include <string.h>
 
 #include "drivers/drive.h"
 
 enum { LEAST_WIDTH = 4, MOST_WIDTH = 11 }; /* bits per digit */
+/* Columns of at most so many bytes are sorted, in vectors of 256 bits or more, if there are at least so many columns. */
+enum { SHORT = 1024, LEAST_COLUMNS = 8 };
 
 typedef struct {
   const fd_isa *isa;
@@ -14,10 +16,16 @@ typedef struct {
   int *workers; /* the number of workers that have begun; each takes its own part of the copies */
 } targets_job;
 
-int64_t fd_target_copies(int64_t rows, int64_t columns) { return columns == 1 ? 0 : fd_min(columns, FD_TARGET_COLUMNS) * rows; }
+int64_t fd_target_copies(int64_t rows, int64_t columns) {
+  if (columns == 1) return 0;
+  return rows * (columns >= LEAST_COLUMNS ? FD_TARGET_COLUMNS : columns);
+}
 
-/* Whether elements are compared with each other, which takes fewer instructions the longer the vectors are. */
-static int are_few(const fd_isa *isa, int64_t rows) { return rows <= (isa->vector_bits >= 256 ? FD_FEW_ROWS : FD_FEW_ROWS / 2); }
+/* Whether columns are sorted, which takes fewer instructions the longer the vectors are. */
+static int are_sorted(const fd_isa *isa, int dtype, const fd_target_rows *rows) {
+  const int64_t bytes = rows->rows * fd_itemsize(dtype);
+  return rows->lanes >= LEAST_COLUMNS && bytes <= (isa->vector_bits >= 256 ? SHORT : SHORT / 4);
+}
 
 /* Few elements need few counts. */
 static int first_width(int64_t rows) {
@@ -77,7 +85,7 @@ static void targets_range(const void *work, int64_t begin, int64_t end) {
   for (int64_t block = begin / FD_TILE; block < end / FD_TILE; block++) {
     const int64_t first = block * FD_TARGET_COLUMNS;
     const fd_target_rows rows = {(const char *)call->x + first * itemsize, call->rows, call->columns, fd_min(FD_TARGET_COLUMNS, call->columns - first)};
-    if (are_few(job->isa, call->rows)) job->isa->spare_few[call->dtype](&rows, call->targets, call->spared + first);
+    if (are_sorted(job->isa, call->dtype, &rows)) job->isa->spare_few[call->dtype](&rows, call->targets, copies, call->spared + first);
     else select_block(job, &rows, copies, call->spared + first);
   }
 }

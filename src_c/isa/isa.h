@@ -122,8 +122,7 @@ typedef void count_digits_kernel(const void *x, int64_t n, const fd_digits *digi
 typedef void spare_neighbours_kernel(const void *x, int64_t n, uint64_t limit, uint8_t *spared);
 typedef void spare_larger_kernel(const fd_target_rows *rows, const uint64_t *limits, uint8_t *spared);
 typedef void spare_last_kernel(const fd_target_rows *rows, int64_t lane, uint64_t limit, int64_t surplus, uint8_t *spared);
-enum { FD_FEW_ROWS = 64 }; /* at most so few are compared with each other */
-typedef void spare_few_kernel(const fd_target_rows *rows, int64_t targets, uint8_t *spared);
+typedef void spare_few_kernel(const fd_target_rows *rows, int64_t targets, void *room, uint8_t *spared); /* at most 2^15 rows */
 
 struct fd_isa {
   const char *name;

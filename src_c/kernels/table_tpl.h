@@ -94,21 +94,25 @@
 
 #define NAME(f) f32_##f
 #define BITS uint32_t
+#define SIGNED int32_t
 #define INFINITE 0x7F800000u
 #include "kernels/targets_tpl.h"
 
 #define NAME(f) f64_##f
 #define BITS uint64_t
+#define SIGNED int64_t
 #define INFINITE UINT64_C(0x7FF0000000000000)
 #include "kernels/targets_tpl.h"
 
 #define NAME(f) f16_##f
 #define BITS uint16_t
+#define SIGNED int16_t
 #define INFINITE 0x7C00
 #include "kernels/targets_tpl.h"
 
 #define NAME(f) bf16_##f
 #define BITS uint16_t
+#define SIGNED int16_t
 #define INFINITE 0x7F80
 #include "kernels/targets_tpl.h"
 

@@ -76,25 +76,63 @@ static void NAME(spare_last)(const fd_target_rows *rows, int64_t lane, uint64_t 
   }
 }
 
-/* Spares the elements of a few rows that come after at least `targets` elements of their lane: smaller ones, or equal ones before them. */
-static void NAME(spare_few)(const fd_target_rows *rows, int64_t targets, uint8_t *spared) {
-  enum { AT_ONCE = 16 };
-  BITS sizes[FD_FEW_ROWS][AT_ONCE] = {{0}};
-  for (int64_t begin = 0; begin < rows->lanes; begin += AT_ONCE) {
-    const int64_t n = rows->lanes - begin < AT_ONCE ? rows->lanes - begin : AT_ONCE;
-    for (int64_t row = 0; row < rows->rows; row++)
-      for (int64_t k = 0; k < n; k++) sizes[row][k] = NAME(magnitude)((const BITS *)rows->x + row * rows->step + begin + k);
-    for (int64_t row = 0; row < rows->rows; row++) {
-      BITS smaller[AT_ONCE] = {0};
-      for (int64_t other = 0; other < row; other++)
-        for (int k = 0; k < AT_ONCE; k++) smaller[k] = (BITS)(smaller[k] + (sizes[other][k] <= sizes[row][k]));
-      for (int64_t other = row + 1; other < rows->rows; other++)
-        for (int k = 0; k < AT_ONCE; k++) smaller[k] = (BITS)(smaller[k] + (sizes[other][k] < sizes[row][k]));
-      for (int64_t k = 0; k < n; k++) spared[row * rows->step + begin + k] = smaller[k] >= (BITS)targets;
+/* Sorts each lane of some rows by merge exchange (D. E. Knuth, The Art of Computer Programming, volume 3, algorithm 5.2.2M). */
+static void NAME(sort_lanes)(SIGNED (*sizes)[FD_TARGET_COLUMNS], int64_t rows) {
+  int64_t most = 1;
+  while (2 * most < rows) most *= 2;
+  for (int64_t p = most; p; p /= 2)
+    for (int64_t q = most, skip = 0, apart = p; ; apart = q - p, q /= 2, skip = p) {
+      for (int64_t begin = skip; begin < rows - apart; begin += 2 * p)
+        for (int64_t row = begin; row < begin + p && row < rows - apart; row++) {
+          SIGNED *restrict a = sizes[row], *restrict b = sizes[row + apart];
+          for (int k = 0; k < FD_TARGET_COLUMNS; k++) {
+            const SIGNED lesser = a[k] < b[k] ? a[k] : b[k], larger = a[k] < b[k] ? b[k] : a[k];
+            a[k] = lesser, b[k] = larger;
+          }
+        }
+      if (q == p) break;
     }
+}
+
+/* Copies the magnitudes of a row. A full row has a constant length, which is faster; the lanes after a shorter one are 0. */
+INLINE void NAME(load_row)(const fd_target_rows *rows, int64_t row, SIGNED sizes[FD_TARGET_COLUMNS]) {
+  BITS x[FD_TARGET_COLUMNS] = {0};
+  const BITS *from = (const BITS *)rows->x + row * rows->step;
+  if (rows->lanes == FD_TARGET_COLUMNS) memcpy(x, from, sizeof x);
+  else memcpy(x, from, (size_t)rows->lanes * sizeof *x);
+  UNROLL(1)
+  for (int k = 0; k < FD_TARGET_COLUMNS; k++) sizes[k] = (SIGNED)NAME(magnitude)(x + k);
+}
+
+/* Spares all elements of few rows but the `targets` smallest of each lane. Of equal elements, the last ones are spared. `room` has space
+ * for FD_TARGET_COLUMNS elements of each row. */
+static void NAME(spare_few)(const fd_target_rows *rows, int64_t targets, void *room, uint8_t *spared) {
+  SIGNED(*sizes)[FD_TARGET_COLUMNS] = (SIGNED(*)[FD_TARGET_COLUMNS])room;
+  SIGNED limit[FD_TARGET_COLUMNS], equal[FD_TARGET_COLUMNS] = {0}; /* of the targets, so many are as large as the largest one */
+  for (int64_t row = 0; row < rows->rows; row++) NAME(load_row)(rows, row, sizes[row]);
+  NAME(sort_lanes)(sizes, rows->rows);
+  memcpy(limit, sizes[targets - 1], sizeof limit);
+  for (int64_t row = 0; row < targets; row++)
+    UNROLL(1)
+    for (int k = 0; k < FD_TARGET_COLUMNS; k++) equal[k] = (SIGNED)(equal[k] + (sizes[row][k] == limit[k]));
+  for (int64_t row = 0; row < rows->rows; row++) {
+    SIGNED size[FD_TARGET_COLUMNS], is_spared[FD_TARGET_COLUMNS];
+    uint8_t flags[FD_TARGET_COLUMNS];
+    NAME(load_row)(rows, row, size);
+    UNROLL(1)
+    for (int k = 0; k < FD_TARGET_COLUMNS; k++) {
+      const SIGNED is_equal = size[k] == limit[k] ? 1 : 0, is_larger = size[k] > limit[k] ? 1 : 0, are_enough = equal[k] <= 0 ? 1 : 0;
+      is_spared[k] = is_larger | (is_equal & are_enough);
+      equal[k] = (SIGNED)(equal[k] - is_equal);
+    }
+    UNROLL(1)
+    for (int k = 0; k < FD_TARGET_COLUMNS; k++) flags[k] = (uint8_t)is_spared[k];
+    if (rows->lanes == FD_TARGET_COLUMNS) memcpy(spared + row * rows->step, flags, sizeof flags);
+    else memcpy(spared + row * rows->step, flags, (size_t)rows->lanes);
   }
 }
 
 #undef NAME
 #undef BITS
+#undef SIGNED
 #undef INFINITE
