@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -158,7 +158,6 @@ def r_drop_loss_backward(
 # Concrete dropout ---------------------------------------------------------------------------------------------------
 
 
-@rounding_to_nearest
 def concrete_regularizer(
     p_logit: Any,
     weights: ArrayLike | Sequence[ArrayLike],
@@ -204,15 +203,10 @@ def concrete_regularizer(
     >>> round(float(fastdrop.losses.concrete_regularizer(-1.0, np.ones((3, 2)), 3)), 9)
     -9.259e-06
     """
-    weight, entropy = strengths(weight_regularizer, dropout_regularizer)
-    dimension, several = plan.as_count(input_dim, "input_dim"), as_list(weights)
-    logit, p, keep = concrete_rate(p_logit)
-    log_keep, log_p = log_rates(logit)
-    norm = squared_norm(several)
-    return np.float64(weight * norm / keep + entropy * dimension * (p * log_p + keep * log_keep))
+    terms = regularizer_terms(p_logit, input_dim, weight_regularizer, dropout_regularizer)
+    return np.float64(numbers.penalty(as_list(weights), terms.weight, 1.0, terms.keep, terms.entropy))
 
 
-@rounding_to_nearest
 def concrete_regularizer_backward(
     p_logit: Any,
     weights: ArrayLike | Sequence[ArrayLike],
@@ -247,40 +241,41 @@ def concrete_regularizer_backward(
     >>> round(float(dp_logit), 10), dweights[0].round(9)
     (-3.6911e-06, array([2.736e-06, 2.736e-06]))
     """
-    weight, entropy = strengths(weight_regularizer, dropout_regularizer)
-    dimension, several = plan.as_count(input_dim, "input_dim"), as_list(weights)
-    logit, p, keep = concrete_rate(p_logit)
-    norm, factor = squared_norm(several), 2 * weight / keep
-    dlogit = np.float64(weight * norm * p / keep + entropy * dimension * p * keep * logit)
-    made = [numbers.scaled(each, factor) for each in several]
-    return dlogit, made if isinstance(weights, (list, tuple)) else made[0]
+    terms, several = regularizer_terms(p_logit, input_dim, weight_regularizer, dropout_regularizer), as_list(weights)
+    dlogit = np.float64(numbers.penalty(several, terms.weight, terms.p, terms.keep, terms.entropy_slope))
+    if isinstance(weights, (list, tuple)):
+        return dlogit, [numbers.scaled(each, terms.slope) for each in several]
+    return dlogit, numbers.scaled(several[0], terms.slope)
+
+
+class Terms(NamedTuple):
+    """The numbers of a regularizer that do not depend on the weights."""
+
+    weight: float  # the factor of the norm, before it is divided by `keep`
+    slope: float  # the derivative of the first term by a weight, divided by the weight
+    p: float
+    keep: float
+    entropy: float  # the second term, and its derivative by the logit
+    entropy_slope: float
 
 
 @plan.remembering(256)
-def log_rates(logit: float) -> tuple[float, float]:
-    """Return log(1 - p) and log p; the sign of a logit of 0 does not matter."""
-    log_keep, log_p = (-softplus(np.array([logit, -logit]))).tolist()
-    return log_keep, log_p
+def regularizer_terms(p_logit: Any, input_dim: Any, weight_regularizer: Any, dropout_regularizer: Any) -> Terms:
+    """Check arguments, and return the numbers that depend on them."""
+    weight = as_non_negative_scalar(weight_regularizer, "weight_regularizer")
+    strength = as_non_negative_scalar(dropout_regularizer, "dropout_regularizer")
+    dimension = plan.as_count(input_dim, "input_dim")
+    logit, p, keep = concrete_rate(p_logit)
+    log_keep, log_p = (-softplus(np.array([logit, -logit]))).tolist()  # the sign of a logit of 0 does not matter
+    entropy = strength * dimension * (p * log_p + keep * log_keep)
+    return Terms(weight, 2 * weight / keep, p, keep, entropy, strength * dimension * p * keep * logit)
 
 
 def as_list(weights: Any) -> list[NDArray[Any]]:
     """Return one array or several."""
-    several = weights if isinstance(weights, (list, tuple)) else [weights]
-    return [plan.as_array(each, "weights") for each in several]
-
-
-def strengths(weight_regularizer: Any, dropout_regularizer: Any) -> tuple[float, float]:
-    """Return the two checked factors."""
-    weight = as_non_negative_scalar(weight_regularizer, "weight_regularizer")
-    return weight, as_non_negative_scalar(dropout_regularizer, "dropout_regularizer")
-
-
-def squared_norm(several: list[NDArray[Any]]) -> float:
-    """Return the sum of all squares, in a fixed order; `sum` would compensate rounding in some versions of Python."""
-    norm = 0.0
-    for each in several:
-        norm += float(numbers.sum_squares(each))
-    return norm
+    if isinstance(weights, (list, tuple)):
+        return [plan.as_array(each, "weights") for each in weights]
+    return [plan.as_array(weights, "weights")]
 
 
 # Variational dropout ------------------------------------------------------------------------------------------------

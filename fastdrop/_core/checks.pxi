@@ -104,6 +104,18 @@ cdef str type_name(np.dtype descr):
     return named.name if named.kind == "V" else named.str
 
 
+cdef int number_of_bfloat16 = -1  # NumPy's number of that type, once an array has had it: asking for the name takes long
+
+
+cdef bint is_bfloat16(np.ndarray x) except -1:
+    """Return whether an array has that type, and remember its number."""
+    global number_of_bfloat16
+    if x.descr.name != "bfloat16":
+        return False
+    number_of_bfloat16 = np.PyArray_TYPE(x)
+    return True
+
+
 cdef int kind_of(np.ndarray x, str name) except -1:
     """Return the number of an array's element type (FD_FLOAT32 etc.)."""
     cdef int number = np.PyArray_TYPE(x)
@@ -117,7 +129,7 @@ cdef int kind_of(np.ndarray x, str name) except -1:
         return native.FD_FLOAT64
     if number == np.NPY_FLOAT16:
         return native.FD_FLOAT16
-    if np.PyTypeNum_ISUSERDEF(number) and x.descr.name == "bfloat16":
+    if number == number_of_bfloat16 or (np.PyTypeNum_ISUSERDEF(number) and is_bfloat16(x)):
         return native.FD_BFLOAT16
     raise TypeError(f"{name} must have a floating-point dtype: {FLOATS}; got {x.descr}")
 

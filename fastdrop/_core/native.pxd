@@ -99,6 +99,7 @@ cdef extern from "fastdrop.h" nogil:
         const void *factors
         void *product
         int64_t bypass_bytes
+        void *room
 
     ctypedef struct fd_maps:
         int ndim
@@ -146,6 +147,13 @@ cdef extern from "fastdrop.h" nogil:
         const void *x
         void *y
         double *sums
+        int64_t n
+
+    ctypedef struct fd_scale_call:
+        int dtype
+        const void *x
+        void *y
+        double factor
         int64_t n
 
     ctypedef struct fd_draw_call:
@@ -229,6 +237,7 @@ cdef void normal(
 cdef int64_t sum_room(int64_t length, int64_t inner) noexcept nogil
 cdef void noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) noexcept nogil
 cdef void function(const fd_isa *isa, const fd_function_call *call, int threads) noexcept nogil
+cdef void scale(const fd_isa *isa, const fd_scale_call *call, int threads) noexcept nogil
 cdef void share_words(const double *weights, int64_t features, uint64_t *shares) noexcept nogil
 cdef int64_t draw_rows(int64_t features) noexcept nogil
 cdef int draw_shift(int64_t features) noexcept nogil

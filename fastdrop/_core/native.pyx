@@ -33,6 +33,7 @@ cdef extern from "fastdrop.h" nogil:
     int64_t fd_sum_room(int64_t length, int64_t inner)
     void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads)
     void fd_function(const fd_isa *isa, const fd_function_call *call, int threads)
+    void fd_scale(const fd_isa *isa, const fd_scale_call *call, int threads)
     void fd_share_words(const double *weights, int64_t features, uint64_t *shares)
     int64_t fd_draw_rows(int64_t features)
     int fd_draw_shift(int64_t features)
@@ -188,6 +189,10 @@ cdef void noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads)
 
 cdef void function(const fd_isa *isa, const fd_function_call *call, int threads) noexcept nogil:
     fd_function(isa, call, threads)
+
+
+cdef void scale(const fd_isa *isa, const fd_scale_call *call, int threads) noexcept nogil:
+    fd_scale(isa, call, threads)
 
 
 cdef void share_words(const double *weights, int64_t features, uint64_t *shares) noexcept nogil:

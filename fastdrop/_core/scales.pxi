@@ -98,27 +98,27 @@ cdef void clamp_into(const floating *x, double most, double *y, int64_t n) noexc
         y[i] = most if x[i] > most else x[i]
 
 
-cdef int64_t WORTH_A_TABLE = 1 << 18  # elements
-
-
 def scaled(np.ndarray x not None, double factor):
     """Return factor * x, a product in float64 that is rounded to the type of x."""
     cdef native.Environment found
+    cdef native.fd_scale_call call
+    cdef Settings settings = effective()
+    cdef const native.fd_isa *kernels = settings.kernels
     cdef np.ndarray made
-    cdef uint64_t state
-    cdef int type = np.PyArray_TYPE(x)
-    if is_usual(x) and type in (np.NPY_FLOAT32, np.NPY_FLOAT64):
-        made = np.PyArray_EMPTY(np.PyArray_NDIM(x), np.PyArray_DIMS(x), type, 0)
-        state = native.float_begin()
-        if type == np.NPY_FLOAT64:
-            scale_into(<double *>np.PyArray_DATA(x), factor, <double *>np.PyArray_DATA(made), np.PyArray_SIZE(x))
-        else:
-            scale_into(<float *>np.PyArray_DATA(x), factor, <float *>np.PyArray_DATA(made), np.PyArray_SIZE(x))
-        native.float_end(state)
+    cdef PyThreadState *state
+    cdef int threads
+    if settings.module is None and is_usual(x):
+        made = new_like(x)
+        call.dtype, call.n, call.factor = kind_of(x, "x"), np.PyArray_SIZE(x), factor
+        call.x, call.y, threads = np.PyArray_DATA(x), np.PyArray_DATA(made), threads_of(settings, call.n)
+        state = released(call.n)
+        native.scale(kernels, &call, threads)
+        regain(state)
         return made
-    if type != np.NPY_FLOAT32 and type != np.NPY_FLOAT64 and np.PyArray_SIZE(x) > WORTH_A_TABLE:
-        every = np.arange(1 << 16, dtype=np.uint16).view(x.dtype)  # numbers of 16 bits: the conversions are slow
-        return scaled(every, factor)[x.view(np.uint16)]
+    if settings.module is None and np.PyArray_IS_F_CONTIGUOUS(x) and is_usual(x.T):
+        return scaled(x.T, factor).T
+    if settings.module is None and np.PyArray_ITEMSIZE(x) == 2:
+        return scaled(np.array(x, order="C"), factor)  # NumPy's own conversions of 16-bit numbers are slow
     quiet = begin_in_python(&found)
     try:
         products = x.astype(np.float64)
@@ -126,14 +126,6 @@ def scaled(np.ndarray x not None, double factor):
         return products.astype(x.dtype)
     finally:
         end_in_python(quiet, &found)
-
-
-cdef void scale_into(const floating *x, double factor, floating *y, int64_t n) noexcept:
-    cdef int64_t i
-    cdef PyThreadState *state = released(n)
-    for i in range(n):
-        y[i] = <floating>(factor * x[i])
-    regain(state)
 
 
 def zero_above(np.ndarray values not None, np.ndarray logs not None, double most):

@@ -42,7 +42,7 @@ cdef int bind_sums(native.fd_sum_call *call, np.ndarray a, np.ndarray b, int axi
         raise ValueError(f"an array must keep its shape during the call; it had {np.PyArray_SIZE(y)} sums, and now has the "
                          f"shape {true_shape(a)}")
     call.x, call.other, call.y = np.PyArray_DATA(a), NULL if b is None else np.PyArray_DATA(b), np.PyArray_DATA(y)
-    call.factors = call.product = NULL
+    call.factors = call.product = call.room = NULL
     return 0
 
 
@@ -118,10 +118,44 @@ cdef object total(Noise noise):
     return noise.sum[0]
 
 
-def sum_squares(np.ndarray x not None):
+def penalty(list several, double weight, double p, double keep, double more):
+    """Return weight * norm * p / keep + more. The norm is the sum of all squares of several arrays, one after the other."""
+    cdef volatile double norm = 0.0, made  # so that no operation leaves the part of the code that rounds to nearest
+    cdef uint64_t state
+    for each in several:
+        made = sum_squares(each)
+        state = native.float_begin()
+        norm += made
+        native.float_end(state)
+    state = native.float_begin()
+    made = weight * norm * p / keep + more
+    native.float_end(state)
+    return made
+
+
+cdef double sum_squares(np.ndarray x) except? -1.0:
     """Return the sum of all squares in float64: products and sums are rounded to it."""
-    cdef np.ndarray each = flat(x).reshape(-1)
-    return sum_along(each, 0, each, True)[0]
+    cdef np.ndarray each = flat(x)
+    cdef Settings settings = effective()
+    cdef native.fd_sum_call call
+    cdef np.ndarray buffer
+    cdef double made = 0.0
+    cdef int64_t n = np.PyArray_SIZE(each)
+    cdef PyThreadState *state
+    if settings.module is not None:
+        each = each.reshape(-1)
+        return float(sum_along(each, 0, each, True)[0])
+    call.x_dtype, call.dtype, call.outer, call.n, call.inner = kind_of(each, "x"), native.FD_FLOAT64, 1, n, 1
+    call.x = call.other = np.PyArray_DATA(each)
+    call.y, call.factors, call.product, call.room = &made, NULL, NULL, NULL
+    if native.sum_room(n, 1):
+        buffer = room(native.sum_room(n, 1), np.NPY_UINT8)
+        call.room = np.PyArray_DATA(buffer)
+    if n:
+        state = released(n)
+        native.sum_axis(settings.kernels, &call, 1)  # one sum is the work of one thread
+        regain(state)
+    return made
 
 
 # Maps ---------------------------------------------------------------------------------------------------------------

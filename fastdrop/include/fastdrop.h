@@ -87,6 +87,15 @@ typedef struct {
   int64_t n;
 } fd_function_call;
 
+/* Products of n elements of a flat array with a factor, in float64, rounded once to the dtype. */
+typedef struct {
+  int dtype;
+  const void *x;
+  void *y;                      /* like x, and may be x */
+  double factor;
+  int64_t n;
+} fd_scale_call;
+
 /* The kernels of one instruction set. */
 typedef struct fd_isa fd_isa;
 
@@ -308,6 +317,7 @@ typedef struct {
   const void *factors;          /* of the compute type of x_dtype, one per map */
   void *product;                /* flat, like x, and may be x or `other`; or 0 */
   int64_t bypass_bytes;
+  void *room;                   /* fd_sum_room(n, 1) bytes, which make a single long sum faster; or 0 */
 } fd_sum_call;
 void fd_sum_axis(const fd_isa *isa, const fd_sum_call *call, int threads);
 
@@ -320,11 +330,13 @@ void fd_normal(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtyp
 
 void fd_gate_backward(const fd_isa *isa, const fd_gate_call *call, int threads);
 
-/* The bytes with which a thread makes sums of float64 of whole rows instead of pieces of rows; 0 if it has room for them itself. */
+/* The bytes with which a thread makes sums of long runs of memory: of rows of columns, or of a single sum. 0 if it needs none. */
 int64_t fd_sum_room(int64_t length, int64_t inner);
 void fd_noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads);
 
 void fd_function(const fd_isa *isa, const fd_function_call *call, int threads);
+
+void fd_scale(const fd_isa *isa, const fd_scale_call *call, int threads);
 
 /* How many of the 2^32 words draw each feature, for weights that are finite, >= 0 and not all 0. */
 void fd_share_words(const double *weights, int64_t features, uint64_t *shares);

@@ -140,8 +140,8 @@ void fd_numbers_at(const fd_number_source *source, int64_t i, int64_t n, uint64_
 /* Terms of sums in a fixed order, over the middle axis of arrays of (outer, length, inner) in C order; length is at least 1. `write`
  * writes n terms, from number `first` on, in the type of the sums. halving.c */
 typedef void fd_write_terms(void *from, int64_t first, int64_t n, char *out);
-/* Writes n sums (a + b) + (c + d) of four terms, from the numbers four[0] .. four[3] on. */
-typedef void fd_write_fours(void *from, const int64_t four[4], int64_t n, char *out);
+/* Writes n sums (a + b) + (c + d) of four terms, from the numbers four[0] .. four[3] on. The next four begin `ahead` terms after these. */
+typedef void fd_write_fours(void *from, const int64_t four[4], int64_t n, int64_t ahead, char *out);
 typedef struct {
   const fd_isa *isa;
   fd_write_terms *write;
@@ -149,7 +149,7 @@ typedef struct {
   int64_t length, inner;
   int is_double;
   fd_write_fours *write_fours; /* may be 0 */
-  char *room;                  /* fd_sum_room(length, inner) bytes; 0 if there are none */
+  char *room;                  /* fd_sum_room(length, inner) bytes, for one thread; 0 if there are none */
 } fd_halving;
 /* Bytes of the terms of an index of the outer axis up to which those of the next index are near. */
 enum { FD_NEAR = 65536 };

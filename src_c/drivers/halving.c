@@ -7,8 +7,10 @@
 
 /* Terms of up to WHOLE bytes are halved in one buffer; sums of at most SHORT bytes of terms share the buffer. More terms are halved in
  * pieces, whose second halves share ROOM bytes. Pieces of many columns share COLUMNS_ROOM bytes, because a longer piece is a longer run of
- * memory. Their length is a multiple of COLUMNS, which wastes few words of a batch. The caller may give room for MOST_COLUMNS. */
-enum { WHOLE = 8192, SHORT = 1024, ROOM = 8192, COLUMNS_ROOM = 16384, FEW_COLUMNS = 128, MOST_COLUMNS = 1024, ALIGNED = 16, COLUMNS = 32 };
+ * memory. Their length is a multiple of COLUMNS, which wastes few words of a batch. The caller may give room for MOST_COLUMNS, or for a
+ * single sum of LONG terms or more. */
+enum { WHOLE = 8192, SHORT = 1024, ROOM = 12288, COLUMNS_ROOM = 16384, FEW_COLUMNS = 128, MOST_COLUMNS = 1024, ALIGNED = 16, COLUMNS = 32 };
+enum { LONG = 1 << 18, LONG_ROOM = 131072 }; /* for fewer terms, the allocation would take a large part of the time */
 
 /* Sums of neighbouring columns: the terms of one index of the outer axis begin at number `at`. Each halving has its own part of `room`,
  * with space for `most` sums. */
@@ -49,33 +51,33 @@ static int64_t halved(int64_t length, int times) {
 }
 
 /* Writes n sums of four terms after two halvings, from sum `first` on; fewer if a term is missing. Returns their number. */
-static int64_t write_fours(const place *of, int64_t first, int64_t n, char *out) {
+static int64_t write_fours(const place *of, int64_t first, int64_t n, int64_t next, char *out) {
   const fd_halving *terms = of->terms;
   const int64_t half = halved(terms->length, 1), quarter = halved(terms->length, 2), inner = terms->inner;
   const int64_t whole = fd_min(n, (terms->length - half - quarter) * inner - first), begin = of->at + first;
   if (whole <= 0 || !terms->write_fours) return 0;
   const int64_t four[4] = {begin, begin + half * inner, begin + quarter * inner, begin + (half + quarter) * inner};
-  terms->write_fours(terms->from, four, whole, out);
+  terms->write_fours(terms->from, four, whole, next - first, out);
   return whole;
 }
 
-/* Writes n sums after `level` halvings of the length, from sum `first` on. */
-static void write_level(const place *of, int level, int64_t first, int64_t n, char *out) {
+/* Writes n sums after `level` halvings of the length, from sum `first` on. Those from sum `next` on are the next to be written. */
+static void write_level(const place *of, int level, int64_t first, int64_t n, int64_t next, char *out) {
   const fd_halving *terms = of->terms;
   if (!level) {
     terms->write(terms->from, of->at + first, n, out);
     return;
   }
   if (level == 2) {
-    const int64_t written = write_fours(of, first, n, out);
+    const int64_t written = write_fours(of, first, n, next, out);
     first += written, n -= written, out += written * size_of(terms);
     if (!n) return;
   }
   char *second = of->room + (level - 1) * of->most * size_of(terms);
   const int64_t half = halved(terms->length, level), more = fd_min(n, (halved(terms->length, level - 1) - half) * terms->inner - first);
-  write_level(of, level - 1, first, n, out);
+  write_level(of, level - 1, first, n, more > 0 ? first + half * terms->inner : next, out);
   if (more <= 0) return;
-  write_level(of, level - 1, first + half * terms->inner, more, second);
+  write_level(of, level - 1, first + half * terms->inner, more, next, second);
   terms->isa->row_add[terms->is_double](out, second, more);
 }
 
@@ -85,7 +87,7 @@ static void write_sums(const fd_halving *terms, int64_t at, int level, int64_t f
   const place of = {terms, at, most, room};
   for (int64_t some; n > 0; n -= some, first += some, out += some * size) {
     some = fd_min(of.most, n);
-    write_level(&of, level, first, some, out);
+    write_level(&of, level, first, some, n > some ? first + some : first, out);
   }
 }
 
@@ -96,6 +98,7 @@ static int halvings(int64_t length) {
 }
 
 int64_t fd_sum_room(int64_t length, int64_t inner) {
+  if (inner == 1) return length < LONG ? 0 : LONG_ROOM;
   const int64_t columns = (fd_min(inner, MOST_COLUMNS) + COLUMNS - 1) / COLUMNS * COLUMNS, bytes = halvings(length) * columns * 8;
   return inner < FEW_COLUMNS || bytes <= COLUMNS_ROOM ? 0 : bytes;
 }
@@ -119,8 +122,9 @@ static void halve_columns(const fd_halving *terms, char *values, int64_t length)
 }
 
 void fd_halve(const fd_halving *terms, int64_t first, void *out) {
-  _Alignas(64) char values[WHOLE], room[ROOM];
-  const int64_t inner = terms->inner, size = size_of(terms);
+  _Alignas(64) char values[WHOLE], own[ROOM];
+  char *room = terms->room ? terms->room : own;
+  const int64_t inner = terms->inner, size = size_of(terms), bytes = terms->room ? fd_sum_room(terms->length, inner) : ROOM;
   int64_t length = terms->length;
   int level = 0;
   if (inner >= FEW_COLUMNS) {
@@ -130,7 +134,7 @@ void fd_halve(const fd_halving *terms, int64_t first, void *out) {
   if (terms->write_fours && length > 3) level = 2;
   while (length > 1 && halved(length, level) * inner * size > WHOLE) level++;
   length = halved(length, level);
-  write_sums(terms, first, level, 0, length * inner, values, room, level ? ROOM / size / level / ALIGNED * ALIGNED : length * inner);
+  write_sums(terms, first, level, 0, length * inner, values, room, level ? bytes / size / level / ALIGNED * ALIGNED : length * inner);
   if (inner == 1) terms->isa->row_sums[terms->is_double](values, 1, length);
   else halve_columns(terms, values, length);
   memcpy(out, values, (size_t)(inner * size));

@@ -136,7 +136,8 @@ static void write_terms(void *from, int64_t first, int64_t n, char *out) {
 }
 
 /* The four terms are far from each other, so that the processor does not see which elements come next. */
-static void write_fours(void *from, const int64_t four[4], int64_t n, char *out) {
+static void write_fours(void *from, const int64_t four[4], int64_t n, int64_t ahead, char *out) {
+  (void)ahead; /* each piece of noise takes longer than memory */
   static const void *const no_other[4] = {0};
   const noise_job *job = (const noise_job *)from;
   noise_buffers buffers;

@@ -36,11 +36,18 @@ static void write_terms(void *from, int64_t first, int64_t n, char *out) {
   }
 }
 
-static void write_fours(void *from, const int64_t four[4], int64_t n, char *out) {
+/* Asks for n elements of each of four runs that begin `ahead` elements after these. */
+static void fetch_fours(const void *array, int64_t itemsize, const int64_t four[4], int64_t ahead, int64_t n) {
+  for (int k = 0; k < 4; k++)
+    for (int64_t at = 0; at < n * itemsize; at += 64) __builtin_prefetch((const char *)array + (four[k] + ahead) * itemsize + at);
+}
+
+static void write_fours(void *from, const int64_t four[4], int64_t n, int64_t ahead, char *out) {
   _Alignas(64) float wide_x[4][PIECE], wide_other[4][PIECE];
   const sums_job *job = (const sums_job *)from;
   const fd_sum_call *call = job->call;
-  const int64_t each = call->n * call->inner, most = each * job->x_size <= FD_NEAR ? NEAR_BYTES / job->x_size : PIECE;
+  const int64_t each = call->n * call->inner, is_near = call->inner > 1 ? each * job->x_size <= FD_NEAR : ahead != 0;
+  const int64_t most = is_near ? NEAR_BYTES / job->x_size : PIECE;
   const int64_t before = four[0] % each; /* how many sums of the same index of the outer axis come before these */
   const void *x[4], *other[4];
   for (int64_t i = 0, some; i < n; i += some) {
@@ -49,10 +56,13 @@ static void write_fours(void *from, const int64_t four[4], int64_t n, char *out)
     if (call->inner > 1) {
       fd_fetch_next_fours(call->x, job->x_size, each, at, before + i, some);
       if (call->other) fd_fetch_next_fours(call->other, job->x_size, each, at, before + i, some);
+    } else if (ahead) {
+      fetch_fours(call->x, job->x_size, at, ahead, some);
+      if (call->other && call->other != call->x) fetch_fours(call->other, job->x_size, at, ahead, some);
     }
     for (int k = 0; k < 4; k++) {
       x[k] = elements_at(job, call->x, at[k], some, wide_x[k]);
-      other[k] = elements_at(job, call->other, at[k], some, wide_other[k]);
+      other[k] = call->other == call->x ? x[k] : elements_at(job, call->other, at[k], some, wide_other[k]);
     }
     job->fours(x, other, some, out + i * job->y_size);
   }
@@ -60,7 +70,8 @@ static void write_fours(void *from, const int64_t four[4], int64_t n, char *out)
 
 static fd_halving halving_of(sums_job *job) {
   const fd_sum_call *call = job->call;
-  return (fd_halving){job->isa, write_terms, job, call->n, call->inner, call->dtype == FD_FLOAT64, write_fours, 0};
+  char *room = call->outer == 1 && call->inner == 1 && fd_sum_room(call->n, 1) ? (char *)call->room : 0; /* only one thread may use it */
+  return (fd_halving){job->isa, write_terms, job, call->n, call->inner, call->dtype == FD_FLOAT64, write_fours, room};
 }
 
 static void sums_range(const void *work, int64_t begin, int64_t end) {

@@ -91,6 +91,7 @@ typedef void row_products_kernel(void *g, const void *values, const void *totals
 typedef void row_add_kernel(void *to, const void *from, int64_t n);                   /* to = to + from */
 typedef void sum_terms_kernel(const void *x, const void *other, int64_t n, void *out); /* x, or x * other unless other is 0 */
 typedef void sum_fours_kernel(const void *const x[4], const void *const other[4], int64_t n, void *out); /* (a + b) + (c + d) of terms */
+typedef void scale_kernel(const void *x, int64_t n, double factor, void *y);           /* factor * x, in float64; y may be x */
 typedef void widen_kernel(const void *stored, int64_t n, void *out);
 
 /* The factors of at most FD_DRAWS_PIECE features that were drawn counts[i] times, and their keep bits (fd_multiply_draws). */
@@ -158,6 +159,7 @@ struct fd_isa {
   row_add_kernel *row_add[2];
   sum_terms_kernel *sum_terms[3]; /* of float32 to float32, to float64; of float64 to float64 */
   sum_fours_kernel *sum_fours[3];
+  scale_kernel *scale[2], *scale_to_odd; /* the last one is for float32 that is rounded to 16 bits afterwards */
   widen_kernel *widen[FD_DTYPES];
   double (*multiply_add)(double a, double b, double c); /* must round twice; otherwise the build is wrong */
   void (*fence)(void);                                  /* orders the streaming stores before later stores */

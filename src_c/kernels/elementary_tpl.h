@@ -233,6 +233,28 @@ BOTH_FUNCTIONS(FUNCTION_OF_EXP, sigmoid)
 BOTH_FUNCTIONS(USUAL_FUNCTION, logit)
 BOTH_FUNCTIONS(FUNCTION_OF_EXP, softplus)
 
+/* Products in float64. In the second function, a product between two numbers of float32 becomes the one whose last bit is 1. It can
+ * then be rounded to 16 bits as if it were rounded once. */
+static void scale64(const void *from, int64_t count, double factor, void *to) {
+  const double *x = (const double *)from;
+  double *y = (double *)to;
+  for (int64_t i = 0; i < count; i++) y[i] = factor * x[i];
+}
+static void scale32(const void *from, int64_t count, double factor, void *to) {
+  const float *x = (const float *)from;
+  float *y = (float *)to;
+  for (int64_t i = 0; i < count; i++) y[i] = (float)(factor * (double)x[i]);
+}
+static void scale_to_odd32(const void *from, int64_t count, double factor, void *to) {
+  const float *x = (const float *)from;
+  float *y = (float *)to;
+  for (int64_t i = 0; i < count; i++) {
+    const double product = factor * (double)x[i], nearest = (double)(float)product;
+    const int32_t is_above = fabs(nearest) > fabs(product), is_below = fabs(nearest) < fabs(product);
+    y[i] = float_of((bits_of((float)product) - is_above) | is_above | is_below);
+  }
+}
+
 INLINE double log1p_of_unit64(double x) {
   const int is_upper = x > 0.41421356237309505;
   const double exponent = is_upper ? 1.0 : 0.0, t = is_upper ? (x - 1.0) * 0.5 : x, s = t / (2.0 + t), z = s * s;

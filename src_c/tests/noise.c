@@ -82,6 +82,28 @@ static void check_divergences(const fd_isa *isa) {
     }
 }
 
+/* Products in float64, rounded once: set_element rounds a float32, whose last bit must say whether the product was rounded. */
+static void check_products(const fd_isa *isa) {
+  static double x[NOISY], y[NOISY], want[NOISY];
+  for (int dtype = 0; dtype < FD_DTYPES; dtype++) {
+    for (int64_t i = 0; i < NOISY; i++) {
+      set_element(x, dtype, i, (double)(i % 4001) / 64 - 31);
+      double product = element(x, dtype, i) * 0.1;
+      if (dtype > FD_FLOAT64 && (double)(float)product != product) {
+        const float nearest = (float)product, lower = fabs(nearest) > fabs(product) ? nextafterf(nearest, 0) : nearest;
+        uint32_t bits;
+        memcpy(&bits, &lower, sizeof bits);
+        product = (double)(bits & 1 ? lower : nextafterf(lower, lower < 0 ? -INFINITY : INFINITY));
+      }
+      set_element(want, dtype, i, product);
+    }
+    fd_scale(isa, &(fd_scale_call){dtype, x, y, 0.1, NOISY}, 2);
+    check(!memcmp(y, want, (size_t)(NOISY * itemsize_of(dtype))), fd_isa_name(isa), "products with a factor", (uint64_t)dtype, NOISY);
+    fd_scale(isa, &(fd_scale_call){dtype, x, x, 0.1, NOISY}, 1);
+    check(!memcmp(x, want, (size_t)(NOISY * itemsize_of(dtype))), fd_isa_name(isa), "products in place", (uint64_t)dtype, NOISY);
+  }
+}
+
 static void check_normals(const fd_isa *isa) {
   static const uint64_t want[2] = {UINT64_C(0xE5A6D5CA4F0F7E3F), UINT64_C(0x85FAF37C748B7761)};
   static double z[NOISY];
@@ -227,6 +249,7 @@ void check_noise(const fd_isa *isa) {
   static const int64_t sizes[] = {1, 21, 150, 333};
   check_functions(isa);
   check_divergences(isa);
+  check_products(isa);
   check_normals(isa);
   check_kinds(isa);
   for (int dtype = 0; dtype < FD_DTYPES; dtype++) {

@@ -80,10 +80,39 @@ static void check_axis(const fd_isa *isa, int dtype, const int64_t shape[3], int
   check_multiplied_maps(isa, call, kind);
 }
 
+enum { MOST_SQUARES = (1 << 18) + 7 }; /* terms for which there is room */
+
+/* A single sum of squares, without and with the caller's room, which has guards. */
+static void check_squares(const fd_isa *isa, int dtype, int64_t n) {
+  static double x[MOST_SQUARES], terms[MOST_SQUARES];
+  static _Alignas(64) char room[MOST_SQUARES];
+  const int64_t bytes = fd_sum_room(n, 1);
+  check(n < MOST_SQUARES ? !bytes : bytes > 0 && bytes < MOST_SQUARES, fd_isa_name(isa), "room of a sum", (uint64_t)dtype, n);
+  memset(room, 0x5A, sizeof room);
+  for (int64_t i = 0; i < n; i++) {
+    set_element(x, dtype, i, (double)(i * 31 % 89) / 32 - 1);
+    terms[i] = element(x, dtype, i) * element(x, dtype, i);
+  }
+  const double want = halved_sum(terms, n, FD_FLOAT64);
+  for (int given = 0; given < 2; given++) {
+    double y;
+    const fd_sum_call call = {.x_dtype = dtype, .dtype = FD_FLOAT64, .outer = 1, .n = n, .inner = 1, .x = x, .other = x, .y = &y,
+                              .room = given ? room : 0};
+    fd_sum_axis(isa, &call, 2);
+    check(y == want, fd_isa_name(isa), "a sum of squares", (uint64_t)(dtype * 10 + given), n);
+  }
+  int untouched = 1;
+  for (int64_t k = bytes; k < MOST_SQUARES; k++) untouched &= room[k] == 0x5A;
+  check(untouched, fd_isa_name(isa), "guards of the room of a sum", (uint64_t)dtype, n);
+}
+
 void check_sums(const fd_isa *isa) {
   static const int64_t rows[][2] = {{900, 5}, {300, 8}, {70, 64}, {9, 130}, {2, 2049}, {1, 4097}, {1, 9001}, {11000, 1}};
   static const int64_t shapes[][3] = {{900, 5, 1}, {7, 64, 20}, {2, 13, 300}, {3, 1, 129}, {1, 9001, 1},
                                       {2, 700, 3}, {1, 33, 128}, {3, 50, 61}, {2, 6, 700}, {180, 7, 7}, {90, 3, 31}};
+  static const int64_t lengths[] = {1, 3, 4096, 4097, 16384, 20001, MOST_SQUARES};
+  for (int dtype = 0; dtype < FD_DTYPES; dtype++)
+    for (int k = 0; k < COUNT(lengths); k++) check_squares(isa, dtype, lengths[k]);
   for (int dtype = 0; dtype < FD_DTYPES; dtype++)
     for (int kind = 0; kind < 3; kind++) {
       for (int k = 0; k < COUNT(rows); k++) check_rows(isa, dtype, rows[k][0], rows[k][1], kind);

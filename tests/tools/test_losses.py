@@ -314,12 +314,15 @@ def test_kl_of_more_weights_than_an_array_has():
         losses.variational_kl(0.0, shape=(2**33, 2**33))
 
 
+@pytest.mark.parametrize("factor", [0.0, 1e-300, 2.0**-133 * 1.1, 2.22e-6, 0.1234, 1 + 2**-20, 3.3, 1e10, 1e300])
 @pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if np.dtype(dtype).itemsize == 2])
-def test_products_of_many_numbers_of_16_bits(dtype):
-    """They come from a table of the products of all numbers."""
+def test_products_of_numbers_of_16_bits(dtype, factor):
+    """Each is rounded once, from float64."""
     every = np.arange(1 << 16, dtype=np.uint16).view(dtype)
-    wanted = numbers.scaled(every, 0.1234)
-    with np.errstate(all="ignore"):
-        assert_same_bytes(wanted, (every.astype(np.float64) * 0.1234).astype(dtype))
-    found = numbers.scaled(np.tile(every, (5, 1))[:, ::-1], 0.1234)
-    assert_same_bytes(found, np.tile(wanted, (5, 1))[:, ::-1].copy())
+    for given in (every, every.reshape(256, 256).T, np.tile(every, (2, 1))[:, ::-1]):
+        with np.errstate(all="ignore"):
+            wanted = (given.astype(np.float64) * factor).astype(dtype)
+        for engine in engines():
+            if not engine.missing():
+                with engine.using():
+                    assert_same_bytes(numbers.scaled(given, factor), wanted)
