@@ -119,6 +119,23 @@ static void fetch(const rows_job *job, const void *stored, int64_t i, int64_t n)
   for (int64_t k = 0; k < n * job->itemsize; k += 64) __builtin_prefetch(from + k);
 }
 
+/* Divides whole rows in registers; returns 0 if the kernels do not do this for rows of their length. */
+static NOINLINE int divide_in_registers(const rows_job *job, int64_t first, int64_t rows, const uint64_t *bits) {
+  const fd_rows *call = job->call;
+  const int64_t at = first * job->itemsize;
+  const fd_row_tile tile = {.x = (const char *)call->x + at,
+                            .grad = call->grad ? (const char *)call->grad + at : 0,
+                            .y = (char *)call->y + at,
+                            .bits = bits,
+                            .rows = rows,
+                            .n = call->n,
+                            .epsilon = call->epsilon,
+                            .is_constant = call->is_constant,
+                            .bypass = job->bypass};
+  if (job->bypass && (uintptr_t)tile.y % 64) return 0;
+  return job->isa->quotients[call->dtype](&tile);
+}
+
 /* Processes rows that are one piece together. */
 static NOINLINE void divide_rows(row_work *row, int64_t first, int64_t rows) {
   const rows_job *job = row->job;
@@ -128,6 +145,7 @@ static NOINLINE void divide_rows(row_work *row, int64_t first, int64_t rows) {
   row_buffers *buffers = row->buffers;
   uint64_t aligned[FD_TILE_WORDS + 2];
   const uint64_t *bits = bits_at(row, first, n, aligned);
+  if (divide_in_registers(job, first, rows, bits)) return;
   write_kept(job, call->x, first, n, bits, buffers->totals);
   if (call->grad && !call->is_constant) {
     write_kept(job, call->x, first, n, bits, buffers->values);
@@ -151,8 +169,8 @@ static NOINLINE void divide_all(bit_source *source, const rows_job *job, int64_t
   const int64_t most = PIECE / job->size, together = 2 * call->n <= most ? most / call->n : 1;
   row_buffers buffers;
   row_work row = {.job = job, .source = source, .buffers = &buffers};
-  memset(buffers.shifts, 0, sizeof buffers.shifts);
-  job->isa->row_spread[job->size == 8](buffers.shifts, 1, most, 0, 1); /* the shifts of rows without gradients */
+  memset(buffers.shifts, 0, (size_t)job->size);
+  job->isa->row_spread[job->size == 8](buffers.shifts, 1, fd_min(most, end - begin + call->n), 0, 1); /* of rows without gradients */
   for (int64_t first = begin, rows; first < end; first += rows * call->n) {
     rows = fd_min(together, (end - first + call->n - 1) / call->n);
     if (together > 1) divide_rows(&row, first, rows);

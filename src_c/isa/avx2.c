@@ -67,6 +67,11 @@ INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) { return _mm256_
 INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropped) {
   return _mm256_blendv_ps(dropped, kept, f32_mask(bits, i));
 }
+INLINE float f32_total(f32_v a) {
+  __m128 left = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  left = _mm_add_ps(left, _mm_movehl_ps(left, left));
+  return _mm_cvtss_f32(_mm_add_ss(left, _mm_movehdup_ps(left)));
+}
 
 /* float64, four per register. */
 typedef __m256d f64_v;
@@ -91,6 +96,10 @@ INLINE f64_v f64_mask(const uint64_t *bits, int64_t i) {
 INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) { return _mm256_and_pd(a, f64_mask(bits, i)); }
 INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped) {
   return _mm256_blendv_pd(dropped, kept, f64_mask(bits, i));
+}
+INLINE double f64_total(f64_v a) {
+  const __m128d left = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(left, _mm_unpackhi_pd(left, left)));
 }
 
 /* float16: eight per half register, computed in float32. */
@@ -144,6 +153,7 @@ INLINE pair_v pair_select(const uint64_t *bits, int64_t i, pair_v kept, pair_v d
   return (pair_v){_mm256_blendv_ps(dropped.even, kept.even, even_mask(bits, i)),
                   _mm256_blendv_ps(dropped.odd, kept.odd, odd_mask(bits, i))};
 }
+INLINE float pair_total(pair_v a) { return f32_total(a.even) + f32_total(a.odd); }
 INLINE __m256i upper_half(void) { return _mm256_set1_epi32((int32_t)0xFFFF0000u); }
 INLINE pair_v bf16_load(const uint16_t *from) {
   const __m256i both = _mm256_loadu_si256((const __m256i *)from);

@@ -59,12 +59,20 @@ INLINE f32_v f32_sign(f32_v a, f32_v m) {
 }
 INLINE __mmask16 f32_mask(const uint64_t *bits, int64_t i) {
   uint16_t mask;
-  memcpy(&mask, (const char *)bits + i / 8, sizeof mask);
+  memcpy(&mask, (const char *)bits + (uint64_t)i / 8, sizeof mask); /* i is not negative */
   return mask;
 }
 INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) { return _mm512_maskz_mov_ps(f32_mask(bits, i), a); }
 INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropped) {
   return _mm512_mask_mov_ps(dropped, f32_mask(bits, i), kept);
+}
+INLINE float quarter_total(__m128 a) {
+  a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+  return _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)));
+}
+INLINE float f32_total(f32_v a) {
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+  return quarter_total(_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
 }
 
 /* float64, eight per register. */
@@ -86,6 +94,11 @@ INLINE __mmask8 f64_mask(const uint64_t *bits, int64_t i) { return ((const uint8
 INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) { return _mm512_maskz_mov_pd(f64_mask(bits, i), a); }
 INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped) {
   return _mm512_mask_mov_pd(dropped, f64_mask(bits, i), kept);
+}
+INLINE double f64_total(f64_v a) {
+  const __m256d half = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));
+  const __m128d quarter = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(quarter, _mm_unpackhi_pd(quarter, quarter)));
 }
 
 /* float16: sixteen per half register, computed in float32. */
@@ -115,6 +128,7 @@ INLINE pair_v pair_keep(const uint64_t *bits, int64_t i, pair_v a) {
 INLINE pair_v pair_select(const uint64_t *bits, int64_t i, pair_v kept, pair_v dropped) {
   return (pair_v){f32_select(bits, i, kept.low, dropped.low), f32_select(bits, i + F32_LANES, kept.high, dropped.high)};
 }
+INLINE float pair_total(pair_v a) { return f32_total(f32_add(a.low, a.high)); }
 
 INLINE f32_v bf16_upper(__m256i a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16)); }
 INLINE pair_v bf16_load(const uint16_t *from) {

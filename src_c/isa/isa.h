@@ -87,6 +87,18 @@ typedef double sum_kernel(void *products, int64_t n); /* n <= FD_NOISE_TILE; fil
  * anything in the others. The second writes the first element plus `more`, negated on request, to all elements of its row. */
 typedef void row_sums_kernel(void *values, int64_t rows, int64_t n);
 typedef void row_spread_kernel(void *values, int64_t rows, int64_t n, double more, int negated);
+/* Rows of a call of fd_divide_rows. The kernel returns 0, and does nothing, unless their length is a power of two from a register up to
+ * FD_MOST_DIRECT. */
+enum { FD_MOST_DIRECT = 512 };
+typedef struct {
+  const void *x, *grad;
+  void *y;
+  const uint64_t *bits;
+  int64_t rows, n;
+  double epsilon;
+  int is_constant, bypass; /* bypass: as in fd_tile */
+} fd_row_tile;
+typedef int quotients_kernel(const fd_row_tile *tile);
 typedef void row_products_kernel(void *g, const void *values, const void *totals, int64_t n); /* g = g * (values / totals) */
 typedef void row_add_kernel(void *to, const void *from, int64_t n);                   /* to = to + from */
 typedef void sum_terms_kernel(const void *x, const void *other, int64_t n, void *out); /* x, or x * other unless other is 0 */
@@ -156,6 +168,7 @@ struct fd_isa {
   row_sums_kernel *row_sums[2];
   row_spread_kernel *row_spread[2];
   row_products_kernel *row_products[2];
+  quotients_kernel *quotients[FD_DTYPES];
   row_add_kernel *row_add[2];
   sum_terms_kernel *sum_terms[3]; /* of float32 to float32, to float64; of float64 to float64 */
   sum_fours_kernel *sum_fours[3];

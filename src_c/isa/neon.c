@@ -60,6 +60,10 @@ INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) {
 INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropped) {
   return vbslq_f32(f32_mask(bits, i), kept, dropped);
 }
+INLINE float f32_total(f32_v a) {
+  const float32x2_t left = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+  return vget_lane_f32(left, 0) + vget_lane_f32(left, 1);
+}
 
 /* float64, two per register. */
 typedef float64x2_t f64_v;
@@ -86,6 +90,7 @@ INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) {
 INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped) {
   return vbslq_f64(f64_mask(bits, i), kept, dropped);
 }
+INLINE double f64_total(f64_v a) { return vgetq_lane_f64(a, 0) + vgetq_lane_f64(a, 1); }
 
 /* float16 and bfloat16: four per half register, computed in float32. */
 INLINE f32_v f16_load(const uint16_t *from) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from))); }

@@ -46,6 +46,11 @@ INLINE LANES_NAME(v) LANES_NAME(select)(const uint64_t *bits, int64_t i, LANES_N
 INLINE LANES_NAME(v) LANES_NAME(keep)(const uint64_t *bits, int64_t i, LANES_NAME(v) a) {
   return LANES_NAME(select)(bits, i, a, LANES_NAME(set)(0));
 }
+INLINE LANE_TYPE LANES_NAME(total)(LANES_NAME(v) a) {
+  for (int k = 0; k < 4; k++) a.lane[k] += a.lane[4 + k];
+  for (int k = 0; k < 2; k++) a.lane[k] += a.lane[2 + k];
+  return a.lane[0] + a.lane[1];
+}
 
 #undef LANE_TYPE
 #undef LANE_BITS

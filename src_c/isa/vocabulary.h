@@ -16,7 +16,7 @@
  *   FD_ISA_NAME    the name, as in list.h
  *   UNROLL_VALUES  a pragma before loops over whole registers of values, or nothing
  *   BF16_COMPUTE(f), BF16_LANES  only if bfloat16 is computed in a wider type than f32_v: the prefix of that type's functions, which
- *                  are those of f32_v below (set, load, store, mul, div, add, sign, keep, select), and its number of lanes
+ *                  are those of f32_v below (set, load, store, mul, div, add, sign, keep, select, total), and its number of lanes
  */
 
 /* Philox ----------------------------------------------------------------------------------------------------------------
@@ -58,6 +58,7 @@ INLINE f32_v f32_add(f32_v a, f32_v b);
 INLINE f32_v f32_sign(f32_v a, f32_v m);                                               /* m if a > 0, -m if a < 0, else -0 */
 INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a);                       /* a at a 1, +0 at a 0 */
 INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropped);   /* kept at a 1, dropped at a 0 */
+INLINE float f32_total(f32_v a);                                                       /* lanes: half to half, until one is left */
 INLINE f32_v f32_lookup(const float table[32], const uint32_t *index);                 /* table[index[k]], each below 32 */
 
 INLINE f64_v f64_set(double a);
@@ -70,6 +71,7 @@ INLINE f64_v f64_add(f64_v a, f64_v b);
 INLINE f64_v f64_sign(f64_v a, f64_v m);
 INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a);
 INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped);
+INLINE double f64_total(f64_v a);
 
 /* The 16-bit types, stored as their bits. Loads are exact, stores round to nearest even, and a NaN stays a NaN. */
 INLINE f32_v f16_load(const uint16_t *from);

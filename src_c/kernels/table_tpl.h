@@ -93,6 +93,34 @@
 #include "kernels/apply_tpl.h"
 
 #define NAME(f) f32_##f
+#define COMPUTE(f) f32_##f
+#define LANES_OF F32_LANES
+#define STORED float
+#define COMPUTED float
+#include "kernels/quotients_tpl.h"
+
+#define NAME(f) f64_##f
+#define COMPUTE(f) f64_##f
+#define LANES_OF F64_LANES
+#define STORED double
+#define COMPUTED double
+#include "kernels/quotients_tpl.h"
+
+#define NAME(f) f16_##f
+#define COMPUTE(f) f32_##f
+#define LANES_OF F32_LANES
+#define STORED uint16_t
+#define COMPUTED float
+#include "kernels/quotients_tpl.h"
+
+#define NAME(f) bf16_##f
+#define COMPUTE(f) BF16_COMPUTE(f)
+#define LANES_OF BF16_LANES
+#define STORED uint16_t
+#define COMPUTED float
+#include "kernels/quotients_tpl.h"
+
+#define NAME(f) f32_##f
 #define BITS uint32_t
 #define SIGNED int32_t
 #define INFINITE 0x7F800000u
@@ -178,6 +206,7 @@ const fd_isa FD_JOIN(fd_isa_, FD_ISA_NAME) = {
     .row_sums = FD_BOTH(row_sums),
     .row_spread = FD_BOTH(row_spread),
     .row_products = FD_BOTH(row_products),
+    .quotients = FD_ALL_TYPES(quotients),
     .row_add = FD_BOTH(row_add),
     .sum_terms = {sum_terms32, sum_terms32_64, sum_terms64},
     .sum_fours = {sum_fours32, sum_fours32_64, sum_fours64},

@@ -107,7 +107,7 @@ static void check_squares(const fd_isa *isa, int dtype, int64_t n) {
 }
 
 void check_sums(const fd_isa *isa) {
-  static const int64_t rows[][2] = {{900, 5}, {300, 8}, {70, 64}, {9, 130}, {2, 2049}, {1, 4097}, {1, 9001}, {11000, 1}};
+  static const int64_t rows[][2] = {{900, 5}, {300, 8}, {70, 64}, {37, 16}, {9, 32}, {5, 512}, {9, 130}, {2, 2049}, {1, 4097}, {1, 9001}, {11000, 1}};
   static const int64_t shapes[][3] = {{900, 5, 1}, {7, 64, 20}, {2, 13, 300}, {3, 1, 129}, {1, 9001, 1},
                                       {2, 700, 3}, {1, 33, 128}, {3, 50, 61}, {2, 6, 700}, {180, 7, 7}, {90, 3, 31}};
   static const int64_t lengths[] = {1, 3, 4096, 4097, 16384, 20001, MOST_SQUARES};
