@@ -192,6 +192,8 @@ INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
 
 INLINE void v_fence(void) { _mm_sfence(); }
 
-#define UNROLL_VALUES UNROLL(8)
+#define UNROLL_VALUES UNROLL(4)
+#define UNROLL_F16 UNROLL(8)
+#define UNROLL_BF16 UNROLL(2)
 #define FD_ISA_NAME avx2
 #include "kernels/table_tpl.h"

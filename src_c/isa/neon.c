@@ -125,5 +125,7 @@ INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
 INLINE void v_fence(void) {}
 
 #define UNROLL_VALUES UNROLL(8)
+#define UNROLL_F16 UNROLL(8)
+#define UNROLL_BF16 UNROLL(8)
 #define FD_ISA_NAME neon
 #include "kernels/table_tpl.h"

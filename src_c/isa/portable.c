@@ -110,5 +110,7 @@ INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
 INLINE void v_fence(void) {}
 
 #define UNROLL_VALUES
+#define UNROLL_F16
+#define UNROLL_BF16
 #define FD_ISA_NAME portable
 #include "kernels/table_tpl.h"

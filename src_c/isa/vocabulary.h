@@ -14,7 +14,8 @@
  *   F64_LANES      number of float64 values in f64_v
  * Macros:
  *   FD_ISA_NAME    the name, as in list.h
- *   UNROLL_VALUES  a pragma before loops over whole registers of values, or nothing
+ *   UNROLL_VALUES, UNROLL_F16, UNROLL_BF16  a pragma before loops over whole registers of values, or nothing: for float32 and
+ *                  float64, for float16, for bfloat16
  *   BF16_COMPUTE(f), BF16_LANES  only if bfloat16 is computed in a wider type than f32_v: the prefix of that type's functions, which
  *                  are those of f32_v below (set, load, store, mul, div, add, sign, keep, select, total), and its number of lanes
  */

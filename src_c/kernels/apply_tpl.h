@@ -63,16 +63,16 @@ INLINE void NAME(apply)(int op, const fd_tile *given) {
   const fd_tile tile = *given; /* a copy: stores to y cannot change it */
   STORED *y = (STORED *)tile.y;
   int64_t i = 0;
-  if (tile.bypass) {
+  if (BYPASS_AHEAD && tile.bypass) { /* without it, a stream is a store */
     const int64_t ahead = tile.is_apart ? 0 : BYPASS_AHEAD;
-    UNROLL_VALUES
+    UNROLL_STORED
     for (; i + LANES_OF <= tile.n; i += LANES_OF) {
       v_prefetch((const char *)((const STORED *)tile.x + i) + ahead);
       if (op == FD_SELECT || (op < FD_AFFINE && op & FD_WITH_RESIDUAL)) v_prefetch((const char *)((const STORED *)tile.other + i) + ahead);
       NAME(stream)(y + i, NAME(vector)(op, &tile, i));
     }
   } else {
-    UNROLL_VALUES
+    UNROLL_STORED
     for (; i + LANES_OF <= tile.n; i += LANES_OF) NAME(store)(y + i, NAME(vector)(op, &tile, i));
   }
   if (i < tile.n) NAME(tail)(op, &tile, i);
@@ -113,5 +113,6 @@ static void NAME(widen)(const void *stored, int64_t n, void *out) {
 #undef NAME
 #undef COMPUTE
 #undef LANES_OF
+#undef UNROLL_STORED
 #undef STORED
 #undef COMPUTED

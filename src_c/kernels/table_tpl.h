@@ -67,6 +67,7 @@
 #define NAME(f) f32_##f
 #define COMPUTE(f) f32_##f
 #define LANES_OF F32_LANES
+#define UNROLL_STORED UNROLL_VALUES
 #define STORED float
 #define COMPUTED float
 #include "kernels/apply_tpl.h"
@@ -74,6 +75,7 @@
 #define NAME(f) f64_##f
 #define COMPUTE(f) f64_##f
 #define LANES_OF F64_LANES
+#define UNROLL_STORED UNROLL_VALUES
 #define STORED double
 #define COMPUTED double
 #include "kernels/apply_tpl.h"
@@ -81,6 +83,7 @@
 #define NAME(f) f16_##f
 #define COMPUTE(f) f32_##f
 #define LANES_OF F32_LANES
+#define UNROLL_STORED UNROLL_F16
 #define STORED uint16_t
 #define COMPUTED float
 #include "kernels/apply_tpl.h"
@@ -88,6 +91,7 @@
 #define NAME(f) bf16_##f
 #define COMPUTE(f) BF16_COMPUTE(f)
 #define LANES_OF BF16_LANES
+#define UNROLL_STORED UNROLL_BF16
 #define STORED uint16_t
 #define COMPUTED float
 #include "kernels/apply_tpl.h"
