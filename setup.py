@@ -22,12 +22,12 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = ("_core.native", "_core.plan", "_core.numbers", "_core.pointers", "_core.xla", "variants.dropout")
+MODULES = ("_core.native", "_core.plan", "_core.numbers", "_core.pointers", "variants.dropout")
 KERNELS = "fastdrop._core.native"  # the module that contains the C library
 
 SOURCES = Path("src_c")
 INCLUDE = Path("fastdrop/include")
-OWN_SOURCES = {"_core.xla": ["src_c/xla.c"]}  # C files that belong to a module
+OWN_SOURCES = {"_core.pointers": ["src_c/xla.c"]}  # C files that belong to a module
 DRIVERS = sorted(SOURCES.glob("drivers/*.c"))
 DECLARATIONS = sorted(Path("fastdrop").rglob("*.px[di]"))
 HEADERS = [str(path) for path in (*SOURCES.rglob("*.h"), *INCLUDE.glob("*.h"))]

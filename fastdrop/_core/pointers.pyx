@@ -9,7 +9,7 @@ The caller guarantees that the memory is valid; all other arguments are checked 
 cimport numpy as np
 from cpython.float cimport PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from fastdrop._core.plan cimport (
     effective,
     perform_kept,
     place_mask,
+    process_kernels,
+    process_threads,
     round_to_compute,
     set_factors,
     set_rate,
@@ -291,3 +293,4 @@ cdef np.ndarray array_at(Work work, uintptr_t address, tuple sizes, strides):
 
 
 include "tensors.pxi"
+include "xla.pxi"

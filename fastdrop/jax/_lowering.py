@@ -19,7 +19,7 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.interpreters import mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
-from fastdrop._core import plan, xla
+from fastdrop._core import plan, pointers
 from fastdrop.jax._callback import compute
 from fastdrop.jax._primitive import Rule, primitive
 
@@ -38,7 +38,7 @@ def reject() -> str:
     """
     jax.devices("cpu")
     try:
-        jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(xla.address()), platform="cpu")
+        jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(pointers.xla_handler()), platform="cpu")
     except Exception as error:  # a jaxlib with another interface may raise anything
         return str(error)
     return ""

@@ -1,13 +1,6 @@
-# cython: language_level=3, freethreading_compatible=True, embedsignature=False
-"""The handler that XLA calls for dropout: src_c/xla.c, with the addresses of the kernels and the settings of the process.
-
-XLA calls it from its own threads without the GIL, so the settings of `using` do not reach it.
-"""
-
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
-
-from fastdrop._core cimport native, plan
-
+# The handler that XLA calls for dropout: src_c/xla.c, with the addresses of the kernels and the settings of the process.
+#
+# XLA calls it from its own threads without the GIL, so the settings of `using` do not reach it.
 
 cdef extern from "xla.h" nogil:
     ctypedef struct fd_xla_kernels:
@@ -27,20 +20,20 @@ cdef extern from "xla.h" nogil:
     void *fd_xla_dropout(const void *frame, const fd_xla_kernels *kernels)
 
 
-cdef void *dropout(const void *frame) noexcept nogil:
+cdef void *xla_dropout(const void *frame) noexcept nogil:
     cdef fd_xla_kernels kernels
     kernels.apply, kernels.noise_apply, kernels.layout_of = native.apply, native.noise_apply, native.layout_of
     kernels.rate_of, kernels.inverted_scale = native.rate_of, native.inverted_scale
-    kernels.rounded_factor, kernels.threads = native.rounded_factor, plan.process_threads
+    kernels.rounded_factor, kernels.threads = native.rounded_factor, process_threads
     kernels.use_large_pages = native.use_large_pages
-    kernels.isa = plan.process_kernels()
-    kernels.bypass_bytes, kernels.always_mapped = plan.bypass_bytes, plan.ALWAYS_MAPPED
+    kernels.isa = process_kernels()
+    kernels.bypass_bytes, kernels.always_mapped = bypass_bytes, ALWAYS_MAPPED
     cdef uint64_t found = native.float_begin()  # XLA's threads flush subnormal numbers, and a negative p must not pass for 0
     cdef void *error = fd_xla_dropout(frame, &kernels)
     native.float_end(found)
     return error
 
 
-def address():
+def xla_handler():
     """Return the address of the handler, a function of the type ``XLA_FFI_Handler``."""
-    return <uintptr_t>&dropout
+    return <uintptr_t>&xla_dropout
