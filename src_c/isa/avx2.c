@@ -10,7 +10,7 @@
 
 /* Philox: a register holds one counter word of four blocks. */
 typedef __m256i u64v;
-enum { LANES = 4, CHAINS = 4, FEW = 4, BYPASS_AHEAD = 4096 };
+enum { LANES = 4, CHAINS = 4, FEW = 4, BYPASS_AHEAD = 4096, MOST_DIRECT = 512 };
 
 /* The order of the blocks in the lanes is such that the unpacking in v_order puts them into their natural order. */
 INLINE u64v v_lane_numbers(void) { return _mm256_setr_epi64x(0, 2, 1, 3); }

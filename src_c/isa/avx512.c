@@ -10,7 +10,7 @@
 
 /* Philox: a register holds one counter word of eight blocks. */
 typedef __m512i u64v;
-enum { LANES = 8, CHAINS = 4, FEW = 16, BYPASS_AHEAD = 4096 };
+enum { LANES = 8, CHAINS = 4, FEW = 16, BYPASS_AHEAD = 4096, MOST_DIRECT = 512 };
 
 /* The order of the blocks in the lanes is such that the unpacking in v_order puts them into their natural order. */
 INLINE u64v v_lane_numbers(void) { return _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7); }

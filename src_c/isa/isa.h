@@ -88,8 +88,7 @@ typedef double sum_kernel(void *products, int64_t n); /* n <= FD_NOISE_TILE; fil
 typedef void row_sums_kernel(void *values, int64_t rows, int64_t n);
 typedef void row_spread_kernel(void *values, int64_t rows, int64_t n, double more, int negated);
 /* Rows of a call of fd_divide_rows. The kernel returns 0, and does nothing, unless their length is a power of two from a register up to
- * FD_MOST_DIRECT. */
-enum { FD_MOST_DIRECT = 512 };
+ * MOST_DIRECT. */
 typedef struct {
   const void *x, *grad;
   void *y;

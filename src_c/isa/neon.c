@@ -10,7 +10,7 @@
 
 /* Philox: a register holds one counter word of two blocks. */
 typedef uint64x2_t u64v;
-enum { LANES = 2, CHAINS = 4, FEW = 4, BYPASS_AHEAD = 4096 };
+enum { LANES = 2, CHAINS = 4, FEW = 4, BYPASS_AHEAD = 4096, MOST_DIRECT = 512 };
 
 INLINE u64v v_lane_numbers(void) { return vcombine_u64(vcreate_u64(0), vcreate_u64(1)); }
 

@@ -5,7 +5,7 @@
 
 /* Philox: a "register" holds one counter word of one block. */
 typedef uint64_t u64v;
-enum { LANES = 1, CHAINS = 4, FEW = 2, BYPASS_AHEAD = 0 };
+enum { LANES = 1, CHAINS = 4, FEW = 2, BYPASS_AHEAD = 0, MOST_DIRECT = 0 };
 
 INLINE u64v v_lane_numbers(void) { return 0; }
 

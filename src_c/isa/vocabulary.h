@@ -10,6 +10,7 @@
  *   CHAINS         number of registers processed side by side, to hide the latency of the multiplier
  *   FEW            the most groups of 128 bits whose planes are made side by side; more are made plane by plane, a batch at a time
  *   BYPASS_AHEAD   distance in bytes by which the prefetch of the input runs ahead of streaming stores
+ *   MOST_DIRECT    elements of the longest row that quotients_tpl.h divides in registers; 0 if buffers are as fast
  *   F32_LANES      number of float32 values in f32_v
  *   F64_LANES      number of float64 values in f64_v
  * Macros:

@@ -13,7 +13,7 @@ INLINE COMPUTE(v) NAME(terms)(const fd_row_tile *tile, int64_t i, const COMPUTE(
 
 /* The sum of the row that begins with element `row`. */
 INLINE COMPUTED NAME(row_sum)(const fd_row_tile *tile, int64_t row, int64_t n, const COMPUTE(v) *total) {
-  COMPUTED sums[FD_MOST_DIRECT / 2];
+  COMPUTED sums[MOST_DIRECT / 2 + 1];
   int64_t left = n / 2, i = 0;
   if (n == LANES_OF) return COMPUTE(total)(NAME(terms)(tile, row, total));
   do COMPUTE(store)(sums + i, COMPUTE(add)(NAME(terms)(tile, row + i, total), NAME(terms)(tile, row + left + i, total)));
@@ -50,7 +50,7 @@ INLINE void NAME(divide_either)(const fd_row_tile *tile, const int64_t n) {
 
 static int NAME(quotients)(const fd_row_tile *tile) {
   const int64_t n = tile->n;
-  if (n < LANES_OF || n > FD_MOST_DIRECT || n & (n - 1)) return 0;
+  if (n < LANES_OF || n > MOST_DIRECT || n & (n - 1)) return 0;
   if (n == LANES_OF) NAME(divide_either)(tile, LANES_OF); /* in one register, without loops */
   else NAME(divide_either)(tile, n);
   return 1;
