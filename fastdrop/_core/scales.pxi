@@ -117,8 +117,10 @@ def scaled(np.ndarray x not None, double factor):
         return made
     if settings.module is None and np.PyArray_IS_F_CONTIGUOUS(x) and is_usual(x.T):
         return scaled(x.T, factor).T
-    if settings.module is None and np.PyArray_ITEMSIZE(x) == 2:
-        return scaled(np.array(x, order="C"), factor)  # NumPy's own conversions of 16-bit numbers are slow
+    if settings.module is None and np.PyArray_ITEMSIZE(x) == 2 and np.PyArray_CheckExact(x):
+        made = np.empty_like(x)  # in the order that NumPy would choose; its own conversions of 16-bit numbers are slow
+        np.PyArray_CopyInto(made, scaled(np.array(x, order="C"), factor))
+        return made
     quiet = begin_in_python(&found)
     try:
         products = x.astype(np.float64)

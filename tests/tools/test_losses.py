@@ -167,6 +167,20 @@ def test_the_gradient_of_one_weight_is_an_array(dtype):
     assert_same_bytes(one, several.reshape(()))
 
 
+class Weights(np.ndarray):
+    pass
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_gradient_has_the_order_and_the_class_of_the_weights(dtype):
+    weights = np.arange(24).astype(dtype).reshape(2, 3, 4).transpose(1, 0, 2)
+    (made,) = losses.concrete_regularizer_backward(0.5, [weights], 1)[1]
+    assert made.strides == weights.strides
+    of_class = numbers.scaled(weights.view(Weights), 0.5)
+    assert type(of_class) is Weights
+    assert_same_bytes(of_class.view(np.ndarray), (weights.astype(np.float64) * 0.5).astype(dtype))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
