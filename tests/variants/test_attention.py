@@ -176,12 +176,16 @@ def test_more_rows_than_numpy_gets_at_a_time():
     assert same(c, numpy)
 
 
-@pytest.mark.parametrize("keys", [33, 150, 700])
+@pytest.mark.parametrize("keys", [32, 33, 150, 700])
 def test_rows_that_begin_inside_a_cache_line(engine, keys):
     x = probabilities((2, 1, 5, keys), np.float32)
     wanted = fastdrop.attention_dropout(x, 0.3, unit="key", **KEY)
+    memory = np.zeros(x.size + 1, np.float32)
     with past_caches():
         assert same(fastdrop.attention_dropout(x, 0.3, unit="key", **KEY), wanted)
+        for first in range(2):
+            out = memory[first : first + x.size].reshape(x.shape)
+            assert same(fastdrop.attention_dropout(x, 0.3, unit="key", out=out, **KEY), wanted)
 
 
 @pytest.mark.parametrize("window", [2, 9])
