@@ -350,7 +350,7 @@ void fd_multiply_draws(const fd_isa *isa, const fd_draw_call *call, const uint64
 int fd_are_scores(const fd_isa *isa, const void *scores, int is_double, int64_t n);
 void fd_fill_levels(const fd_isa *isa, const fd_level_call *call, int threads);
 
-/* The number of elements of a block of columns that are copied. */
+/* The number of elements of the room in which a thread copies or sorts a block of columns. */
 int64_t fd_target_copies(int64_t rows, int64_t columns);
 void fd_find_others(const fd_isa *isa, const fd_target_call *call, int threads);
 

@@ -7,8 +7,8 @@
 
 /* Terms of up to WHOLE bytes are halved in one buffer; sums of at most SHORT bytes of terms share the buffer. More terms are halved in
  * pieces, whose second halves share ROOM bytes. Pieces of many columns share COLUMNS_ROOM bytes, because a longer piece is a longer run of
- * memory. Their length is a multiple of COLUMNS, which wastes few words of a batch. The caller may give room for MOST_COLUMNS, or for a
- * single sum of LONG terms or more. */
+ * memory. Their length is a multiple of COLUMNS, which wastes few words of a batch. The caller may give
+ * more room (fd_sum_room): for pieces of MOST_COLUMNS, or for those of a single sum of at least LONG terms. */
 enum { WHOLE = 8192, SHORT = 1024, ROOM = 12288, COLUMNS_ROOM = 16384, FEW_COLUMNS = 128, MOST_COLUMNS = 1024, ALIGNED = 16, COLUMNS = 32 };
 enum { LONG = 1 << 18, LONG_ROOM = 131072 }; /* for fewer terms, the allocation would take a large part of the time */
 

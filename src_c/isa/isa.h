@@ -51,7 +51,7 @@ typedef struct {
   int64_t n;
   double scale, shift, fill;
   int bypass;   /* y is aligned to 64 bytes and is written with streaming stores, past the caches */
-  int is_apart; /* the next tile is elsewhere, so that what follows x in memory is not fetched */
+  int is_apart; /* what follows x in memory is not fetched: the next tile is elsewhere, or the processor finds it by itself */
 } fd_tile;
 typedef void apply_kernel(const fd_tile *tile);
 
