@@ -224,6 +224,26 @@ def test_what_is_no_flag(name, value):
     refused(name, "training", value, TypeError, "training must be True or False; got ")
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", [name for name in functions_with("out") if name in functions_with("training")])
+def test_what_is_no_output(name, training):
+    if name in ("patch_dropout_backward", "token_dropout_backward") and not training:
+        pytest.skip("needs a gradient of another shape")
+    arguments = {**good_arguments(name), "training": training}
+    made = FUNCTIONS[name](**arguments)
+    y = np.array(made[0] if isinstance(made, tuple) else made)
+    read_only = y.copy()
+    read_only.flags.writeable = False
+    for out, exception in (
+        (y.tolist(), TypeError),
+        (np.ones(y.shape, np.int32), TypeError),
+        (y[..., None].copy(), ValueError),
+        (read_only, ValueError),
+    ):
+        with pytest.raises(exception, match=r"^out must "):
+            FUNCTIONS[name](**{**arguments, "out": out})
+
+
 @pytest.mark.parametrize("value", [True, np.True_, 1.0, "1", 1j, [1], np.float64(1)], ids=repr)
 @pytest.mark.parametrize("name", functions_with("seed"))
 def test_what_is_no_seed(name, value):

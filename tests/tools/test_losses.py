@@ -160,6 +160,18 @@ def test_concrete_regularizer():
     np.testing.assert_allclose(dbias, 2 * 3e-3 * weights[1] / (1 - p))
 
 
+def test_the_order_of_the_operations_of_the_regularizer():
+    terms = losses.regularizer_terms(-1.7, 7, 3e-3, 2e-2)
+    for weight in normal(20).tolist():
+        given = (-1.7, weight, 7)
+        value, (slope, _) = (
+            function(*given, weight_regularizer=3e-3, dropout_regularizer=2e-2)
+            for function in (losses.concrete_regularizer, losses.concrete_regularizer_backward)
+        )
+        assert value == 3e-3 * (weight * weight) / terms.keep + terms.entropy
+        assert slope == 3e-3 * (weight * weight) * terms.p / terms.keep + terms.entropy_slope
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_gradient_of_one_weight_is_an_array(dtype):
     one, several = (losses.concrete_regularizer_backward(0.5, np.full(shape, 3, dtype), 1)[1] for shape in ((), (1,)))

@@ -148,6 +148,20 @@ def test_rows_of_any_length(keys):
     assert same(fastdrop.attention_dropout(x, 0.3, renormalize=True, **KEY), want)
 
 
+@by_name
+def test_rows_of_whole_registers(engine, dtype):
+    """The kernels divide them without buffers, up to a length. One row has no sum."""
+    for keys in (4, 8, 16, 32, 64, 512, 1024):
+        shape = (1, 2, 2, keys)
+        x, grad = probabilities(shape, dtype), (5 * probabilities(shape)[:, ::-1] - 1 / keys).astype(dtype)
+        x[0, 1, 0] = grad[0, 1, 0] = 0
+        mask = slow_mask(shape, 0.3)
+        assert same(fastdrop.attention_dropout(x, 0.3, renormalize=True, **KEY), slow_renormalized(x, mask))
+        for through_sum in (True, False):
+            made = fastdrop.attention_dropout_backward(grad, 0.3, x=x, renormalize=True, through_sum=through_sum, **KEY)
+            assert same(made, slow_gradient(grad, x, mask, through_sum))
+
+
 ROWS = {
     "x": lambda x, grad, out: fastdrop.attention_dropout(x, 0.3, unit="key", out=out, **KEY),
     "grad": lambda grad, x, out: fastdrop.attention_dropout_backward(grad, 0.3, unit="key", x=x, out=out, **KEY),

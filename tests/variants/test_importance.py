@@ -384,16 +384,18 @@ def test_multinomial_dropout_draws_once():
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("mode", ["unscaled", "inverted"])
-@pytest.mark.parametrize(("among", "inputs"), [("output", 20), ("output", 40), ("layer", 20)])
-def test_targeted_dropout(engine, dtype, among, inputs, mode):
-    weight = np.round(normal((inputs // 5, 5, 6), dtype).astype(float) * 2).astype(dtype)  # with many ties
+@pytest.mark.parametrize(
+    ("among", "inputs", "outputs"), [("output", 20, 6), ("output", 40, 6), ("output", 40, 27), ("layer", 20, 6)]
+)
+def test_targeted_dropout(engine, dtype, among, inputs, outputs, mode):
+    weight = np.round(normal((inputs // 5, 5, outputs), dtype).astype(float) * 2).astype(dtype)  # with many ties
     weight[..., 2] = -np.inf
     weight[0, ::2, 2] = np.nan
     n = weight.size
     kept = np.array(keep(SEED, OFFSET, 0, n, 0.4))
     want, factors = weight.reshape(-1).copy(), np.ones(n, dtype)
     scale = dtype.type(1) if mode == "unscaled" else scale_of(0.4, dtype)
-    for row in [np.arange(n)] if among == "layer" else np.arange(n).reshape(inputs, 6).T:
+    for row in [np.arange(n)] if among == "layer" else np.arange(n).reshape(inputs, outputs).T:
         magnitude = [np.inf if np.isnan(want[i]) else abs(float(want[i])) for i in row]
         ranked = sorted(range(len(row)), key=lambda j: (magnitude[j], j))
         for i in row[ranked[: int(0.7 * len(row))]]:
