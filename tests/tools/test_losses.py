@@ -160,12 +160,12 @@ def test_concrete_regularizer():
     np.testing.assert_allclose(dbias, 2 * 3e-3 * weights[1] / (1 - p))
 
 
-def test_the_order_of_the_operations_of_the_regularizer():
-    terms = losses.regularizer_terms(-1.7, 7, 3e-3, 2e-2)
+@pytest.mark.parametrize("strength", [0.0, 2e-2])
+def test_the_order_of_the_operations_of_the_regularizer(strength):
+    terms = losses.regularizer_terms(-1.7, 7, 3e-3, strength)
     for weight in normal(20).tolist():
-        given = (-1.7, weight, 7)
         value, (slope, _) = (
-            function(*given, weight_regularizer=3e-3, dropout_regularizer=2e-2)
+            function(-1.7, weight, 7, weight_regularizer=3e-3, dropout_regularizer=strength)
             for function in (losses.concrete_regularizer, losses.concrete_regularizer_backward)
         )
         assert value == 3e-3 * (weight * weight) / terms.keep + terms.entropy
