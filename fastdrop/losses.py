@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 from fastdrop._core import numbers, plan
 from fastdrop._core.checks import as_non_negative_scalar, as_real_array
 from fastdrop._core.concrete import concrete_rate
-from fastdrop._core.numbers import Passes
 from fastdrop._core.plan import rounding_to_nearest
 from fastdrop._core.types import Backend
 from fastdrop.elementary import softplus
@@ -35,7 +34,6 @@ Form = Literal["paper", "code"]
 Floats = NDArray[np.float64]
 
 
-@rounding_to_nearest
 def r_drop_loss(
     first: ArrayLike,
     second: ArrayLike,
@@ -101,10 +99,9 @@ def r_drop_loss(
     >>> round(fastdrop.losses.r_drop_loss(first, second, [0, 2], 0.5), 4)
     4.4504
     """
-    return Passes(first, second, targets, strength, mask, form).loss()
+    return numbers.loss_of_passes(first, second, targets, strength, mask, form)
 
 
-@rounding_to_nearest
 def r_drop_loss_backward(
     first: ArrayLike,
     second: ArrayLike,
@@ -145,13 +142,12 @@ def r_drop_loss_backward(
     >>> fastdrop.losses.r_drop_loss_backward([[0.0, 0.0]], [[0.0, 0.0]], [0])
     (array([[-0.5,  0.5]]), array([[-0.5,  0.5]]))
     """
-    passes = Passes(first, second, targets, strength, mask, form)
-    made = passes.gradients()
-    if passes.counts is None:
+    counts, made = numbers.gradients_of_passes(first, second, targets, strength, mask, form)
+    if counts is None:
         return made[0], made[1]
-    gradients = [np.zeros((*passes.counts.shape, made.shape[2])) for _ in range(2)]  # one array would have one axis more
+    gradients = [np.zeros((*counts.shape, made.shape[2])) for _ in range(2)]  # one array would have one axis more
     for gradient, part in zip(gradients, made, strict=True):
-        gradient[passes.counts] = part
+        gradient[counts] = part
     return gradients[0], gradients[1]
 
 

@@ -29,4 +29,10 @@
 /* Keeps gcc's scheduler from undoing an interleaving that the source has on purpose. */
 #define KEEP_ORDER() __asm__ volatile("" :::)
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+enum { FD_BIG_ENDIAN = 1 };
+#else
+enum { FD_BIG_ENDIAN = 0 };
+#endif
+
 #endif

@@ -21,7 +21,7 @@ typedef enum {
 typedef struct {
   const char *name;
   kind kind;
-  int op, dtype; /* op: an operation, a noise or a function */
+  int op, dtype; /* op: an operation, a noise, a function, or the length of rows */
   double p;
   int64_t n;
 } row;
@@ -44,7 +44,8 @@ static const row kernels[] = {
     {"rows-p0.2", ROWS, FD_SCALE, FD_FLOAT32, 0.2, N},
     {"groups-p0.2", GROUPS, FD_SCALE, FD_FLOAT32, 0.2, N},
     {"blocks", BLOCKS, 0, 0, 0, N},
-    {"row-quotients-float32", QUOTIENTS, 0, FD_FLOAT32, 0.5, N},
+    {"row-quotients-float32", QUOTIENTS, ROW, FD_FLOAT32, 0.5, N},
+    {"row-quotients-float32-160", QUOTIENTS, 160, FD_FLOAT32, 0.5, 400 * 160},
     {"sums-float32", SUMS, 0, FD_FLOAT32, 0, N},
     {"product-sums-float64", SUMS, 1, FD_FLOAT64, 0, N},
     {"packed-p0.1", PACKED, 0, 0, 0.1, N},
@@ -134,7 +135,7 @@ static void blocks(const row *kernel) {
 }
 
 static void quotients(const fd_isa *isa, const row *kernel, const fd_bits *bits) {
-  const fd_rows rows = {.bits = *bits, .dtype = kernel->dtype, .rows = kernel->n / ROW, .n = ROW, .x = x, .y = y, .epsilon = 1e-8,
+  const fd_rows rows = {.bits = *bits, .dtype = kernel->dtype, .rows = kernel->n / kernel->op, .n = kernel->op, .x = x, .y = y, .epsilon = 1e-8,
                         .bypass_bytes = INT64_MAX};
   fd_divide_rows(isa, &rows, 1);
 }

@@ -196,6 +196,18 @@ cpdef np.ndarray to_array(value, str name):
         if "inhomogeneous" not in str(error):
             raise
         raise ValueError(f"{name} must be an array, or lists of equal lengths at each depth; got {value!r}") from None
+    except (TypeError, RuntimeError) as error:
+        adapter = ADAPTERS.get(type(value).__module__.partition(".")[0])
+        if adapter is None:
+            raise
+        raise TypeError(
+            f"{name} must be convertible to a NumPy array; got {type(value).__name__}, for which {adapter} has functions with "
+            f"gradients. The conversion failed: {error}"
+        ) from error
+
+
+# Libraries whose tensors cannot always become arrays of NumPy, as when they have a gradient or are traced.
+cdef dict ADAPTERS = {"torch": "fastdrop.torch", "jax": "fastdrop.jax", "jaxlib": "fastdrop.jax"}
 
 
 cpdef np.ndarray as_real_array(value, str name, bint flags=True):
@@ -345,7 +357,7 @@ cdef np.ndarray spread_to(np.ndarray a, tuple shape):
     return spread(a, len(shape), dims)
 
 
-def are_indices(np.ndarray a not None, int64_t end):
+cpdef bint are_indices(np.ndarray a, int64_t end):
     """Return whether an array is flat, of int64, and all its numbers are in [0, end). If not, the caller looks closer."""
     if np.PyArray_TYPE(a) != np.NPY_INT64 or not is_usual(a):
         return False

@@ -205,7 +205,9 @@ def check_iterable(value: Any, name: str) -> None:
 def check_indices(indices: NDArray[Any], size: int, name: str, what: str) -> None:
     """Raise an error unless all indices are in [0, size), a range that the message calls `what`."""
     if not plan.are_indices(indices, size) and indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < size:
-        raise ValueError(f"{name} must be in [0, {size}), {what}; got {indices.min()} to {indices.max()}")
+        least, largest = indices.min(), indices.max()
+        found = f"{least}" if least == largest else f"{least} to {largest}"
+        raise ValueError(f"{name} must be in [0, {size}), {what}; got {found}")
 
 
 def as_probabilities(given: ArrayLike) -> NDArray[np.float64]:

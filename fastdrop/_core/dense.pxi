@@ -452,15 +452,16 @@ def connect(Connections masks not None):
     cdef np.ndarray products = masks.group(made), weights = masks.room()
     cdef np.ndarray biases = None if layer.bias is None else masks.room_of_biases()
     cdef native.Environment found
-    cdef int64_t begin, end
+    cdef int64_t begin = 0, end
     masks.draw()
     quiet = begin_in_python(&found)
     try:
-        for begin in range(0, masks.groups, masks.step):
+        while begin < masks.groups:
             end = min(begin + masks.step, masks.groups)
             multiply_matrices(
                 part(rows, begin, end), masks.drop_weights(layer.weight, part(weights, 0, end - begin), begin),
                 part(products, begin, end))
+            begin = end
         if layer.bias is not None:
             products += masks.drop_biases(layer.bias, biases)[:, np.newaxis]
     finally:
@@ -476,7 +477,7 @@ def connect_backward(Connections masks not None, np.ndarray outer not None):
     cdef native.Environment found
     cdef np.ndarray rows = masks.group(layer.rows), columns = masks.group(outer), dx = new_like(rows)
     cdef np.ndarray y, weights, products, dropped, dweight
-    cdef int64_t begin, end
+    cdef int64_t begin = 0, end
     y, weights = layer.gradient(call), masks.room()
     products = masks.room()
     dbias = None
@@ -484,13 +485,14 @@ def connect_backward(Connections masks not None, np.ndarray outer not None):
     masks.draw()
     quiet = begin_in_python(&found)
     try:
-        for begin in range(0, masks.groups, masks.step):
+        while begin < masks.groups:
             end = min(begin + masks.step, masks.groups)
             dropped = masks.drop_weights(layer.weight, part(weights, 0, end - begin), begin)
             multiply_matrices(part(columns, begin, end), np.PyArray_SwapAxes(dropped, 1, 2), part(dx, begin, end))
             dropped = part(products, 0, end - begin)
             multiply_by_columns(part(rows, begin, end), part(columns, begin, end), dropped)
             add_groups(masks.drop_weights(dropped, dropped, begin), dweight)
+            begin = end
         if layer.bias is not None:
             dbias = layer.rounded(masks.drop_biases(columns.sum(axis=1), masks.room_of_biases()).sum(axis=0))
         dweight = layer.rounded(dweight)

@@ -130,7 +130,8 @@ class Stream(plan.Counter):
     Notes
     -----
     Several threads may draw at once, but the order in which they get the offsets is not fixed. If the result must not depend
-    on that order, give each thread its own child (`spawn`).
+    on that order, give each thread its own child (`spawn`). A copy of a stream draws the same keys, also the copy in a
+    process that was forked: there, take ``stream.fold_in(number)`` with the number of the worker.
 
     Examples
     --------

@@ -6,6 +6,7 @@ The checks are those of the plan: every error is raised before a key is drawn an
 
 cimport cython
 cimport numpy as np
+from cpython.float cimport PyFloat_CheckExact
 from cython cimport floating
 from libc.float cimport DBL_MAX
 from libc.math cimport INFINITY, sqrt
@@ -35,6 +36,7 @@ from fastdrop._core.plan cimport (
     check_seed,
     chunk,
     compute_type,
+    are_indices,
     as_count,
     as_real_array,
     draw_key,
@@ -72,7 +74,7 @@ from fastdrop._core.plan cimport (
     wrapped,
     writable,
 )
-from fastdrop._core.plan import are_indices, fold_in, locate_block
+from fastdrop._core.plan import fold_in, locate_block
 
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import as_non_negative_number, check_indices
@@ -221,13 +223,18 @@ cdef dict kinds_of_noise():
 cdef dict KINDS_OF_NOISE = kinds_of_noise()
 
 
+cdef enum:
+    MOST_PARAMS = 5                          # as in fastdrop.h
+
+
 cdef class Noise:
     """A checked call of a noise: its name, its parameters and its arrays."""
 
     cdef Work work                           # x, y, other, key, place, engine
     cdef str name
     cdef int kind                            # its number in NOISES
-    cdef tuple params                        # rounded to the compute type
+    cdef int num_params
+    cdef double[MOST_PARAMS] params          # rounded to the compute type
     cdef np.ndarray shifts                   # float64 or float32, added to the products with given factors; or None
     cdef np.ndarray sums                     # float64, one per tile of FD_NOISE_TILE elements in C order; or None
     cdef np.ndarray sum                      # memory for the sum of the sums, which is `sums` if there is one; or None
@@ -274,10 +281,9 @@ cdef Noise checked_noise(Call call, x, str name, params, other, str other_name, 
     noise.work, noise.name = work, name
     kind, draws, takes_factors = <tuple>KINDS_OF_NOISE[name]
     noise.kind = kind
-    cdef list rounded = []
     for value in params:
-        rounded.append(round_to_compute(value, work.dtype))
-    noise.params = tuple(rounded)
+        noise.params[noise.num_params] = round_to_compute(value, work.dtype)
+        noise.num_params += 1
     if draws:
         place_numbers(work, call, np.PyArray_NDIM(work.x), np.PyArray_DIMS(work.x))
     if takes_factors:
@@ -343,7 +349,7 @@ cdef int perform_noise(Noise noise, int64_t n) except -1:
     cdef int threads = threads_of(work.settings, n), k
     bind_numbers(work, &call.numbers)
     call.noise, call.dtype, call.n = noise.kind, work.dtype, n
-    for k in range(len(noise.params)):
+    for k in range(noise.num_params):
         call.params[k] = noise.params[k]
     bind(work.x, &call.x, &x_layout)
     bind(work.y, &call.y, &y_layout)
@@ -365,7 +371,11 @@ cdef int perform_noise_in_python(Noise noise, int64_t n) except -1:
     type = compute_type(work.dtype)
     cdef int64_t low, high, tile = native.FD_NOISE_TILE
     cdef native.Environment found
+    cdef int k
+    cdef list params = []
     y = np.empty(n, np.asarray(work.y).dtype)
+    for k in range(noise.num_params):
+        params.append(type(noise.params[k]))
     quiet = begin_in_python(&found)
     try:
         for low in range(0, n, PYTHON_CHUNK):
@@ -374,7 +384,7 @@ cdef int perform_noise_in_python(Noise noise, int64_t n) except -1:
             if definitions.NUMBERS[noise.name] is not None:
                 numbers_in_python(work, definitions.NUMBERS[noise.name], low, random)
             x, other = chunk(work.x, low, high, type), chunk(work.other, low, high, type)
-            factors, slopes = definitions.NOISES[noise.name](random, other, *map(type, noise.params))
+            factors, slopes = definitions.NOISES[noise.name](random, other, *params)
             made = x + factors if noise.name in definitions.ADDED else x * factors
             y[low:high] = made if noise.shifts is None else made + chunk(noise.shifts, low, high, type)
             if noise.sums is not None:

@@ -3,6 +3,28 @@
 cdef object exp = np.exp, log = np.log
 
 
+def loss_of_passes(first, second, targets, strength, mask, form):
+    """Return the loss of two passes."""
+    cdef native.Environment found
+    quiet = begin_in_python(&found)
+    try:
+        return Passes.__new__(Passes, first, second, targets, strength, mask, form).loss()
+    finally:
+        end_in_python(quiet, &found)
+
+
+def gradients_of_passes(first, second, targets, strength, mask, form):
+    """Return the flags of the samples that count, as in `Passes`, and the gradients of their loss."""
+    cdef native.Environment found
+    cdef Passes passes
+    quiet = begin_in_python(&found)
+    try:
+        passes = Passes.__new__(Passes, first, second, targets, strength, mask, form)
+        return passes.counts, passes.gradients()
+    finally:
+        end_in_python(quiet, &found)
+
+
 cdef class Passes:
     """Two checked passes of one batch, with one row per sample that counts. The caller rounds to nearest.
 
@@ -20,10 +42,10 @@ cdef class Passes:
     cdef double entropy_factor               # multiplies the cross entropy of each sample
     cdef double divergence_factor            # multiplies the divergence of each sample
 
-    def __init__(self, first, second, targets, strength, mask, form):
+    def __cinit__(self, first, second, targets, strength, mask, form):
         cdef np.ndarray a = as_real_array(first, "first"), b = as_real_array(second, "second")
         cdef np.ndarray classes = of_numpy(targets, "targets"), flags = None if mask is None else of_numpy(mask, "mask")
-        cdef double weight = as_non_negative_number(strength, "strength"), share  # this may run the caller's code
+        cdef double weight = usual_strength(strength), share  # this may run the caller's code
         cdef tuple shape = true_shape(a)
         cdef int last = len(shape) - 1
         if not is_one_of(form, ("paper", "code")):
@@ -105,6 +127,13 @@ cdef class Passes:
             y[i] = slope(own[i] - 1.0, own[i], other[i], ratio[i], total[row], entropy, divergence)
             y[n + i] = slope(other[i] - 1.0, other[i], own[i], -ratio[i], total[rows + row], entropy, divergence)
         return made
+
+
+cdef double usual_strength(strength) except -1.0:
+    """Return a checked weight of the divergence. A float needs no function in Python."""
+    if PyFloat_CheckExact(strength) and 0.0 <= <double>strength <= DBL_MAX:
+        return strength
+    return as_non_negative_number(strength, "strength")
 
 
 cdef inline double slope(

@@ -77,6 +77,7 @@ cpdef np.ndarray as_real_array(value, str name, bint flags=*)
 cpdef bint is_one_of(value, names) except -1
 cpdef int check_out(out, np.ndarray x, str name=*) except -1
 cdef int check_result(out, np.dtype dtype, tuple shape) except -1
+cpdef bint are_indices(np.ndarray a, int64_t end)
 cdef bint is_plain(np.ndarray a)
 cdef bint is_usual(np.ndarray a)
 cdef np.ndarray readable(np.ndarray a, np.ndarray y)

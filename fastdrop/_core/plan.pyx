@@ -13,6 +13,7 @@ Cython 3.3 generates for them releases an object twice, or uses one that is gone
 import functools
 import hashlib
 import operator
+import os
 from contextvars import ContextVar, copy_context
 
 cimport cython

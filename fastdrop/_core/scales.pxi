@@ -39,13 +39,24 @@ cdef void widen(const float *x, double *y, int64_t n) noexcept:
         y[i] = x[i]
 
 
-def variances(np.ndarray log_alpha not None, most=None, *, bint roots=False):
-    """Return exp(log_alpha) in float64 and, if `roots`, its square root; None if one of them is infinite or NaN.
+def alphas(log_alpha, most=None, *, bint roots=False):
+    """Return variances in float64 from their logarithms; if `roots`, their square roots, for one logarithm as a number.
 
     Larger logarithms than `most`, if that is given, count as `most`.
     """
+    made = variances(as_real_array(log_alpha, "log_alpha", False), most, roots)
+    if made is None:
+        raise ValueError(f"log_alpha must be below 709, the logarithm of the largest number; got {log_alpha!r}")
+    return made
+
+
+cdef object variances(np.ndarray log_alpha, most, bint roots):
+    """Return exp(log_alpha) in float64 and, if `roots`, its square root; None if one of them is infinite or NaN.
+
+    `alphas` has the arguments.
+    """
     if np.PyArray_IS_F_CONTIGUOUS(log_alpha) and not np.PyArray_IS_C_CONTIGUOUS(log_alpha):
-        turned = variances(log_alpha.T, most, roots=roots)  # keeps the order: BLAS may round products of others differently
+        turned = variances(log_alpha.T, most, roots)  # keeps the order: BLAS may round products of others differently
         return None if turned is None else turned.T
     cdef np.ndarray given = log_alpha
     if most is not None:
@@ -153,7 +164,7 @@ def scaled_backward(Call call not None, grad, x, np.ndarray scale not None):
     cdef np.ndarray given = work.x, other = operand(x, given, true_shape(given), "x"), sums
     cdef tuple shape = true_shape(scale)
     other = np.ndarray.view(other)  # the caller's code, run later, may change the array itself
-    run.work, run.name, run.kind, run.params = work, "scaled", KINDS_OF_NOISE["scaled"][0], ()
+    run.work, run.name, run.kind = work, "scaled", KINDS_OF_NOISE["scaled"][0]
     place_numbers(work, call, np.PyArray_NDIM(given), np.PyArray_DIMS(given))
     work.other = spread_factors(scale, work, "log_alpha")
     work.y = result_like(call, given)

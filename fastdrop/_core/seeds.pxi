@@ -1,6 +1,7 @@
 # Seeds: the kinds that a caller may give, and the key (seed, offset) that a call draws from each.
 
 cdef object key_type = None  # fastdrop.Key, which is in Python
+cdef object urandom = os.urandom  # asked at each draw: numbers kept in memory would be the same after a fork
 cdef object BitGenerator = np.random.BitGenerator, Generator = np.random.Generator, SeedSequence = np.random.SeedSequence
 
 SEEDS = (
@@ -120,12 +121,23 @@ cdef int check_seed(seed, offset, int use) except -1:
     try:
         word(seed, "seed")
     except TypeError:
-        raise TypeError(f"seed must be {SEEDS}; got {seed!r} ({type(seed).__name__})") from None
+        raise TypeError(f"seed must be {SEEDS}; got {seed!r} ({type(seed).__name__}){way_to_seed(seed)}") from None
     return 0
+
+
+cdef str way_to_seed(value):
+    """Return the end of a message: how to make a seed of a name or of several integers."""
+    if isinstance(value, str):
+        return "; fastdrop.fold_in(0, name) makes a seed of a name"
+    if isinstance(value, (tuple, list)):
+        return ("; fastdrop.Key(seed, offset) makes a key of two integers, and numpy.random.SeedSequence(integers) a seed of "
+                "any number of them")
+    return ""
 
 
 cdef int draw_key(seed, offset, native.fd_key *out) except -1:
     """Draw the key of a call after its checks. This may advance a stream, so allocate the result before."""
+    cdef bytes fresh
     out.offset = word(offset, "offset")
     if PyLong_CheckExact(seed):
         out.seed = word(seed, "seed")
@@ -136,7 +148,9 @@ cdef int draw_key(seed, offset, native.fd_key *out) except -1:
         out.seed, out.offset = word((<tuple>seed)[0], "seed"), word((<tuple>seed)[1], "offset")
         return 0
     if seed is None:
-        seed = SeedSequence()
+        fresh = urandom(sizeof(out.seed))
+        memcpy(&out.seed, <const char *>fresh, sizeof(out.seed))
+        return 0
     if isinstance(seed, SeedSequence):
         seed = seed.generate_state(1, np.uint64)[0]
     elif isinstance(seed, BitGenerator):

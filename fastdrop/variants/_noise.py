@@ -1,4 +1,4 @@
-"""Shared parts of the variants with continuous noise: variances from their logarithms, noise."""
+"""Multiplication by normal numbers, which several variants share."""
 
 from __future__ import annotations
 
@@ -8,27 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdrop._core import numbers, plan
-from fastdrop._core.checks import as_real_array
 from fastdrop._core.plan import Call
 
-__all__ = ["alphas", "multiply_by_normal", "multiply_by_normal_backward"]
-
-
-# Logarithms of variances --------------------------------------------------------------------------------------------
-
-
-def alphas(log_alpha: Any, most: float | None = None, *, roots: bool = False) -> Any:
-    """Return variances in float64 from their logarithms; if `roots`, their square roots, for one logarithm as a number.
-
-    Larger logarithms than `most`, if that is given, count as `most`.
-    """
-    alpha = numbers.variances(as_real_array(log_alpha, "log_alpha", flags=False), most, roots=roots)
-    if alpha is None:
-        raise ValueError(f"log_alpha must be below 709, the logarithm of the largest number; got {log_alpha!r}")
-    return alpha
-
-
-# Multiplication by normal numbers -----------------------------------------------------------------------------------
+__all__ = ["multiply_by_normal", "multiply_by_normal_backward"]
 
 
 def multiply_by_normal(call: Call, x: ArrayLike, scale: Any) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from fastdrop._core.checks import as_non_negative_scalar
 from fastdrop._core.plan import Call
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._backward import backward_of
-from fastdrop.variants._noise import alphas, multiply_by_normal, multiply_by_normal_backward
+from fastdrop.variants._noise import multiply_by_normal, multiply_by_normal_backward
 from fastdrop.variants._variational import check_broadcast
 
 __all__ = ["gaussian_dropout", "gaussian_dropout_backward", "gaussian_noise"]
@@ -188,7 +188,7 @@ def noise_scale(p: Any, log_alpha: Any) -> Any:
     """Return sqrt(alpha): a number or an array of float64."""
     rate = plan.as_rate(p)
     if log_alpha is not None:
-        return alphas(log_alpha, roots=True)
+        return numbers.alphas(log_alpha, roots=True)
     if rate == 1:
         raise ValueError("p must be in [0, 1) here: for p = 1 the noise would have an infinite variance")
     with plan.RoundToNearest():

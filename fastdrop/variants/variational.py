@@ -14,7 +14,7 @@ from fastdrop._core.numbers import Linear
 from fastdrop._core.plan import Call, Pass
 from fastdrop._core.types import Backend, FixedSeed, Seed
 from fastdrop.variants._backward import backward_of
-from fastdrop.variants._noise import alphas, multiply_by_normal, multiply_by_normal_backward
+from fastdrop.variants._noise import multiply_by_normal, multiply_by_normal_backward
 from fastdrop.variants._variational import check_broadcast, find_pruned
 
 __all__ = ["variational_dense", "variational_dense_backward", "variational_dropout", "variational_dropout_backward"]
@@ -270,7 +270,7 @@ def variational_dropout(
            [1.4749]], dtype=float32)
     """
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads)
-    layer, alpha = Linear(x, weight, bias), alphas(log_alpha, largest(max_log_alpha))
+    layer, alpha = Linear(x, weight, bias), numbers.alphas(log_alpha, largest(max_log_alpha))
     on_input = is_on_input(noise, alpha, layer)
     if call.is_training:
         return numbers.multiply_noisy(call, layer, alpha) if on_input else numbers.spread_weights(call, layer, None, alpha)
@@ -332,7 +332,7 @@ def variational_dropout_backward(
     call = Call(seed, offset, training, out, start, global_shape, global_start, backend, num_threads, True)
     layer, most = Linear(x, weight, bias), largest(max_log_alpha)
     given = np.array(plan.to_array(log_alpha, "log_alpha"))  # `out` may share memory with it
-    alpha, bound = alphas(given, most), np.inf if most is None else most
+    alpha, bound = numbers.alphas(given, most), np.inf if most is None else most
     on_input = is_on_input(noise, alpha, layer)
     outer = layer.grad_rows(grad)
     if call.is_training and not on_input:

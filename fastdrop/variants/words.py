@@ -229,7 +229,8 @@ def word_dropout(
 
     Notes
     -----
-    Word t of sequence n is dropped if U(n T + t) < p. This is `dropout` with ``shared_axes=-1``.
+    Word t of sequence n is dropped if U(n T + t) < p. This is `dropout` with ``shared_axes=-1``. Before the embedding, the same
+    words become another token by ``numpy.where(fastdrop.dropout_mask(tokens.shape, p, seed=key), tokens, unknown)``.
 
     Examples
     --------

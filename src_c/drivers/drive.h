@@ -171,10 +171,4 @@ static inline int64_t fd_lead(const void *from, int64_t itemsize) {
   return past ? (64 - past) / itemsize : 0;
 }
 
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-enum { FD_BIG_ENDIAN = 1 };
-#else
-enum { FD_BIG_ENDIAN = 0 };
-#endif
-
 #endif

@@ -67,6 +67,17 @@ INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) { return _mm256_
 INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropped) {
   return _mm256_blendv_ps(dropped, kept, f32_mask(bits, i));
 }
+/* The 32-bit lanes at, at + 1, ... of two registers. */
+INLINE f32_v f32_part(f32_v low, f32_v high, int64_t at) {
+  const __m256i lanes = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32((int)at));
+  const f32_v is_high = _mm256_castsi256_ps(_mm256_cmpgt_epi32(lanes, _mm256_set1_epi32(7)));
+  return _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, lanes), _mm256_permutevar8x32_ps(high, lanes), is_high);
+}
+INLINE f32_v f32_add_some(f32_v a, f32_v b, int64_t n) {
+  const int some = n < F32_LANES ? (int)n : F32_LANES;
+  const __m256i is_some = _mm256_cmpgt_epi32(_mm256_set1_epi32(some), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  return _mm256_blendv_ps(a, _mm256_add_ps(a, b), _mm256_castsi256_ps(is_some));
+}
 INLINE float f32_total(f32_v a) {
   __m128 left = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   left = _mm_add_ps(left, _mm_movehl_ps(left, left));
@@ -96,6 +107,13 @@ INLINE f64_v f64_mask(const uint64_t *bits, int64_t i) {
 INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) { return _mm256_and_pd(a, f64_mask(bits, i)); }
 INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped) {
   return _mm256_blendv_pd(dropped, kept, f64_mask(bits, i));
+}
+INLINE f64_v f64_part(f64_v low, f64_v high, int64_t at) {
+  return _mm256_castps_pd(f32_part(_mm256_castpd_ps(low), _mm256_castpd_ps(high), 2 * at));
+}
+INLINE f64_v f64_add_some(f64_v a, f64_v b, int64_t n) {
+  const __m256i is_some = _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+  return _mm256_blendv_pd(a, _mm256_add_pd(a, b), _mm256_castsi256_pd(is_some));
 }
 INLINE double f64_total(f64_v a) {
   const __m128d left = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
@@ -166,7 +184,7 @@ INLINE __m256i bf16_rounded(f32_v a) {
   return _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
 }
 INLINE __m256i bf16_narrow(pair_v a) {
-  return _mm256_or_si256(_mm256_srli_epi32(bf16_rounded(a.even), 16), _mm256_and_si256(bf16_rounded(a.odd), upper_half()));
+  return _mm256_blend_epi16(_mm256_srli_epi32(bf16_rounded(a.even), 16), bf16_rounded(a.odd), 0xAA);
 }
 INLINE void bf16_store(uint16_t *to, pair_v a) { _mm256_storeu_si256((__m256i *)to, bf16_narrow(a)); }
 INLINE void bf16_stream(uint16_t *to, pair_v a) { _mm256_stream_si256((__m256i *)to, bf16_narrow(a)); }

@@ -66,6 +66,13 @@ INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) { return _mm512_
 INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropped) {
   return _mm512_mask_mov_ps(dropped, f32_mask(bits, i), kept);
 }
+INLINE f32_v f32_part(f32_v low, f32_v high, int64_t at) {
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  return _mm512_permutex2var_ps(low, _mm512_add_epi32(lanes, _mm512_set1_epi32((int)at)), high);
+}
+INLINE f32_v f32_add_some(f32_v a, f32_v b, int64_t n) {
+  return _mm512_mask_add_ps(a, n < F32_LANES ? (__mmask16)((1u << n) - 1) : (__mmask16)-1, a, b);
+}
 INLINE float quarter_total(__m128 a) {
   a = _mm_add_ps(a, _mm_movehl_ps(a, a));
   return _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)));
@@ -94,6 +101,13 @@ INLINE __mmask8 f64_mask(const uint64_t *bits, int64_t i) { return ((const uint8
 INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) { return _mm512_maskz_mov_pd(f64_mask(bits, i), a); }
 INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped) {
   return _mm512_mask_mov_pd(dropped, f64_mask(bits, i), kept);
+}
+INLINE f64_v f64_part(f64_v low, f64_v high, int64_t at) {
+  const __m512i lanes = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm512_permutex2var_pd(low, _mm512_add_epi64(lanes, _mm512_set1_epi64(at)), high);
+}
+INLINE f64_v f64_add_some(f64_v a, f64_v b, int64_t n) {
+  return _mm512_mask_add_pd(a, n < F64_LANES ? (__mmask8)((1u << n) - 1) : (__mmask8)-1, a, b);
 }
 INLINE double f64_total(f64_v a) {
   const __m256d half = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));

@@ -87,8 +87,9 @@ typedef double sum_kernel(void *products, int64_t n); /* n <= FD_NOISE_TILE; fil
  * anything in the others. The second writes the first element plus `more`, negated on request, to all elements of its row. */
 typedef void row_sums_kernel(void *values, int64_t rows, int64_t n);
 typedef void row_spread_kernel(void *values, int64_t rows, int64_t n, double more, int negated);
-/* Rows of a call of fd_divide_rows. The kernel returns 0, and does nothing, unless their length is a power of two from a register up to
- * MOST_DIRECT. */
+/* Rows of a call of fd_divide_rows. The kernel returns 0, and does nothing, unless their length is a multiple of a register, of at most
+ * MOST_DIRECT elements. The rows have at most FD_ROW_PIECE elements together. */
+enum { FD_ROW_PIECE = 1024 };
 typedef struct {
   const void *x, *grad;
   void *y;

@@ -60,6 +60,17 @@ INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a) {
 INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropped) {
   return vbslq_f32(f32_mask(bits, i), kept, dropped);
 }
+INLINE uint8x16_t byte_part(uint8x16_t low, uint8x16_t high, int64_t at) {
+  static const uint8_t bytes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return vqtbl2q_u8((uint8x16x2_t){{low, high}}, vaddq_u8(vld1q_u8(bytes), vdupq_n_u8((uint8_t)at)));
+}
+INLINE f32_v f32_part(f32_v low, f32_v high, int64_t at) {
+  return vreinterpretq_f32_u8(byte_part(vreinterpretq_u8_f32(low), vreinterpretq_u8_f32(high), 4 * at));
+}
+INLINE f32_v f32_add_some(f32_v a, f32_v b, int64_t n) {
+  static const uint32_t lanes[4] = {0, 1, 2, 3};
+  return vbslq_f32(vcltq_u32(vld1q_u32(lanes), vdupq_n_u32((uint32_t)n)), vaddq_f32(a, b), a);
+}
 INLINE float f32_total(f32_v a) {
   const float32x2_t left = vadd_f32(vget_low_f32(a), vget_high_f32(a));
   return vget_lane_f32(left, 0) + vget_lane_f32(left, 1);
@@ -89,6 +100,13 @@ INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a) {
 }
 INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped) {
   return vbslq_f64(f64_mask(bits, i), kept, dropped);
+}
+INLINE f64_v f64_part(f64_v low, f64_v high, int64_t at) {
+  return vreinterpretq_f64_u8(byte_part(vreinterpretq_u8_f64(low), vreinterpretq_u8_f64(high), 8 * at));
+}
+INLINE f64_v f64_add_some(f64_v a, f64_v b, int64_t n) {
+  static const uint64_t lanes[2] = {0, 1};
+  return vbslq_f64(vcltq_u64(vld1q_u64(lanes), vdupq_n_u64((uint64_t)n)), vaddq_f64(a, b), a);
 }
 INLINE double f64_total(f64_v a) { return vgetq_lane_f64(a, 0) + vgetq_lane_f64(a, 1); }
 

@@ -1,29 +1,72 @@
-/* portable.c: the vocabulary in plain C, for every machine and either byte order. */
+/* portable.c: the vocabulary in plain C, for every machine and either byte order. Products and digits use SSE2 where it exists, because
+ * compilers do not find its instructions for them.
+ */
 #include "isa/isa.h"
 
 #include <string.h>
 
-/* Philox: a "register" holds one counter word of one block. */
+/* Philox: a register holds one counter word of two blocks with SSE2, of one block without. The operators of C take both. */
+#ifdef __SSE2__
+#include <emmintrin.h>
+typedef uint64_t u64v __attribute__((vector_size(16)));
+INLINE u64v v_mul(u64v a, u64v b) { return (u64v)_mm_mul_epu32((__m128i)a, (__m128i)b); }
+INLINE void v_order(u64v pair[2]) {
+  const u64v low = pair[0], high = pair[1];
+  pair[0] = (u64v){low[0], high[0]};
+  pair[1] = (u64v){low[1], high[1]};
+}
+
+/* Binary digit `shift` of 64 bytes: moved to the top of each byte, which an instruction collects. */
+INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
+  uint64_t bits = 0;
+  for (int k = 0; k < 64; k += 16) {
+    const __m128i sixteen = _mm_loadu_si128((const __m128i *)(const void *)(bytes + k));
+    bits |= (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_sll_epi16(sixteen, _mm_cvtsi32_si128(7 - shift))) << k;
+  }
+  return bits;
+}
+#else
 typedef uint64_t u64v;
-enum { LANES = 1, CHAINS = 4, FEW = 2, BYPASS_AHEAD = 0, MOST_DIRECT = 0 };
-
-INLINE u64v v_lane_numbers(void) { return 0; }
-
-INLINE u64v v_set(uint64_t a) { return a; }
-INLINE u64v v_load_blocks(const uint64_t *from) { return *from; }
-INLINE void v_store(uint64_t *to, u64v a) { *to = a; }
-INLINE u64v v_add(u64v a, u64v b) { return a + b; }
 INLINE u64v v_mul(u64v a, u64v b) { return (uint64_t)(uint32_t)a * (uint32_t)b; }
+INLINE void v_order(u64v pair[2]) { (void)pair; } /* a single block is already in order */
+
+/* Binary digit `shift` of 64 bytes. The upper byte of a product collects the digits of eight bytes. */
+INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
+  const uint64_t to_upper = FD_BIG_ENDIAN ? 0x8040201008040201u : 0x0102040810204080u;
+  uint64_t bits = 0;
+  for (int k = 0; k < 64; k += 8) {
+    uint64_t eight;
+    memcpy(&eight, bytes + k, sizeof eight);
+    bits |= ((eight >> shift & 0x0101010101010101u) * to_upper >> 56) << k;
+  }
+  return bits;
+}
+#endif
+enum { LANES = sizeof(u64v) / 8, CHAINS = 4 / LANES, FEW = 2, BYPASS_AHEAD = 0, MOST_DIRECT = 0 };
+
+INLINE u64v v_set(uint64_t a) { return a + (u64v){0}; }
+INLINE u64v v_load_blocks(const uint64_t *from) {
+  u64v a;
+  memcpy(&a, from, sizeof a);
+  return a;
+}
+INLINE void v_store(uint64_t *to, u64v a) { memcpy(to, &a, sizeof a); }
+INLINE u64v v_lane_numbers(void) { return v_load_blocks((const uint64_t[]){0, 1}); }
+INLINE u64v v_add(u64v a, u64v b) { return a + b; }
 INLINE u64v v_and(u64v a, u64v b) { return a & b; }
 INLINE u64v v_or(u64v a, u64v b) { return a | b; }
 INLINE u64v v_andnot(u64v not_this, u64v a) { return a & ~not_this; }
 INLINE u64v v_xor(u64v a, u64v b) { return a ^ b; }
 INLINE u64v v_xor3(u64v a, u64v b, u64v c) { return a ^ (b ^ c); }
 INLINE u64v v_high(u64v a) { return a >> 32; }
-INLINE int v_any(u64v a) { return a != 0; }
+INLINE int v_any(u64v a) {
+  uint64_t lanes[LANES], any = 0;
+  v_store(lanes, a);
+  for (int k = 0; k < LANES; k++) any |= lanes[k];
+  return any != 0;
+}
 INLINE void v_prefetch(const char *p) { (void)p; }
-INLINE u64v v_last(u64v product, u64v a, u64v b) { return (uint32_t)(product >> 32 ^ a ^ b) | product << 32; }
-INLINE void v_order(u64v pair[2]) { (void)pair; } /* a single block is already in order */
+INLINE u64v v_last(u64v product, u64v a, u64v b) { return ((product >> 32 ^ a ^ b) & 0xFFFFFFFF) | product << 32; }
 
 /* float32 and float64. */
 static const uint32_t own_bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
@@ -98,13 +141,6 @@ INLINE f32_v f32_lookup(const float table[32], const uint32_t *index) {
   f32_v a;
   for (int k = 0; k < 8; k++) a.lane[k] = table[index[k]];
   return a;
-}
-
-/* Binary digit `shift` of 64 bytes. */
-INLINE uint64_t u8_digits(const uint8_t *bytes, int shift) {
-  uint64_t bits = 0;
-  for (int k = 0; k < 64; k++) bits |= (uint64_t)(bytes[k] >> shift & 1) << k;
-  return bits;
 }
 
 INLINE void v_fence(void) {}

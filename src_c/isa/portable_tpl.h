@@ -28,7 +28,15 @@ INLINE LANES_NAME(v) LANES_NAME(add)(LANES_NAME(v) a, LANES_NAME(v) b) {
   return a;
 }
 INLINE LANES_NAME(v) LANES_NAME(sign)(LANES_NAME(v) a, LANES_NAME(v) m) {
-  for (int k = 0; k < 8; k++) m.lane[k] = a.lane[k] > 0 ? m.lane[k] : a.lane[k] < 0 ? -m.lane[k] : (LANE_TYPE)-0.0;
+  const LANE_BITS top = (LANE_BITS)1 << (8 * sizeof(LANE_BITS) - 1);
+  LANE_BITS sign[8], lane[8];
+  memcpy(sign, &a, sizeof sign);
+  memcpy(lane, &m, sizeof lane);
+  for (int k = 0; k < 8; k++) {
+    const LANE_BITS has_sign = (a.lane[k] > 0 || a.lane[k] < 0) ? ~(LANE_BITS)0 : 0;
+    lane[k] = (((sign[k] & top) ^ lane[k]) & has_sign) | (top & ~has_sign);
+  }
+  memcpy(&m, lane, sizeof lane);
   return m;
 }
 INLINE LANES_NAME(v) LANES_NAME(select)(const uint64_t *bits, int64_t i, LANES_NAME(v) kept, LANES_NAME(v) dropped) {
@@ -45,6 +53,15 @@ INLINE LANES_NAME(v) LANES_NAME(select)(const uint64_t *bits, int64_t i, LANES_N
 }
 INLINE LANES_NAME(v) LANES_NAME(keep)(const uint64_t *bits, int64_t i, LANES_NAME(v) a) {
   return LANES_NAME(select)(bits, i, a, LANES_NAME(set)(0));
+}
+INLINE LANES_NAME(v) LANES_NAME(part)(LANES_NAME(v) low, LANES_NAME(v) high, int64_t at) {
+  LANES_NAME(v) a;
+  for (int64_t k = 0; k < 8; k++) a.lane[k] = at + k < 8 ? low.lane[at + k] : high.lane[at + k - 8];
+  return a;
+}
+INLINE LANES_NAME(v) LANES_NAME(add_some)(LANES_NAME(v) a, LANES_NAME(v) b, int64_t n) {
+  for (int64_t k = 0; k < 8 && k < n; k++) a.lane[k] += b.lane[k];
+  return a;
 }
 INLINE LANE_TYPE LANES_NAME(total)(LANES_NAME(v) a) {
   for (int k = 0; k < 4; k++) a.lane[k] += a.lane[4 + k];

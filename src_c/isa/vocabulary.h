@@ -10,7 +10,7 @@
  *   CHAINS         number of registers processed side by side, to hide the latency of the multiplier
  *   FEW            the most groups of 128 bits whose planes are made side by side; more are made plane by plane, a batch at a time
  *   BYPASS_AHEAD   distance in bytes by which the prefetch of the input runs ahead of streaming stores
- *   MOST_DIRECT    elements of the longest row that quotients_tpl.h divides in registers; 0 if buffers are as fast
+ *   MOST_DIRECT    elements of the longest row that quotients_tpl.h divides; 0 if the buffers of rows.c are as fast
  *   F32_LANES      number of float32 values in f32_v
  *   F64_LANES      number of float64 values in f64_v
  * Macros:
@@ -60,6 +60,8 @@ INLINE f32_v f32_add(f32_v a, f32_v b);
 INLINE f32_v f32_sign(f32_v a, f32_v m);                                               /* m if a > 0, -m if a < 0, else -0 */
 INLINE f32_v f32_keep(const uint64_t *bits, int64_t i, f32_v a);                       /* a at a 1, +0 at a 0 */
 INLINE f32_v f32_select(const uint64_t *bits, int64_t i, f32_v kept, f32_v dropped);   /* kept at a 1, dropped at a 0 */
+INLINE f32_v f32_part(f32_v low, f32_v high, int64_t at);                              /* lanes at, at + 1, ... of both; at < lanes */
+INLINE f32_v f32_add_some(f32_v a, f32_v b, int64_t n);                                /* a + b in the first n lanes, a in the others */
 INLINE float f32_total(f32_v a);                                                       /* lanes: half to half, until one is left */
 INLINE f32_v f32_lookup(const float table[32], const uint32_t *index);                 /* table[index[k]], each below 32 */
 
@@ -73,6 +75,8 @@ INLINE f64_v f64_add(f64_v a, f64_v b);
 INLINE f64_v f64_sign(f64_v a, f64_v m);
 INLINE f64_v f64_keep(const uint64_t *bits, int64_t i, f64_v a);
 INLINE f64_v f64_select(const uint64_t *bits, int64_t i, f64_v kept, f64_v dropped);
+INLINE f64_v f64_part(f64_v low, f64_v high, int64_t at);
+INLINE f64_v f64_add_some(f64_v a, f64_v b, int64_t n);
 INLINE double f64_total(f64_v a);
 
 /* The 16-bit types, stored as their bits. Loads are exact, stores round to nearest even, and a NaN stays a NaN. */

@@ -89,10 +89,9 @@ static void NAME(scaled)(const fd_noise_tile *tile) {
 static void NAME(gate)(const void *logits, int64_t n, double gain, double shift, void *keep) {
   const REAL *x = (const REAL *)logits, slope = (REAL)gain, base = (REAL)shift;
   REAL *p = (REAL *)keep;
-  for (int64_t i = 0; i < n; i++) {
-    const REAL place = slope * x[i] + base, probability = NAME(sigmoid)(place);
-    p[i] = place == place ? probability : -(REAL)0;
-  }
+  for (int64_t i = 0; i < n; i++) p[i] = slope * x[i] + base;
+  FD_JOIN(NAME(sigmoid), _all)(p, n, p);
+  for (int64_t i = 0; i < n; i++) p[i] = p[i] == p[i] ? p[i] : -(REAL)0;
 }
 
 /* The slope of one logit; `estimator` and `divided` are constants at every use. */

@@ -1,6 +1,5 @@
-/* quotients_tpl.h: divides rows by the sums of their kept elements, and makes the gradients, without buffers. It is included once per stored
- * type, as apply_tpl.h is. A row has 1, 2, 4, ... whole registers: then adding the second half of a row to the first, until one number is
- * left, adds whole registers, and at last the lanes of one.
+/* quotients_tpl.h: divides rows by the sums of their kept elements, and makes the gradients, if they have whole registers. It is included
+ * once per stored type, as apply_tpl.h is; SUMS(f) is the function f of row_sums_tpl.h for the compute type.
  */
 
 /* The kept elements of a register, or, if there is a total, the products of gradients and results. */
@@ -11,53 +10,79 @@ INLINE COMPUTE(v) NAME(terms)(const fd_row_tile *tile, int64_t i, const COMPUTE(
   return COMPUTE(mul)(gradients, COMPUTE(div)(kept, *total));
 }
 
-/* The sum of the row that begins with element `row`. */
-INLINE COMPUTED NAME(row_sum)(const fd_row_tile *tile, int64_t row, int64_t n, const COMPUTE(v) *total) {
-  COMPUTED sums[MOST_DIRECT / 2 + 1];
-  int64_t left = n / 2, i = 0;
-  if (n == LANES_OF) return COMPUTE(total)(NAME(terms)(tile, row, total));
-  do COMPUTE(store)(sums + i, COMPUTE(add)(NAME(terms)(tile, row + i, total), NAME(terms)(tile, row + left + i, total)));
-  while ((i += LANES_OF) < left);
-  while ((left /= 2) >= LANES_OF)
-    for (i = 0; i < left; i += LANES_OF)
-      COMPUTE(store)(sums + i, COMPUTE(add)(COMPUTE(load)(sums + i), COMPUTE(load)(sums + left + i)));
-  return COMPUTE(total)(COMPUTE(load)(sums));
+/* Writes the terms of each row or, if half a row is whole registers, the sums of two. Returns how many numbers a row has then. */
+INLINE int64_t NAME(write_terms)(const fd_row_tile *tile, int64_t n, const COMPUTED *totals, COMPUTED *numbers) {
+  const int64_t half = n / 2, each = half % LANES_OF ? n : half;
+  for (int64_t row = 0; row < tile->rows; row++) {
+    const COMPUTE(v) total = COMPUTE(set)(totals ? totals[row] : 1);
+    const int64_t first = row * n;
+    for (int64_t i = 0; i < each; i += LANES_OF, numbers += LANES_OF) {
+      const COMPUTE(v) term = NAME(terms)(tile, first + i, totals ? &total : 0);
+      if (each == n) COMPUTE(store)(numbers, term);
+      else COMPUTE(store)(numbers, COMPUTE(add)(term, NAME(terms)(tile, first + half + i, totals ? &total : 0)));
+    }
+  }
+  return each;
 }
 
-INLINE void NAME(divide_rows)(const fd_row_tile *given, const int64_t n, const int has_slope) {
-  const fd_row_tile tile = *given; /* a copy: stores to y cannot change it */
-  const STORED *from = (const STORED *)(tile.grad ? tile.grad : tile.x);
-  STORED *y = (STORED *)tile.y;
-  const int64_t end = tile.rows * n;
-  const COMPUTED epsilon = (COMPUTED)tile.epsilon;
-  for (int64_t row = 0; row < end; row += n) {
-    const COMPUTE(v) total = COMPUTE(set)(NAME(row_sum)(&tile, row, n, 0) + epsilon);
-    const COMPUTE(v) shift = COMPUTE(set)(has_slope ? -NAME(row_sum)(&tile, row, n, &total) : 0);
-    for (int64_t i = row; i < row + n; i += LANES_OF) {
-      COMPUTE(v) value = NAME(load)(from + i);
-      if (has_slope) value = COMPUTE(add)(value, shift);
-      value = COMPUTE(keep)(tile.bits, i, COMPUTE(div)(value, total));
-      if (tile.bypass) NAME(stream)(y + i, value);
-      else NAME(store)(y + i, value);
-    }
+/* Writes the sums of the terms of all rows. */
+INLINE void NAME(sum_terms)(const fd_row_tile *tile, int64_t n, const COMPUTED *totals, COMPUTED *sums) {
+  _Alignas(64) COMPUTED numbers[FD_ROW_PIECE + LANES_OF];
+  const int64_t each = NAME(write_terms)(tile, n, totals, numbers);
+  SUMS(row_sums)(numbers, tile->rows, each);
+  for (int64_t row = 0; row < tile->rows; row++) sums[row] = numbers[row * each];
+}
+
+/* Writes the results of a row: keep ? (x or the gradient + shift) / total : 0. */
+INLINE void NAME(divide_row)(const fd_row_tile *tile, int64_t row, int64_t n, COMPUTED total, COMPUTED shift, int has_slope) {
+  const STORED *from = (const STORED *)(tile->grad ? tile->grad : tile->x);
+  STORED *y = (STORED *)tile->y;
+  const COMPUTE(v) totals = COMPUTE(set)(total), shifts = COMPUTE(set)(shift);
+  for (int64_t i = row * n; i < (row + 1) * n; i += LANES_OF) {
+    COMPUTE(v) value = NAME(load)(from + i);
+    if (has_slope) value = COMPUTE(add)(value, shifts);
+    value = COMPUTE(keep)(tile->bits, i, COMPUTE(div)(value, totals));
+    if (tile->bypass) NAME(stream)(y + i, value);
+    else NAME(store)(y + i, value);
   }
 }
 
-INLINE void NAME(divide_either)(const fd_row_tile *tile, const int64_t n) {
-  if (tile->grad && !tile->is_constant) NAME(divide_rows)(tile, n, 1);
-  else NAME(divide_rows)(tile, n, 0);
+/* Rows of several registers are added up together: the sum of a single row takes many steps that wait for each other. */
+INLINE void NAME(divide_rows)(const fd_row_tile *given, const int has_slope) {
+  const fd_row_tile tile = *given; /* a copy: stores to y cannot change it */
+  const int64_t n = tile.n;
+  COMPUTED totals[FD_ROW_PIECE / LANES_OF], sums[FD_ROW_PIECE / LANES_OF];
+  NAME(sum_terms)(&tile, n, 0, totals);
+  for (int64_t row = 0; row < tile.rows; row++) totals[row] += (COMPUTED)tile.epsilon;
+  if (has_slope) NAME(sum_terms)(&tile, n, totals, sums);
+  for (int64_t row = 0; row < tile.rows; row++) NAME(divide_row)(&tile, row, n, totals[row], has_slope ? -sums[row] : 0, has_slope);
+}
+
+/* Rows of one register need no memory for their sums. */
+INLINE void NAME(divide_registers)(const fd_row_tile *given, const int has_slope) {
+  const fd_row_tile tile = *given; /* a copy, as above */
+  for (int64_t row = 0; row < tile.rows; row++) {
+    const COMPUTED total = COMPUTE(total)(NAME(terms)(&tile, row * LANES_OF, 0)) + (COMPUTED)tile.epsilon;
+    const COMPUTE(v) all = COMPUTE(set)(total);
+    const COMPUTED shift = has_slope ? -COMPUTE(total)(NAME(terms)(&tile, row * LANES_OF, &all)) : 0;
+    NAME(divide_row)(&tile, row, LANES_OF, total, shift, has_slope);
+  }
 }
 
 static int NAME(quotients)(const fd_row_tile *tile) {
   const int64_t n = tile->n;
-  if (n < LANES_OF || n > MOST_DIRECT || n & (n - 1)) return 0;
-  if (n == LANES_OF) NAME(divide_either)(tile, LANES_OF); /* in one register, without loops */
-  else NAME(divide_either)(tile, n);
+  if (!MOST_DIRECT || n > MOST_DIRECT || n % LANES_OF) return 0;
+  const int has_slope = tile->grad && !tile->is_constant;
+  if (n == LANES_OF && has_slope) NAME(divide_registers)(tile, 1);
+  else if (n == LANES_OF) NAME(divide_registers)(tile, 0);
+  else if (has_slope) NAME(divide_rows)(tile, 1);
+  else NAME(divide_rows)(tile, 0);
   return 1;
 }
 
 #undef NAME
 #undef COMPUTE
+#undef SUMS
 #undef LANES_OF
 #undef STORED
 #undef COMPUTED

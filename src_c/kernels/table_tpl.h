@@ -97,7 +97,18 @@
 #include "kernels/apply_tpl.h"
 
 #define NAME(f) f32_##f
+#define LANES_OF F32_LANES
+#define COMPUTED float
+#include "kernels/row_sums_tpl.h"
+
+#define NAME(f) f64_##f
+#define LANES_OF F64_LANES
+#define COMPUTED double
+#include "kernels/row_sums_tpl.h"
+
+#define NAME(f) f32_##f
 #define COMPUTE(f) f32_##f
+#define SUMS(f) f32_##f
 #define LANES_OF F32_LANES
 #define STORED float
 #define COMPUTED float
@@ -105,6 +116,7 @@
 
 #define NAME(f) f64_##f
 #define COMPUTE(f) f64_##f
+#define SUMS(f) f64_##f
 #define LANES_OF F64_LANES
 #define STORED double
 #define COMPUTED double
@@ -112,6 +124,7 @@
 
 #define NAME(f) f16_##f
 #define COMPUTE(f) f32_##f
+#define SUMS(f) f32_##f
 #define LANES_OF F32_LANES
 #define STORED uint16_t
 #define COMPUTED float
@@ -119,6 +132,7 @@
 
 #define NAME(f) bf16_##f
 #define COMPUTE(f) BF16_COMPUTE(f)
+#define SUMS(f) f32_##f
 #define LANES_OF BF16_LANES
 #define STORED uint16_t
 #define COMPUTED float

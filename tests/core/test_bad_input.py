@@ -4,6 +4,7 @@ Nothing else: the output is as it was, a Stream is not advanced, a Generator is 
 """
 
 import decimal
+import re
 
 import numpy as np
 import pytest
@@ -227,6 +228,19 @@ def test_an_output_of_random_numbers_of_another_shape(function, dtype):
 def test_none_is_no_seed_where_a_result_must_be_made_again(function):
     with pytest.raises(TypeError, match="seed is required here"):
         function(X if function is fastdrop.dropout_backward else 6, seed=None)
+
+
+@pytest.mark.parametrize(
+    ("seed", "way"),
+    [
+        ("encoder.0", "fastdrop.fold_in(0, name) makes a seed of a name"),
+        ((42, 7), "fastdrop.Key(seed, offset) makes a key of two integers, and numpy.random.SeedSequence(integers) a seed of"),
+        ([1, 2, 3], "numpy.random.SeedSequence(integers) a seed of any number of them"),
+    ],
+)
+def test_the_message_says_how_to_make_a_seed(seed, way):
+    with pytest.raises(TypeError, match=re.escape(f"; got {seed!r} ({type(seed).__name__}); ") + ".*" + re.escape(way)):
+        fastdrop.dropout(np.ones(3), seed=seed)
 
 
 def test_an_offset_beside_a_stream():

@@ -14,7 +14,7 @@ from fastdrop.verify.cases import Case, compute
 
 SOURCES = Path(__file__).parents[2] / "src_c"
 CONFIG = fastdrop.config()
-VECTOR_BITS = {"portable": 64, "neon": 128, "avx2": 256, "avx512": 512}
+VECTOR_BITS = {"portable": 128 if platform.machine() in ("x86_64", "AMD64") else 64, "neon": 128, "avx2": 256, "avx512": 512}
 # Fused multiply-add instructions of x86-64 (vfmadd231ps, vfnmsub...) and AArch64 (fmadd, fmla...).
 FUSED = re.compile(r"\s(vf(n?m(add|sub)|maddsub|msubadd)\w*|fn?m(add|sub)|fml[as]l?2?)\s")
 

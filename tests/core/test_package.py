@@ -60,6 +60,10 @@ def test_no_other_attribute():
     assert not hasattr(fastdrop, "Path")
 
 
+def test_a_wrong_name_gets_a_suggestion(run_python):
+    assert "Did you mean: 'dropout'?" in run_python("import fastdrop; fastdrop.drop_out").stderr
+
+
 LOAD = """
 import sys, fastdrop
 slow = {"importlib.metadata", "json", "subprocess", "click", "rich", "numba", "matplotlib", "sklearn", "optuna", "asyncio"}

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -125,6 +126,26 @@ def test_no_seed_is_a_fresh_one():
     assert len({fastdrop.Stream().seed for _ in range(10)}) == 10
     first, second = (fastdrop.dropout(X, 0.5) for _ in range(2))
     assert not np.array_equal(first, second)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_fresh_seeds_of_a_forked_process_are_its_own(run_python):
+    """Entropy that a process kept in memory would be the same in its children."""
+    done = run_python(
+        """
+        import os
+        import fastdrop
+
+        print(fastdrop.Key().seed, flush=True)
+        for _ in range(2):
+            if not os.fork():
+                print(fastdrop.Key().seed, flush=True)
+                os._exit(0)
+            os.wait()
+        print(fastdrop.Key().seed, flush=True)
+        """
+    )
+    assert len(set(done.stdout.split())) == 4, done.stderr
 
 
 def test_the_last_offset_and_then_no_more():

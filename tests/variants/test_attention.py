@@ -150,8 +150,8 @@ def test_rows_of_any_length(keys):
 
 @by_name
 def test_rows_of_whole_registers(engine, dtype):
-    """The kernels divide them without buffers, up to a length. One row has no sum."""
-    for keys in (4, 8, 16, 32, 64, 512, 1024):
+    """The kernels divide them in registers, up to a length; halves of a row may be parts of registers. One row has no sum."""
+    for keys in (4, 8, 16, 24, 32, 48, 64, 160, 272, 512, 1024):
         shape = (1, 2, 2, keys)
         x, grad = probabilities(shape, dtype), (5 * probabilities(shape)[:, ::-1] - 1 / keys).astype(dtype)
         x[0, 1, 0] = grad[0, 1, 0] = 0
@@ -160,6 +160,15 @@ def test_rows_of_whole_registers(engine, dtype):
         for through_sum in (True, False):
             made = fastdrop.attention_dropout_backward(grad, 0.3, x=x, renormalize=True, through_sum=through_sum, **KEY)
             assert same(made, slow_gradient(grad, x, mask, through_sum))
+
+
+@by_name
+@pytest.mark.parametrize("keys", [16, 48, 96, 272])
+def test_a_sum_of_negative_zeros_is_negative(engine, dtype, keys):
+    """Nothing is added to the middle number of an odd count, not even +0.0."""
+    x, grad = np.zeros((1, 1, 3, keys), dtype), np.full((1, 1, 3, keys), -0.0, dtype)
+    made = fastdrop.attention_dropout_backward(grad, 1e-15, x=x, renormalize=True, **KEY)
+    assert not np.signbit(made.astype(np.float64)).any()  # -0.0 - -0.0 is +0.0, but -0.0 - +0.0 is -0.0
 
 
 ROWS = {
