@@ -56,6 +56,7 @@ def warn(reason: str) -> None:
 
 
 call_handler = jax.ffi.ffi_lowering(TARGET)
+overwrite = jax.ffi.ffi_lowering(TARGET, operand_output_aliases={0: 0})  # the result has the memory of x
 
 
 def lower(ctx: Any, *operands: Any, rule: Rule, local: bool) -> Any:
@@ -77,7 +78,7 @@ def lower(ctx: Any, *operands: Any, rule: Rule, local: bool) -> Any:
         "factors": np.array(rule.factors),
         "place": np.array([first, *steps, *room], np.int64),
     }
-    return call_handler(ctx, *operands, **attributes)
+    return (overwrite if rule.overwrites else call_handler)(ctx, *operands, **attributes)
 
 
 def refuse(ctx: Any, *operands: Any, rule: Rule, local: bool) -> Any:

@@ -30,6 +30,7 @@ class Rule(NamedTuple):
     whole: tuple[int, ...]
     begin: tuple[int, ...]
     shared: tuple[int, ...]
+    overwrites: bool = False  # whether XLA gives the result the memory of x, which it copies first if it needs x later
 
     def derivative(self) -> Rule:
         """Return the rule of the derivative with respect to x, in which dropped elements are 0."""
@@ -54,9 +55,12 @@ compiled = jax.jit(
 
 @primitive.def_impl
 def run(*operands: Any, rule: Rule, local: bool) -> Any:
-    """Return the result of an eager call, which is compiled like that of each primitive, even where `jax.jit` is disabled."""
+    """Return the result of an eager call, which is compiled like that of each primitive, even where `jax.jit` is disabled.
+
+    Such a call does not overwrite x, of which XLA would have to make a copy, because the caller has it.
+    """
     with jax.disable_jit(False):
-        return compiled(*operands, rule=rule, local=local)
+        return compiled(*operands, rule=rule._replace(overwrites=False), local=local)
 
 
 @primitive.def_abstract_eval
@@ -76,10 +80,13 @@ def differentiate(primals: Any, tangents: Any, *, rule: Rule, local: bool) -> tu
 
 
 def transpose(cotangent: Any, x: Any, *others: Any, rule: Rule, local: bool) -> list[Any]:
-    """Return the cotangent of x: the same operation, whose mask is the same."""
+    """Return the cotangent of x: the same operation, whose mask is the same.
+
+    The given cotangent is seldom needed later, so its memory serves for the result: new memory takes longer than the operation.
+    """
     if type(cotangent) is ad.Zero:
         return [ad.Zero(x.aval), None, None, None]
-    return [primitive.bind(cotangent, *others, rule=rule, local=local), None, None, None]
+    return [primitive.bind(cotangent, *others, rule=rule._replace(overwrites=True), local=local), None, None, None]
 
 
 def batch(operands: Any, axes: Any, *, rule: Rule, local: bool) -> tuple[Any, int | None]:

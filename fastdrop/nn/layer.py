@@ -440,8 +440,13 @@ def parts_inside(layer: Layer) -> Parts:
 
 def require_shape(grad: Any, shape: Any) -> None:
     """Raise an error unless a gradient has the shape of the output; None as the shape (of an output without one) allows all."""
-    if shape is not None and np.shape(grad) != shape:
-        raise ValueError(f"grad must have the shape of the output, {shape}; got shape {np.shape(grad)}")
+    if shape is not None and shape_of(grad) != shape:
+        raise ValueError(f"grad must have the shape of the output, {shape}; got shape {shape_of(grad)}")
+
+
+def shape_of(value: Any) -> tuple[int, ...]:
+    """Return the shape of an array, or of a value that can be converted to one, for which NumPy's function is slower."""
+    return value.shape if type(value) is np.ndarray else np.shape(value)
 
 
 def config_of(state: Mapping[str, Any]) -> Mapping[str, Any]:

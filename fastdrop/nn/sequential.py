@@ -23,7 +23,8 @@ class Sequential(Layer):
     *layers : Layer, or one sequence of Layer, or one mapping of str to Layer
         The layers in the order of the forward pass. Without a mapping they are called "0", "1" and so on.
     seed : int, Key, numpy.random.SeedSequence, numpy.random.Generator or numpy.random.BitGenerator, optional
-        See `Layer.seed`. It replaces the seeds of the layers inside; without it they keep their own seeds.
+        See `Layer.seed`. It replaces the seeds of the layers inside; without it they keep their own seeds. Layers with the same
+        seed drop the same elements.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from fastdrop._core import plan, types
 from fastdrop._core.config import decode, entries, zeros
 from fastdrop._core.state import collect, distribute
 from fastdrop.nn.docstrings import complete
-from fastdrop.nn.layer import Layer, require_shape
+from fastdrop.nn.layer import Layer, require_shape, shape_of
 from fastdrop.random import Stream
 from fastdrop.schedules import Schedule
 
@@ -131,6 +131,8 @@ def own_value(value: Any) -> Any:
 
     An array is copied, and a list becomes a tuple, so that changes by the caller do not reach a backward pass.
     """
+    if type(value) is float:  # the test for a `Fraction` takes longer than a call of `dropout`
+        return value
     if isinstance(value, np.ndarray):
         return value.copy()
     if isinstance(value, list):
@@ -270,23 +272,26 @@ class Variant(Layer):
         """Return the output and a record; see `Layer.record`."""
         again = more.pop("again", None)
         made = self._begin() if again is None else as_record(again, "again")
-        learned = {name: value for name, value in made.remembered.items() if name in self.learned}
-        more = self.own_parameters | learned | more
+        if self.own_parameters:
+            learned = {name: value for name, value in made.remembered.items() if name in self.learned}
+            more = self.own_parameters | learned | more
         result = self._call(self.functions[0], inputs, made, more)
         if again is None and made.dropping:
             self.stream.next()  # only now, so that a pass that failed draws no key
-        return result, made._replace(remembered=self.remember(*inputs, **more), shape=np.shape(result))
+        return result, Record(*made[:4], self.remember(*inputs, **more), shape_of(result))
 
     def _begin(self) -> Record:
         dropping = self.training or self.sampling
         seed, offset = self.stream.key() if dropping else (0, 0)
-        learned = {name: value.copy() for name, value in self.own_parameters.items() if name in self.learned}
+        learned = {name: self.own_parameters[name].copy() for name in self.learned if name in self.own_parameters}
         return Record(own_value(self.current), seed, offset, dropping, learned)
 
     def remember(self, *inputs: Any, **more: Any) -> dict[str, Any]:
         """Return the arguments of the backward function that only the forward pass knows."""
-        given = dict(zip(self.arrays, inputs, strict=False)) | more  # some arrays may be parameters, or given by keyword
-        return {name: value for name, value in given.items() if name in parameter_names(self.functions[1])}
+        taken = parameter_names(self.functions[1])
+        given = dict(zip(self.arrays, inputs, strict=False))  # some arrays may be parameters, or given by keyword
+        given |= more
+        return {name: value for name, value in given.items() if name in taken}
 
     def gradient(self, grad: Any, record: Record) -> Any:
         """Return the gradient with respect to the input, and add those of the parameters; see `Layer.gradient`."""
@@ -301,7 +306,8 @@ class Variant(Layer):
         return of_input
 
     def _call(self, function: Function, arrays: tuple[Any, ...], made: Record, more: Mapping[str, Any]) -> Any:
-        options = {name: value for name, value in self.options.items() if name in parameter_names(function)}
+        taken = parameter_names(function)
+        options = {name: value for name, value in self.options.items() if name in taken}
         numbers = {self.scheduled: made.value, "seed": made.seed, "offset": made.offset, "training": made.dropping}
         return function(*arrays, **numbers, **options, **more)
 

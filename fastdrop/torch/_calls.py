@@ -97,6 +97,7 @@ class Given(NamedTuple):
     source: Source = DEFAULT
     placement: Placement | None = None
     more: Operands = NO_OPERANDS  # bias, residual
+    axes: tuple[int, ...] | None = None  # shared axes that the function found itself; all that there is in the placement
 
 
 NOTHING = Given()
@@ -128,15 +129,17 @@ def drop(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, give
     """Return ``residual + dropout(x + bias)``."""
     if is_compiling():
         return traced(x, p, training, in_place, function, given)
-    source, placement, more = given
+    source, placement, more, axes = given
     plain = is_plain(x)
     if plain:
         x = unwrap_if_dead(x)  # a tensor that outlived its transform has no memory of its own
     if not plain or more is not NO_OPERANDS:
         plain = check_operands(x, more, function) and plain
     rate = function.as_rate(p)
-    place = None
-    if placement is not None:
+    place: Place | None = None
+    if plain and axes and axes[-1] < x.ndim:
+        place = axes, None, None
+    elif placement is not None:
         placement = Placement(*map(fixed, placement))
         pointers.check(x.shape, rate, *placement)
         place = placement.resolved(x.ndim)
@@ -195,7 +198,7 @@ def elsewhere(x: Tensor, in_place: bool, source: Source, rule: Rule, more: Opera
 
 def traced(x: Tensor, p: Any, training: Any, in_place: Any, function: Target, given: Given) -> Tensor:
     """Return the result of `drop` while a compiler traces. Wrong or untraceable arguments go to eager code, which raises."""
-    source, placement, more = given
+    source, placement, more, _ = given
     if not (
         is_usual((x, *more), p, training, source)
         and isinstance(in_place, bool)

@@ -15,6 +15,7 @@ from fastdrop._core.checks import as_share
 from fastdrop._core.pointers import drop_usual
 from fastdrop.torch._calls import NOTHING, Given, Placement, drop, given_of, is_compiling, source_of, target
 from fastdrop.torch._keys import DEFAULT
+from fastdrop.torch._operators import NO_OPERANDS
 from fastdrop.torch._tensors import ndim_of
 from fastdrop.variants import alpha
 
@@ -191,13 +192,14 @@ def define(row: Row) -> Function:
         global_shape: Sequence[int] | None = None,
         global_start: Sequence[int] | None = None,
     ) -> Tensor:
-        place = None
+        place, own = None, None
         if not (axes is None and shared_axes is None and noise_shape is None and global_shape is None and global_start is None):
             if axes is not None:
                 if not (shared_axes is None and noise_shape is None):
                     raise ValueError(f"{name} shares decisions along axes of its own; shared_axes and noise_shape must be None")
                 drops_nothing = training is False or (isinstance(p, (int, float)) and p == 0)  # other types are checked later
-                shared_axes = axes(ndim_of(input), not drops_nothing)
+                shared_axes = found = axes(ndim_of(input), not drops_nothing)
+                own = found if global_shape is None and global_start is None else None
             place = Placement(noise_shape, shared_axes, global_shape, global_start)
         is_default = seed is None and generator is None and type(offset) is int and offset == 0
         if is_default and place is None:
@@ -207,7 +209,7 @@ def define(row: Row) -> Function:
                     return made  # type: ignore[no-any-return]
             return drop(input, p, training, inplace, described, NOTHING)
         source = DEFAULT if is_default else (seed, offset, generator)
-        return drop(input, p, training, inplace, described, Given(source, place))
+        return drop(input, p, training, inplace, described, Given(source, place, NO_OPERANDS, own))
 
     function.__name__ = function.__qualname__ = name
     returns = SCALED if row.factors is None else STANDARDISED

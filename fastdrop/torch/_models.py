@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Optional, TypeVar
 
 import torch
+import torch.utils.checkpoint as checkpoints
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function
 
@@ -197,11 +198,11 @@ def replacement(name: str) -> Any:
     return function
 
 
-def replace(functions: dict[str, Any]) -> dict[str, Any]:
-    """Set functions of `torch.nn.functional`; return those that were there."""
-    before = {name: getattr(nn.functional, name) for name in functions}
+def replace(functions: dict[str, Any], module: Any = nn.functional) -> dict[str, Any]:
+    """Set functions of a module; return those that were there."""
+    before = {name: getattr(module, name) for name in functions}
     for name, function in functions.items():
-        setattr(nn.functional, name, function)
+        setattr(module, name, function)
     return before
 
 
@@ -225,6 +226,37 @@ SCRIPTED = {"scaled_dot_product_attention": scaled_dot_product_attention}
 REPLACEMENTS = {name: replacement(name) for name in FUNCTIONS}
 
 
+def repeatable(function: Any) -> Any:
+    """Return the function of an activation checkpoint, which runs in the context also when the backward pass repeats it."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with patched():
+            return function(*args, **kwargs)
+
+    return call
+
+
+class Reentrant(checkpoints.CheckpointFunction):
+    """PyTorch's operation for ``use_reentrant=True``."""
+
+    native = checkpoints.CheckpointFunction
+
+    @classmethod
+    def apply(cls, function: Any, *arguments: Any) -> Any:
+        """Run PyTorch's operation on the function."""
+        return cls.native.apply(repeatable(function), *arguments)  # type: ignore[no-untyped-call]
+
+
+def not_reentrant(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Return PyTorch's generator for ``use_reentrant=False``, which repeats the function."""
+    return NOT_REENTRANT(repeatable(function), *args, **kwargs)
+
+
+GENERATOR = "_checkpoint_without_reentrant_generator"  # a private name, which another version may lack
+NOT_REENTRANT: Any = getattr(checkpoints, GENERATOR, None)
+CHECKPOINTS = {"CheckpointFunction": Reentrant} | ({GENERATOR: not_reentrant} if NOT_REENTRANT else {})
+
+
 class patched(ContextDecorator):  # a function to its users
     """Replace PyTorch's dropout functions by fastdrop's, as a context manager or a decorator.
 
@@ -232,6 +264,8 @@ class patched(ContextDecorator):  # a function to its users
     floating-point tensors on the CPU. This holds in the whole process, also if modules and other libraries call them by these
     names. A name that ``from torch.nn.functional import dropout`` has bound before, and `torch.dropout`, stay PyTorch's. Other
     tensors, such as nested ones, go to PyTorch's functions.
+
+    An activation checkpoint that is made within the context repeats its function within it, wherever the backward pass runs.
 
     Call a compiled model within the context each time: the compiler notices that the functions changed, and compiles again.
     Enter the context outside of a function that is compiled with ``fullgraph=True``, because a graph cannot contain it.
@@ -248,13 +282,13 @@ class patched(ContextDecorator):  # a function to its users
 
     lock = threading.Lock()
     depth = 0
-    before: ClassVar[dict[str, Any]] = {}  # what the outermost context has found
+    before: ClassVar[tuple[dict[str, Any], ...]] = ()  # what the outermost context has found
 
     def __enter__(self) -> patched:
         """Replace the functions, unless an outer context has done so."""
         with patched.lock:
             if not patched.depth:
-                patched.before = replace(REPLACEMENTS)
+                patched.before = replace(REPLACEMENTS), replace(CHECKPOINTS, checkpoints)
             patched.depth += 1
         return self
 
@@ -263,4 +297,6 @@ class patched(ContextDecorator):  # a function to its users
         with patched.lock:
             patched.depth -= 1
             if not patched.depth:
-                replace(patched.before)
+                functions, of_checkpoints = patched.before
+                replace(functions)
+                replace(of_checkpoints, checkpoints)

@@ -301,6 +301,26 @@ def test_without_jit():
     same(gradient, fastdrop.dropout(np.ones(100, np.float32), P, **words(key)))
 
 
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_a_cotangent_is_overwritten_where_nothing_else_needs_it(name):
+    """XLA makes a copy of a cotangent that is needed later, and none of a temporary array, which saves memory."""
+    x, weights, key = array("float32", 4096), array("float32", 4096) / 4096, jax.random.key(1)
+
+    def weighted(x, weights):
+        return (getattr(fastdrop.jax, name)(x, P, key=key) * weights).sum()
+
+    def residual(x):
+        return ((x + getattr(fastdrop.jax, name)(x, P, key=key)) ** 2).sum()
+
+    same(jax.jit(jax.grad(weighted))(x, weights), mask(name, weights, key))
+    same(weights, numpy(array("float32", 4096) / 4096))  # the caller's array, which is the cotangent
+    slope = 2 * (x + getattr(fastdrop.jax, name)(x, P, key=key))
+    same(jax.jit(jax.grad(residual))(x), numpy(slope) + mask(name, slope, key))
+
+    plain = jax.jit(jax.value_and_grad(lambda x: getattr(fastdrop.jax, name)(x, P, key=key).sum()))
+    assert plain.lower(x).compile().memory_analysis().temp_size_in_bytes < 1.5 * x.nbytes
+
+
 def test_scan_and_while():
     x = array("float32", 100)
 
@@ -571,3 +591,8 @@ def test_python_gives_the_same_bytes_with_one_warning(monkeypatch):
         x = array(dtype, 3, 4, 5)
         same(one, jax.jit(calls[k])(x, key))
         same(many, jax.jit(jax.vmap(calls[k]))(x, jax.random.split(key, 3)))
+
+
+def test_functions_of_numpy_name_the_adapter_for_a_traced_array():
+    with pytest.raises(TypeError, match=r"x must be convertible to a NumPy array; .* for which fastdrop\.jax has"):
+        jax.jit(lambda x: fastdrop.dropout(x, 0.5, seed=1))(jnp.ones(3))

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 from torch_calls import FUNCTIONS, SHAPES, state  # noqa: E402
 
+import fastdrop  # noqa: E402
 import fastdrop.torch as ft  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
@@ -551,3 +552,8 @@ def test_flags_and_rates_that_are_arrays_get_our_sentence():
         ft.feature_alpha_dropout(torch.ones(3, 4), 0.5, np.array([True, False]))
     with pytest.raises((TypeError, ValueError), match="dimensions"):
         ft.feature_alpha_dropout(x, torch.tensor([0.1, 0.2]), True)
+
+
+def test_functions_of_numpy_name_the_adapter_for_tensors_that_numpy_cannot_convert():
+    with pytest.raises(TypeError, match=r"x must be convertible to a NumPy array; got Tensor, for which fastdrop\.torch has"):
+        fastdrop.dropout(torch.ones(3, requires_grad=True), 0.5, seed=1)

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
+from torch.utils import checkpoint as checkpoints  # noqa: E402
 
 import fastdrop.torch as ft  # noqa: E402
 from fastdrop.torch import _models  # noqa: E402
@@ -41,6 +42,13 @@ class Calling(nn.Module):
 
     def forward(self, x):
         return F.dropout(self.inner(self.norm(x)), 0.1, self.training)
+
+
+class Functional(nn.Module):
+    """Calls PyTorch's function, with no argument but the input."""
+
+    def forward(self, x):
+        return F.dropout(x)
 
 
 class Own(nn.Dropout):
@@ -185,6 +193,31 @@ def test_patched_puts_back_what_it_has_found(monkeypatch):
         with ft.patched(), ft.patched():
             assert torch.is_tensor(F.dropout(torch.ones(3), 0.5))
         assert F.dropout is other
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpoints_that_end_after_the_context(reentrant, compiles):
+    """A checkpoint repeats the functions of its forward pass, wherever the backward pass runs."""
+    layers = nn.Sequential(nn.Linear(8, 8), Functional(), nn.ReLU(), nn.Linear(8, 8))
+    x = torch.randn(4, 8, requires_grad=True)
+
+    def gradients(function):
+        layers.zero_grad()
+        x.grad = None
+        torch.manual_seed(3)
+        with ft.patched():
+            y = function(x)
+        y.square().sum().backward()
+        return [x.grad, *(each.grad for each in layers.parameters())]
+
+    def repeated(x):
+        return checkpoints.checkpoint(layers, x, use_reentrant=reentrant)
+
+    repeats = torch.compile(repeated, backend="aot_eager") if compiles else repeated
+    assert all(map(torch.equal, gradients(repeats), gradients(layers)))
+    assert checkpoints.CheckpointFunction is _models.Reentrant.native
+    assert checkpoints._checkpoint_without_reentrant_generator is _models.NOT_REENTRANT
 
 
 def test_nested_tensors_go_to_pytorch():
