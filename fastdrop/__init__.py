@@ -181,6 +181,7 @@ ADAPTERS = ("dask", "jax", "keras", "numba_functions", "thinc", "torch")
 def __getattr__(name: str) -> object:
     """Load a submodule or the version at its first use."""
     import importlib
+    import sys
 
     if name in SUBMODULES or name in ADAPTERS:
         return importlib.import_module(f"fastdrop.{name}")
@@ -189,7 +190,8 @@ def __getattr__(name: str) -> object:
 
         globals()[name] = importlib.metadata.version("fastdrop-kernels")
         return globals()[name]
-    raise AttributeError(f"module 'fastdrop' has no attribute {name!r}")
+    # With these arguments, Python's traceback suggests a similar name.
+    raise AttributeError(f"module 'fastdrop' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 
 
 def __dir__() -> list[str]:

@@ -7,11 +7,13 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.progress import TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -125,20 +127,44 @@ def show_applied(target: Path, applied: Applied) -> None:
 # stream -------------------------------------------------------------------------------------------------------------
 
 
+def for_kinds(*kinds: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return a callback that refuses an option without effect on the chosen kind of data, which is read before."""
+
+    def check(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        given = ctx.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT
+        if given and ctx.params.get("kind", kinds[0]) not in kinds:
+            raise click.UsageError(f"{parameter.opts[0]} is for --kind {' and '.join(kinds)}; got --kind {ctx.params['kind']}")
+        return value
+
+    return check
+
+
 def number_or_unlimited(text: str) -> int | None:
     """Read a number of elements; None means all elements of the stream."""
     return None if text == "unlimited" else integer(text)
 
 
 @cli.command()
-@click.option("--kind", type=click.Choice(list(KINDS)), required=True, help="The kind of data to write.")
+@click.option("--kind", type=click.Choice(list(KINDS)), required=True, is_eager=True, help="The kind of data to write.")
 @SEED
 @OFFSET
 @click.option(
-    "-p", "--p", "p", type=float, default=0.5, show_default=True, help="The probability of dropping, for mask and packed."
+    "-p",
+    "--p",
+    "p",
+    type=float,
+    default=0.5,
+    show_default=True,
+    callback=for_kinds("mask", "packed"),
+    help="The probability of dropping, for mask and packed.",
 )
 @click.option(
-    "--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="The dtype, for normal."
+    "--dtype",
+    type=click.Choice(["float32", "float64"]),
+    default="float32",
+    show_default=True,
+    callback=for_kinds("normal"),
+    help="The dtype, for normal.",
 )
 @click.option(
     "--count", type=number_or_unlimited, metavar="INTEGER|unlimited", required=True, help="The number of elements to write."

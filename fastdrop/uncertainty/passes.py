@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -70,8 +71,29 @@ def pass_runner(forward: Any, seed: Seed | None, offset: int) -> Callable[[Any, 
         return lambda x, number: own(x)
     if not callable(forward):
         raise TypeError(f"forward must be a function of (x, stream), or have a method forward(x); got {forward!r}")
+    if not takes_stream(forward):
+        raise TypeError(
+            f"forward must be a function of (x, stream), such as lambda x, stream: fastdrop.dropout(x, 0.1, seed=stream); "
+            f"got {forward!r}, which cannot be called with two arguments"
+        )
     seed, offset = plan.find_key(seed, offset)
     return lambda x, number: forward(x, Stream(pass_seed(seed, offset, number)))
+
+
+def takes_stream(forward: Callable[..., Any]) -> bool:
+    """Return whether a function can be called with (x, stream), as far as its own signature says.
+
+    The function that a decorator wraps may take other arguments than the one that is called.
+    """
+    try:
+        signature = inspect.signature(forward, follow_wrapped=False)
+    except (TypeError, ValueError):  # a function without a signature, which only the call can check
+        return True
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return False
+    return True
 
 
 @contextmanager

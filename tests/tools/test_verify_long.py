@@ -1,9 +1,11 @@
 """`fastdrop verify --long`: everything passes here, and broken backends, cuts and threads are seen to fail."""
 
+import itertools
 import re
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -186,7 +188,9 @@ def test_the_command_fails_where_a_trial_does(short, monkeypatch):
     assert "1 of 4 checks failed" in done.output
 
 
-def test_progress_is_a_share_of_the_time(short):
+def test_progress_is_a_share_of_the_time(short, monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(long, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 100))
     seen = []
     list(long.long_checks(0.01, 1, lambda share, what: seen.append((share, what))))
     shares = [share for share, _ in seen]

@@ -91,7 +91,11 @@ def test_stream_of_nothing_is_empty_but_checked():
         (("--kind", "mask", "-p", 1.5), "p must be in [0, 1]"),
         (("--seed", 2**64), "seed must be an integer in [0, 2**64)"),
         (("--threads", 0), "num_threads must be an integer >= 1"),
-        (("--dtype", "float16"), "'float16' is not one of"),
+        (("--kind", "normal", "--dtype", "float16"), "'float16' is not one of"),
+        (("-p", 0.1), "Error: -p is for --kind mask and packed; got --kind words"),
+        (("--p", 0.5), "Error: -p is for --kind mask and packed; got --kind words"),
+        (("--dtype", "float32"), "Error: --dtype is for --kind normal; got --kind words"),
+        (("--dtype", "float64", "--kind", "mask"), "Error: --dtype is for --kind normal; got --kind mask"),
         (("--out", "absent/words.bin"), "absent does not exist"),
     ],
 )

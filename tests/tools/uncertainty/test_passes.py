@@ -1,5 +1,6 @@
 """Monte Carlo passes, and the counts of masks of a bare activation: their formulas, their seeds, their bits over engines."""
 
+import functools
 import math
 import sys
 
@@ -245,6 +246,27 @@ def test_each_layer_of_a_model_is_put_back_into_its_mode():
     assert [(layer.training, layer.sampling) for _, layer in model.walk()] == before
 
 
+def test_the_own_signature_of_forward_counts():
+    """`functools.wraps` copies the signature of the inner function, which may take no stream."""
+
+    def double(x):
+        return 2 * x
+
+    @functools.wraps(double)
+    def around(x, stream):
+        return drop(double(x), stream)
+
+    class Odd:
+        __signature__ = "none"
+
+        __call__ = staticmethod(around)
+
+    x = np.ones(100, np.float32)
+    expected = mc_predict(lambda x, stream: drop(2 * x, stream), x, 3, seed=1)
+    assert_same_bytes(mc_predict(around, x, 3, seed=1).mean, expected.mean)
+    assert_same_bytes(mc_predict(Odd(), x, 3, seed=1).mean, expected.mean)
+
+
 def test_bad_input():
     x, stream = np.ones(3), fastdrop.Stream(1)
     for call, error, match in (
@@ -253,6 +275,8 @@ def test_bad_input():
         (lambda: mc_predict(drop, x, 5, seed=stream, batch=0), ValueError, "batch must be at least 1"),
         (lambda: mc_predict(drop, 1.0, 4, seed=stream, batch=2), ValueError, "with batch, x must have a first axis"),
         (lambda: mc_predict("drop", x, 5, seed=stream), TypeError, "forward must be a function"),
+        (lambda: mc_predict(lambda x: drop(x, stream), x, 5, seed=stream), TypeError, r"function of \(x, stream\), such as"),
+        (lambda: mc_predict(lambda x, *, stream: x, x, 5, seed=stream), TypeError, "cannot be called with two arguments"),
         (lambda: pass_seed(1, "a", 0), TypeError, "offset must be an integer"),
         (lambda: pass_seed(1, 0, -1), ValueError, "number must be an integer"),
         (lambda: mc_dropout(x, 1.5, 5, seed=stream), ValueError, "1.5"),
