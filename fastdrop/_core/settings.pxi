@@ -153,6 +153,7 @@ def remembering(int most):
         cdef dict results = {}
 
         @functools.wraps(function)
+        @cython.binding(True)
         def found(*args):
             cdef native.Environment before
             cdef int64_t kinds = 0
@@ -203,6 +204,7 @@ def rounding_to_nearest(function):
     """Decorate a function that computes with NumPy, so that its caller's rounding mode and error handling do not matter."""
 
     @functools.wraps(function)
+    @cython.binding(True)
     def computed(*args, **kwargs):
         cdef native.Environment found
         quiet = begin_in_python(&found)
@@ -252,3 +254,13 @@ cdef int end_in_python(quiet, const native.Environment *found) except -1:
     else:
         quiet.__exit__(None, None, None)
     return 0
+
+
+cdef object in_python(function, tuple arguments):
+    """Return the result of a function that computes with NumPy."""
+    cdef native.Environment found
+    quiet = begin_in_python(&found)
+    try:
+        return function(*arguments)
+    finally:
+        end_in_python(quiet, &found)
