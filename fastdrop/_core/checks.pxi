@@ -241,7 +241,13 @@ def as_array(x, str name, out=None):
 cdef bint overlaps_itself(np.ndarray a):
     """Return whether two indices may share memory. They do not if each step is at least the reach of all shorter steps."""
     cdef int64_t reach = np.PyArray_ITEMSIZE(a)
-    for step, size in sorted((abs(a.strides[k]), a.shape[k]) for k in range(a.ndim) if a.shape[k] > 1):
+    cdef list axes = []
+    cdef int k
+    for k in range(np.PyArray_NDIM(a)):
+        if np.PyArray_DIM(a, k) > 1:
+            axes.append((abs(np.PyArray_STRIDE(a, k)), np.PyArray_DIM(a, k)))
+    axes.sort()
+    for step, size in axes:
         if step < reach:
             return True
         reach += step * (size - 1)
