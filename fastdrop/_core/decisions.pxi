@@ -249,7 +249,7 @@ cdef int divide_rows(Work work, bint is_constant) except -1:
     work.y = y if is_plain(y) else np.empty(true_shape(y), y.dtype)
     rows.epsilon = native.rounded_factor(EPSILON, work.dtype)
     if work.settings.module is not None:
-        divide_rows_in_python(work, x, grad, is_constant)
+        in_python(drive.divide_rows, (source_of(work), x, grad, is_constant, EPSILON, work.y))
     else:
         bind_bits(work, n, &rows.bits, &space)
         rows.dtype, rows.is_constant, rows.n = work.dtype, is_constant, np.PyArray_DIM(x, np.PyArray_NDIM(x) - 1)
@@ -261,24 +261,4 @@ cdef int divide_rows(Work work, bint is_constant) except -1:
         regain(state)
     if work.y is not y:
         np.copyto(y, work.y)
-    return 0
-
-
-cdef int divide_rows_in_python(Work work, np.ndarray x, np.ndarray grad, bint is_constant) except -1:
-    """Do the same in NumPy, some rows at a time."""
-    cdef native.Environment found
-    type = compute_type(work.dtype)
-    cdef int64_t keys = np.PyArray_DIM(x, np.PyArray_NDIM(x) - 1), begin, end
-    cdef int64_t some = max(PYTHON_CHUNK // keys, 1) * keys
-    made = np.asarray(work.y).reshape(-1)
-    quiet = begin_in_python(&found)
-    try:
-        for begin in range(0, made.size, some):
-            end = min(begin + some, made.size)
-            kept = np.unpackbits(bits_in_python(work, begin, end), count=end - begin, bitorder="little").view(np.bool_)
-            values = chunk(x, begin, end, type).reshape(-1, keys)
-            slope = None if grad is None else chunk(grad, begin, end, type).reshape(-1, keys)
-            made[begin:end] = row_quotients(values, kept.reshape(-1, keys), slope, is_constant, type(EPSILON)).reshape(-1)
-    finally:
-        end_in_python(quiet, &found)
     return 0

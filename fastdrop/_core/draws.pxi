@@ -115,23 +115,7 @@ cdef int draw_in_c(Work work, Call call, int64_t k, np.ndarray shares, bint shar
 
 
 cdef int draw_in_python(Work work, Call call, int64_t k, np.ndarray shares, bint shared) except -1:
-    cdef native.Environment found
-    cdef int64_t features = np.PyArray_SIZE(shares), n = np.PyArray_SIZE(work.x), low, high
-    cdef int64_t step = max(1, PYTHON_CHUNK // max(k, features)) * features
-    type = compute_type(work.dtype)
-    y = np.empty(n, np.asarray(work.y).dtype)
     draw_key(call.seed, call.offset, &work.key)
     check_kept(work)
-    quiet = begin_in_python(&found)
-    try:
-        for low in range(0, n, step):
-            high = min(low + step, n)
-            words = np.empty(k if shared else (high - low) // features * k, np.uint32)
-            numbers_in_python(work, "words", 0 if shared else low // features * k, words)
-            factors = draw_factors(words.reshape(-1, k), shares).astype(type)
-            x = chunk(work.x, low, high, type).reshape(-1, features)
-            y[low:high] = np.where(factors > 0, x * factors, type(0)).reshape(-1)
-    finally:
-        end_in_python(quiet, &found)
-    np.copyto(np.asarray(work.y), y.reshape(true_shape(work.y)))
+    in_python(drive.multiply_draws, (source_of(work), k, shares, shared, work.x, work.y))
     return 0

@@ -75,7 +75,6 @@ cdef int fill_up(
     np.ndarray rows, int64_t n, double mean, double floor, np.ndarray made, Settings settings, bint drop
 ) except -1:
     """Write the keep probabilities of each row of n scores."""
-    cdef native.Environment found
     cdef native.fd_level_call call
     cdef const native.fd_isa *kernels = settings.kernels
     cdef int threads = threads_of(settings, np.PyArray_SIZE(rows))
@@ -89,10 +88,5 @@ cdef int fill_up(
         native.fill_levels(kernels, &call, threads)
         regain(state)
         return 0
-    quiet = begin_in_python(&found)
-    try:
-        keep = levels.fill_up(rows.astype(np.float64).reshape(-1, n), mean, floor)
-        made[...] = (1.0 - keep if drop else keep).reshape(true_shape(made))
-    finally:
-        end_in_python(quiet, &found)
+    in_python(levels.store, (rows, n, mean, floor, drop, made))
     return 0

@@ -72,7 +72,6 @@ cdef np.ndarray mask_result(tuple shape, dtype, out):
 cdef int fill_mask(Work work, int64_t n, np.ndarray out, bint packed) except -1:
     cdef native.fd_bits bits
     cdef BitsLayouts space
-    cdef native.Environment found
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int threads = threads_of(work.settings, n)
     cdef void *data = np.PyArray_DATA(out)
@@ -83,18 +82,7 @@ cdef int fill_mask(Work work, int64_t n, np.ndarray out, bint packed) except -1:
         native.mask(kernels, &bits, n, data, packed, threads)
         regain(state)
         return 0
-    flat = np.asarray(out).view(np.uint8) if packed else np.asarray(out).reshape(-1)
-    for begin in range(0, n, PYTHON_CHUNK):
-        end = min(begin + PYTHON_CHUNK, n)
-        native.environment_begin(&found)
-        try:
-            made = bits_in_python(work, begin, end)
-        finally:
-            native.environment_end(&found)
-        if packed:
-            flat[begin // 8 : (end + 7) // 8] = made
-        else:
-            flat[begin:end] = np.unpackbits(made, count=end - begin, bitorder="little")
+    in_python(drive.fill_mask, (source_of(work), n, out, packed))
     return 0
 
 

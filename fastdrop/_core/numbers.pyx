@@ -19,7 +19,6 @@ import numpy as np
 from fastdrop._core cimport native
 from fastdrop._core.plan cimport (
     ELEMENTS_END,
-    PYTHON_CHUNK,
     REPEATED,
     WORDS_END,
     PyThreadState,
@@ -34,7 +33,6 @@ from fastdrop._core.plan cimport (
     check_out,
     check_result,
     check_seed,
-    chunk,
     compute_type,
     are_indices,
     as_count,
@@ -45,11 +43,11 @@ from fastdrop._core.plan cimport (
     finish_dropping,
     first_index,
     flat,
+    in_python,
     is_one_of,
     is_plain,
     is_usual,
     kind_of,
-    mask_axes,
     may_overlap,
     new_array,
     new_like,
@@ -65,6 +63,7 @@ from fastdrop._core.plan cimport (
     settings_of,
     as_shape,
     size_of,
+    source_of,
     spread,
     spread_to,
     take_mask,
@@ -78,11 +77,9 @@ from fastdrop._core.plan import fold_in, locate_block
 
 from fastdrop._core.arithmetic import fixed_sum
 from fastdrop._core.checks import as_non_negative_number, check_indices
-from fastdrop._core.backends import levels
+from fastdrop._core.backends import drive, levels
 from fastdrop._core.backends import noise as definitions
-from fastdrop._core.backends.draws import draw_factors
-from fastdrop._core.backends.targets import find_targets
-from fastdrop._core.backends.indices import indices
+from fastdrop._core.backends.targets import store_others
 
 np.import_array()
 
@@ -169,7 +166,6 @@ cdef int fill_numbers(Work work, bint is_normal, np.ndarray made, int64_t n) exc
     cdef const native.fd_isa *kernels = work.settings.kernels
     cdef int threads = threads_of(work.settings, n)
     cdef native.fd_numbers numbers
-    cdef native.Environment found
     cdef void *data = np.PyArray_DATA(made)
     cdef PyThreadState *state
     if work.settings.module is None:
@@ -181,29 +177,13 @@ cdef int fill_numbers(Work work, bint is_normal, np.ndarray made, int64_t n) exc
             native.uniform(kernels, &numbers, n, work.dtype, data, threads)
         regain(state)
         return 0
-    each = np.asarray(made).reshape(-1)
-    quiet = begin_in_python(&found)
-    try:
-        for begin in range(0, n, PYTHON_CHUNK):
-            numbers_in_python(work, "normal" if is_normal else "uniform", begin, each[begin : begin + PYTHON_CHUNK])
-    finally:
-        end_in_python(quiet, &found)
+    in_python(drive.fill_numbers, (source_of(work), "normal" if is_normal else "uniform", made))
     return 0
 
 
 cdef void bind_numbers(Work work, native.fd_numbers *numbers) noexcept:
     numbers.key, numbers.first = work.key, work.first
     numbers.layout = NULL if work.laid is None else &work.laid.layout
-
-
-cdef int numbers_in_python(Work work, str name, int64_t low, out) except -1:
-    """Fill a flat array with the numbers of the elements from `low` on."""
-    index = work.first + low
-    if work.laid is not None:
-        sizes, steps = mask_axes(work.laid)
-        index = indices(work.first, sizes, steps, np.arange(low, low + out.size))
-    getattr(work.settings.module, name)(work.key.seed, work.key.offset, index, out)
-    return 0
 
 
 # Noise --------------------------------------------------------------------------------------------------------------
@@ -322,7 +302,7 @@ cdef object finish(Noise noise, Call call):
         if work.settings.module is None:
             perform_noise(noise, n)
         else:
-            perform_noise_in_python(noise, n)
+            perform_noise_in_python(noise)
         if work.y is not y:
             np.copyto(y, work.y)
     return wrapped(given, y, call.out)
@@ -366,32 +346,14 @@ cdef int perform_noise(Noise noise, int64_t n) except -1:
     return 0
 
 
-cdef int perform_noise_in_python(Noise noise, int64_t n) except -1:
+cdef int perform_noise_in_python(Noise noise) except -1:
     cdef Work work = noise.work
-    type = compute_type(work.dtype)
-    cdef int64_t low, high, tile = native.FD_NOISE_TILE
-    cdef native.Environment found
-    cdef int k
     cdef list params = []
-    y = np.empty(n, np.asarray(work.y).dtype)
+    cdef int k
     for k in range(noise.num_params):
-        params.append(type(noise.params[k]))
-    quiet = begin_in_python(&found)
-    try:
-        for low in range(0, n, PYTHON_CHUNK):
-            high = min(low + PYTHON_CHUNK, n)
-            random = np.empty(high - low, type)
-            if definitions.NUMBERS[noise.name] is not None:
-                numbers_in_python(work, definitions.NUMBERS[noise.name], low, random)
-            x, other = chunk(work.x, low, high, type), chunk(work.other, low, high, type)
-            factors, slopes = definitions.NOISES[noise.name](random, other, *params)
-            made = x + factors if noise.name in definitions.ADDED else x * factors
-            y[low:high] = made if noise.shifts is None else made + chunk(noise.shifts, low, high, type)
-            if noise.sums is not None:
-                noise.sums[low // tile : -(-high // tile)] = definitions.tile_sums((x * other) * slopes, tile)
-    finally:
-        end_in_python(quiet, &found)
-    np.copyto(np.asarray(work.y), y.reshape(true_shape(work.y)))
+        params.append(noise.params[k])
+    in_python(drive.make_noise, (
+        source_of(work), noise.name, params, work.x, work.y, work.other, noise.shifts, noise.sums, native.FD_NOISE_TILE))
     return 0
 
 
@@ -460,10 +422,9 @@ cdef int call_function(str name, np.ndarray x, np.ndarray y, np.ndarray sums, Se
 
 cpdef np.ndarray in_float64(str name, x, backend, num_threads, bint summed=False):
     """Return f(x) in float64, or the sums of f(x) over the tiles of FD_NOISE_TILE elements, in C order."""
-    cdef native.Environment found
     cdef Settings settings = settings_of(backend, num_threads)
     cdef np.ndarray given = of_numpy(x, "x"), y = None, sums = None
-    cdef int64_t n = np.PyArray_SIZE(given), tile = native.FD_NOISE_TILE, low
+    cdef int64_t n = np.PyArray_SIZE(given), tile = native.FD_NOISE_TILE
     if np.PyArray_TYPE(given) != np.NPY_FLOAT32 or not is_usual(given):
         given = in_type(given, np.NPY_FLOAT64)  # exact for float16 and bfloat16
     if summed:
@@ -473,16 +434,7 @@ cpdef np.ndarray in_float64(str name, x, backend, num_threads, bint summed=False
     if settings.module is None:
         call_function(name, given, y, sums, settings)
         return sums if summed else y
-    quiet = begin_in_python(&found)
-    try:
-        for low in range(0, n, PYTHON_CHUNK):
-            made = settings.module.elementary(name, chunk(given, low, min(low + PYTHON_CHUNK, n), np.float64))
-            if summed:
-                sums[low // tile : -(-(low + made.size) // tile)] = definitions.tile_sums(made, tile)
-            else:
-                y.reshape(-1)[low : low + made.size] = made
-    finally:
-        end_in_python(quiet, &found)
+    in_python(drive.function, (settings.module, name, given, sums if summed else y, tile if summed else 0))
     return sums if summed else y
 
 

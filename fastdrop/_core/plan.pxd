@@ -9,9 +9,6 @@ cdef extern from "Python.h":
     ctypedef struct PyThreadState:
         pass
 
-cdef enum:
-    PYTHON_CHUNK = 1 << 20  # elements that a Python backend gets at a time; a multiple of 8
-
 # Settings
 cdef int64_t bypass_bytes
 cdef int64_t NEVER
@@ -33,6 +30,7 @@ cdef class RoundToNearest:
 
 cdef object begin_in_python(native.Environment *found)
 cdef int end_in_python(quiet, const native.Environment *found) except -1
+cdef object in_python(function, tuple arguments)
 
 
 cpdef Settings effective()
@@ -95,7 +93,7 @@ cdef PyThreadState *released(int64_t n) noexcept
 cdef void regain(PyThreadState *state) noexcept
 cdef void bind(np.ndarray a, native.fd_array *to, native.fd_layout *space) noexcept
 cdef object compute_type(int dtype)
-cdef object chunk(np.ndarray a, int64_t begin, int64_t end, object type)
+cdef object source_of(Work work)
 cdef np.ndarray new_like(np.ndarray x)
 cdef object wrapped(np.ndarray x, np.ndarray y, object out)
 
@@ -105,9 +103,6 @@ cdef class Laid:
     cdef bint is_cut_off                     # a group is cut off: the layout covers whole groups, the block a part of them
     cdef native.fd_layout places             # then: the places of the block's elements in those groups; its first place
     cdef int64_t first_place
-
-
-cdef tuple mask_axes(Laid laid)
 
 
 cdef class Decisions:

@@ -32,9 +32,7 @@ import numpy as np
 
 from fastdrop._core cimport native
 from fastdrop._core import native
-from fastdrop._core.backends import gates
-from fastdrop._core.backends.indices import indices
-from fastdrop._core.backends.rows import row_quotients
+from fastdrop._core.backends import chunks, drive, gates
 
 np.import_array()
 

@@ -173,7 +173,7 @@ cdef int perform_in_c(Work work) except -1:
     return 0
 
 
-# The backends in Python: flat chunks of 32- or 64-bit floats
+# The backends in Python
 
 cdef object float32 = np.float32, float64 = np.float64
 
@@ -183,105 +183,37 @@ cdef object compute_type(int dtype):
     return float64 if dtype == native.FD_FLOAT64 else float32
 
 
-cdef object in_c_order(np.ndarray a):
-    """Return an object whose slices are elements in C order. Axes of size 1 are left out: `flat` allows only 32 axes."""
-    plain = np.asarray(a)
-    return plain.reshape(-1) if np.PyArray_IS_C_CONTIGUOUS(a) else plain.squeeze().flat
-
-
-cdef object chunk(np.ndarray a, int64_t begin, int64_t end, type):
-    """Return the elements begin .. end - 1 in C order and in the compute type."""
-    if a is None:
-        return None
-    return np.ascontiguousarray(in_c_order(a)[begin:end]).astype(type, copy=False)
-
-
-cdef object bits_in_python(Work work, int64_t begin, int64_t end):
-    """Return the packed keep bits of the elements begin .. end - 1."""
-    if work.packed is not None and work.laid is None:
-        return work.packed[begin // 8 : (end + 7) // 8]
-    if work.flags is not None:
-        return np.packbits(np.asarray(in_c_order(work.flags)[begin:end], np.bool_), bitorder="little")
+cdef object source_of(Work work):
+    """Return the source of a call's bits and numbers for the Python backends."""
     cdef native.fd_rate single = native.rate_of(work.rate)
-    module, bits = work.settings.module, np.empty((end - begin + 7) // 8, np.uint8)
-    rate = 2**64 if single.all else single.fixed
-    if work.laid is None and work.rates is None:
-        module.keep_bits(work.key.seed, work.key.offset, rate, work.first + begin, end - begin, bits)
-        return bits
-    index = mask_indices(work, begin, end)
-    if work.packed is not None:
-        return np.packbits(work.packed.view(np.uint8)[index >> 3] >> (index & 7) & 1, bitorder="little")
-    if work.is_gated:
-        keep = keep_in_python(work, begin, end).astype(np.float64)
-        rate = keep if work.gate.antithetic else 1.0 - keep
-    elif work.rates is not None:
-        rate = chunk(work.rates, begin, end, np.float64)
-    module.keep_bits_at(work.key.seed, work.key.offset, rate, index, bits)
-    return ~bits if work.is_gated and work.gate.antithetic else bits
+    cdef tuple layouts = ()
+    if work.laid is not None:
+        layouts = (layout_axes(work.first, &work.laid.layout),)
+        if work.laid.is_cut_off:
+            layouts = (layout_axes(work.laid.first_place, &work.laid.places), layouts[0])
+    gate = (work.gate.gain, work.gate.shift) if work.is_gated else None
+    packed = None if work.packed is None else work.packed.view(np.uint8)
+    return chunks.Source(
+        work.settings.module, compute_type(work.dtype), work.key.seed, work.key.offset, work.first, layouts,
+        2**64 if single.all else single.fixed, work.rates, gate, work.is_gated and work.gate.antithetic, packed, work.flags)
 
 
-cdef object keep_in_python(Work work, int64_t begin, int64_t end):
-    """Return the keep probabilities of logits in the compute type; -0 for a logit that is NaN."""
-    type = compute_type(work.dtype)
-    argument = type(work.gate.gain) * chunk(work.rates, begin, end, type) + type(work.gate.shift)
-    return np.where(np.isnan(argument), type(-0.0), work.settings.module.elementary("sigmoid", argument))
-
-
-cdef object mask_indices(Work work, int64_t begin, int64_t end):
-    """Return the mask indices of the elements begin .. end - 1."""
-    if work.laid is None:
-        return np.arange(work.first + begin, work.first + end)
-    elements = np.arange(begin, end)
-    if work.laid.is_cut_off:
-        elements = indices(work.laid.first_place, *layout_axes(&work.laid.places), elements)
-    return indices(work.first, *layout_axes(&work.laid.layout), elements)
-
-
-cdef tuple layout_axes(const native.fd_layout *layout):
-    """Return the sizes and steps of a layout as Python integers."""
-    return integers(layout.shape, layout.ndim), integers(layout.strides, layout.ndim)
-
-
-cdef tuple mask_axes(Laid laid):
-    """Return the sizes and steps of a mask without groups."""
-    return layout_axes(&laid.layout)
+cdef tuple layout_axes(first, const native.fd_layout *layout):
+    """Return the first index, the sizes and the steps of a layout as Python integers."""
+    return first, integers(layout.shape, layout.ndim), integers(layout.strides, layout.ndim)
 
 
 cdef int perform_in_python(Work work) except -1:
-    module, type = work.settings.module, compute_type(work.dtype)
-    cdef tuple shape = true_shape(work.x)
-    cdef np.ndarray y = np.asarray(work.y)  # a subclass may define indexing or products differently
-    cdef int64_t n = np.PyArray_SIZE(work.x), begin, end
-    cdef native.Environment found
-    made = y.reshape(-1) if np.PyArray_IS_C_CONTIGUOUS(y) else np.empty(n, y.dtype)
-    quiet = begin_in_python(&found)
-    try:
-        for begin in range(0, n, PYTHON_CHUNK):
-            end = min(begin + PYTHON_CHUNK, n)
-            bits = bits_in_python(work, begin, end)
-            x, other = chunk(work.x, begin, end, type), chunk(work.other, begin, end, type)
-            straight = made.dtype == type and other is None  # otherwise an operand might be overwritten before it is read
-            out = made[begin:end] if straight else np.empty(end - begin, type)
-            if work.op == native.FD_AFFINE or work.op == native.FD_SIGNED:
-                change = module.affine if work.op == native.FD_AFFINE else module.signed
-                change(x, out, bits, type(work.scale), type(work.shift), type(work.fill))
-            elif work.op == native.FD_SELECT:
-                module.select(x, out, bits, other)
-            else:
-                factor = type(work.scale)
-                if work.scales is not None:
-                    factor = work.scales[np.arange(begin, end) // work.scale_run].astype(type)
-                if work.op & native.FD_WITH_RATES and work.is_gated:
-                    factor = type(1.0) / keep_in_python(work, begin, end)
-                elif work.op & native.FD_WITH_RATES:
-                    factor = (1.0 / (1.0 - chunk(work.rates, begin, end, np.float64))).astype(type)
-                module.scale(x, out, bits, factor, chunk(work.bias, begin, end, type), other)
-            if not straight:
-                made[begin:end] = out
-    finally:
-        end_in_python(quiet, &found)
-    if not np.PyArray_IS_C_CONTIGUOUS(y):
-        np.copyto(y, made.reshape(shape))
+    cdef str operation = "scale"
+    if work.op == native.FD_AFFINE:
+        operation = "affine"
+    elif work.op == native.FD_SIGNED:
+        operation = "signed"
+    elif work.op == native.FD_SELECT:
+        operation = "select"
+    in_python(drive.apply, (
+        source_of(work), operation, work.x, work.y, work.other, work.bias, (work.scale, work.shift, work.fill), work.scales,
+        work.scale_run, operation == "scale" and work.op & native.FD_WITH_RATES))
     return 0
 
 
@@ -305,7 +237,9 @@ cdef int perform_gate_backward(Work work) except -1:
     if work.other is not None:
         work.other = readable(work.other, work.y)
     if work.settings.module is not None:
-        return gate_backward_in_python(work)
+        in_python(drive.gate_slopes, (
+            source_of(work), work.op, work.scale != 0.0, work.x, work.other, work.bias, work.y))
+        return 0
     threads = threads_of(work.settings, call.n)
     bind_bits(work, call.n, &call.bits, &bits_space)
     call.estimator, call.divided, call.dtype = work.op, work.scale != 0.0, work.dtype
@@ -316,27 +250,4 @@ cdef int perform_gate_backward(Work work) except -1:
     cdef PyThreadState *state = released(call.n)
     native.gate_backward(kernels, &call, threads)
     regain(state)
-    return 0
-
-
-cdef int gate_backward_in_python(Work work) except -1:
-    cdef native.Environment found
-    type = compute_type(work.dtype)
-    cdef int64_t n = np.PyArray_SIZE(work.x), begin, end
-    slopes = work.y.reshape(-1)
-    quiet = begin_in_python(&found)
-    try:
-        for begin in range(0, n, PYTHON_CHUNK):
-            end = min(begin + PYTHON_CHUNK, n)
-            masks = []
-            for antithetic in (False, True):
-                work.gate.antithetic = antithetic
-                flags = np.unpackbits(bits_in_python(work, begin, end), count=end - begin, bitorder="little")
-                masks.append(flags.astype(type))
-            keep = keep_in_python(work, begin, end)
-            made = gates.slopes(ESTIMATORS[work.op], work.scale != 0.0, keep, masks, chunk(work.x, begin, end, type),
-                                chunk(work.other, begin, end, type), chunk(work.bias, begin, end, type))
-            slopes[begin:end] = np.where(np.signbit(keep), type(0), type(work.gate.gain) * made)
-    finally:
-        end_in_python(quiet, &found)
     return 0

@@ -8,7 +8,6 @@ def find_others(weight, int64_t targets, bint by_column, Call call not None):
     cdef Settings settings = settings_of(call.backend, call.num_threads)
     cdef np.ndarray given = of_numpy(weight, "weight"), x, spared, copies
     cdef int last = np.PyArray_NDIM(given) - 1
-    cdef native.Environment found
     cdef PyThreadState *state
     cdef native.fd_target_call select
     cdef const native.fd_isa *kernels = settings.kernels
@@ -24,12 +23,7 @@ def find_others(weight, int64_t targets, bint by_column, Call call not None):
     x = flat(given)
     spared = np.PyArray_EMPTY(np.PyArray_NDIM(given), np.PyArray_DIMS(given), np.NPY_BOOL, 0)
     if settings.module is not None:
-        quiet = begin_in_python(&found)
-        try:
-            targeted = find_targets(x.reshape(select.rows, select.columns), targets)
-        finally:
-            end_in_python(quiet, &found)
-        np.logical_not(targeted.reshape(true_shape(given)), out=spared)
+        in_python(store_others, (x.reshape(select.rows, select.columns), targets, spared))
         return spared
     copies = room(threads * native.target_copies(select.rows, select.columns) * np.PyArray_ITEMSIZE(x), np.NPY_UINT8)
     select.x, select.spared = np.PyArray_DATA(x), <uint8_t *>np.PyArray_DATA(spared)

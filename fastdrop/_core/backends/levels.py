@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HIGHEST", "fill_up"]
+__all__ = ["HIGHEST", "fill_up", "store"]
 
 HIGHEST = 2.0**1001  # at this level, all positive scores give 1: they are at least 2**-1000
 
@@ -29,6 +31,12 @@ def fill_up(scores: Floats, mean: float, floor: float) -> Floats:
     rest = np.clip((scores.shape[1] * mean - positive) / np.maximum(zeros, 1), floor, 1.0)
     keep: Floats = np.where(is_short, np.where(scores > 0, 1.0, rest), np.clip(high.view(np.float64) * scores, floor, 1.0))
     return keep
+
+
+def store(rows: NDArray[Any], n: int, mean: float, floor: float, drop: bool, out: Floats) -> None:
+    """Write the keep probabilities of rows of n scores; if `drop`, write 1 minus them."""
+    keep = fill_up(rows.astype(np.float64).reshape(-1, n), mean, floor)
+    out[...] = (1.0 - keep if drop else keep).reshape(out.shape)
 
 
 def excess(scores: Floats, level: Floats, mean: float, floor: float) -> Floats:

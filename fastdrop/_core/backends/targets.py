@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastdrop._core.arithmetic import compute_type
 
-__all__ = ["find_targets"]
+__all__ = ["find_targets", "store_others"]
 
 
 def find_targets(weight: NDArray[Any], count: int) -> NDArray[np.bool_]:
@@ -21,3 +21,8 @@ def find_targets(weight: NDArray[Any], count: int) -> NDArray[np.bool_]:
     left = count - np.count_nonzero(below, axis=0)
     targets: NDArray[np.bool_] = below | (equal & (np.cumsum(equal, axis=0) <= left))
     return targets
+
+
+def store_others(weight: NDArray[Any], count: int, out: NDArray[np.bool_]) -> None:
+    """Write flags of the other weights to `out`, which has the weights in any shape."""
+    np.logical_not(find_targets(weight, count).reshape(out.shape), out=out)
