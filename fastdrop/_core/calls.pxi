@@ -230,8 +230,7 @@ cdef Work begin(Call call, x, str name):
     cdef Work work = Work.__new__(Work)
     work.x = to_array(x, name)
     if not (runs_no_code(call.offset) and runs_no_code(call.start) and runs_no_code(call.num_threads)
-            and runs_no_code(call.global_shape) and runs_no_code(call.global_start)
-            and (runs_no_code(call.seed) or type(call.seed) is key_type or isinstance(call.seed, Counter))):
+            and runs_no_code(call.global_shape) and runs_no_code(call.global_start) and is_quiet_seed(call.seed)):
         shield(work)
     work.dtype = kind_of(work.x, name)
     work.settings = settings_of(call.backend, call.num_threads)
@@ -242,6 +241,11 @@ cdef bint runs_no_code(value):
     """Return whether the conversion of an argument runs none of the caller's code."""
     return (value is None or PyLong_CheckExact(value) or PyFloat_CheckExact(value) or PyUnicode_CheckExact(value)
             or type(value) is np.ndarray and np.PyArray_TYPE(value) != np.NPY_OBJECT)
+
+
+cdef bint is_quiet_seed(seed):
+    """Return whether the conversion of a seed runs none of the caller's code."""
+    return runs_no_code(seed) or type(seed) is key_type or isinstance(seed, Counter)
 
 
 cdef bint has_plain_axes(axes):

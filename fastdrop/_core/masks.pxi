@@ -86,13 +86,13 @@ cdef int fill_mask(Work work, int64_t n, np.ndarray out, bint packed) except -1:
     return 0
 
 
-def dropout_mask(shape, p, Call call not None, noise_shape=None, shared_axes=None, packed=False):
+def draw_mask(shape, p, Call call not None, noise_shape=None, shared_axes=None, packed=False):
     """Return keep flags, or packed keep bits. A seed is required."""
     call.use = REPEATED
     return call.mask(shape, p, noise_shape, shared_axes, packed)
 
 
-def apply_mask(x, mask, scale, out, backend, num_threads, fill=0.0):
+def use_mask(x, mask, scale, out, backend, num_threads, fill=0.0):
     """Return keep ? x * scale : fill, with the caller's own mask."""
     cdef Call call = Call.__new__(Call)
     call.seed, call.out, call.backend, call.num_threads = 0, out, backend, num_threads

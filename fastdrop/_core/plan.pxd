@@ -1,7 +1,7 @@
-# The declarations of `plan.pyx` that `numbers.pyx`, `pointers.pyx` and `dropout.pyx` use. They are private and may change with
+# The declarations of `plan.pyx` that `numbers.pyx` and `pointers.pyx` use. They are private and may change with
 # any version. Only `native.pxd` is for Cython code outside this package.
 cimport numpy as np
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
 from fastdrop._core cimport native
 
@@ -169,3 +169,23 @@ cdef int perform(Work work) except -1
 cdef int take_mask(Work work, mask, out) except -1
 cdef int perform_kept(Work work) except -1
 cdef int set_factors(Work work, factors) except -1
+
+# Flat memory
+cdef struct Addresses:
+    uintptr_t x, y, bias, residual           # 0 for a missing operand
+
+
+cdef struct Layouts:
+    native.fd_layout elements, mask, rows
+
+
+cdef int operation_of(const Addresses *at) noexcept
+cdef int item_size(int dtype) noexcept
+cdef bint are_apart(const Addresses *at, int64_t size, int64_t alignment) noexcept
+cdef void lay_flat(native.fd_call *call, Layouts *space, const Addresses *at, int64_t n, int64_t row, int dtype) noexcept
+cdef bint is_flat(Settings settings, const Addresses *at, int64_t n, int dtype) noexcept
+cdef int drop_flat(
+    Settings settings, const Addresses *at, int64_t n, int64_t row, int dtype, double p, const native.fd_key *key,
+    int num_threads, bint is_new
+) except -1
+cdef int run_with(Settings settings, native.fd_call *call, int num_threads, bint is_new) except -1

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self, disjoint_base
 
 from fastdrop._core.keys import Key
+from fastdrop._core.types import Backend, FixedSeed, Mode, Rate, Seed
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -265,8 +266,69 @@ def check_mode(mode: Any, allowed: tuple[str, ...] = ("inverted", "standard")) -
 def check_operand(value: ArrayLike, x: NDArray[Any], name: str) -> None: ...
 def check_out(out: Any, x: NDArray[Any], name: str = "input") -> int: ...
 def find_key(seed: Any, offset: Any) -> tuple[int, int]: ...
-def apply_mask(x: Any, mask: Any, scale: Any, out: Any, backend: Any, num_threads: Any, fill: float = 0.0) -> NDArray[Any]: ...
-def dropout_mask(
+def use_mask(x: Any, mask: Any, scale: Any, out: Any, backend: Any, num_threads: Any, fill: float = 0.0) -> NDArray[Any]: ...
+def draw_mask(
     shape: Any, p: Any, call: Call, noise_shape: Any = None, shared_axes: Any = None, packed: bool = False
 ) -> NDArray[Any]: ...
 def fold_in(seed: Any, data: Any) -> int: ...
+def dropout(
+    x: ArrayLike,
+    p: Rate = 0.5,
+    *,
+    mode: Mode = "inverted",
+    noise_shape: Sequence[int | None] | None = None,
+    shared_axes: int | Sequence[int] | None = None,
+    bias: NDArray[Any] | None = None,
+    residual: NDArray[Any] | None = None,
+    seed: Seed | None = None,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]: ...
+def dropout_backward(
+    grad: ArrayLike,
+    p: Rate = 0.5,
+    *,
+    mode: Mode = "inverted",
+    noise_shape: Sequence[int | None] | None = None,
+    shared_axes: int | Sequence[int] | None = None,
+    seed: FixedSeed,
+    offset: int = 0,
+    training: bool = True,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]: ...
+def dropout_mask(
+    shape: int | Sequence[int],
+    p: Rate = 0.5,
+    *,
+    noise_shape: Sequence[int | None] | None = None,
+    shared_axes: int | Sequence[int] | None = None,
+    packed: bool = False,
+    seed: Seed,
+    offset: int = 0,
+    out: NDArray[Any] | None = None,
+    start: int = 0,
+    global_shape: Sequence[int] | None = None,
+    global_start: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]: ...
+def apply_mask(
+    x: ArrayLike,
+    mask: NDArray[Any],
+    scale: float = 1.0,
+    *,
+    out: NDArray[Any] | None = None,
+    backend: Backend | None = None,
+    num_threads: int | None = None,
+) -> NDArray[Any]: ...

@@ -1,4 +1,4 @@
-# cython: language_level=3, freethreading_compatible=True, embedsignature=False, auto_pickle=False
+# cython: language_level=3, freethreading_compatible=True, embedsignature=False, auto_pickle=False, annotation_typing=False
 """The plan of a call: it checks a caller's arguments, converts them to integers and rounded factors, and runs a backend.
 
 A variant makes a `Call` from its keywords and calls a method of it. All checks come before the result is allocated, the result
@@ -14,6 +14,7 @@ import functools
 import hashlib
 import operator
 import os
+import sys
 from contextvars import ContextVar, copy_context
 
 cimport cython
@@ -50,6 +51,9 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     unsigned long long PyLong_AsUnsignedLongLong(object) except? 0xFFFFFFFFFFFFFFFF
+    unsigned long long as_unsigned "PyLong_AsUnsignedLongLong"(object) noexcept
+    PyObject *PyErr_Occurred()
+    void PyErr_Clear()
     PyThreadState *PyEval_SaveThread()
     void PyEval_RestoreThread(PyThreadState *)
 
@@ -86,3 +90,6 @@ include "decisions.pxi"
 include "calls.pxi"
 include "steps.pxi"
 include "masks.pxi"
+include "flat.pxi"
+include "entries.pxi"
+include "dropout.pxi"

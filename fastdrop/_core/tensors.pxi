@@ -138,7 +138,9 @@ cpdef object drop_memory(x, out, rule, more):
     cdef bint is_new = out is not x, is_contiguous, are_contiguous
     cdef Described from_, to
     cdef Addresses at
-    cdef int64_t n
+    cdef native.fd_key key
+    cdef Settings settings = effective()
+    cdef int64_t n, row
     exchange.describe(x, &from_)
     exchange.describe(out, &to)
     n = size_in_c_order(&from_)
@@ -152,7 +154,10 @@ cpdef object drop_memory(x, out, rule, more):
     are_contiguous = is_contiguous and (residual is None or residual.is_contiguous())
     if are_contiguous and place is None and not factors:
         at.x, at.y = <uintptr_t>from_.data, <uintptr_t>to.data
-        if drop_flat(&at, n, from_.shape[from_.ndim - 1] if from_.ndim else 1, dtype, <tuple>rule, threads, is_new):
+        if is_flat(settings, &at, n, dtype) and native.is_rate(p):
+            key.seed, key.offset = word(seed, "seed"), word(offset, "offset")
+            row = from_.shape[from_.ndim - 1] if from_.ndim else 1
+            drop_flat(settings, &at, n, row, dtype, p, &key, threads, is_new)
             return out
     shared_axes, global_shape, global_start = place or ((), None, None)
     steps = None

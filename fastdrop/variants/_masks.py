@@ -49,7 +49,7 @@ def decide(
         begin = (*[0 if axis in shared_axes else first[axis] for axis in axes], *[0] * len(tail))
     seed, offset = run.key
     placed = Call(seed, offset, True, None, call.start, whole, begin)
-    return plan.dropout_mask((*sizes, *tail), p, placed)
+    return plan.draw_mask((*sizes, *tail), p, placed)
 
 
 def check_whole_axes(call: Call, shape: tuple[int, ...], axes: Sequence[int], reason: str) -> None:

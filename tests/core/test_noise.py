@@ -8,7 +8,7 @@ import pytest
 import fastdrop
 from fastdrop._core import numbers
 from fastdrop._core.backends import reference
-from fastdrop._core.plan import Call, RoundToNearest, apply_mask
+from fastdrop._core.plan import Call, RoundToNearest, use_mask
 from fastdrop.verify.cases import COMPUTED, DTYPES, LINE, REFERENCE, equal_bytes, guarded, past_caches, values
 
 KEY = (91, 92)
@@ -145,7 +145,7 @@ def test_a_fill_with_a_given_mask(engine, dtype, fill):
     kept = fastdrop.dropout_mask(x.shape, 0.4, seed=KEY[0])
     want = np.where(kept, x, np.array(fill, x.dtype)).astype(x.dtype)
     for mask in (kept, np.packbits(kept, bitorder="little")):
-        assert equal_bytes(apply_mask(x, mask, 1.0, None, None, None, fill), want)
+        assert equal_bytes(use_mask(x, mask, 1.0, None, None, None, fill), want)
 
 
 @pytest.mark.parametrize("temperature", [1 / 100, 1 / 33, 1 / 32, 1 / 32.5, 0.1, 2 / 3, 2])

@@ -1,12 +1,4 @@
-# cython: language_level=3, freethreading_compatible=True, embedsignature=False, annotation_typing=False
-"""Dropout, its masks, and the caller's own masks. Each function is one call of the plan."""
-
-from fastdrop._core.plan cimport BACKWARD, Call, begin, finish_dropping
-
-from fastdrop._core import plan
-
-__all__ = ["apply_mask", "dropout", "dropout_backward", "dropout_mask"]
-
+# Dropout, its masks, and the caller's own masks: the public functions, which fastdrop/variants/dropout.py publishes.
 
 def dropout(
     x: ArrayLike,
@@ -197,6 +189,9 @@ def dropout_backward(
     return finish_dropping(call, begin(call, grad, "grad"), grad, p, noise_shape, shared_axes, mode, None, None)
 
 
+dropout, dropout_backward = quickened(dropout, FORWARD), quickened(dropout_backward, BACKWARD)
+
+
 def dropout_mask(
     shape: int | Sequence[int],
     p: Rate = 0.5,
@@ -250,7 +245,7 @@ def dropout_mask(
     array([97], dtype=uint8)
     """
     call = Call(seed, offset, True, out, start, global_shape, global_start, backend, num_threads)
-    return plan.dropout_mask(shape, p, call, noise_shape, shared_axes, packed)
+    return draw_mask(shape, p, call, noise_shape, shared_axes, packed)
 
 
 def apply_mask(
@@ -297,4 +292,4 @@ def apply_mask(
     >>> fastdrop.apply_mask(x, np.array([True, False, False, True]), 2.0)
     array([2., 0., 0., 8.], dtype=float32)
     """
-    return plan.apply_mask(x, mask, scale, out, backend, num_threads)
+    return use_mask(x, mask, scale, out, backend, num_threads)
