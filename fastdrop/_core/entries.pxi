@@ -1,6 +1,6 @@
 # The quick way into `dropout` and its backward function: most small calls need neither objects nor a tuple and a dict of
-# arguments, which the stable ABI of Python 3.11 makes for each call of a Cython function. Every other call, right or wrong, goes on
-# to the Cython function with the arguments as they were given. So each check and each message is written once.
+# arguments, which the stable ABI of Python 3.11 makes for each call of a Cython function. Every other call, right or wrong,
+# goes on to the Cython function with the arguments as they were given. So each check and each message is written once.
 
 from types import MethodType
 
