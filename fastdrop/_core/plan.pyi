@@ -49,6 +49,10 @@ def rounding_to_nearest(function: Callable[_P, _R]) -> Callable[_P, _R]: ...
 ESTIMATORS: tuple[str, ...]
 
 @disjoint_base
+class Quick:
+    def __init__(self, function: Callable[..., Any], use: int) -> None: ...
+
+@disjoint_base
 class Work: ...
 
 @disjoint_base
