@@ -67,7 +67,7 @@ cdef class Pass:
 
     def apply(self, mask, scale=1.0, x=None, out=None, fill=0.0):
         """Return keep ? x * scale : fill. By default `x` is the call's array and `out` the call's result."""
-        return apply_mask(self.x if x is None else x, mask, scale, self.y if out is None else out, None, None, fill)
+        return use_mask(self.x if x is None else x, mask, scale, self.y if out is None else out, None, None, fill)
 
     def store(self, values):
         """Store values in the result, rounded once to its dtype, and return it."""
