@@ -1,5 +1,6 @@
 # Dropout, its masks, and the caller's own masks: the public functions, which fastdrop/variants/dropout.py publishes.
 
+@cython.binding(True)
 def dropout(
     x: ArrayLike,
     p: Rate = 0.5,
@@ -131,6 +132,7 @@ def dropout(
     return finish_dropping(call, begin(call, x, "x"), x, p, noise_shape, shared_axes, mode, bias, residual)
 
 
+@cython.binding(True)
 def dropout_backward(
     grad: ArrayLike,
     p: Rate = 0.5,
@@ -192,6 +194,7 @@ def dropout_backward(
 dropout, dropout_backward = quickened(dropout, FORWARD), quickened(dropout_backward, BACKWARD)
 
 
+@cython.binding(True)
 def dropout_mask(
     shape: int | Sequence[int],
     p: Rate = 0.5,
@@ -248,6 +251,7 @@ def dropout_mask(
     return draw_mask(shape, p, call, noise_shape, shared_axes, packed)
 
 
+@cython.binding(True)
 def apply_mask(
     x: ArrayLike,
     mask: NDArray[Any],

@@ -6,12 +6,28 @@ from types import MethodType
 
 cdef extern from "structmember.h":
     """
-    /* Python.h does not declare these for the limited API before 3.12, although every CPython that it serves has them. */
+    /* The limited API before 3.12 declares no vectorcall: types may have it, but the functions that call them are left out. */
     #if defined(Py_LIMITED_API) && Py_LIMITED_API < 0x030C0000
     #define Py_TPFLAGS_HAVE_VECTORCALL (1UL << 11)
     #define PY_VECTORCALL_ARGUMENTS_OFFSET ((size_t)1 << (8 * sizeof(size_t) - 1))
-    PyAPI_FUNC(PyObject *) PyObject_Vectorcall(PyObject *called, PyObject *const *args, size_t n, PyObject *names);
-    PyAPI_FUNC(PyObject *) PyVectorcall_Call(PyObject *called, PyObject *args, PyObject *keywords);
+    static PyObject *fd_pass_on(PyObject *called, PyObject *const *args, size_t n, PyObject *keywords) {
+      const Py_ssize_t given = (Py_ssize_t)(n & ~PY_VECTORCALL_ARGUMENTS_OFFSET), named = keywords ? PyTuple_Size(keywords) : 0;
+      PyObject *const list = PyTuple_New(given), *const names = PyDict_New();
+      PyObject *result = NULL;
+      int failed = !list || !names;
+      for (Py_ssize_t k = 0; !failed && k < given; k++) {
+        Py_INCREF(args[k]);
+        failed = PyTuple_SetItem(list, k, args[k]) < 0;
+      }
+      for (Py_ssize_t k = 0; !failed && k < named; k++)
+        failed = PyDict_SetItem(names, PyTuple_GetItem(keywords, k), args[given + k]) < 0;
+      if (!failed) result = PyObject_Call(called, list, names);
+      Py_XDECREF(list);
+      Py_XDECREF(names);
+      return result;
+    }
+    #else
+    #define fd_pass_on PyObject_Vectorcall
     #endif
 
     typedef struct {
@@ -54,12 +70,12 @@ cdef extern from "structmember.h":
     void *fd_entry_members
     object PyType_FromSpec(PyType_Spec *)
     PyObject *PyType_GenericAlloc(PyTypeObject *, Py_ssize_t) except NULL
-    object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
+    object fd_pass_on(object, PyObject *const *, size_t, PyObject *)
+    object PyObject_Call(object, PyObject *, PyObject *)
     object PyObject_GetAttr(object, PyObject *)
     int PyObject_SetAttr(object, PyObject *, PyObject *) except -1  # deletes it if the value is NULL
     Py_ssize_t PyTuple_Size(PyObject *)
     PyObject *PyTuple_GetItem(PyObject *, Py_ssize_t)
-    void *PyVectorcall_Call
 
 cdef enum:
     MOST_ARGUMENTS = 16
@@ -130,7 +146,7 @@ cdef object call_entry(PyObject *self, PyObject *const *args, size_t n, PyObject
             <object>given[0], <object>given[1], <object>given[2], <object>given[3], <object>given[4], quick.use)
         if result is not None:
             return result
-    return PyObject_Vectorcall(quick.function, args, n, keywords)
+    return fd_pass_on(quick.function, args, n, keywords)
 
 
 cdef object drop_usual(x, p, seed, offset, out, int use):
@@ -177,6 +193,11 @@ cdef object function_of(PyObject *self):
     return (<Quick>(<fd_entry *>self).quick).function
 
 
+cdef object call_with_tuple(PyObject *self, PyObject *args, PyObject *keywords):
+    """Call the Cython function; for callers that do not know vectorcall."""
+    return PyObject_Call(function_of(self), args, keywords)
+
+
 cdef object attribute_of_entry(PyObject *self, PyObject *name):
     return PyObject_GetAttr(function_of(self), name)
 
@@ -197,7 +218,7 @@ cdef object bind_entry(PyObject *self, PyObject *instance, PyObject *owner):
 cdef object make_entry_type():
     cdef PyType_Slot[7] slots
     cdef PyType_Spec spec
-    slots[0].slot, slots[0].pfunc = Py_tp_call, PyVectorcall_Call
+    slots[0].slot, slots[0].pfunc = Py_tp_call, <void *>call_with_tuple
     slots[1].slot, slots[1].pfunc = Py_tp_getattro, <void *>attribute_of_entry
     slots[2].slot, slots[2].pfunc = Py_tp_setattro, <void *>set_attribute_of_entry
     slots[3].slot, slots[3].pfunc = Py_tp_repr, <void *>describe_entry
