@@ -96,35 +96,37 @@ INLINE uint32_t bits_of_float(float a) {
 }
 INLINE float widen_f16(uint16_t half) {
   const uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = half & 0x7FFF;
-  if (rest >= 0x7C00) return float_of_bits(sign | 0x7F800000 | (rest & 0x3FF) << 13);  /* infinity, NaN */
-  if (rest >= 0x0400) return float_of_bits(sign | ((rest << 13) + ((127 - 15) << 23)));
+  const uint32_t offset = rest >= 0x7C00 ? (255 - 31) << 23 : (127 - 15) << 23;        /* infinity and NaN, or a number */
   const float tiny = (float)(int32_t)rest * 0x1p-24f;                                  /* subnormal, zero: exact */
-  return float_of_bits(sign | bits_of_float(tiny));
+  return float_of_bits(sign | (rest < 0x0400 ? bits_of_float(tiny) : (rest << 13) + offset));
 }
 INLINE uint16_t narrow_f16(float a) {
   const uint32_t bits = bits_of_float(a), sign = bits >> 16 & 0x8000, rest = bits & 0x7FFFFFFF;
-  if (rest > 0x7F800000) return (uint16_t)(sign | 0x7E00 | (rest >> 13 & 0x3FF));      /* NaN */
-  if (rest >= 0x477FF000) return (uint16_t)(sign | 0x7C00);                            /* rounds past the largest number */
-  if (rest < 0x38800000) { /* subnormal or zero: an addition rounds it to a multiple of 2^-24 */
-    const uint32_t units = bits_of_float(float_of_bits(rest) + 0x1.8p-1f) - bits_of_float(0x1.8p-1f);
-    return (uint16_t)(sign | units);
-  }
-  const uint32_t up = rest - ((127 - 15) << 23) + 0xFFF + (rest >> 13 & 1);            /* nearest even, by carrying */
-  return (uint16_t)(sign | up >> 13);
+  const float size = float_of_bits(rest), most = 65536;                                /* rounds to infinity */
+  const uint32_t number = bits_of_float(size < most ? size : most);
+  const uint32_t up = number - ((127 - 15) << 23) + 0xFFF + (number >> 13 & 1);        /* nearest even, by carrying */
+  const uint32_t units = bits_of_float(size + 0x1.8p-1f) - bits_of_float(0x1.8p-1f);   /* subnormal or zero: a multiple of 2^-24 */
+  const uint32_t nan = a != a ? 0x7E00 | (rest >> 13 & 0x3FF) : 0;
+  return (uint16_t)(sign | nan | (rest < 0x38800000 ? units : up >> 13));
 }
 INLINE uint16_t narrow_bf16(float a) {
   const uint32_t bits = bits_of_float(a);
   if ((bits & 0x7FFFFFFF) > 0x7F800000) return (uint16_t)(bits >> 16 | 0x40);          /* NaN */
   return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
+/* Eight conversions are long code and take much longer than a call, so each operation calls them. */
+static NOINLINE void widen_eight(const uint16_t *from, float *to) {
+  for (int k = 0; k < 8; k++) to[k] = widen_f16(from[k]);
+}
+static NOINLINE void narrow_eight(const float *from, uint16_t *to) {
+  for (int k = 0; k < 8; k++) to[k] = narrow_f16(from[k]);
+}
 INLINE f32_v f16_load(const uint16_t *from) {
   f32_v a;
-  for (int k = 0; k < 8; k++) a.lane[k] = widen_f16(from[k]);
+  widen_eight(from, a.lane);
   return a;
 }
-INLINE void f16_store(uint16_t *to, f32_v a) {
-  for (int k = 0; k < 8; k++) to[k] = narrow_f16(a.lane[k]);
-}
+INLINE void f16_store(uint16_t *to, f32_v a) { narrow_eight(a.lane, to); }
 INLINE void f16_stream(uint16_t *to, f32_v a) { f16_store(to, a); }
 INLINE f32_v bf16_load(const uint16_t *from) {
   f32_v a;
