@@ -4,8 +4,8 @@
 static void NAME(draw_factors)(const uint32_t *counts, const double *expected, int64_t n, void *out, uint64_t *bits) {
   uint8_t flags[FD_DRAWS_PIECE];
   REAL *factors = (REAL *)out;
-  for (int64_t i = 0; i < n; i++) factors[i] = (REAL)((double)counts[i] * 0x1p32 / expected[i]);
-  for (int64_t i = 0; i < n; i++) flags[i] = counts[i] != 0;
+  INDEPENDENT for (int64_t i = 0; i < n; i++) factors[i] = (REAL)((double)counts[i] * 0x1p32 / expected[i]);
+  INDEPENDENT for (int64_t i = 0; i < n; i++) flags[i] = counts[i] != 0;
   for (int64_t i = n; i % 64; i++) flags[i] = 0;
   for (int64_t i = 0; i < n; i += 64) bits[i / 64] = u8_digits(flags + i, 0);
 }

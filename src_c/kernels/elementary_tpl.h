@@ -191,32 +191,32 @@ FAMILY(double, 64, 0x1p-55, DBL_MIN, DBL_MAX, 700)
 enum { FUNCTION_PIECE = 256 };
 
 /* Most pieces have usual numbers only. */
-#define USUAL_FUNCTION(name, type, n)                                       \
-  static void name##n##_all(const void *from, int64_t count, void *to) {    \
-    const type *x = (const type *)from;                                     \
-    type *y = (type *)to;                                                   \
-    for (int64_t some; count > 0; count -= some, x += some, y += some) {    \
-      some = count < FUNCTION_PIECE ? count : FUNCTION_PIECE;               \
-      int usual = 1;                                                        \
-      for (int64_t i = 0; i < some; i++) usual &= is_usual_##name##n(x[i]); \
-      if (usual)                                                            \
-        for (int64_t i = 0; i < some; i++) y[i] = usual_##name##n(x[i]);    \
-      else                                                                  \
-        for (int64_t i = 0; i < some; i++) y[i] = name##n(x[i]);            \
-    }                                                                       \
+#define USUAL_FUNCTION(name, type, n)                                                \
+  static void name##n##_all(const void *from, int64_t count, void *to) {             \
+    const type *x = (const type *)from;                                              \
+    type *y = (type *)to;                                                            \
+    for (int64_t some; count > 0; count -= some, x += some, y += some) {             \
+      some = count < FUNCTION_PIECE ? count : FUNCTION_PIECE;                        \
+      int usual = 1;                                                                 \
+      for (int64_t i = 0; i < some; i++) usual &= is_usual_##name##n(x[i]);          \
+      if (usual)                                                                     \
+        INDEPENDENT for (int64_t i = 0; i < some; i++) y[i] = usual_##name##n(x[i]); \
+      else                                                                           \
+        INDEPENDENT for (int64_t i = 0; i < some; i++) y[i] = name##n(x[i]);         \
+    }                                                                                \
   }
 
 /* In a long loop most steps wait for the one before. Two short loops are faster, because more of their elements are under way. */
-#define FUNCTION_OF_EXP(name, type, n)                                         \
-  static void name##n##_all(const void *from, int64_t count, void *to) {       \
-    const type *x = (const type *)from;                                        \
-    type *y = (type *)to, e[FUNCTION_PIECE];                                   \
-    for (int64_t some; count > 0; count -= some, x += some, y += some) {       \
-      some = count < FUNCTION_PIECE ? count : FUNCTION_PIECE;                  \
-      for (int64_t i = 0; i < some; i++) e[i] = x[i] < (type)0 ? x[i] : -x[i]; \
-      exp##n##_all(e, some, e);                                                \
-      for (int64_t i = 0; i < some; i++) y[i] = name##_of##n(x[i], e[i]);      \
-    }                                                                          \
+#define FUNCTION_OF_EXP(name, type, n)                                                     \
+  static void name##n##_all(const void *from, int64_t count, void *to) {                   \
+    const type *x = (const type *)from;                                                    \
+    type *y = (type *)to, e[FUNCTION_PIECE];                                               \
+    for (int64_t some; count > 0; count -= some, x += some, y += some) {                   \
+      some = count < FUNCTION_PIECE ? count : FUNCTION_PIECE;                              \
+      INDEPENDENT for (int64_t i = 0; i < some; i++) e[i] = x[i] < (type)0 ? x[i] : -x[i]; \
+      exp##n##_all(e, some, e);                                                            \
+      INDEPENDENT for (int64_t i = 0; i < some; i++) y[i] = name##_of##n(x[i], e[i]);      \
+    }                                                                                      \
   }
 
 #define BOTH_FUNCTIONS(kind, name) kind(name, float, 32) kind(name, double, 64)
@@ -231,17 +231,17 @@ BOTH_FUNCTIONS(FUNCTION_OF_EXP, softplus)
 static void scale64(const void *from, int64_t count, double factor, void *to) {
   const double *x = (const double *)from;
   double *y = (double *)to;
-  for (int64_t i = 0; i < count; i++) y[i] = factor * x[i];
+  INDEPENDENT for (int64_t i = 0; i < count; i++) y[i] = factor * x[i];
 }
 static void scale32(const void *from, int64_t count, double factor, void *to) {
   const float *x = (const float *)from;
   float *y = (float *)to;
-  for (int64_t i = 0; i < count; i++) y[i] = (float)(factor * (double)x[i]);
+  INDEPENDENT for (int64_t i = 0; i < count; i++) y[i] = (float)(factor * (double)x[i]);
 }
 static void scale_to_odd32(const void *from, int64_t count, double factor, void *to) {
   const float *x = (const float *)from;
   float *y = (float *)to;
-  for (int64_t i = 0; i < count; i++) {
+  INDEPENDENT for (int64_t i = 0; i < count; i++) {
     const double product = factor * (double)x[i], nearest = (double)(float)product;
     const int32_t is_above = fabs(nearest) > fabs(product), is_below = fabs(nearest) < fabs(product);
     y[i] = float_of((bits_of((float)product) - is_above) | is_above | is_below);
@@ -277,18 +277,18 @@ INLINE double kingma_slope_of64(double x, double e) {
 }
 
 /* Short loops, for the same reason as in FUNCTION_OF_EXP. */
-#define FUNCTION_OF_TWO_EXPS(name)                                             \
-  static void name##64_all(const void *from, int64_t count, void *to) {        \
-    const double *x = (const double *)from;                                    \
-    double *y = (double *)to, e[FUNCTION_PIECE], f[FUNCTION_PIECE];            \
-    for (int64_t some; count > 0; count -= some, x += some, y += some) {       \
-      some = count < FUNCTION_PIECE ? count : FUNCTION_PIECE;                  \
-      for (int64_t i = 0; i < some; i++) e[i] = -fabs(x[i]);                   \
-      for (int64_t i = 0; i < some; i++) f[i] = -fabs(place64(x[i]));          \
-      exp64_all(e, some, e);                                                   \
-      exp64_all(f, some, f);                                                   \
-      for (int64_t i = 0; i < some; i++) y[i] = name##_of64(x[i], e[i], f[i]); \
-    }                                                                          \
+#define FUNCTION_OF_TWO_EXPS(name)                                                         \
+  static void name##64_all(const void *from, int64_t count, void *to) {                    \
+    const double *x = (const double *)from;                                                \
+    double *y = (double *)to, e[FUNCTION_PIECE], f[FUNCTION_PIECE];                        \
+    for (int64_t some; count > 0; count -= some, x += some, y += some) {                   \
+      some = count < FUNCTION_PIECE ? count : FUNCTION_PIECE;                              \
+      INDEPENDENT for (int64_t i = 0; i < some; i++) e[i] = -fabs(x[i]);                   \
+      INDEPENDENT for (int64_t i = 0; i < some; i++) f[i] = -fabs(place64(x[i]));          \
+      exp64_all(e, some, e);                                                               \
+      exp64_all(f, some, f);                                                               \
+      INDEPENDENT for (int64_t i = 0; i < some; i++) y[i] = name##_of64(x[i], e[i], f[i]); \
+    }                                                                                      \
   }
 
 FUNCTION_OF_TWO_EXPS(molchanov)

@@ -55,14 +55,14 @@ static void NAME(shares)(const void *scores, int64_t n, double level, double of_
   const REAL *s = (const REAL *)scores;
   const double floor = call->floor;
   if (level > 0x1p1023)
-    for (int64_t i = 0; i < n; i++) out[i] = s[i] > 0 ? 1 : of_zeros;
+    INDEPENDENT for (int64_t i = 0; i < n; i++) out[i] = s[i] > 0 ? 1 : of_zeros;
   else
-    for (int64_t i = 0; i < n; i++) {
+    INDEPENDENT for (int64_t i = 0; i < n; i++) {
       const double product = level * (double)s[i], raised = product > floor ? product : floor;
       out[i] = raised < 1 ? raised : 1;
     }
   if (call->drop)
-    for (int64_t i = 0; i < n; i++) out[i] = 1 - out[i];
+    INDEPENDENT for (int64_t i = 0; i < n; i++) out[i] = 1 - out[i];
 }
 
 /* Whether all scores are finite and not negative. */

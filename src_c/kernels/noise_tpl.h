@@ -35,34 +35,34 @@ static void NAME(power)(REAL *r, int64_t n, double exponent) {
 static void NAME(gaussian)(const fd_noise_tile *tile) {
   const REAL *z = (const REAL *)tile->noise, scale = (REAL)tile->params[0];
   REAL *factors = (REAL *)tile->factors;
-  for (int64_t i = 0; i < tile->n; i++) factors[i] = (REAL)1 + scale * z[i];
+  INDEPENDENT for (int64_t i = 0; i < tile->n; i++) factors[i] = (REAL)1 + scale * z[i];
 }
 
 static void NAME(additive)(const fd_noise_tile *tile) {
   const REAL *z = (const REAL *)tile->noise, scale = (REAL)tile->params[0];
   REAL *factors = (REAL *)tile->factors;
-  for (int64_t i = 0; i < tile->n; i++) factors[i] = scale * z[i];
+  INDEPENDENT for (int64_t i = 0; i < tile->n; i++) factors[i] = scale * z[i];
 }
 
 static void NAME(spread)(const fd_noise_tile *tile) {
   const REAL *z = (const REAL *)tile->noise, *variance = (const REAL *)tile->other, least = (REAL)tile->params[0];
   REAL *factors = (REAL *)tile->factors;
-  for (int64_t i = 0; i < tile->n; i++) factors[i] = SQRT(variance[i] + least) * z[i];
+  INDEPENDENT for (int64_t i = 0; i < tile->n; i++) factors[i] = SQRT(variance[i] + least) * z[i];
 }
 
 static void NAME(spread_slope)(const fd_noise_tile *tile) {
   const REAL *z = (const REAL *)tile->noise, *variance = (const REAL *)tile->other, least = (REAL)tile->params[0];
   REAL *factors = (REAL *)tile->factors;
-  for (int64_t i = 0; i < tile->n; i++) factors[i] = (z[i] * (REAL)0.5) / SQRT(variance[i] + least);
+  INDEPENDENT for (int64_t i = 0; i < tile->n; i++) factors[i] = (z[i] * (REAL)0.5) / SQRT(variance[i] + least);
 }
 
 static void NAME(concrete)(const fd_noise_tile *tile) {
   const REAL *u = (const REAL *)tile->noise, odds = (REAL)tile->params[0], least = (REAL)tile->params[1];
   const REAL scale = (REAL)tile->params[3], steepness = (REAL)tile->params[4];
   REAL *factors = (REAL *)tile->factors, *slopes = (REAL *)tile->slopes;
-  for (int64_t i = 0; i < tile->n; i++) factors[i] = odds * ((((REAL)1 - u[i]) + least) / (u[i] + least));
+  INDEPENDENT for (int64_t i = 0; i < tile->n; i++) factors[i] = odds * ((((REAL)1 - u[i]) + least) / (u[i] + least));
   NAME(power)(factors, tile->n, tile->params[2]);
-  for (int64_t i = 0; i < tile->n; i++) {
+  INDEPENDENT for (int64_t i = 0; i < tile->n; i++) {
     const REAL drop = (REAL)1 / ((REAL)1 + factors[i]), kept = ((REAL)1 - drop) * scale;
     factors[i] = kept;
     if (slopes) slopes[i] = kept * scale - (drop * kept) * steepness;
@@ -72,7 +72,7 @@ static void NAME(concrete)(const fd_noise_tile *tile) {
 static void NAME(uniform)(const fd_noise_tile *tile) {
   const REAL *u = (const REAL *)tile->noise, width = (REAL)tile->params[0];
   REAL *factors = (REAL *)tile->factors, *slopes = (REAL *)tile->slopes;
-  for (int64_t i = 0; i < tile->n; i++) {
+  INDEPENDENT for (int64_t i = 0; i < tile->n; i++) {
     const REAL centred = (u[i] + u[i]) - (REAL)1;
     factors[i] = (REAL)1 + width * centred;
     if (slopes) slopes[i] = centred;
@@ -82,16 +82,16 @@ static void NAME(uniform)(const fd_noise_tile *tile) {
 static void NAME(scaled)(const fd_noise_tile *tile) {
   const REAL *z = (const REAL *)tile->noise, *scale = (const REAL *)tile->other;
   REAL *factors = (REAL *)tile->factors;
-  for (int64_t i = 0; i < tile->n; i++) factors[i] = (REAL)1 + scale[i] * z[i];
+  INDEPENDENT for (int64_t i = 0; i < tile->n; i++) factors[i] = (REAL)1 + scale[i] * z[i];
 }
 
 /* Keep probabilities. That of a NaN is -0. */
 static void NAME(gate)(const void *logits, int64_t n, double gain, double shift, void *keep) {
   const REAL *x = (const REAL *)logits, slope = (REAL)gain, base = (REAL)shift;
   REAL *p = (REAL *)keep;
-  for (int64_t i = 0; i < n; i++) p[i] = slope * x[i] + base;
+  INDEPENDENT for (int64_t i = 0; i < n; i++) p[i] = slope * x[i] + base;
   FD_JOIN(NAME(sigmoid), _all)(p, n, p);
-  for (int64_t i = 0; i < n; i++) p[i] = p[i] == p[i] ? p[i] : -(REAL)0;
+  INDEPENDENT for (int64_t i = 0; i < n; i++) p[i] = p[i] == p[i] ? p[i] : -(REAL)0;
 }
 
 /* The slope of one logit; `estimator` and `divided` are constants at every use. */
@@ -109,7 +109,7 @@ INLINE REAL NAME(gate_slope)(const fd_gate_tile *tile, int estimator, int divide
 INLINE void NAME(gate_slopes_by)(const fd_gate_tile *tile, int estimator, int divided) {
   const fd_gate_tile of = *tile; /* a copy: stores to slopes cannot change it */
   REAL *slopes = (REAL *)of.slopes;
-  for (int64_t i = 0; i < of.n; i++) slopes[i] = NAME(gate_slope)(&of, estimator, divided, i);
+  INDEPENDENT for (int64_t i = 0; i < of.n; i++) slopes[i] = NAME(gate_slope)(&of, estimator, divided, i);
 }
 
 static void NAME(gate_slopes)(const fd_gate_tile *tile, int estimator, int divided) {
@@ -129,7 +129,7 @@ static void NAME(gate_slopes)(const fd_gate_tile *tile, int estimator, int divid
 static void NAME(products)(const void *gradients, const void *values, int64_t n, void *slopes) {
   const REAL *g = (const REAL *)gradients, *x = (const REAL *)values;
   REAL *products = (REAL *)slopes;
-  for (int64_t i = 0; i < n; i++) products[i] = (g[i] * x[i]) * products[i];
+  INDEPENDENT for (int64_t i = 0; i < n; i++) products[i] = (g[i] * x[i]) * products[i];
 }
 
 /* Sum of a tile in float64: the second half is added to the first until one number is left. The first two steps are one.

@@ -6,7 +6,7 @@
 /* (2 (w >> 9) + 1) 2^-24: the midpoints of 2^23 equal parts of (0, 1), exact in float32. */
 static void uniforms32(const fd_word *words, int64_t n, void *out) {
   float *u = (float *)out;
-  for (int64_t i = 0; i < n; i++) u[i] = (float)(int32_t)(2 * (words[i] >> 9) + 1) * 0x1p-24f;
+  INDEPENDENT for (int64_t i = 0; i < n; i++) u[i] = (float)(int32_t)(2 * (words[i] >> 9) + 1) * 0x1p-24f;
 }
 
 /* (2 (v >> 12) + 1) 2^-53, where v has two words; exact in float64. The upper 52 bits of v are the digits of a number in [1, 2). */
@@ -16,7 +16,7 @@ INLINE double uniform_of(const fd_word *pair) {
 }
 static void uniforms64(const fd_word *words, int64_t n, void *out) {
   double *u = (double *)out;
-  for (int64_t i = 0; i < n; i++) u[i] = uniform_of(words + 2 * i);
+  INDEPENDENT for (int64_t i = 0; i < n; i++) u[i] = uniform_of(words + 2 * i);
 }
 
 /* There is one polynomial per octave of the distance from 0 or 1. The first loop computes the octave and the position in it,
@@ -29,7 +29,7 @@ static void some_normals32(const fd_word *words, int64_t n, float *z) {
   const int32_t most = 0x7FFFFF80;
   uint32_t octave[NORMALS_AT_ONCE];
   float x[NORMALS_AT_ONCE];
-  for (int64_t i = 0; i < n; i++) {
+  INDEPENDENT for (int64_t i = 0; i < n; i++) {
     const int32_t given = (int32_t)(words[i] ^ (0 - (words[i] >> 31))), away = given < most ? given : most;
     const int32_t bits = bits_of((float)away + 0.5f);
     octave[i] = (uint32_t)((bits >> 23) - 126);
@@ -44,7 +44,7 @@ static void some_normals32(const fd_word *words, int64_t n, float *z) {
     for (int k = NORMAL_DEGREE - 1; k >= 0; k--) y = f32_add(f32_mul(y, at), f32_lookup(normal_table[k], octave + i));
     f32_store(x + i, y);
   }
-  for (int64_t i = 0; i < n; i++) z[i] = float_of(bits_of(x[i]) ^ (int32_t)(~words[i] & 0x80000000u));
+  INDEPENDENT for (int64_t i = 0; i < n; i++) z[i] = float_of(bits_of(x[i]) ^ (int32_t)(~words[i] & 0x80000000u));
 }
 static void normals32(const fd_word *words, int64_t n, void *out) {
   for (int64_t i = 0; i < n; i += NORMALS_AT_ONCE)
@@ -86,7 +86,7 @@ static void some_normals64(const fd_word *words, int64_t n, double *z) {
   double u[NORMALS_AT_ONCE], depth[NORMALS_AT_ONCE], tail[NORMALS_AT_ONCE];
   uint32_t place[NORMALS_AT_ONCE];
   int64_t tails = 0;
-  for (int64_t i = 0; i < n; i++) z[i] = uniform_of(words + 2 * i) - 0.5;
+  INDEPENDENT for (int64_t i = 0; i < n; i++) z[i] = uniform_of(words + 2 * i) - 0.5;
   for (int64_t i = 0; i < n; i++) {
     place[tails] = (uint32_t)i, u[tails] = z[i] + 0.5; /* exact: the difference was */
     tails += fabs(z[i]) > 0.425;

@@ -24,7 +24,7 @@ INLINE double rate_at(const void *rates, int rates_dtype, int64_t i) {
 /* Splits rates of float32; returns whether any is 1. */
 INLINE int split_singles(const float *rates, int64_t n, uint8_t *high, uint8_t *low) {
   int any_certain = 0;
-  for (int64_t i = 0; i < n; i++) {
+  INDEPENDENT for (int64_t i = 0; i < n; i++) {
     const int32_t upper = (int32_t)(rates[i] * 0x1p16f);
     high[i] = (uint8_t)(upper >> 8);
     low[i] = (uint8_t)upper;
@@ -36,7 +36,7 @@ INLINE int split_singles(const float *rates, int64_t n, uint8_t *high, uint8_t *
 /* The same for keep probabilities: 65536 (1 - keep), rounded down. 1 - keep rounds to 1 from 2^-54 down. */
 INLINE int split_kept_singles(const float *keep, int64_t n, uint8_t *high, uint8_t *low) {
   int any_certain = 0;
-  for (int64_t i = 0; i < n; i++) {
+  INDEPENDENT for (int64_t i = 0; i < n; i++) {
     const float scaled = keep[i] * 0x1p16f;
     const int32_t whole = (int32_t)scaled, upper = 0x10000 - whole - ((float)whole < scaled);
     high[i] = (uint8_t)(upper >> 8);
@@ -48,7 +48,7 @@ INLINE int split_kept_singles(const float *keep, int64_t n, uint8_t *high, uint8
 
 INLINE int split_doubles(const void *rates, int rates_dtype, int64_t n, uint8_t *high, uint8_t *low) {
   int any_certain = 0;
-  for (int64_t i = 0; i < n; i++) {
+  INDEPENDENT for (int64_t i = 0; i < n; i++) {
     const double rate = rate_at(rates, rates_dtype, i);
     const uint64_t fixed = fixed_rate(rate);
     high[i] = (uint8_t)(fixed >> 56);
@@ -77,7 +77,7 @@ static int split_upper(const void *rates, int rates_dtype, int64_t n, int skip, 
 /* Replaces the upper digits by digits 8 * byte to 8 * byte + 7. One tile in fifteen needs byte 2; hardly any needs byte 3. */
 static void split_byte(const void *rates, int rates_dtype, int64_t n, int skip, int byte, split_rates *split) {
   uint8_t *digits = split->digits[0] + skip;
-  for (int64_t i = 0; i < n; i++) digits[i] = (uint8_t)(fixed_rate(rate_at(rates, rates_dtype, i)) >> (56 - 8 * byte));
+  INDEPENDENT for (int64_t i = 0; i < n; i++) digits[i] = (uint8_t)(fixed_rate(rate_at(rates, rates_dtype, i)) >> (56 - 8 * byte));
 }
 
 /* Drops the elements with rate 1, whose digits do not fit. */
@@ -172,11 +172,11 @@ static void factors32(const void *rates, int rates_dtype, int64_t n, void *out) 
   const float *singles = (const float *)rates;
   const double *doubles = (const double *)rates;
   if (rates_dtype == (FD_FLOAT32 | FD_KEPT))
-    for (int64_t i = 0; i < n; i++) factors[i] = 1.0f / singles[i];
+    INDEPENDENT for (int64_t i = 0; i < n; i++) factors[i] = 1.0f / singles[i];
   else if (rates_dtype == FD_FLOAT32)
-    for (int64_t i = 0; i < n; i++) factors[i] = (float)(1.0 / (1.0 - (double)singles[i]));
+    INDEPENDENT for (int64_t i = 0; i < n; i++) factors[i] = (float)(1.0 / (1.0 - (double)singles[i]));
   else
-    for (int64_t i = 0; i < n; i++) factors[i] = (float)(1.0 / (1.0 - doubles[i]));
+    INDEPENDENT for (int64_t i = 0; i < n; i++) factors[i] = (float)(1.0 / (1.0 - doubles[i]));
 }
 
 static void factors64(const void *rates, int rates_dtype, int64_t n, void *out) {
@@ -184,9 +184,9 @@ static void factors64(const void *rates, int rates_dtype, int64_t n, void *out) 
   const float *singles = (const float *)rates;
   const double *doubles = (const double *)rates;
   if (rates_dtype == (FD_FLOAT64 | FD_KEPT))
-    for (int64_t i = 0; i < n; i++) factors[i] = 1.0 / doubles[i];
+    INDEPENDENT for (int64_t i = 0; i < n; i++) factors[i] = 1.0 / doubles[i];
   else if (rates_dtype == FD_FLOAT32)
-    for (int64_t i = 0; i < n; i++) factors[i] = 1.0 / (1.0 - (double)singles[i]);
+    INDEPENDENT for (int64_t i = 0; i < n; i++) factors[i] = 1.0 / (1.0 - (double)singles[i]);
   else
-    for (int64_t i = 0; i < n; i++) factors[i] = 1.0 / (1.0 - doubles[i]);
+    INDEPENDENT for (int64_t i = 0; i < n; i++) factors[i] = 1.0 / (1.0 - doubles[i]);
 }

@@ -17,9 +17,9 @@ static void NAME(row_sums)(void *values, int64_t rows, int64_t n) {
   for (int64_t half; left > SHORT; left = half) {
     half = (left + 1) / 2;
     for (int64_t row = 0; row < rows; row++) {
-      REAL *restrict first = all + row * n;
-      const REAL *restrict second = first + half;
-      for (int64_t i = 0; i < left - half; i++) first[i] = first[i] + second[i];
+      REAL *first = all + row * n;
+      const REAL *second = first + half;
+      INDEPENDENT for (int64_t i = 0; i < left - half; i++) first[i] = first[i] + second[i];
     }
   }
   if (left == 16) NAME(halve_rows)(all, rows, n, 8), left = 8;
@@ -52,13 +52,13 @@ static void NAME(row_spread)(void *values, int64_t rows, int64_t n, double more,
 static void NAME(row_products)(void *gradients, const void *values, const void *totals, int64_t n) {
   REAL *g = (REAL *)gradients;
   const REAL *x = (const REAL *)values, *divisors = (const REAL *)totals;
-  for (int64_t i = 0; i < n; i++) g[i] = g[i] * (x[i] / divisors[i]);
+  INDEPENDENT for (int64_t i = 0; i < n; i++) g[i] = g[i] * (x[i] / divisors[i]);
 }
 
 static void NAME(row_add)(void *to, const void *from, int64_t n) {
   REAL *a = (REAL *)to;
   const REAL *b = (const REAL *)from;
-  for (int64_t i = 0; i < n; i++) a[i] = a[i] + b[i];
+  INDEPENDENT for (int64_t i = 0; i < n; i++) a[i] = a[i] + b[i];
 }
 
 #undef NAME

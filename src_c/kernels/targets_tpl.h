@@ -52,7 +52,7 @@ static void NAME(count_digits)(const void *elements, int64_t n, const fd_digits 
 
 /* Spares the elements that are not below the limit. */
 static void NAME(spare_neighbours)(const void *elements, int64_t n, uint64_t limit, uint8_t *spared) {
-  for (int64_t i = 0; i < n; i++) spared[i] = NAME(magnitude)((const BITS *)elements + i) >= (BITS)limit;
+  INDEPENDENT for (int64_t i = 0; i < n; i++) spared[i] = NAME(magnitude)((const BITS *)elements + i) >= (BITS)limit;
 }
 
 /* Spares the elements that are not below the limits of their lanes. */
@@ -64,7 +64,7 @@ static void NAME(spare_larger)(const fd_target_rows *rows, const uint64_t *limit
     const BITS *x = (const BITS *)rows->x + row * rows->step;
     NAME(fetch_row)(x, rows);
     uint8_t *to = spared + row * rows->step;
-    for (int64_t k = 0; k < lanes; k++) to[k] = NAME(magnitude)(x + k) >= limit[k];
+    INDEPENDENT for (int64_t k = 0; k < lanes; k++) to[k] = NAME(magnitude)(x + k) >= limit[k];
   }
 }
 
