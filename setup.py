@@ -2,7 +2,7 @@
 
 Each instruction set is one C file with its own compiler flags, listed in ``src_c/isa/list.h``. The rest of the library is built
 for the baseline machine; the instruction set is chosen at run time. An instruction set that the compiler rejects is left out,
-with a message. OpenMP is used if a test program with OpenMP compiles, links and runs.
+with a message. OpenMP is used if a test program with OpenMP compiles, links and runs; otherwise the library has its own threads.
 
 These variables of the environment change the build: ``FASTDROP_OPENMP=0`` turns OpenMP off; ``FASTDROP_DEBUG=1`` keeps debug
 information, function names and the signatures of compiled functions; ``FASTDROP_ABI3=1`` builds for the stable ABI, so that
@@ -28,7 +28,7 @@ KERNELS = "fastdrop._core.native"  # the module that contains the C library
 SOURCES = Path("src_c")
 INCLUDE = Path("fastdrop/include")
 OWN_SOURCES = {"_core.pointers": ["src_c/xla.c"]}  # C files that belong to a module
-DRIVERS = sorted(SOURCES.glob("drivers/*.c"))
+DRIVERS = sorted(set(SOURCES.glob("drivers/*.c")) - set(SOURCES.glob("drivers/workers_*.c")))
 DECLARATIONS = sorted(Path("fastdrop").rglob("*.px[di]"))
 HEADERS = [str(path) for path in (*SOURCES.rglob("*.h"), *INCLUDE.glob("*.h"))]
 # name, machine, compiler flags
@@ -110,14 +110,15 @@ class BuildExt(build_ext):
 
     def build_extension(self, ext):
         if ext.name == KERNELS:
-            openmp = self.openmp_flags()
+            threading, threaded = self.threading()
             flags = FLAGS + next((option for option in FRAMES if not self.fails(PROGRAM, ["-Werror", *option])), [])
             macros, objects = self.instruction_sets(flags)
-            macros.append(("FD_FLAGS", f'"{" ".join(flags + openmp)}"'))
+            macros.append(("FD_FLAGS", f'"{" ".join(flags + threaded)}"'))
             for path in DRIVERS:
-                objects += self.objects(path, flags + (openmp if path.stem == "drive" else []), macros)
+                objects += self.objects(path, flags, macros)
+            objects += self.objects(SOURCES / f"drivers/workers_{threading}.c", flags + threaded)
             ext.extra_objects += objects
-            ext.extra_link_args += openmp
+            ext.extra_link_args += threaded
         super().build_extension(ext)
 
     def objects(self, path, flags, macros=()):
@@ -166,14 +167,15 @@ class BuildExt(build_ext):
                 return str(error) or type(error).__name__
         return ""
 
-    def openmp_flags(self):
+    def threading(self):
+        """Return the name of the threads, and the flags that they need."""
         if os.environ.get("FASTDROP_OPENMP", "1") == "0":
             print("fastdrop: built without OpenMP, as FASTDROP_OPENMP=0 asks", file=sys.stderr)
-            return []
-        if error := self.fails(OPENMP_PROGRAM, ["-fopenmp"], run=True):
-            print(f"fastdrop: no working OpenMP, so each call uses one thread: {error}", file=sys.stderr)
-            return []
-        return ["-fopenmp"]
+        elif error := self.fails(OPENMP_PROGRAM, ["-fopenmp"], run=True):
+            print(f"fastdrop: built without OpenMP, because it does not work: {error}", file=sys.stderr)
+        else:
+            return "openmp", ["-fopenmp"]
+        return "posix", ["-pthread"]
 
 
 def level(name):

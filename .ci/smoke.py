@@ -1,4 +1,4 @@
-"""Use an installed wheel as a program does: threads, a fork after them, and another OpenMP runtime in the process.
+"""Use an installed wheel as a program does: threads, a fork after them, and PyTorch's threads in the process.
 
 Usage: python .ci/smoke.py [torch]
 """

@@ -32,7 +32,7 @@ def describe(threads: int, isa: str | None) -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version() + ("" if getattr(sys, "_is_gil_enabled", lambda: True)() else ", free-threaded"),
         "build": native.build(),
-        "openmp": native.has_openmp(),
+        "threading": native.threading(),
         "isa": isa or fastdrop.get_isa(),
         "isas": fastdrop.config()["isas"],
         "threads": threads,

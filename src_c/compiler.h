@@ -30,6 +30,15 @@
 #define INLINE static inline __attribute__((always_inline, unused))
 #define NOINLINE __attribute__((noinline))
 
+/* Tells the processor that the thread waits in a loop. */
+#if defined(__x86_64__) || defined(__i386__)
+#define PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define PAUSE() __asm__ volatile("yield")
+#else
+#define PAUSE() ((void)0)
+#endif
+
 /* Keeps gcc's scheduler from undoing an interleaving that the source has on purpose. */
 #define KEEP_ORDER() __asm__ volatile("" :::)
 

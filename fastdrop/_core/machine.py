@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["MOST_THREADS", "automatic_num_threads", "free_memory", "last_level_cache"]
 
-MOST_THREADS = 4 * (os.cpu_count() or 1)  # more gain nothing, and OpenMP ends a process that cannot start them
+MOST_THREADS = 4 * (os.cpu_count() or 1)  # more gain nothing
 DEFAULT_CACHE = 2**25  # bytes, for systems that do not report the size
 CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")

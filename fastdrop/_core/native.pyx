@@ -46,7 +46,7 @@ cdef extern from "fastdrop.h" nogil:
     uint64_t fd_fold_in(const fd_isa *isa, uint64_t seed, uint64_t data)
     void fd_philox(const fd_isa *isa, const uint32_t *counter, const uint32_t *key, uint32_t *out)
     const char *fd_build()
-    int fd_has_openmp()
+    const char *fd_threading()
     uint64_t fd_float_begin()
     void fd_float_end(uint64_t found)
     int fd_float_is_default()
@@ -300,9 +300,9 @@ def build():
     return fd_build().decode().strip()
 
 
-def has_openmp():
-    """Return whether the kernels were built with OpenMP."""
-    return bool(fd_has_openmp())
+def threading():
+    """Return the kind of the kernels' threads: "openmp", or "posix" for a pool of their own."""
+    return fd_threading().decode()
 
 
 def contracts(str isa):

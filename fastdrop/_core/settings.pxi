@@ -44,7 +44,6 @@ cdef dict remembered = {}                                 # its results, by (bac
 cdef object refuse_open = None                            # raises the reason why a setting is open: `settings.refuse_open`
 cdef int64_t bypass_bytes = NEVER
 cdef int64_t least_per_thread = LEAST_PER_THREAD
-cdef bint has_openmp = native.has_openmp()
 
 
 def set_process_settings(Settings settings not None):
@@ -115,7 +114,7 @@ def set_least_per_thread(int64_t n):
 cpdef int useful_threads(int64_t n, int allowed) noexcept nogil:
     """Return the number of threads, at most `allowed`, that a call on `n` elements uses."""
     cdef int64_t useful = n // least_per_thread
-    return <int>min(useful, allowed) if useful > 1 and has_openmp else 1
+    return <int>min(useful, allowed) if useful > 1 else 1
 
 
 cdef int threads_of(Settings settings, int64_t n) noexcept:

@@ -273,8 +273,8 @@ def get_isa() -> str:
 def set_num_threads(number: int) -> None:
     """Choose the largest number of threads that a call of the C backend may use, for the whole process.
 
-    Results do not depend on it. Small arrays use one thread, and so do all calls in a forked child. At most four threads per
-    processor are started. The Numba and NumPy backends always use one thread.
+    Results do not depend on it. Small arrays use one thread. So do all calls in a forked child if the build uses OpenMP. At most
+    four threads per processor are started. The Numba and NumPy backends always use one thread.
 
     Parameters
     ----------
@@ -381,8 +381,8 @@ def config() -> dict[str, Any]:
     dict
         ``version``; ``stream``, the number of the rule that defines the bits; ``backend``, the one in force, and ``backends``,
         the installed ones; ``isa``, the instruction set in force, ``isas``, those that this build has and this machine can
-        run, and ``isas_built``; ``num_threads``; ``openmp``, whether the C kernels use OpenMP; ``cache_bytes``, the size of
-        the last-level cache; ``numpy``, the version of NumPy.
+        run, and ``isas_built``; ``num_threads``; ``threading``, the kind of the C kernels' threads, ``"openmp"`` or
+        ``"posix"``; ``cache_bytes``, the size of the last-level cache; ``numpy``, the version of NumPy.
 
     Examples
     --------
@@ -401,7 +401,7 @@ def config() -> dict[str, Any]:
         "isas": available_isas(),
         "isas_built": list(native.isas()),
         "num_threads": get_num_threads(),
-        "openmp": native.has_openmp(),
+        "threading": native.threading(),
         "cache_bytes": last_level_cache(),
         "numpy": np.__version__,
     }

@@ -366,8 +366,8 @@ void fd_philox(const fd_isa *isa, const uint32_t counter[4], const uint32_t key[
 /* The compiler of this build, and its flags if the build system passed them. */
 const char *fd_build(void);
 
-/* Whether the library was built with OpenMP. */
-int fd_has_openmp(void);
+/* The threads of this build: "openmp", or "posix" for a pool of its own. */
+const char *fd_threading(void);
 
 /* The calling thread's floating-point environment. fd_float_begin sets round-to-nearest, keeps subnormals, and returns the
  * previous environment; fd_float_end restores it. Every worker does this. Callers of the Python backends must do it for

@@ -1,8 +1,8 @@
 /* fastdrop_simple.h: dropout of flat arrays with checks, for compiled code of all kinds.
  *
  * The bits and the bytes are those of the Python function fastdrop.dropout; docs/stream.md defines them. The functions use the
- * best instruction set of the machine. They may be called from many threads at once. A child after a fork works on one
- * thread, whatever `threads` is, because OpenMP's threads do not survive a fork.
+ * best instruction set of the machine. They may be called from many threads at once. In a build with OpenMP, a
+ * child after a fork works on one thread, whatever `threads` is, because OpenMP's threads do not survive a fork.
  */
 #ifndef FASTDROP_SIMPLE_H
 #define FASTDROP_SIMPLE_H

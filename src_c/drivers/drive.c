@@ -1,112 +1,38 @@
-/* drive.c: distributes tiles to threads. This is the only file that uses OpenMP, and its threads are a state of the process.
+/* drive.c: divides a call into pieces, which threads process.
  *
- * Each worker processes one run of whole tiles, so that its prefetches and stores walk forward through memory. A bit depends
- * only on its index, so the number of workers changes nothing. Every worker sets the floating-point environment that the
- * guarantee requires, and restores the previous one.
- *
- * OpenMP has two traps, which the right number of workers avoids. Its threads do not survive a fork, and a child that used them
- * would wait for ever. So a forked child uses one worker. And libgomp ends the process if it cannot start a thread. So before the
- * pool of the calling thread grows, that many threads are started here on trial.
+ * Each piece is one run of whole tiles, so that its prefetches and stores walk forward through memory. A bit depends only on its
+ * index, so the number of pieces changes nothing. Each piece is processed in the floating-point environment that the guarantee
+ * requires, and the thread's previous one is restored.
  */
 #include "drivers/drive.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#include <pthread.h>
-#include <sched.h>
-#include <unistd.h>
-#ifdef __linux__
-#include <sys/syscall.h>
-#endif
+#include "drivers/workers.h"
 
-enum { MOST_TRIALS = 1024, MOST_YIELDS = 1000 };
-
-static int is_fork;
-static void set_fork(void) { is_fork = 1; }
-__attribute__((constructor)) static void watch_forks(void) { pthread_atfork(NULL, NULL, set_fork); }
-
-/* The threads of a trial wait at `gate`, so that all of them exist at once. */
 typedef struct {
-  pthread_mutex_t gate;
-  pthread_t threads[MOST_TRIALS];
-  long ids[MOST_TRIALS];
-  int arrived;
-} trial;
+  range_work *work;
+  const void *job;
+  int64_t n, share; /* elements of the job, and of each of its pieces but the last ones */
+} division;
 
-static void *wait_at_gate(void *context) {
-  trial *run = context;
-  pthread_mutex_lock(&run->gate);
-#ifdef __linux__
-  run->ids[run->arrived++] = syscall(SYS_gettid);
-#endif
-  pthread_mutex_unlock(&run->gate);
-  return NULL;
-}
-
-/* A joined thread still counts against the system's limit for a moment, as long as it has its id. */
-static void wait_for_end(const trial *run) {
-#ifdef __linux__
-  int yields = 0;
-  for (int i = 0; i < run->arrived; i++)
-    while (yields++ < MOST_YIELDS && !syscall(SYS_tgkill, (long)getpid(), run->ids[i], 0L)) sched_yield();
-#else
-  (void)run;
-#endif
-}
-
-/* Returns how many of `wanted` further threads can be started. */
-static int startable_threads(int wanted) {
-  trial run = {.gate = PTHREAD_MUTEX_INITIALIZER};
-  int started = 0;
-  pthread_mutex_lock(&run.gate);
-  while (started < wanted && started < MOST_TRIALS && !pthread_create(&run.threads[started], NULL, wait_at_gate, &run))
-    started++;
-  pthread_mutex_unlock(&run.gate);
-  for (int i = 0; i < started; i++) pthread_join(run.threads[i], NULL);
-  wait_for_end(&run);
-  return started;
-}
-
-/* Returns the number of workers, at most `wanted`. The calling thread is one of them. */
-static int usable_workers(int wanted) {
-  static _Thread_local int pool = 1; /* this thread's workers in its last parallel region; libgomp ends those that a region leaves out */
-  if (is_fork || wanted <= 1) return 1;
-  if (omp_get_level()) pool = 1; /* within another parallel region there is no pool */
-  if (wanted > pool) wanted = pool + startable_threads(wanted - pool);
-  if (!omp_get_level()) pool = wanted;
-  return wanted;
-}
-#else
-static int usable_workers(int wanted) { (void)wanted; return 1; }
-#endif
-
-int fd_has_openmp(void) {
-#ifdef _OPENMP
-  return 1;
-#else
-  return 0;
-#endif
-}
-
-static void run_piece(range_work *work, const void *job, int64_t begin, int64_t end) {
+static void run_range(range_work *work, const void *job, int64_t begin, int64_t end) {
   const uint64_t found = fd_float_begin();
   work(job, begin, end);
   fd_float_end(found);
 }
 
+static void run_piece(const void *of, int piece) {
+  const division *call = (const division *)of;
+  const int64_t begin = fd_min(call->n, piece * call->share), end = fd_min(call->n, begin + call->share);
+  if (begin < end) run_range(call->work, call->job, begin, end);
+}
+
 void fd_parallel(range_work *work, const void *job, int64_t n, int threads) {
   const int64_t tiles = (n + FD_TILE - 1) / FD_TILE;
-  const int pieces = usable_workers((int)fd_min(tiles, threads));
+  const int pieces = fd_usable_workers((int)fd_min(tiles, threads));
   if (pieces <= 1) {
-    run_piece(work, job, 0, n);
+    run_range(work, job, 0, n);
     return;
   }
-  const int64_t share = (tiles + pieces - 1) / pieces * FD_TILE;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(pieces) schedule(static)
-#endif
-  for (int piece = 0; piece < pieces; piece++) {
-    const int64_t begin = fd_min(n, piece * share), end = fd_min(n, begin + share);
-    if (begin < end) run_piece(work, job, begin, end);
-  }
+  const division call = {work, job, n, (tiles + pieces - 1) / pieces * FD_TILE};
+  fd_run_pieces(run_piece, &call, pieces);
 }

@@ -41,5 +41,6 @@ int main(int argc, char **argv) {
     printf("%s: %d checks, %d failed\n", fd_isa_name(isa), checks - checks_before, failures - failures_before);
   }
   check_simple();
+  check_threads();
   return failures != 0;
 }

@@ -53,5 +53,6 @@ void check_selection(const fd_isa *isa);
 void check_gate(const fd_isa *isa);
 void check_blocks(void);
 void check_simple(void);
+void check_threads(void);
 
 #endif

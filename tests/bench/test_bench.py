@@ -472,7 +472,7 @@ def made_record(ratios, own="c", cases=(SMALL,)):
     found = records.Record()
     known = {"date": "2000-01-01", "cpu": "<cpu>", "build": "gcc 1.2.3 -O3", "isa": "portable", "system": "s", "python": "3"}
     numbers = {"threads": 1, "processors": 1, "caches": {"L1": 2**15}, "memory_bytes": None, "load": [0.5]}
-    more = {"isas": ["portable"], "huge_pages": None, "openmp": True, "versions": {"numpy": "2.0"}}
+    more = {"isas": ["portable"], "huge_pages": None, "threading": "openmp", "versions": {"numpy": "2.0"}}
     found.add({"kind": "environment", **known, **numbers, **more})
     for case in cases:
         names = ("copy", *ratios)

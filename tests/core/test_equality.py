@@ -96,7 +96,6 @@ def test_sizes_lie_around_the_tile_of_the_kernels():
     assert re.search(rf"FD_TILE = {TILE}\b", header)
 
 
-@pytest.mark.skipif(not native.has_openmp(), reason="this build has no OpenMP")
 def test_the_table_runs_on_several_threads():
     assert plan.useful_threads(THREADED_SIZE, THREADS) == THREADS
     assert plan.useful_threads(SIZES[-1], THREADS) == 1

@@ -14,6 +14,7 @@ import pytest
 
 import fastdrop
 from fastdrop import theory
+from fastdrop._core import native
 from fastdrop.variants._blocks import exact_seed_rate
 from fastdrop.verify.cases import (
     OPS,
@@ -372,6 +373,84 @@ def test_fork_while_other_threads_compute(run_python):
         )
     )
     assert done.stdout == "[0, 0, 0, 0, 0]\nTrue\n", done.stderr
+
+
+@needs_fork
+@pytest.mark.skipif(not LINUX, reason="only Linux lists a process's threads")
+def test_threads_of_a_child(run_python):
+    """OpenMP's threads do not survive a fork, so a child uses one. The own pool starts again, also in the child of a child."""
+    done = run_python(
+        textwrap.dedent(FORKING)
+        + textwrap.dedent(
+            """
+            def child_threads(generation):
+                child = os.fork()
+                if not child:
+                    signal.alarm(30)
+                    started = started_threads(compute_all)
+                    print(generation, started, all(map(equal_bytes, compute_all(), wanted)), flush=True)
+                    if generation == 1:
+                        child_threads(2)
+                    os._exit(0)
+                os.waitpid(child, 0)
+            compute_all()
+            child_threads(1)
+            """
+        )
+    )
+    started = 0 if native.threading() == "openmp" else 2
+    assert done.stdout == f"1 {started} True\n2 {started} True\n", done.stderr
+
+
+@pytest.mark.skipif(not LINUX, reason="only Linux lists a process's threads")
+def test_python_threads_at_once(run_python):
+    """Each thread that calls has a pool with OpenMP. The callers share the own pool, which is as large as one call needs."""
+    done = run_python(
+        textwrap.dedent(FORKING)
+        + textwrap.dedent(
+            """
+            import threading
+            computed, counted, right = threading.Barrier(4), threading.Barrier(4), []
+            def work():
+                for _ in range(20):
+                    right.append(all(map(equal_bytes, compute_all(), wanted)))
+                computed.wait(60)
+                counted.wait(60)
+            before = os_threads()
+            threads = [threading.Thread(target=work) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            computed.wait(60)
+            print(os_threads() - before - len(threads))
+            counted.wait(60)
+            for thread in threads:
+                thread.join()
+            print(len(right), all(right))
+            """
+        )
+    )
+    assert done.stdout == f"{6 if native.threading() == 'openmp' else 2}\n60 True\n", done.stderr
+
+
+@pytest.mark.skipif(not LINUX or native.threading() == "openmp", reason="OpenMP's threads take signals")
+def test_signals_go_to_pythons_threads(run_python):
+    done = run_python(
+        textwrap.dedent(FORKING)
+        + textwrap.dedent(
+            """
+            from pathlib import Path
+            def blocks(thread):
+                lines = Path(f"/proc/self/task/{thread}/status").read_text().splitlines()
+                mask = int(next(line.split()[1] for line in lines if line.startswith("SigBlk")), 16)
+                return [bool(mask >> number - 1 & 1) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGSEGV)]
+            before = set(os.listdir("/proc/self/task"))
+            compute_all()
+            print([blocks(thread) for thread in set(os.listdir("/proc/self/task")) - before], blocks(os.getpid()))
+            """
+        )
+    )
+    one = [True, True, False]
+    assert done.stdout == f"{[one, one]} {[False] * 3}\n", done.stderr
 
 
 DATA_LOADER = """

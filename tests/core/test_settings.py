@@ -133,7 +133,7 @@ def test_config_shows_what_is_in_force():
     assert shown["numpy"] == np.__version__
     assert {"c", "numpy"} <= set(shown["backends"])
     assert set(shown["isas"]) <= set(shown["isas_built"])
-    assert shown["openmp"] is native.has_openmp()
+    assert shown["threading"] == native.threading()
     assert shown["cache_bytes"] > 0
 
 

@@ -41,6 +41,7 @@ RUNS = {
         **LINES,
         "RUN": f"env OMP_TOOL_LIBRARIES={ARCHER} TSAN_OPTIONS=ignore_noninstrumented_modules=1",
     },
+    "clang, tsan, own threads": {"CC": "clang", "SANITIZE": "thread", "THREADS": "posix", **LINES},
     "valgrind": {"CC": "gcc", **LINES, "RUN": "valgrind --leak-check=full --errors-for-leak-kinds=definite"},
     "x86-64 without AVX": {"CC": "gcc", "RUN": "qemu-x86_64-static -cpu qemu64"},
     "aarch64": emulated("aarch64"),

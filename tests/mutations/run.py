@@ -32,6 +32,7 @@ import tomllib
 
 ROOT = Path(__file__).parents[2]
 FAULTS, RESULTS, PAGE = ROOT / "tests/mutations/faults.toml", ROOT / "tests/mutations/results.jsonl", ROOT / "docs/mutations.md"
+POSIX = "src_c/drivers/workers_posix.c"  # a build has it only without OpenMP
 COMPILED = {".c", ".h", ".pyx", ".pxi", ".pxd"}
 MOST_SECONDS = 200  # of a processor for the tests of one fault; a test that does not end has seen the fault
 ADDED = ["-o", "addopts=--strict-markers --import-mode=importlib"]  # without plugins, which only cost time
@@ -133,8 +134,9 @@ exec(compile(text, "setup.py", "exec"))
 """
 
 
-def build(folder: Path, modules: set[str] | None = None) -> tuple[int, str]:
-    """Build some compiled modules, or all, beside their sources."""
+def build(folder: Path, modules: set[str] | None = None, file: str = "") -> tuple[int, str]:
+    """Build some compiled modules, or all, beside their sources, with the threads that a file with a fault is for."""
+    os.environ["FASTDROP_OPENMP"] = "0" if file == POSIX else "1"
     return run(folder, "-c", BUILD, " ".join(modules or ()), "-q", "build_ext", "--inplace", seconds=3600)
 
 
@@ -172,7 +174,7 @@ def judge(fault: Fault, folder: Path, faulty: set[str]) -> tuple[str, str]:
         if is_compiled(fault):
             own, before = modules_with(fault.file), set(faulty)
             faulty |= own
-            if (failed := build(folder, own | before))[0]:
+            if (failed := build(folder, own | before, fault.file))[0]:
                 return REFUSED, failed[1].strip().splitlines()[-1]
             faulty -= before - own
         plain = PLAIN if fault.file.startswith("src_c/") and not any("[" in test for test in fault.tests) else []
