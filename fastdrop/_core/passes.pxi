@@ -1,48 +1,42 @@
-# Two passes of one batch: the logarithms of their probabilities and the terms of their loss. NumPy computes exp and log.
-
-cdef object exp = np.exp, log = np.log
-
+# Two passes of one batch: the logarithms of their probabilities and the terms of their loss.
 
 def loss_of_passes(first, second, targets, strength, mask, form):
     """Return the loss of two passes."""
     cdef native.Environment found
-    quiet = begin_in_python(&found)
+    cdef Passes passes = Passes.__new__(Passes)
+    native.environment_begin(&found)
     try:
-        return Passes.__new__(Passes, first, second, targets, strength, mask, form).loss()
+        passes.take(first, second, targets, strength, mask, form)
+        return passes.loss()
     finally:
-        end_in_python(quiet, &found)
+        native.environment_end(&found)
 
 
 def gradients_of_passes(first, second, targets, strength, mask, form):
     """Return the flags of the samples that count, as in `Passes`, and the gradients of their loss."""
     cdef native.Environment found
-    cdef Passes passes
-    quiet = begin_in_python(&found)
+    cdef Passes passes = Passes.__new__(Passes)
+    native.environment_begin(&found)
     try:
-        passes = Passes.__new__(Passes, first, second, targets, strength, mask, form)
+        passes.take(first, second, targets, strength, mask, form)
         return passes.counts, passes.gradients()
     finally:
-        end_in_python(quiet, &found)
+        native.environment_end(&found)
 
 
 cdef class Passes:
-    """Two checked passes of one batch, with one row per sample that counts. The caller rounds to nearest.
+    """Two checked passes of one batch, with one row per sample that counts. The caller rounds to nearest."""
 
-    Attributes
-    ----------
-    counts : numpy.ndarray or None
-        True for the samples that count; None if the rows of a matrix all count.
-    logs, ratios : numpy.ndarray
-        log P and log Q of the two passes, of shape (2, rows, classes), and log P - log Q, which is 0 for a class that both
-        passes mask (-inf), in float64.
-    """
-
-    cdef readonly np.ndarray counts, logs, ratios
+    cdef np.ndarray counts                   # True for the samples that count; None if the rows of a matrix all count
     cdef np.ndarray targets                  # of int64
+    cdef np.ndarray logs                     # log P and log Q of the two passes, of shape (2, rows, classes), in float64
+    cdef np.ndarray shares                   # P and Q themselves
+    cdef np.ndarray sums                     # room for a number per row of both passes
     cdef double entropy_factor               # multiplies the cross entropy of each sample
     cdef double divergence_factor            # multiplies the divergence of each sample
 
-    def __cinit__(self, first, second, targets, strength, mask, form):
+    cdef int take(self, first, second, targets, strength, mask, form) except -1:
+        """Check and take the arguments of a loss."""
         cdef np.ndarray a = as_real_array(first, "first"), b = as_real_array(second, "second")
         cdef np.ndarray classes = of_numpy(targets, "targets"), flags = None if mask is None else of_numpy(mask, "mask")
         cdef double weight = usual_strength(strength), share  # this may run the caller's code
@@ -65,60 +59,65 @@ cdef class Passes:
             classes = np.ascontiguousarray(classes, np.int64)
         self.targets, share = classes, 1.0 / max(np.PyArray_SIZE(classes), 1)
         self.entropy_factor, self.divergence_factor = (share, weight * share) if form == "paper" else (0.5 * share, weight)
-        self.set_logarithms(in_type(a, np.NPY_FLOAT64), in_type(b, np.NPY_FLOAT64))
+        return self.take_logits(a, b)
 
-    cdef int set_logarithms(self, np.ndarray a, np.ndarray b) except -1:
-        """Set the logarithms for flat logits of float64."""
-        cdef int64_t rows = np.PyArray_DIM(a, 0), classes = np.PyArray_DIM(a, 1)
-        cdef np.npy_intp[3] dims = [2, rows, classes]
-        cdef np.ndarray sums
-        cdef double *p
-        if not np.PyArray_SAMESHAPE(a, b) or rows != np.PyArray_SIZE(self.targets):
+    cdef int take_logits(self, np.ndarray a, np.ndarray b) except -1:
+        """Set the probabilities and their logarithms."""
+        cdef int64_t rows = np.PyArray_SIZE(self.targets), classes, n, row
+        if np.PyArray_NDIM(a) != 2 or not np.PyArray_SAMESHAPE(a, b) or np.PyArray_DIM(a, 0) != rows:
             raise ValueError(
                 f"first and second must keep their shapes during the call; got {true_shape(a)} and {true_shape(b)}")
-        self.logs, self.ratios = np.PyArray_EMPTY(3, dims, np.NPY_FLOAT64, 0), np.PyArray_EMPTY(2, dims + 1, np.NPY_FLOAT64, 0)
-        if not rows * classes:
+        classes = np.PyArray_DIM(a, 1)
+        n = rows * classes
+        cdef np.npy_intp[3] dims = [2, rows, classes]
+        self.logs = self.shares = np.PyArray_EMPTY(3, dims, np.NPY_FLOAT64, 0)
+        self.sums = room(2 * rows, np.NPY_FLOAT64)
+        if not n:
             return 0
-        p = <double *>np.PyArray_DATA(self.logs)
-        check_masks(<double *>np.PyArray_DATA(a), <double *>np.PyArray_DATA(b), rows, classes)
-        shift_rows(<double *>np.PyArray_DATA(a), p, rows, classes)
-        shift_rows(<double *>np.PyArray_DATA(b), p + rows * classes, rows, classes)
-        sums = log(sum_rows(exp(self.logs)))
-        subtract_sums(p, <double *>np.PyArray_DATA(sums), rows, classes, <double *>np.PyArray_DATA(self.ratios))
+        cdef double *p = <double *>np.PyArray_DATA(self.logs)
+        cdef double *sums = <double *>np.PyArray_DATA(self.sums)
+        widen_into(a, p)
+        widen_into(b, p + n)
+        check_masks(p, p + n, rows, classes)
+        shift_rows(p, 2 * rows, classes)
+        self.shares = in_float64("exp", self.logs, None, None)
+        cdef double *share = <double *>np.PyArray_DATA(self.shares)
+        for row in range(2 * rows):
+            sums[row] = pairwise_sum(share + row * classes, classes)
+        cdef np.ndarray logs_of_sums = in_float64("log", self.sums, None, None)
+        divide_by_sums(p, share, sums, <double *>np.PyArray_DATA(logs_of_sums), 2 * rows, classes)
         return 0
 
-    def loss(self):
+    cdef double loss(self):
         """Return the loss: the sums over samples of their cross entropies and of (P - Q) (log P - log Q) / 2."""
         cdef int64_t rows = np.PyArray_DIM(self.logs, 1), classes = np.PyArray_DIM(self.logs, 2), n = rows * classes, i
-        cdef np.ndarray entropies = room(rows, np.NPY_FLOAT64), divergences = exp(self.logs)
         cdef const double *p = <const double *>np.PyArray_DATA(self.logs)
-        cdef const double *ratio = <const double *>np.PyArray_DATA(self.ratios)
-        cdef double *d = <double *>np.PyArray_DATA(divergences)
-        cdef double *entropy = <double *>np.PyArray_DATA(entropies)
+        cdef double *d = <double *>np.PyArray_DATA(self.shares)  # the terms take the place of what they are made of
+        cdef double *entropy = <double *>np.PyArray_DATA(self.sums)
         cdef const int64_t *target = <const int64_t *>np.PyArray_DATA(self.targets)
         for i in range(rows):
             entropy[i] = -(p[i * classes + target[i]] + p[n + i * classes + target[i]])
         for i in range(n):
-            d[i] = 0.5 * (d[i] - d[n + i]) * ratio[i]
+            d[i] = 0.5 * (d[i] - d[n + i]) * log_ratio(p[i], p[n + i])
         return self.entropy_factor * pairwise_sum(entropy, rows) + self.divergence_factor * pairwise_sum(d, n)
 
-    def gradients(self):
+    cdef np.ndarray gradients(self):
         """Return the gradients of the loss with respect to the logits of both passes, as one array of (2, rows, classes)."""
         cdef int64_t rows = np.PyArray_DIM(self.logs, 1), classes = np.PyArray_DIM(self.logs, 2), n = rows * classes, i, row
-        cdef np.npy_intp[3] dims = [2, rows, classes]
-        cdef np.ndarray made = np.PyArray_EMPTY(3, dims, np.NPY_FLOAT64, 0), both = exp(self.logs), sums
-        cdef const double *own = <const double *>np.PyArray_DATA(both)
+        cdef np.ndarray made = np.PyArray_EMPTY(3, np.PyArray_DIMS(self.logs), np.NPY_FLOAT64, 0)
+        cdef const double *own = <const double *>np.PyArray_DATA(self.shares)
         cdef const double *other = own + n
-        cdef const double *ratio = <const double *>np.PyArray_DATA(self.ratios)
+        cdef double *ratio = <double *>np.PyArray_DATA(self.logs)  # the ratios take the place of the first pass's logarithms
         cdef double *y = <double *>np.PyArray_DATA(made)
-        cdef const double *total
+        cdef double *total = <double *>np.PyArray_DATA(self.sums)
         cdef const int64_t *target = <const int64_t *>np.PyArray_DATA(self.targets)
         cdef double entropy = self.entropy_factor, divergence = self.divergence_factor
         for i in range(n):
+            ratio[i] = log_ratio(ratio[i], ratio[n + i])
             y[i] = own[i] * ratio[i]
             y[n + i] = other[i] * -ratio[i]
-        sums = sum_rows(made)
-        total = <const double *>np.PyArray_DATA(sums)
+        for row in range(2 * rows):
+            total[row] = pairwise_sum(y + row * classes, classes)
         for row in range(rows):
             for i in range(row * classes, (row + 1) * classes):
                 y[i] = slope(own[i], own[i], other[i], ratio[i], total[row], entropy, divergence)
@@ -173,7 +172,18 @@ cdef int check_masks(const double *a, const double *b, int64_t rows, int64_t cla
     return 0
 
 
-cdef void shift_rows(const double *x, double *y, int64_t rows, int64_t classes) noexcept:
+cdef int widen_into(np.ndarray a, double *y) except -1:
+    """Write the elements of an array of real numbers in float64."""
+    cdef np.ndarray each
+    if is_usual(a) and np.PyArray_TYPE(a) == np.NPY_FLOAT32:
+        widen(<float *>np.PyArray_DATA(a), y, np.PyArray_SIZE(a))
+        return 0
+    each = in_type(a, np.NPY_FLOAT64)
+    memcpy(y, np.PyArray_DATA(each), np.PyArray_NBYTES(each))
+    return 0
+
+
+cdef void shift_rows(double *x, int64_t rows, int64_t classes) noexcept:
     """Subtract the largest number of each row; NaN counts as the largest."""
     cdef int64_t row, i
     cdef double largest
@@ -185,33 +195,30 @@ cdef void shift_rows(const double *x, double *y, int64_t rows, int64_t classes) 
                 if largest != largest:
                     break
         for i in range(classes):
-            y[i] = x[i] - largest
+            x[i] = x[i] - largest
         x += classes
-        y += classes
 
 
-cdef void subtract_sums(double *p, const double *sums, int64_t rows, int64_t classes, double *ratio) noexcept:
-    """Subtract the logarithms of the sums from both passes, and write the differences."""
-    cdef int64_t n = rows * classes, row, i
-    for row in range(2 * rows):
+@cython.cdivision(True)  # the sum of a row with a NaN is NaN, and no other is below 1
+cdef void divide_by_sums(
+    double *logs, double *shares, const double *sums, const double *logs_of_sums, int64_t rows, int64_t classes
+) noexcept:
+    """Divide each row by its sum, and subtract the sum's logarithm from the logarithms."""
+    cdef int64_t row, i
+    cdef double factor
+    for row in range(rows):
+        factor = 1.0 / sums[row]
         for i in range(row * classes, (row + 1) * classes):
-            p[i] = p[i] - sums[row]
-    for i in range(n):
-        ratio[i] = 0.0 if p[i] == -INFINITY and p[n + i] == -INFINITY else p[i] - p[n + i]
+            logs[i] = logs[i] - logs_of_sums[row]
+            shares[i] = shares[i] * factor
+
+
+cdef inline double log_ratio(double log_p, double log_q) noexcept:
+    """Return log P - log Q, which is 0 for a class that both passes mask (-inf)."""
+    return 0.0 if log_p == -INFINITY and log_q == -INFINITY else log_p - log_q
 
 
 # Sums ---------------------------------------------------------------------------------------------------------------
-
-cdef np.ndarray sum_rows(np.ndarray values):
-    """Return the sums along the last axis of an array of float64 with three axes, in C order."""
-    cdef np.ndarray sums = np.PyArray_EMPTY(2, np.PyArray_DIMS(values), np.NPY_FLOAT64, 0)
-    cdef const double *x = <const double *>np.PyArray_DATA(values)
-    cdef double *y = <double *>np.PyArray_DATA(sums)
-    cdef int64_t n = np.PyArray_DIM(values, 2), row
-    for row in range(np.PyArray_SIZE(sums)):
-        y[row] = pairwise_sum(x + row * n, n)
-    return sums
-
 
 cdef double pairwise_sum(const double *x, int64_t n) noexcept:
     """Return a sum in the order of numpy.add.reduce, which takes microseconds for so few numbers.

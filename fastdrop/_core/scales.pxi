@@ -63,7 +63,7 @@ cdef object variances(np.ndarray log_alpha, most, bint roots):
         given = clamped(log_alpha, most)
     elif np.PyArray_TYPE(log_alpha) != np.NPY_FLOAT32 or not np.PyArray_ISNOTSWAPPED(log_alpha):
         given = in_type(log_alpha, np.NPY_FLOAT64)
-    cdef np.ndarray made = in_float64("exp", given, None, None)
+    cdef np.ndarray made = in_float64("exp", given, None, None, False, given if most is not None else None)
     cdef double *each = <double *>np.PyArray_DATA(made)
     cdef uint64_t state
     cdef bint are_finite = True

@@ -244,6 +244,17 @@ typedef struct {
   uint8_t *spared;              /* the result: 0 for the targets, 1 for all others */
 } fd_target_call;
 
+/* Products of rows and matrices: y[j] = ((x[0] weight[0][j]) + x[1] weight[1][j]) + ..., each operation rounded. The caller rounds to
+ * nearest. */
+typedef struct {
+  int is_double;
+  int64_t rows, n, m;
+  int64_t step;                 /* elements from the matrix of a row to that of the next row; 0 if all rows have one matrix */
+  const void *x, *weight;       /* rows * n; matrices of (n, m) */
+  void *y;                      /* rows * m, apart from the operands */
+} fd_product;
+void fd_multiply_rows(const fd_product *call);
+
 /* The instruction sets of this build, the weakest first. */
 int fd_isa_count(void);
 const fd_isa *fd_isa_at(int i);

