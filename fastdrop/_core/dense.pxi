@@ -122,8 +122,8 @@ cdef class Linear:
 
 
 # Products -----------------------------------------------------------------------------------------------------------
-# NumPy computes those of matrices, so their callers call `begin_in_python` before the first product and `end_in_python` after the
-# last one.
+# NumPy computes those of matrices, so their callers call `begin_in_python` before the first product, and `end_in_python` after
+# the last one.
 
 cdef object matmul = np.matmul
 
