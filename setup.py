@@ -62,6 +62,9 @@ SMALL = ["-fno-tree-vectorize", "-freorder-blocks-algorithm=simple"]
 SMALL += [f"-fno-align-{places}" for places in ("functions", "loops", "jumps", "labels")]
 # One module has loops over arrays of weights. For 4 KB of code, these flags cut their time to a half or a quarter.
 LOOPS = {"fastdrop._core.numbers": ["-ftree-vectorize", "-fvect-cost-model=dynamic", "-funswitch-loops"]}
+# -Os vectorizes no loop. So in the wheel of the stable ABI, this module is made smaller by 16 KB in another way.
+LEAN = ["-fno-inline-functions", "-fno-inline-small-functions", "-fno-early-inlining", "-fno-tree-pre", "-fno-gcse"]
+LEAN += ["-fno-code-hoisting", "-fno-tree-dominator-opts", "-fno-reorder-blocks-and-partition"]
 # Private functions are of Python's class for compiled functions, which has no signatures: 35 KB less in the wheel.
 PRIVATE = {"binding": DEBUG}
 ABI3 = os.environ.get("FASTDROP_ABI3", "0") == "1"
@@ -103,8 +106,10 @@ class BuildExt(build_ext):
             directives = PRIVATE if "._core." in ext.name else {}
             force = DEBUG or is_outdated(ext)
             ext.sources = cythonize(ext, quiet=True, force=force, cache=cache, compiler_directives=directives)[0].sources
-            if ext.name != KERNELS and not self.fails(PROGRAM, ["-Werror", *SMALL]):
+            if ext.name != KERNELS and not self.fails(PROGRAM, ["-Werror", *SMALL, *LEAN]):
                 ext.extra_compile_args += SMALL + LOOPS.get(ext.name, [])
+                if ABI3 and ext.name in LOOPS:
+                    ext.extra_compile_args += LEAN
         self.parallel = self.parallel or os.cpu_count()
         super().build_extensions()
 
@@ -181,7 +186,7 @@ class BuildExt(build_ext):
 def level(name):
     """Return the flag of optimization of one of Cython's modules. -O2 makes them a tenth smaller than -O3.
 
-    In the wheel of the stable ABI -Os makes them smaller still; but it vectorizes no loop, so not the module with loops.
+    In the wheel of the stable ABI -Os makes them smaller still, except the module with loops.
     """
     if name == KERNELS:
         return []
