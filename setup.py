@@ -2,7 +2,7 @@
 
 Each instruction set is one C file with its own compiler flags, listed in ``src_c/isa/list.h``. The rest of the library is built
 for the baseline machine; the instruction set is chosen at run time. An instruction set that the compiler rejects is left out,
-with a message. OpenMP is used if a test program with OpenMP compiles, links and runs; otherwise the library has its own threads.
+with a message. OpenMP is used if a test program with it compiles, links and runs. Otherwise the library has its own threads.
 
 These variables of the environment change the build: ``FASTDROP_OPENMP=0`` turns OpenMP off; ``FASTDROP_DEBUG=1`` keeps debug
 information, function names and the signatures of compiled functions; ``FASTDROP_ABI3=1`` builds for the stable ABI, so that

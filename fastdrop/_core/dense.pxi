@@ -137,10 +137,15 @@ cdef int multiply_matrices(np.ndarray a, np.ndarray b, np.ndarray y) except -1:
     return 0
 
 
+# A sample's product with fewer outputs or more weights takes less time in the BLAS than in the library's own loop.
+cdef int64_t LEAST_OUTPUTS = 4, MOST_WEIGHTS = 4096
+
+
 cdef int multiply_groups(np.ndarray rows, np.ndarray weights, np.ndarray y) except -1:
     """Write the products of groups of samples and their matrices to a new array."""
     cdef native.Environment found
-    if np.PyArray_DIM(rows, 1) == 1:
+    cdef int64_t outputs = np.PyArray_DIM(weights, 2)
+    if np.PyArray_DIM(rows, 1) == 1 and outputs >= LEAST_OUTPUTS and np.PyArray_DIM(weights, 1) * outputs <= MOST_WEIGHTS:
         return multiply_samples(flat(rows), weights, y)
     quiet = begin_in_python(&found)
     try:

@@ -273,7 +273,7 @@ def get_isa() -> str:
 def set_num_threads(number: int) -> None:
     """Choose the largest number of threads that a call of the C backend may use, for the whole process.
 
-    Results do not depend on it. Small arrays use one thread. So do all calls in a forked child if the build uses OpenMP. At most
+    Results do not depend on it. Small arrays use one thread. So do all calls in a forked child if OpenMP is used. At most
     four threads per processor are started. The Numba and NumPy backends always use one thread.
 
     Parameters

@@ -84,9 +84,9 @@ def drop_connect(
     The connection from input i to output o of sample n is dropped if U(j) < p, with j = (n in + i) out + o; with
     ``per="batch"``, j = i out + o. The bias of output o has the index n out + o (with ``per="batch"``, o) under the seed
     ``fold_in(seed, "bias")`` and the same offset. A dropped connection has the weight 0: with an infinite input the output is
-    NaN. Masks and masked weights are the same to the bit everywhere, and so are the products of a single sample with its own
-    mask, which are added in the order of the inputs. NumPy's BLAS computes the products of several samples with one mask, so
-    their last bits may differ between machines.
+    NaN. Masks and masked weights are the same to the bit everywhere. With one mask per sample, at least 4 outputs and at most
+    4,096 weights, products are added in the order of the inputs, with the same bits everywhere. NumPy's BLAS computes the other
+    products, so their last bits may differ between machines.
 
     References
     ----------

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop._core import native, plan
+from fastdrop._core import plan
 from fastdrop.verify.cases import (
     DTYPES,
     GEOMETRIES,

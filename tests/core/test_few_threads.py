@@ -1,4 +1,4 @@
-"""A process that may not start threads computes with those that it has: OpenMP would end it, and a pool must not wait for them."""
+"""A process that may not start threads computes with those that it has. OpenMP would end it; a pool must not wait for more."""
 
 import os
 import sys
@@ -51,7 +51,7 @@ def test_no_memory_for_stacks(run_python):
 
 @alone
 def test_pools_that_grow_and_shrink(run_python):
-    """OpenMP ends the threads that a smaller call leaves out, so a larger call has to start them again. The own pool keeps them."""
+    """OpenMP ends the threads that a smaller call leaves out. So a larger call starts them again. The own pool keeps them."""
     limit = """resource.setrlimit(resource.RLIMIT_NPROC, (before + 2,) * 2)
     for count in (3, 2, 3, 1, 2, 3, 2):
         with fastdrop.using(num_threads=count):

@@ -68,16 +68,19 @@ def test_drop_connect(engine, dtype, per, mode, usual_memory):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_products_of_any_sizes_and_strides(dtype):
-    """Those of a batch are NumPy's. Those of single samples are added in the order of the inputs."""
-    for n, inputs, outputs in itertools.product((0, 1, 2, 17), (0, 1, 3, 4, 33), (0, 1, 5, 40)):
+    """NumPy computes them, except those of single samples with few weights, which are added in the order of the inputs."""
+    for n, inputs, outputs in itertools.product((0, 1, 2, 17), (0, 1, 3, 4, 33, 103), (0, 1, 4, 5, 40)):
         weight = normal((inputs, outputs), dtype, 2)
         strided = normal((2 * n, 3 * inputs), dtype, 1)[::-2, ::3]
         for x in (normal((n, inputs), dtype, 1), normal((inputs, n), dtype, 1).T, strided):
             want = np.zeros((n, outputs), dtype)
-            for i in range(inputs):
-                want += x[:, i : i + 1] * weight[i]
+            if outputs < 4 or inputs * outputs > 4096:
+                want = np.matmul(x[:, np.newaxis], np.broadcast_to(weight, (n, inputs, outputs)).copy()).reshape(n, outputs)
+            else:
+                for i in range(inputs):
+                    want += x[:, i : i + 1] * weight[i]
             assert_same_bytes(fastdrop.drop_connect(x, weight, 0.0, per="sample", seed=1), want)
-            if n != 1:
+            if n != 1 or inputs * outputs > 4096:
                 want = np.matmul(x[np.newaxis], weight[np.newaxis].copy())[0]
             assert_same_bytes(fastdrop.drop_connect(x, weight, 0.0, per="batch", seed=1), want)
 
