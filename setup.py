@@ -65,7 +65,8 @@ LOOPS = {"fastdrop._core.numbers": ["-ftree-vectorize", "-fvect-cost-model=dynam
 # -Os vectorizes no loop. So in the wheel of the stable ABI, this module is made smaller by 16 KB in another way.
 LEAN = ["-fno-inline-functions", "-fno-inline-small-functions", "-fno-early-inlining", "-fno-tree-pre", "-fno-gcse"]
 LEAN += ["-fno-code-hoisting", "-fno-tree-dominator-opts", "-fno-reorder-blocks-and-partition"]
-# Private functions are of Python's class for compiled functions, which has no signatures: 35 KB less in the wheel.
+# Private functions are of Python's class for compiled functions, which has no signatures: 35 KB less in the wheel. Those that
+# PyTorch's compiler meets in traced code have Cython's class, because it warns of others.
 PRIVATE = {"binding": DEBUG}
 ABI3 = os.environ.get("FASTDROP_ABI3", "0") == "1"
 

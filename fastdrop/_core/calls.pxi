@@ -411,6 +411,7 @@ cdef bint is_true(value, str name) except -1:
     raise TypeError(f"{name} must be True or False; got {value!r} ({type(value).__name__})")
 
 
+@cython.binding(True)
 def check_flag(value, str name):
     """Return a flag as a bool, or raise an error that names it."""
     return is_true(value, name)

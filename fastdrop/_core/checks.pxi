@@ -37,11 +37,13 @@ cdef uint64_t word(value, str name) except? 0xFFFFFFFFFFFFFFFF:
         raise ValueError(f"{name} must be an integer in [0, 2**64); got {value!r}") from None
 
 
+@cython.binding(True)
 def as_word(value, str name):
     """Return `value` as an integer in [0, 2**64), or raise an error that names it."""
     return word(value, name)
 
 
+@cython.binding(True)
 cpdef int64_t as_count(value, str name) except -1:
     """Return `value` as an integer in [0, 2**63), or raise an error that names it."""
     try:
@@ -87,6 +89,7 @@ cpdef int sign(double number) noexcept:
     return -1 if bits >> 63 else 1
 
 
+@cython.binding(True)
 cpdef int check_scalar(value) except -1:
     """Raise TypeError for values that `float` may accept but that are no real number: a bool, NumPy's strings, arrays."""
     if isinstance(value, (bool, np.bool_)):

@@ -34,6 +34,7 @@ def as_sizes(value, str name):
         raise TypeError(f"{name} must be a sequence of integers; got {value!r}") from None
 
 
+@cython.binding(True)
 def as_axes(axes, int ndim, str name):
     """Return one axis or several, negative ones counted from the end, as a sorted tuple, or raise an error that names them."""
     is_one = hasattr(axes, "__index__") and np.ndim(axes) == 0  # every array has that method

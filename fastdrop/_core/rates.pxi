@@ -26,6 +26,7 @@ cdef double rate(p, str allowed="a number") except? -1.0:
     return fabs(value)  # -0.0 is 0
 
 
+@cython.binding(True)
 def as_rate(p):
     """Return `p` as one probability, or raise an error that names it."""
     return rate(p)

@@ -161,6 +161,7 @@ cdef int draw_key(seed, offset, native.fd_key *out) except -1:
     return 0
 
 
+@cython.binding(True)
 def find_key(seed, offset):
     """Return the (seed, offset) that a call with these arguments would use, after the checks of a forward pass."""
     cdef native.fd_key found
