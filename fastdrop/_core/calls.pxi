@@ -245,15 +245,19 @@ cdef bint runs_no_code(value):
 
 cdef bint is_quiet_seed(seed):
     """Return whether the conversion of a seed runs none of the caller's code."""
-    return runs_no_code(seed) or type(seed) is key_type or isinstance(seed, Counter)
+    if type(seed) is key_type:
+        return are_integers(<tuple>seed)  # `_replace` checks nothing
+    return runs_no_code(seed) or isinstance(seed, Counter)
 
 
 cdef bint has_plain_axes(axes):
     """Return whether axes are an integer or a tuple of integers, whose conversion runs none of the caller's code."""
-    if not PyTuple_CheckExact(axes):
-        return PyLong_CheckExact(axes)
-    for axis in <tuple>axes:
-        if not PyLong_CheckExact(axis):
+    return are_integers(<tuple>axes) if PyTuple_CheckExact(axes) else PyLong_CheckExact(axes)
+
+
+cdef bint are_integers(tuple values) noexcept:
+    for value in values:
+        if not PyLong_CheckExact(value):
             return False
     return True
 

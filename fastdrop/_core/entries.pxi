@@ -46,6 +46,7 @@ cdef extern from "structmember.h":
         Py_tp_call
         Py_tp_descr_get
         Py_tp_getattro
+        Py_tp_getset
         Py_tp_members
         Py_tp_repr
         Py_tp_setattro
@@ -62,6 +63,10 @@ cdef extern from "structmember.h":
         int itemsize
         unsigned int flags
         PyType_Slot *slots
+
+    ctypedef struct PyGetSetDef:
+        const char *name
+        object (*get)(PyObject *, void *)
 
     ctypedef struct fd_entry:
         object (*call)(PyObject *, PyObject *const *, size_t, PyObject *)
@@ -180,8 +185,10 @@ cdef object drop_usual(x, p, seed, offset, out, int use):
     check_seed(seed, offset, use)
     if out is None:
         y = new_like(array)
-        at.y = <uintptr_t>np.PyArray_DATA(y)
     draw_key(seed, offset, &key)
+    if np.PyArray_SIZE(array) != n or np.PyArray_SIZE(y) != n:  # another thread can change arrays while the system gives entropy
+        raise ValueError(CHANGED)
+    at.x, at.y = <uintptr_t>np.PyArray_DATA(array), <uintptr_t>np.PyArray_DATA(y)
     drop_flat(settings, &at, n, 1, dtype, probability, &key, 0, False)
     return y
 
@@ -215,8 +222,17 @@ cdef object bind_entry(PyObject *self, PyObject *instance, PyObject *owner):
     return <object>self if instance == NULL else MethodType(<object>self, <object>instance)
 
 
+cdef object docstring_of_entry(PyObject *self, void *unused):
+    return function_of(self).__doc__
+
+
+# `help` looks into the type for the docstring.
+cdef PyGetSetDef[2] entry_attributes
+entry_attributes[0].name, entry_attributes[0].get = b"__doc__", docstring_of_entry
+
+
 cdef object make_entry_type():
-    cdef PyType_Slot[7] slots
+    cdef PyType_Slot[8] slots
     cdef PyType_Spec spec
     slots[0].slot, slots[0].pfunc = Py_tp_call, <void *>call_with_tuple
     slots[1].slot, slots[1].pfunc = Py_tp_getattro, <void *>attribute_of_entry
@@ -224,7 +240,8 @@ cdef object make_entry_type():
     slots[3].slot, slots[3].pfunc = Py_tp_repr, <void *>describe_entry
     slots[4].slot, slots[4].pfunc = Py_tp_descr_get, <void *>bind_entry
     slots[5].slot, slots[5].pfunc = Py_tp_members, fd_entry_members
-    slots[6].slot, slots[6].pfunc = 0, NULL
+    slots[6].slot, slots[6].pfunc = Py_tp_getset, entry_attributes
+    slots[7].slot, slots[7].pfunc = 0, NULL
     spec.name, spec.basicsize, spec.itemsize = b"fastdrop._core.plan.function", sizeof(fd_entry), 0
     spec.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION
     spec.slots = slots

@@ -76,8 +76,8 @@ cdef class Passes:
             return 0
         cdef double *p = <double *>np.PyArray_DATA(self.logs)
         cdef double *sums = <double *>np.PyArray_DATA(self.sums)
-        widen_into(a, p)
-        widen_into(b, p + n)
+        widen_into(a, p, n)
+        widen_into(b, p + n, n)
         check_masks(p, p + n, rows, classes)
         shift_rows(p, 2 * rows, classes)
         self.shares = in_float64("exp", self.logs, None, None)
@@ -172,14 +172,16 @@ cdef int check_masks(const double *a, const double *b, int64_t rows, int64_t cla
     return 0
 
 
-cdef int widen_into(np.ndarray a, double *y) except -1:
-    """Write the elements of an array of real numbers in float64."""
+cdef int widen_into(np.ndarray a, double *y, int64_t n) except -1:
+    """Write the n elements of an array of real numbers in float64. Another thread may have changed the array."""
     cdef np.ndarray each
-    if is_usual(a) and np.PyArray_TYPE(a) == np.NPY_FLOAT32:
-        widen(<float *>np.PyArray_DATA(a), y, np.PyArray_SIZE(a))
+    if is_usual(a) and np.PyArray_TYPE(a) == np.NPY_FLOAT32 and np.PyArray_SIZE(a) == n:
+        widen(<float *>np.PyArray_DATA(a), y, n)
         return 0
     each = in_type(a, np.NPY_FLOAT64)
-    memcpy(y, np.PyArray_DATA(each), np.PyArray_NBYTES(each))
+    if np.PyArray_SIZE(each) != n:
+        raise ValueError("first and second must keep their shapes during the call")
+    memcpy(y, np.PyArray_DATA(each), n * sizeof(double))
     return 0
 
 

@@ -41,6 +41,9 @@ cdef int perform_kept(Work work) except -1:
     return 0
 
 
+cdef str CHANGED = "the arrays must keep their shapes and dtypes during the call"
+
+
 cdef int check_kept(Work work) except -1:
     """Raise an error unless x has its dtype and all arrays have one shape.
 
@@ -51,7 +54,7 @@ cdef int check_kept(Work work) except -1:
     if kind_of(x, "x") != work.dtype or not (
             has_shape_of(work.y, x) and has_shape_of(work.other, x) and has_shape_of(work.bias, x)
             and has_shape_of(work.rates, x) and has_shape_of(work.flags, x)):
-        raise ValueError("the arrays must keep their shapes and dtypes during the call")
+        raise ValueError(CHANGED)
     return 0
 
 

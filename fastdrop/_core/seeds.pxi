@@ -36,6 +36,7 @@ cdef class Counter:
             self.is_used_up = self.following == 0
         return 0
 
+    @cython.binding(True)
     def next(self):
         """Return the key of one draw, and advance the offset by one.
 
@@ -48,6 +49,7 @@ cdef class Counter:
         self.draw(&found)
         return tuple.__new__(key_type, (found.seed, found.offset))
 
+    @cython.binding(True)
     def key(self):
         """Return the key of the next draw, without drawing it.
 
@@ -67,6 +69,7 @@ cdef class Counter:
             raise OverflowError("the stream has used all of its 2**64 offsets; continue with a child of it: spawn(1)")
         return 0
 
+    @cython.binding(True)
     def use_up(self):
         """Set the offset to 2**64, past the last."""
         self.following, self.is_used_up = 0, True

@@ -6,6 +6,7 @@ import functools
 import inspect
 import itertools
 import pickle
+import pydoc
 import weakref
 from unittest import mock
 
@@ -200,3 +201,31 @@ def test_the_object_is_a_function_of_the_module(function):
     with mock.patch.object(fastdrop, function.__name__, autospec=True) as patched:
         getattr(fastdrop, function.__name__)(x, 0.5, seed=1)
         patched.assert_called_once()
+
+
+@pytest.mark.parametrize("function", QUICK)
+def test_help_shows_the_docstring(function):
+    assert function.__doc__.splitlines()[0] in pydoc.render_doc(function)
+
+
+@pytest.mark.parametrize("function", QUICK)
+def test_a_key_whose_number_changes_the_result(function):
+    """`_replace` checks nothing, so a part of a key may run code."""
+
+    class Seed:
+        def __index__(self):
+            out.resize(1, refcheck=False)
+            return 3
+
+    x, out = np.ones(1000, np.float32), np.ones(1000, np.float32)
+    with pytest.raises(ValueError, match="must keep their shapes"):
+        function(x, 0.5, seed=fastdrop.Key(1)._replace(seed=Seed()), out=out)
+
+
+def test_methods_of_streams_are_those_of_a_copy():
+    """Python's own class of compiled methods would be shared by a deep copy, and have no signature."""
+    stream = fastdrop.Stream(1)
+    copied, draw = copy.deepcopy((stream, stream.next))
+    draw()
+    assert (stream.offset, copied.offset) == (0, 1)
+    assert list(inspect.signature(fastdrop.Stream.next).parameters) == ["self"]
