@@ -186,7 +186,7 @@ cdef object drop_usual(x, p, seed, offset, out, int use):
     if out is None:
         y = new_like(array)
     draw_key(seed, offset, &key)
-    if np.PyArray_SIZE(array) != n or np.PyArray_SIZE(y) != n:  # another thread can change arrays while the system gives entropy
+    if np.PyArray_SIZE(array) != n or np.PyArray_SIZE(y) != n:  # another thread can change them while the system gives entropy
         raise ValueError(CHANGED)
     at.x, at.y = <uintptr_t>np.PyArray_DATA(array), <uintptr_t>np.PyArray_DATA(y)
     drop_flat(settings, &at, n, 1, dtype, probability, &key, 0, False)

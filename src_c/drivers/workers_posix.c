@@ -19,9 +19,10 @@
 #include "drivers/workers.h"
 
 enum {
-  STACK = 1 << 20, /* bytes; kernels need 64 KiB, and the C library may put variables of threads there */
-  SPIN = 300000,   /* ns; a caller often has that much else to do between two calls */
-  PAUSES = 16      /* between two looks at the clock */
+  STACK = 1 << 20,   /* bytes; kernels need 64 KiB, and the C library may put variables of threads there */
+  SPIN = 300000,     /* ns; a caller often has that much else to do between two calls */
+  EXCLUSIVE = 10000, /* ns; a thread that spins for longer lets others run */
+  PAUSES = 16        /* between two looks at the clock */
 };
 
 typedef struct job {
@@ -76,11 +77,14 @@ static int64_t now(void) {
 /* Returns when the condition holds, or after a time. */
 INLINE void spin_until(int (*holds)(const job *of), const job *of) {
   if (holds(of) || !__atomic_load_n(&pool.may_spin, __ATOMIC_RELAXED)) return;
-  for (const int64_t end = now() + SPIN; now() < end;)
+  const int64_t start = now();
+  for (int64_t spent = 0; spent < SPIN; spent = now() - start) {
+    if (spent > EXCLUSIVE) sched_yield(); /* the thread that is waited for may need this processor */
     for (int i = 0; i < PAUSES; i++) {
       PAUSE();
       if (holds(of)) return;
     }
+  }
 }
 
 static void *work(void *unused) {
@@ -108,7 +112,7 @@ static int processors(void) {
 
 /* Starts a thread that gets no signals but those of its own faults, and returns whether it started. */
 static int start_worker(void) {
-  static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
+  static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
   sigset_t blocked, before;
   pthread_attr_t attributes;
   pthread_t thread;
@@ -155,10 +159,13 @@ void fd_run_pieces(fd_piece *run, const void *of, int pieces) {
     run(of, piece);
     __atomic_sub_fetch(&own.unfinished, 1, __ATOMIC_ACQ_REL);
   }
+  int before;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before); /* others still use this function's variables */
   spin_until(has_ended, &own);
   pthread_mutex_lock(&pool.lock);
   while (!has_ended(&own)) pthread_cond_wait(&pool.ended, &pool.lock);
   pthread_mutex_unlock(&pool.lock);
+  pthread_setcancelstate(before, NULL);
 }
 
 const char *fd_threading(void) { return "posix"; }
