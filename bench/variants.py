@@ -278,6 +278,10 @@ SEEDS = "The mask of seeds and the dropping take 2.3 and 1.4 times as long as nu
 DRAWS = "Counting the draws and multiplying take 6 times as long as numpy.multiply."
 LEAST_OF_OUTPUTS = "Finding the weights of least magnitude of each output takes almost all of the time."
 LEAST = "Finding the weights of least magnitude takes 8 times as long as numpy.multiply."
+BATCH_PRODUCT = (
+    "In the records to 2026-12-02, numpy.matmul of so small a batch takes 1.8 times as long as numpy.multiply, and dropping "
+    "the connections 1.5 times; checks come on top."
+)
 PRODUCTS = (
     "Each of two products takes 1.5 times as long as numpy.multiply, and the noise takes twice as long; checks come on top."
 )
@@ -288,6 +292,10 @@ ROW_ARGUMENTS = (
 )
 SUM_IN_FLOAT64 = "Each term of the sum takes exponentials, divisions and a logarithm in float64, which take longer than memory."
 WEIGHTS_IN_FLOAT64 = "Its elementary functions of 256 numbers in float64 take 6 times as long as numpy.multiply."
+NUMPY_CALLS = (
+    "In the records to 2026-12-02, NumPy's exp of both passes, called twice, and its log take 3 times as long as "
+    "numpy.multiply; loops come on top."
+)
 ARGUMENTS = "The squares and their sum take 1.6 times as long as numpy.multiply; checks of arguments and rates come on top."
 
 VARIANTS: tuple[Variant, ...] = (
@@ -392,7 +400,7 @@ VARIANTS: tuple[Variant, ...] = (
         parts=("dropout", "dropout-call"),
     ),
     row("shakeout", WEIGHTS, lambda x: {"weight": numbers(*x.shape), "p": P, "c": 0.1}, 1.5),
-    row("drop_connect", CONNECTIONS, connected),
+    row("drop_connect", CONNECTIONS, connected, call_limit=BATCH_PRODUCT, parts=("dropout-call",)),
     row(
         "variational_dense",
         DENSE,
@@ -446,7 +454,7 @@ VARIANTS: tuple[Variant, ...] = (
         call_limit=WEIGHTS_IN_FLOAT64,
         parts=("elementary.softplus-call",),
     ),
-    row("losses.r_drop_loss", LOGITS, logits_of),
+    row("losses.r_drop_loss", LOGITS, logits_of, call_limit=NUMPY_CALLS, parts=()),
     row("losses.concrete_regularizer", WEIGHTS, weights_and_rate, call_limit=ARGUMENTS, parts=()),
     row("elementary.exp", ROWS, usual()),
     row("elementary.log", ROWS, lambda x: {"x": x + 1}),
