@@ -63,8 +63,9 @@ SMALL += [f"-fno-align-{places}" for places in ("functions", "loops", "jumps", "
 # One module has loops over arrays of weights. For 4 KB of code, these flags cut their time to a half or a quarter.
 LOOPS = {"fastdrop._core.numbers": ["-ftree-vectorize", "-fvect-cost-model=dynamic", "-funswitch-loops"]}
 # -Os vectorizes no loop. So in the wheel of the stable ABI, this module is made smaller by 16 KB in another way.
-LEAN = ["-fno-inline-functions", "-fno-inline-small-functions", "-fno-early-inlining", "-fno-tree-pre", "-fno-gcse"]
-LEAN += ["-fno-code-hoisting", "-fno-tree-dominator-opts", "-fno-reorder-blocks-and-partition"]
+LEAN = [f"-fno-inline-{functions}" for functions in ("functions", "functions-called-once", "small-functions")]
+LEAN += ["-fno-early-inlining", "-fno-tree-pre", "-fno-gcse", "-fno-code-hoisting", "-fno-tree-dominator-opts"]
+LEAN += ["-fno-reorder-blocks-and-partition"]
 # Private functions are of Python's class for compiled functions, which has no signatures: 35 KB less in the wheel. Those that
 # PyTorch's compiler meets in traced code have Cython's class, because it warns of others.
 PRIVATE = {"binding": DEBUG}

@@ -6,7 +6,6 @@ the same memory, and the plan runs them like those of a NumPy caller. NumPy has 
 The caller guarantees that the memory is valid; all other arguments are checked here.
 """
 
-cimport cython
 cimport numpy as np
 from cpython.float cimport PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
@@ -113,7 +112,6 @@ def drop(
         perform_as_arrays(work, &at, sizes, strides, num_threads)
 
 
-@cython.binding(True)
 def check(shape, p, noise_shape=None, shared_axes=None, global_shape=None, global_start=None, start=0):
     """Raise the errors that `drop` would raise for a rate and a place; no memory is read or written."""
     lay(Work.__new__(Work), as_shape(shape), p, start, noise_shape, shared_axes, global_shape, global_start)
