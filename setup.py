@@ -105,9 +105,8 @@ class BuildExt(build_ext):
             )
         for ext in self.extensions:  # one after another: Cython does not promise to be safe in threads
             cache = os.environ.get("CYTHON_CACHE_DIR")  # Cython's own variable, without which it keeps nothing
-            directives = PRIVATE if "._core." in ext.name else {}
             force = DEBUG or is_outdated(ext)
-            ext.sources = cythonize(ext, quiet=True, force=force, cache=cache, compiler_directives=directives)[0].sources
+            ext.sources = cythonize(ext, quiet=True, force=force, cache=cache, compiler_directives=PRIVATE)[0].sources
             if ext.name != KERNELS and not self.fails(PROGRAM, ["-Werror", *SMALL, *LEAN]):
                 ext.extra_compile_args += SMALL + LOOPS.get(ext.name, [])
                 if ABI3 and ext.name in LOOPS:

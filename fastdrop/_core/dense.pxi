@@ -159,7 +159,6 @@ cdef int multiply_samples(np.ndarray a, np.ndarray weights, np.ndarray y) except
     cdef native.fd_product call
     call.is_double, call.rows = np.PyArray_TYPE(y) == np.NPY_FLOAT64, np.PyArray_DIM(weights, 0)
     call.n, call.m = np.PyArray_DIM(weights, 1), np.PyArray_DIM(weights, 2)
-    call.step = call.n * call.m
     call.x, call.weight, call.y = np.PyArray_DATA(a), np.PyArray_DATA(weights), np.PyArray_DATA(y)
     cdef PyThreadState *state = released(call.rows * call.n * call.m)
     native.multiply_rows(&call)

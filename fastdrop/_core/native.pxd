@@ -161,7 +161,6 @@ cdef extern from "fastdrop.h" nogil:
         int64_t rows
         int64_t n
         int64_t m
-        int64_t step
         const void *x
         const void *weight
         void *y

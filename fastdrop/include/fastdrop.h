@@ -249,8 +249,7 @@ typedef struct {
 typedef struct {
   int is_double;
   int64_t rows, n, m;
-  int64_t step;                 /* elements from the matrix of a row to that of the next row; 0 if all rows have one matrix */
-  const void *x, *weight;       /* rows * n; matrices of (n, m) */
+  const void *x, *weight;       /* rows * n; a matrix of (n, m) per row */
   void *y;                      /* rows * m, apart from the operands */
 } fd_product;
 void fd_multiply_rows(const fd_product *call);

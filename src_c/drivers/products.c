@@ -25,7 +25,7 @@ ROW_PRODUCT(row_product64, double, 2)
 
 void fd_multiply_rows(const fd_product *call) {
   for (int64_t row = 0; row < call->rows; row++) {
-    const int64_t x = row * call->n, weight = row * call->step, y = row * call->m;
+    const int64_t x = row * call->n, weight = x * call->m, y = row * call->m;
     if (call->is_double)
       row_product64((const double *)call->x + x, (const double *)call->weight + weight, call->n, call->m, (double *)call->y + y);
     else
